@@ -1,0 +1,54 @@
+# make demo   trains, evaluates and draws a small PS Mask R-CNN on generated data (CPU, minutes)
+# make test   formatter, linter, type checker and tests
+# make mmcv   builds the compiled mmcv in place of mmcv-lite (needs a C++ compiler; about 20 minutes)
+# Everything is installed into .venv. A torch that PYTHON or .venv already has (a CUDA build, say) is used as it is;
+# otherwise the CPU build is taken.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+CONSTRAINTS = requirements/constraints.txt
+
+.PHONY: demo test lint mmcv install clean
+
+install: $(VENV)/.installed
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "make: $(PYTHON) is not Python 3.10 to 3.12; give one with make PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "make: $(PYTHON) has no venv module; on Debian: apt install python3-venv"; exit 2; }
+	@if $(PYTHON) -c 'import torch' 2>/dev/null; then \
+	  echo "Using the torch of $(PYTHON)"; $(PYTHON) -m venv --system-site-packages $(VENV); \
+	else $(PYTHON) -m venv $(VENV); fi
+
+$(VENV)/.installed: $(VENV)/bin/python setup.py pyproject.toml $(CONSTRAINTS)
+	@echo "Installing into $(VENV) (about a minute; log: $(VENV)/install.log)"
+	@: > $(VENV)/install.log
+	@$(BIN)/python -c 'import torch' 2>/dev/null || \
+	  $(PIP) install -q --no-deps --retries 0 --extra-index-url $(TORCH_CPU_INDEX) -c $(CONSTRAINTS) torch \
+	  >> $(VENV)/install.log 2>&1 || { tail -n 5 $(VENV)/install.log; exit 1; }
+	@grep -v '^torch==' $(CONSTRAINTS) > $(VENV)/constraints.txt
+	@$(PIP) install -q -c $(VENV)/constraints.txt -e '.[test]' >> $(VENV)/install.log 2>&1 || \
+	  { tail -n 5 $(VENV)/install.log; exit 1; }
+	@touch $@
+
+demo: install
+	@$(BIN)/mmms demo
+
+lint: install
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+test: lint
+	@$(BIN)/python -m pytest -m 'not compiled and not gpu'
+
+mmcv: install
+	$(PIP) install -q -c $(CONSTRAINTS) wheel ninja psutil
+	$(PIP) uninstall -q -y mmcv-lite
+	MMCV_WITH_OPS=1 $(PIP) install --no-build-isolation --no-deps $(MMCV_OPTIONS) mmcv==2.1.0
+	@$(BIN)/python -c 'from mmms_plugin.compat import mmcv_ops; print(mmcv_ops())'
+
+clean:
+	rm -rf $(VENV) demo_out build *.egg-info

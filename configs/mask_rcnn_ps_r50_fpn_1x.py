@@ -1,0 +1,16 @@
+# Mask R-CNN, PS-ResNet-50, FPN, 1x schedule on COCO 2017.
+# The PSConv paper (table 7) gives 39.4 box AP and 35.6 mask AP on val2017,
+# from ImageNet weights: their figure, not measured here. Give those weights with --pretrained FILE; without, the
+# backbone starts from random weights.
+_base_ = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="mmms_plugin.PSResNet",
+        depth=50,
+        dilation_pattern=(2, 1, 4, 1),  # the paper's 1, 2, 1, 4 in the order of the authors' weights
+        frozen_stages=1,
+        norm_eval=True,
+    )
+)

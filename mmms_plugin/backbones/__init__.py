@@ -1,0 +1,5 @@
+"""Backbones, one family per file; all return a tuple of NCHW maps and declare out_channels and out_strides."""
+
+from mmms_plugin.backbones.ps_resnet import PSResNet
+
+__all__ = ["PSResNet"]

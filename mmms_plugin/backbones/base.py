@@ -1,0 +1,87 @@
+"""What every backbone here has in common: declared outputs, freezing, norm_eval, checkpointing, checks of arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+ConfigType = Mapping[str, Any]
+InitConfig = ConfigType | Sequence[ConfigType] | None
+
+
+class Backbone(BaseModule):
+    """A stem and stages; returns the outputs of the stages named by ``out_indices``.
+
+    Attributes:
+        out_channels, out_strides: of the returned maps, in the order of ``out_indices``.
+
+    A subclass builds its modules, calls ``declare_outputs`` and defines ``freezable_modules``.
+    """
+
+    out_channels: tuple[int, ...]
+    out_strides: tuple[int, ...]
+
+    def __init__(
+        self, num_stages: int, out_indices: Sequence[int], frozen_stages: int, norm_eval: bool, init_cfg: InitConfig
+    ) -> None:
+        super().__init__(init_cfg)
+        indices = tuple(out_indices)
+        if not indices or list(indices) != sorted(set(indices)) or not set(indices) <= set(range(num_stages)):
+            raise ValueError(
+                f"out_indices={out_indices!r}: allowed are ascending stage indices from 0 to {num_stages - 1}"
+            )
+        if not -1 <= frozen_stages <= num_stages:
+            raise ValueError(
+                f"frozen_stages={frozen_stages!r}: allowed are -1 (none) to {num_stages} (0 freezes the stem)"
+            )
+        self.out_indices, self.frozen_stages, self.norm_eval = indices, frozen_stages, norm_eval
+
+    def declare_outputs(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+        """Keep the channels and strides of the stages that are returned, given those of all stages."""
+        self.out_channels = tuple(channels[i] for i in self.out_indices)
+        self.out_strides = tuple(strides[i] for i in self.out_indices)
+
+    def freezable_modules(self) -> list[list[nn.Module]]:
+        """Modules of the stem, then of every stage."""
+        raise NotImplementedError(f"{type(self).__name__} must define freezable_modules")
+
+    def freeze(self) -> None:
+        """Stop gradients and running statistics of the stem and the first ``frozen_stages`` stages."""
+        for modules in self.freezable_modules()[: self.frozen_stages + 1]:
+            for module in modules:
+                module.eval()
+                module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As ``nn.Module.train``, but frozen stages and, with ``norm_eval``, batch norms stay in eval mode."""
+        super().train(mode)
+        self.freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+
+def build_norm(norm_cfg: ConfigType, channels: int) -> nn.Module:
+    """The norm layer of a config, without the name that mmcv gives it: keys stay torchvision's whatever the norm."""
+    return build_norm_layer(dict(norm_cfg), channels)[1]
+
+
+def run_block(function: Callable[[Tensor], Tensor], x: Tensor, with_cp: bool) -> Tensor:
+    """Call ``function(x)``; with ``with_cp`` recompute it in the backward pass instead of keeping its activations."""
+    return checkpoint(function, x, use_reentrant=False) if with_cp and torch.is_grad_enabled() else function(x)
+
+
+def check_per_stage(name: str, values: Sequence[int], num_stages: int) -> tuple[int, ...]:
+    """ValueError unless ``values`` are positive integers, one for each stage."""
+    if len(values) != num_stages or any(not isinstance(v, int) or v < 1 for v in values):
+        raise ValueError(f"{name}={values!r}: allowed are {num_stages} integers >= 1, one for each stage")
+    return tuple(values)

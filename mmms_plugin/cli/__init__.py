@@ -1,0 +1,58 @@
+"""The console script ``mmms``: one sub-command per module of this package.
+
+A sub-command is a module with a docstring (its help), ``add_arguments(parser)`` and ``run(args) -> int | None``.
+Modules are imported only when their command is called, so that ``mmms --help`` needs neither torch nor a host.
+Exit status: 0 done, 2 the user's input is at fault (one line, no traceback), anything else is a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from mmms_plugin.errors import UserError
+
+COMMANDS = {
+    "train": "train a model from a config",
+    "test": "evaluate a checkpoint, keep or draw its predictions",
+    "make-shapes": "generate the multi-scale shapes data set",
+    "demo": "train, evaluate and draw a small PS Mask R-CNN on generated data",
+    "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its two-line complaint made one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``mmms COMMAND ...`` and return its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    name = argv[0] if argv else ""
+    try:
+        if name in ("", "-h", "--help"):
+            print("usage: mmms COMMAND ... (mmms COMMAND --help tells more)\n")
+            print("\n".join(f"  {command:<14}{text}" for command, text in COMMANDS.items()))
+            return 0 if name else 2
+        if name == "--version":
+            from mmms_plugin import __version__
+
+            print(__version__)
+            return 0
+        if name not in COMMANDS:
+            raise UserError(f"unknown command {name!r}: allowed are {', '.join(COMMANDS)}")
+        module = importlib.import_module(f"mmms_plugin.cli.{name.replace('-', '_')}")
+        parser = _Parser(prog=f"mmms {name}", description=module.__doc__)
+        module.add_arguments(parser)
+        return module.run(parser.parse_args(argv[1:])) or 0
+    except KeyboardInterrupt:
+        print(f"mmms {name}: interrupted", file=sys.stderr)
+        return 130
+    except UserError as error:
+        print(f"mmms{f' {name}' if name in COMMANDS else ''}: error: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,57 @@
+"""Generate the multi-scale shapes data set: COCO, VOC and ImageFolder views of the same pictures."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from mmms_plugin.datasets.shapes import FORMATS, ShapeSettings, ShapesWritten, write_shapes
+from mmms_plugin.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``mmms make-shapes``."""
+    default = ShapeSettings()
+    parser.add_argument("out", metavar="OUT", help="folder to write; new, empty, or one made before")
+    parser.add_argument("--train", type=int, default=default.train, metavar="N", help="training pictures (%(default)s)")
+    parser.add_argument("--val", type=int, default=default.val, metavar="N", help="held-out pictures (%(default)s)")
+    parser.add_argument("--size", type=int, default=default.size, metavar="PX", help="width and height (%(default)s)")
+    parser.add_argument("--seed", type=int, default=default.seed, metavar="S", help="another seed, other pictures (0)")
+    parser.add_argument("--format", choices=(*FORMATS, "all"), default="all", help="which views to write (all)")
+    parser.add_argument("--crowds", action="store_true", help="COCO view: mark some regions as iscrowd")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the data set and tell what is in it."""
+    formats = FORMATS if args.format == "all" else (args.format,)
+    try:
+        settings = ShapeSettings(args.train, args.val, args.size, args.seed, formats, args.crowds)
+    except ValueError as error:
+        raise UserError(f"--{error}") from error
+    console = Console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("drawing", total=settings.train + settings.val)
+        written = write_shapes(
+            args.out,
+            settings.train,
+            settings.val,
+            settings.size,
+            settings.seed,
+            settings.formats,
+            settings.crowds,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    _tell(console, written)
+    return 0
+
+
+def _tell(console: Console, written: ShapesWritten) -> None:
+    state = "already there with these settings, left as it is" if written.reused else "written"
+    console.print(f"{written.root}: {state}", soft_wrap=True, highlight=False)
+    table = Table("split", "pictures", *next(iter(written.objects.values())), title="objects by COCO size")
+    for split, bins in written.objects.items():
+        table.add_row(split, str(getattr(written.settings, split)), *map(str, bins.values()))
+    console.print(table)

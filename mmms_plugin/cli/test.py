@@ -1,0 +1,22 @@
+"""Evaluate a checkpoint with a config: metrics, predictions as COCO JSON, drawn pictures."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmms_plugin.cli.common import add_launch_arguments, launch_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_launch_arguments(parser)
+    parser.add_argument("checkpoint", help="checkpoint file to evaluate")
+    parser.add_argument("--out", metavar="FILE", help="keep predictions: COCO JSON with boxes and masks for detectors, "
+                        "a folder of label PNGs for segmenters")  # fmt: skip
+    parser.add_argument("--show-dir", metavar="DIR", help="draw predictions beside the ground truth into this folder")
+
+
+def run(args: argparse.Namespace) -> None:
+    options = launch_options(args)
+    from mmms_plugin.engine.launch import evaluate
+
+    evaluate(options, args.checkpoint, out=args.out, show_dir=args.show_dir)

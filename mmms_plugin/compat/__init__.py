@@ -1,0 +1,57 @@
+"""What today's PyTorch needs from yesterday's OpenMMLab.
+
+mmdet 3.3 wants mmcv 2.1, of which there are no binaries for torch >= 2.2. mmcv-lite 2.1 installs in seconds, but has no
+``mmcv._ext``, the compiled module with NMS and RoIAlign. ``install`` puts ours in that place. Where mmcv has its own,
+nothing changes. This file is imported with the plugin: it imports neither torch nor mmcv.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+EXTENSION = "mmcv._ext"
+REPLACEMENT = Path(__file__).with_name("mmcv_ext.py")
+
+
+class _ExtensionFinder:
+    """Meta path finder that answers for ``mmcv._ext`` alone; it stands last, so that a compiled one is found first."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return spec_from_file_location(EXTENSION, REPLACEMENT) if name == EXTENSION else None
+
+
+def install() -> None:
+    """Let ``import mmcv._ext`` find the replacement where mmcv was installed without compiled ops."""
+    if _ExtensionFinder not in sys.meta_path:
+        sys.meta_path.append(_ExtensionFinder)
+
+
+def _installed_mmcv() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    for name in ("mmcv-lite", "mmcv"):
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def mmcv_ops() -> str:
+    """One line for the log: which mmcv is installed, and what serves its compiled ops."""
+    install()
+    name = _installed_mmcv()
+    if name is None:
+        return "mmcv is not installed"
+    if getattr(import_module(EXTENSION), "__file__", None) != str(REPLACEMENT):
+        return f"{name} with its own compiled ops"
+    from mmms_plugin.compat.torchvision_ops import provider
+
+    return f"{name}: {provider()}"

@@ -1,0 +1,66 @@
+"""torchvision's compiled ``nms`` and ``roi_align``, where they work.
+
+They are the same algorithms as mmcv's. Only the compiled library is loaded, never the package: importing torchvision
+costs seconds, and fails where it was built for another torch ("operator torchvision::nms does not exist").
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+OPS = ("nms", "roi_align", "_roi_align_backward")
+
+
+def _has_kernels(device_type: str) -> bool:
+    key = device_type.upper()
+    if key not in ("CPU", "CUDA"):
+        return False
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    try:
+        return all(has_kernel(f"torchvision::{op}", key) for op in OPS)
+    except RuntimeError:  # no op of that name
+        return False
+
+
+def _load_library() -> None:
+    spec = find_spec("torchvision")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for library in sorted(p for p in Path(folder).glob("_C*") if p.suffix in (".so", ".pyd", ".dylib")):
+            try:
+                torch.ops.load_library(str(library))
+            except OSError:  # built for another torch, or for CUDA beside a CPU-only torch
+                continue
+
+
+def _cuda_matches() -> bool:
+    """Whether torchvision was built for the CUDA release (major) that torch was built for."""
+    if torch.version.cuda is None:  # ROCm
+        return True
+    return torch.ops.torchvision._cuda_version() // 1000 == int(torch.version.cuda.split(".")[0])
+
+
+@cache
+def serves(device_type: str) -> bool:
+    """Whether torchvision's compiled ops work on devices of this type ('cpu', 'cuda')."""
+    if not hasattr(torch.ops.torchvision, "nms"):
+        _load_library()
+    return _has_kernels(device_type) and (device_type != "cuda" or _cuda_matches())
+
+
+def provider() -> str:
+    """What computes nms and roi_align on this machine's GPU, or CPU where there is none, in words."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not serves(device):
+        return f"nms and roi_align in plain torch ({device.upper()}; no compiled torchvision for it)"
+    try:
+        name = f"torchvision {version('torchvision')}"
+    except PackageNotFoundError:
+        name = "torchvision"
+    if device == "cpu":
+        return f"nms from {name}, roi_align in plain torch (CPU)"
+    return f"nms and roi_align from {name} (CUDA)"

@@ -1,0 +1,154 @@
+"""Told before training starts, in one line: config, data set and checkpoint that do not fit each other."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmms_plugin.compat.checkpoints import allow_own_checkpoints
+from mmms_plugin.engine.config_edit import class_count_owners, leaf_datasets
+from mmms_plugin.errors import UserError
+
+
+def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
+    """Check that the annotation files exist and that their classes are those of the config.
+
+    Raises: UserError.
+    """
+    for split in splits:
+        for dataset in leaf_datasets(config.get(f"{split}_dataloader")):
+            path = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
+            if dataset.get("ann_file") and not path.is_file():
+                option = "--coco-dir DIR" if path.suffix == ".json" else "--voc-dir DIR"
+                raise UserError(f"{split} data: {path} does not exist; give {option} to use data of your own")
+            if path.suffix == ".json":
+                _check_categories(config, dataset, path)
+
+
+def _check_categories(config: dict[str, Any], dataset: dict[str, Any], path: Path) -> None:
+    classes = (dataset.get("metainfo") or {}).get("classes")
+    counts = sorted({part["num_classes"] for part in class_count_owners(config["model"])})
+    if classes is not None:
+        if counts and counts != [len(classes)]:
+            raise UserError(
+                f"the config's num_classes is {_either(counts)}, its data set names {len(classes)} classes: "
+                f"set num_classes={len(classes)} in every head, or give --coco-dir DIR, which does"
+            )
+        return
+    names = {category["name"] for category in json.loads(path.read_text())["categories"]}
+    if counts and counts != [len(names)]:
+        raise UserError(
+            f"{path} has {len(names)} categories, the config's num_classes is {_either(counts)}: "
+            "give --coco-dir DIR, which takes the classes from the data"
+        )
+
+
+def read_state_dict(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict and ``meta`` of a checkpoint, read without running any code in it.
+
+    Raises: UserError if it is missing, unreadable or holds anything but tensors and plain data.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"checkpoint {path}: no such file")
+    allow_own_checkpoints()
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"checkpoint {path}: cannot be read safely ({reason})") from error
+    state = data.get("state_dict", data) if isinstance(data, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
+        raise UserError(f"checkpoint {path}: no state dict of tensors in it")
+    meta = data.get("meta", {})
+    return {key.removeprefix("module."): value for key, value in state.items()}, dict(meta) if meta else {}
+
+
+def check_fits(model: nn.Module, path: str, purpose: str, classes: tuple[str, ...] | None = None) -> str | None:
+    """Compare a checkpoint with the model that was built, and its classes with those of the data.
+
+    For ``purpose`` 'test' and 'resume' every tensor must fit; for 'start from' heads for other classes are left out by
+    the loader. Returns a line for the user where something is left out or classes have other names.
+    Raises: UserError.
+    """
+    state, meta = read_state_dict(path)
+    misfit = _Misfit.of(model, state)
+    known = tuple((meta.get("dataset_meta") or {}).get("classes") or ())
+    if misfit.nothing:
+        if known and classes and known != classes:
+            return f"{path} was trained for the classes {', '.join(known)}; the data has {', '.join(classes)}"
+        return None
+    if misfit.differ and not misfit.missing and not misfit.unknown and all("head" in key for key in misfit.differ):
+        text = f"{misfit.describe_shape(state, model)}{f', there for {len(known)} classes' if known else ''}"
+        if purpose == "start from":
+            return f"{path}: {len(misfit.differ)} head tensors are for other classes and start fresh ({text})"
+        raise UserError(
+            f"checkpoint {path}: made for other classes: {text}; use the data or config it was trained with"
+        )
+    if purpose == "start from" and len(misfit.missing) + len(misfit.differ) <= len(model.state_dict()) // 2:
+        return (
+            f"{path}: {len(misfit.missing)} tensors of the model are not in it, {len(misfit.unknown)} of its own unused"
+        )
+    raise UserError(
+        f"checkpoint {path} is not of this config's model: {misfit.describe(state, model)}; "
+        "is it of another config or depth?"
+    )
+
+
+def check_backbone_weights(backbone: nn.Module, path: str) -> str:
+    """Check that a file holds all weights of a backbone (a classifier beside it is fine); return the keys' prefix.
+
+    Raises: UserError.
+    """
+    state, _ = read_state_dict(path)
+    prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
+    state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    misfit = _Misfit.of(backbone, state)
+    if misfit.missing or misfit.differ:
+        raise UserError(
+            f"--pretrained {path}: not the weights of this config's backbone: {misfit.describe(state, backbone)}; "
+            "is it of another depth, or still in its authors' format?"
+        )
+    return prefix
+
+
+@dataclass(frozen=True)
+class _Misfit:
+    """Keys of a model that a state dict lacks, keys it has besides, and keys of another shape."""
+
+    missing: list[str]
+    unknown: list[str]
+    differ: list[str]
+
+    @classmethod
+    def of(cls, model: nn.Module, state: Mapping[str, Tensor]) -> _Misfit:
+        own = model.state_dict()
+        return cls(
+            [key for key in own if key not in state and not key.endswith("num_batches_tracked")],
+            [key for key in state if key not in own],
+            [key for key in own if key in state and state[key].shape != own[key].shape],
+        )
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.missing or self.unknown or self.differ)
+
+    def describe(self, state: Mapping[str, Tensor], model: nn.Module) -> str:
+        if self.differ:
+            return f"{len(self.differ)} tensors of other shape ({self.describe_shape(state, model)})"
+        word, keys = ("missing", self.missing) if self.missing else ("unknown", self.unknown)
+        return f"{len(keys)} tensors {word} (first: {keys[0]})"
+
+    def describe_shape(self, state: Mapping[str, Tensor], model: nn.Module) -> str:
+        key = self.differ[0]
+        return f"{key} is {tuple(state[key].shape)}, the model's {tuple(model.state_dict()[key].shape)}"
+
+
+def _either(counts: list[int]) -> str:
+    return " and ".join(map(str, counts))

@@ -1,0 +1,46 @@
+"""Walking through the nested dictionaries of an OpenMMLab config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def dicts_in(node: Any) -> Iterator[dict[str, Any]]:
+    """Every dictionary in a nested config, outer ones first."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for item in node:
+            yield from dicts_in(item)
+
+
+def leaf_datasets(dataloader: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The data sets of a dataloader's config below wrappers such as ConcatDataset and RepeatDataset."""
+    if not dataloader:
+        return []
+    found = [d for d in dicts_in(dataloader["dataset"]) if "type" in d and ("ann_file" in d or "data_prefix" in d)]
+    return found
+
+
+def class_count_owners(model: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts of a model's config that have a ``num_classes`` of their own."""
+    return [part for part in dicts_in(model) if isinstance(part.get("num_classes"), int)]
+
+
+def set_num_classes(model: dict[str, Any], count: int) -> None:
+    """Set every ``num_classes`` in a model's config."""
+    for part in class_count_owners(model):
+        part["num_classes"] = count
+
+
+def evaluators(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The configs of all metrics for validation and test."""
+    return [d for key in ("val_evaluator", "test_evaluator") for d in dicts_in(config.get(key)) if "type" in d]
+
+
+def is_detector(config: dict[str, Any]) -> bool:
+    """Whether a config's data sets are COCO-like (``ann_file`` ends in .json)."""
+    loaders = (config.get(f"{split}_dataloader") for split in ("train", "val", "test"))
+    return any(str(d.get("ann_file", "")).endswith(".json") for loader in loaders for d in leaf_datasets(loader))

@@ -1,0 +1,244 @@
+"""Training and testing a config with mmengine's Runner: what ``mmms train`` and ``mmms test`` do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmms_plugin.compat import mmcv_ops
+from mmms_plugin.engine.checks import check_backbone_weights, check_datasets, check_fits
+from mmms_plugin.engine.coco_dir import use_coco_dir
+from mmms_plugin.engine.config_edit import dicts_in, evaluators, is_detector, leaf_datasets
+from mmms_plugin.engine.config_files import first_line, load_config
+from mmms_plugin.engine.voc_dir import use_voc_dir
+from mmms_plugin.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass
+class LaunchOptions:
+    """What the command line says beside the config; see ``mmms train --help``."""
+
+    config: str
+    work_dir: str | None = None
+    coco_dir: str | None = None
+    voc_dir: str | None = None
+    cfg_options: Mapping[str, Any] = field(default_factory=dict)
+    launcher: str = "none"
+    seed: int | None = None
+    channels_last: bool = False
+
+
+def prepare_config(options: LaunchOptions) -> tuple[Config, list[str]]:
+    """The config with data, seed and work folder set; and remarks for the log.
+
+    Raises: UserError.
+    """
+    config = load_config(options.config)
+    remarks: list[str] = []
+    if options.coco_dir and options.voc_dir:
+        raise UserError("--coco-dir and --voc-dir: give one of them")
+    if "model" not in config:
+        raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
+    if options.coco_dir:
+        classes = use_coco_dir(config, options.coco_dir)
+        remarks.append(f"--coco-dir {options.coco_dir}: {len(classes)} classes: {', '.join(classes)}")
+    if options.voc_dir:
+        remarks += use_voc_dir(config, options.voc_dir)
+    user_fault("--cfg-options", lambda: config.merge_from_dict(dict(options.cfg_options)))
+    if options.seed is not None:
+        config.randomness = dict(seed=options.seed, deterministic=True)
+    config.launcher = options.launcher
+    config.work_dir = options.work_dir or config.get("work_dir") or str(Path("work_dirs", Path(options.config).stem))
+    return config, remarks
+
+
+def train(
+    options: LaunchOptions, *, pretrained: str | None = None, resume: str | None = None, amp: bool = False,
+    auto_scale_lr: bool = False,
+) -> Runner:  # fmt: skip
+    """Train a config; ``resume`` is a checkpoint or 'auto' for the newest one in the work folder.
+
+    Raises: UserError if config, data and checkpoint do not fit each other.
+    """
+    config, remarks = prepare_config(options)
+    check_datasets(config, ("train", "val"))
+    if amp:
+        _use_amp(config)
+    if auto_scale_lr:
+        if "base_batch_size" not in config.get("auto_scale_lr", {}):
+            raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
+        config.auto_scale_lr.enable = True
+    set_start(config, pretrained, resume, remarks)
+    runner = _build_runner(config, options, remarks)
+    if pretrained:
+        backbone = _bare(runner).backbone
+        backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
+    if config.load_from:
+        purpose = "resume" if config.get("resume") else "start from"
+        _warn(check_fits(_bare(runner), config.load_from, purpose, _classes(config.train_dataloader)))
+    runner.train()
+    return runner
+
+
+def evaluate(
+    options: LaunchOptions, checkpoint: str, *, out: str | None = None, show_dir: str | None = None
+) -> dict[str, float]:
+    """Evaluate a checkpoint; keep predictions in ``out`` and pictures in ``show_dir``; return the metrics.
+
+    Raises: UserError if config, data and checkpoint do not fit each other.
+    """
+    config, remarks = prepare_config(options)
+    if not Path(checkpoint).is_file():
+        raise UserError(f"checkpoint {checkpoint}: no such file")
+    if out and is_detector(config) and not out.endswith(".json"):
+        raise UserError(f"--out {out}: predictions of a detector are COCO JSON, give a name that ends in .json")
+    check_datasets(config, ("test",))
+    config.load_from, config.resume = checkpoint, False
+    for key in (
+        "train_dataloader",
+        "train_cfg",
+        "optim_wrapper",
+        "param_scheduler",
+        "val_dataloader",
+        "val_cfg",
+        "val_evaluator",
+    ):
+        config[key] = None
+    drop_initial_weights(config)
+    if show_dir:
+        _draw_into(config, show_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = str(Path(folder, "predictions"))
+        if out:
+            _keep_predictions(config, prefix, out)
+        runner = _build_runner(config, options, remarks)
+        _warn(check_fits(_bare(runner), checkpoint, "test", _classes(config.test_dataloader)))
+        metrics = runner.test()
+        if out and is_detector(config) and is_main_process():
+            _write_coco_results(prefix, Path(out))
+    return metrics
+
+
+def _use_amp(config: Config) -> None:
+    if not torch.cuda.is_available():
+        raise UserError("--amp: needs a CUDA device, and torch sees none")
+    config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+
+
+def set_start(config: Config, pretrained: str | None, resume: str | None, remarks: list[str]) -> None:
+    """Where the weights come from: a checkpoint to resume, backbone weights, or nothing."""
+    backbone = config.model.backbone
+    if resume:
+        path = find_latest_checkpoint(config.work_dir) if resume == "auto" else resume
+        if path is None:
+            remarks.append(f"--resume: no checkpoint in {config.work_dir} yet, starting anew")
+        config.resume, config.load_from = path is not None, path
+    if pretrained:
+        if not Path(pretrained).is_file():
+            raise UserError(f"--pretrained {pretrained}: no such file")
+        backbone.init_cfg = dict(type="Pretrained", checkpoint=pretrained)
+    config.load_from = config.get("load_from")
+    starts_random = not (backbone.get("init_cfg") or config.load_from or config.model.get("pretrained"))
+    if starts_random and (backbone.get("frozen_stages", -1) >= 0 or backbone.get("norm_eval")):
+        backbone.update(frozen_stages=-1, norm_eval=False)
+        remarks.append(
+            "the backbone starts from random weights, so frozen_stages and norm_eval, which are for fine-tuning, are "
+            "off; give --pretrained FILE to fine-tune"
+        )
+
+
+def drop_initial_weights(config: Config) -> None:
+    """A checkpoint brings every weight: do not look for those that training started from."""
+    for part in dicts_in(config.model):
+        part.pop("init_cfg", None)
+    config.model.pop("pretrained", None)
+
+
+def _build_runner(config: Config, options: LaunchOptions, remarks: list[str]) -> Runner:
+    runner = user_fault("config", lambda: RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config))
+    if not runner.distributed:
+        runner.model = revert_sync_batchnorm(runner.model)
+    if options.channels_last:
+        runner.model.to(memory_format=torch.channels_last)
+    for line in (mmcv_ops(), *remarks):
+        print_log(line, "current")
+    return runner
+
+
+def user_fault(what: str, build: Callable[[], T]) -> T:
+    """Call ``build``; errors of bad arguments in a config become one line."""
+    try:
+        return build()
+    except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError, ImportError) as error:
+        raise UserError(f"{what}: {type(error).__name__}: {first_line(error)}") from error
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        raise UserError(
+            "the installed torchvision was built for another torch, and mmengine imports it: install the build that "
+            "belongs to this torch, or none"
+        ) from error
+
+
+def _bare(runner: Runner) -> torch.nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _classes(dataloader: dict[str, Any]) -> tuple[str, ...] | None:
+    """Class names that the data sets of a dataloader state, if they do."""
+    named = (dataset.get("metainfo", {}).get("classes") for dataset in leaf_datasets(dataloader))
+    return next((tuple(names) for names in named if names), None)
+
+
+def _warn(remark: str | None) -> None:
+    if remark:
+        print_log(remark, "current", logging.WARNING)
+
+
+def _draw_into(config: Config, folder: str) -> None:
+    hook = config.default_hooks.get("visualization")
+    if hook is None:
+        raise UserError("--show-dir: this config has no default_hooks.visualization to draw with")
+    target = str(Path(folder).resolve())
+    if is_detector(config):
+        hook.update(draw=True, interval=1, test_out_dir=target)
+    else:
+        hook.update(draw=True, interval=1)
+        config.visualizer.vis_backends = [dict(type="LocalVisBackend", img_save_dir=target)]
+
+
+def _keep_predictions(config: Config, prefix: str, out: str) -> None:
+    if not is_detector(config):
+        for metric in evaluators(config):
+            metric["output_dir"] = out
+        return
+    metrics = [m for m in evaluators(config) if "ann_file" in m or m["type"].endswith("CocoMetric")]
+    if not metrics:
+        raise UserError("--out: this config's test_evaluator is none that writes COCO JSON")
+    metrics[0]["outfile_prefix"] = prefix
+
+
+def _write_coco_results(prefix: str, out: Path) -> None:
+    """Keep mmdet's results: those with masks, which have the boxes too, where the model predicts masks."""
+    masks = Path(f"{prefix}.segm.json")
+    results = masks if masks.is_file() else Path(f"{prefix}.bbox.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
+    shutil.copyfile(results, temporary)
+    temporary.replace(out)

@@ -1,0 +1,47 @@
+"""Packaging: the package itself, and the configs as its data (``mmms train NAME`` works from any folder)."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mmms_plugin/__init__.py").read_text()).group(1)
+CONFIG_FOLDERS = {
+    ".".join(("mmms_plugin", *folder.relative_to(HERE).parts)): str(folder.relative_to(HERE))
+    for folder in (HERE / "configs", *sorted((HERE / "configs").rglob("*")))
+    if folder.is_dir() and folder.name != "__pycache__"
+}
+
+setup(
+    name="mmms_plugin",
+    version=VERSION,
+    description="Multi-scale convolution layers and backbones for OpenMMLab (mmdet, mmseg, mmpretrain)",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["mmms_plugin", "mmms_plugin.*"]), *CONFIG_FOLDERS],
+    package_dir=CONFIG_FOLDERS,
+    package_data={"": ["*.html", "*.jinja"]},
+    entry_points={"console_scripts": ["mmms = mmms_plugin.cli:main"]},
+    install_requires=[
+        "torch>=2.6",  # loads with weights_only=True by default; a build that is installed already stays
+        "mmengine>=0.10.7,<0.11",
+        "mmcv-lite==2.1.0",  # the compiled mmcv of that version serves instead where it is installed
+        "mmdet>=3.3,<3.4",
+        "mmsegmentation>=1.2.2,<1.3",
+        "setuptools<81",  # mmengine 0.10 imports pkg_resources
+        "ftfy",
+        "regex",
+        "pycocotools>=2.0.8",
+        "matplotlib",
+        "numpy",
+        "pillow",
+        "rich",
+    ],
+    extras_require={
+        "mmpretrain": ["mmpretrain==1.2.0", "torchvision", "importlib-metadata"],
+        "test": ["pytest", "ruff", "mypy"],
+    },
+)

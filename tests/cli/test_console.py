@@ -1,0 +1,76 @@
+"""The console script itself: help, names of commands, exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmms_plugin
+from mmms_plugin.cli import COMMANDS, main
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy():
+    code = "import sys; from mmms_plugin.cli import main; s = main(['--help']); print(sorted(sys.modules)); sys.exit(s)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert all(f"  {command} " in done.stdout for command in COMMANDS)
+    assert not any(f"'{heavy}'" in done.stdout for heavy in ("torch", "mmengine", "mmcv", "mmdet", "numpy"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: mmms {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "unknown command 'trian': allowed are train, test"),
+        (["train"], "arguments are required: config"),
+        (["train", "x", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["demo", "--iterations", "0"], "--iterations 0: allowed are integers >= 1"),
+        (["benchmark", "layers", "--rounds", "0"], "--rounds 0"),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def test_demo_keeps_its_hands_off_other_peoples_folders(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("all of it")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "give another folder with --out" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").read_text() == "all of it"
+
+
+def test_benchmark_prints_times_and_multiply_adds(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["benchmark", "layers", "--batch", "1", "--rounds", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("plain", "PSConv", "published", "512 ch, 7 px"))
+    assert "0.12 G" in printed  # the plain 3x3 layers of ResNet-50 have 0.116e9 multiply-adds in every stage
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == mmms_plugin.__version__
+
+
+@pytest.mark.parametrize("tool", sorted(TOOLS.glob("*.py")), ids=lambda path: path.stem)
+def test_tools_are_the_same_commands(tool, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(tool), "--help"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"usage: mmms {tool.stem.replace('_', '-')}" in done.stdout

@@ -1,0 +1,286 @@
+"""The data set on disk: same bytes each time, readable by what its users read it with, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from mmms_plugin.cli import main
+from mmms_plugin.datasets import CLASSES, ShapesWritten, draw_picture, write_shapes
+from mmms_plugin.errors import UserError
+
+TRAIN, VAL, SIZE = 32, 32, 192
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> ShapesWritten:
+    return write_shapes(tmp_path_factory.mktemp("shapes") / "data", TRAIN, VAL, SIZE, crowds=True)
+
+
+def _hashes(root: Path) -> dict[str, str]:
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _coco(root: Path, split: str) -> COCO:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(root / "annotations" / f"instances_{split}.json"))
+
+
+def _evaluate(truth: COCO, results: list[dict], kind: str) -> np.ndarray:
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, truth.loadRes(results), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats
+
+
+def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
+    first = write_shapes(tmp_path / "a", 6, 3, 64, seed=5)
+    second = write_shapes(tmp_path / "b", 6, 3, 64, seed=5)
+    assert _hashes(first.root) == _hashes(second.root)
+    other = write_shapes(tmp_path / "c", 6, 3, 64, seed=6)
+    name = "images/train_000000.png"
+    assert _hashes(first.root)[name] != _hashes(other.root)[name]
+
+
+def test_tiny_sets_have_objects_and_larger_ones_begin_alike(tmp_path: Path) -> None:
+    tiny = write_shapes(tmp_path / "tiny", train=4, val=2, size=64)
+    assert sum(tiny.objects["train"].values()) >= 8
+    assert sum(tiny.objects["val"].values()) >= 3
+    more = write_shapes(tmp_path / "more", train=5, val=2, size=64)
+    kept = {k: v for k, v in _hashes(tiny.root).items() if k.startswith(("images", "JPEGImages", "SegmentationClass"))}
+    assert kept.items() <= _hashes(more.root).items()
+
+
+def test_no_picture_is_in_both_splits(written: ShapesWritten) -> None:
+    pixels = {path.name: Image.open(path).tobytes() for path in (written.root / "images").iterdir()}
+    assert len(pixels) == TRAIN + VAL
+    assert len(set(pixels.values())) == TRAIN + VAL
+    train, val = (_coco(written.root, split) for split in ("train", "val"))
+    assert not set(train.imgs) & set(val.imgs)
+    assert not set(train.anns) & set(val.anns)
+
+
+def test_every_coco_size_is_there_and_counted(written: ShapesWritten) -> None:
+    plain = write_shapes(written.root.parent / "plain", TRAIN, VAL, SIZE, formats="coco")
+    for split in ("train", "val"):
+        areas = [annotation["area"] for annotation in _coco(plain.root, split).anns.values()]
+        small, large = sum(a < 32**2 for a in areas), sum(a >= 96**2 for a in areas)
+        assert plain.objects[split] == {"small": small, "medium": len(areas) - small - large, "large": large}
+        assert small >= 60, small
+        assert large >= 6, large
+        assert len(areas) - small - large >= 20
+    sides = [max(a["bbox"][2:]) for a in _coco(plain.root, "train").anns.values()]
+    assert min(sides) <= 12
+    assert max(sides) >= 145
+
+
+def test_coco_annotations_are_exact(written: ShapesWritten) -> None:
+    for split in ("train", "val"):
+        coco = _coco(written.root, split)
+        assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CLASSES)
+        for image in coco.imgs.values():
+            masks = []
+            for annotation in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
+                mask = coco.annToMask(annotation)
+                rows, columns = np.nonzero(mask)
+                box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+                assert annotation["bbox"] == box
+                assert annotation["area"] == mask.sum() > 0
+                masks.append(mask)
+            assert np.sum([np.zeros((SIZE, SIZE), int), *masks], axis=0).max() <= 1  # disjoint
+            with Image.open(written.root / "images" / image["file_name"]) as opened:
+                assert opened.size == (image["width"], image["height"])
+                assert opened.mode == "RGB"
+
+
+def test_masks_lie_on_the_objects_of_the_picture_files(written: ShapesWritten) -> None:
+    """Objects are darker and more saturated than the pale ground: the colour spread inside a mask is larger."""
+    coco, index = _coco(written.root, "train"), 0
+    image = np.asarray(Image.open(written.root / "images" / f"train_{index:06d}.png"))
+    np.testing.assert_array_equal(image, draw_picture(0, "train", index, SIZE).image)
+    foreground = np.any([coco.annToMask(a) for a in coco.loadAnns(coco.getAnnIds(imgIds=index + 1))], axis=0)
+    spread = np.ptp(image.astype(int), axis=2)
+    assert np.mean((spread > 55) == foreground) > 0.97
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_truth_given_back_as_detections_scores_one(written: ShapesWritten, kind: str) -> None:
+    truth = _coco(written.root, "val")
+    results = [
+        {key: annotation[key] for key in ("image_id", "category_id", "bbox", "segmentation")} | {"score": 0.9}
+        for annotation in truth.anns.values()
+        if not annotation["iscrowd"]
+    ]
+    if kind == "bbox":
+        for result in results:
+            del result["segmentation"]
+    stats = _evaluate(truth, results, kind)
+    np.testing.assert_allclose(stats[:6], 1.0)
+
+
+def test_crowds_change_annotations_only(written: ShapesWritten) -> None:
+    plain = write_shapes(written.root.parent / "plain", TRAIN, VAL, SIZE, formats="coco")
+    with_crowds, without = _coco(written.root, "train"), _coco(plain.root, "train")
+    crowds = [a for a in with_crowds.anns.values() if a["iscrowd"]]
+    assert crowds
+    assert not any(a["iscrowd"] for a in without.anns.values())
+    assert sum(a["area"] for a in with_crowds.anns.values()) == sum(a["area"] for a in without.anns.values())
+    first, second = _hashes(written.root), _hashes(plain.root)
+    assert all(first[name] == second[name] for name in second if name.startswith("images"))
+
+
+def test_voc_labels_are_the_coco_masks_apart_from_void(written: ShapesWritten) -> None:
+    folder = written.root / "SegmentationClass"
+    for split in ("train", "val"):
+        coco = _coco(written.root, split)
+        names = (written.root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
+        assert [f"{name}.png" for name in names] == [image["file_name"] for image in coco.imgs.values()]
+        for name, image in zip(names, coco.imgs.values(), strict=True):
+            expected = np.zeros((SIZE, SIZE), np.uint8)
+            for annotation in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
+                expected[coco.annToMask(annotation) > 0] = annotation["category_id"]
+            with Image.open(folder / f"{name}.png") as opened:
+                assert opened.mode == "P"
+                assert opened.getpalette()[:12] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
+                labels = np.asarray(opened)
+            void = labels == 255
+            np.testing.assert_array_equal(labels[~void], expected[~void])
+            assert void.mean() < 0.15
+            photo = np.asarray(Image.open(written.root / "JPEGImages" / f"{name}.jpg")).astype(int)
+            original = np.asarray(Image.open(written.root / "images" / f"{name}.png")).astype(int)
+            assert np.abs(photo - original).mean() < 3.0
+
+
+def test_crops_show_their_object(written: ShapesWritten) -> None:
+    for split, total in (("train", TRAIN), ("val", VAL)):
+        assert sorted(folder.name for folder in (written.root / split).iterdir()) == sorted(CLASSES)
+        count = sum(len(draw_picture(0, split, index, SIZE).labels) for index in range(total))
+        assert len(list((written.root / split).glob("*/*.png"))) == count
+    picture = draw_picture(0, "train", 2, SIZE)  # a single large shape
+    (path,) = (written.root / "train").glob("*/train_000002_*.png")
+    assert path.parent.name == CLASSES[picture.labels[0]]
+    crop = np.asarray(Image.open(path))
+    rows, columns = np.nonzero(picture.ids == 1)
+    inside = picture.image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    windows = np.lib.stride_tricks.sliding_window_view(crop, inside.shape)[:, :, 0]
+    assert (windows == inside).all(axis=(2, 3, 4)).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train": -1}, "train=-1: must be a whole number from 0 to 100000"),
+        ({"train": 0, "val": 0}, "train=0, val=0"),
+        ({"size": 31}, "size=31"),
+        ({"size": 64.0}, "size=64.0"),
+        ({"seed": 2**32}, "seed=4294967296"),
+        ({"formats": "yolo"}, "formats=.*allowed are coco, voc, imagefolder or 'all'"),
+        ({"formats": ()}, "formats="),
+    ],
+)
+def test_bad_settings_are_named(tmp_path: Path, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_shapes(tmp_path / "data", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_formats_choose_what_is_written(tmp_path: Path) -> None:
+    always = {"shapes.json", "preview.png"}
+    views = {
+        "coco": {"annotations", "images"},
+        "voc": {"JPEGImages", "SegmentationClass", "ImageSets", "labels.txt"},
+        "imagefolder": {"train", "val"},
+    }
+    for name, entries in views.items():
+        root = write_shapes(tmp_path / name, 1, 1, 64, formats=name).root
+        assert {path.name for path in root.iterdir()} == always | entries
+
+
+def test_a_data_set_of_the_same_settings_is_left_alone(tmp_path: Path) -> None:
+    root = write_shapes(tmp_path / "data", 2, 1, 64).root
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    again = write_shapes(root, 2, 1, 64)
+    assert again.reused
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    with pytest.raises(UserError, match="seed 0 there, 1 asked"):
+        write_shapes(root, 2, 1, 64, seed=1)
+    (root / "images" / "train_000001.png").unlink()
+    with pytest.raises(UserError, match="files missing"):
+        write_shapes(root, 2, 1, 64)
+
+
+def test_an_empty_folder_is_taken_and_parents_are_made(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert not write_shapes(tmp_path / "empty", 1, 1, 64).reused
+    assert write_shapes(tmp_path / "deep" / "down", 1, 1, 64).root.is_dir()
+
+
+def test_what_is_in_the_way_stays_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="is not a folder"):
+        write_shapes(tmp_path / "file", 1, 1, 64)
+    with pytest.raises(UserError, match="cannot write"):
+        write_shapes(tmp_path / "file" / "below", 1, 1, 64)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="current folder"):
+        write_shapes(".", 1, 1, 64)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kept", ["", "[]", '{"settings": 3}'])
+def test_a_strange_settings_file_is_no_data_set(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "shapes.json").write_text(kept)
+    with pytest.raises(UserError, match="is no shapes data set"):
+        write_shapes(tmp_path / "data", 1, 1, 64)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, stop: type[BaseException]) -> None:
+    def interrupt(done: int, total: int) -> None:
+        assert total == 6
+        if done == 3:
+            raise stop
+
+    with pytest.raises(stop):
+        write_shapes(tmp_path / "data", 4, 2, 64, progress=interrupt)
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_writes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "data")
+    options = ["--train", "3", "--val", "2", "--size", "64", "--format", "coco"]
+    assert main(["make-shapes", out, *options]) == 0
+    assert "written" in capsys.readouterr().out
+    settings = json.loads((tmp_path / "data" / "shapes.json").read_text())["settings"]
+    assert (settings["train"], settings["val"], settings["size"], settings["formats"]) == (3, 2, 64, ["coco"])
+    assert main(["make-shapes", out, *options]) == 0
+    assert "already there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [([], "is not empty"), (["--size", "8"], "--size=8"), (["--train", "x"], "invalid int"), (["--format", "y"], "y")],
+)
+def test_command_refuses_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["make-shapes", str(tmp_path), *options]) == 2
+    complaint = capsys.readouterr().err
+    assert message in complaint
+    assert complaint.count(os.linesep) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

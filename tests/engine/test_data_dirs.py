@@ -1,0 +1,164 @@
+"""--coco-dir and --voc-dir: what they set, and the one line that a folder or config that does not fit gets."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmms_plugin.datasets.shape_pictures import CLASSES
+from mmms_plugin.engine.coco_dir import use_coco_dir
+from mmms_plugin.engine.config_edit import class_count_owners, evaluators, leaf_datasets
+from mmms_plugin.engine.config_files import load_config
+from mmms_plugin.engine.voc_dir import VOC_CLASSES, use_voc_dir
+from mmms_plugin.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def cascade() -> Config:
+    return load_config("cascade_mask_rcnn_ps_r50_fpn_1x")
+
+
+@pytest.fixture(scope="module")
+def deeplab() -> Config:
+    return load_config("deeplabv3_ps_r50_voc12aug")
+
+
+def test_coco_dir_sets_paths_classes_and_every_num_classes(cascade, shapes):
+    config = copy.deepcopy(cascade)
+    config.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=config.train_dataloader.dataset)
+    assert use_coco_dir(config, str(shapes)) == CLASSES
+    for split, name in (("train", "train"), ("val", "val"), ("test", "val")):
+        (dataset,) = leaf_datasets(config[f"{split}_dataloader"])
+        assert dataset["ann_file"] == str(shapes / "annotations" / f"instances_{name}.json")
+        assert Path(dataset["data_prefix"]["img"]) == shapes / "images"
+        assert tuple(dataset["metainfo"]["classes"]) == CLASSES
+    owners = class_count_owners(config.model)
+    assert len(owners) == 4  # three box heads and the mask head
+    assert {owner["num_classes"] for owner in owners} == {5}
+    assert {metric["ann_file"] for metric in evaluators(config)} == {str(shapes / "annotations/instances_val.json")}
+
+
+def test_coco_dir_finds_the_2017_layout(cascade, shapes, tmp_path):
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        shutil.copy(
+            shapes / f"annotations/instances_{split}.json", tmp_path / f"annotations/instances_{split}2017.json"
+        )
+        (tmp_path / f"{split}2017").mkdir()
+        for image in (shapes / "images").glob(f"{split}_*"):
+            shutil.copy(image, tmp_path / f"{split}2017")
+    config = copy.deepcopy(cascade)
+    use_coco_dir(config, str(tmp_path))
+    assert Path(config.val_dataloader.dataset.data_prefix.img) == tmp_path / "val2017"
+
+
+def edit(split: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        path = folder / f"annotations/instances_{split}.json"
+        data = json.loads(path.read_text())
+        change(data)
+        path.write_text(json.dumps(data))
+
+    return apply
+
+
+BAD_COCO = {
+    "no annotations": (lambda d: shutil.rmtree(d / "annotations"), r"annotations/instances_train.json is missing"),
+    "not json": (lambda d: (d / "annotations/instances_val.json").write_text("{"), r"instances_val.json: not a JSON"),
+    "a list": (lambda d: (d / "annotations/instances_val.json").write_text("[]"), r"not a COCO annotation file"),
+    "no images": (
+        lambda d: shutil.rmtree(d / "images"),
+        r"4 of its 4 images are not in .* \(first: train_000000.png\)",
+    ),
+    "one missing": (lambda d: (d / "images/val_000001.png").unlink(), r"1 of its 2 images .*first: val_000001.png"),
+    "other classes": (
+        edit("val", lambda data: data["categories"][0].update(name="disc")),
+        r"its 5 categories are not the 5 of",
+    ),
+    "same class twice": (
+        edit("train", lambda data: data["categories"][1].update(name="circle")),
+        r"category 'circle' is listed twice",
+    ),
+    "unknown image": (edit("train", lambda data: data["annotations"][0].update(image_id=99)), r"unknown image_id 99"),
+    "unknown category": (
+        edit("train", lambda data: data["annotations"][0].update(category_id=77)),
+        r"unknown category_id 77",
+    ),
+    "no box": (edit("train", lambda data: data["annotations"][0].pop("bbox")), r"has no bbox"),
+    "no masks": (edit("train", lambda data: data["annotations"][0].pop("segmentation")), r"have no segmentation"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COCO)
+def test_a_bad_coco_folder_gets_one_line(case, cascade, shapes, tmp_path):
+    spoil, message = BAD_COCO[case]
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+    spoil(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        use_coco_dir(copy.deepcopy(cascade), str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_voc_dir_with_classes_of_its_own(deeplab, shapes):
+    config = copy.deepcopy(deeplab)
+    remarks = use_voc_dir(config, str(shapes))
+    assert len(remarks) == 1
+    assert "SegmentationClassAug" in remarks[0]
+    assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {6}
+    (dataset,) = leaf_datasets(config.train_dataloader)
+    assert dataset["data_root"] == str(shapes)
+    assert tuple(dataset["metainfo"]["classes"]) == ("background", *CLASSES)
+
+
+def test_voc_dir_with_sbd_masks_keeps_both_parts(deeplab, shapes, tmp_path):
+    folder = tmp_path / "voc"
+    shutil.copytree(shapes, folder)
+    (folder / "labels.txt").unlink()
+    shutil.copytree(folder / "SegmentationClass", folder / "SegmentationClassAug")
+    shutil.copy(folder / "ImageSets/Segmentation/train.txt", folder / "ImageSets/Segmentation/aug.txt")
+    config = copy.deepcopy(deeplab)
+    assert use_voc_dir(config, str(folder)) == []
+    assert len(leaf_datasets(config.train_dataloader)) == 2
+    assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {len(VOC_CLASSES)}
+
+
+def spoil_mask(folder: Path) -> None:
+    path = next((folder / "SegmentationClass").glob("*.png"))
+    Image.fromarray(np.full((96, 96), 40, np.uint8)).save(path)
+
+
+BAD_VOC = {
+    "no list": (lambda d: shutil.rmtree(d / "ImageSets"), r"ImageSets/Segmentation/train.txt is missing"),
+    "no masks": (lambda d: shutil.rmtree(d / "SegmentationClass"), r"have no SegmentationClass/NAME.png"),
+    "label out of range": (spoil_mask, r"label 40, allowed are 0 to 5"),
+    "one class": (lambda d: (d / "labels.txt").write_text("background\n"), r"labels.txt: 1 class names"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VOC)
+def test_a_bad_voc_folder_gets_one_line(case, deeplab, shapes, tmp_path):
+    spoil, message = BAD_VOC[case]
+    folder = tmp_path / "voc"
+    shutil.copytree(shapes, folder)
+    spoil(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        use_voc_dir(copy.deepcopy(deeplab), str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_each_option_is_for_its_kind_of_config(cascade, deeplab, shapes):
+    with pytest.raises(UserError, match="use --voc-dir"):
+        use_coco_dir(copy.deepcopy(deeplab), str(shapes))
+    with pytest.raises(UserError, match="use --coco-dir"):
+        use_voc_dir(copy.deepcopy(cascade), str(shapes))
+    with pytest.raises(UserError, match="no such folder"):
+        use_coco_dir(copy.deepcopy(cascade), "nowhere")

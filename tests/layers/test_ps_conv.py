@@ -1,0 +1,261 @@
+"""PSConv2d and its variants against equation (3) in float64 loops and against nn.Conv2d."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmms_plugin.layers import DepthwisePSConv2d, DynamicPSConv2d, PSConv2d
+from mmms_plugin.layers.ps_conv import published_mask
+from tests.oracles.poly_scale_conv import poly_scale_conv
+
+PATTERNS = [(1, 2, 1, 4), (2, 1, 4, 1), (1, 2), (1, 2, 1, 1, 1, 1, 1, 1), (1, 2, 3), (1, 1, 1, 1), (3,), (1, 2, 4, 8)]
+
+
+def part(channel: int, channels: int, t: int, order: str) -> int:
+    return channel * t // channels if order == "block" else channel % t
+
+
+def oracle_of(layer: PSConv2d, x: torch.Tensor) -> np.ndarray:
+    t, order = len(layer.dilation_pattern), layer.channel_order
+    outs, ins = layer.out_channels // layer.groups, layer.in_channels // layer.groups
+
+    def dilation_of(c: int, k: int) -> int:
+        c, k = part(c, outs, t, order), part(k, ins, t, order)
+        return layer.dilation_pattern[{"both": (k - c) % t, "input": k, "output": c}[layer.axes]]
+
+    y = poly_scale_conv(
+        x.detach().numpy(),
+        layer.weight.detach().numpy(),
+        dilation_of,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        groups=layer.groups,
+    )
+    return y if layer.bias is None else y + layer.bias.detach().numpy()[None, :, None, None]
+
+
+@pytest.mark.parametrize("implementation", ["grouped", "masked"])
+@pytest.mark.parametrize("order", ["block", "cyclic"])
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_equation_3(pattern, order, implementation):
+    torch.manual_seed(0)
+    for groups, axes in itertools.product((1, 2), ("both", "input", "output")):
+        layer = PSConv2d(
+            24 * groups, 48, 3, padding=1, groups=groups, dilation_pattern=pattern, channel_order=order, axes=axes,
+            implementation=implementation, dtype=torch.float64,
+        )  # fmt: skip
+        x = torch.randn(2, 24 * groups, 9, 7, dtype=torch.float64)
+        np.testing.assert_allclose(layer(x).detach().numpy(), oracle_of(layer, x), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(in_channels=3, out_channels=8, kernel_size=7, stride=2, padding=3),
+        dict(in_channels=6, out_channels=10, kernel_size=5, padding=2, dilation=2),
+        dict(in_channels=8, out_channels=8, kernel_size=3, stride=(2, 1), padding=(2, 1), dilation=(2, 1), bias=False),
+        dict(in_channels=8, out_channels=4, kernel_size=(3, 5), padding=0, groups=2),
+        dict(in_channels=1, out_channels=1, kernel_size=3, padding=1),
+        dict(in_channels=16, out_channels=16, kernel_size=3, padding=1, groups=16),
+        dict(in_channels=8, out_channels=8, kernel_size=1, dilation=3),
+        dict(in_channels=8, out_channels=8, kernel_size=(1, 3), padding=(0, 4), dilation=4),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("order", ["block", "cyclic"])
+def test_any_geometry(options, order):
+    torch.manual_seed(0)
+    layer = PSConv2d(**options, channel_order=order, dtype=torch.float64)
+    x = torch.randn(2, layer.in_channels, 15, 13, dtype=torch.float64)
+    y = layer(x)
+    assert y.shape == nn.Conv2d(**options, dtype=torch.float64)(x).shape
+    np.testing.assert_allclose(y.detach().numpy(), oracle_of(layer, x), atol=1e-12)
+    torch.testing.assert_close(layer(x[0]), y[0])
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", 0, 3])
+@pytest.mark.parametrize("kernel_size", [2, 3, 4])
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_size_is_the_plain_layers(kernel_size, padding, mode):
+    options = dict(kernel_size=kernel_size, padding=padding, padding_mode=mode, dilation=2)
+    x = torch.randn(1, 8, 24, 20)
+    assert PSConv2d(8, 8, **options)(x).shape == nn.Conv2d(8, 8, **options)(x).shape
+
+
+def test_unit_pattern_is_conv2d_and_loads_its_checkpoint():
+    plain = nn.Conv2d(6, 9, 3, stride=2, padding=1, groups=3)
+    for order in ("block", "cyclic"):
+        layer = PSConv2d(6, 9, 3, stride=2, padding=1, groups=3, dilation_pattern=(1, 1, 1, 1), channel_order=order)
+        layer.load_state_dict(plain.state_dict())
+        x = torch.randn(2, 6, 11, 8)
+        assert torch.equal(layer(x), plain(x))
+    assert list(PSConv2d(6, 9, 3, groups=3).state_dict()) == list(plain.state_dict())
+
+
+def test_gradients():
+    torch.manual_seed(0)
+    layers = [
+        PSConv2d(8, 4, 3, padding=1, dtype=torch.float64),
+        PSConv2d(8, 8, 3, padding=1, groups=2, channel_order="cyclic", dtype=torch.float64),
+        PSConv2d(3, 5, 3, padding=1, dtype=torch.float64),
+        PSConv2d(8, 8, 3, padding=1, groups=2, extra_dilation1=True, dtype=torch.float64),
+        DepthwisePSConv2d(4, 8, 3, padding=1, dtype=torch.float64),
+    ]
+    for layer in layers:
+        x = torch.randn(1, layer.in_channels, 6, 5, dtype=torch.float64, requires_grad=True)
+        names = [name for name, _ in layer.named_parameters()]
+
+        def run(x, *values, layer=layer, names=names):
+            return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
+
+        assert torch.autograd.gradcheck(run, (x, *layer.parameters()), fast_mode=True)
+
+
+def test_multiply_adds_do_not_exceed_the_plain_layers():
+    x = torch.randn(1, 64, 8, 8)
+
+    def flops(layer):
+        with FlopCounterMode(display=False) as counter:
+            layer(x)
+        return counter.get_total_flops()
+
+    for groups, order, axes, pattern in itertools.product(
+        (1, 2, 8), ("block", "cyclic"), ("both", "input", "output"), [(1, 2, 1, 4), (2, 1, 4, 1), (1, 2, 1, 1), (1, 2)]
+    ):
+        layer = PSConv2d(64, 128, 3, padding=1, groups=groups, dilation_pattern=pattern, channel_order=order, axes=axes)
+        assert flops(layer) == flops(nn.Conv2d(64, 128, 3, padding=1, groups=groups))
+    assert flops(DepthwisePSConv2d(64, 64, 3, padding=1)) == flops(nn.Conv2d(64, 64, 3, padding=1, groups=64))
+
+
+def test_extra_dilation1_is_the_published_sum():
+    """The published layer: masked dense dilation 1 + grouped dilation 2 + shifted grouped dilation 4, 32 groups."""
+    torch.manual_seed(0)
+    groups, channels = 32, 256
+    layer = PSConv2d(
+        channels, channels, 3, padding=1, groups=groups, bias=False, dilation_pattern=(2, 1, 4, 1), extra_dilation1=True
+    )
+    nn.init.normal_(layer.extra_weight)
+    own = layer.weight.detach().view(groups, 4, 2, 4, 2, 3, 3)
+    extra = layer.extra_weight.detach().view(groups, 4, 2, 2, 2, 3, 3)
+    dense, gw, shift = own.clone(), torch.empty(groups, 4, 2, 2, 3, 3), torch.empty(groups, 4, 2, 2, 3, 3)
+    for o in range(4):
+        gw[:, o], shift[:, o] = own[:, o, :, o], own[:, o, :, (o + 2) % 4]
+        dense[:, o, :, o], dense[:, o, :, (o + 2) % 4] = extra[:, o, :, 0], extra[:, o, :, 1]
+    keep = ~published_mask(groups)
+    assert keep.view(groups, -1).any(1).sum() == 32  # kernels at dilation 1 by pattern are never masked
+    assert [g for g in range(groups) if not keep[g, 0, 0]] == [0, 8, 16, 24]
+    dense = dense * keep[:, :, None, :, None, None, None]
+    x = torch.randn(1, channels, 9, 9)
+    swapped = x.view(1, groups, 2, -1, 9, 9).flip(2).view_as(x)
+    conv = nn.functional.conv2d
+    expected = (
+        conv(x, dense.reshape(channels, -1, 3, 3), padding=1, groups=groups)
+        + conv(x, gw.reshape(channels, -1, 3, 3), padding=2, dilation=2, groups=groups * 4)
+        + conv(swapped, shift.reshape(channels, -1, 3, 3), padding=4, dilation=4, groups=groups * 4)
+    )
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+    layer(x).square().sum().backward()
+    masked = layer.extra_weight.grad.view(groups, 4, 2, 2, 2, 3, 3)[[0, 8, 16, 24]]
+    assert not masked.any()
+    assert layer.extra_weight.grad.any()
+
+
+def test_depthwise_gives_each_channel_one_dilation():
+    x = torch.randn(1, 6, 12, 12)
+    for order, multiples in (("block", [1, 1, 2, 1, 1, 4]), ("cyclic", [1, 2, 1, 4, 1, 2])):
+        layer = DepthwisePSConv2d(6, 12, 3, padding=1, channel_order=order)
+        for channel, d in enumerate(multiples):
+            mine = slice(2 * channel, 2 * channel + 2)
+            expected = nn.functional.conv2d(
+                x[:, channel : channel + 1], layer.weight[mine], layer.bias[mine], padding=d, dilation=d
+            )
+            torch.testing.assert_close(layer(x)[:, mine], expected)
+
+
+def test_dynamic_mask_chooses_between_two_dilations_and_learns():
+    torch.manual_seed(0)
+    layer = DynamicPSConv2d(8, 12, 3, padding=1, bias=False, dilations=(1, 3))
+    mask = layer.mask()
+    assert mask.shape == (12, 8)
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    x = torch.randn(1, 8, 9, 9)
+    chosen = mask.bool()
+    expected = poly_scale_conv(
+        x.numpy(), layer.weight.detach().numpy(), lambda c, k: 3 if chosen[c, k] else 1, padding=(1, 1)
+    )
+    np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-5)
+
+    target = nn.functional.conv2d(x, layer.weight.detach(), padding=3, dilation=3)  # every kernel at the large dilation
+    optimizer = torch.optim.Adam([layer.left_logits, layer.right_logits], lr=0.02)
+    first = (layer(x) - target).square().mean().item()
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = (layer(x) - target).square().mean()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.2 * first
+    assert layer.mask().mean() > 0.9
+
+
+EVERY_LAYER = [
+    lambda: PSConv2d(8, 8, 3, padding=1),
+    lambda: PSConv2d(8, 16, 3, padding=1, stride=2, groups=2, channel_order="cyclic"),
+    lambda: PSConv2d(3, 8, 3, padding=1),
+    lambda: PSConv2d(16, 16, 3, padding=1, groups=2, extra_dilation1=True),
+    lambda: PSConv2d(8, 8, 3, padding=1, groups=2, axes="output"),
+    lambda: DepthwisePSConv2d(8, 8, 3, padding=1),
+    lambda: DynamicPSConv2d(8, 8, 3, padding=1),
+]
+
+
+@pytest.mark.parametrize("make", EVERY_LAYER)
+def test_works_like_any_module(make):
+    layer = make()
+    x = torch.randn(2, layer.in_channels, 12, 10)
+    y = layer(x)
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(twin(x), y)
+    last = x.to(memory_format=torch.channels_last)
+    out = copy.deepcopy(layer).to(memory_format=torch.channels_last)(last)
+    torch.testing.assert_close(out, y, atol=1e-5, rtol=1e-5)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            half = layer(x)
+        assert half.dtype == dtype
+        torch.testing.assert_close(half.float(), y, atol=0.05, rtol=0.05)
+    exported = torch.export.export(
+        layer, (x,), dynamic_shapes=({0: torch.export.Dim("n"), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)
+    )
+    wide = torch.randn(3, layer.in_channels, 14, 18)
+    torch.testing.assert_close(exported.module()(wide), layer(wide))
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), y)
+    compiled(x).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(dilation_pattern=()), r"dilation_pattern=\(\): allowed is a non-empty sequence of integers >= 1"),
+        (dict(dilation_pattern=(1, 0)), "integers >= 1"),
+        (dict(dilation_pattern="1214"), "dilation_pattern='1214'"),
+        (dict(channel_order="blocks"), "channel_order='blocks': allowed are 'block', 'cyclic'"),
+        (dict(axes="all"), "axes='all': allowed are 'both', 'input', 'output'"),
+        (dict(implementation="fast"), "implementation='fast'"),
+        (dict(extra_dilation1=True, axes="input"), "extra_dilation1=True: allowed with"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        PSConv2d(8, 8, 3, **options)

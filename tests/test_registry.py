@@ -1,0 +1,162 @@
+"""What every registered layer and backbone owes its users, found by listing the registry."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmcv.cnn import ConvModule, build_conv_layer
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmms_plugin.backbones.base import Backbone
+from mmms_plugin.registry import MODELS
+
+MODELS.import_from_location()
+LAYERS = sorted(n for n, c in MODELS.module_dict.items() if issubclass(c, nn.Conv2d))
+BACKBONES = sorted(n for n, c in MODELS.module_dict.items() if issubclass(c, Backbone))
+# One small instance or more of every backbone; a new one without an entry fails below.
+VARIANTS = {
+    "PSResNet": [
+        dict(depth=18),
+        dict(depth=50, groups=4, base_width=16, se_ratio=16, deep_stem=True, avg_down=True),
+        dict(depth=50, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), multi_grid=(1, 2, 4), channel_order="cyclic"),
+    ],
+}
+CASES = [pytest.param(n, o, id=f"{n}-{i}") for n, options in VARIANTS.items() for i, o in enumerate(options)]
+
+
+def build(name: str, options: dict, **more) -> Backbone:
+    torch.manual_seed(0)
+    return MODELS.build(dict(type=f"mmms_plugin.{name}", **options, **more))
+
+
+def test_every_registered_thing_is_known_here():
+    assert sorted(LAYERS + BACKBONES) == sorted(MODELS.module_dict)
+    assert sorted(VARIANTS) == BACKBONES
+    assert LAYERS == ["DepthwisePSConv", "DynamicPSConv", "PSConv"]
+
+
+@pytest.mark.parametrize(
+    ("registry", "names"), [("MODELS", LAYERS + BACKBONES), ("HOOKS", ["ProgressHook"])], ids=["models", "hooks"]
+)
+def test_found_by_the_prefixed_name_in_a_fresh_process(registry, names):
+    """mmengine imports the plugin by itself: no custom_imports, and no host is loaded for it."""
+    code = f"""
+import sys
+from mmengine.registry import {registry}
+for name in {names!r}:
+    assert {registry}.get("mmms_plugin." + name) is not None, name
+hosts = [h for h in ("mmdet", "mmseg", "mmpretrain") if h in sys.modules]
+assert not hosts, hosts
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_stands_wherever_a_conv_layer_is_built(name):
+    kind = dict(type=f"mmms_plugin.{name}")
+    groups = 8 if name.startswith("Depthwise") else 2
+    layer = build_conv_layer(kind, 8, 16, 3, stride=2, padding=1, groups=groups, bias=False)
+    assert layer(torch.randn(1, 8, 9, 9)).shape == (1, 16, 5, 5)
+    module = ConvModule(8, 16, 3, padding=1, groups=groups, conv_cfg=kind, norm_cfg=dict(type="BN"))
+    assert module(torch.randn(2, 8, 9, 9)).shape == (2, 16, 9, 9)
+    # mmengine's initialisation finds layers by the names of their classes and direct bases
+    assert "Conv2d" in {base.__name__ for base in type(layer).__bases__}
+    with pytest.raises(TypeError, match="dilation_patern"):
+        build_conv_layer(kind, 8, 8, 3, dilation_patern=(1, 2))
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_outputs_are_as_declared(name, options):
+    model = build(name, options).eval()
+    for height, width in ((64, 64), (65, 97), (80, 33)):
+        with torch.no_grad():
+            maps = model(torch.randn(1, 3, height, width))
+        assert len(maps) == len(model.out_indices)
+        for y, channels, stride in zip(maps, model.out_channels, model.out_strides, strict=True):
+            assert y.shape == (1, channels, -(-height // stride), -(-width // stride))
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_every_parameter_learns(name, options):
+    model = build(name, options, with_cp=True).train()
+    sum(y.square().mean() for y in model(torch.randn(2, 3, 64, 64))).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not without
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_out_indices_choose_among_the_same_maps(name, options):
+    model = build(name, options).eval()
+    some = build(name, options, out_indices=(1, 3)).eval()
+    some.load_state_dict(model.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        maps, chosen = model(x), some(x)
+    assert all(torch.equal(a, b) for a, b in zip((maps[1], maps[3]), chosen, strict=True))
+    assert some.out_channels == (model.out_channels[1], model.out_channels[3])
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_frozen_stages_and_norm_eval_survive_train(name, options):
+    for norm_eval in (False, True):
+        model = build(name, options, frozen_stages=2, norm_eval=norm_eval).train()
+        frozen = [m for modules in model.freezable_modules()[:3] for module in modules for m in module.modules()]
+        before = copy.deepcopy(model.state_dict())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        sum(y.mean() for y in model(torch.randn(2, 3, 64, 64))).backward()
+        optimizer.step()
+        changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+        names = {module: n for n, module in model.named_modules()}
+        prefixes = tuple(f"{names[module]}." for module in frozen)
+        assert changed
+        assert not any(key.startswith(prefixes) for key in changed)
+        assert not any(p.requires_grad for m in frozen for p in m.parameters())
+        statistics = {key for key in changed if "running" in key}
+        assert bool(statistics) != norm_eval
+    free = build(name, options, frozen_stages=-1).train()
+    assert all(m.training for m in free.modules() if isinstance(m, _BatchNorm))
+    assert all(p.requires_grad for p in free.parameters())
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_copies_and_state_dicts_compute_the_same(name, options):
+    model = build(name, options).eval()
+    x = torch.randn(2, 3, 64, 48)
+    twin = build(name, options).eval()
+    twin.init_weights()
+    twin.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        maps = model(x)
+        for other in (twin, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert all(torch.equal(a, b) for a, b in zip(maps, other(x), strict=True))
+        for i in range(2):
+            for a, b in zip(maps, model(x[i : i + 1]), strict=True):
+                torch.testing.assert_close(a[i : i + 1], b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_an_unknown_argument_is_refused_by_name(name):
+    with pytest.raises(TypeError, match="dilation_patern"):
+        build(name, VARIANTS[name][0], dilation_patern=(1, 2))
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_initialisation(name, options, tmp_path):
+    """He initialisation by default; ``init_cfg`` loads a checkpoint."""
+    model = build(name, options)
+    model.init_weights()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.weight.numel() > 5000:
+            fan_out = module.weight.shape[0] * 9
+            assert 0.85 < float(module.weight.detach().std()) / (2 / fan_out) ** 0.5 < 1.15
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "weights.pth")
+    loaded = build(name, options, init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "weights.pth")))
+    loaded.init_weights()
+    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in model.state_dict().items())
