@@ -45,17 +45,22 @@ class Arch(NamedTuple):
 
 @dataclass(frozen=True)
 class TreeOptions:
-    """What all blocks and roots of one tree share; ``lower``: Elastic lowers the resolution in blocks of stride 1."""
+    """What all blocks and roots of one tree share.
+
+    ``policy`` None means no Elastic; with ``lower`` it lowers the resolution in blocks of stride 1.
+    """
 
     norm_cfg: ConfigType
     cardinality: int
     residual_root: bool
-    elastic: bool
+    policy: ElasticPolicy | None
     lower: bool
     with_cp: bool
 
     def block(self, in_channels: int, channels: int, stride: int, dilation: int) -> Block:
-        kind = BasicBlock if not self.cardinality else ElasticBottleneck if self.elastic else Bottleneck
+        if self.policy is not None:
+            return ElasticBottleneck(self, self.policy, in_channels, channels, stride, dilation)
+        kind = Bottleneck if self.cardinality else BasicBlock
         return kind(self, in_channels, channels, stride, dilation)
 
     def norm(self, channels: int) -> nn.Module:
@@ -113,10 +118,18 @@ class Bottleneck(Block):
 class ElasticBottleneck(Block):
     """As ``Bottleneck`` with groups, half of which work at half resolution (ELASTIC, Figure 3, left)."""
 
-    def __init__(self, options: TreeOptions, in_channels: int, channels: int, stride: int, dilation: int) -> None:
+    def __init__(
+        self,
+        options: TreeOptions,
+        policy: ElasticPolicy,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        dilation: int,
+    ) -> None:
         super().__init__()
         self.paths = elastic_bottleneck(
-            ElasticPolicy(),
+            policy,
             in_channels,
             channels * options.cardinality // 32,
             channels,
@@ -211,6 +224,7 @@ class DLA(Backbone):
         arch: '34', '46_c', '46x_c', '60', '60x', '60x_c', '102', '102x', '102x2' or '169'; 'dla' may stand in front.
         elastic: False or 'none'; 'simple', Elastic blocks in the same tree; True or 'full', the tree of Table 9. Of
             '60x' these two are one.
+        elastic_cfg: arguments of ``ElasticPolicy``: ratios, shares, method, pool (Tables 6 and 7).
         in_channels: channels of the image.
         strides, dilations: for levels 0 to 5 the stride and the dilation of its 3x3 layers.
         out_indices: levels to return. frozen_stages: -1 none, 0 the stem, k the stem and levels 0 to k - 1.
@@ -223,7 +237,7 @@ class DLA(Backbone):
             stride of the image; parameters and multiply-adds that published counts have on top.
 
     Shape: ``[N, in_channels, H, W]`` to a tuple of ``[N, out_channels[i], ceil(H / out_strides[i]), ...]``.
-    Raises: ValueError for a bad argument.
+    Raises: ValueError for a bad argument, and for pictures smaller than the last returned level's stride.
     """
 
     arch_settings: ClassVar[dict[str, Arch]] = {
@@ -249,6 +263,7 @@ class DLA(Backbone):
         arch: str,
         elastic: bool | str = False,
         *,
+        elastic_cfg: ConfigType | None = None,
         in_channels: int = 3,
         strides: Sequence[int] = (1, 2, 2, 2, 2, 2),
         dilations: Sequence[int] = (1, 1, 1, 1, 1, 1),
@@ -270,8 +285,10 @@ class DLA(Backbone):
         setting = settings[self.arch]
         strides = check_per_stage("strides", strides, NUM_LEVELS)
         dilations = check_per_stage("dilations", dilations, NUM_LEVELS)
-        is_elastic = self.elastic != "none"
-        options = TreeOptions(norm_cfg, setting.cardinality, setting.residual_root, is_elastic, True, with_cp)
+        policy = ElasticPolicy(**(elastic_cfg or {})) if self.elastic != "none" else None
+        if elastic_cfg and policy is None:
+            raise ValueError(f"elastic_cfg={elastic_cfg!r}: allowed with elastic='simple' and 'full' only")
+        options = TreeOptions(norm_cfg, setting.cardinality, setting.residual_root, policy, True, with_cp)
         widths = setting.channels
         self.base_layer = _conv_layers(norm_cfg, in_channels, widths[0], kernel=7)
         for level, depth in enumerate(setting.depths):
@@ -301,6 +318,7 @@ class DLA(Backbone):
         return [[self.base_layer], *([level] for level in self.levels)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.check_size(x)
         x = self.base_layer(x)
         outputs = []
         for index, level in enumerate(self.levels[: self.out_indices[-1] + 1]):
