@@ -1,4 +1,4 @@
-"""Key-map tables: one module per source, each with a ``TABLE``; a new module here is a new ``--source``.
+"""Key-map tables: one module per source, each with a ``TABLE``: a new module here is a new ``--source``.
 
 A table is data. Keys on its left are those of the published file, once wrappers (``state_dict``, ``model``) and
 prefixes (``module.``, and the table's own ``prefixes``) are taken off. Keys on its right are those of a whole
@@ -102,11 +102,14 @@ class Table:
         normalisation: of the inputs.
         licence: of the published weights, SPDX name, or None where the publishers say nothing.
         outputs: what the publishers call the outputs of the backbone's stages 0, 1, ..., for ``--reference``.
-        prefixes: taken off the source keys where all keys that no rule matches have it (``backbone.`` and the like
-            need no entry where rules spell them out).
+        prefixes: taken off the source keys where all keys that no rule matches have it, besides the usual ones
+            (``module.``, ``model.``, ``backbone.``), which need no entry.
         join: ``(role -> tensor, backbone config) -> {suffix: tensor}`` for rules with ``join``; the suffix follows the
-            target.
-        dilation_pattern: whether ``--pattern`` may replace the config's (plain 3x3 layers loaded into PSConv).
+            target and a dot.
+        overrides: config of the model that a whole detector of this source needs to compute as its authors' did; to
+            ``meta.model``.
+        hints: names beside the state dict, or prefixes of its keys, that only this source's files have; they decide
+            where ``--source auto`` finds that a file fits several sources.
     """
 
     source: str
@@ -118,13 +121,14 @@ class Table:
     outputs: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     join: Callable[[Mapping[str, Tensor], Mapping[str, Any]], dict[str, Tensor]] | None = None
-    dilation_pattern: bool = False
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    hints: tuple[str, ...] = ()
     rules_of: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 
 
 def sources() -> tuple[str, ...]:
-    """Names of all sources: the modules of this package."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    """Names of all sources: the modules of this package, those with an underscore excepted."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_"))
 
 
 def load_table(source: str) -> Table:
