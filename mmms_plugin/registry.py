@@ -9,6 +9,7 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import Registry
 
 from mmms_plugin.compat.checkpoints import allow_own_checkpoints
+from mmms_plugin.weights.loading import register_safetensors
 
 SCOPE = "mmms_plugin"
 
@@ -21,3 +22,4 @@ MODELS = Registry(
 HOOKS = Registry("hook", parent=ROOT_HOOKS, scope=SCOPE, locations=["mmms_plugin.engine"])
 
 allow_own_checkpoints()
+register_safetensors()
