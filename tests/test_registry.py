@@ -21,6 +21,28 @@ LAYERS = sorted(n for n, c in MODELS.module_dict.items() if issubclass(c, nn.Con
 BACKBONES = sorted(n for n, c in MODELS.module_dict.items() if issubclass(c, Backbone))
 # One small instance or more of every backbone; a new one without an entry fails below.
 VARIANTS = {
+    "ElasticDenseNet": [
+        dict(depth=121),
+        dict(depth=201, elastic=True, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
+    ],
+    "ElasticResNeXt": [
+        dict(depth=50, base_channels=16),
+        dict(depth=50, elastic="full", base_channels=16, se_ratio=16),
+        dict(
+            depth=50,
+            elastic="simple",
+            base_channels=16,
+            strides=(1, 2, 2, 1),
+            dilations=(1, 1, 1, 2),
+            multi_grid=(1, 2, 4),
+        ),
+        dict(
+            depth=50,
+            elastic="full",
+            base_channels=16,
+            elastic_cfg=dict(method="trained", pool=False, shares=(0.25, 0.75)),
+        ),
+    ],
     "PSResNet": [
         dict(depth=18),
         dict(depth=50, groups=4, base_width=16, se_ratio=16, deep_stem=True, avg_down=True),
@@ -38,7 +60,7 @@ def build(name: str, options: dict, **more) -> Backbone:
 def test_every_registered_thing_is_known_here():
     assert sorted(LAYERS + BACKBONES) == sorted(MODELS.module_dict)
     assert sorted(VARIANTS) == BACKBONES
-    assert LAYERS == ["DepthwisePSConv", "DynamicPSConv", "PSConv"]
+    assert LAYERS == ["DepthwisePSConv", "DynamicPSConv", "ElasticConv", "PSConv"]
 
 
 @pytest.mark.parametrize(
