@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
@@ -82,6 +83,6 @@ class DLAUpHead(BaseDecodeHead):
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:
         """Logits cropped to the picture as it was fed to the network."""
         meta = batch_img_metas[0]
-        sliding = "pad_shape" not in meta or type(meta["img_shape"]).__name__ == "Size"
-        height, width = meta["img_shape" if sliding else "pad_shape"][:2]
+        padded = "pad_shape" in meta and not isinstance(meta["img_shape"], torch.Size)  # a Size is a sliding window's
+        height, width = meta["pad_shape" if padded else "img_shape"][:2]
         return super().predict_by_feat(seg_logits[:, :, :height, :width], batch_img_metas)
