@@ -14,6 +14,7 @@ from mmengine.registry import Registry
 
 from mmms_plugin.compat.checkpoints import allow_own_checkpoints
 from mmms_plugin.heads import HOSTED
+from mmms_plugin.weights.loading import register_safetensors
 
 SCOPE = "mmms_plugin"
 
@@ -38,3 +39,4 @@ MODELS = HostedRegistry(
 HOOKS = Registry("hook", parent=ROOT_HOOKS, scope=SCOPE, locations=["mmms_plugin.engine"])
 
 allow_own_checkpoints()
+register_safetensors()

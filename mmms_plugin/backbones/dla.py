@@ -35,7 +35,7 @@ NUM_LEVELS = 6
 
 
 class Arch(NamedTuple):
-    """One variant: blocks by cardinality (0: two 3x3 layers, 1: bottleneck), then depth and channels of levels 0 to 5."""
+    """One variant: cardinality of the blocks (0: two 3x3 layers, no bottleneck); depths and channels of levels 0 to 5."""
 
     cardinality: int
     depths: tuple[int, ...]
@@ -147,7 +147,7 @@ class ElasticBottleneck(Block):
 
 
 class Root(nn.Module):
-    """Aggregation node: a 1x1 layer over the concatenated children, newest first, with the newest as shortcut if wanted."""
+    """Aggregation node: a 1x1 layer over the concatenated children; the first may be added as a shortcut."""
 
     def __init__(self, options: TreeOptions, in_channels: int, channels: int) -> None:
         super().__init__()

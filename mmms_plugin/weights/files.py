@@ -75,14 +75,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -92,7 +88,9 @@ def _read_pickle(path: Path) -> Any:
     if not start:
         raise UserError(f"checkpoint {path}: the file is empty")
     if not start.startswith((ZIP, PICKLE)):
-        raise UserError(f"checkpoint {path}: not a checkpoint (it begins with {start!r}): torch.save writes zip or pickle")
+        raise UserError(
+            f"checkpoint {path}: not a checkpoint (it begins with {start!r}): torch.save writes zip or pickle"
+        )
     zipped = start == ZIP
     if zipped:
         _check_zip(path)
@@ -166,7 +164,9 @@ def _unwrap(path: Path, data: Any) -> Checkpoint:
     state = {str(key): value for key, value in data.items() if isinstance(value, Tensor)}
     beside += [str(key) for key, value in data.items() if not isinstance(value, Tensor)]
     if not state:
-        raise UserError(f"checkpoint {path}: no state dict of tensors in it (it holds {', '.join(beside[:5]) or 'nothing'})")
+        raise UserError(
+            f"checkpoint {path}: no state dict of tensors in it (it holds {', '.join(beside[:5]) or 'nothing'})"
+        )
     for key, tensor in state.items():
         _check_plain(path, key, tensor)
     meta, head, arch = (outer.get(name) if trail else None for name in ("meta", "head", "arch"))
@@ -180,7 +180,9 @@ def _check_plain(path: Path, key: str, tensor: Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_quantized:
         raise UserError(f"checkpoint {path}: {key} is sparse or quantised; plain tensors are expected")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise UserError(f"checkpoint {path}: {key} has shape {tuple(tensor.shape)}, more values than the file holds for it")
+        raise UserError(
+            f"checkpoint {path}: {key} has shape {tuple(tensor.shape)}, more values than the file holds for it"
+        )
 
 
 def check_output(path: str | Path, force: bool, source: Path | None = None) -> Path:

@@ -80,12 +80,14 @@ class Arch:
         parts: config dicts of what else the file holds, by the name that the host gives it
             (``dict(neck=..., decode_head=...)``); they go to ``meta.model``.
         normalisation: where it differs from the table's.
+        outputs: where they differ from the table's.
         note: one line for the user, such as what cannot be told from the file.
     """
 
     backbone: Mapping[str, Any]
     parts: Mapping[str, Any] = field(default_factory=dict)
     normalisation: Normalisation | None = None
+    outputs: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -102,6 +104,7 @@ class Table:
         normalisation: of the inputs.
         licence: of the published weights, SPDX name, or None where the publishers say nothing.
         outputs: what the publishers call the outputs of the backbone's stages 0, 1, ..., for ``--reference``.
+        before_relu: of these, the names whose published output lacks the ReLU that ends the stage here.
         prefixes: taken off the source keys where all keys that no rule matches have it, besides the usual ones
             (``module.``, ``model.``, ``backbone.``), which need no entry.
         join: ``(role -> tensor, backbone config) -> {suffix: tensor}`` for rules with ``join``; the suffix follows the
@@ -119,6 +122,7 @@ class Table:
     normalisation: Normalisation = IMAGENET
     licence: str | None = None
     outputs: tuple[str, ...] = ()
+    before_relu: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     join: Callable[[Mapping[str, Tensor], Mapping[str, Any]], dict[str, Tensor]] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)

@@ -26,10 +26,7 @@ def _deeplab(depth: int, elastic: str) -> Arch:
 
 
 ASPP = (
-    *(
-        Rule(rf"aspp\.aspp{i + 1}\.weight", f"decode_head.aspp_modules.{i}.conv.weight")
-        for i in range(4)
-    ),
+    *(Rule(rf"aspp\.aspp{i + 1}\.weight", f"decode_head.aspp_modules.{i}.conv.weight") for i in range(4)),
     *(Rule(rf"aspp\.aspp{i + 1}_bn\.({TENSOR})", rf"decode_head.aspp_modules.{i}.bn.\1") for i in range(4)),
     Rule(r"aspp\.aspp5\.weight", "decode_head.image_pool.1.conv.weight"),
     Rule(rf"aspp\.aspp5_bn\.({TENSOR})", r"decode_head.image_pool.1.bn.\1"),

@@ -51,9 +51,7 @@ TABLE = Table(
     outputs=("layer1", "layer2", "layer3", "layer4"),
     join=join_published,
     overrides=dict(
-        rpn_head=dict(
-            anchor_generator=dict(type="LegacyAnchorGenerator", center_offset=0.5), bbox_coder=LEGACY_CODER
-        ),
+        rpn_head=dict(anchor_generator=dict(type="LegacyAnchorGenerator", center_offset=0.5), bbox_coder=LEGACY_CODER),
         roi_head=dict(
             bbox_roi_extractor=LEGACY_ROI, bbox_head=dict(bbox_coder=LEGACY_CODER), mask_roi_extractor=LEGACY_ROI
         ),
