@@ -35,7 +35,7 @@ NUM_LEVELS = 6
 
 
 class Arch(NamedTuple):
-    """One variant: cardinality of the blocks (0: two 3x3 layers, no bottleneck); depths and channels of levels 0 to 5."""
+    """One variant: cardinality of the blocks (0: two 3x3 layers); depths and channels of levels 0 to 5."""
 
     cardinality: int
     depths: tuple[int, ...]
@@ -188,8 +188,8 @@ class Tree(nn.Module):
         passed += in_channels if level_root else 0
         self.pool = nn.MaxPool2d(stride, stride, ceil_mode=True) if stride > 1 else nn.Identity()
         if self.is_leaf:
-            self.tree1 = options.block(in_channels, channels, stride, dilation)
-            self.tree2 = options.block(channels, channels, 1, dilation)
+            self.tree1: nn.Module = options.block(in_channels, channels, stride, dilation)
+            self.tree2: nn.Module = options.block(channels, channels, 1, dilation)
             self.root = Root(options, 2 * channels + passed, channels)
             self.project: nn.Module = nn.Identity()
             if in_channels != channels:
