@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmms_plugin import __version__
+from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights import psconv, verify
 from mmms_plugin.weights.files import (
@@ -129,13 +130,13 @@ def convert(source: str, output: str, options: Options, tell: Callable[[str], No
     mapped = apply_table(table, guess.arch, checkpoint.state)
     work = _Work(table, table.archs[guess.arch], mapped.state, copy.deepcopy(dict(table.archs[guess.arch].backbone)),
                  _report(checkpoint, out, guess.source, guess.arch, [str(g) for g in others], mapped))  # fmt: skip
-    exact = _settle_extra(work, options)
+    extras = _take_extra(work, options)
     _check_shapes(work, checkpoint)
-    exact = _set_pattern(work, options) or exact
+    exact = _check_extra(work, extras, options) or _set_pattern(work, options)
     _choose_part(work, options.part, safe=out.suffix == ".safetensors")
     if exact is not None:
         tell("measuring")
-        work.report.moved = _movement(work, *exact)
+        work.report.moved = _movement(work, exact)
     _write(work, out, options, tell)
     return work.report
 
@@ -148,35 +149,42 @@ def _report(checkpoint: Checkpoint, out: Path, source: str, arch: str, others: l
     )  # fmt: skip
 
 
-def _settle_extra(work: _Work, options: Options) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Extra dilation-1 weights of PSConv: kept, or dropped on request; zeros that must be zero are checked.
-
-    Returns config and state of the exact backbone where outputs change, to compare with.
-    Raises: UserError if weights beneath the authors' mask are not zero and are not asked to be dropped.
-    """
-    extras = psconv.extra_keys(work.state)
-    if not extras:
-        if options.drop_extra:
-            raise UserError(f"--drop-extra: source {work.table.source} has no extra dilation-1 weights")
-        return None
-    groups, keeps = work.config.get("groups", 1), work.config.get("extra_dilation1", False)
-    loose = psconv.unmasked_layers(work.state, groups)
-    if loose and not options.drop_extra:
-        layer, largest = max(loose.items(), key=lambda item: item[1])
-        raise UserError(
-            f"{len(loose)} PSConv layers have dilation-1 weights beneath the authors' mask, where zeros belong (largest: "
-            f"{largest:.3g} in {layer.removeprefix(BACKBONE)}); --drop-extra leaves them out and says how far outputs move"
-        )
-    exact = None
+def _take_extra(work: _Work, options: Options) -> dict[str, Tensor]:
+    """The extra dilation-1 weights of PSConv; out of the state where they are not to be kept."""
+    extras = {key: work.state[key] for key in psconv.extra_keys(work.state)}
+    if options.drop_extra and not extras:
+        raise UserError(f"--drop-extra: source {work.table.source} has no extra dilation-1 weights")
     if options.drop_extra:
-        exact = {**work.config, "extra_dilation1": True}, work.backbone
         work.config.pop("extra_dilation1", None)
-    if options.drop_extra or not keeps:
+        work.report.remarks.append(f"extra dilation-1 weights of {len(extras)} layers left out (--drop-extra)")
+    if not work.config.get("extra_dilation1"):
         for key in extras:
             work.state.pop(key)
+    return extras
+
+
+def _check_extra(work: _Work, extras: Mapping[str, Tensor], options: Options) -> Backbone | None:
+    """Check that extra weights which the layer cannot hold are zero, or return the backbone with those dropped.
+
+    Raises: UserError if weights beneath the authors' mask are not zero and are not asked to be dropped.
+    """
     if options.drop_extra:
-        work.report.remarks.append(f"extra dilation-1 weights of {len(extras)} layers left out (--drop-extra)")
-    return exact
+        config = {**work.config, "extra_dilation1": True}
+        state = {**work.backbone, **{key.removeprefix(BACKBONE): value for key, value in extras.items()}}
+        exact = verify.build(config, state, len(work.names))
+        for module in exact.modules():
+            if hasattr(module, "extra_keep"):
+                module.extra_keep.fill_(True)  # the published layers add what is beneath the mask, too
+        return exact
+    loose = psconv.unmasked_layers(extras, work.config.get("groups", 1))
+    if loose:
+        layer, largest = max(loose.items(), key=lambda item: item[1])
+        raise UserError(
+            f"{len(loose)} PSConv layers have dilation-1 weights beneath the authors' mask, where zeros belong "
+            f"(largest: {largest:.3g} in {layer.removeprefix(BACKBONE)}); --drop-extra leaves them out and says how far "
+            "outputs move"
+        )
+    return None
 
 
 def _check_shapes(work: _Work, checkpoint: Checkpoint) -> None:
@@ -215,23 +223,23 @@ def _misfit_message(
     return f"not {report.source} {report.arch}: {len(keys)} {said[kind]} ({detail}){hint}"
 
 
-def _set_pattern(work: _Work, options: Options) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+def _set_pattern(work: _Work, options: Options) -> Backbone | None:
     """Put another dilation pattern over plain 3x3 weights; returns the exact backbone to compare with."""
     if options.pattern is None:
         return None
     if work.config.get("dilation_pattern") != PLAIN:
         allowed = "its weights were trained with theirs" if "dilation_pattern" in work.config else "it has no PSConv"
         raise UserError(f"--pattern: not for source {work.table.source} {work.report.arch}: {allowed}")
-    before = dict(work.config)
-    work.config["dilation_pattern"] = list(options.pattern)
     if list(options.pattern) == PLAIN:
         return None
+    exact = verify.build(work.config, work.backbone, len(work.names))
+    work.config["dilation_pattern"] = list(options.pattern)
     try:
         expected_shapes(work.config)
     except ValueError as error:
         raise UserError(f"--pattern: {error}") from error
     work.report.remarks.append("plain 3x3 weights dilated by --pattern: a start for training, not the same function")
-    return before, work.backbone
+    return exact
 
 
 def _choose_part(work: _Work, part: str, safe: bool) -> None:
@@ -247,12 +255,8 @@ def _choose_part(work: _Work, part: str, safe: bool) -> None:
             work.drop(key, "classifier: safetensors has no place beside the backbone (--part whole keeps it)")
 
 
-def _movement(work: _Work, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, float]:
+def _movement(work: _Work, exact: Backbone) -> dict[str, float]:
     image = verify.fixed_input()
-    exact = verify.build(config, state, len(work.names))
-    for module in exact.modules():
-        if hasattr(module, "extra_keep"):
-            module.extra_keep.fill_(True)  # the published layers add what is beneath the mask, too
     before = verify.run(exact, work.head, work.names, image)
     changed = verify.build(work.config, work.backbone, len(work.names))
     return verify.movement(before, verify.run(changed, work.head, work.names, image))
@@ -268,17 +272,20 @@ def _write(work: _Work, out: Path, options: Options, tell: Callable[[str], None]
         save_checkpoint(temporary, state, _meta(work), head, safe=out.suffix == ".safetensors")
         if options.verify or options.reference:
             tell("verifying")
-            _verify(work, options)
+            _verify(work, read_checkpoint(temporary), options)
 
 
-def _verify(work: _Work, options: Options) -> None:
-    names = work.names
+def _verify(work: _Work, written: Checkpoint, options: Options) -> None:
+    """Run what is in the file that was written, built from its own ``meta.backbone``."""
+    names, prefix = work.names, written.meta["prefix"]
     reference = None
     if options.reference:
         accepted = [*names, *([verify.LOGITS] if work.head else [])]
         reference = verify.read_reference(options.reference, accepted)
     image = verify.fixed_input() if reference is None else reference.image
-    outputs = verify.run(verify.build(work.config, work.backbone, len(names)), work.head, names, image)
+    state = {key.removeprefix(prefix): v for key, v in written.state.items() if key.startswith(prefix)}
+    backbone = verify.build(written.meta["backbone"], state, len(names))
+    outputs = verify.run(backbone, work.head, names, image)
     wanted = None
     if reference is not None:
         rectified = work.table.before_relu
@@ -311,7 +318,7 @@ def _tops(work: _Work) -> set[str]:
 
 
 def _normalisation_meta(norm: Normalisation) -> dict[str, Any]:
-    """As the publishers say it, and as ``data_preprocessor`` takes it for pictures as OpenCV reads them (BGR, 0 to 255)."""
+    """As the publishers say it, and as ``data_preprocessor`` takes it for pictures read by OpenCV (BGR, 0 to 255)."""
     scale = 255 / norm.maximum
     return dict(
         normalisation=dict(

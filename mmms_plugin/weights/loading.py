@@ -14,7 +14,7 @@ SAFETENSORS = r".*\.safetensors$"
 
 
 def register_safetensors() -> None:
-    """Teach mmengine's checkpoint loader local ``.safetensors`` files, so that ``init_cfg`` and ``load_from`` take them."""
+    """Teach mmengine's checkpoint loader local ``.safetensors`` files, for ``init_cfg`` and ``load_from``."""
     from mmengine.runner.checkpoint import CheckpointLoader
 
     CheckpointLoader.register_scheme(SAFETENSORS, _load_safetensors, force=True)  # mmengine matches schemes as regex

@@ -67,12 +67,12 @@ class Rules:
     def _any(self, pattern: str) -> bool:
         return any(re.fullmatch(pattern, key) for key in self.keys)
 
-    def find(self, key: str) -> tuple[Rule, str | None] | None:
-        """The rule that counts for a key without prefix, and the target key; None if no rule matches."""
+    def find(self, key: str) -> tuple[Rule | None, str | None]:
+        """The rule that counts for a key without prefix, None if no rule matches, and the target key."""
         for pattern, rule in self._active:
             if match := pattern.fullmatch(key):
                 return rule, None if rule.target is None else match.expand(rule.target)
-        return None
+        return None, None
 
 
 def apply_table(table: Table, arch: str, state: Mapping[str, Tensor]) -> Mapped:
@@ -86,13 +86,12 @@ def apply_table(table: Table, arch: str, state: Mapping[str, Tensor]) -> Mapped:
     unknown = []
     classes = _class_count(state)
     for (source, value), key in zip(state.items(), rules.keys, strict=True):
-        found = rules.find(key)
-        if found is None:
+        rule, target = rules.find(key)
+        if rule is None:
             unknown.append(key)
-        elif found[1] is None:
-            result.dropped[source] = found[0].reason
+        elif target is None:
+            result.dropped[source] = rule.reason
         else:
-            rule, target = found
             result.mapped[source] = target
             if rule.join:
                 parts.setdefault(target, {})[rule.join] = value.detach()
@@ -157,7 +156,7 @@ def expected_shapes(backbone: Mapping[str, Any]) -> dict[str, torch.Size]:
 
 
 def compare(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> dict[str, list[str]]:
-    """Keys (without ``backbone.``) that are 'missing', 'unknown' or of another 'shape'; batch counters may be missing."""
+    """Keys without ``backbone.`` that are 'missing', 'unknown' or of another 'shape'; counters may be missing."""
     own = {key.removeprefix(BACKBONE): value.shape for key, value in state.items() if key.startswith(BACKBONE)}
     return {
         "missing": [key for key in expected if key not in own and not key.endswith(COUNTER)],

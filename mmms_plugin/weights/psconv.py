@@ -25,8 +25,8 @@ def join_published(parts: Mapping[str, Tensor], backbone: Mapping[str, Any]) -> 
     """The three published weights as ``{'weight', 'extra_weight'}``.
 
     Args:
-        parts: 'dilation2' and 'dilation4', ``[C_out, C_in / groups / 4, kh, kw]``; 'dilation1', ``[C_out, C_in / groups,
-            kh, kw]``.
+        parts: 'dilation2' and 'dilation4', ``[C_out, C_in / groups / 4, kh, kw]``, and 'dilation1',
+            ``[C_out, C_in / groups, kh, kw]``.
         backbone: config with ``groups``.
     Raises: ValueError if a part is missing or the shapes do not belong together.
     """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.weights import psconv
 from mmms_plugin.weights.files import Checkpoint
 from mmms_plugin.weights.mapping import apply_table, compare, expected_shapes
 from mmms_plugin.weights.tables import Table, load_table, sources
@@ -45,8 +46,9 @@ def _fits(table: Table, arch: str, shapes: Mapping[str, torch.Tensor]) -> bool:
     except UserError:
         return False
     backbone = table.archs[arch].backbone
-    counted = sum(key.endswith("conv1.weight") for key in state)  # cheap, before a model is built
-    return bool(counted or state) and not any(compare(state, expected_shapes(backbone)).values())
+    if not backbone.get("extra_dilation1"):
+        state = {key: state[key] for key in state.keys() - psconv.extra_keys(state)}
+    return not any(compare(state, expected_shapes(backbone)).values())
 
 
 def _hinted(table: Table, checkpoint: Checkpoint) -> bool:
@@ -75,9 +77,10 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
     if arch != "auto":
         guesses = [guess for guess in guesses if guess.arch == arch.lower().replace("-", "_")]
     if not guesses:
-        wanted = f"source {source}" if source != "auto" else "any source"
+        wanted = "any source" if source == "auto" else f"source {source}"
+        wanted += "" if arch == "auto" else f" and --arch {arch}"
         raise UserError(
-            f"checkpoint {checkpoint.path}: its {len(checkpoint.state)} keys (first: {next(iter(checkpoint.state))}) are "
-            f"not those of {wanted}{'' if arch == 'auto' else f' and --arch {arch}'}; give --source and --arch to learn why"
+            f"checkpoint {checkpoint.path}: its {len(checkpoint.state)} keys (first: {next(iter(checkpoint.state))}) and "
+            f"shapes are not those of {wanted}; give --source and --arch to learn what differs"
         )
     return guesses[0], guesses[1:]

@@ -1,4 +1,4 @@
-"""Converted weights at work: output statistics, comparison with reference outputs, how far a changed layer moves them."""
+"""Converted weights at work: statistics of outputs, comparison with a reference, how far a change moves them."""
 
 from __future__ import annotations
 

@@ -32,6 +32,8 @@ DENSENET = (
     Rule(r"classifier\.(weight|bias)", r"head.fc.\1"),
 )
 
+DENSENET_OUTPUTS = (*(f"features.denseblock{i}" for i in (1, 2, 3)), "features.norm_final")
+
 
 def _resnext(depth: int, elastic: str, se_ratio: int | None = None) -> Arch:
     backbone = dict(type="mmms_plugin.ElasticResNeXt", depth=depth, elastic=elastic)
@@ -39,7 +41,7 @@ def _resnext(depth: int, elastic: str, se_ratio: int | None = None) -> Arch:
 
 
 def _densenet(elastic: bool) -> Arch:
-    return Arch(dict(type="mmms_plugin.ElasticDenseNet", depth=201, elastic=elastic))
+    return Arch(dict(type="mmms_plugin.ElasticDenseNet", depth=201, elastic=elastic), outputs=DENSENET_OUTPUTS)
 
 
 TABLE = Table(
@@ -58,4 +60,5 @@ TABLE = Table(
     },
     rules=(*_elastic_seg.RULES, *STEM_AND_CLASSIFIER, *RESNEXT, *DENSENET),
     outputs=("layer1", "layer2", "layer3", "layer4"),
+    before_relu=("features.norm_final",),
 )
