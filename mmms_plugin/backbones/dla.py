@@ -35,7 +35,7 @@ NUM_LEVELS = 6
 
 
 class Arch(NamedTuple):
-    """One variant: blocks by cardinality (0: two 3x3 layers, 1: bottleneck), then depth and channels of levels 0 to 5."""
+    """One variant: cardinality of the blocks (0: two 3x3 layers); depths and channels of levels 0 to 5."""
 
     cardinality: int
     depths: tuple[int, ...]
@@ -147,7 +147,7 @@ class ElasticBottleneck(Block):
 
 
 class Root(nn.Module):
-    """Aggregation node: a 1x1 layer over the concatenated children, newest first, with the newest as shortcut if wanted."""
+    """Aggregation node: a 1x1 layer over the concatenated children; the first may be added as a shortcut."""
 
     def __init__(self, options: TreeOptions, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -188,8 +188,8 @@ class Tree(nn.Module):
         passed += in_channels if level_root else 0
         self.pool = nn.MaxPool2d(stride, stride, ceil_mode=True) if stride > 1 else nn.Identity()
         if self.is_leaf:
-            self.tree1 = options.block(in_channels, channels, stride, dilation)
-            self.tree2 = options.block(channels, channels, 1, dilation)
+            self.tree1: nn.Module = options.block(in_channels, channels, stride, dilation)
+            self.tree2: nn.Module = options.block(channels, channels, 1, dilation)
             self.root = Root(options, 2 * channels + passed, channels)
             self.project: nn.Module = nn.Identity()
             if in_channels != channels:

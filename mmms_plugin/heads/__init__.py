@@ -9,7 +9,7 @@ HOSTED = {
     "DLAUpHead": "mmms_plugin.heads.dla_up_head",
 }
 
-__all__ = ["ASPPHead", "DLAUpHead"]  # noqa: F822 - found by __getattr__
+__all__ = ["ASPPHead", "DLAUpHead"]  # found by __getattr__
 
 
 def __getattr__(name: str) -> Any:

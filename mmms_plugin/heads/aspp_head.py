@@ -16,10 +16,8 @@ from mmseg.models.decode_heads.aspp_head import ASPPHead as HostASPPHead
 from torch import Tensor
 
 from mmms_plugin.backbones.base import ConfigType, InitConfig
+from mmms_plugin.heads.defaults import Loss, loss_or_default
 from mmms_plugin.registry import MODELS
-
-CROSS_ENTROPY: ConfigType = MappingProxyType(dict(type="mmseg.CrossEntropyLoss", avg_non_ignore=True))
-NORMAL_CLASSIFIER: ConfigType = MappingProxyType(dict(type="Normal", std=0.01, override=dict(name="conv_seg")))
 
 
 @MODELS.register_module()
@@ -30,7 +28,7 @@ class ASPPHead(HostASPPHead):
         in_channels: of that map. channels: of every branch. num_classes: classes.
         dilations: of the branches; 1 is the 1x1 layer. (6, 12, 18) are for output stride 16, twice that for 8.
         dropout_ratio, norm_cfg, in_index, ignore_index, init_cfg: as in every mmseg head.
-        loss_decode: a loss or several; by default cross-entropy, averaged over pixels that are not void.
+        loss_decode: a loss or several; None is cross-entropy averaged over pixels that are not void.
         align_corners: how logits are resized to the picture.
 
     Shape: ``[N, in_channels, H, W]`` to logits ``[N, num_classes, H, W]``.
@@ -46,10 +44,10 @@ class ASPPHead(HostASPPHead):
         dropout_ratio: float = 0.0,
         norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
         in_index: int = -1,
-        loss_decode: ConfigType | list[ConfigType] = CROSS_ENTROPY,
+        loss_decode: Loss = None,
         ignore_index: int = 255,
         align_corners: bool = True,
-        init_cfg: InitConfig = NORMAL_CLASSIFIER,
+        init_cfg: InitConfig = None,
     ) -> None:
         super().__init__(
             tuple(dilations),
@@ -59,10 +57,10 @@ class ASPPHead(HostASPPHead):
             dropout_ratio=dropout_ratio,
             norm_cfg=dict(norm_cfg),
             in_index=in_index,
-            loss_decode=_plain(loss_decode),
+            loss_decode=loss_or_default(loss_decode),
             ignore_index=ignore_index,
             align_corners=align_corners,
-            init_cfg=_plain(init_cfg),
+            init_cfg=init_cfg or dict(type="Normal", std=0.01, override=dict(name="conv_seg")),
         )
         self.bottleneck = ConvModule((len(dilations) + 1) * channels, channels, 1, norm_cfg=dict(norm_cfg))
 
@@ -70,10 +68,3 @@ class ASPPHead(HostASPPHead):
         x = self._transform_inputs(inputs)
         pooled = self.image_pool(x).expand(-1, -1, *x.shape[2:])
         return self.bottleneck(torch.cat((*self.aspp_modules(x), pooled), 1))
-
-
-def _plain(config: ConfigType | Sequence[ConfigType] | None) -> dict | list[dict] | None:
-    """Dictionaries of one's own, which mmengine may change."""
-    if config is None:
-        return None
-    return dict(config) if not isinstance(config, list | tuple) else [dict(c) for c in config]

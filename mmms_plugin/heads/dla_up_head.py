@@ -10,19 +10,17 @@ A 1x1 layer at the decoder's stride, then fixed bilinear up-sampling to the pict
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
-from mmms_plugin.backbones.base import ConfigType, InitConfig
-from mmms_plugin.heads.aspp_head import CROSS_ENTROPY, _plain
+from mmms_plugin.backbones.base import InitConfig
+from mmms_plugin.heads.defaults import Loss, loss_or_default
 from mmms_plugin.layers.bilinear_up import bilinear_kernel
 from mmms_plugin.registry import MODELS
-
-HE_CLASSIFIER: ConfigType = MappingProxyType(dict(type="Kaiming", override=dict(name="conv_seg")))
 
 
 @MODELS.register_module()
@@ -33,7 +31,7 @@ class DLAUpHead(BaseDecodeHead):
         in_channels: of that map. num_classes: classes.
         down_ratio: its stride, 2, 4, 8 or 16.
         dropout_ratio, in_index, ignore_index, init_cfg: as in every mmseg head.
-        loss_decode: a loss or several; by default cross-entropy, averaged over pixels that are not void.
+        loss_decode: a loss or several; None is cross-entropy averaged over pixels that are not void.
 
     Shape: ``[N, in_channels, H, W]`` to logits ``[N, num_classes, down_ratio * H, down_ratio * W]``.
     Raises: ValueError for another ``down_ratio``.
@@ -49,9 +47,9 @@ class DLAUpHead(BaseDecodeHead):
         down_ratio: int = 2,
         dropout_ratio: float = 0.0,
         in_index: int = 0,
-        loss_decode: ConfigType | list[ConfigType] = CROSS_ENTROPY,
+        loss_decode: Loss = None,
         ignore_index: int = 255,
-        init_cfg: InitConfig = HE_CLASSIFIER,
+        init_cfg: InitConfig = None,
     ) -> None:
         if down_ratio not in (2, 4, 8, 16):
             raise ValueError(f"down_ratio={down_ratio!r}: allowed are 2, 4, 8, 16")
@@ -61,9 +59,9 @@ class DLAUpHead(BaseDecodeHead):
             num_classes=num_classes,
             dropout_ratio=dropout_ratio,
             in_index=in_index,
-            loss_decode=_plain(loss_decode),
+            loss_decode=loss_or_default(loss_decode),
             ignore_index=ignore_index,
-            init_cfg=_plain(init_cfg),
+            init_cfg=init_cfg or dict(type="Kaiming", override=dict(name="conv_seg")),
         )
         self.down_ratio = down_ratio
         kernel = bilinear_kernel(down_ratio)
@@ -82,6 +80,6 @@ class DLAUpHead(BaseDecodeHead):
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:
         """Logits cropped to the picture as it was fed to the network."""
         meta = batch_img_metas[0]
-        sliding = "pad_shape" not in meta or type(meta["img_shape"]).__name__ == "Size"
-        height, width = meta["img_shape" if sliding else "pad_shape"][:2]
+        padded = "pad_shape" in meta and not isinstance(meta["img_shape"], torch.Size)  # a Size is a sliding window's
+        height, width = meta["pad_shape" if padded else "img_shape"][:2]
         return super().predict_by_feat(seg_logits[:, :, :height, :width], batch_img_metas)

@@ -1,4 +1,4 @@
-"""Bilinear up-sampling as a grouped transposed convolution, trained on or fixed (Long et al., 2015; DLA, section 3.2)."""
+"""Bilinear up-sampling as a grouped transposed convolution, trained on or fixed (Long et al., 2015; DLA, 2018)."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +22,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmms_plugin.backbones.base import ConfigType, InitConfig, build_norm
+from mmms_plugin.backbones.ps_resnet import HE_INIT
 from mmms_plugin.layers.bilinear_up import BilinearUp, fit_to
 from mmms_plugin.registry import MODELS
-
-HE_INIT: InitConfig = [
-    dict(type="Kaiming", layer="Conv2d"),
-    dict(type="Constant", val=1, layer=["_BatchNorm", "GroupNorm"]),
-]
 
 
 class Fuse(nn.Module):
@@ -103,7 +100,7 @@ class DLAUp(BaseModule):
         for step, fuses in enumerate(self.ida):
             level = len(maps) - 2 - step
             x = maps[level]
-            for k, fuse in enumerate(fuses, level + 1):  # type: ignore[arg-type]
+            for k, fuse in enumerate(cast(nn.ModuleList, fuses), level + 1):
                 x = maps[k] = fuse(x, maps[k])
             pyramid.insert(0, x)
         outputs = pyramid[: self.num_outs]

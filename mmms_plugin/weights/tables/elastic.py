@@ -6,7 +6,7 @@ Elastic, at half resolution.
 
 from __future__ import annotations
 
-from mmms_plugin.weights.tables import Arch, Rule, Table
+from mmms_plugin.weights.tables import Arch, Rule, Table, _elastic_seg
 
 _TENSOR = r"(?:weight|bias|running_mean|running_var|num_batches_tracked)"
 _BLOCK = r"(layer\d+\.\d+)"
@@ -56,8 +56,9 @@ TABLE = Table(
         "se_resnext50_elastic": _resnext(50, "full", 16),
         "densenet201": _densenet(False),
         "densenet201_elastic": _densenet(True),
+        **_elastic_seg.ARCHS,
     },
-    rules=(*STEM_AND_CLASSIFIER, *RESNEXT, *DENSENET),
+    rules=(*_elastic_seg.RULES, *STEM_AND_CLASSIFIER, *RESNEXT, *DENSENET),
     outputs=("layer1", "layer2", "layer3", "layer4"),
     before_relu=("features.norm_final",),
 )
