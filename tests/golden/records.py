@@ -27,6 +27,18 @@ def make_state_dict(record: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {key: _make_tensor(key, *rest, groups=groups) for key, *rest in record["tensors"]}
 
 
+def published_file(record: dict[str, Any], path: Path) -> Path:
+    """Save the state dict as the authors' file holds it: bare, or with keys of DataParallel beside an optimizer."""
+    state, layout = make_state_dict(record), record["file_format"]
+    if "module." in layout and "may carry" not in layout:
+        state = {f"module.{key}": value for key, value in state.items()}
+    if layout.startswith("torch.save("):
+        beside = dict(epoch=90, arch=record["arch"], best_prec1=torch.tensor(78.4), optimizer={"state": {}})
+        state = {**beside, "state_dict": state} if "arch" in layout else {"epoch": 50, "state_dict": state}
+    torch.save(state, path)
+    return path
+
+
 def make_input(case: dict[str, Any]) -> torch.Tensor:
     rs = np.random.RandomState(case["input"]["seed"])
     return torch.from_numpy(rs.standard_normal(case["input"]["shape"]).astype(np.float32))

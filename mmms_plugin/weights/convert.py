@@ -1,0 +1,332 @@
+"""``mmms convert``: read, map, check, try, write; what was done is told in a ``Report``."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmms_plugin import __version__
+from mmms_plugin.backbones.base import Backbone
+from mmms_plugin.errors import UserError
+from mmms_plugin.weights import psconv, verify
+from mmms_plugin.weights.files import (
+    Checkpoint,
+    check_output,
+    read_checkpoint,
+    save_checkpoint,
+    sha256_of,
+    written_whole,
+)
+from mmms_plugin.weights.mapping import BACKBONE, COUNTER, Mapped, apply_table, compare, expected_shapes
+from mmms_plugin.weights.recognise import choose, recognise
+from mmms_plugin.weights.tables import Arch, Normalisation, Table, load_table
+
+HEAD = "head."
+PARTS = ("auto", "backbone", "whole")
+PLAIN = [1, 1, 1, 1]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; see ``mmms convert --help``."""
+
+    source: str = "auto"
+    arch: str = "auto"
+    part: str = "auto"
+    pattern: tuple[int, ...] | None = None
+    drop_extra: bool = False
+    verify: bool = False
+    reference: str | None = None
+    tolerance: float = 1e-4
+    force: bool = False
+
+
+@dataclass
+class Report:
+    """What a conversion saw and did; ``as_dict`` is the JSON report."""
+
+    input: str
+    sha256: str
+    output: str
+    source: str
+    arch: str
+    also_fits: list[str]
+    wrapper: str
+    beside: list[str]
+    prefix: str
+    part: str = "backbone"
+    mapped: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    initialised: list[str] = field(default_factory=list)
+    backbone: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    moved: dict[str, float] = field(default_factory=dict)
+    outputs: list[verify.Statistics] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {name: len(getattr(self, name)) for name in ("mapped", "dropped", "initialised")}
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Why keys were dropped, and how many for each reason."""
+        return dict(Counter(self.dropped.values()))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"counts": self.counts, **asdict(self)}
+
+
+@dataclass
+class _Work:
+    """A conversion under way: the target state (keys of the whole model), the config, the classifier beside it."""
+
+    table: Table
+    arch: Arch
+    state: dict[str, Tensor]
+    config: dict[str, Any]
+    report: Report
+
+    @property
+    def backbone(self) -> dict[str, Tensor]:
+        return {key.removeprefix(BACKBONE): v for key, v in self.state.items() if key.startswith(BACKBONE)}
+
+    @property
+    def head(self) -> dict[str, Tensor]:
+        return {key.removeprefix(HEAD): v for key, v in self.state.items() if key.startswith(HEAD)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.arch.outputs or self.table.outputs
+
+    def drop(self, target: str, reason: str) -> None:
+        """Take a target key out again; the source keys that filled it count as dropped."""
+        del self.state[target]
+        for source in [s for s, t in self.report.mapped.items() if t == target]:
+            del self.report.mapped[source]
+            self.report.dropped[source] = reason
+
+
+def convert(source: str, output: str, options: Options, tell: Callable[[str], None] = lambda step: None) -> Report:
+    """Convert a checkpoint file; ``tell`` is called with the name of each step.
+
+    Raises: UserError; then no output is written.
+    """
+    out = check_output(output, options.force, Path(source))
+    tell("reading")
+    checkpoint = read_checkpoint(source)
+    if "backbone" in checkpoint.meta and "sha256" in checkpoint.meta:
+        raise UserError(f"checkpoint {source}: it was made by mmms convert already")
+    tell("recognising" if "auto" in (options.source, options.arch) else "mapping")
+    guess, others = choose(checkpoint, options.source, options.arch)
+    table = load_table(guess.source)
+    mapped = apply_table(table, guess.arch, checkpoint.state)
+    work = _Work(table, table.archs[guess.arch], mapped.state, copy.deepcopy(dict(table.archs[guess.arch].backbone)),
+                 _report(checkpoint, out, guess.source, guess.arch, [str(g) for g in others], mapped))  # fmt: skip
+    extras = _take_extra(work, options)
+    _check_shapes(work, checkpoint)
+    exact = _check_extra(work, extras, options) or _set_pattern(work, options)
+    _choose_part(work, options.part, safe=out.suffix == ".safetensors")
+    if exact is not None:
+        tell("measuring")
+        work.report.moved = _movement(work, exact)
+    _write(work, out, options, tell)
+    return work.report
+
+
+def _report(checkpoint: Checkpoint, out: Path, source: str, arch: str, others: list[str], mapped: Mapped) -> Report:
+    return Report(
+        input=str(checkpoint.path), sha256=sha256_of(checkpoint.path), output=str(out), source=source, arch=arch,
+        also_fits=others, wrapper=checkpoint.wrapper, beside=list(checkpoint.beside), prefix=mapped.prefix,
+        mapped=mapped.mapped, dropped=mapped.dropped, initialised=mapped.initialised,
+    )  # fmt: skip
+
+
+def _take_extra(work: _Work, options: Options) -> dict[str, Tensor]:
+    """The extra dilation-1 weights of PSConv; out of the state where they are not to be kept."""
+    extras = {key: work.state[key] for key in psconv.extra_keys(work.state)}
+    if options.drop_extra and not extras:
+        raise UserError(f"--drop-extra: source {work.table.source} has no extra dilation-1 weights")
+    if options.drop_extra:
+        work.config.pop("extra_dilation1", None)
+        work.report.remarks.append(f"extra dilation-1 weights of {len(extras)} layers left out (--drop-extra)")
+    if not work.config.get("extra_dilation1"):
+        for key in extras:
+            work.state.pop(key)
+    return extras
+
+
+def _check_extra(work: _Work, extras: Mapping[str, Tensor], options: Options) -> Backbone | None:
+    """Check that extra weights which the layer cannot hold are zero, or return the backbone with those dropped.
+
+    Raises: UserError if weights beneath the authors' mask are not zero and are not asked to be dropped.
+    """
+    if options.drop_extra:
+        config = {**work.config, "extra_dilation1": True}
+        state = {**work.backbone, **{key.removeprefix(BACKBONE): value for key, value in extras.items()}}
+        exact = verify.build(config, state, len(work.names))
+        for module in exact.modules():
+            if hasattr(module, "extra_keep"):
+                module.extra_keep.fill_(True)  # the published layers add what is beneath the mask, too
+        return exact
+    loose = psconv.unmasked_layers(extras, work.config.get("groups", 1))
+    if loose:
+        layer, largest = max(loose.items(), key=lambda item: item[1])
+        raise UserError(
+            f"{len(loose)} PSConv layers have dilation-1 weights beneath the authors' mask, where zeros belong "
+            f"(largest: {largest:.3g} in {layer.removeprefix(BACKBONE)}); --drop-extra leaves them out and says how far "
+            "outputs move"
+        )
+    return None
+
+
+def _check_shapes(work: _Work, checkpoint: Checkpoint) -> None:
+    expected = expected_shapes(work.config)
+    misfit = compare(work.state, expected)
+    for kind, keys in misfit.items():
+        if keys:
+            raise UserError(_misfit_message(work, kind, keys, expected, checkpoint))
+    for key in (key for key in expected if key.endswith(COUNTER) and BACKBONE + key not in work.state):
+        work.state[BACKBONE + key] = torch.zeros((), dtype=torch.int64)
+        work.report.initialised.append(key)
+    width = expected_width(work)
+    if "fc.weight" in work.head and (work.head["fc.weight"].dim() != 2 or work.head["fc.weight"].shape[1] != width):
+        raise UserError(f"the classifier's weight is {list(work.head['fc.weight'].shape)}, expected [classes, {width}]")
+
+
+def expected_width(work: _Work) -> int:
+    """Channels of the backbone's last stage."""
+    from mmms_plugin.registry import MODELS
+
+    with torch.device("meta"):
+        return MODELS.build(dict(work.config)).out_channels[-1]
+
+
+def _misfit_message(
+    work: _Work, kind: str, keys: list[str], expected: Mapping[str, torch.Size], checkpoint: Checkpoint
+) -> str:
+    report = work.report
+    first = keys[0]
+    detail = f"first: {first}"
+    if kind == "shape":
+        detail += f" is {list(work.state[BACKBONE + first].shape)}, expected {list(expected[first])}"
+    said = {"missing": "tensors are missing", "unknown": "tensors have no place in it", "shape": "have another shape"}
+    fits = [str(guess) for guess in recognise(checkpoint)]
+    hint = f"; the file fits {', '.join(fits)}" if fits else ""
+    return f"not {report.source} {report.arch}: {len(keys)} {said[kind]} ({detail}){hint}"
+
+
+def _set_pattern(work: _Work, options: Options) -> Backbone | None:
+    """Put another dilation pattern over plain 3x3 weights; returns the exact backbone to compare with."""
+    if options.pattern is None:
+        return None
+    if work.config.get("dilation_pattern") != PLAIN:
+        allowed = "its weights were trained with theirs" if "dilation_pattern" in work.config else "it has no PSConv"
+        raise UserError(f"--pattern: not for source {work.table.source} {work.report.arch}: {allowed}")
+    if list(options.pattern) == PLAIN:
+        return None
+    exact = verify.build(work.config, work.backbone, len(work.names))
+    work.config["dilation_pattern"] = list(options.pattern)
+    try:
+        expected_shapes(work.config)
+    except ValueError as error:
+        raise UserError(f"--pattern: {error}") from error
+    work.report.remarks.append("plain 3x3 weights dilated by --pattern: a start for training, not the same function")
+    return exact
+
+
+def _choose_part(work: _Work, part: str, safe: bool) -> None:
+    """Leave in the state what is to be written, and note in the report what is not."""
+    more = [key for key in work.state if not key.startswith((BACKBONE, HEAD))]
+    work.report.part = ("whole" if more else "backbone") if part == "auto" else part
+    if work.report.part == "whole":
+        return
+    for key in more:
+        work.drop(key, "not of the backbone (--part whole keeps it)")
+    if safe:
+        for key in [key for key in work.state if key.startswith(HEAD)]:
+            work.drop(key, "classifier: safetensors has no place beside the backbone (--part whole keeps it)")
+
+
+def _movement(work: _Work, exact: Backbone) -> dict[str, float]:
+    image = verify.fixed_input()
+    before = verify.run(exact, work.head, work.names, image)
+    changed = verify.build(work.config, work.backbone, len(work.names))
+    return verify.movement(before, verify.run(changed, work.head, work.names, image))
+
+
+def _write(work: _Work, out: Path, options: Options, tell: Callable[[str], None]) -> None:
+    """Write, read back and try; the file gets its name only when all went well."""
+    whole = work.report.part == "whole"
+    work.report.backbone = work.config
+    state, head = (work.state, {}) if whole else (work.backbone, work.head)
+    tell("writing")
+    with written_whole(out) as temporary:
+        save_checkpoint(temporary, state, _meta(work), head, safe=out.suffix == ".safetensors")
+        if options.verify or options.reference:
+            tell("verifying")
+            _verify(work, read_checkpoint(temporary), options)
+
+
+def _verify(work: _Work, written: Checkpoint, options: Options) -> None:
+    """Run what is in the file that was written, built from its own ``meta.backbone``."""
+    names, prefix = work.names, written.meta["prefix"]
+    reference = None
+    if options.reference:
+        accepted = [*names, *([verify.LOGITS] if work.head else [])]
+        reference = verify.read_reference(options.reference, accepted)
+    image = verify.fixed_input() if reference is None else reference.image
+    state = {key.removeprefix(prefix): v for key, v in written.state.items() if key.startswith(prefix)}
+    backbone = verify.build(written.meta["backbone"], state, len(names))
+    outputs = verify.run(backbone, work.head, names, image)
+    wanted = None
+    if reference is not None:
+        rectified = work.table.before_relu
+        wanted = {name: v.relu() if name in rectified else v for name, v in reference.outputs.items()}
+    work.report.outputs = verify.statistics(outputs, wanted)
+    verify.check_tolerance(work.report.outputs, options.tolerance)
+
+
+def _meta(work: _Work) -> dict[str, Any]:
+    report, normalisation = work.report, work.arch.normalisation or work.table.normalisation
+    whole = report.part == "whole"
+    model = copy.deepcopy({**work.arch.parts, **(work.table.overrides if "roi_head" in _tops(work) else {})})
+    return dict(
+        source=report.source,
+        arch=report.arch,
+        sha256=report.sha256,
+        input=Path(report.input).name,
+        backbone=json.loads(json.dumps(work.config)),
+        prefix=BACKBONE if whole else "",
+        **(dict(model=json.loads(json.dumps(model))) if whole and model else {}),
+        **_normalisation_meta(normalisation),
+        licence=work.table.licence or "unknown",
+        remarks=list(report.remarks),
+        tool=f"mmms_plugin {__version__}",
+    )
+
+
+def _tops(work: _Work) -> set[str]:
+    return {key.split(".")[0] for key in work.state}
+
+
+def _normalisation_meta(norm: Normalisation) -> dict[str, Any]:
+    """As the publishers say it, and as ``data_preprocessor`` takes it for pictures read by OpenCV (BGR, 0 to 255)."""
+    scale = 255 / norm.maximum
+    return dict(
+        normalisation=dict(
+            mean=list(norm.mean), std=list(norm.std), channel_order=norm.channel_order, range=[0.0, norm.maximum]
+        ),
+        data_preprocessor=dict(
+            mean=[round(m * scale, 4) for m in norm.mean],
+            std=[round(s * scale, 4) for s in norm.std],
+            bgr_to_rgb=norm.channel_order == "RGB",
+        ),
+    )

@@ -1,0 +1,236 @@
+"""Checkpoint files of strangers: read without running anything in them, written whole or not at all.
+
+Formats: ``torch.save`` (zip and the older plain pickle) and single-file safetensors. A pickle may hold tensors, plain
+containers, NumPy numbers and arrays (``compat.checkpoints`` says how narrowly) and ``argparse.Namespace``, which is a
+plain container too (training scripts keep their options in it). All else is refused by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmms_plugin.compat.checkpoints import allow_own_checkpoints
+from mmms_plugin.errors import UserError
+
+SUFFIXES = (".pth", ".safetensors")
+# What files of the trade call the dict of weights, best first: averaged weights only where there are no others.
+WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params",
+            "state_dict_ema", "model_ema", "ema_state_dict")  # fmt: skip
+META_KEY = "mmms_meta"
+PICKLE, ZIP = b"\x80", b"PK\x03\x04"
+MAX_HEADER = 100_000_000  # of safetensors, as its own reader has it
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        state: key -> tensor, memory-mapped where the format allows, keys as in the file.
+        wrapper: where in the file it was found, such as 'state_dict', or '' for a bare state dict.
+        meta: the ``meta`` beside it (mmengine's, ours), {} if none.
+        head: tensors of the classifier that ``mmms convert`` keeps beside a backbone.
+        beside: names of all else in the file.
+        arch: an architecture's name that the file states itself, or None.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    wrapper: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+    head: dict[str, Tensor] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
+    arch: str | None = None
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises: UserError, in one line, for anything that is not a checkpoint or holds more than data.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"checkpoint {path}: it is a directory, give a file")
+    if not path.is_file():
+        raise UserError(f"checkpoint {path}: no such file")
+    try:
+        return _read_safetensors(path) if path.suffix == ".safetensors" else _unwrap(path, _read_pickle(path))
+    except OSError as error:
+        raise UserError(f"checkpoint {path}: cannot be read ({error.strerror or error})") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_pickle(path: Path) -> Any:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        raise UserError(f"checkpoint {path}: the file is empty")
+    if not start.startswith((ZIP, PICKLE)):
+        raise UserError(
+            f"checkpoint {path}: not a checkpoint (it begins with {start!r}): torch.save writes zip or pickle"
+        )
+    zipped = start == ZIP
+    if zipped:
+        _check_zip(path)
+    allow_own_checkpoints()
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:  # a hostile or damaged file may raise anything here
+        raise UserError(f"checkpoint {path}: {_refusal(error)}") from error
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse what torch.save never writes: compressed or overlapping entries, which could unpack to any size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, struct.error) as error:
+        raise UserError(f"checkpoint {path}: damaged or cut off ({error}); fetch it again") from error
+    size = path.stat().st_size
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(e.file_size for e in entries) > size:
+        raise UserError(f"checkpoint {path}: a zip whose entries unpack to more than the file, not one of torch.save")
+
+
+def _refusal(error: Exception) -> str:
+    text = str(error)
+    if found := re.search(r"GLOBAL `?([\w.<>]+)", text):
+        return f"refused: it holds {found[1]}; only tensors and plain containers are accepted"
+    if found := re.search(r"WeightsUnpickler error: (.+)", text):
+        return f"refused: it holds more than tensors and plain containers ({found[1].strip()[:200]})"
+    return f"damaged or not a checkpoint ({(text.strip().splitlines() or [type(error).__name__])[0][:200]})"
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+    declared = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
+    if not 2 <= declared <= min(MAX_HEADER, size - 8):
+        raise UserError(f"checkpoint {path}: not a safetensors file (header of {declared} bytes in a file of {size})")
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            notes = file.metadata() or {}
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise UserError(f"checkpoint {path}: damaged or not safetensors ({str(error).splitlines()[0]})") from error
+    if not state:
+        raise UserError(f"checkpoint {path}: no tensors in it")
+    return Checkpoint(path, state, meta=_json_object(notes.get(META_KEY, "{}")))
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _unwrap(path: Path, data: Any) -> Checkpoint:
+    """Find the state dict in what was loaded: itself, or under one of the usual names, to any depth."""
+    trail: list[str] = []
+    beside: list[str] = []
+    outer = data if isinstance(data, Mapping) else {}
+    while isinstance(data, Mapping) and (name := next((w for w in WRAPPERS if isinstance(data.get(w), Mapping)), None)):
+        beside += [str(key) for key in data if key not in (name, "meta", "head")]
+        trail, data = [*trail, name], data[name]
+    if not isinstance(data, Mapping):
+        raise UserError(f"checkpoint {path}: it holds a {type(data).__name__}, not a dict of tensors")
+    state = {str(key): value for key, value in data.items() if isinstance(value, Tensor)}
+    beside += [str(key) for key, value in data.items() if not isinstance(value, Tensor)]
+    if not state:
+        raise UserError(
+            f"checkpoint {path}: no state dict of tensors in it (it holds {', '.join(beside[:5]) or 'nothing'})"
+        )
+    for key, tensor in state.items():
+        _check_plain(path, key, tensor)
+    meta, head, arch = (outer.get(name) if trail else None for name in ("meta", "head", "arch"))
+    head = {str(k): v for k, v in head.items() if isinstance(v, Tensor)} if isinstance(head, Mapping) else {}
+    return Checkpoint(path, state, ".".join(trail), dict(meta) if isinstance(meta, Mapping) else {}, head,
+                      tuple(beside), arch if isinstance(arch, str) else None)  # fmt: skip
+
+
+def _check_plain(path: Path, key: str, tensor: Tensor) -> None:
+    """Refuse tensors that are not what they seem: sparse or quantised, or views that repeat a few stored values."""
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        raise UserError(f"checkpoint {path}: {key} is sparse or quantised; plain tensors are expected")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise UserError(
+            f"checkpoint {path}: {key} has shape {tuple(tensor.shape)}, more values than the file holds for it"
+        )
+
+
+def check_output(path: str | Path, force: bool, source: Path | None = None) -> Path:
+    """Refuse an output that cannot be written, before any work is done.
+
+    Raises: UserError.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"output {path}: its name must end in {' or '.join(SUFFIXES)}")
+    if path.is_dir():
+        raise UserError(f"output {path}: it is a directory, give a file name")
+    if source is not None and path.exists() and path.samefile(source):
+        raise UserError(f"output {path}: it is the input itself, give another name")
+    if path.exists() and not force:
+        raise UserError(f"output {path}: it exists already; give --force to overwrite it")
+    return path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary name in the same folder (made if need be); on success rename it to ``path``, else remove it.
+
+    Raises: UserError where the folder or the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"output {path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(
+    file: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any], head: Mapping[str, Tensor], safe: bool
+) -> None:
+    """Write tensors and ``meta`` as safetensors (``safe``; the head is left out) or by ``torch.save``."""
+    if safe:
+        from safetensors.torch import save_file
+
+        plain = {key: value.contiguous() for key, value in state.items()}
+        save_file(plain, file, metadata={"format": "pt", META_KEY: json.dumps(meta)})
+        return
+    content: dict[str, Any] = dict(meta=dict(meta), state_dict=dict(state))
+    if head:
+        content["head"] = dict(head)
+    with file.open("wb") as stream:  # a stream: torch.save keeps a file's name in the file, and names are not content
+        torch.save(content, stream)

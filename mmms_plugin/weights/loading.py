@@ -1,0 +1,48 @@
+"""Converted checkpoints on their way into a model: strictly, and through mmengine's ``init_cfg`` in every host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmms_plugin.errors import UserError
+
+if TYPE_CHECKING:
+    from mmms_plugin.backbones.base import Backbone
+
+SAFETENSORS = r".*\.safetensors$"
+
+
+def register_safetensors() -> None:
+    """Teach mmengine's checkpoint loader local ``.safetensors`` files, for ``init_cfg`` and ``load_from``."""
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    CheckpointLoader.register_scheme(SAFETENSORS, _load_safetensors, force=True)  # mmengine matches schemes as regex
+
+
+def _load_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """``dict(state_dict=..., meta=...)`` as mmengine expects it."""
+    from mmms_plugin.weights.files import read_checkpoint
+
+    checkpoint = read_checkpoint(Path(filename).expanduser())
+    state = checkpoint.state
+    if map_location is not None and not callable(map_location):
+        state = {key: value.to(map_location) for key, value in state.items()}
+    return dict(state_dict=state, meta=checkpoint.meta)
+
+
+def load_backbone(path: str | Path, **changes: Any) -> Backbone:
+    """Build ``meta.backbone`` of a converted checkpoint (with changes such as ``out_indices``) and load it strictly.
+
+    Raises: UserError if the file is not one of ``mmms convert``.
+    """
+    from mmms_plugin.registry import MODELS
+    from mmms_plugin.weights.files import read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    config, prefix = checkpoint.meta.get("backbone"), checkpoint.meta.get("prefix", "")
+    if not isinstance(config, dict):
+        raise UserError(f"checkpoint {path}: no meta.backbone in it; convert it first (mmms convert)")
+    backbone = MODELS.build({**config, **changes})
+    backbone.load_state_dict({k.removeprefix(prefix): v for k, v in checkpoint.state.items() if k.startswith(prefix)})
+    return backbone

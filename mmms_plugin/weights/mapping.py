@@ -1,0 +1,165 @@
+"""The one loop that applies a key-map table: source keys to target keys, tensors to tensors."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmms_plugin.errors import UserError
+from mmms_plugin.weights.tables import Arch, Rule, Table
+
+PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
+BACKBONE, COUNTER = "backbone.", "num_batches_tracked"
+
+
+@dataclass
+class Mapped:
+    """What became of a source state dict.
+
+    Attributes:
+        state: target key (of a whole model: ``backbone.*``, ``head.fc.*``, ...) -> tensor.
+        mapped: source key -> target key. dropped: source key -> reason. initialised: target keys that no source key
+            fills. prefix: taken off the source keys.
+    """
+
+    state: dict[str, Tensor] = field(default_factory=dict)
+    mapped: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    initialised: list[str] = field(default_factory=list)
+    prefix: str = ""
+
+
+class UnknownKeys(UserError):
+    """Source keys that no rule of the table matches."""
+
+    def __init__(self, message: str, count: int) -> None:
+        super().__init__(message)
+        self.count = count
+
+
+class Rules:
+    """The rules of one architecture, compiled, with those left out whose condition the source does not meet."""
+
+    def __init__(self, table: Table, arch: str, keys: Iterable[str]) -> None:
+        self._every = [(re.compile(rule.pattern), rule) for rule in (*table.rules_of.get(arch, ()), *table.rules)]
+        self.prefix = ""
+        self.keys = list(keys)
+        prefixes = (*PREFIXES, *table.prefixes)
+        while found := next((p for p in prefixes if self._all_unknown_begin_with(p)), None):
+            self.keys = [key.removeprefix(found) for key in self.keys]
+            self.prefix += found
+        self._active = [(pattern, rule) for pattern, rule in self._every if self._holds(rule)]
+
+    def _all_unknown_begin_with(self, prefix: str) -> bool:
+        unknown = [key for key in self.keys if not any(pattern.fullmatch(key) for pattern, _ in self._every)]
+        return bool(unknown) and all(key.startswith(prefix) for key in unknown)
+
+    def _holds(self, rule: Rule) -> bool:
+        conditions = ((rule.when, True), (rule.unless, False))
+        return all(self._any(pattern) is wanted for pattern, wanted in conditions if pattern is not None)
+
+    def _any(self, pattern: str) -> bool:
+        return any(re.fullmatch(pattern, key) for key in self.keys)
+
+    def find(self, key: str) -> tuple[Rule | None, str | None]:
+        """The rule that counts for a key without prefix, None if no rule matches, and the target key."""
+        for pattern, rule in self._active:
+            if match := pattern.fullmatch(key):
+                return rule, None if rule.target is None else match.expand(rule.target)
+        return None, None
+
+
+def apply_table(table: Table, arch: str, state: Mapping[str, Tensor]) -> Mapped:
+    """Map a state dict; works on meta tensors, too.
+
+    Raises: UnknownKeys; UserError where tensors do not belong together.
+    """
+    rules = Rules(table, arch, state)
+    result = Mapped(prefix=rules.prefix)
+    parts: dict[str, dict[str, Tensor]] = {}
+    unknown = []
+    classes = _class_count(state)
+    for (source, value), key in zip(state.items(), rules.keys, strict=True):
+        rule, target = rules.find(key)
+        if rule is None:
+            unknown.append(key)
+        elif target is None:
+            result.dropped[source] = rule.reason
+        else:
+            result.mapped[source] = target
+            if rule.join:
+                parts.setdefault(target, {})[rule.join] = value.detach()
+            else:
+                _add(result, target, _changed(value.detach(), rule.apply, classes), source)
+    if unknown:
+        raise _unknown_keys(table, unknown, [*result.mapped.values(), *rules.keys])
+    for target, pieces in parts.items():
+        _add_joined(result, table, table.archs[arch], target, pieces)
+    return result
+
+
+def _add(result: Mapped, target: str, value: Tensor, source: str) -> None:
+    if target in result.state:
+        raise UserError(f"{source}: a second tensor for {target}")
+    result.state[target] = value
+
+
+def _add_joined(result: Mapped, table: Table, arch: Arch, target: str, pieces: dict[str, Tensor]) -> None:
+    if table.join is None:
+        raise ValueError(f"table {table.source!r}: rules with join need Table.join")
+    try:
+        joined = table.join(pieces, arch.backbone)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{target.removeprefix(BACKBONE)}: {error}") from error
+    for suffix, value in joined.items():
+        _add(result, f"{target}.{suffix}", value, target)
+
+
+def _unknown_keys(table: Table, unknown: list[str], known: list[str]) -> UnknownKeys:
+    known = [key.removeprefix(BACKBONE) for key in known if key not in unknown]
+    shown = []
+    for key in unknown[:3]:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        shown.append(f"{key} (nearest known: {near[0]})" if near else key)
+    more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+    return UnknownKeys(f"source {table.source} knows no key {', '.join(shown)}{more}", len(unknown))
+
+
+def _class_count(state: Mapping[str, Tensor]) -> int | None:
+    """Rows of a box head's classifier, background included."""
+    return next((value.shape[0] for key, value in state.items() if key.endswith("fc_cls.weight")), None)
+
+
+def _changed(value: Tensor, change: str | None, classes: int | None) -> Tensor:
+    if change == "flatten":
+        return value.flatten(1) if value.dim() == 4 and value.shape[2:] == (1, 1) else value
+    if change == "background_last":
+        return torch.cat([value[1:], value[:1]])
+    if change == "drop_background" and classes and value.shape[0] % classes == 0:
+        return value[value.shape[0] // classes :].clone()  # class-agnostic ones (4 rows, 1 row) stay
+    return value
+
+
+def expected_shapes(backbone: Mapping[str, Any]) -> dict[str, torch.Size]:
+    """Key -> shape of a backbone, built without memory for its weights."""
+    from mmms_plugin.registry import MODELS
+
+    with torch.device("meta"):
+        model = MODELS.build(dict(backbone))
+    return {key: value.shape for key, value in model.state_dict().items()}
+
+
+def compare(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> dict[str, list[str]]:
+    """Keys without ``backbone.`` that are 'missing', 'unknown' or of another 'shape'; counters may be missing."""
+    own = {key.removeprefix(BACKBONE): value.shape for key, value in state.items() if key.startswith(BACKBONE)}
+    return {
+        "missing": [key for key in expected if key not in own and not key.endswith(COUNTER)],
+        "unknown": [key for key in own if key not in expected],
+        "shape": [key for key in own if key in expected and own[key] != expected[key]],
+    }

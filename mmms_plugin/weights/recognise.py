@@ -1,0 +1,86 @@
+"""``--source auto``: which architecture of which source a file holds, told from its keys and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from mmms_plugin.errors import UserError
+from mmms_plugin.weights import psconv
+from mmms_plugin.weights.files import Checkpoint
+from mmms_plugin.weights.mapping import apply_table, compare, expected_shapes
+from mmms_plugin.weights.tables import Table, load_table, sources
+
+# Where a file fits several sources and says nothing itself: authors before collections.
+ORDER = ("psconv", "dla", "elastic", "torchvision", "timm", "openmmlab")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A source and architecture whose keys and shapes are those of the file."""
+
+    source: str
+    arch: str
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.arch}"
+
+
+def recognise(checkpoint: Checkpoint, source: str = "auto") -> list[Guess]:
+    """All that fit, the most likely first; ``source`` narrows the search.
+
+    A file's own words count most (an ``arch`` entry, names beside the weights), then the order of ``ORDER``.
+    """
+    shapes = {key: value.to("meta") for key, value in checkpoint.state.items()}
+    tables = [load_table(name) for name in (sources() if source == "auto" else (source,))]
+    fits = [Guess(table.source, arch) for table in tables for arch in table.archs if _fits(table, arch, shapes)]
+    hinted = {table.source for table in tables if _hinted(table, checkpoint)}
+    return sorted(fits, key=lambda g: (g.source not in hinted, _rank(g.source), g.arch != checkpoint.arch))
+
+
+def _fits(table: Table, arch: str, shapes: Mapping[str, torch.Tensor]) -> bool:
+    try:
+        state = apply_table(table, arch, shapes).state
+    except UserError:
+        return False
+    backbone = table.archs[arch].backbone
+    if not backbone.get("extra_dilation1"):
+        state = {key: state[key] for key in state.keys() - psconv.extra_keys(state)}
+    return not any(compare(state, expected_shapes(backbone)).values())
+
+
+def _hinted(table: Table, checkpoint: Checkpoint) -> bool:
+    names = (*checkpoint.beside, *checkpoint.meta)
+    return any(hint in names or any(key.startswith(hint) for key in checkpoint.state) for hint in table.hints)
+
+
+def _rank(source: str) -> int:
+    return ORDER.index(source) if source in ORDER else len(ORDER)
+
+
+def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[Guess]]:
+    """What to convert as, and the other guesses, from ``--source`` and ``--arch``, either of which may be 'auto'.
+
+    Raises: UserError for unknown names and for files that nothing fits.
+    """
+    if source != "auto" and source not in sources():
+        raise UserError(f"--source {source}: allowed are auto, {', '.join(sources())}")
+    if source != "auto" and arch != "auto":
+        name = arch.lower().replace("-", "_")
+        known = load_table(source).archs
+        if name not in known:
+            raise UserError(f"--arch {arch}: source {source} has {', '.join(known)}")
+        return Guess(source, name), []
+    guesses = recognise(checkpoint, source)
+    if arch != "auto":
+        guesses = [guess for guess in guesses if guess.arch == arch.lower().replace("-", "_")]
+    if not guesses:
+        wanted = "any source" if source == "auto" else f"source {source}"
+        wanted += "" if arch == "auto" else f" and --arch {arch}"
+        raise UserError(
+            f"checkpoint {checkpoint.path}: its {len(checkpoint.state)} keys (first: {next(iter(checkpoint.state))}) and "
+            f"shapes are not those of {wanted}; give --source and --arch to learn what differs"
+        )
+    return guesses[0], guesses[1:]

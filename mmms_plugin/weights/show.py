@@ -1,0 +1,48 @@
+"""Reports and catalogs on the terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mmms_plugin.weights.convert import Report
+from mmms_plugin.weights.files import written_whole
+
+
+def print_report(report: Report, console: Console) -> None:
+    """What was seen, what became of the keys, and the figures of what was run."""
+    found = f" in {report.wrapper!r}" if report.wrapper else ""
+    prefix = f", keys begin with {report.prefix!r}" if report.prefix else ""
+    beside = f"; beside it, not converted: {', '.join(report.beside)}" if report.beside else ""
+    console.print(f"{report.input}: {report.source} {report.arch}{found}{prefix}{beside}", markup=False)
+    if report.also_fits:
+        console.print(f"  keys and shapes fit as well: {', '.join(report.also_fits)} (choose with --source, --arch)")
+    console.print("  " + ", ".join(f"{count} {name}" for name, count in report.counts.items()) + " tensors")
+    for reason, count in report.reasons.items():
+        console.print(f"  dropped {count}: {reason}", markup=False)
+    for remark in report.remarks:
+        console.print(f"  {remark}", markup=False)
+    if report.moved:
+        moved = ", ".join(f"{name} {value:.3f}" for name, value in report.moved.items())
+        console.print(f"  outputs move by (RMS difference / standard deviation, fixed input): {moved}")
+    if report.outputs:
+        console.print(_statistics(report))
+    console.print(f"{report.output}: {report.part} written; meta.backbone = {report.backbone}", markup=False)
+
+
+def _statistics(report: Report) -> Table:
+    table = Table("output", "shape", "mean", "std", "max |x|", "error / std", title="outputs")
+    for row in report.outputs:
+        figures = (f"{value:.5g}" for value in (row.mean, row.std, row.absmax))
+        error = "" if row.error is None else f"{row.error:.2e}"
+        table.add_row(row.name, "x".join(map(str, row.shape)), *figures, error)
+    return table
+
+
+def write_report(report: Report, path: str) -> None:
+    """Write the report as JSON, whole or not at all."""
+    with written_whole(Path(path)) as temporary:
+        temporary.write_text(json.dumps(report.as_dict(), indent=2))

@@ -1,0 +1,133 @@
+"""Converted weights at work: statistics of outputs, comparison with a reference, how far a change moves them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmms_plugin.backbones.base import Backbone
+from mmms_plugin.errors import UserError
+
+INPUT_SHAPE = (1, 3, 224, 224)
+LOGITS = "output"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of one output; ``error``: largest deviation from the reference in units of the reference's standard deviation."""
+
+    name: str
+    shape: tuple[int, ...]
+    mean: float
+    std: float
+    absmax: float
+    error: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Arrays of an ``--reference`` file: the input and outputs by name."""
+
+    image: Tensor
+    outputs: dict[str, Tensor]
+
+
+def fixed_input() -> Tensor:
+    """``RandomState(0).standard_normal`` as float32, ``[1, 3, 224, 224]``."""
+    return torch.from_numpy(np.random.RandomState(0).standard_normal(INPUT_SHAPE).astype(np.float32))
+
+
+def read_reference(path: str | Path, names: Sequence[str]) -> Reference:
+    """Read an ``.npz`` with the array ``input``, ``[N, 3, H, W]``, and one array for each output, named in ``names``.
+
+    Raises: UserError if it is no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: torch.from_numpy(np.asarray(archive[name], np.float32)) for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError, EOFError) as error:
+        raise UserError(f"--reference {path}: not an .npz of arrays ({str(error).splitlines()[0]})") from error
+    image = arrays.pop("input", None)
+    if image is None or image.dim() != 4 or image.shape[1] != 3:
+        raise UserError(f"--reference {path}: it needs an array 'input' of shape [N, 3, H, W]")
+    unknown = [name for name in arrays if name not in names]
+    if unknown or not arrays:
+        what = f"has {unknown[0]!r}" if unknown else "has no outputs"
+        raise UserError(f"--reference {path}: it {what}; its outputs may be named {', '.join(names)}")
+    return Reference(image, arrays)
+
+
+def build(config: Mapping[str, Any], state: Mapping[str, Tensor], stages: int) -> Backbone:
+    """The backbone of a config in eval mode, all its stages returned, loaded strictly."""
+    from mmms_plugin.registry import MODELS
+
+    backbone = MODELS.build({**config, "out_indices": tuple(range(stages)), "init_cfg": None})
+    backbone.load_state_dict(state)
+    return backbone.eval()
+
+
+@torch.no_grad()
+def run(backbone: Backbone, head: Mapping[str, Tensor], names: Sequence[str], image: Tensor) -> dict[str, Tensor]:
+    """Name -> output of every stage, and the logits where there is a classifier.
+
+    Raises: UserError if the input does not suit the network.
+    """
+    try:
+        maps = backbone(image)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--reference: an input of shape {list(image.shape)} does not suit the network: {error}"
+        ) from error
+    outputs = dict(zip(names, maps, strict=True))
+    if head:
+        weight, bias = head["fc.weight"].float(), head["fc.bias"].float()
+        outputs[LOGITS] = maps[-1].mean((2, 3)) @ weight.T + bias
+    return outputs
+
+
+def statistics(outputs: Mapping[str, Tensor], reference: Mapping[str, Tensor] | None = None) -> list[Statistics]:
+    """Statistics of each output; with a reference, errors of those it has.
+
+    Raises: UserError if shapes differ.
+    """
+    rows = []
+    for name, value in outputs.items():
+        error = None
+        if reference is not None and name in reference:
+            wanted = reference[name]
+            if wanted.dim() > value.dim() and name == LOGITS:
+                wanted = wanted.flatten(1)  # published as [N, classes, 1, 1]
+            if wanted.shape != value.shape:
+                raise UserError(
+                    f"--reference: {name} has shape {list(wanted.shape)}, the network's is {list(value.shape)}"
+                )
+            error = float((value - wanted).abs().max() / wanted.std())
+        figures = (float(value.mean()), float(value.std()), float(value.abs().max()))
+        rows.append(Statistics(name, tuple(value.shape), *figures, error))
+    return rows
+
+
+def check_tolerance(rows: Sequence[Statistics], tolerance: float) -> None:
+    """Raises: UserError naming the worst output if any error is above the tolerance, or not a number."""
+    bad = [row for row in rows if row.error is not None and not row.error <= tolerance]
+    if bad:
+        worst = max(bad, key=lambda row: row.error if row.error == row.error else float("inf"))  # type: ignore
+        raise UserError(
+            f"--reference: {len(bad)} outputs differ, most of all {worst.name}: {worst.error:.3g} of its standard "
+            f"deviation, allowed is {tolerance:g}; nothing is written"
+        )
+
+
+def movement(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
+    """Output -> root mean square difference in units of the standard deviation of ``before``."""
+    return {name: float((after[name] - value).square().mean().sqrt() / value.std()) for name, value in before.items()}
