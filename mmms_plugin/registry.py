@@ -4,20 +4,37 @@ Types written with the scope (``mmms_plugin.PSConv``) make mmengine import this 
 modules that hold the classes only when something of that registry is asked for. No host is imported here.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import Registry
 
 from mmms_plugin.compat.checkpoints import allow_own_checkpoints
+from mmms_plugin.heads import HOSTED
 from mmms_plugin.weights.loading import register_safetensors
 
 SCOPE = "mmms_plugin"
 
-MODELS = Registry(
+
+class HostedRegistry(Registry):
+    """A registry some of whose classes subclass a host's: each one's module is imported when its name is asked for."""
+
+    def get(self, key: str) -> type | None:
+        """As ``Registry.get``."""
+        name = key.removeprefix(f"{SCOPE}.")
+        if name in HOSTED and name not in self._module_dict:
+            import_module(HOSTED[name])
+        return super().get(key)
+
+
+MODELS = HostedRegistry(
     "model",
     parent=ROOT_MODELS,
     scope=SCOPE,
-    locations=["mmms_plugin.layers", "mmms_plugin.backbones"],
+    locations=["mmms_plugin.layers", "mmms_plugin.backbones", "mmms_plugin.necks"],
 )
 HOOKS = Registry("hook", parent=ROOT_HOOKS, scope=SCOPE, locations=["mmms_plugin.engine"])
 

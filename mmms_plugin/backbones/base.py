@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 ConfigType = Mapping[str, Any]
 InitConfig = ConfigType | Sequence[ConfigType] | None
+T = TypeVar("T")
 
 
 class Backbone(BaseModule):
@@ -48,6 +49,20 @@ class Backbone(BaseModule):
         self.out_channels = tuple(channels[i] for i in self.out_indices)
         self.out_strides = tuple(strides[i] for i in self.out_indices)
 
+    def check_size(self, x: Tensor) -> None:
+        """ValueError if the picture ``[N, C, H, W]`` is smaller than the stride of the last returned stage.
+
+        Not while a graph is captured: there sizes are symbols, and the check would become a condition on them.
+        """
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        height, width = x.shape[-2:]
+        if min(height, width) < self.out_strides[-1]:
+            raise ValueError(
+                f"picture of {height} x {width} is too small: height and width must be at least "
+                f"{self.out_strides[-1]}, the stride of stage {self.out_indices[-1]}"
+            )
+
     def freezable_modules(self) -> list[list[nn.Module]]:
         """Modules of the stem, then of every stage."""
         raise NotImplementedError(f"{type(self).__name__} must define freezable_modules")
@@ -75,7 +90,7 @@ def build_norm(norm_cfg: ConfigType, channels: int) -> nn.Module:
     return build_norm_layer(dict(norm_cfg), channels)[1]
 
 
-def run_block(function: Callable[[Tensor], Tensor], x: Tensor, with_cp: bool) -> Tensor:
+def run_block(function: Callable[[T], Tensor], x: T, with_cp: bool) -> Tensor:
     """Call ``function(x)``; with ``with_cp`` recompute it in the backward pass instead of keeping its activations."""
     return checkpoint(function, x, use_reentrant=False) if with_cp and torch.is_grad_enabled() else function(x)
 

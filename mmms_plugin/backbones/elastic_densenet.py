@@ -1,0 +1,243 @@
+"""DenseNet with Elastic: section 3.3, Figure 3 right, Table 11 of the ELASTIC paper (github.com/allenai/elastic).
+
+DenseNet-BC (Huang et al., CVPR 2017). With Elastic each dense layer is two branches behind one batch norm, whose
+outputs are summed; the second runs at half resolution, except in the last block, where both run at full resolution.
+Plain networks have torchvision's keys without their prefix ``features.`` (``denseblock1.denselayer1.conv1.weight``);
+Elastic ones have ``...denselayer1.paths.high.conv1.weight`` and ``...paths.low...``.
+
+1. The authors' code takes a map of 7 rows for the last block's; here the block decides.
+2. Table 11 prints a single path for the last block; the published model has two, as its parameters (19.5 M) show.
+3. Transitions round odd sizes up, averaging the pixels that exist, so that strides hold at every size;
+   ``ceil_mode=False`` drops the last row and column as torchvision and the authors do.
+4. Dropout is left out: the authors train without.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmms_plugin.backbones.base import Backbone, ConfigType, InitConfig, build_norm, check_per_stage, run_block
+from mmms_plugin.backbones.ps_resnet import HE_INIT
+from mmms_plugin.layers import Elastic, ElasticPolicy
+from mmms_plugin.layers.dilation_lattice import check_choice
+from mmms_plugin.registry import MODELS
+
+NUM_STAGES = 4
+BOTTLENECK = 4  # width of the 1x1 layers in growth rates
+
+
+class Variant(NamedTuple):
+    """Channels of the stem, growth rate, layers of each block; with Elastic other numbers of layers, None for none."""
+
+    stem: int
+    growth: int
+    base: tuple[int, ...]
+    elastic: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """What all dense layers of one network share; ``policy`` None is plain DenseNet."""
+
+    growth: int
+    policy: ElasticPolicy | None
+    norm_cfg: ConfigType
+    with_cp: bool
+
+    def norm(self, channels: int) -> nn.Module:
+        return build_norm(self.norm_cfg, channels)
+
+    def path(self, in_channels: int, width: int, dilation: int) -> OrderedDict[str, nn.Module]:
+        """1x1 and 3x3 layer with a norm between them: ``[N, in_channels, H, W] -> [N, growth, H, W]``."""
+        conv2 = nn.Conv2d(width, self.growth, 3, 1, dilation, dilation, bias=False)
+        return OrderedDict(
+            conv1=nn.Conv2d(in_channels, width, 1, bias=False),
+            norm2=self.norm(width),
+            relu2=nn.ReLU(inplace=True),
+            conv2=conv2,
+        )
+
+    def paths(self, policy: ElasticPolicy, in_channels: int, dilation: int, lower: bool) -> Elastic:
+        """Branches ``high``, ``low``, ``low2``, ... that share the width of the plain layer."""
+        branches, ratios = {}, []
+        for i, (ratio, width) in enumerate(policy.divide(BOTTLENECK * self.growth, "channels")):
+            name = ("high", "low")[i] if i < 2 else f"low{i}"
+            branches[name] = nn.Sequential(self.path(in_channels, width, dilation))
+            ratios.append(ratio if lower else 1)
+        sizes = dict(in_channels=in_channels, out_channels=self.growth)
+        return Elastic(branches, ratios, policy.method, policy.pool, **sizes)
+
+
+class DenseLayer(nn.Module):
+    """A list of maps of one size, ``in_channels`` channels together, to one map ``[N, growth, H, W]``."""
+
+    def __init__(self, options: LayerOptions, in_channels: int, dilation: int, lower: bool) -> None:
+        super().__init__()
+        self.norm1 = options.norm(in_channels)
+        if options.policy is None:
+            path = options.path(in_channels, BOTTLENECK * options.growth, dilation)
+            self.conv1, self.norm2, self.relu2, self.conv2 = path.values()
+        else:
+            self.paths = options.paths(options.policy, in_channels, dilation, lower)
+        self.is_plain, self.with_cp = options.policy is None, options.with_cp
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return run_block(self._new_map, maps, self.with_cp)
+
+    def _new_map(self, maps: list[Tensor]) -> Tensor:
+        # The joined maps are made inside: recomputed with checkpointing, memory grows with the number of layers only.
+        x = F.relu(self.norm1(torch.cat(maps, 1)), inplace=True)
+        if self.is_plain:
+            return self.conv2(self.relu2(self.norm2(self.conv1(x))))
+        return self.paths(x)
+
+
+class DenseBlock(nn.Module):
+    """Dense layers, each fed all maps before it; ``[N, C, H, W] -> [N, C + layers * growth, H, W]``."""
+
+    def __init__(self, options: LayerOptions, in_channels: int, dilations: Sequence[int], lower: bool) -> None:
+        super().__init__()
+        for i, dilation in enumerate(dilations):
+            layer = DenseLayer(options, in_channels + i * options.growth, dilation, lower)
+            self.add_module(f"denselayer{i + 1}", layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [x]
+        for layer in self.children():
+            maps.append(layer(maps.copy()))
+        return torch.cat(maps, 1)
+
+
+class Transition(nn.Module):
+    """Norm, 1x1 layer to half the channels, average pooling by the stride of the next block; or pooling first."""
+
+    def __init__(self, options: LayerOptions, in_channels: int, stride: int, ceil_mode: bool, pool_first: bool) -> None:
+        super().__init__()
+        self.norm = options.norm(in_channels)
+        self.conv = nn.Conv2d(in_channels, in_channels // 2, 1, bias=False)
+        self.pool = nn.AvgPool2d(stride, ceil_mode=ceil_mode, count_include_pad=False)
+        self.pool_first = pool_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(x), inplace=True)
+        return self.conv(self.pool(x)) if self.pool_first else self.pool(self.conv(x))
+
+
+@MODELS.register_module()
+class ElasticDenseNet(Backbone):
+    """DenseNet-121, -161, -169 and -201; the last also with Elastic.
+
+    Stage i ends with dense block i + 1: its output is returned as it is, but that of the last block after the final
+    norm and ReLU, which is what the classifier pools.
+
+    Args:
+        depth: 121, 161, 169 or 201.
+        elastic: Elastic dense layers and the block sizes of Table 11; depth 201 only.
+        elastic_cfg: arguments of ``ElasticPolicy``: ratios, shares, method, pool.
+        in_channels: channels of the image.
+        strides, dilations: for each block the pooling before it (the first has none) and the dilation inside.
+        multi_grid: factors of the dilation for the layers of the last block, as many as it has layers.
+        ceil_mode: round odd sizes up in transitions; False is torchvision's.
+        pool_first: pool before the 1x1 layer of a transition. The two commute, so the maps are the same, for 9 % fewer
+            multiply-adds at depth 201 and 14 % fewer with Elastic; False counts as published.
+        out_indices: stages to return. frozen_stages: -1 none, 0 the stem, k the stem and k stages.
+        norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
+        with_cp: recompute dense layers in the backward pass; without it memory grows with the square of the layers.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)``, or None for He initialisation.
+
+    Shape: ``[N, in_channels, H, W]`` to a tuple of ``[N, out_channels[i], ceil(H / out_strides[i]), ...]``.
+    Raises: ValueError for a bad argument, and for pictures smaller than the last returned stage's stride.
+    """
+
+    arch_settings: ClassVar[dict[int, Variant]] = {
+        121: Variant(64, 32, (6, 12, 24, 16)),
+        161: Variant(96, 48, (6, 12, 36, 24)),
+        169: Variant(64, 32, (6, 12, 32, 32)),
+        201: Variant(64, 32, (6, 12, 48, 32), (10, 20, 40, 30)),
+    }
+
+    def __init__(
+        self,
+        depth: int,
+        elastic: bool = False,
+        *,
+        elastic_cfg: ConfigType | None = None,
+        in_channels: int = 3,
+        strides: Sequence[int] = (1, 2, 2, 2),
+        dilations: Sequence[int] = (1, 1, 1, 1),
+        multi_grid: Sequence[int] | None = None,
+        ceil_mode: bool = True,
+        pool_first: bool = False,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: InitConfig = None,
+    ) -> None:
+        check_choice("depth", depth, tuple(self.arch_settings))
+        super().__init__(NUM_STAGES, out_indices, frozen_stages, norm_eval, init_cfg or HE_INIT)
+        variant = self.arch_settings[depth]
+        counts = self._layer_counts(depth, elastic)
+        strides = check_per_stage("strides", strides, NUM_STAGES)
+        if strides[0] != 1:
+            raise ValueError(f"strides={strides!r}: allowed is 1 for the first block, which no transition precedes")
+        dilations = check_per_stage("dilations", dilations, NUM_STAGES)
+        grids = [[dilation] * count for dilation, count in zip(dilations, counts, strict=True)]
+        if multi_grid is not None:
+            grids[-1] = [dilations[-1] * factor for factor in check_per_stage("multi_grid", multi_grid, counts[-1])]
+        policy = ElasticPolicy(**(elastic_cfg or {})) if elastic else None
+        options = LayerOptions(variant.growth, policy, norm_cfg, with_cp)
+
+        self.depth, self.elastic = depth, elastic
+        self.conv0 = nn.Conv2d(in_channels, variant.stem, 7, 2, 3, bias=False)
+        self.norm0 = build_norm(norm_cfg, variant.stem)
+        channels, widths = variant.stem, []
+        for stage, grid in enumerate(grids):
+            if stage > 0:
+                transition = Transition(options, channels, strides[stage], ceil_mode, pool_first)
+                self.add_module(f"transition{stage}", transition)
+                channels //= 2
+            block = DenseBlock(options, channels, grid, lower=stage < NUM_STAGES - 1)
+            self.add_module(f"denseblock{stage + 1}", block)
+            channels += len(grid) * variant.growth
+            widths.append(channels)
+        self.norm5 = build_norm(norm_cfg, channels)
+        self.declare_outputs(widths, [4 * math.prod(strides[: stage + 1]) for stage in range(NUM_STAGES)])
+        self.freeze()
+
+    def _layer_counts(self, depth: int, elastic: bool) -> tuple[int, ...]:
+        check_choice("elastic", elastic, (False, True))
+        counts = self.arch_settings[depth].elastic if elastic else self.arch_settings[depth].base
+        if counts is None:
+            deep = [d for d, variant in self.arch_settings.items() if variant.elastic]
+            raise ValueError(f"elastic=True, depth={depth}: allowed with Elastic is depth {', '.join(map(str, deep))}")
+        return counts
+
+    def freezable_modules(self) -> list[list[nn.Module]]:
+        stages: list[list[nn.Module]] = []
+        for stage in range(NUM_STAGES):
+            names = [f"transition{stage}"] if stage else []
+            names += [f"denseblock{stage + 1}"] + (["norm5"] if stage == NUM_STAGES - 1 else [])
+            stages.append([cast(nn.Module, getattr(self, name)) for name in names])
+        return [[self.conv0, self.norm0], *stages]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.check_size(x)
+        x = F.max_pool2d(F.relu(self.norm0(self.conv0(x))), 3, 2, 1)
+        outputs = []
+        for index, modules in enumerate(self.freezable_modules()[1 : self.out_indices[-1] + 2]):
+            for module in modules:
+                x = module(x)
+            if index in self.out_indices:
+                outputs.append(F.relu(x) if index == NUM_STAGES - 1 else x)
+        return tuple(outputs)

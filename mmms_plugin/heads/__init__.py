@@ -1,0 +1,18 @@
+"""Heads that subclass a host's own. A host is imported with the module that needs it, when one of its names is used."""
+
+from importlib import import_module
+from typing import Any
+
+# Registered name: module. The registry imports the module when the name is asked for.
+HOSTED = {
+    "ASPPHead": "mmms_plugin.heads.aspp_head",
+    "DLAUpHead": "mmms_plugin.heads.dla_up_head",
+}
+
+__all__ = ["ASPPHead", "DLAUpHead"]  # found by __getattr__
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOSTED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(HOSTED[name]), name)

@@ -1,0 +1,138 @@
+"""ElasticResNeXt and ElasticDenseNet: counts of the paper, torchvision's networks, where resolution is lowered."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mmms_plugin.analysis.flops import measure
+from mmms_plugin.backbones import ElasticDenseNet, ElasticResNeXt
+from mmms_plugin.layers import Elastic
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "millions", "gmacs"),
+    [
+        (ElasticResNeXt, dict(depth=50), "25.029", "4.230"),
+        (ElasticResNeXt, dict(depth=50, elastic="simple"), "25.029", "3.352"),
+        (ElasticResNeXt, dict(depth=50, elastic="full"), "25.247", "4.177"),
+        (ElasticResNeXt, dict(depth=101), "44.178", "7.970"),
+        (ElasticResNeXt, dict(depth=101, elastic="full"), "44.265", "7.889"),
+        (ElasticResNeXt, dict(depth=50, se_ratio=16), "27.560", "4.233"),
+        (ElasticResNeXt, dict(depth=50, elastic="full", se_ratio=16), "27.804", "4.179"),
+        (ElasticResNeXt, dict(depth=50, elastic="full", groups=64), "45.624", "7.874"),
+        (ElasticDenseNet, dict(depth=201), "20.014", "4.291"),
+        (ElasticDenseNet, dict(depth=201, elastic=True), "19.483", "4.266"),
+        (ElasticDenseNet, dict(depth=121), "7.979", "2.834"),  # the next three: torchvision's counts
+        (ElasticDenseNet, dict(depth=161), "28.681", "7.728"),
+        (ElasticDenseNet, dict(depth=169), "14.149", "3.360"),
+    ],
+    ids=str,
+)
+def test_parameters_and_multiply_adds_with_the_classifier(model, options, millions, gmacs):
+    cost = measure(dict(type=f"mmms_plugin.{model.__name__}", **options), (224, 224), classes=1000)
+    assert f"{cost.params / 1e6:.3f}" == millions
+    assert f"{cost.macs / 1e9:.3f}" == gmacs
+
+
+def test_two_paths_at_full_resolution_are_a_plain_resnext():
+    """Joined along the channels, the paths' layers are those of one bottleneck with all groups."""
+    from mmms_plugin.backbones import PSResNet
+
+    torch.manual_seed(0)
+    ours = ElasticResNeXt(50, groups=4, base_channels=16, base_width=16).eval()
+    plain = PSResNet(50, groups=4, base_channels=16, base_width=16, dilation_pattern=(1, 1, 1, 1)).eval()
+    state, mine = plain.state_dict(), ours.state_dict()
+    for key in state:
+        high = key.replace(".conv", ".paths.high.conv").replace(".bn", ".paths.high.bn")
+        if high in mine and high != key:
+            parts = [mine[high], mine[high.replace("high", "low")]]
+            state[key] = torch.cat(parts, 1 if ".conv3." in key else 0) if parts[0].dim() else parts[0]
+        else:
+            state[key] = mine[key]
+    plain.load_state_dict(state)
+    x = torch.randn(1, 3, 75, 64)
+    for a, b in zip(ours(x), plain(x), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_resolution_is_lowered_where_the_stride_is_1_and_not_in_the_last_stage():
+    lowered = {name for name, m in ElasticResNeXt(50, "full").named_modules() if isinstance(m, Elastic) and m.down}
+    first_stride2 = {"layer2.0.paths", "layer3.0.paths"}
+    every = {f"layer{s}.{i}.paths" for s, count in ((1, 6), (2, 8), (3, 5)) for i in range(count)}
+    assert lowered == every - first_stride2  # the 17 blocks of section 4.1.1
+    dense = {
+        name for name, m in ElasticDenseNet(201, elastic=True).named_modules() if isinstance(m, Elastic) and m.down
+    }
+    every = {f"denseblock{b}.denselayer{i + 1}.paths" for b, n in ((1, 10), (2, 20), (3, 40)) for i in range(n)}
+    assert dense == every
+
+
+@pytest.mark.parametrize("pool_first", [False, True])
+def test_plain_densenet_is_torchvisions(pool_first):
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    theirs = torchvision.models.densenet121().features.eval()
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    ours = ElasticDenseNet(121, ceil_mode=False, pool_first=pool_first).eval()
+    ours.load_state_dict(theirs.state_dict())
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    x = torch.randn(1, 3, 100, 75)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x)[-1], theirs(x).relu(), atol=1e-4, rtol=1e-4)
+
+
+def test_checkpointed_dense_layers_keep_memory_linear():
+    """Without it every layer keeps its joined input, and the sum grows with the square of the layers."""
+    kept = {}
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        model = ElasticDenseNet(201, elastic=True, with_cp=with_cp, norm_eval=True).train()
+        sizes: dict[int, int] = {}
+
+        def pack(x, sizes=sizes):
+            sizes[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        x = torch.randn(1, 3, 64, 64)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            maps = model(x)
+        maps[-1].sum().backward()
+        weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+        grads = torch.cat([p.grad.flatten() for p in model.parameters()])
+        kept[with_cp] = sum(size for pointer, size in sizes.items() if pointer not in weights), grads
+    torch.testing.assert_close(kept[True][1], kept[False][1], rtol=1e-4, atol=1e-4 * float(kept[False][1].std()))
+    assert kept[True][0] < kept[False][0] / 4
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (ElasticResNeXt, dict(depth=34), "depth=34: allowed are 50, 101"),
+        (ElasticResNeXt, dict(depth=50, elastic="yes"), "elastic='yes': allowed are 'none', 'simple', 'full'"),
+        (ElasticResNeXt, dict(depth=50, base_channels=8), "groups=32: allowed are divisors of the width"),
+        (ElasticResNeXt, dict(depth=50, groups=1), r"shares=\(0.5, 0.5\): 1 groups are too few"),
+        (ElasticResNeXt, dict(depth=50, elastic_cfg=dict(shares=(0.5, 0.6))), "numbers >= 0 that sum to 1"),
+        (ElasticResNeXt, dict(depth=50, elastic_cfg=dict(method="cubic")), "method='cubic': allowed are 'bilinear'"),
+        (ElasticResNeXt, dict(depth=50, multi_grid=(1, 2)), r"multi_grid=\(1, 2\): allowed are 3 integers"),
+        (ElasticDenseNet, dict(depth=200), "depth=200: allowed are 121, 161, 169, 201"),
+        (ElasticDenseNet, dict(depth=121, elastic=True), "elastic=True, depth=121: allowed with Elastic is depth 201"),
+        (ElasticDenseNet, dict(depth=201, elastic="full"), "elastic='full': allowed are False, True"),
+        (ElasticDenseNet, dict(depth=121, strides=(2, 2, 2, 2)), "allowed is 1 for the first block"),
+    ],
+)  # fmt: skip
+def test_bad_arguments(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        model(**options)
+
+
+@pytest.mark.parametrize("model", [ElasticResNeXt(50, "full"), ElasticDenseNet(121)], ids=lambda m: type(m).__name__)
+def test_too_small_a_picture(model):
+    with pytest.raises(ValueError, match="picture of 31 x 64 is too small: height and width must be at least 32"):
+        model(torch.randn(1, 3, 31, 64))
+    model.out_indices = (0,)
+    model.declare_outputs((1,), (4,))
+    model.eval()(torch.randn(1, 3, 8, 8))
