@@ -10,6 +10,7 @@ from mmms_plugin.weights.tables import Arch, Rule, Table, _elastic_seg
 
 _TENSOR = r"(?:weight|bias|running_mean|running_var|num_batches_tracked)"
 _BLOCK = r"(layer\d+\.\d+)"
+FINAL = "features.norm_final"
 _LAYER = r"features\.(denseblock\d+\.denselayer\d+)"
 
 STEM_AND_CLASSIFIER = (
@@ -39,7 +40,9 @@ def _resnext(depth: int, elastic: str, se_ratio: int | None = None) -> Arch:
 
 
 def _densenet(elastic: bool) -> Arch:
-    return Arch(dict(type="mmms_plugin.ElasticDenseNet", depth=201, elastic=elastic))
+    # Transitions drop the last row and column of odd sizes, as the authors' do.
+    backbone = dict(type="mmms_plugin.ElasticDenseNet", depth=201, elastic=elastic, ceil_mode=False)
+    return Arch(backbone, outputs=(*(f"features.denseblock{i}" for i in (1, 2, 3)), FINAL))
 
 
 TABLE = Table(
@@ -58,4 +61,6 @@ TABLE = Table(
     },
     rules=(*_elastic_seg.RULES, *STEM_AND_CLASSIFIER, *RESNEXT, *DENSENET),
     outputs=("layer1", "layer2", "layer3", "layer4"),
+    before_relu=(FINAL,),
+    hints=("best_prec1",),
 )

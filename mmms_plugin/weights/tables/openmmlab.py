@@ -8,6 +8,7 @@ keys and shapes: choose the arch.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from mmms_plugin.weights.tables import Arch, Normalisation, Rule, Table
 from mmms_plugin.weights.tables._resnet import BLOCKS, BN, CLASSIFIER, RESNET, RESNEXT, STEM, WIDE, ps_resnet
@@ -40,7 +41,7 @@ def _caffe(depth: int) -> Arch:
 
 
 def _deep(suffix: str, avg_down: bool) -> dict[str, Arch]:
-    options = dict(deep_stem=True, **(dict(avg_down=True) if avg_down else {}))
+    options: dict[str, Any] = dict(deep_stem=True, **(dict(avg_down=True) if avg_down else {}))
     return {f"resnet{depth}_{suffix}": ps_resnet(depth, **options) for depth in DEPTHS}
 
 

@@ -6,13 +6,14 @@ used another normalisation than ImageNet's, see the model card.
 
 from __future__ import annotations
 
-from mmms_plugin.weights.tables import Arch, Rule, Table
+from typing import Any
+
+from mmms_plugin.weights.tables import Arch, Rule, Table, _dla
 from mmms_plugin.weights.tables._densenet import DENSENET, FINAL
 from mmms_plugin.weights.tables._densenet import RULES as DENSENET_RULES
 from mmms_plugin.weights.tables._resnet import BN, RESNET, RESNEXT, WIDE, ps_resnet
 from mmms_plugin.weights.tables._resnet import RULES as RESNET_RULES
 from mmms_plugin.weights.tables.dla import ARCHS as DLA_ARCHS
-from mmms_plugin.weights.tables.dla import RULES as DLA_RULES
 
 # A deep stem is conv1.0, 1, 3, 4, 6 there, its last norm bn1.
 DEEP_STEM = (
@@ -20,7 +21,7 @@ DEEP_STEM = (
     Rule(rf"bn1\.({BN})", r"backbone.stem.7.\1", when=r"conv1\.0\.weight"),
 )
 GATE = Rule(r"(layer[1-4]\.\d+\.se\.fc[12]\.(?:weight|bias))", r"backbone.\1")
-D_STEM = dict(deep_stem=True, avg_down=True)
+D_STEM: dict[str, Any] = dict(deep_stem=True, avg_down=True)
 
 
 def _resnet_d() -> dict[str, Arch]:
@@ -61,7 +62,7 @@ TABLE = Table(
         **DENSENET,
         **DLA_ARCHS,
     },
-    rules=(*DEEP_STEM, *RESNET_RULES, GATE, *DENSENET_RULES, *DLA_RULES),
+    rules=(*DEEP_STEM, *RESNET_RULES, GATE, *DENSENET_RULES, *_dla.BACKBONE, *_dla.CLASSIFIER),
     outputs=("layer1", "layer2", "layer3", "layer4"),
     before_relu=(FINAL,),
 )
