@@ -14,13 +14,20 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmms_plugin.backbones.base import Backbone
+from mmms_plugin.heads import HOSTED
 from mmms_plugin.registry import MODELS
 
 MODELS.import_from_location()
 LAYERS = sorted(n for n, c in MODELS.module_dict.items() if issubclass(c, nn.Conv2d))
 BACKBONES = sorted(n for n, c in MODELS.module_dict.items() if issubclass(c, Backbone))
+NECKS = ["DLAUp"]
 # One small instance or more of every backbone; a new one without an entry fails below.
 VARIANTS = {
+    "DLA": [
+        dict(arch="46_c"),
+        dict(arch="60x", elastic=True),
+        dict(arch="34", strides=(1, 2, 2, 2, 2, 1), dilations=(1, 1, 1, 1, 1, 2), out_indices=(1, 2, 4, 5)),
+    ],
     "PSResNet": [
         dict(depth=18),
         dict(depth=50, groups=4, base_width=16, se_ratio=16, deep_stem=True, avg_down=True),
@@ -36,13 +43,15 @@ def build(name: str, options: dict, **more) -> Backbone:
 
 
 def test_every_registered_thing_is_known_here():
-    assert sorted(LAYERS + BACKBONES) == sorted(MODELS.module_dict)
+    assert sorted(LAYERS + BACKBONES + NECKS) == sorted(set(MODELS.module_dict) - set(HOSTED))
     assert sorted(VARIANTS) == BACKBONES
     assert LAYERS == ["DepthwisePSConv", "DynamicPSConv", "PSConv"]
 
 
 @pytest.mark.parametrize(
-    ("registry", "names"), [("MODELS", LAYERS + BACKBONES), ("HOOKS", ["ProgressHook"])], ids=["models", "hooks"]
+    ("registry", "names"),
+    [("MODELS", LAYERS + BACKBONES + NECKS), ("HOOKS", ["ProgressHook"])],
+    ids=["models", "hooks"],
 )
 def test_found_by_the_prefixed_name_in_a_fresh_process(registry, names):
     """mmengine imports the plugin by itself: no custom_imports, and no host is loaded for it."""
@@ -53,6 +62,19 @@ for name in {names!r}:
     assert {registry}.get("mmms_plugin." + name) is not None, name
 hosts = [h for h in ("mmdet", "mmseg", "mmpretrain") if h in sys.modules]
 assert not hosts, hosts
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_heads_are_found_by_the_prefixed_name_and_only_then_import_their_host():
+    code = f"""
+import sys
+from mmengine.registry import MODELS
+assert MODELS.get("mmms_plugin.PSConv") and "mmseg" not in sys.modules
+for name in {sorted(HOSTED)!r}:
+    assert MODELS.get("mmms_plugin." + name).__name__ == name
+assert "mmdet" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -94,7 +116,7 @@ def test_every_parameter_learns(name, options):
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_out_indices_choose_among_the_same_maps(name, options):
     model = build(name, options).eval()
-    some = build(name, options, out_indices=(1, 3)).eval()
+    some = build(name, options | dict(out_indices=model.out_indices[1::2])).eval()
     some.load_state_dict(model.state_dict())
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

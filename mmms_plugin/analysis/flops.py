@@ -1,8 +1,7 @@
-"""Parameters and multiply-adds, of any registered backbone and of the ELASTIC paper's tables side by side.
+"""Parameters and multiply-adds of layers and backbones, counted on the meta device: no memory and no arithmetic.
 
-Models are built and run on the meta device: shapes only, no memory and no arithmetic. Counted are convolutions and
-linear layers; up-sampling is counted apart, at the 8 operations a value that the authors' code adds
-(github.com/allenai/elastic), which explains the paper's figures where they are above the multiply-adds.
+Convolutions and linear layers count. Bilinear up-sampling counts apart, at the 8 operations a value that the ELASTIC
+authors' code has for it (github.com/allenai/elastic).
 """
 
 from __future__ import annotations
@@ -17,36 +16,66 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-UPSAMPLE_OPS = 8  # operations a value, of bilinear up-sampling
+UPSAMPLE_OPS = 8
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters, multiply-adds of one picture, and operations of bilinear up-sampling beside them."""
+    """Of one picture.
+
+    Attributes:
+        params, macs: parameters and multiply-adds.
+        upsampling: operations of bilinear up-sampling, not among the multiply-adds.
+        unused_params, unused_macs: of layers that published code has, counts, and never uses; here they are left out.
+    """
 
     params: int
     macs: int
-    upsampling: int
+    upsampling: int = 0
+    unused_params: int = 0
+    unused_macs: int = 0
 
 
-def measure(backbone: Mapping[str, Any], size: tuple[int, int], classes: int | None = None) -> Cost:
-    """Cost of a backbone's config dict on one picture ``[1, 3, *size]``, with a linear classifier for ``classes``.
+def measure(config: Mapping[str, Any], size: tuple[int, int], classes: int | None = None) -> Cost:
+    """Cost of a backbone's config dict for a picture of ``size``, (height, width).
 
-    Raises: ValueError for what the backbone refuses; KeyError if ``type`` is not registered.
+    Args:
+        classes: add a linear classifier on the pooled last map.
+
+    Raises: what building and running the backbone raises (ValueError for bad arguments and sizes).
     """
-    with torch.device("meta"), torch.no_grad():
-        model = MODELS.build(dict(backbone))
+    with torch.device("meta"):
+        model = MODELS.build(dict(config))
         head = nn.Linear(model.out_channels[-1], classes) if classes else None
-        mapping = {torch.ops.aten.upsample_bilinear2d: _count_upsampling}
-        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-            maps = model.eval()(torch.empty(1, backbone.get("in_channels", 3), *size))
-            if head is not None:
-                head(maps[-1].mean((2, 3)))
-    counts = counter.get_flop_counts()["Global"]
-    upsampling = counts.pop(torch.ops.aten.upsample_bilinear2d, 0)
-    modules = [model] if head is None else [model, head]
-    params = sum(p.numel() for module in modules for p in module.parameters())
-    return Cost(params, sum(counts.values()) // 2, upsampling)
+    picture = torch.empty(1, config.get("in_channels", 3), *size, device="meta")
+    cost = count(model if head is None else _Classifier(model, head), picture)
+    # (in_channels, channels, stride) of unused 1x1 layers, each with a batch norm
+    layers = getattr(model, "left_out", ())
+    params = sum(inputs * outputs + 2 * outputs for inputs, outputs, _ in layers)
+    macs = sum(
+        inputs * outputs * math.ceil(size[0] / stride) * math.ceil(size[1] / stride)
+        for inputs, outputs, stride in layers
+    )
+    return Cost(cost.params, cost.macs, cost.upsampling, params, macs)
+
+
+def count(module: nn.Module, x: torch.Tensor) -> Cost:
+    """Cost of ``module(x)`` in eval mode."""
+    upsample = torch.ops.aten.upsample_bilinear2d
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping={upsample: _count_upsampling}) as counter:
+        module.eval()(x)
+    counts = dict(counter.get_flop_counts()["Global"])
+    upsampling = counts.pop(upsample, 0)
+    return Cost(sum(p.numel() for p in module.parameters()), sum(counts.values()) // 2, upsampling)
+
+
+class _Classifier(nn.Module):
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone(x)[-1].mean((2, 3)))
 
 
 def _count_upsampling(*_args: Any, out_shape: Any = None, **_options: Any) -> int:

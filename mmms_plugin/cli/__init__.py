@@ -21,6 +21,7 @@ COMMANDS = {
     "convert": "convert published weights into a checkpoint that a config here loads",
     "demo": "train, evaluate and draw a small PS Mask R-CNN on generated data",
     "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
+    "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",
 }
 
 

@@ -10,7 +10,6 @@ from mmms_plugin.weights.tables import Arch, Rule, Table, _elastic_seg
 
 _TENSOR = r"(?:weight|bias|running_mean|running_var|num_batches_tracked)"
 _BLOCK = r"(layer\d+\.\d+)"
-FINAL = "features.norm_final"
 _LAYER = r"features\.(denseblock\d+\.denselayer\d+)"
 
 STEM_AND_CLASSIFIER = (
@@ -33,6 +32,8 @@ DENSENET = (
     Rule(r"classifier\.(weight|bias)", r"head.fc.\1"),
 )
 
+DENSENET_OUTPUTS = (*(f"features.denseblock{i}" for i in (1, 2, 3)), "features.norm_final")
+
 
 def _resnext(depth: int, elastic: str, se_ratio: int | None = None) -> Arch:
     backbone = dict(type="mmms_plugin.ElasticResNeXt", depth=depth, elastic=elastic)
@@ -42,7 +43,7 @@ def _resnext(depth: int, elastic: str, se_ratio: int | None = None) -> Arch:
 def _densenet(elastic: bool) -> Arch:
     # Transitions drop the last row and column of odd sizes, as the authors' do.
     backbone = dict(type="mmms_plugin.ElasticDenseNet", depth=201, elastic=elastic, ceil_mode=False)
-    return Arch(backbone, outputs=(*(f"features.denseblock{i}" for i in (1, 2, 3)), FINAL))
+    return Arch(backbone, outputs=DENSENET_OUTPUTS)
 
 
 TABLE = Table(
@@ -61,6 +62,6 @@ TABLE = Table(
     },
     rules=(*_elastic_seg.RULES, *STEM_AND_CLASSIFIER, *RESNEXT, *DENSENET),
     outputs=("layer1", "layer2", "layer3", "layer4"),
-    before_relu=(FINAL,),
+    before_relu=("features.norm_final",),
     hints=("best_prec1",),
 )

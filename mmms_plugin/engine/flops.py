@@ -1,0 +1,105 @@
+"""What ``mmms flops`` prints and writes: one backbone, or a paper's tables beside the measured figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import MODELS, init_default_scope
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from mmms_plugin.analysis.elastic_tables import Comparison, compare
+from mmms_plugin.analysis.flops import measure
+from mmms_plugin.engine.config_files import first_line, load_config
+from mmms_plugin.errors import UserError
+from mmms_plugin.weights.files import written_whole
+
+
+def show_elastic_tables(json_file: str | None) -> None:
+    """Print Tables 1, 2, 6, 7 and 8 of the ELASTIC paper beside what is measured; keep them as JSON if asked to."""
+    bar = Console(stderr=True)
+    results = compare(lambda rows: track(rows, "measuring", console=bar, transient=True))
+    table = Table(title="ELASTIC paper and measured; 224 x 224, convolutions and linear layers", caption=_CAPTION)
+    for title in ("", "model", "params M\npaper", "measured", "difference", "GFLOPs\npaper", "GMAC\nmeasured",
+                  "difference", "up-sampling\nGFLOPs", "top-1 error %\n(paper's)"):  # fmt: skip
+        table.add_column(title, justify="left" if title in ("", "model") else "right")
+    before = results[0].row.table
+    for result in results:
+        if result.row.table != before:
+            table.add_section()
+        before = result.row.table
+        table.add_row(*_cells(result))
+    Console().print(table)
+    if json_file:
+        _write_json(json_file, [result.as_dict() for result in results])
+
+
+_CAPTION = (
+    "The paper's figures are rounded to 0.1; an exclamation mark where the measured one rounds to another. "
+    "Up-sampling is counted at 8 operations a value, beside the multiply-adds. "
+    "DLA: with the layers that its authors count and never use. Errors are the paper's, not measured. "
+    "Table 1: formulas for one 3x3 layer, 64 channels, 56 x 56."
+)
+
+
+def _cells(result: Comparison) -> list[str]:
+    row = result.row
+    digits = 4 if row.table == "1" else 1
+    paper = difference = ""
+    if row.params is not None:
+        paper, difference = f"{row.params:.{digits}f}", _difference(result.params - row.params, result.params_agree)
+    return [
+        f"Table {row.table}", row.name, paper, f"{result.params:.3f}", difference,
+        f"{row.flops:.{digits}f}", f"{result.gmacs:.3f}", _difference(result.gmacs - row.flops, result.flops_agree),
+        f"{result.cost.upsampling / 1e9:.3f}", "" if row.top1 is None else f"{row.top1:.2f}",
+    ]  # fmt: skip
+
+
+def _difference(value: float, agrees: bool) -> str:
+    return f"{value:+.3f}" if agrees else f"[red]! {value:+.3f}[/red]"
+
+
+def show_backbone(target: str, options: Mapping[str, Any], size: tuple[int, int], json_file: str | None) -> None:
+    """Print parameters and multiply-adds of a registered backbone or of a config's.
+
+    Raises: UserError for an unknown name, and for what the backbone refuses.
+    """
+    config = {**_backbone_config(target), **options}
+    try:
+        cost = measure(config, size)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{target}: {first_line(error)} (give arguments with --cfg-options)") from error
+    table = Table(
+        "", "parameters M", "GMAC", "bilinear up-sampling GFLOPs", title=f"{config['type']}, {size[0]} x {size[1]}"
+    )
+    table.add_row(
+        _arguments(config), f"{cost.params / 1e6:.3f}", f"{cost.macs / 1e9:.3f}", f"{cost.upsampling / 1e9:.3f}"
+    )
+    Console().print(table)
+    if json_file:
+        _write_json(json_file, dict(config=config, size=size, measured=asdict(cost)))
+
+
+def _backbone_config(target: str) -> dict[str, Any]:
+    name = target.removeprefix("mmms_plugin.")
+    if MODELS.get(f"mmms_plugin.{name}") is not None:
+        return dict(type=f"mmms_plugin.{name}")
+    config = load_config(target)
+    if "backbone" not in config.get("model", {}):
+        raise UserError(f"config {target}: its model has no backbone")
+    init_default_scope(config.get("default_scope") or "mmengine")
+    return {key: value for key, value in config.model.backbone.to_dict().items() if key not in ("init_cfg", "_scope_")}
+
+
+def _arguments(config: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in config.items() if key not in ("type", "norm_cfg"))
+
+
+def _write_json(path: str, content: Any) -> None:
+    with written_whole(Path(path)) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
