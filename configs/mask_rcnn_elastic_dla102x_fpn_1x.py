@@ -9,7 +9,7 @@ model = dict(
         type="mmms_plugin.DLA",
         arch="102x",
         elastic="full",
-        frozen_stages=1,
+        frozen_stages=3,  # stem and levels 0 to 2
         norm_eval=True,
     ),
     neck=dict(in_channels=[128, 256, 512, 1024]),
