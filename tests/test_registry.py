@@ -202,4 +202,5 @@ def test_initialisation(name, options, tmp_path):
     torch.save({"state_dict": model.state_dict()}, tmp_path / "weights.pth")
     loaded = build(name, options, init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "weights.pth")))
     loaded.init_weights()
-    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in model.state_dict().items())
+    restored = loaded.state_dict()
+    assert all(torch.equal(v, restored[k]) for k, v in model.state_dict().items())
