@@ -97,7 +97,7 @@ def test_flops_prints_the_papers_tables_beside_the_measured(capsys, monkeypatch,
         "22.25",
     ) in cells
     assert {row[:2] for row in cells if "!" in "".join(row)} == {
-        ("Table 2", "DenseNet201*"),  # 4.37 with norms and ReLUs, which the paper seems to count here
+        ("Table 2", "DenseNet201*"),  # 4.291 is the count on the authors' code, too
         ("Table 2", "DLA-X102+Elastic"),  # Table 8 has 24.9
         *((f"Table {t}", f"DLA-X60+{name}") for t, name in ((2, "Elastic"), (8, "Elastic"), (8, "sElastic"))),
         *(("Table 6", name) for name in ("Bilinear w/ AP", "Nearest w/ AP", "Trained Filter")),
@@ -105,7 +105,7 @@ def test_flops_prints_the_papers_tables_beside_the_measured(capsys, monkeypatch,
     }
     rows = json.loads((tmp_path / "elastic.json").read_text())
     kept = next(row for row in rows if row["model"] == "DLA-X102+Elastic")
-    assert kept["measured"]["params"] + kept["measured"]["unused_params"] == 24_917_136
+    assert round((kept["measured"]["params"] + kept["measured"]["unused_params"]) / 1e6, 3) == 24.917
     assert kept["paper"] == dict(params_millions=25.0, gflops=6.0, top1_error_percent=20.71)
 
 
