@@ -25,7 +25,16 @@ from mmms_plugin.weights.files import (
     sha256_of,
     written_whole,
 )
-from mmms_plugin.weights.mapping import BACKBONE, COUNTER, Mapped, apply_table, compare, expected_shapes
+from mmms_plugin.weights.mapping import (
+    BACKBONE,
+    COUNTER,
+    Mapped,
+    apply_table,
+    compare,
+    expected,
+    part_configs,
+    parts_fit,
+)
 from mmms_plugin.weights.recognise import choose, recognise
 from mmms_plugin.weights.tables import Arch, Normalisation, Table, load_table
 
@@ -101,6 +110,10 @@ class _Work:
     @property
     def head(self) -> dict[str, Tensor]:
         return {key.removeprefix(HEAD): v for key, v in self.state.items() if key.startswith(HEAD)}
+
+    @property
+    def name(self) -> str:
+        return f"{self.report.source} {self.report.arch}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -181,46 +194,50 @@ def _check_extra(work: _Work, extras: Mapping[str, Tensor], options: Options) ->
         layer, largest = max(loose.items(), key=lambda item: item[1])
         raise UserError(
             f"{len(loose)} PSConv layers have dilation-1 weights beneath the authors' mask, where zeros belong "
-            f"(largest: {largest:.3g} in {layer.removeprefix(BACKBONE)}); --drop-extra leaves them out and says how far "
-            "outputs move"
+            f"(largest: {largest:.3g} in {layer.removeprefix(BACKBONE)}); --drop-extra leaves them out and says how "
+            "far outputs move"
         )
     return None
 
 
 def _check_shapes(work: _Work, checkpoint: Checkpoint) -> None:
-    expected = expected_shapes(work.config)
-    misfit = compare(work.state, expected)
-    for kind, keys in misfit.items():
-        if keys:
-            raise UserError(_misfit_message(work, kind, keys, expected, checkpoint))
-    for key in (key for key in expected if key.endswith(COUNTER) and BACKBONE + key not in work.state):
+    """Compare the mapped tensors with what the modules of the architecture hold; start missing batch counters at zero.
+
+    Raises: UserError naming the first tensor that does not fit.
+    """
+    if not parts_fit(work.table, work.arch, work.state):
+        held, wanted = ", ".join(_tops(work)), ", ".join(("backbone", *work.arch.parts))
+        raise UserError(f"not {work.name}: the file holds {held}, the architecture is {wanted}{_hint(checkpoint)}")
+    backbone = expected(work.config)
+    for name, config in {"backbone": work.config, **part_configs(work.arch, work.state)}.items():
+        _check_part(work, name, config, checkpoint)
+    for key in (key for key in backbone.shapes if key.endswith(COUNTER) and BACKBONE + key not in work.state):
         work.state[BACKBONE + key] = torch.zeros((), dtype=torch.int64)
-        work.report.initialised.append(key)
-    width = expected_width(work)
-    if "fc.weight" in work.head and (work.head["fc.weight"].dim() != 2 or work.head["fc.weight"].shape[1] != width):
-        raise UserError(f"the classifier's weight is {list(work.head['fc.weight'].shape)}, expected [classes, {width}]")
+        work.report.initialised.append(BACKBONE + key)
+    weight = work.head.get("fc.weight")
+    if weight is not None and (weight.dim() != 2 or weight.shape[1] != backbone.width):
+        raise UserError(f"the classifier's weight is {list(weight.shape)}, expected [classes, {backbone.width}]")
 
 
-def expected_width(work: _Work) -> int:
-    """Channels of the backbone's last stage."""
-    from mmms_plugin.registry import MODELS
+def _check_part(work: _Work, name: str, config: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    try:
+        shapes = expected(config).shapes
+    except ImportError as error:  # the host of a head is not installed
+        work.report.remarks.append(f"{name}: shapes not checked ({error})")
+        return
+    for kind, keys in compare(work.state, shapes, f"{name}.").items():
+        if keys:
+            said = {"missing": "are missing", "unknown": "have no place in it", "shape": "have another shape"}[kind]
+            detail = f"first: {name}.{keys[0]}"
+            if kind == "shape":
+                own = list(work.state[f"{name}.{keys[0]}"].shape)
+                detail += f" is {own}, expected {list(shapes[keys[0]])}"
+            raise UserError(f"not {work.name}: {len(keys)} tensors {said} ({detail}){_hint(checkpoint)}")
 
-    with torch.device("meta"):
-        return MODELS.build(dict(work.config)).out_channels[-1]
 
-
-def _misfit_message(
-    work: _Work, kind: str, keys: list[str], expected: Mapping[str, torch.Size], checkpoint: Checkpoint
-) -> str:
-    report = work.report
-    first = keys[0]
-    detail = f"first: {first}"
-    if kind == "shape":
-        detail += f" is {list(work.state[BACKBONE + first].shape)}, expected {list(expected[first])}"
-    said = {"missing": "tensors are missing", "unknown": "tensors have no place in it", "shape": "have another shape"}
+def _hint(checkpoint: Checkpoint) -> str:
     fits = [str(guess) for guess in recognise(checkpoint)]
-    hint = f"; the file fits {', '.join(fits)}" if fits else ""
-    return f"not {report.source} {report.arch}: {len(keys)} {said[kind]} ({detail}){hint}"
+    return f"; the file fits {', '.join(fits)}" if fits else ""
 
 
 def _set_pattern(work: _Work, options: Options) -> Backbone | None:
@@ -235,7 +252,7 @@ def _set_pattern(work: _Work, options: Options) -> Backbone | None:
     exact = verify.build(work.config, work.backbone, len(work.names))
     work.config["dilation_pattern"] = list(options.pattern)
     try:
-        expected_shapes(work.config)
+        expected(work.config)
     except ValueError as error:
         raise UserError(f"--pattern: {error}") from error
     work.report.remarks.append("plain 3x3 weights dilated by --pattern: a start for training, not the same function")
@@ -297,7 +314,7 @@ def _verify(work: _Work, written: Checkpoint, options: Options) -> None:
 def _meta(work: _Work) -> dict[str, Any]:
     report, normalisation = work.report, work.arch.normalisation or work.table.normalisation
     whole = report.part == "whole"
-    model = copy.deepcopy({**work.arch.parts, **(work.table.overrides if "roi_head" in _tops(work) else {})})
+    model = {**part_configs(work.arch, work.state), **(work.table.overrides if "roi_head" in _tops(work) else {})}
     return dict(
         source=report.source,
         arch=report.arch,
@@ -313,8 +330,8 @@ def _meta(work: _Work) -> dict[str, Any]:
     )
 
 
-def _tops(work: _Work) -> set[str]:
-    return {key.split(".")[0] for key in work.state}
+def _tops(work: _Work) -> list[str]:
+    return sorted({key.split(".")[0] for key in work.state})
 
 
 def _normalisation_meta(norm: Normalisation) -> dict[str, Any]:

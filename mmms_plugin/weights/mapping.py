@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights.tables import Arch, Rule, Table
 
@@ -36,11 +40,20 @@ class Mapped:
 
 
 class UnknownKeys(UserError):
-    """Source keys that no rule of the table matches."""
+    """Source keys that no rule of the table matches; the message, which takes a search, is made when it is read."""
 
-    def __init__(self, message: str, count: int) -> None:
-        super().__init__(message)
-        self.count = count
+    def __init__(self, table: Table, unknown: list[str], known: list[str]) -> None:
+        super().__init__(table, unknown, known)
+        self.source, self.unknown, self.known = table.source, unknown, known
+
+    def __str__(self) -> str:
+        known = {key.removeprefix(BACKBONE) for key in self.known} - set(self.unknown)
+        shown = []
+        for key in self.unknown[:3]:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            shown.append(f"{key} (nearest known: {near[0]})" if near else key)
+        more = f" and {len(self.unknown) - 3} more" if len(self.unknown) > 3 else ""
+        return f"source {self.source} knows no key {', '.join(shown)}{more}"
 
 
 class Rules:
@@ -48,6 +61,7 @@ class Rules:
 
     def __init__(self, table: Table, arch: str, keys: Iterable[str]) -> None:
         self._every = [(re.compile(rule.pattern), rule) for rule in (*table.rules_of.get(arch, ()), *table.rules)]
+        self._known = re.compile("|".join(f"(?:{pattern.pattern})" for pattern, _ in self._every))
         self.prefix = ""
         self.keys = list(keys)
         prefixes = (*PREFIXES, *table.prefixes)
@@ -57,7 +71,7 @@ class Rules:
         self._active = [(pattern, rule) for pattern, rule in self._every if self._holds(rule)]
 
     def _all_unknown_begin_with(self, prefix: str) -> bool:
-        unknown = [key for key in self.keys if not any(pattern.fullmatch(key) for pattern, _ in self._every)]
+        unknown = [key for key in self.keys if not self._known.fullmatch(key)]
         return bool(unknown) and all(key.startswith(prefix) for key in unknown)
 
     def _holds(self, rule: Rule) -> bool:
@@ -78,7 +92,7 @@ class Rules:
 def apply_table(table: Table, arch: str, state: Mapping[str, Tensor]) -> Mapped:
     """Map a state dict; works on meta tensors, too.
 
-    Raises: UnknownKeys; UserError where tensors do not belong together.
+    Raises: UserError for keys that no rule of the table matches, and where tensors do not belong together.
     """
     rules = Rules(table, arch, state)
     result = Mapped(prefix=rules.prefix)
@@ -98,7 +112,7 @@ def apply_table(table: Table, arch: str, state: Mapping[str, Tensor]) -> Mapped:
             else:
                 _add(result, target, _changed(value.detach(), rule.apply, classes), source)
     if unknown:
-        raise _unknown_keys(table, unknown, [*result.mapped.values(), *rules.keys])
+        raise UnknownKeys(table, unknown, [*result.mapped.values(), *rules.keys])
     for target, pieces in parts.items():
         _add_joined(result, table, table.archs[arch], target, pieces)
     return result
@@ -121,16 +135,6 @@ def _add_joined(result: Mapped, table: Table, arch: Arch, target: str, pieces: d
         _add(result, f"{target}.{suffix}", value, target)
 
 
-def _unknown_keys(table: Table, unknown: list[str], known: list[str]) -> UnknownKeys:
-    known = [key.removeprefix(BACKBONE) for key in known if key not in unknown]
-    shown = []
-    for key in unknown[:3]:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        shown.append(f"{key} (nearest known: {near[0]})" if near else key)
-    more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-    return UnknownKeys(f"source {table.source} knows no key {', '.join(shown)}{more}", len(unknown))
-
-
 def _class_count(state: Mapping[str, Tensor]) -> int | None:
     """Rows of a box head's classifier, background included."""
     return next((value.shape[0] for key, value in state.items() if key.endswith("fc_cls.weight")), None)
@@ -146,20 +150,53 @@ def _changed(value: Tensor, change: str | None, classes: int | None) -> Tensor:
     return value
 
 
-def expected_shapes(backbone: Mapping[str, Any]) -> dict[str, torch.Size]:
-    """Key -> shape of a backbone, built without memory for its weights."""
+@dataclass(frozen=True)
+class Expected:
+    """Key -> shape of a module, and the channels of its last output (0 where it does not say)."""
+
+    shapes: Mapping[str, torch.Size]
+    width: int
+
+
+def expected(config: Mapping[str, Any]) -> Expected:
+    """What a module of this config holds, built without memory for its weights."""
+    return _expected(json.dumps(config, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=128)
+def _expected(config: str) -> Expected:
     from mmms_plugin.registry import MODELS
 
-    with torch.device("meta"):
-        model = MODELS.build(dict(backbone))
-    return {key: value.shape for key, value in model.state_dict().items()}
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hosts warn of their own old names
+        model = MODELS.build(json.loads(config))
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    width = model.out_channels[-1] if isinstance(model, Backbone) else 0
+    return Expected(shapes, width)
 
 
-def compare(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> dict[str, list[str]]:
-    """Keys without ``backbone.`` that are 'missing', 'unknown' or of another 'shape'; counters may be missing."""
-    own = {key.removeprefix(BACKBONE): value.shape for key, value in state.items() if key.startswith(BACKBONE)}
+def part_configs(arch: Arch, state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """Configs of what stands beside the backbone, with the number of classes that the file has."""
+    configs = {name: dict(config) for name, config in arch.parts.items()}
+    rows = state.get("decode_head.conv_seg.weight")
+    if rows is not None and "decode_head" in configs:
+        configs["decode_head"]["num_classes"] = rows.shape[0]
+    return configs
+
+
+def parts_fit(table: Table, arch: Arch, state: Iterable[str]) -> bool:
+    """Whether a file holds the parts that the architecture names; where none of the source does, any will do."""
+    found = {key.split(".")[0] for key in state} - {"backbone", "head"}
+    return found == set(arch.parts) or not any(other.parts for other in table.archs.values())
+
+
+def compare(
+    state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], prefix: str = BACKBONE
+) -> dict[str, list[str]]:
+    """Keys without their prefix that are 'missing', 'unknown' or of another 'shape'; counters may be missing."""
+    own = {key.removeprefix(prefix): value.shape for key, value in state.items() if key.startswith(prefix)}
     return {
-        "missing": [key for key in expected if key not in own and not key.endswith(COUNTER)],
-        "unknown": [key for key in own if key not in expected],
-        "shape": [key for key in own if key in expected and own[key] != expected[key]],
+        "missing": [key for key in wanted if key not in own and not key.endswith(COUNTER)],
+        "unknown": [key for key in own if key not in wanted],
+        "shape": [key for key in own if key in wanted and own[key] != wanted[key]],
     }

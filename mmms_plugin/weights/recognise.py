@@ -10,8 +10,8 @@ import torch
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights import psconv
 from mmms_plugin.weights.files import Checkpoint
-from mmms_plugin.weights.mapping import apply_table, compare, expected_shapes
-from mmms_plugin.weights.tables import Table, load_table, sources
+from mmms_plugin.weights.mapping import apply_table, compare, expected, parts_fit
+from mmms_plugin.weights.tables import Arch, Table, load_table, sources
 
 # Where a file fits several sources and says nothing itself: authors before collections.
 ORDER = ("psconv", "dla", "elastic", "torchvision", "timm", "openmmlab")
@@ -35,20 +35,33 @@ def recognise(checkpoint: Checkpoint, source: str = "auto") -> list[Guess]:
     """
     shapes = {key: value.to("meta") for key, value in checkpoint.state.items()}
     tables = [load_table(name) for name in (sources() if source == "auto" else (source,))]
-    fits = [Guess(table.source, arch) for table in tables for arch in table.archs if _fits(table, arch, shapes)]
+    fits = [Guess(table.source, arch) for table in tables for arch in _fitting(table, shapes)]
     hinted = {table.source for table in tables if _hinted(table, checkpoint)}
     return sorted(fits, key=lambda g: (g.source not in hinted, _rank(g.source), g.arch != checkpoint.arch))
 
 
-def _fits(table: Table, arch: str, shapes: Mapping[str, torch.Tensor]) -> bool:
-    try:
-        state = apply_table(table, arch, shapes).state
-    except UserError:
-        return False
-    backbone = table.archs[arch].backbone
-    if not backbone.get("extra_dilation1"):
-        state = {key: state[key] for key in state.keys() - psconv.extra_keys(state)}
-    return not any(compare(state, expected_shapes(backbone)).values())
+def _fitting(table: Table, shapes: Mapping[str, torch.Tensor]) -> list[str]:
+    """Architectures of one source whose keys and shapes these are; keys are mapped once for all that share rules."""
+    mapped: dict[object, Mapping[str, torch.Tensor] | None] = {}
+    found = []
+    for name, arch in table.archs.items():
+        shared = (table.rules_of.get(name), name if table.join else None)
+        if shared not in mapped:
+            try:
+                mapped[shared] = apply_table(table, name, shapes).state
+            except UserError:
+                mapped[shared] = None
+        state = mapped[shared]
+        if state is not None and parts_fit(table, arch, state) and _fits(arch, state):
+            found.append(name)
+    return found
+
+
+def _fits(arch: Arch, state: Mapping[str, torch.Tensor]) -> bool:
+    if not arch.backbone.get("extra_dilation1"):
+        extras = set(psconv.extra_keys(state))
+        state = {key: value for key, value in state.items() if key not in extras}
+    return not any(compare(state, expected(arch.backbone).shapes).values())
 
 
 def _hinted(table: Table, checkpoint: Checkpoint) -> bool:
@@ -79,8 +92,9 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
     if not guesses:
         wanted = "any source" if source == "auto" else f"source {source}"
         wanted += "" if arch == "auto" else f" and --arch {arch}"
+        first = next(iter(checkpoint.state))
         raise UserError(
-            f"checkpoint {checkpoint.path}: its {len(checkpoint.state)} keys (first: {next(iter(checkpoint.state))}) and "
-            f"shapes are not those of {wanted}; give --source and --arch to learn what differs"
+            f"checkpoint {checkpoint.path}: its {len(checkpoint.state)} keys (first: {first}) and shapes are not those "
+            f"of {wanted}; give --source and --arch to learn what differs"
         )
     return guesses[0], guesses[1:]

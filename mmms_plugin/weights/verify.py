@@ -60,11 +60,17 @@ def read_reference(path: str | Path, names: Sequence[str]) -> Reference:
     image = arrays.pop("input", None)
     if image is None or image.dim() != 4 or image.shape[1] != 3:
         raise UserError(f"--reference {path}: it needs an array 'input' of shape [N, 3, H, W]")
+    arrays = {_full_name(name, names): value for name, value in arrays.items()}
     unknown = [name for name in arrays if name not in names]
     if unknown or not arrays:
         what = f"has {unknown[0]!r}" if unknown else "has no outputs"
         raise UserError(f"--reference {path}: it {what}; its outputs may be named {', '.join(names)}")
     return Reference(image, arrays)
+
+
+def _full_name(name: str, names: Sequence[str]) -> str:
+    """The output that a name means: ``base.level2`` is ``level2``, ``norm5`` is ``features.norm5``."""
+    return next((n for n in names if name.endswith(f".{n}") or n.endswith(f".{name}")), name)
 
 
 def build(config: Mapping[str, Any], state: Mapping[str, Tensor], stages: int) -> Backbone:

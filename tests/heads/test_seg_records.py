@@ -42,7 +42,7 @@ def test_authors_outputs(arch, config):
         assert_outputs(case, outputs)
 
 
-@pytest.mark.parametrize("arch", [a for a in load_table("elastic").archs if a.endswith("_seg")])
+@pytest.mark.parametrize("arch", [a for a in load_table("elastic").archs if a.endswith("_seg") and "102x" not in a])
 def test_the_tables_config_dicts_are_those_of_our_configs(arch):
     table = load_table("elastic").archs[arch]
     name = arch.removesuffix("_seg")

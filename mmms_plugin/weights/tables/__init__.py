@@ -78,7 +78,7 @@ class Arch:
     Args:
         backbone: config dict of the backbone that loads it, ``type='mmms_plugin....'`` included.
         parts: config dicts of what else the file holds, by the name that the host gives it
-            (``dict(neck=..., decode_head=...)``); they go to ``meta.model``.
+            (``dict(neck=..., decode_head=...)``); they go to ``meta.model``, with the ``num_classes`` of the file.
         normalisation: where it differs from the table's.
         outputs: where they differ from the table's.
         note: one line for the user, such as what cannot be told from the file.

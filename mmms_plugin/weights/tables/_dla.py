@@ -10,6 +10,8 @@ TENSOR = r"(?:weight|bias|running_mean|running_var|num_batches_tracked)"
 BLOCK = r"(?:base\.)?(level[2-5](?:\.tree[12])+)"
 ELASTIC_KEYS = r".+\.conv[123]_d\.weight"
 DEEPEST = 5  # levels of DLA-169's deepest tree
+LEVELS = tuple(f"level{level}" for level in range(6))
+WIDE, NARROW = [32, 128, 256, 512, 1024], [32, 64, 128, 256, 512]
 
 
 def _unused_projections() -> tuple[Rule, ...]:
@@ -51,12 +53,13 @@ DECODER = (
 
 def dla(arch: str, **options: Any) -> Arch:
     """A classifier's backbone."""
-    return Arch(dict(type="mmms_plugin.DLA", arch=arch, **options))
+    return Arch(dict(type="mmms_plugin.DLA", arch=arch, **options), outputs=LEVELS)
 
 
 def dla_up(arch: str, num_classes: int, **options: Any) -> Arch:
-    """Backbone, decoder and classifier of a segmentation network of the wide architectures, at down ratio 2."""
+    """Backbone, decoder and classifier of a segmentation network at down ratio 2."""
+    channels = NARROW if arch == "34" else WIDE
     backbone = dict(type="mmms_plugin.DLA", arch=arch, out_indices=[1, 2, 3, 4, 5], **options)
-    neck = dict(type="mmms_plugin.DLAUp", in_channels=[32, 128, 256, 512, 1024])
-    head = dict(type="mmms_plugin.DLAUpHead", in_channels=32, num_classes=num_classes, down_ratio=2)
-    return Arch(backbone, parts=dict(neck=neck, decode_head=head))
+    neck = dict(type="mmms_plugin.DLAUp", in_channels=channels)
+    head = dict(type="mmms_plugin.DLAUpHead", in_channels=channels[0], num_classes=num_classes, down_ratio=2)
+    return Arch(backbone, parts=dict(neck=neck, decode_head=head), outputs=LEVELS)

@@ -42,6 +42,8 @@ ARCHS = {
     "dla102x_elastic": dla("102x", elastic=True),
     "dla60x_seg": dla_up("60x", VOC_CLASSES),
     "dla60x_elastic_seg": dla_up("60x", VOC_CLASSES, elastic=True),
+    "dla102x_seg": dla_up("102x", VOC_CLASSES),
+    "dla102x_elastic_seg": dla_up("102x", VOC_CLASSES, elastic=True),
     "resnext50_seg": _deeplab(50, "none"),
     "resnext50_elastic_seg": _deeplab(50, "full"),
     "resnext101_seg": _deeplab(101, "none"),

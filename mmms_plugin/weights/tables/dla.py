@@ -1,17 +1,20 @@
-"""Checkpoints of DLA's authors, github.com/ucbdrive/dla: plain state dicts of ImageNet classifiers, BSD-3-Clause."""
+"""Checkpoints of DLA's authors, github.com/ucbdrive/dla: plain state dicts of ImageNet classifiers and, with DLA-Up, of
+segmentation networks (``dla34up``; Cityscapes has 19 classes, others are read from the file)."""
 
 from __future__ import annotations
 
 from mmms_plugin.weights.tables import Table
-from mmms_plugin.weights.tables._dla import BACKBONE, CLASSIFIER, DECODER, dla
+from mmms_plugin.weights.tables._dla import BACKBONE, CLASSIFIER, DECODER, dla, dla_up
 
-ARCHS = ("34", "46_c", "46x_c", "60", "60x", "60x_c", "102", "102x", "102x2", "169")
+CITYSCAPES_CLASSES = 19
+NAMES = ("34", "46_c", "46x_c", "60", "60x", "60x_c", "102", "102x", "102x2", "169")
+ARCHS = {f"dla{name}": dla(name) for name in NAMES}
+RULES = (*BACKBONE, *CLASSIFIER, *DECODER)
 
 TABLE = Table(
     source="dla",
-    about="DLA's authors' ImageNet classifiers (github.com/ucbdrive/dla)",
-    archs={f"dla{arch}": dla(arch) for arch in ARCHS},
-    rules=(*BACKBONE, *CLASSIFIER, *DECODER),
+    about="DLA's authors' classifiers and segmentation networks (github.com/ucbdrive/dla)",
+    archs={**ARCHS, **{f"dla{name}up": dla_up(name, CITYSCAPES_CLASSES) for name in ("34", "60", "102", "169")}},
+    rules=RULES,
     licence="BSD-3-Clause",
-    outputs=("level2", "level3", "level4", "level5"),
 )

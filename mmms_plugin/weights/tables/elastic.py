@@ -41,7 +41,9 @@ def _resnext(depth: int, elastic: str, se_ratio: int | None = None) -> Arch:
 
 
 def _densenet(elastic: bool) -> Arch:
-    return Arch(dict(type="mmms_plugin.ElasticDenseNet", depth=201, elastic=elastic), outputs=DENSENET_OUTPUTS)
+    # Transitions drop the last row and column of odd sizes, as the authors' do.
+    backbone = dict(type="mmms_plugin.ElasticDenseNet", depth=201, elastic=elastic, ceil_mode=False)
+    return Arch(backbone, outputs=DENSENET_OUTPUTS)
 
 
 TABLE = Table(
@@ -61,4 +63,5 @@ TABLE = Table(
     rules=(*_elastic_seg.RULES, *STEM_AND_CLASSIFIER, *RESNEXT, *DENSENET),
     outputs=("layer1", "layer2", "layer3", "layer4"),
     before_relu=("features.norm_final",),
+    hints=("best_prec1",),
 )

@@ -1,0 +1,81 @@
+"""Every golden record: saved as its authors publish it, converted by the command, loaded strictly, compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS, init_default_scope
+
+from mmms_plugin.cli import main
+from mmms_plugin.weights.loading import load_backbone
+from mmms_plugin.weights.tables import load_table
+from tests.golden.compare import assert_outputs
+from tests.golden.records import load_record, make_input, published_file
+
+SOURCES = ("psconv", "elastic", "dla")
+RECORDS = sorted(f.stem for f in (Path(__file__).parents[1] / "golden").glob("*.json") if f.stem.startswith(SOURCES))
+CLASSIFIERS = [name for name in RECORDS if not name.endswith("_seg")]
+SEGMENTORS = [name for name in RECORDS if name.endswith("_seg")]
+
+
+def converted(name: str, folder: Path, *options: str) -> Path:
+    record, source = load_record(name), name.partition("_")[0]
+    published_file(record, folder / "in.pth.tar")
+    arguments = ["convert", str(folder / "in.pth.tar"), str(folder / "out.pth"), "--source", source]
+    assert main([*arguments, "--arch", record["arch"], *options]) == 0
+    (folder / "in.pth.tar").unlink()
+    return folder / "out.pth"
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_compute_what_their_authors_recorded(name, tmp_path):
+    """Every recorded stage, and the logits with the classifier that is kept beside the backbone."""
+    record, out = load_record(name), converted(name, tmp_path)
+    table = load_table(name.partition("_")[0])
+    stages = table.archs[record["arch"]].outputs or table.outputs
+    backbone = load_backbone(out, out_indices=tuple(range(len(stages)))).eval()
+    head = torch.load(out)["head"]
+    for case in record["cases"]:
+        with torch.no_grad():
+            maps = backbone(make_input(case))
+        outputs = dict(zip(stages, maps, strict=True))
+        outputs["output"] = F.linear(maps[-1].mean((2, 3)), head["fc.weight"], head["fc.bias"])
+        for stage in set(table.before_relu) & set(stages):  # recorded before the ReLU that ends the stage here
+            case["outputs"][stage]["value"] = [max(0, value) for value in case["outputs"][stage]["value"]]
+        assert set(case["outputs"]) <= set(outputs)
+        assert_outputs(case, outputs)
+
+
+@pytest.mark.parametrize("name", SEGMENTORS)
+def test_segmentors_compute_what_their_authors_recorded(name, tmp_path):
+    """The file is a whole mmseg model; ``meta.backbone`` and ``meta.model`` are all that is needed to build it."""
+    record, checkpoint = load_record(name), torch.load(converted(name, tmp_path))
+    meta = checkpoint["meta"]
+    init_default_scope("mmseg")
+    parts = dict(backbone=meta["backbone"], **meta["model"])
+    model = MODELS.build(dict(type="EncoderDecoder", **parts, test_cfg=dict(mode="whole"))).eval()
+    model.load_state_dict(checkpoint["state_dict"])
+    for case in record["cases"]:
+        x = make_input(case)
+        with torch.no_grad():
+            maps, features = model.backbone(x), model.extract_feat(x)
+            logits = model.encode_decode(x, [dict(img_shape=tuple(x.shape[2:]))])
+            if "dla" in name:
+                outputs = {f"base.level{i}": y for i, y in zip(model.backbone.out_indices, maps, strict=True)}
+                fc = model.decode_head.cls_seg(features[0])
+                outputs |= dict(dla_up=features[0], fc=fc, output=logits.log_softmax(1))
+            else:
+                outputs = {f"layer{i + 1}": y for i, y in enumerate(maps)}
+                outputs |= dict(aspp=model.decode_head(features), output=logits)
+        assert_outputs(case, outputs)
+
+
+@pytest.mark.parametrize("name", ["psconv_ps_resnext50_32x4d", "elastic_dla60x", "dla_dla34", "elastic_dla60x_seg"])
+def test_auto_recognises_source_and_arch(name, tmp_path, capsys):
+    source, _, arch = name.partition("_")
+    published_file(load_record(name), tmp_path / "in.pth")
+    assert main(["convert", str(tmp_path / "in.pth"), str(tmp_path / "out.safetensors")]) == 0
+    assert f"{source} {arch}" in capsys.readouterr().out.splitlines()[0]
