@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from mmengine.config import Config
@@ -87,7 +87,7 @@ def train(
     set_start(config, pretrained, resume, remarks)
     runner = _build_runner(config, options, remarks)
     if pretrained:
-        backbone = _bare(runner).backbone
+        backbone = cast(torch.nn.Module, _bare(runner).backbone)
         backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
         _warn(differing_setup(backbone, config.model, pretrained))
     if config.load_from:
