@@ -39,6 +39,7 @@ setup(
         "numpy",
         "pillow",
         "rich",
+        "safetensors>=0.4",
     ],
     extras_require={
         "mmpretrain": ["mmpretrain==1.2.0", "torchvision", "importlib-metadata"],

@@ -19,6 +19,8 @@ COMMANDS = {
     "test": "evaluate a checkpoint, keep or draw its predictions",
     "make-shapes": "generate the multi-scale shapes data set",
     "convert": "convert published weights into a checkpoint that a config here loads",
+    "publish": "strip a checkpoint for release and name it with its hash",
+    "weights": "list published checkpoints of the four methods",
     "demo": "train, evaluate and draw a small PS Mask R-CNN on generated data",
     "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
     "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",

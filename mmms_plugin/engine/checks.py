@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from mmms_plugin.compat.checkpoints import allow_own_checkpoints
 from mmms_plugin.engine.config_edit import class_count_owners, leaf_datasets
 from mmms_plugin.errors import UserError
+from mmms_plugin.weights.files import read_checkpoint
 
 
 def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
@@ -55,19 +54,8 @@ def read_state_dict(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises: UserError if it is missing, unreadable or holds anything but tensors and plain data.
     """
-    if not Path(path).is_file():
-        raise UserError(f"checkpoint {path}: no such file")
-    allow_own_checkpoints()
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"checkpoint {path}: cannot be read safely ({reason})") from error
-    state = data.get("state_dict", data) if isinstance(data, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
-        raise UserError(f"checkpoint {path}: no state dict of tensors in it")
-    meta = data.get("meta", {})
-    return {key.removeprefix("module."): value for key, value in state.items()}, dict(meta) if meta else {}
+    checkpoint = read_checkpoint(path)
+    return {key.removeprefix("module."): value for key, value in checkpoint.state.items()}, checkpoint.meta
 
 
 def check_fits(model: nn.Module, path: str, purpose: str, classes: tuple[str, ...] | None = None) -> str | None:
@@ -116,6 +104,39 @@ def check_backbone_weights(backbone: nn.Module, path: str) -> str:
             "is it of another depth, or still in its authors' format?"
         )
     return prefix
+
+
+# Arguments of a backbone that fit it to a task, and leave what its weights compute as it is or are meant to.
+FREE = ("type", "out_indices", "strides", "dilations", "multi_grid", "ceil_mode")
+
+
+def differing_setup(backbone: nn.Module, config: Mapping[str, Any], path: str) -> str | None:
+    """A line for the user where converted weights were made for other settings than the config's.
+
+    Compares ``meta.backbone`` and ``meta.data_preprocessor`` of the file with the config of the model: shapes do not
+    show a dilation pattern, or pixels in another order.
+    """
+    meta = read_checkpoint(path).meta
+    defaults = {name: p.default for name, p in inspect.signature(type(backbone)).parameters.items()}
+    pairs = [
+        (f"backbone.{name}", value, config["backbone"].get(name, defaults[name]))
+        for name, value in (meta.get("backbone") or {}).items()
+        if name in defaults and name not in FREE
+    ]
+    pixels = config.get("data_preprocessor") or {}
+    pairs += [
+        (f"data_preprocessor.{name}", value, pixels[name])
+        for name, value in (meta.get("data_preprocessor") or {}).items()
+        if name in pixels
+    ]
+    differ = [f"{name}={value}, the config has {own}" for name, value, own in pairs if _plain(value) != _plain(own)]
+    return f"--pretrained {path} was made for {'; '.join(differ)}: not the same function" if differ else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return round(value, 2) if isinstance(value, float) else value
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from mmengine.config import Config
@@ -20,7 +20,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmms_plugin.compat import mmcv_ops
-from mmms_plugin.engine.checks import check_backbone_weights, check_datasets, check_fits
+from mmms_plugin.engine.checks import check_backbone_weights, check_datasets, check_fits, differing_setup
 from mmms_plugin.engine.coco_dir import use_coco_dir
 from mmms_plugin.engine.config_edit import dicts_in, evaluators, is_detector, leaf_datasets
 from mmms_plugin.engine.config_files import first_line, load_config
@@ -87,8 +87,9 @@ def train(
     set_start(config, pretrained, resume, remarks)
     runner = _build_runner(config, options, remarks)
     if pretrained:
-        backbone = _bare(runner).backbone
+        backbone = cast(torch.nn.Module, _bare(runner).backbone)
         backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
+        _warn(differing_setup(backbone, config.model, pretrained))
     if config.load_from:
         purpose = "resume" if config.get("resume") else "start from"
         _warn(check_fits(_bare(runner), config.load_from, purpose, _classes(config.train_dataloader)))

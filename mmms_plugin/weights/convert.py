@@ -150,6 +150,7 @@ def convert(source: str, output: str, options: Options, tell: Callable[[str], No
     if exact is not None:
         tell("measuring")
         work.report.moved = _movement(work, exact)
+    checkpoint.state.clear()
     _write(work, out, options, tell)
     return work.report
 
@@ -283,26 +284,29 @@ def _write(work: _Work, out: Path, options: Options, tell: Callable[[str], None]
     """Write, read back and try; the file gets its name only when all went well."""
     whole = work.report.part == "whole"
     work.report.backbone = work.config
-    state, head = (work.state, {}) if whole else (work.backbone, work.head)
     tell("writing")
     with written_whole(out) as temporary:
+        state, head = (work.state, {}) if whole else (work.backbone, work.head)
         save_checkpoint(temporary, state, _meta(work), head, safe=out.suffix == ".safetensors")
         if options.verify or options.reference:
             tell("verifying")
-            _verify(work, read_checkpoint(temporary), options)
+            head = {key: value.clone() for key, value in work.head.items()}
+            state.clear()
+            work.state.clear()  # nothing of the input stays in memory beside the model
+            _verify(work, head, read_checkpoint(temporary), options)
 
 
-def _verify(work: _Work, written: Checkpoint, options: Options) -> None:
+def _verify(work: _Work, head: dict[str, Tensor], written: Checkpoint, options: Options) -> None:
     """Run what is in the file that was written, built from its own ``meta.backbone``."""
     names, prefix = work.names, written.meta["prefix"]
     reference = None
     if options.reference:
-        accepted = [*names, *([verify.LOGITS] if work.head else [])]
+        accepted = [*names, *([verify.LOGITS] if head else [])]
         reference = verify.read_reference(options.reference, accepted)
     image = verify.fixed_input() if reference is None else reference.image
     state = {key.removeprefix(prefix): v for key, v in written.state.items() if key.startswith(prefix)}
     backbone = verify.build(written.meta["backbone"], state, len(names))
-    outputs = verify.run(backbone, work.head, names, image)
+    outputs = verify.run(backbone, head, names, image)
     wanted = None
     if reference is not None:
         rectified = work.table.before_relu

@@ -14,7 +14,7 @@ import os
 import re
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,9 +117,9 @@ def _check_zip(path: Path) -> None:
 def _refusal(error: Exception) -> str:
     text = str(error)
     if found := re.search(r"GLOBAL `?([\w.<>]+)", text):
-        return f"refused: it holds {found[1]}; only tensors and plain containers are accepted"
+        return f"cannot be read safely: it holds {found[1]}, and only tensors and plain containers are accepted"
     if found := re.search(r"WeightsUnpickler error: (.+)", text):
-        return f"refused: it holds more than tensors and plain containers ({found[1].strip()[:200]})"
+        return f"cannot be read safely: it holds more than tensors and plain containers ({found[1].strip()[:200]})"
     return f"damaged or not a checkpoint ({(text.strip().splitlines() or [type(error).__name__])[0][:200]})"
 
 
@@ -203,16 +203,17 @@ def check_output(path: str | Path, force: bool, source: Path | None = None) -> P
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
     """Yield a temporary name in the same folder (made if need be); on success rename it to ``path``, else remove it.
 
+    ``rename`` makes the final name from the finished file instead.
     Raises: UserError where the folder or the file cannot be written.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, path if rename is None else rename(temporary))
     except OSError as error:
         raise UserError(f"output {path}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -227,7 +228,7 @@ def save_checkpoint(
         from safetensors.torch import save_file
 
         plain = {key: value.contiguous() for key, value in state.items()}
-        save_file(plain, file, metadata={"format": "pt", META_KEY: json.dumps(meta)})
+        save_file(plain, file, metadata={"format": "pt", META_KEY: json.dumps(meta, default=str)})
         return
     content: dict[str, Any] = dict(meta=dict(meta), state_dict=dict(state))
     if head:

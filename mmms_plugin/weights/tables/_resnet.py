@@ -13,7 +13,7 @@ BLOCKS = (
     Rule(rf"(layer[1-4]\.\d+\.(?:conv[123]\.weight|bn[123]\.{BN}))", r"backbone.\1"),
     Rule(rf"(layer[1-4]\.\d+\.downsample\.[012]\.{BN})", r"backbone.\1"),
 )
-CLASSIFIER = Rule(r"fc\.(weight|bias)", r"head.fc.\1")
+CLASSIFIER = Rule(r"fc\.(weight|bias)", r"head.fc.\1", apply="flatten")
 RULES = (STEM, *BLOCKS, CLASSIFIER)
 PLAIN = (1, 1, 1, 1)
 

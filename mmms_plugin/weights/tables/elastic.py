@@ -63,5 +63,5 @@ TABLE = Table(
     rules=(*_elastic_seg.RULES, *STEM_AND_CLASSIFIER, *RESNEXT, *DENSENET),
     outputs=("layer1", "layer2", "layer3", "layer4"),
     before_relu=("features.norm_final",),
-    hints=("best_prec1",),
+    hints=("best_prec1", "best_err1"),
 )

@@ -29,7 +29,7 @@ def _resnet_d() -> dict[str, Arch]:
 
 
 def _wide_groups() -> dict[str, Arch]:
-    return {f"resnext101_32x{w}d": ps_resnet(101, groups=32, base_width=w) for w in (16, 32, 48)}
+    return {f"resnext101_32x{w}d": ps_resnet(101, groups=32, base_width=w) for w in (16, 32)}
 
 
 def _se() -> dict[str, Arch]:
@@ -54,7 +54,7 @@ TABLE = Table(
         **_resnet_d(),
         "resnet50c": ps_resnet(50, deep_stem=True),
         "resnet101c": ps_resnet(101, deep_stem=True),
-        **RESNEXT,
+        **{name: arch for name, arch in RESNEXT.items() if "152" not in name},
         "resnext50d_32x4d": ps_resnet(50, groups=32, base_width=4, **D_STEM),
         **_wide_groups(),
         **WIDE,

@@ -1,0 +1,23 @@
+"""Make a checkpoint ready for release: weights and meta only, the file named with its hash as OpenMMLab does."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="IN", help="checkpoint of a training run, or any other")
+    parser.add_argument("prefix", metavar="OUT_PREFIX", help="name without hash: models/mask_rcnn_ps_r50 becomes "
+                        "models/mask_rcnn_ps_r50-1a2b3c4d.pth; ending in .safetensors it is written so")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from mmms_plugin.weights.publish import publish
+
+    console = Console(soft_wrap=True, highlight=False)
+    with console.status("writing"):
+        done = publish(args.input, args.prefix)
+    sizes = f"{done.before / 1e6:.1f} MB -> {done.after / 1e6:.1f} MB"
+    console.print(f"{done.path}: {sizes}; left out: {', '.join(done.stripped) or 'nothing'}", markup=False)

@@ -1,0 +1,8 @@
+"""`mmms publish` for those who work in a clone of the repository."""
+
+import sys
+
+from mmms_plugin.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["publish", *sys.argv[1:]]))
