@@ -16,16 +16,19 @@ Records = Sequence[Mapping[str, Any]]
 SHOWN = 5  # ids in a message
 
 
-def indices(records: Records, key: str, known: Mapping[Any, int], where: str) -> np.ndarray:
-    """Each record's ``key`` looked up in ``known``: (n,) int64, -1 where unknown.
+def integers(records: Records, key: str, where: str) -> np.ndarray:
+    """Each record's ``key`` as an integer: (n,) int64.
 
     Raises:
-        UserError: a record without the key, or with a value that is no id.
+        UserError: a record without the key, or without an integer in it.
     """
     try:
-        return np.fromiter((known.get(r[key], -1) for r in records), np.int64, len(records))
-    except (KeyError, TypeError):
-        raise _first_bad(records, key, _is_id, where, "a number or a text") from None
+        column = np.array([r[key] for r in records]).reshape(len(records))
+    except (KeyError, TypeError, ValueError):
+        raise _first_bad(records, key, _is_id, where, "an integer") from None
+    if column.dtype.kind not in "iu" and not all(_is_id(r[key]) for r in records):
+        raise _first_bad(records, key, _is_id, where, "an integer")
+    return column.astype(np.int64)
 
 
 def numbers(records: Records, key: str, where: str) -> np.ndarray:
@@ -76,14 +79,16 @@ def shown(values: Sequence[Any] | np.ndarray) -> str:
 def _first_bad(records: Records, key: str, fits: Callable[[Any], bool], where: str, allowed: str) -> UserError:
     absent = [i for i, record in enumerate(records) if key not in record]
     if absent:
-        return UserError(f"{where} {absent[0]}: no {key} ({len(absent)} of {len(records)} lack it); it must be {allowed}")
+        return UserError(
+            f"{where} {absent[0]}: no {key} ({len(absent)} of {len(records)} lack it); it must be {allowed}"
+        )
     bad = [i for i, record in enumerate(records) if not fits(record[key])]
     value = str(records[bad[0]][key])[:60]
     return UserError(f"{where} {bad[0]}: {key} {value} ({len(bad)} of {len(records)} are wrong); allowed is {allowed}")
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, int | float | str)
+    return isinstance(value, int | float) and value == value // 1 and abs(value) < 2**63
 
 
 def _is_number(value: Any) -> bool:

@@ -27,7 +27,7 @@ WIDTH = 6.4  # inches; a page's text width
 FORMATS = ("png", "pdf", "svg")
 SIDE_TICKS = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192])
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # matplotlib types the keys one by one
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,

@@ -146,7 +146,9 @@ def draw_curves(sides: np.ndarray, runs: Sequence[Series], counts: np.ndarray, y
         return figure
 
 
-def draw_sizes(edges: np.ndarray, counts: np.ndarray, cuts: Sequence[float], names: Sequence[str], xlabel: str) -> Figure:
+def draw_sizes(
+    edges: np.ndarray, counts: np.ndarray, cuts: Sequence[float], names: Sequence[str], xlabel: str
+) -> Figure:
     """Histogram of object sides on a log2 axis with the bins' edges drawn in.
 
     Args:
@@ -159,7 +161,7 @@ def draw_sizes(edges: np.ndarray, counts: np.ndarray, cuts: Sequence[float], nam
         for cut in bounds[1:-1]:
             axis.axvline(cut, color=NEUTRAL, linewidth=0.9, linestyle="--")
         if len(bounds) == len(names) + 1:
-            for name, low, high in zip(names, bounds, bounds[1:], strict=False):
+            for name, low, high in zip(names, bounds[:-1], bounds[1:], strict=True):
                 axis.text(np.sqrt(low * high), 0.99 * top, name, ha="center", va="top", fontsize=8, color=NEUTRAL)
         axis.set_ylim(0, top)
         axis.set_ylabel("objects")
@@ -247,4 +249,6 @@ def _write_percentages(axis: Axes, places: np.ndarray, one: Series, reach: float
         ends = [end for end in (value, low, high) if np.isfinite(end)]
         end = max(ends) if value >= 0 else min(ends)
         side = "left" if value >= 0 else "right"
-        axis.text(end + np.sign(value or 1) * 0.02 * reach, place, f"{100 * value:+.1f}", va="center", ha=side, fontsize=7)
+        axis.text(
+            end + np.sign(value or 1) * 0.02 * reach, place, f"{100 * value:+.1f}", va="center", ha=side, fontsize=7
+        )

@@ -11,9 +11,7 @@ from typing import Any
 
 from mmms_plugin.errors import UserError
 
-PREDICTIONS_WANTED = (
-    "a COCO result file is wanted: a JSON list of {image_id, category_id, bbox or segmentation, score}"
-)
+PREDICTIONS_WANTED = "a COCO result file is wanted: a JSON list of {image_id, category_id, bbox or segmentation, score}"
 ANNOTATIONS_WANTED = "a COCO annotation file is wanted: a JSON object with images, annotations and categories"
 _LOG_KEYS = {"loss", "lr", "base_lr", "epoch", "iter", "step", "data_time", "time"}  # mmengine's, mmcv's scalars
 

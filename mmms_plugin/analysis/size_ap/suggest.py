@@ -1,7 +1,7 @@
 """Numbers that help to choose size bins and anchors from a data set's own objects.
 
-Anchors follow RetinaNet's parametrisation (Lin et al. 2017, section 4: a base side per pyramid level, octaves between) and
-the anchor generators of the hosts (``scales``, ``ratios`` = height / width, ``strides``).
+Anchors follow RetinaNet's parametrisation (Lin et al. 2017, section 4: a base side per pyramid level, octaves between)
+and the anchor generators of the hosts (``scales``, ``ratios`` = height / width, ``strides``).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def quantile_edges(sides: np.ndarray, count: int) -> tuple[float, ...]:
 def bins_option(edges: Sequence[float]) -> str:
     """``--bins`` for bins between the edges (side in px): ``q1=0:12,q2=12:31,q3=31:``."""
     bounds = ["0", *(f"{edge:g}" for edge in edges), "inf"]
-    return ",".join(f"q{i + 1}={low}:{high}" for i, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)))
+    return ",".join(f"q{i + 1}={low}:{high}" for i, (low, high) in enumerate(pairwise(bounds)))
 
 
 def suggest_anchors(
