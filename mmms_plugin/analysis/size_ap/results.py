@@ -110,9 +110,9 @@ class RunResult:
         name: the run's.
         bins: one result per bin; the first is always 'all'.
         classes: the class times size matrix.
-        stats: pycocotools' twelve figures by name (AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl), where
-            the bins are the preset 'coco'; otherwise those that do not depend on bins. The numbers after AR are the
-            evaluation's ``max_dets``.
+        stats: pycocotools' twelve figures by name (AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl),
+            where the bins are the preset 'coco'; otherwise those that do not depend on bins. The number after the
+            third AR is the evaluation's ``max_dets``.
         sweep: AP against continuous size, empty if not asked for.
     """
 
@@ -222,7 +222,7 @@ class SizeAPResults:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Dicts, lists and numbers in full precision; infinite limits become the string 'inf', undefined figures null."""
+        """Dicts, lists and numbers in full precision; infinite limits become the text 'inf', undefined figures null."""
         return _plain(asdict(self))
 
 
