@@ -30,10 +30,11 @@ def box_areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mask_areas(rles: tuple[RLE, ...]) -> NDArray[np.float64]:
-    """Pixels of every mask, ``(n,)``."""
+    """Pixels of every mask, ``(n,)``, in parts of 255: pycocotools 2.0.11 counts them in a byte, which NumPy 2 refuses."""
     from pycocotools import mask as mask_utils
 
-    return np.asarray(mask_utils.area(list(rles)), dtype=np.float64) if rles else np.zeros(0)
+    parts = [mask_utils.area(list(rles[i : i + 255])) for i in range(0, len(rles), 255)]
+    return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
 
 
 @dataclass(frozen=True)

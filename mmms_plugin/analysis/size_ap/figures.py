@@ -1,0 +1,254 @@
+"""Figures of the size report, from plain arrays: NaN is n/a and is drawn as such, never as a number.
+
+Every function returns an open matplotlib figure; ``figure_style.save`` writes and closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from mmms_plugin.analysis.size_ap.figure_style import (
+    GAIN,
+    HEAT,
+    LOSS,
+    NEUTRAL,
+    RUN_COLOURS,
+    UNDECIDED,
+    canvas,
+    log_side_axis,
+    shorten,
+)
+
+ROWS_A_PANEL, PANELS = 40, 3  # of the heat map; with more classes only the best and worst are drawn
+VALUES_UP_TO = 6  # size columns of the heat map that leave room for numbers
+
+
+@dataclass(frozen=True)
+class Series:
+    """One run's values with their intervals.
+
+    Attributes:
+        name: of the run. values, low, high: (n,) floats, NaN where n/a; low and high all NaN without a bootstrap.
+    """
+
+    name: str
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str) -> Figure:
+    """Bars with intervals, the runs beside each other, one place per label; n/a is written where a bar is missing.
+
+    Args:
+        labels: (n,) names of the places, the first one ("all") set apart. runs: one or two.
+    """
+    with canvas(max(4.2, 0.95 * len(labels) * (1 + 0.35 * (len(runs) - 1)) + 1.2), 3.3) as (figure, (axis,)):
+        x, width = _places(len(labels)), 0.74 / len(runs)
+        tops = [np.where(np.isfinite(r.high), r.high, r.values) for r in runs]
+        ceiling = min(1.0, 1.22 * max(0.05, float(np.nanmax([np.nanmax([*t, 0.0]) for t in tops]))))
+        for i, run in enumerate(runs):
+            _bars(axis, x + width * (i - (len(runs) - 1) / 2), run, width, RUN_COLOURS[i], ceiling)
+        axis.set_ylim(0, ceiling)
+        _finish_places(axis, x, labels, ylabel)
+        if len(runs) > 1:
+            axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
+        return figure
+
+
+def draw_difference(labels: Sequence[str], series: Series, ylabel: str, better: np.ndarray | None = None) -> Figure:
+    """Differences with intervals around a zero line, coloured where the interval leaves zero out.
+
+    Args:
+        labels: (n,) places, the first ("all") set apart. series: second run minus first.
+        better: (n,) probability that the difference is above zero, written under its interval.
+    """
+    with canvas(max(4.2, 0.95 * len(labels) + 1.2), 3.1) as (figure, (axis,)):
+        x = _places(len(labels))
+        colours = [sign_colour(low, high) for low, high in zip(series.low, series.high, strict=True)]
+        reach = np.nanmax(np.abs([*series.low, *series.high, *series.values, 1e-3]))
+        axis.axhline(0, color=NEUTRAL, linewidth=0.8)
+        for i, value in enumerate(series.values):
+            if not np.isfinite(value):
+                axis.text(x[i], 0.04 * reach, "n/a", ha="center", va="bottom", color=NEUTRAL, fontsize=8)
+                continue
+            axis.plot([x[i]] * 2, [series.low[i], series.high[i]], color=colours[i], linewidth=2.2)
+            axis.plot(x[i], value, "o", color=colours[i], markersize=6)
+            axis.text(x[i] + 0.1, value, f"{100 * value:+.1f}", va="center", fontsize=8)
+            if better is not None and np.isfinite(better[i]):
+                axis.text(x[i], -1.32 * reach, f"P(>0) = {better[i]:.2f}", ha="center", fontsize=7, color=NEUTRAL)
+        axis.set_ylim(-1.45 * reach, 1.2 * reach)
+        axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}" if abs(value) > 1e-12 else "0")
+        _finish_places(axis, x, labels, ylabel)
+        axis.spines["bottom"].set_visible(False)
+        axis.tick_params(axis="x", length=0)
+        return figure
+
+
+def draw_class_map(classes: Sequence[str], columns: Sequence[str], values: np.ndarray, bar_label: str) -> Figure:
+    """Class x size heat map, best class first; n/a hatched; over 120 classes only the 60 best and 60 worst.
+
+    Args:
+        classes: (k,) names, any text. columns: (n,) names, the first ("all") sorts. values: (k, n), NaN where n/a.
+    """
+    order = np.argsort(-np.nan_to_num(values[:, 0], nan=-1.0), kind="stable")
+    left_out = max(0, len(order) - ROWS_A_PANEL * PANELS)
+    if left_out:
+        half = ROWS_A_PANEL * PANELS // 2
+        order = np.r_[order[:half], order[-half:]]
+    panels = -(-len(order) // ROWS_A_PANEL)
+    rows = -(-len(order) // panels)
+    parts = [order[i * rows : (i + 1) * rows] for i in range(panels)]
+    width = panels * (1.35 + 0.42 * len(columns)) + 0.9
+    with canvas(max(3.4, width), max(2.0, 0.19 * rows + 1.1), panels) as (figure, axes):
+        for axis, part in zip(axes, parts, strict=True):
+            _heat_panel(axis, [shorten(classes[i], 18) for i in part], columns, values[part], rows)
+        image = axes[-1].images[0]
+        figure.colorbar(image, ax=axes, label=bar_label, aspect=30, shrink=min(1.0, 4 / (0.19 * rows + 1.1)), pad=0.02)
+        if left_out:
+            half = ROWS_A_PANEL * PANELS // 2
+            figure.suptitle(f"{half} best and {half} worst of {len(classes)} classes", fontsize=9)
+        return figure
+
+
+def draw_curves(sides: np.ndarray, runs: Sequence[Series], counts: np.ndarray, ylabel: str, xlabel: str) -> Figure:
+    """AP against object size with bands, above the number of objects that each point stands on.
+
+    Args:
+        sides: (n,) centres of the windows, px. runs: one or two. counts: (n,) objects per window.
+    """
+    with canvas(6.4, 3.6) as (figure, (axis,)):
+        for run, colour, line in zip(runs, RUN_COLOURS, ("-", "--"), strict=False):
+            if np.isfinite(run.low).any():
+                axis.fill_between(sides, run.low, run.high, color=colour, alpha=0.18, linewidth=0)
+            axis.plot(sides, run.values, line, color=colour, label=run.name, marker="o", markersize=3)
+        axis.set_ylim(bottom=0)
+        axis.set_ylabel(ylabel)
+        axis.set_xlabel(xlabel)
+        axis.grid(axis="y")
+        low, high = float(sides[0]) / 2**0.25, float(sides[-1]) * 2**0.25
+        log_side_axis(axis, low, high)
+        below = axis.inset_axes((0, 1.03, 1, 0.17), sharex=axis)
+        below.fill_between(sides, 0, counts, color="#BBBBBB", linewidth=0, step="mid")
+        below.set_ylim(0, max(1, 1.05 * counts.max()))
+        below.set_yticks([0, int(counts.max())])
+        below.set_ylabel("objects", rotation=0, ha="right", va="center")
+        below.tick_params(axis="x", labelbottom=False, length=0)
+        below.spines["bottom"].set_visible(False)
+        if len(runs) > 1:
+            axis.legend(loc="best")
+        return figure
+
+
+def draw_sizes(
+    edges: np.ndarray, counts: np.ndarray, cuts: Sequence[float], names: Sequence[str], xlabel: str
+) -> Figure:
+    """Histogram of object sides on a log2 axis with the bins' edges drawn in.
+
+    Args:
+        edges: (n + 1,) px. counts: (n,). cuts: finite inner edges of the named bins, px. names: of those bins.
+    """
+    with canvas(6.4, 3.0) as (figure, (axis,)):
+        axis.stairs(counts, edges, fill=True, color=RUN_COLOURS[0], alpha=0.85)
+        top = 1.18 * max(1, counts.max())
+        bounds = [edges[0], *[c for c in cuts if edges[0] < c < edges[-1]], edges[-1]]
+        for cut in bounds[1:-1]:
+            axis.axvline(cut, color=NEUTRAL, linewidth=0.9, linestyle="--")
+        if len(bounds) == len(names) + 1:
+            for name, low, high in zip(names, bounds[:-1], bounds[1:], strict=True):
+                axis.text(np.sqrt(low * high), 0.99 * top, name, ha="center", va="top", fontsize=8, color=NEUTRAL)
+        axis.set_ylim(0, top)
+        axis.set_ylabel("objects")
+        axis.set_xlabel(xlabel)
+        axis.grid(axis="y")
+        log_side_axis(axis, float(edges[0]), float(edges[-1]))
+        return figure
+
+
+def draw_groups(labels: Sequence[str], series: Sequence[Series], ylabel: str) -> Figure:
+    """Relative improvement per image group as horizontal bars, one colour per measure, percentages written out.
+
+    Args:
+        labels: (n,) groups with their image counts. series: one per measure (AP, F1), as fractions.
+    """
+    with canvas(6.4, 0.9 + 0.42 * len(labels)) as (figure, (axis,)):
+        y, height = np.arange(len(labels))[::-1].astype(float), 0.74 / len(series)
+        extent = np.concatenate([np.r_[s.values, s.low, s.high] for s in series])
+        reach = max(float(np.nanmax(np.abs(np.r_[extent, 0.01]))), 0.01)
+        for i, one in enumerate(series):
+            place = y - height * (i - (len(series) - 1) / 2)
+            axis.barh(place, np.nan_to_num(one.values), 0.92 * height, color=RUN_COLOURS[i], label=one.name)
+            axis.hlines(place, one.low, one.high, color="black", linewidth=1)
+            _write_percentages(axis, place, one, reach)
+        axis.axvline(0, color=NEUTRAL, linewidth=0.8)
+        axis.set_yticks(y, labels)
+        low = -1.3 * reach if np.nanmin(np.r_[extent, 0.0]) < 0 else 0.0
+        axis.set_xlim(low, 1.3 * reach)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g} %" if abs(value) > 1e-12 else "0")
+        axis.set_xlabel(ylabel)
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
+        return figure
+
+
+def sign_colour(low: float, high: float) -> str:
+    """Gain above zero, loss below, grey where the interval holds zero or is n/a."""
+    return GAIN if low > 0 else LOSS if high < 0 else UNDECIDED
+
+
+def _places(count: int) -> np.ndarray:
+    return np.arange(count) + 0.35 * (np.arange(count) > 0)  # "all" stands apart
+
+
+def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str) -> None:
+    axis.set_xticks(x, labels)
+    axis.set_xlim(x[0] - 0.6, x[-1] + 0.6)
+    axis.set_ylabel(ylabel)
+    axis.grid(axis="y")
+
+
+def _bars(axis: Axes, x: np.ndarray, run: Series, width: float, colour: str, ceiling: float) -> None:
+    axis.bar(x, np.nan_to_num(run.values), 0.92 * width, color=colour, label=run.name)
+    axis.vlines(x, run.low, run.high, color="black", linewidth=1)
+    for place, value, high in zip(x, run.values, run.high, strict=True):
+        if np.isfinite(value):
+            top = max(value, high) if np.isfinite(high) else value
+            axis.text(place, top + 0.015 * ceiling, f"{100 * value:.1f}", ha="center", va="bottom", fontsize=8)
+        else:
+            axis.text(place, 0.015 * ceiling, "n/a", ha="center", va="bottom", fontsize=8, color=NEUTRAL)
+
+
+def _heat_panel(axis: Axes, names: Sequence[str], columns: Sequence[str], values: np.ndarray, rows: int) -> None:
+    axis.imshow(np.ma.masked_invalid(values), cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    for row, column in np.argwhere(~np.isfinite(values)):
+        cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="white", edgecolor="#999999", hatch="////", lw=0)
+        axis.add_patch(cell)
+    if len(columns) <= VALUES_UP_TO:
+        for row, column in np.argwhere(np.isfinite(values)):
+            value = values[row, column]
+            colour = "white" if value < 0.5 else "black"
+            axis.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(rows - 0.5, -0.5)
+    axis.set_xticks(range(len(columns)), columns, rotation=40, ha="left", rotation_mode="anchor")
+    axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axis.axvline(0.5, color="white", linewidth=3)
+    axis.spines[:].set_visible(False)
+
+
+def _write_percentages(axis: Axes, places: np.ndarray, one: Series, reach: float) -> None:
+    for place, value, low, high in zip(places, one.values, one.low, one.high, strict=True):
+        if not np.isfinite(value):
+            axis.text(0.01 * reach, place, "n/a", va="center", fontsize=8, color=NEUTRAL)
+            continue
+        ends = [end for end in (value, low, high) if np.isfinite(end)]
+        end = max(ends) if value >= 0 else min(ends)
+        side = "left" if value >= 0 else "right"
+        axis.text(
+            end + np.sign(value or 1) * 0.02 * reach, place, f"{100 * value:+.1f}", va="center", ha=side, fontsize=7
+        )
