@@ -1,8 +1,8 @@
 """Made-up ground truth and detections with known statistics: for the benchmark, and to see whether intervals cover.
 
-Images are drawn independently from one population: a Poisson number of objects of a few of its classes, log-normal sizes,
-an image-wide difficulty that makes the fates of its objects depend on each other, one good and some poor boxes per found
-object, and background boxes of lower scores.
+Images are drawn independently from one population: a Poisson number of objects of a few of its classes, log-normal
+sizes, an image-wide difficulty that makes the fates of its objects depend on each other, one good and some poor boxes
+per found object, and background boxes of lower scores.
 """
 
 from __future__ import annotations
