@@ -14,7 +14,7 @@ from mmms_plugin.analysis.size_ap.figure_style import save
 from mmms_plugin.analysis.size_ap.figures import Series
 from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
 from mmms_plugin.analysis.size_ap.page import Picture, Section, make_folder, picture, render, write_whole
-from mmms_plugin.analysis.size_ap.report_tables import MEASURES, group_name, shape, size_label
+from mmms_plugin.analysis.size_ap.report_tables import MEASURES, shape, size_label
 from mmms_plugin.analysis.size_ap.results import Comparison, RunResult, SizeAPResults
 from mmms_plugin.analysis.size_ap.tables import to_latex, to_markdown
 
@@ -148,7 +148,7 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Ou
 
 def _group_section(comparison: Comparison, out: _Output) -> Section:
     rows = comparison.groups
-    labels = [f"{group_name(comparison, i)}  ({row.images:,})" for i, row in enumerate(rows)]
+    labels = [f"{' + '.join(row.sizes)}  ({row.images:,})" for row in rows]
     nothing = np.full(len(rows), np.nan)
     series = [
         Series(name, _array([row.relative.get(key) for row in rows]), nothing, nothing)

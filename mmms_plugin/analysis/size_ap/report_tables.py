@@ -70,7 +70,7 @@ def class_table(results: SizeAPResults, run: RunResult) -> Table:
 
 
 def difference_table(results: SizeAPResults, comparison: Comparison) -> Table:
-    """Second run minus first per bin: every metric's difference with its interval, and the sign's probability for AP."""
+    """Second run minus first per bin: every metric's difference with its interval, and the probability of AP's sign."""
     by_bin = {(d.of, d.metric): d for d in comparison.per_bin}
     rows = []
     for one in results.bins:
@@ -112,11 +112,11 @@ def class_difference_table(comparison: Comparison, objects: Sequence[tuple[str, 
 
 
 def group_table(comparison: Comparison) -> Table:
-    """ELASTIC's Table 4: images grouped by the object sizes they contain, and the relative improvement on each group."""
+    """ELASTIC's Table 4: the relative improvement on images grouped by the object sizes they contain."""
     rows = []
-    for i, row in enumerate(comparison.groups):
+    for row in comparison.groups:
         cells = [Cell(relative(row.relative.get(m)), _from_to(row.first.get(m), row.second.get(m))) for m in MEASURES]
-        rows.append((Cell(group_name(comparison, i)), Cell(f"{row.images:,}"), *cells))
+        rows.append((Cell(" + ".join(row.sizes)), Cell(f"{row.images:,}"), *cells))
     caption = (
         f"Relative improvement of {comparison.second} over {comparison.first} in images that contain objects of just "
         f"these sizes (%; in parentheses: first → second, × 100)"
@@ -206,12 +206,6 @@ def size_of(bins: Sequence[Bin]) -> str:
 def position(results: SizeAPResults, run: RunResult) -> int:
     """1 for the first run, 2 for the second: file names come from it, not from the runs' names."""
     return results.runs.index(run) + 1
-
-
-def group_name(comparison: Comparison, index: int) -> str:
-    """The sizes of an image group; the last row is all images."""
-    sizes = comparison.groups[index].sizes
-    return "all images" if index == len(comparison.groups) - 1 else " + ".join(sizes) or "no object"
 
 
 def relative(value: float | None) -> str:
