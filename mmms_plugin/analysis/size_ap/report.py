@@ -106,8 +106,6 @@ def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:
 def _bins_section(results: SizeAPResults, out: _Output) -> Section:
     labels = [
         f"{one.name}\n{size_label(one)}\nn = {found.ground_truths:,}"
-        if one.name != "all"
-        else f"all\n\nn = {found.ground_truths:,}"
         for one, found in zip(results.bins, results.runs[0].bins, strict=True)
     ]
     pictures = []
@@ -128,14 +126,17 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Ou
     low = [d.interval.low if d.interval else None for d in chosen]
     high = [d.interval.high if d.interval else None for d in chosen]
     series = Series("difference", _array([d.difference for d in chosen]), _array(low), _array(high))
-    labels = [f"{one.name}\n{size_label(one)}" if one.name != "all" else "all" for one in results.bins]
-    better = _array([d.probability_positive for d in chosen])
-    drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)", better)
+    labels = [
+        f"{one.name}\n{size_label(one)}"
+        + ("" if d.probability_positive is None else f"\nP = {d.probability_positive:.3g}")
+        for one, d in zip(results.bins, chosen, strict=True)
+    ]
+    drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)")
     caption = f"{comparison.second} minus {comparison.first}."
     if results.replicates:
         caption += (
             f" Lines: {results.confidence:.0%} intervals of the paired image bootstrap ({results.replicates:,} "
-            "replicates); coloured where they leave zero out (green: better, pink: worse)."
+            "replicates); coloured where they leave zero out (green: better, pink: worse). P: probability that the difference is above zero."
         )
     names = results.runs[0].classes
     objects = [(name, row[0]) for name, row in zip(names.category_names, names.ground_truths, strict=True)]
@@ -154,7 +155,7 @@ def _group_section(comparison: Comparison, out: _Output) -> Section:
         Series(name, _array([row.relative.get(key) for row in rows]), nothing, nothing)
         for key, name in MEASURES.items()
     ]
-    drawn = figures.draw_groups(labels, series, f"relative improvement of {comparison.second} over {comparison.first}")
+    drawn = figures.draw_groups(labels, series, f"improvement of {comparison.second} over {comparison.first}, %")
     caption = (
         "Images grouped by the sizes of the objects they contain, number of images in parentheses, as in ELASTIC "
         f"(Wang et al. 2019, Table 4). F1: multi-label, a class counts as predicted in an image if a detection of it "
