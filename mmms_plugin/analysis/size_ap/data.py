@@ -30,7 +30,7 @@ def box_areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mask_areas(rles: tuple[RLE, ...]) -> NDArray[np.float64]:
-    """Pixels of every mask, ``(n,)``, in parts of 255: pycocotools 2.0.11 counts them in a byte, which NumPy 2 refuses."""
+    """Pixels of every mask, ``(n,)``; 255 at a time, because pycocotools 2.0.11 keeps their number in a byte."""
     from pycocotools import mask as mask_utils
 
     parts = [mask_utils.area(list(rles[i : i + 255])) for i in range(0, len(rles), 255)]

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 RUN_COLOURS = ("#0072B2", "#D55E00")  # first run, second run
+MEASURE_COLOURS = ("#0072B2", "#E69F00", "#999999")  # AP, F1 per class, F1 overall
 NEUTRAL = "#595959"
 GAIN, LOSS, UNDECIDED = "#009E73", "#CC79A7", "#8C8C8C"  # sign of a difference, where its interval leaves out zero
 HEAT = "cividis"  # even in lightness, made for colour-blind readers

@@ -17,6 +17,7 @@ from mmms_plugin.analysis.size_ap.figure_style import (
     GAIN,
     HEAT,
     LOSS,
+    MEASURE_COLOURS,
     NEUTRAL,
     RUN_COLOURS,
     UNDECIDED,
@@ -58,7 +59,7 @@ def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str) -> Fig
         axis.set_ylim(0, ceiling)
         _finish_places(axis, x, labels, ylabel)
         if len(runs) > 1:
-            axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
+            axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
         return figure
 
 
@@ -183,7 +184,7 @@ def draw_groups(labels: Sequence[str], series: Sequence[Series], ylabel: str) ->
         reach = max(float(np.nanmax(np.abs(np.r_[extent, 0.01]))), 0.01)
         for i, one in enumerate(series):
             place = y - height * (i - (len(series) - 1) / 2)
-            axis.barh(place, np.nan_to_num(one.values), 0.92 * height, color=RUN_COLOURS[i], label=one.name)
+            axis.barh(place, np.nan_to_num(one.values), 0.92 * height, color=MEASURE_COLOURS[i], label=one.name)
             axis.hlines(place, one.low, one.high, color="black", linewidth=1)
             _write_percentages(axis, place, one, reach)
         axis.axvline(0, color=NEUTRAL, linewidth=0.8)
@@ -192,7 +193,7 @@ def draw_groups(labels: Sequence[str], series: Sequence[Series], ylabel: str) ->
         axis.set_xlim(low, 1.3 * reach)
         axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g} %" if abs(value) > 1e-12 else "0")
         axis.set_xlabel(ylabel)
-        axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
         return figure
 
 
