@@ -192,7 +192,7 @@ def class_detections(matches: Matches) -> NDArray[np.int64]:
 def _stats(matches: Matches, figures: Floats, bins: BinSet, max_dets: int) -> dict[str, Figure]:
     """pycocotools' figures by name; those of small, medium and large with the preset 'coco' only."""
     sizes = dict(zip("sml", figures[1:], strict=True)) if bins.source == "coco" else {}
-    early = {f"AR{n}": recall_at(matches, n)[0] for n in (1, 10)}
+    early = {f"AR{n}": recall_at(matches, n)[0] for n in (1, 10) if n < max_dets}
     stats = dict(zip(("AP", "AP50", "AP75"), _figures(figures[0])[:3], strict=True))
     stats |= {f"AP{size}": _figure(row[0]) for size, row in sizes.items()}
     stats |= {name: _figure(mean_defined(recall.mean(0), 0)) for name, recall in early.items()}
