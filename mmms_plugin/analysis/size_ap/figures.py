@@ -72,7 +72,7 @@ def draw_difference(labels: Sequence[str], series: Series, ylabel: str) -> Figur
     Args:
         labels: (n,) places, the first ("all") set apart. series: second run minus first.
     """
-    with canvas(max(4.2, 0.95 * len(labels) + 1.2), 3.1) as (figure, (axis,)):
+    with canvas(max(4.2, 1.05 * len(labels) + 1.2), 3.1) as (figure, (axis,)):
         x = _places(len(labels))
         colours = [sign_colour(low, high) for low, high in zip(series.low, series.high, strict=True)]
         reach = np.nanmax(np.abs([*series.low, *series.high, *series.values, 1e-3]))
@@ -170,7 +170,9 @@ def draw_sizes(
             axis.axvline(cut, color=NEUTRAL, linewidth=0.9, linestyle="--")
         if len(bounds) == len(names) + 1:
             for name, low, high in zip(names, bounds[:-1], bounds[1:], strict=True):
-                axis.text(np.sqrt(low * high), 0.99 * top, name, ha="center", va="top", fontsize=8, color=NEUTRAL)
+                room = np.log2(high / low) / np.log2(edges[-1] / edges[0])
+                label = name if room > 0.016 * len(name) else ""
+                axis.text(np.sqrt(low * high), 0.99 * top, label, ha="center", va="top", fontsize=8, color=NEUTRAL)
         axis.set_ylim(0, top)
         axis.set_ylabel("objects")
         axis.set_xlabel(xlabel)
