@@ -16,6 +16,7 @@ from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
 from mmms_plugin.analysis.size_ap.page import Picture, Section, make_folder, picture, render, write_whole
 from mmms_plugin.analysis.size_ap.report_tables import MEASURES, shape, size_label
 from mmms_plugin.analysis.size_ap.results import Comparison, RunResult, SizeAPResults
+from mmms_plugin.analysis.size_ap.suggest import bins_option
 from mmms_plugin.analysis.size_ap.tables import to_latex, to_markdown
 
 SIDE_AXIS = "object side = √area, px (log scale)"
@@ -97,7 +98,8 @@ def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:
         sections += [_group_section(comparison, out)] if comparison.groups else []
     if all(run.sweep for run in results.runs):
         sections.append(_sweep_section(results, out))
-    sections.append(_class_section(results, out))
+    if len(results.runs[0].classes.category_ids) > 1:
+        sections.append(_class_section(results, out))
     if any(run.stats for run in results.runs):
         sections.append(Section("pycocotools' figures", tables=(report_tables.stats_table(results),)))
     return sections
@@ -126,11 +128,8 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Ou
     low = [d.interval.low if d.interval else None for d in chosen]
     high = [d.interval.high if d.interval else None for d in chosen]
     series = Series("difference", _array([d.difference for d in chosen]), _array(low), _array(high))
-    labels = [
-        f"{one.name}\n{size_label(one)}"
-        + ("" if d.probability_positive is None else f"\nP = {d.probability_positive:.3g}")
-        for one, d in zip(results.bins, chosen, strict=True)
-    ]
+    chances = ["" if d.probability_positive is None else f"\nP = {d.probability_positive:.3g}" for d in chosen]
+    labels = [f"{one.name}\n{size_label(one)}{p}" for one, p in zip(results.bins, chances, strict=True)]
     drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)")
     caption = f"{comparison.second} minus {comparison.first}."
     if results.replicates:
@@ -141,7 +140,7 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Ou
     names = results.runs[0].classes
     objects = [(name, row[0]) for name, row in zip(names.category_names, names.ground_truths, strict=True)]
     tables = [report_tables.difference_table(results, comparison)]
-    if comparison.per_class:
+    if len(objects) > 1:
         tables.append(report_tables.class_difference_table(comparison, objects))
     picture_ = out.figure("ap_difference", drawn, caption)
     return Section("Difference of the two runs", pictures=(picture_,), tables=tuple(tables))
@@ -197,18 +196,16 @@ def _size_section(sizes: ObjectSizes, out: _Output) -> Section:
     drawn = figures.draw_sizes(
         np.array(sizes.edges), np.array(sizes.histogram), cuts, [one.name for one in bins], SIDE_AXIS
     )
-    caption = f"Objects by size, four columns an octave, {sizes.area_rule}; dashed: limits of the bins."
-    texts = tuple(f"{name}: {value}" for name, value in suggestions(sizes))
+    caption = f"Objects by size, four columns an octave; side: {sizes.area_rule}; dashed: limits of the bins."
     pictures = (out.figure("object_sizes", drawn, caption),)
-    return Section("Object sizes of the data set", texts, pictures, report_tables.size_tables(sizes))
+    tables = report_tables.size_tables(sizes)
+    return Section("Objects by size", suggestions(sizes), pictures, tables)
 
 
-def suggestions(sizes: ObjectSizes) -> list[tuple[str, str]]:
+def suggestions(sizes: ObjectSizes) -> tuple[tuple[str, str], ...]:
     """(what, the option or values to copy): equal-count bins, and anchors for a feature pyramid."""
-    from mmms_plugin.analysis.size_ap.suggest import bins_option
-
     lines = [
-        (f"{count} bins with equally many objects", f'--bins "{bins_option(edges)}" (side, px)')
+        (f"{count} bins with equally many objects", f'--bins "{bins_option(edges)}"')
         for count, edges in sizes.equal_bins.items()
         if len(edges) == count - 1
     ]
@@ -216,8 +213,10 @@ def suggestions(sizes: ObjectSizes) -> list[tuple[str, str]]:
         a = sizes.anchors
         values = f"scales=[{a.scale:g}], ratios={[float(r) for r in a.ratios]}, strides={list(a.strides)}"
         sides = ", ".join(f"{side:g}" for side in a.sides)
-        lines.append(("anchors one octave apart", f"{values}: sides {sides} px; {a.covered:.0%} of objects within √2"))
-    return lines
+        lines.append(
+            ("anchors for a pyramid", f"{values}: sides {sides} px; {a.covered:.0%} of objects within a factor of √2")
+        )
+    return tuple(lines)
 
 
 def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
@@ -230,10 +229,10 @@ def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
     return [
         ("runs", ", ".join(run.name for run in results.runs)),
         ("overlap of", f"{'masks' if results.iou_type == 'segm' else 'boxes'} ({results.iou_type}), IoU {ious}"),
-        ("size", results.area_rule),
+        ("object size", results.area_rule),
         ("bins", f"{bins} ({'side = √area' if results.bins[0].unit == 'side' else 'area'})"),
         ("bins from", f"{results.bins_source}: {results.bins_reference}"),
-        ("limits", results.edge_rule),
+        ("on a limit", results.edge_rule),
         ("images", f"{results.images:,}"),
         ("objects", f"{results.annotations:,}, of which crowd regions: {results.crowds:,}"),
         ("detections", f"at most {results.max_dets} per image and class are counted"),
@@ -247,7 +246,7 @@ def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
 def _object_facts(sizes: ObjectSizes) -> list[tuple[str, str]]:
     return [
         ("objects", f"{sizes.objects:,}, and {sizes.crowds:,} crowd regions that are left out"),
-        ("size", sizes.area_rule),
+        ("object size", sizes.area_rule),
         ("classes", f"{len(sizes.classes):,}"),
     ]
 
