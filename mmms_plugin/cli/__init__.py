@@ -19,6 +19,7 @@ COMMANDS = {
     "test": "evaluate a checkpoint, keep or draw its predictions",
     "make-shapes": "generate the multi-scale shapes data set",
     "demo": "train, evaluate and draw a small PS Mask R-CNN on generated data",
+    "size-ap": "AP by object size with intervals, of one or two prediction files; object sizes of a data set",
     "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
 }
 

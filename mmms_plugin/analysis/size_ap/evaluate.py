@@ -174,7 +174,7 @@ def _run_result(
             *_figures(figures[i]),
             ground_truths=int(scores.objects[i].sum()),
             detections=int(detections[i].sum()),
-            intervals=_bin_intervals(replicates, i, options.confidence),
+            intervals=_bin_intervals(replicates, i, figures[i], options.confidence),
         )
         for i, bin_ in enumerate(bins.bins)
     )
@@ -214,7 +214,10 @@ def _class_matrix(
     intervals = None
     if replicates is not None:
         draws = replicates.class_ap.transpose(2, 1, 0)  # (classes, bins, replicates)
-        intervals = tuple(tuple(interval(cell, options.confidence) for cell in row) for row in draws)
+        intervals = tuple(
+            tuple(interval(draw, point, options.confidence) for draw, point in zip(row, points, strict=True))
+            for row, points in zip(draws, by_class[0], strict=True)
+        )
     return ClassMatrix(
         tuple(ids.tolist()),
         tuple(truth.category_names[i] for i in first),
@@ -291,8 +294,8 @@ def _compare(
 def _difference(
     of: str, metric: str, first: float, second: float, draws: Floats | None, confidence: float
 ) -> Difference:
-    limits = None if draws is None else interval(draws, confidence)
-    sign = None if draws is None else probability_positive(draws)
+    limits = None if draws is None else interval(draws, second - first, confidence)
+    sign = None if draws is None else probability_positive(draws, second - first)
     return Difference(of, metric, _figure(first), _figure(second), _figure(second - first), limits, sign)
 
 
@@ -300,10 +303,10 @@ def _column(draws: Floats | None, *index: int) -> Floats | None:
     return None if draws is None else draws[(slice(None), *index)]
 
 
-def _bin_intervals(replicates: Replicates | None, bin_: int, confidence: float) -> dict[str, Interval]:
+def _bin_intervals(replicates: Replicates | None, bin_: int, row: Floats, confidence: float) -> dict[str, Interval]:
     if replicates is None:
         return {}
-    return {metric: interval(replicates.bins[:, bin_, j], confidence) for j, metric in enumerate(METRICS)}
+    return {metric: interval(replicates.bins[:, bin_, j], row[j], confidence) for j, metric in enumerate(METRICS)}
 
 
 def _unplaced(matches: Matches) -> tuple[str, ...]:

@@ -225,7 +225,8 @@ def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
         f" to {thresholds[-1]:.2f} ({len(thresholds)} steps)" if len(thresholds) > 1 else ""
     )
     bins = ", ".join(f"{one.name} {size_label(one)}" for one in results.bins if one.name != "all")
-    bootstrap = f"{results.replicates:,} image-bootstrap replicates, {results.confidence:.0%} percentile intervals, "
+    kind = f"{results.confidence:.0%} bias-corrected percentile intervals"
+    bootstrap = f"{results.replicates:,} image-bootstrap replicates, {kind}, "
     return [
         ("runs", ", ".join(run.name for run in results.runs)),
         ("overlap of", f"{'masks' if results.iou_type == 'segm' else 'boxes'} ({results.iou_type}), IoU {ious}"),

@@ -47,7 +47,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap percentile interval; limits are None where the figure is undefined in most replicates."""
+    """A bias-corrected bootstrap interval; limits are None where the figure is undefined in most replicates."""
 
     low: Figure
     high: Figure
@@ -132,8 +132,8 @@ class Difference:
         metric: a name of `METRICS`.
         first, second: the two figures.
         difference: second minus first.
-        interval: percentile interval of the difference.
-        probability_positive: share of replicates in which the second is better, ties counted half.
+        interval: bootstrap interval of the difference.
+        probability_positive: how probable it is that the second run is truly better, from the same replicates.
     """
 
     of: str
@@ -142,11 +142,7 @@ class Difference:
     second: Figure
     difference: Figure
     interval: Interval | None
-    probability_positive: Figure
-
-
-@dataclass(frozen=True)
-class GroupRow:
+    probability_positive: how probable it is that the second run is truly better, from the same replicates.
     """Images that contain objects of just these sizes (ELASTIC, Table 4), and what the second run gains on them.
 
     ``first`` and ``second`` map 'ap', 'f1_per_class' and 'f1_overall' to figures in [0, 1]; ``relative`` is
