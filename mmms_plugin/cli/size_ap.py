@@ -13,33 +13,27 @@ BINS_HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``mmms size-ap``."""
     add = parser.add_argument
+    second = "COCO result file; a second one is compared with the first"
+    unit = "of own limits and quantiles: side = sqrt(area) in px, or area in px² (%(default)s)"
+    area = "an object's size: the 'area' field as pycocotools takes it, box, or pixels of the mask (%(default)s)"
+    score = "from this score on a class counts as predicted in an image: multi-label F1 of two runs (%(default)s)"
     add("--ann", metavar="FILE", required=True, help="COCO annotation file")
-    add(
-        "--pred", metavar="FILE", action="append", default=[], help="COCO result file; a second one is compared with it"
-    )
+    add("--pred", metavar="FILE", action="append", default=[], help=second)
     add("--out", metavar="DIR", required=True, help="report: HTML, figures, tables, JSON and CSV in full precision")
     add("--names", nargs="+", metavar="NAME", default=[], help="names of the runs (default: their files')")
     add("--bins", default="coco", help=BINS_HELP)
-    add("--bin-unit", choices=["side", "area"], default="side", help="of own limits and quantiles: side = sqrt(area) in px, "
-        "or area in px² (%(default)s)")  # fmt: skip
+    add("--bin-unit", choices=["side", "area"], default="side", help=unit)
     add("--allow-gaps", action="store_true", help="accept sizes between bins that are in none")
     add("--allow-overlaps", action="store_true", help="accept sizes that are in several bins")
     add("--iou-type", choices=["bbox", "segm"], default="bbox", help="overlap of boxes or of masks (%(default)s)")
-    add("--area", choices=["annotation", "box", "mask"], default="annotation", help="size of an object: the annotation's "
-        "'area' field as pycocotools takes it, box width x height, or pixels of the mask (%(default)s)")  # fmt: skip
+    add("--area", choices=["annotation", "box", "mask"], default="annotation", help=area)
     add("--max-dets", type=int, default=100, metavar="N", help="detections per image and class (%(default)s)")
-    add(
-        "--bootstrap",
-        type=int,
-        default=0,
-        metavar="N",
-        help="replicates of the image bootstrap, such as 1000 (%(default)s)",
-    )
+    add("--bootstrap", type=int, default=0, metavar="N", help="replicates of the image bootstrap (%(default)s)")
     add("--confidence", type=float, default=0.95, metavar="P", help="of intervals (%(default)s)")
     add("--seed", type=int, default=0, help="of the bootstrap (%(default)s)")
-    add("--score-threshold", type=float, default=0.5, metavar="S", help="a class counts as predicted in an image from this "
-        "score on, for the multi-label F1 of two runs (%(default)s)")  # fmt: skip
+    add("--score-threshold", type=float, default=0.5, metavar="S", help=score)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -300,7 +300,7 @@ def _difference(
 
 
 def _column(draws: Floats | None, *index: int) -> Floats | None:
-    return None if draws is None else draws[(slice(None), *index)]
+    return None if draws is None else draws[:, index[0]] if len(index) == 1 else draws[:, index[0], index[1]]
 
 
 def _bin_intervals(replicates: Replicates | None, bin_: int, row: Floats, confidence: float) -> dict[str, Interval]:

@@ -142,7 +142,11 @@ class Difference:
     second: Figure
     difference: Figure
     interval: Interval | None
-    probability_positive: how probable it is that the second run is truly better, from the same replicates.
+    probability_positive: Figure
+
+
+@dataclass(frozen=True)
+class GroupRow:
     """Images that contain objects of just these sizes (ELASTIC, Table 4), and what the second run gains on them.
 
     ``first`` and ``second`` map 'ap', 'f1_per_class' and 'f1_overall' to figures in [0, 1]; ``relative`` is
