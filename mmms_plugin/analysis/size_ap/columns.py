@@ -53,13 +53,14 @@ def boxes(records: Records, where: str) -> np.ndarray:
         UserError: a record without four finite numbers there, or with a negative width or height.
     """
     allowed = "[x, y, width, height], finite numbers"
+    if not records:
+        return np.zeros((0, 4))
     try:
         columns = np.array([r["bbox"] for r in records], np.float64).reshape(len(records), -1)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise _first_bad(records, "bbox", _is_box, where, allowed) from None
-    if len(records) and (columns.shape[1] != 4 or not np.isfinite(columns).all()):
+    if columns.shape[1] != 4 or not np.isfinite(columns).all():
         raise _first_bad(records, "bbox", _is_box, where, allowed)
-    columns = columns.reshape(-1, 4)
     negative = np.flatnonzero((columns[:, 2:] < 0).any(1))
     if negative.size:
         first = negative[0]

@@ -135,7 +135,8 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Ou
     if results.replicates:
         caption += (
             f" Lines: {results.confidence:.0%} intervals of the paired image bootstrap ({results.replicates:,} "
-            "replicates); coloured where they leave zero out (green: better, pink: worse). P: probability that the difference is above zero."
+            "replicates); coloured where they leave zero out (green: better, pink: worse). "
+            "P: probability that the difference is above zero."
         )
     names = results.runs[0].classes
     objects = [(name, row[0]) for name, row in zip(names.category_names, names.ground_truths, strict=True)]
