@@ -52,7 +52,7 @@ def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str) -> Fig
     Args:
         labels: (n,) names of the places, the first one ("all") set apart. runs: one or two.
     """
-    with canvas(max(4.2, 0.95 * len(labels) * (1 + 0.35 * (len(runs) - 1)) + 1.2), 3.3) as (figure, (axis,)):
+    with canvas(_width(labels, 0.95 + 0.33 * (len(runs) - 1)), 3.3) as (figure, (axis,)):
         x, width = _places(len(labels)), 0.74 / len(runs)
         tops = [np.where(np.isfinite(r.high), r.high, r.values) for r in runs]
         ceiling = min(1.0, 1.22 * max(0.05, float(np.nanmax([np.nanmax([*t, 0.0]) for t in tops]))))
@@ -72,7 +72,7 @@ def draw_difference(labels: Sequence[str], series: Series, ylabel: str) -> Figur
     Args:
         labels: (n,) places, the first ("all") set apart. series: second run minus first.
     """
-    with canvas(max(4.2, 1.05 * len(labels) + 1.2), 3.1) as (figure, (axis,)):
+    with canvas(_width(labels, 1.0), 3.1) as (figure, (axis,)):
         x = _places(len(labels))
         colours = [sign_colour(low, high) for low, high in zip(series.low, series.high, strict=True)]
         reach = np.nanmax(np.abs([*series.low, *series.high, *series.values, 1e-3]))
@@ -109,10 +109,10 @@ def draw_class_map(classes: Sequence[str], columns: Sequence[str], values: np.nd
     panels = -(-len(order) // ROWS_A_PANEL)
     rows = -(-len(order) // panels)
     parts = [order[i * rows : (i + 1) * rows] for i in range(panels)]
-    width = panels * (1.35 + 0.42 * len(columns)) + 0.9
+    width = panels * (1.55 + 0.42 * len(columns)) + 0.9
     with canvas(max(3.4, width), max(2.0, 0.19 * rows + 1.1), panels) as (figure, axes):
         for axis, part in zip(axes, parts, strict=True):
-            _heat_panel(axis, [shorten(classes[i], 18) for i in part], columns, values[part], rows)
+            _heat_panel(axis, [shorten(classes[i], 22) for i in part], columns, values[part], rows)
         image = axes[-1].images[0]
         bar = figure.colorbar(
             image, ax=axes, label=bar_label, aspect=30, shrink=min(1, 4 / (0.19 * rows + 1.1)), pad=0.02
@@ -215,6 +215,12 @@ def sign_colour(low: float, high: float) -> str:
 
 def _places(count: int) -> np.ndarray:
     return np.arange(count) + 0.35 * (np.arange(count) > 0)  # "all" stands apart
+
+
+def _width(labels: Sequence[str], least: float) -> float:
+    """Inches that keep the labels' longest lines apart."""
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    return max(4.2, max(least, 0.2 + 0.068 * longest) * len(labels) + 1.2)
 
 
 def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str) -> None:
