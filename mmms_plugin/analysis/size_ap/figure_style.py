@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, which stay apart under the common kinds of colour b
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,9 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 RUN_COLOURS = ("#0072B2", "#D55E00")  # first run, second run
@@ -28,8 +31,12 @@ WIDTH = 6.4  # inches; a page's text width
 FORMATS = ("png", "pdf", "svg")
 SIDE_TICKS = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192])
 
+# For class names that DejaVu has no letters for, where the system has one of these.
+OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC")
+_INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
+
 STYLE: Any = {  # matplotlib types the keys one by one
-    "font.family": "DejaVu Sans",
+    "font.family": ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in _INSTALLED)],
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -64,7 +71,10 @@ def canvas(width: float = WIDTH, height: float = 3.4, columns: int = 1) -> Itera
 def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write ``folder/name.png`` (200 dpi), ``.pdf`` and ``.svg``, each whole or not at all, and close the figure."""
     written = []
-    with plt.rc_context(STYLE):
+    with plt.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box; the tables have the name
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, not once a format
         for kind in formats:
             target, temporary = folder / f"{name}.{kind}", folder / f".{name}.{kind}"
             date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
@@ -82,6 +92,12 @@ def log_side_axis(axis: Axes, low: float, high: float) -> None:
     ticks = SIDE_TICKS[(low <= SIDE_TICKS) & (high >= SIDE_TICKS)]
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.minorticks_off()
+
+
+def hundredths(axis: Axis, signed: bool = False) -> None:
+    """Tick labels times 100, with a real minus; ``signed`` gives gains a plus."""
+    form = "{:+.3g}" if signed else "{:.3g}"
+    axis.set_major_formatter(lambda v, _: form.format(100 * v).replace("-", "−") if abs(v) > 1e-12 else "0")
 
 
 def shorten(name: str, limit: int = 24) -> str:

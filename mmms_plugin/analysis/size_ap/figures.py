@@ -22,9 +22,11 @@ from mmms_plugin.analysis.size_ap.figure_style import (
     RUN_COLOURS,
     UNDECIDED,
     canvas,
+    hundredths,
     log_side_axis,
     shorten,
 )
+from mmms_plugin.analysis.size_ap.tables import percent
 
 ROWS_A_PANEL, PANELS = 40, 3  # of the heat map; with more classes only the best and worst are drawn
 VALUES_UP_TO = 6  # size columns of the heat map that leave room for numbers
@@ -57,20 +59,20 @@ def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str) -> Fig
         for i, run in enumerate(runs):
             _bars(axis, x + width * (i - (len(runs) - 1) / 2), run, width, RUN_COLOURS[i], ceiling)
         axis.set_ylim(0, ceiling)
+        hundredths(axis.yaxis)
         _finish_places(axis, x, labels, ylabel)
         if len(runs) > 1:
             axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
         return figure
 
 
-def draw_difference(labels: Sequence[str], series: Series, ylabel: str, better: np.ndarray | None = None) -> Figure:
+def draw_difference(labels: Sequence[str], series: Series, ylabel: str) -> Figure:
     """Differences with intervals around a zero line, coloured where the interval leaves zero out.
 
     Args:
         labels: (n,) places, the first ("all") set apart. series: second run minus first.
-        better: (n,) probability that the difference is above zero, written under its interval.
     """
-    with canvas(max(4.2, 0.95 * len(labels) + 1.2), 3.1) as (figure, (axis,)):
+    with canvas(max(4.2, 1.05 * len(labels) + 1.2), 3.1) as (figure, (axis,)):
         x = _places(len(labels))
         colours = [sign_colour(low, high) for low, high in zip(series.low, series.high, strict=True)]
         reach = np.nanmax(np.abs([*series.low, *series.high, *series.values, 1e-3]))
@@ -81,11 +83,9 @@ def draw_difference(labels: Sequence[str], series: Series, ylabel: str, better: 
                 continue
             axis.plot([x[i]] * 2, [series.low[i], series.high[i]], color=colours[i], linewidth=2.2)
             axis.plot(x[i], value, "o", color=colours[i], markersize=6)
-            axis.text(x[i] + 0.1, value, f"{100 * value:+.1f}", va="center", fontsize=8)
-            if better is not None and np.isfinite(better[i]):
-                axis.text(x[i], -1.32 * reach, f"P(>0) = {better[i]:.2f}", ha="center", fontsize=7, color=NEUTRAL)
-        axis.set_ylim(-1.45 * reach, 1.2 * reach)
-        axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}" if abs(value) > 1e-12 else "0")
+            axis.text(x[i] + 0.1, value, percent(value, sign=True), va="center", fontsize=8)
+        axis.set_ylim(-1.15 * reach, 1.15 * reach)
+        hundredths(axis.yaxis, signed=True)
         _finish_places(axis, x, labels, ylabel)
         axis.spines["bottom"].set_visible(False)
         axis.tick_params(axis="x", length=0)
@@ -93,12 +93,15 @@ def draw_difference(labels: Sequence[str], series: Series, ylabel: str, better: 
 
 
 def draw_class_map(classes: Sequence[str], columns: Sequence[str], values: np.ndarray, bar_label: str) -> Figure:
-    """Class x size heat map, best class first; n/a hatched; over 120 classes only the 60 best and 60 worst.
+    """Class x size heat map, best class first; n/a hatched; classes without objects left out.
+
+    Over 120 classes only the 60 best and 60 worst are drawn, which is said.
 
     Args:
         classes: (k,) names, any text. columns: (n,) names, the first ("all") sorts. values: (k, n), NaN where n/a.
     """
     order = np.argsort(-np.nan_to_num(values[:, 0], nan=-1.0), kind="stable")
+    order = order[np.isfinite(values[order]).any(1)] if np.isfinite(values).any() else order
     left_out = max(0, len(order) - ROWS_A_PANEL * PANELS)
     if left_out:
         half = ROWS_A_PANEL * PANELS // 2
@@ -111,10 +114,13 @@ def draw_class_map(classes: Sequence[str], columns: Sequence[str], values: np.nd
         for axis, part in zip(axes, parts, strict=True):
             _heat_panel(axis, [shorten(classes[i], 18) for i in part], columns, values[part], rows)
         image = axes[-1].images[0]
-        figure.colorbar(image, ax=axes, label=bar_label, aspect=30, shrink=min(1.0, 4 / (0.19 * rows + 1.1)), pad=0.02)
+        bar = figure.colorbar(
+            image, ax=axes, label=bar_label, aspect=30, shrink=min(1, 4 / (0.19 * rows + 1.1)), pad=0.02
+        )
+        hundredths(bar.ax.yaxis)
         if left_out:
             half = ROWS_A_PANEL * PANELS // 2
-            figure.suptitle(f"{half} best and {half} worst of {len(classes)} classes", fontsize=9)
+            figure.suptitle(f"{half} best and {half} worst of {left_out + 2 * half} classes", fontsize=9)
         return figure
 
 
@@ -129,7 +135,8 @@ def draw_curves(sides: np.ndarray, runs: Sequence[Series], counts: np.ndarray, y
             if np.isfinite(run.low).any():
                 axis.fill_between(sides, run.low, run.high, color=colour, alpha=0.18, linewidth=0)
             axis.plot(sides, run.values, line, color=colour, label=run.name, marker="o", markersize=3)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.05 * max(0.05, float(np.nanmax([0.0, *(np.nanmax([0, *r.values, *r.high]) for r in runs)]))))
+        hundredths(axis.yaxis)
         axis.set_ylabel(ylabel)
         axis.set_xlabel(xlabel)
         axis.grid(axis="y")
@@ -163,7 +170,9 @@ def draw_sizes(
             axis.axvline(cut, color=NEUTRAL, linewidth=0.9, linestyle="--")
         if len(bounds) == len(names) + 1:
             for name, low, high in zip(names, bounds[:-1], bounds[1:], strict=True):
-                axis.text(np.sqrt(low * high), 0.99 * top, name, ha="center", va="top", fontsize=8, color=NEUTRAL)
+                room = np.log2(high / low) / np.log2(edges[-1] / edges[0])
+                label = name if room > 0.016 * len(name) else ""
+                axis.text(np.sqrt(low * high), 0.99 * top, label, ha="center", va="top", fontsize=8, color=NEUTRAL)
         axis.set_ylim(0, top)
         axis.set_ylabel("objects")
         axis.set_xlabel(xlabel)
@@ -187,11 +196,13 @@ def draw_groups(labels: Sequence[str], series: Sequence[Series], ylabel: str) ->
             axis.barh(place, np.nan_to_num(one.values), 0.92 * height, color=MEASURE_COLOURS[i], label=one.name)
             axis.hlines(place, one.low, one.high, color="black", linewidth=1)
             _write_percentages(axis, place, one, reach)
+        for place in y[np.all([~np.isfinite(one.values) for one in series], axis=0)]:
+            axis.text(0.01 * reach, place, "n/a", va="center", fontsize=8, color=NEUTRAL)
         axis.axvline(0, color=NEUTRAL, linewidth=0.8)
         axis.set_yticks(y, labels)
         low = -1.3 * reach if np.nanmin(np.r_[extent, 0.0]) < 0 else 0.0
         axis.set_xlim(low, 1.3 * reach)
-        axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g} %" if abs(value) > 1e-12 else "0")
+        hundredths(axis.xaxis, signed=True)
         axis.set_xlabel(ylabel)
         axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
         return figure
@@ -236,7 +247,9 @@ def _heat_panel(axis: Axes, names: Sequence[str], columns: Sequence[str], values
             axis.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(rows - 0.5, -0.5)
-    axis.set_xticks(range(len(columns)), columns, rotation=40, ha="left", rotation_mode="anchor")
+    axis.set_xticks(
+        range(len(columns)), [shorten(c, 14) for c in columns], rotation=40, ha="left", rotation_mode="anchor"
+    )
     axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axis.axvline(0.5, color="white", linewidth=3)
     axis.spines[:].set_visible(False)
@@ -245,11 +258,10 @@ def _heat_panel(axis: Axes, names: Sequence[str], columns: Sequence[str], values
 def _write_percentages(axis: Axes, places: np.ndarray, one: Series, reach: float) -> None:
     for place, value, low, high in zip(places, one.values, one.low, one.high, strict=True):
         if not np.isfinite(value):
-            axis.text(0.01 * reach, place, "n/a", va="center", fontsize=8, color=NEUTRAL)
             continue
         ends = [end for end in (value, low, high) if np.isfinite(end)]
         end = max(ends) if value >= 0 else min(ends)
         side = "left" if value >= 0 else "right"
         axis.text(
-            end + np.sign(value or 1) * 0.02 * reach, place, f"{100 * value:+.1f}", va="center", ha=side, fontsize=7
+            end + np.sign(value or 1) * 0.02 * reach, place, percent(value, sign=True), va="center", ha=side, fontsize=7
         )

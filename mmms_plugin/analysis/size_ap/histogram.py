@@ -12,12 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.analysis.size_ap.bins import contains
-from mmms_plugin.analysis.size_ap.data import GroundTruth, box_areas, describe_area
+from mmms_plugin.analysis.size_ap.data import GroundTruth, box_areas
 from mmms_plugin.analysis.size_ap.results import Bin
 from mmms_plugin.analysis.size_ap.suggest import AnchorSuggestion, quantile_edges, suggest_anchors
 
 SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)  # the quantiles that are listed
 STEPS = 4  # histogram columns an octave
+AREA_RULES = {
+    "annotation": "square root of the annotation's 'area' field, which is the mask's in COCO",
+    "box": "square root of box width × height",
+    "mask": "square root of the mask's pixels",
+}
 QUANTILE_BINS = (3, 4, 5)  # numbers of equal-count bins that are suggested
 
 
@@ -74,7 +79,7 @@ def describe_objects(
     """Count a data set's objects by size, and suggest bins and anchors.
 
     Args:
-        truth: the data set. bins: to count in. area: 'annotation', 'box' or 'mask', see `describe_area`.
+        truth: the data set. bins: to count in. area: a key of `AREA_RULES`.
         notes: what was unusual in the file, kept for the report.
     Raises:
         UserError: the areas asked for are not in the data.
@@ -90,7 +95,7 @@ def describe_objects(
         images_without=len(truth.image_ids) - len(np.unique(truth.image_id[keep])),
         objects=int(keep.sum()),
         crowds=int(truth.iscrowd.sum()),
-        area_rule=describe_area(area, "bbox"),
+        area_rule=AREA_RULES[area],
         bins=bins,
         counts=tuple(inside.sum(1).tolist()),
         edges=tuple(edges.tolist()),

@@ -25,10 +25,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its paragraphs, pictures and tables."""
+    """A heading with its facts (what, value to copy), pictures and tables."""
 
     title: str
-    texts: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
 

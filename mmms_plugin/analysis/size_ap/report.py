@@ -16,6 +16,7 @@ from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
 from mmms_plugin.analysis.size_ap.page import Picture, Section, make_folder, picture, render, write_whole
 from mmms_plugin.analysis.size_ap.report_tables import MEASURES, shape, size_label
 from mmms_plugin.analysis.size_ap.results import Comparison, RunResult, SizeAPResults
+from mmms_plugin.analysis.size_ap.suggest import bins_option
 from mmms_plugin.analysis.size_ap.tables import to_latex, to_markdown
 
 SIDE_AXIS = "object side = √area, px (log scale)"
@@ -97,7 +98,8 @@ def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:
         sections += [_group_section(comparison, out)] if comparison.groups else []
     if all(run.sweep for run in results.runs):
         sections.append(_sweep_section(results, out))
-    sections.append(_class_section(results, out))
+    if len(results.runs[0].classes.category_ids) > 1:
+        sections.append(_class_section(results, out))
     if any(run.stats for run in results.runs):
         sections.append(Section("pycocotools' figures", tables=(report_tables.stats_table(results),)))
     return sections
@@ -106,8 +108,6 @@ def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:
 def _bins_section(results: SizeAPResults, out: _Output) -> Section:
     labels = [
         f"{one.name}\n{size_label(one)}\nn = {found.ground_truths:,}"
-        if one.name != "all"
-        else f"all\n\nn = {found.ground_truths:,}"
         for one, found in zip(results.bins, results.runs[0].bins, strict=True)
     ]
     pictures = []
@@ -128,19 +128,19 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Ou
     low = [d.interval.low if d.interval else None for d in chosen]
     high = [d.interval.high if d.interval else None for d in chosen]
     series = Series("difference", _array([d.difference for d in chosen]), _array(low), _array(high))
-    labels = [f"{one.name}\n{size_label(one)}" if one.name != "all" else "all" for one in results.bins]
-    better = _array([d.probability_positive for d in chosen])
-    drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)", better)
+    chances = ["" if d.probability_positive is None else f"\nP = {d.probability_positive:.3g}" for d in chosen]
+    labels = [f"{one.name}\n{size_label(one)}{p}" for one, p in zip(results.bins, chances, strict=True)]
+    drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)")
     caption = f"{comparison.second} minus {comparison.first}."
     if results.replicates:
         caption += (
             f" Lines: {results.confidence:.0%} intervals of the paired image bootstrap ({results.replicates:,} "
-            "replicates); coloured where they leave zero out (green: better, pink: worse)."
+            "replicates); coloured where they leave zero out (green: better, pink: worse). P: probability that the difference is above zero."
         )
     names = results.runs[0].classes
     objects = [(name, row[0]) for name, row in zip(names.category_names, names.ground_truths, strict=True)]
     tables = [report_tables.difference_table(results, comparison)]
-    if comparison.per_class:
+    if len(objects) > 1:
         tables.append(report_tables.class_difference_table(comparison, objects))
     picture_ = out.figure("ap_difference", drawn, caption)
     return Section("Difference of the two runs", pictures=(picture_,), tables=tuple(tables))
@@ -154,7 +154,7 @@ def _group_section(comparison: Comparison, out: _Output) -> Section:
         Series(name, _array([row.relative.get(key) for row in rows]), nothing, nothing)
         for key, name in MEASURES.items()
     ]
-    drawn = figures.draw_groups(labels, series, f"relative improvement of {comparison.second} over {comparison.first}")
+    drawn = figures.draw_groups(labels, series, f"improvement of {comparison.second} over {comparison.first}, %")
     caption = (
         "Images grouped by the sizes of the objects they contain, number of images in parentheses, as in ELASTIC "
         f"(Wang et al. 2019, Table 4). F1: multi-label, a class counts as predicted in an image if a detection of it "
@@ -196,18 +196,16 @@ def _size_section(sizes: ObjectSizes, out: _Output) -> Section:
     drawn = figures.draw_sizes(
         np.array(sizes.edges), np.array(sizes.histogram), cuts, [one.name for one in bins], SIDE_AXIS
     )
-    caption = f"Objects by size, four columns an octave, {sizes.area_rule}; dashed: limits of the bins."
-    texts = tuple(f"{name}: {value}" for name, value in suggestions(sizes))
+    caption = f"Objects by size, four columns an octave; side: {sizes.area_rule}; dashed: limits of the bins."
     pictures = (out.figure("object_sizes", drawn, caption),)
-    return Section("Object sizes of the data set", texts, pictures, report_tables.size_tables(sizes))
+    tables = report_tables.size_tables(sizes)
+    return Section("Objects by size", suggestions(sizes), pictures, tables)
 
 
-def suggestions(sizes: ObjectSizes) -> list[tuple[str, str]]:
+def suggestions(sizes: ObjectSizes) -> tuple[tuple[str, str], ...]:
     """(what, the option or values to copy): equal-count bins, and anchors for a feature pyramid."""
-    from mmms_plugin.analysis.size_ap.suggest import bins_option
-
     lines = [
-        (f"{count} bins with equally many objects", f'--bins "{bins_option(edges)}" (side, px)')
+        (f"{count} bins with equally many objects", f'--bins "{bins_option(edges)}"')
         for count, edges in sizes.equal_bins.items()
         if len(edges) == count - 1
     ]
@@ -215,8 +213,10 @@ def suggestions(sizes: ObjectSizes) -> list[tuple[str, str]]:
         a = sizes.anchors
         values = f"scales=[{a.scale:g}], ratios={[float(r) for r in a.ratios]}, strides={list(a.strides)}"
         sides = ", ".join(f"{side:g}" for side in a.sides)
-        lines.append(("anchors one octave apart", f"{values}: sides {sides} px; {a.covered:.0%} of objects within √2"))
-    return lines
+        lines.append(
+            ("anchors for a pyramid", f"{values}: sides {sides} px; {a.covered:.0%} of objects within a factor of √2")
+        )
+    return tuple(lines)
 
 
 def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
@@ -230,10 +230,10 @@ def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
     return [
         ("runs", ", ".join(run.name for run in results.runs)),
         ("overlap of", f"{'masks' if results.iou_type == 'segm' else 'boxes'} ({results.iou_type}), IoU {ious}"),
-        ("size", results.area_rule),
+        ("object size", results.area_rule),
         ("bins", f"{bins} ({'side = √area' if results.bins[0].unit == 'side' else 'area'})"),
         ("bins from", f"{results.bins_source}: {results.bins_reference}"),
-        ("limits", results.edge_rule),
+        ("on a limit", results.edge_rule),
         ("images", f"{results.images:,}"),
         ("objects", f"{results.annotations:,}, of which crowd regions: {results.crowds:,}"),
         ("detections", f"at most {results.max_dets} per image and class are counted"),
@@ -247,7 +247,7 @@ def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
 def _object_facts(sizes: ObjectSizes) -> list[tuple[str, str]]:
     return [
         ("objects", f"{sizes.objects:,}, and {sizes.crowds:,} crowd regions that are left out"),
-        ("size", sizes.area_rule),
+        ("object size", sizes.area_rule),
         ("classes", f"{len(sizes.classes):,}"),
     ]
 

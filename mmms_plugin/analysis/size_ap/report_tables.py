@@ -16,6 +16,7 @@ from mmms_plugin.analysis.size_ap.results import (
     RunResult,
     SizeAPResults,
 )
+from mmms_plugin.analysis.size_ap.suggest import readable
 from mmms_plugin.analysis.size_ap.tables import NOT_AVAILABLE, Cell, Table, bracket, decimal, percent, to_csv
 
 METRIC_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}
@@ -25,8 +26,8 @@ FOLD_AFTER = 15  # rows
 
 
 def size_label(one: Bin) -> str:
-    """A bin's range for narrow columns, with unit: ``32–96 px``, ``≥ 96 px``, ``all sizes``."""
-    low, high = one.limits
+    """A bin's range for narrow columns, with unit, to three digits: ``32–96 px``, ``≥ 96 px``, ``all sizes``."""
+    low, high = (readable(limit) for limit in one.limits)
     unit = "px" if one.unit == "side" else "px²"
     if math.isinf(high) or one.high >= HUGE:
         return "all sizes" if low == 0 else f"≥ {low:g} {unit}"
@@ -228,7 +229,7 @@ def _probability(value: float | None) -> str:
 
 
 def _from_to(first: float | None, second: float | None) -> str:
-    return f"({percent(first)} → {percent(second)})"
+    return "" if first is None and second is None else f"({percent(first)} → {percent(second)})"
 
 
 def _bin_values(found: BinResult) -> list[object]:
