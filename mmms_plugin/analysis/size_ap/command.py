@@ -122,7 +122,7 @@ def _cell(value: float | None, limits: Interval | None = None) -> str:
         return "n/a"
     if limits is None or limits.low is None or limits.high is None:
         return f"{value:.4f}"
-    return f"{value:.4f}\\n{limits.low:.4f} to {limits.high:.4f}"
+    return f"{value:.4f}\n{limits.low:.4f} to {limits.high:.4f}"
 
 
 def _probability(difference: Difference) -> str:

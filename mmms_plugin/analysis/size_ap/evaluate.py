@@ -171,7 +171,7 @@ def _run_result(
     results = tuple(
         BinResult(
             bin_,
-            *_figures(figures[i]),
+            *_four(figures[i]),
             ground_truths=int(scores.objects[i].sum()),
             detections=int(detections[i].sum()),
             intervals=_bin_intervals(replicates, i, figures[i], options.confidence),
@@ -193,9 +193,9 @@ def _stats(matches: Matches, figures: Floats, bins: BinSet, max_dets: int) -> di
     """pycocotools' figures by name; those of small, medium and large with the preset 'coco' only."""
     sizes = dict(zip("sml", figures[1:], strict=True)) if bins.source == "coco" else {}
     early = {f"AR{n}": recall_at(matches, n)[0] for n in (1, 10) if n < max_dets}
-    stats = dict(zip(("AP", "AP50", "AP75"), _figures(figures[0])[:3], strict=True))
+    stats = dict(zip(("AP", "AP50", "AP75"), _four(figures[0])[:3], strict=True))
     stats |= {f"AP{size}": _figure(row[0]) for size, row in sizes.items()}
-    stats |= {name: _figure(mean_defined(recall.mean(0), 0)) for name, recall in early.items()}
+    stats |= {name: _figure(float(mean_defined(recall.mean(0), 0))) for name, recall in early.items()}
     stats[f"AR{max_dets}"] = _figure(figures[0, 3])
     return stats | {f"AR{size}": _figure(row[3]) for size, row in sizes.items()}
 
@@ -221,7 +221,10 @@ def _class_matrix(
     return ClassMatrix(
         tuple(ids.tolist()),
         tuple(truth.category_names[i] for i in first),
-        *(tuple(tuple(_figure(cell) for cell in row) for row in metric) for metric in by_class),
+        ap=_table(by_class[0]),
+        ap50=_table(by_class[1]),
+        ap75=_table(by_class[2]),
+        ar=_table(by_class[3]),
         ground_truths=tuple(tuple(row) for row in counts.T.tolist()),
         detections=tuple(tuple(row) for row in detections.T.tolist()),
         ap_intervals=intervals,
@@ -315,8 +318,13 @@ def _unplaced(matches: Matches) -> tuple[str, ...]:
     return (f"{outside} objects are in no bin but 'all'",) if outside else ()
 
 
-def _figures(row: Floats) -> tuple[Figure, ...]:
-    return tuple(_figure(value) for value in row)
+def _four(row: Floats) -> tuple[Figure, Figure, Figure, Figure]:
+    ap, ap50, ap75, ar = map(_figure, row)
+    return ap, ap50, ap75, ar
+
+
+def _table(values: Floats) -> tuple[tuple[Figure, ...], ...]:
+    return tuple(tuple(_figure(value) for value in row) for row in values)
 
 
 def _figure(value: float) -> Figure:

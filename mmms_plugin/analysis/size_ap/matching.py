@@ -208,12 +208,13 @@ def _overlaps(truths: Objects, found: Objects, classes: int, iou_type: str, lowe
     by_pair = np.lexsort((found.rank, found_pair))
     by_pair = by_pair[np.isin(found_pair[by_pair], truth_pair)]
     pairs, starts = np.unique(found_pair[by_pair], return_index=True)
-    ends = np.r_[starts[1:], len(by_pair)]
+    ends = np.r_[starts, len(by_pair)][1:]
     firsts, lasts = np.searchsorted(truth_pair, pairs), np.searchsorted(truth_pair, pairs, side="right")
     crowd = truths.crowd.astype(np.uint8)
     boxes = found.boxes[by_pair]
     edges: list[tuple[Ints, Ints, Floats]] = []
-    for start, end, first, last in zip(starts.tolist(), ends.tolist(), firsts.tolist(), lasts.tolist(), strict=True):
+    limits = np.stack((starts, ends, firsts, lasts), 1)
+    for start, end, first, last in limits.tolist():
         if iou_type == "bbox":
             ious = mask_utils.iou(boxes[start:end], truths.boxes[first:last], crowd[first:last])
         else:

@@ -76,8 +76,8 @@ def as_coco(truth: GroundTruth, run: Detections) -> tuple[dict, list[dict]]:
     names = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
     annotations = [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
     found = (run.image_id, run.category_id, run.boxes, run.scores)
-    names = ("image_id", "category_id", "bbox", "score")
-    results = [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in found), strict=True)]
+    keys = ("image_id", "category_id", "bbox", "score")
+    results = [dict(zip(keys, row, strict=True)) for row in zip(*(c.tolist() for c in found), strict=True)]
     for annotation in annotations:
         annotation["iscrowd"] = int(annotation["iscrowd"])
     return {"images": images, "categories": categories, "annotations": annotations}, results
