@@ -233,7 +233,7 @@ def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
         ("overlap of", f"{'masks' if results.iou_type == 'segm' else 'boxes'} ({results.iou_type}), IoU {ious}"),
         ("object size", results.area_rule),
         ("bins", f"{bins} ({'side = √area' if results.bins[0].unit == 'side' else 'area'})"),
-        ("bins from", f"{results.bins_source}: {results.bins_reference}"),
+        ("bins from", f"{results.bins_source} ({results.bins_reference})"),
         ("on a limit", results.edge_rule),
         ("images", f"{results.images:,}"),
         ("objects", f"{results.annotations:,}, of which crowd regions: {results.crowds:,}"),
