@@ -23,7 +23,8 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
+    "→": r"$\rightarrow$",
     "≤": r"$\leq$",
     "≥": r"$\geq$",
     "²": r"\textsuperscript{2}",
@@ -85,7 +86,8 @@ def decimal(value: float | None, digits: int = 3) -> str:
 
 def escape_latex(text: str) -> str:
     """Text as LaTeX prints it: every special character escaped, white space single."""
-    return "".join(_LATEX.get(sign, sign) for sign in _one_line(text))
+    escaped = "".join(_LATEX.get(sign, sign) for sign in _one_line(text))
+    return escaped.replace(r"$\sqrt{\cdot}$area", r"$\sqrt{\mathrm{area}}$")
 
 
 def escape_markdown(text: str) -> str:
