@@ -5,6 +5,7 @@ modules that hold the classes only when something of that registry is asked for.
 """
 
 from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import Registry
 
@@ -19,5 +20,6 @@ MODELS = Registry(
     locations=["mmms_plugin.layers", "mmms_plugin.backbones"],
 )
 HOOKS = Registry("hook", parent=ROOT_HOOKS, scope=SCOPE, locations=["mmms_plugin.engine"])
+METRICS = Registry("metric", parent=ROOT_METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])
 
 allow_own_checkpoints()
