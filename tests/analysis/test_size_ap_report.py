@@ -225,6 +225,9 @@ def test_cells_put_intervals_in_small_type():
     assert r"n 1 & 37.4 {\scriptsize [35.1, 39.6]} \\" in to_latex(table)
     assert r"\caption{Caption 50\%}" in to_latex(table)
     assert r"| n 1 | 37.4 \[35.1, 39.6\] |" in to_markdown(table)
+    long = to_latex(dataclasses.replace(table, rows=table.rows * 80))
+    assert long.count(r"\begin{longtable}{lr}") == long.count(r"\end{longtable}") == 1
+    assert long.count(r"\midrule") == 2  # the header again on every page
     assert escape_latex("a\u202eb\x00c") == "a b c"
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOT_AVAILABLE = "n/a"
+PAGE_ROWS = 45  # a LaTeX table with more rows goes over several pages
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -104,27 +105,32 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """The table in LaTeX, for ``\\input`` in a document with ``booktabs``; intervals in small type."""
+    """The table in LaTeX, for ``\\input`` in a document with ``booktabs``; intervals in small type.
+
+    Tables longer than a page are ``longtable``s, which need the package of that name.
+    """
+    long = len(table.rows) > PAGE_ROWS
     header = " & ".join(escape_latex(text) for text in table.header)
     rows = [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in table.rows]
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table}",
-            r"  \centering",
-            f"  \\caption{{{escape_latex(table.caption)}}}",
-            f"  \\label{{tab:{re.sub('[^a-z0-9]+', '-', table.name.lower())}}}",
-            f"  \\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-            r"    \toprule",
-            f"    {header} \\\\",
-            r"    \midrule",
-            *(f"    {row}" for row in rows),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
+    columns = f"{{l{'r' * (len(table.header) - 1)}}}"
+    caption = f"\\caption{{{escape_latex(table.caption)}}}"
+    label = f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', table.name.lower())}}}"
+    head = [r"\toprule", f"{header} \\\\", r"\midrule"]
+    if long:
+        start = [
+            f"\\begin{{longtable}}{columns}",
+            f"{caption}{label} \\\\",
+            *head,
+            r"\endfirsthead",
+            *head,
+            r"\endhead",
         ]
-    )
+        end = [r"\bottomrule", r"\end{longtable}"]
+    else:
+        start = [r"\begin{table}", r"\centering", caption, label, f"\\begin{{tabular}}{columns}", *head]
+        end = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    needs = r"% needs \usepackage{booktabs,longtable}" if long else r"% needs \usepackage{booktabs}"
+    return "\n".join([needs, *start, *rows, *end, ""])
 
 
 def to_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
