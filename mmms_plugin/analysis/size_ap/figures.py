@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from mmms_plugin.analysis.size_ap.figure_style import (
     GAIN,
@@ -154,30 +155,29 @@ def draw_curves(sides: np.ndarray, runs: Sequence[Series], counts: np.ndarray, y
         return figure
 
 
-def draw_sizes(
-    edges: np.ndarray, counts: np.ndarray, cuts: Sequence[float], names: Sequence[str], xlabel: str
-) -> Figure:
-    """Histogram of object sides on a log2 axis with the bins' edges drawn in.
+def draw_sizes(edges: np.ndarray, counts: np.ndarray, spans: Sequence[tuple[str, float, float]], xlabel: str) -> Figure:
+    """Histogram of object sides on a log2 axis with the bins' limits drawn in.
 
     Args:
-        edges: (n + 1,) px. counts: (n,). cuts: finite inner edges of the named bins, px. names: of those bins.
+        edges: (n + 1,) px. counts: (n,). spans: name, low and high side of each bin, px; high may be infinite.
     """
     with canvas(6.4, 3.0) as (figure, (axis,)):
         axis.stairs(counts, edges, fill=True, color=RUN_COLOURS[0], alpha=0.85)
-        top = 1.18 * max(1, counts.max())
-        bounds = [edges[0], *[c for c in cuts if edges[0] < c < edges[-1]], edges[-1]]
-        for cut in bounds[1:-1]:
+        first, last, top = edges[0], edges[-1], 1.18 * max(1, counts.max())
+        for cut in {side for _, low, high in spans for side in (low, high) if first < side < last}:
             axis.axvline(cut, color=NEUTRAL, linewidth=0.9, linestyle="--")
-        if len(bounds) == len(names) + 1:
-            for name, low, high in zip(names, bounds[:-1], bounds[1:], strict=True):
-                room = np.log2(high / low) / np.log2(edges[-1] / edges[0])
-                label = name if room > 0.016 * len(name) else ""
-                axis.text(np.sqrt(low * high), 0.99 * top, label, ha="center", va="top", fontsize=8, color=NEUTRAL)
+        for name, low, high in spans:
+            start, end = np.log2(np.clip([low, high], first, last))
+            name = name.replace("_", "_\n")
+            if end - start > 0.016 * max(map(len, name.splitlines())) * np.log2(last / first):  # there is room for it
+                middle = 2 ** ((start + end) / 2)
+                axis.text(middle, 0.99 * top, name, ha="center", va="top", fontsize=8, color=NEUTRAL)
         axis.set_ylim(0, top)
         axis.set_ylabel("objects")
         axis.set_xlabel(xlabel)
+        axis.yaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         axis.grid(axis="y")
-        log_side_axis(axis, float(edges[0]), float(edges[-1]))
+        log_side_axis(axis, float(first), float(last))
         return figure
 
 
@@ -254,7 +254,7 @@ def _heat_panel(axis: Axes, names: Sequence[str], columns: Sequence[str], values
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(rows - 0.5, -0.5)
     axis.set_xticks(
-        range(len(columns)), [shorten(c, 14) for c in columns], rotation=40, ha="left", rotation_mode="anchor"
+        range(len(columns)), [shorten(c, 16) for c in columns], rotation=40, ha="left", rotation_mode="anchor"
     )
     axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axis.axvline(0.5, color="white", linewidth=3)

@@ -192,11 +192,8 @@ def _class_section(results: SizeAPResults, out: _Output) -> Section:
 
 
 def _size_section(sizes: ObjectSizes, out: _Output) -> Section:
-    bins = [one for one in sizes.bins if one.name != "all"]
-    cuts = sorted({side for one in bins for side in (one.low**0.5, one.high**0.5) if 0 < side < 1e5})
-    drawn = figures.draw_sizes(
-        np.array(sizes.edges), np.array(sizes.histogram), cuts, [one.name for one in bins], SIDE_AXIS
-    )
+    spans = [(one.name, one.low**0.5, one.high**0.5) for one in sizes.bins if one.name != "all"]
+    drawn = figures.draw_sizes(np.array(sizes.edges), np.array(sizes.histogram), spans, SIDE_AXIS)
     caption = f"Objects by size, four columns an octave; side: {sizes.area_rule}; dashed: limits of the bins."
     pictures = (out.figure("object_sizes", drawn, caption),)
     tables = report_tables.size_tables(sizes)
