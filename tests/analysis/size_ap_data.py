@@ -105,8 +105,15 @@ def _mask(box: list[float], full: bool) -> dict[str, Any]:
     return mask_utils.encode(np.asfortranarray(inside.astype(np.uint8)))
 
 
-def pycocotools_eval(coco: dict, results: list[dict], iou_type: str = "bbox", use_cats: int = 1) -> COCOeval:
-    """Evaluated, accumulated and summarised."""
+def pycocotools_eval(
+    coco: dict,
+    results: list[dict],
+    iou_type: str = "bbox",
+    use_cats: int = 1,
+    ranges: list[tuple[float, float]] | None = None,
+    images: list[int] | None = None,
+) -> COCOeval:
+    """Evaluated, accumulated, and summarised unless there are other area ``ranges``; of all ``images`` or some."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = COCO(), COCO()
         truth.dataset = coco
@@ -118,9 +125,12 @@ def pycocotools_eval(coco: dict, results: list[dict], iou_type: str = "bbox", us
             found.createIndex()
         evaluation = COCOeval(truth, found, iou_type)
         evaluation.params.useCats = use_cats
+        evaluation.params.imgIds = evaluation.params.imgIds if images is None else images
+        evaluation.params.areaRng = ranges or evaluation.params.areaRng
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
+        if ranges is None:
+            evaluation.summarize()
     return evaluation
 
 
