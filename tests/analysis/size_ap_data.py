@@ -112,8 +112,10 @@ def pycocotools_eval(
     use_cats: int = 1,
     ranges: list[tuple[float, float]] | None = None,
     images: list[int] | None = None,
+    thresholds: list[float] | None = None,
+    max_dets: list[int] | None = None,
 ) -> COCOeval:
-    """Evaluated, accumulated, and summarised unless there are other area ``ranges``; of all ``images`` or some."""
+    """Evaluated and accumulated, with pycocotools' parameters or others, and summarised where it can."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = COCO(), COCO()
         truth.dataset = coco
@@ -127,9 +129,12 @@ def pycocotools_eval(
         evaluation.params.useCats = use_cats
         evaluation.params.imgIds = evaluation.params.imgIds if images is None else images
         evaluation.params.areaRng = ranges or evaluation.params.areaRng
+        evaluation.params.maxDets = max_dets or evaluation.params.maxDets
+        if thresholds is not None:
+            evaluation.params.iouThrs = np.array(thresholds)
         evaluation.evaluate()
         evaluation.accumulate()
-        if ranges is None:
+        if ranges is None and max_dets is None:
             evaluation.summarize()
     return evaluation
 

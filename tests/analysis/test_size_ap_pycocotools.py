@@ -131,6 +131,52 @@ def test_annotations_without_order_by_area_and_equal_overlaps():
         assert_equal_to_pycocotools(coco, results)
 
 
+def one_image(objects: list[tuple], found: list[tuple]) -> tuple[dict, list[dict]]:
+    """One class in one image: (box, area) of objects, (box, score) of detections."""
+    coco, _ = random_coco(0, images=1, classes=1)
+    base = {"image_id": coco["images"][0]["id"], "category_id": coco["categories"][0]["id"]}
+    coco["annotations"] = [
+        {**base, "id": i + 1, "bbox": box, "area": area, "iscrowd": 0} for i, (box, area) in enumerate(objects)
+    ]
+    return coco, [{**base, "bbox": box, "score": score} for box, score in found]
+
+
+def test_of_objects_overlapped_equally_the_later_is_taken():
+    left, middle, right = [0, 0, 30, 10], [5, 0, 30, 10], [10, 0, 30, 10]
+    for objects in ([left, right], [right, left]):
+        coco, results = one_image([(box, 300) for box in objects], [(middle, 0.9), (right, 0.8)])
+        assert_equal_to_pycocotools(coco, results)
+
+
+def test_of_ignored_objects_the_best_is_taken():
+    """A second detection finds the ignored object taken, and counts as false because its own size is in the bin."""
+    ignored = [([0, 0, 30, 30], 2000), ([6, 0, 30, 30], 2000)]
+    found = [([0, 0, 30, 30], 0.9), ([-8, 0, 30, 30], 0.8), ([60, 60, 20, 20], 0.7)]
+    coco, results = one_image([*ignored, ([60, 60, 20, 20], 400)], found)
+    assert_equal_to_pycocotools(coco, results)
+    truth, run = in_memory(coco, results)
+    small = evaluate(truth, [run], Options()).runs[0].bins[1]
+    assert small.ap50 == pytest.approx(0.5)
+
+
+def test_other_thresholds_and_numbers_of_detections():
+    """IoU of nearly 1 passes the threshold 1; the best-scored detections up to the limit count, and no more."""
+    thresholds, limits = [0.3, 0.5, 0.97, 1.0], [1, 2, 3]
+    coco, results = random_coco(17, levels=12, classes=2)
+    for result in results[::2]:
+        result["bbox"][2] *= 1 + 1e-12
+    expected = pycocotools_eval(coco, results, thresholds=thresholds, max_dets=limits).eval
+    truth, run = in_memory(coco, results)
+    matches = match(find_candidates(truth, run, max_dets=3, thresholds=tuple(thresholds)), resolve_bins("coco").bins)
+    for place, max_det in enumerate(limits):
+        accumulator = Accumulator(matches, None if max_det == limits[-1] else max_det)
+        precision = np.nan_to_num(accumulator.precision(), nan=-1)
+        wanted = expected["precision"][..., place].transpose(3, 0, 2, 1)
+        np.testing.assert_allclose(precision, wanted, atol=1e-9, rtol=0)
+        recall = np.nan_to_num(accumulator.scores().recall, nan=-1)
+        np.testing.assert_allclose(recall, expected["recall"][..., place].transpose(2, 0, 1), atol=1e-9, rtol=0)
+
+
 def test_annotation_of_id_zero_is_an_object_like_any_other():
     """pycocotools takes the match with it for none; here it is worth the same as with any id."""
     coco, results = random_coco(8)
