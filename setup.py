@@ -23,7 +23,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["mmms_plugin", "mmms_plugin.*"]), *CONFIG_FOLDERS],
     package_dir=CONFIG_FOLDERS,
-    package_data={"": ["*.html", "*.jinja"]},
+    package_data={"": ["*.html", "*.jinja", "templates/*.jinja"]},
     entry_points={"console_scripts": ["mmms = mmms_plugin.cli:main"]},
     install_requires=[
         "torch>=2.6",  # loads with weights_only=True by default; a build that is installed already stays
@@ -38,6 +38,7 @@ setup(
         "matplotlib",
         "numpy",
         "pillow",
+        "jinja2",
         "rich",
         "safetensors>=0.4",
     ],

@@ -78,8 +78,8 @@ def test_every_registered_thing_is_known_here():
 
 @pytest.mark.parametrize(
     ("registry", "names"),
-    [("MODELS", LAYERS + BACKBONES + NECKS), ("HOOKS", ["ProgressHook"])],
-    ids=["models", "hooks"],
+    [("MODELS", LAYERS + BACKBONES + NECKS), ("HOOKS", ["ProgressHook"]), ("METRICS", ["SizeAPMetric"])],
+    ids=["models", "hooks", "metrics"],
 )
 def test_found_by_the_prefixed_name_in_a_fresh_process(registry, names):
     """mmengine imports the plugin by itself: no custom_imports, and no host is loaded for it."""

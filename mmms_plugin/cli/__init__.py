@@ -22,6 +22,7 @@ COMMANDS = {
     "publish": "strip a checkpoint for release and name it with its hash",
     "weights": "list published checkpoints of the four methods",
     "demo": "train, evaluate and draw a small PS Mask R-CNN on generated data",
+    "size-ap": "AP by object size with intervals, of one or two prediction files; object sizes of a data set",
     "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
     "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",
 }

@@ -1,4 +1,4 @@
-"""Speed and multiply-adds of PSConv layers and backbones beside their plain twins, medians of one run."""
+"""Speed of layers and backbones beside their plain twins, and of the evaluation by size beside pycocotools."""
 
 from __future__ import annotations
 
@@ -7,22 +7,41 @@ import argparse
 from mmms_plugin.errors import UserError
 
 DTYPES = ("float32", "bfloat16", "float16")
+CHOICES = {
+    "layers": "PSConv layers beside the plain ones",
+    "backbones": "PS backbones beside the plain ones",
+    "size-ap": "evaluation by object size beside pycocotools, time and memory",
+    "size-ap-coverage": "how often 95 %% intervals of the evaluation hold the truth, on made-up data",
+}
+ROUNDS = {"layers": 15, "backbones": 15, "size-ap": 3, "size-ap-coverage": 500}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["layers", "backbones"], help="what to measure")
+    choices = "; ".join(f"{name}: {text}" for name, text in CHOICES.items())
+    parser.add_argument("what", choices=list(CHOICES), help=choices)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="(%(default)s)")
     parser.add_argument("--channels-last", action="store_true", help="NHWC")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures a batch (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="measurements of each (%(default)s)")
+    rounds = "measurements of each (15; size-ap: 3), or data sets (size-ap-coverage: 500)"
+    parser.add_argument("--rounds", type=int, metavar="N", help=rounds)
+    parser.add_argument("--images", type=int, default=5000, metavar="N", help="of size-ap (%(default)s)")
     parser.add_argument("--backward", action="store_true", help="forward and backward pass, as in training")
 
 
 def run(args: argparse.Namespace) -> None:
-    for name in ("batch", "rounds"):
+    args.rounds = ROUNDS[args.what] if args.rounds is None else args.rounds
+    for name in ("batch", "rounds", "images"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: allowed are integers >= 1")
+    if args.what == "size-ap":
+        from mmms_plugin.analysis.size_ap.benchmark import run_size_ap_benchmark
+
+        return run_size_ap_benchmark(args.images, args.rounds)
+    if args.what == "size-ap-coverage":
+        from mmms_plugin.analysis.size_ap.coverage import run_coverage
+
+        return run_coverage(args.rounds)
     import torch
 
     from mmms_plugin.engine.benchmark import Setting, run_benchmark
@@ -30,4 +49,6 @@ def run(args: argparse.Namespace) -> None:
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {args.device}: torch sees no CUDA device")
     dtype = getattr(torch, args.dtype)
-    run_benchmark(args.what, Setting(args.device, dtype, args.channels_last, args.batch, args.rounds, args.backward))
+    return run_benchmark(
+        args.what, Setting(args.device, dtype, args.channels_last, args.batch, args.rounds, args.backward)
+    )

@@ -51,7 +51,7 @@ def use_coco_dir(config: dict[str, Any], folder: str) -> tuple[str, ...]:
             )
             dataset["metainfo"] = dict(classes=classes, palette=_palette(len(classes)))
     for metric in evaluators(config):
-        if "ann_file" in metric or metric["type"].endswith("CocoMetric"):
+        if "ann_file" in metric or metric["type"].endswith(("CocoMetric", "SizeAPMetric")):
             metric["ann_file"] = str(splits["val"].ann_file)
     set_num_classes(config["model"], len(classes))
     return classes

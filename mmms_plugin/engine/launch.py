@@ -229,7 +229,7 @@ def _keep_predictions(config: Config, prefix: str, out: str) -> None:
         for metric in evaluators(config):
             metric["output_dir"] = out
         return
-    metrics = [m for m in evaluators(config) if "ann_file" in m or m["type"].endswith("CocoMetric")]
+    metrics = [m for m in evaluators(config) if "ann_file" in m or m["type"].endswith(("CocoMetric", "SizeAPMetric"))]
     if not metrics:
         raise UserError("--out: this config's test_evaluator is none that writes COCO JSON")
     metrics[0]["outfile_prefix"] = prefix

@@ -1,0 +1,1 @@
+"""AP by object size: bins, matching, accumulation, bootstrap, groups of images, reports."""

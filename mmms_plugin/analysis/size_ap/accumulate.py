@@ -1,0 +1,190 @@
+"""From matches to precision, recall and AP, for any weight of each image, without loops over detections or classes.
+
+Weights are how often an image counts: ones are the data set itself, zeros and ones a part of it, multinomial counts a
+bootstrap replicate. A weight of two is the same as the image being there twice under different ids.
+
+Rules are pycocotools' (``COCOeval.accumulate``): precision at 101 recall levels, each the highest precision at that
+recall or above; AP is their mean, undefined without objects. Precision changes only where a true positive is, so curves
+are kept at those alone: with ``c`` true positives and ``f`` false positives up to there, precision is
+``c / (f + c + eps)`` and recall ``c / objects``. False positives are the detections of the bin up to there less those
+that are matched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmms_plugin.analysis.size_ap.matching import IGNORED, REGULAR, Matches
+
+RECALLS = np.linspace(0.0, 1.00, int(np.round((1.00 - 0.0) / 0.01)) + 1, endpoint=True)  # as pycocotools writes it
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """AP and recall by bin, IoU threshold and class; NaN where there is no object.
+
+    Attributes:
+        ap, recall: ``(bins, thresholds, classes)`` float64.
+        objects: ``(bins, classes)`` weighted count of objects.
+    """
+
+    ap: Floats
+    recall: Floats
+    objects: Floats
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """Every entry's envelope of precision and the number of recall levels reached before and after it."""
+
+    envelope: Floats
+    before: Ints
+    after: Ints
+    recall: Floats  # of every segment
+
+
+class Accumulator:
+    """Matches sorted once into curves, one segment per bin, threshold and class that has matches.
+
+    Args:
+        matches: of one run.
+        max_det: count only this many detections per image and class; None all that were matched.
+    """
+
+    def __init__(self, matches: Matches, max_det: int | None = None) -> None:
+        candidates = matches.candidates
+        detections, live = candidates.detections, candidates.live
+        self.shape = (len(matches.bins), len(candidates.thresholds), candidates.categories)
+        kept = np.ones(len(detections), np.bool_) if max_det is None else detections.rank < max_det
+        in_bin = matches.in_bin & kept
+        status = np.where(kept[live, None, None], matches.status, 0).transpose(1, 2, 0)
+        self._sort_objects(matches)
+        entry_used = (status == REGULAR) | ((status == IGNORED) & in_bin[:, None, live])
+        bin_, threshold, which = np.nonzero(entry_used)
+        place = live[which]
+        true_positive, inside = status[bin_, threshold, which] == REGULAR, in_bin[bin_, place]
+        self._entry_image = detections.image[place].astype(np.int32)
+        self._hit = true_positive.astype(np.int32)
+        # a matched detection is no false positive, although the detections of the bin hold it
+        self._correction = self._hit - inside
+        segment = np.ravel_multi_index((bin_, threshold, detections.category[place]), self.shape)
+        self._segments, self._starts, self._lengths = _runs(segment)
+        self._sort_bins(in_bin, detections.image, detections.category, bin_, place)
+
+    def _sort_objects(self, matches: Matches) -> None:
+        truths = matches.candidates.truths
+        bin_, which = np.nonzero(matches.counted)
+        self._object_image = truths.image[which]
+        self._object_cell = bin_ * self.shape[2] + truths.category[which]
+
+    def _sort_bins(self, in_bin: NDArray[np.bool_], image: Ints, category: Ints, bin_: Ints, place: Ints) -> None:
+        """Images of the detections of every bin, and how many of those precede each entry and each segment."""
+        self._bin_image = image[np.nonzero(in_bin)[1]].astype(np.int32)
+        up_to = np.cumsum(in_bin, axis=1)
+        offset = np.r_[0, np.cumsum(up_to[:, -1])][:-1] if in_bin.shape[1] else np.zeros(len(in_bin), np.int64)
+        self._entry_place = (offset[bin_] + up_to[bin_, place]).astype(np.int32)
+        first = np.searchsorted(category, np.arange(self.shape[2]))
+        segment_bin, _, segment_class = np.unravel_index(self._segments, self.shape)
+        begin = first[segment_class]
+        before = np.where(begin > 0, up_to[segment_bin, begin - 1], 0) if len(begin) else begin
+        self._segment_place = offset[segment_bin] + before
+
+    def scores(self, weights: NDArray[np.int32] | None = None) -> Scores:
+        """AP and recall with ``weights`` ``(images,)`` integers, how often every image counts; None once each."""
+        objects = self.objects(weights)
+        curves = self._curves(weights, objects)
+        ap, recall = (np.where(objects > 0, 0.0, np.nan)[:, None].repeat(self.shape[1], 1) for _ in range(2))
+        if len(self._segments):
+            area = np.add.reduceat(curves.envelope * (curves.after - curves.before), self._starts) / len(RECALLS)
+            defined = ~np.isnan(ap.ravel()[self._segments])
+            ap.ravel()[self._segments[defined]] = area[defined]
+            recall.ravel()[self._segments[defined]] = curves.recall[defined]
+        return Scores(ap, recall, objects)
+
+    def objects(self, weights: NDArray[np.int32] | None = None) -> Floats:
+        """``(bins, classes)`` weighted count of objects."""
+        weight = None if weights is None else weights[self._object_image]
+        size = self.shape[0] * self.shape[2]
+        count = np.bincount(self._object_cell, weight, size)
+        return count.reshape(self.shape[0], self.shape[2]).astype(np.float64)
+
+    def precision(self) -> Floats:
+        """``(bins, thresholds, classes, 101)`` precision at every recall level, NaN without objects."""
+        objects = self.objects()
+        curves = self._curves(None, objects)
+        levels = np.where(objects > 0, 0.0, np.nan)[:, None, :, None]
+        table = np.broadcast_to(levels, (*self.shape, len(RECALLS))).copy()
+        flat = table.reshape(-1)
+        steps = curves.after - curves.before
+        segment = np.repeat(self._segments, self._lengths)
+        cell = np.repeat(segment * len(RECALLS) + curves.before, steps)
+        within = np.arange(len(cell)) - np.repeat(np.cumsum(steps) - steps, steps)
+        flat[cell + within] = np.repeat(curves.envelope, steps)
+        return table
+
+    def _curves(self, weights: NDArray[np.int32] | None, objects: Floats) -> _Curves:
+        if weights is None:
+            hits, correction = np.cumsum(self._hit), np.cumsum(self._correction)
+            in_bin = np.arange(len(self._bin_image) + 1)
+        else:
+            weights = weights.astype(np.int32)
+            entry = weights[self._entry_image]
+            hits, correction = np.cumsum(entry * self._hit), np.cumsum(entry * self._correction)
+            in_bin = np.zeros(len(self._bin_image) + 1, np.int64)
+            np.cumsum(weights[self._bin_image], out=in_bin[1:])
+        seen = correction + in_bin[self._entry_place]
+        hits_before, correction_before = (_before(total, self._starts) for total in (hits, correction))
+        hits = hits - np.repeat(hits_before, self._lengths)
+        seen = seen - np.repeat(correction_before + in_bin[self._segment_place], self._lengths)
+        precision = hits / (seen + np.spacing(1))
+        segment_bin, _, segment_class = np.unravel_index(self._segments, self.shape)
+        total = np.maximum(objects[segment_bin, segment_class], 1)
+        recall = hits / np.repeat(total, self._lengths)
+        after = np.where(hits > 0, _levels(recall), 0)
+        before = np.r_[0, after[:-1]] if len(after) else after
+        before[self._starts] = 0
+        last = recall[self._starts + self._lengths - 1] if len(recall) else recall
+        return _Curves(self._envelope(precision), before, after, last)
+
+    def _envelope(self, precision: Floats) -> Floats:
+        """Highest precision from each entry to the end of its segment."""
+        # precision is at most 1, so a step of 1 from segment to segment keeps later ones from reaching in
+        step = np.repeat(np.arange(len(self._segments), 0, -1.0), self._lengths)
+        return np.maximum.accumulate((precision + step)[::-1])[::-1] - step
+
+
+def _before(total: Ints, starts: Ints) -> Ints:
+    return np.where(starts > 0, total[starts - 1], 0) if len(starts) else starts
+
+
+def _levels(recall: Floats) -> Ints:
+    """How many recall levels are at or below ``recall``, compared as pycocotools' searchsorted does."""
+    nearest = (recall * (len(RECALLS) - 1) + 1e-9).astype(np.int64)
+    return nearest + (recall >= RECALLS[nearest])
+
+
+def _runs(values: Ints) -> tuple[Ints, Ints, Ints]:
+    """Value, start and length of every run of equal values."""
+    if not len(values):
+        empty = np.zeros(0, np.int64)
+        return empty, empty, empty
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
+    return values[starts], starts, np.diff(np.r_[starts, len(values)])
+
+
+def recall_at(matches: Matches, max_det: int) -> Floats:
+    """``(bins, thresholds, classes)`` recall of the best ``max_det`` detections per image and class."""
+    return Accumulator(matches, max_det).scores().recall
+
+
+def mean_defined(values: Floats, axis: int | tuple[int, ...]) -> Floats:
+    """Mean over ``axis`` of what is defined; NaN where nothing is, without a warning."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis)
+    total = np.where(defined, values, 0.0).sum(axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

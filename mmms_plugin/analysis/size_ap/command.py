@@ -1,0 +1,129 @@
+"""``mmms size-ap``: read the files, evaluate, write the report, print the essentials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mmms_plugin.analysis.size_ap.bins import resolve_bins
+from mmms_plugin.analysis.size_ap.data import Detections
+from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
+from mmms_plugin.analysis.size_ap.histogram import describe_objects
+from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
+from mmms_plugin.analysis.size_ap.report import suggestions, write_object_sizes, write_report
+from mmms_plugin.analysis.size_ap.report_tables import size_label
+from mmms_plugin.analysis.size_ap.results import Comparison, Difference, Interval, RunResult, SizeAPResults
+from mmms_plugin.errors import UserError
+
+
+def run_size_ap(
+    ann: str,
+    preds: Sequence[str],
+    out: str,
+    options: Options,
+    names: Sequence[str] = (),
+    console: Console | None = None,
+) -> list[Path]:
+    """Evaluate prediction files, or without any describe the data set's object sizes, and write the report.
+
+    Args:
+        ann: COCO annotation file.
+        preds: none, one or two COCO result files.
+        out: folder of the report.
+        options: how to evaluate.
+        names: of the runs; by default their files' names, with the folder's where two files are called the same.
+        console: where to print; standard output by default.
+
+    Returns:
+        The files written, the HTML page first.
+
+    Raises:
+        UserError: the files or options are at fault.
+    """
+    console = console or Console()
+    progress = Console(stderr=True)
+    masks = options.iou_type == "segm" or options.area == "mask"
+    with progress.status("reading"):
+        truth, notes = read_ground_truth(ann, masks=masks)
+        runs: list[Detections] = []
+        for path, name in zip(preds, names or _names(preds), strict=True):
+            # masks of predictions serve only IoU of masks and area by mask
+            run, more = read_detections(path, truth, masks=masks, name=name)
+            runs.append(run)
+            notes = (*notes, *more)
+    objects = truth.areas(options.area)[~truth.iscrowd]
+    bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
+    sizes = describe_objects(truth, bins.bins, options.area, () if runs else notes)
+    if runs:
+        results = evaluate(truth, runs, options, notes)
+        with progress.status("drawing"):
+            files = write_report(results, out, sizes)
+        _print_results(console, results)
+        notes = results.notes
+    else:
+        with progress.status("drawing"):
+            files = write_object_sizes(sizes, out)
+        console.print(f"{sizes.objects} objects in {sizes.images} images; {escape(sizes.area_rule)}", soft_wrap=True)
+        for bin_, count in zip(sizes.bins, sizes.counts, strict=True):
+            console.print(f"  {escape(bin_.name):<18}{size_label(bin_):<22}{count}")
+        for what, value in suggestions(sizes):
+            console.print(f"{what}: {escape(value)}", soft_wrap=True)
+    for note in notes:
+        progress.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
+    console.print(f"written: {escape(str(files[0]))} and {len(files) - 1} more files", soft_wrap=True)
+    return files
+
+
+def _names(preds: Sequence[str]) -> list[str]:
+    names = [Path(path).stem for path in preds]
+    if len(set(names)) < len(names):
+        names = [f"{Path(path).resolve().parent.name}/{Path(path).stem}" for path in preds]
+    if len(set(names)) < len(names):
+        raise UserError(f"--pred: both files would be called {names[0]!r}; --names A B tells them apart")
+    return names
+
+
+def _print_results(console: Console, results: SizeAPResults) -> None:
+    for run in results.runs:
+        console.print(_bin_table(run, results.iou_type))
+    if results.comparison:
+        console.print(_difference_table(results.comparison))
+    for line in (results.area_rule, f"{results.bins_source}: {results.bins_reference}", results.edge_rule):
+        console.print(escape(line), soft_wrap=True)
+
+
+def _bin_table(run: RunResult, iou_type: str) -> Table:
+    title = f"{escape(run.name)}, {iou_type}"
+    table = Table("bin", "size", "AP", "AP50", "AP75", "AR", "objects", "detections", title=title)
+    for result in run.bins:
+        cells = (_cell(result.ap, result.intervals.get("ap")), *map(_cell, (result.ap50, result.ap75, result.ar)))
+        counts = (str(result.ground_truths), str(result.detections))
+        table.add_row(escape(result.bin.name), size_label(result.bin), *cells, *counts)
+    return table
+
+
+def _difference_table(comparison: Comparison) -> Table:
+    title = escape(f"{comparison.second} minus {comparison.first}: AP")
+    table = Table("bin", "difference", "P(better)", title=title)
+    for difference in comparison.per_bin:
+        if difference.metric == "ap":
+            table.add_row(
+                escape(difference.of), _cell(difference.difference, difference.interval), _probability(difference)
+            )
+    return table
+
+
+def _cell(value: float | None, limits: Interval | None = None) -> str:
+    if value is None:
+        return "n/a"
+    if limits is None or limits.low is None or limits.high is None:
+        return f"{value:.4f}"
+    return f"{value:.4f}\n{limits.low:.4f} to {limits.high:.4f}"
+
+
+def _probability(difference: Difference) -> str:
+    return "" if difference.probability_positive is None else f"{difference.probability_positive:.3f}"

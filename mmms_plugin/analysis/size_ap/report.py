@@ -1,0 +1,267 @@
+"""The report of an evaluation by object size: figures, tables, one HTML page, and all numbers as JSON and CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mmms_plugin.analysis.size_ap import figures, report_tables
+from mmms_plugin.analysis.size_ap.figure_style import save
+from mmms_plugin.analysis.size_ap.figures import Series
+from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
+from mmms_plugin.analysis.size_ap.page import Picture, Section, make_folder, picture, render, write_whole
+from mmms_plugin.analysis.size_ap.report_tables import MEASURES, shape, size_label
+from mmms_plugin.analysis.size_ap.results import Comparison, RunResult, SizeAPResults
+from mmms_plugin.analysis.size_ap.suggest import bins_option
+from mmms_plugin.analysis.size_ap.tables import to_latex, to_markdown
+
+SIDE_AXIS = "object side = √area, px (log scale)"
+
+
+def write_report(results: SizeAPResults, out_dir: str | Path, sizes: ObjectSizes | None = None) -> list[Path]:
+    """Write everything about an evaluation into a folder.
+
+    ``report.html`` (self-contained), ``results.json``, ``tables.md``, ``tables.tex`` (needs booktabs), ``bins.csv``,
+    ``classes.csv``, with two runs ``differences.csv``, and every figure as PNG, PDF and SVG.
+
+    Args:
+        results: of one or two runs. out_dir: made if need be; files of the same names are replaced, each at once.
+        sizes: the data set's object sizes, for one more section.
+    Returns:
+        The files, ``report.html`` first.
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    out = _Output(make_folder(out_dir))
+    sections = [*_evaluation_sections(results, out), *([_size_section(sizes, out)] if sizes else [])]
+    comparison = results.comparison
+    files = {
+        "results.json": json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False),
+        "bins.csv": report_tables.bins_csv(results),
+        "classes.csv": report_tables.classes_csv(results),
+    }
+    if comparison:
+        files["differences.csv"] = report_tables.differences_csv(comparison)
+    names = " and ".join(run.name for run in results.runs)
+    lead = f"How well objects of different sizes are found by {names}. AP and AR are × 100; n/a: no object to judge by."
+    page = render("AP by object size", lead, _facts(results), results.notes, sections)
+    return out.finish("report.html", page, files, sections)
+
+
+def write_object_sizes(sizes: ObjectSizes, out_dir: str | Path) -> list[Path]:
+    """Write a data set's object sizes into a folder: ``object_sizes.html``, ``.json``, tables and figures.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    out = _Output(make_folder(out_dir))
+    section = _size_section(sizes, out)
+    text = json.dumps(sizes.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    facts = [("images", f"{sizes.images:,} ({sizes.images_without:,} without an object)"), *_object_facts(sizes)]
+    page = render("Object sizes of a data set", "", facts, sizes.notes, [section])
+    return out.finish("object_sizes.html", page, {"object_sizes.json": text}, [section])
+
+
+class _Output:
+    """The folder that files go to, and the list of those written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.written: list[Path] = []
+
+    def figure(self, name: str, drawn: Figure, caption: str, wide: bool = False) -> Picture:
+        inches = drawn.get_size_inches()[0]
+        self.written += save(drawn, self.folder, name)
+        return picture(self.folder / f"{name}.svg", caption, inches, wide)
+
+    def finish(self, name: str, page: str, files: dict[str, str], sections: Sequence[Section]) -> list[Path]:
+        tables = [table for section in sections for table in section.tables]
+        prefix = "object_size_" if name.startswith("object") else ""
+        texts = {
+            **files,
+            f"{prefix}tables.md": "\n".join(to_markdown(table) for table in tables),
+            f"{prefix}tables.tex": "\n".join(to_latex(table) for table in tables),
+        }
+        others = [write_whole(self.folder / file, text) for file, text in texts.items()]
+        return [write_whole(self.folder / name, page), *others, *self.written]
+
+
+def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:
+    comparison = results.comparison
+    sections = [_bins_section(results, out)]
+    if comparison:
+        sections += [_difference_section(results, comparison, out)]
+        sections += [_group_section(comparison, out)] if comparison.groups else []
+    if all(run.sweep for run in results.runs):
+        sections.append(_sweep_section(results, out))
+    if len(results.runs[0].classes.category_ids) > 1:
+        sections.append(_class_section(results, out))
+    if any(run.stats for run in results.runs):
+        sections.append(Section("pycocotools' figures", tables=(report_tables.stats_table(results),)))
+    return sections
+
+
+def _bins_section(results: SizeAPResults, out: _Output) -> Section:
+    labels = [
+        f"{one.name}\n{size_label(one)}\nn = {found.ground_truths:,}"
+        for one, found in zip(results.bins, results.runs[0].bins, strict=True)
+    ]
+    pictures = []
+    for metric, name in report_tables.METRIC_NAMES.items():
+        if metric in ("ap", "ar"):
+            drawn = figures.draw_bars(
+                labels, [_series(run, metric) for run in results.runs], f"{shape(results)} {name} (× 100)"
+            )
+            caption = f"{shape(results)} {name} by object size; n: objects.{_interval_text(results)}"
+            pictures.append(out.figure(f"{metric}_per_bin", drawn, caption))
+    tables = tuple(report_tables.bin_table(results, run) for run in results.runs)
+    return Section("AP per size", pictures=tuple(pictures), tables=tables)
+
+
+def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Output) -> Section:
+    found = {(d.of, d.metric): d for d in comparison.per_bin}
+    chosen = [found[one.name, "ap"] for one in results.bins]
+    low = [d.interval.low if d.interval else None for d in chosen]
+    high = [d.interval.high if d.interval else None for d in chosen]
+    series = Series("difference", _array([d.difference for d in chosen]), _array(low), _array(high))
+    chances = ["" if d.probability_positive is None else f"\nP = {d.probability_positive:.3g}" for d in chosen]
+    labels = [f"{one.name}\n{size_label(one)}{p}" for one, p in zip(results.bins, chances, strict=True)]
+    drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)")
+    caption = f"{comparison.second} minus {comparison.first}."
+    if results.replicates:
+        caption += (
+            f" Lines: {results.confidence:.0%} intervals of the paired image bootstrap ({results.replicates:,} "
+            "replicates); coloured where they leave zero out (green: better, pink: worse). "
+            "P: probability that the difference is above zero."
+        )
+    names = results.runs[0].classes
+    objects = [(name, row[0]) for name, row in zip(names.category_names, names.ground_truths, strict=True)]
+    tables = [report_tables.difference_table(results, comparison)]
+    if len(objects) > 1:
+        tables.append(report_tables.class_difference_table(comparison, objects))
+    picture_ = out.figure("ap_difference", drawn, caption)
+    return Section("Difference of the two runs", pictures=(picture_,), tables=tuple(tables))
+
+
+def _group_section(comparison: Comparison, out: _Output) -> Section:
+    rows = comparison.groups
+    labels = [f"{' + '.join(row.sizes)}  ({row.images:,})" for row in rows]
+    nothing = np.full(len(rows), np.nan)
+    series = [
+        Series(name, _array([row.relative.get(key) for row in rows]), nothing, nothing)
+        for key, name in MEASURES.items()
+    ]
+    drawn = figures.draw_groups(labels, series, f"improvement of {comparison.second} over {comparison.first}, %")
+    caption = (
+        "Images grouped by the sizes of the objects they contain, number of images in parentheses, as in ELASTIC "
+        f"(Wang et al. 2019, Table 4). F1: multi-label, a class counts as predicted in an image if a detection of it "
+        f"scores at least {comparison.score_threshold:g}."
+    )
+    picture_ = out.figure("image_groups", drawn, caption)
+    return Section(
+        "By the sizes an image contains", pictures=(picture_,), tables=(report_tables.group_table(comparison),)
+    )
+
+
+def _sweep_section(results: SizeAPResults, out: _Output) -> Section:
+    points = results.runs[0].sweep
+    nothing = np.full(len(points), np.nan)
+    series = [Series(run.name, _array([p.ap for p in run.sweep]), nothing, nothing) for run in results.runs]
+    sides, counts = _array([p.side for p in points]), _array([p.ground_truths for p in points])
+    drawn = figures.draw_curves(sides, series, counts, f"{shape(results)} AP (× 100)", SIDE_AXIS)
+    ratio = points[0].high / points[0].low if points[0].low > 0 else float("nan")
+    width = f" from side / {ratio**0.5:.3g} to side × {ratio**0.5:.3g}" if np.isfinite(ratio) else ""
+    caption = f"AP of the objects in a window that slides over size{width}; above: objects in the window."
+    return Section("AP against object size", pictures=(out.figure("ap_against_size", drawn, caption),))
+
+
+def _class_section(results: SizeAPResults, out: _Output) -> Section:
+    pictures = []
+    for number, run in enumerate(results.runs, 1):
+        names, bins = run.classes.category_names, [one.name for one in results.bins]
+        values = np.array([_array(row) for row in run.classes.ap]).reshape(len(names), len(bins))
+        drawn = figures.draw_class_map(names, bins, values, f"{shape(results)} AP (× 100)")
+        caption = f"{run.name}: AP per class and size, best class first; hatched: n/a (no object)."
+        pictures.append(out.figure(f"class_by_size-{number}", drawn, caption, wide=True))
+    tables = tuple(report_tables.class_table(results, run) for run in results.runs)
+    return Section("Class by size", pictures=tuple(pictures), tables=tables)
+
+
+def _size_section(sizes: ObjectSizes, out: _Output) -> Section:
+    spans = [(one.name, one.low**0.5, one.high**0.5) for one in sizes.bins if one.name != "all"]
+    drawn = figures.draw_sizes(np.array(sizes.edges), np.array(sizes.histogram), spans, SIDE_AXIS)
+    caption = f"Objects by size, four columns an octave; side: {sizes.area_rule}; dashed: limits of the bins."
+    pictures = (out.figure("object_sizes", drawn, caption),)
+    tables = report_tables.size_tables(sizes)
+    return Section("Objects by size", suggestions(sizes), pictures, tables)
+
+
+def suggestions(sizes: ObjectSizes) -> tuple[tuple[str, str], ...]:
+    """(what, the option or values to copy): equal-count bins, and anchors for a feature pyramid."""
+    lines = [
+        (f"{count} bins with equally many objects", f'--bins "{bins_option(edges)}"')
+        for count, edges in sizes.equal_bins.items()
+        if len(edges) == count - 1
+    ]
+    if sizes.anchors:
+        a = sizes.anchors
+        values = f"scales=[{a.scale:g}], ratios={[float(r) for r in a.ratios]}, strides={list(a.strides)}"
+        sides = ", ".join(f"{side:g}" for side in a.sides)
+        lines.append(
+            ("anchors for a pyramid", f"{values}: sides {sides} px; {a.covered:.0%} of objects within a factor of √2")
+        )
+    return tuple(lines)
+
+
+def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
+    thresholds = results.iou_thresholds
+    ious = f"{thresholds[0]:.2f}" + (
+        f" to {thresholds[-1]:.2f} ({len(thresholds)} steps)" if len(thresholds) > 1 else ""
+    )
+    bins = ", ".join(f"{one.name} {size_label(one)}" for one in results.bins if one.name != "all")
+    kind = f"{results.confidence:.0%} bias-corrected percentile intervals"
+    bootstrap = f"{results.replicates:,} image-bootstrap replicates, {kind}, "
+    return [
+        ("runs", ", ".join(run.name for run in results.runs)),
+        ("overlap of", f"{'masks' if results.iou_type == 'segm' else 'boxes'} ({results.iou_type}), IoU {ious}"),
+        ("object size", results.area_rule),
+        ("bins", f"{bins} ({'side = √area' if results.bins[0].unit == 'side' else 'area'})"),
+        ("bins from", f"{results.bins_source} ({results.bins_reference})"),
+        ("on a limit", results.edge_rule),
+        ("images", f"{results.images:,}"),
+        ("objects", f"{results.annotations:,}, of which crowd regions: {results.crowds:,}"),
+        ("detections", f"at most {results.max_dets} per image and class are counted"),
+        (
+            "uncertainty",
+            f"{bootstrap}seed {results.seed}" if results.replicates else "no bootstrap (--bootstrap N adds it)",
+        ),
+    ]
+
+
+def _object_facts(sizes: ObjectSizes) -> list[tuple[str, str]]:
+    return [
+        ("objects", f"{sizes.objects:,}, and {sizes.crowds:,} crowd regions that are left out"),
+        ("object size", sizes.area_rule),
+        ("classes", f"{len(sizes.classes):,}"),
+    ]
+
+
+def _series(run: RunResult, metric: str) -> Series:
+    low = [b.intervals[metric].low if metric in b.intervals else None for b in run.bins]
+    high = [b.intervals[metric].high if metric in b.intervals else None for b in run.bins]
+    return Series(run.name, _array([getattr(b, metric) for b in run.bins]), _array(low), _array(high))
+
+
+def _array(values: Sequence[float | int | None]) -> np.ndarray:
+    """(n,) float64, None as NaN."""
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _interval_text(results: SizeAPResults) -> str:
+    if not results.replicates:
+        return ""
+    return f" Lines: {results.confidence:.0%} intervals of the image bootstrap ({results.replicates:,} replicates)."

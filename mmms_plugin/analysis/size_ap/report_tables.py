@@ -1,0 +1,245 @@
+"""Which tables the report of an evaluation holds, built from its results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
+from mmms_plugin.analysis.size_ap.results import (
+    METRICS,
+    Bin,
+    BinResult,
+    Comparison,
+    Difference,
+    Interval,
+    RunResult,
+    SizeAPResults,
+)
+from mmms_plugin.analysis.size_ap.suggest import readable
+from mmms_plugin.analysis.size_ap.tables import NOT_AVAILABLE, Cell, Table, bracket, decimal, percent, to_csv
+
+METRIC_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}
+MEASURES = {"ap": "AP", "f1_per_class": "F1 per class", "f1_overall": "F1 overall"}
+HUGE = 1e10  # px²; pycocotools' stand-in for no upper limit
+FOLD_AFTER = 15  # rows
+
+
+def size_label(one: Bin) -> str:
+    """A bin's range for narrow columns, with unit, to three digits: ``32–96 px``, ``≥ 96 px``, ``all sizes``."""
+    low, high = (readable(limit) for limit in one.limits)
+    unit = "px" if one.unit == "side" else "px²"
+    if math.isinf(high) or one.high >= HUGE:
+        return "all sizes" if low == 0 else f"≥ {low:g} {unit}"
+    return f"< {high:g} {unit}" if low == 0 else f"{low:g}–{high:g} {unit}"
+
+
+def bin_table(results: SizeAPResults, run: RunResult) -> Table:
+    """AP, AP50, AP75 and AR of one run per bin, with intervals and sample sizes."""
+    rows = tuple(
+        (
+            Cell(found.bin.name),
+            Cell(size_label(found.bin)),
+            Cell(f"{found.ground_truths:,}"),
+            Cell(f"{found.detections:,}"),
+            *(_figure(getattr(found, metric), found.intervals.get(metric)) for metric in METRICS),
+        )
+        for found in run.bins
+    )
+    header = ("bin", size_of(results.bins), "objects", "detections", *METRIC_NAMES.values())
+    name = f"bins-{position(results, run)}"
+    return Table(name, f"{run.name}: {shape(results)} AP by object size (× 100)", header, rows)
+
+
+def class_table(results: SizeAPResults, run: RunResult) -> Table:
+    """AP of one run per class and bin, the number of objects beside it; best class first."""
+    matrix = run.classes
+    order = sorted(range(len(matrix.category_ids)), key=lambda i: -_or(matrix.ap[i][0], -1.0))
+    rows = tuple(
+        (
+            Cell(matrix.category_names[i]),
+            *(
+                Cell(percent(ap), f"({count:,})")
+                for ap, count in zip(matrix.ap[i], matrix.ground_truths[i], strict=True)
+            ),
+        )
+        for i in order
+    )
+    caption = f"{run.name}: AP per class and object size (× 100; in parentheses: objects)"
+    header = ("class", *(one.name for one in results.bins))
+    return Table(f"classes-{position(results, run)}", caption, header, rows, len(rows) > FOLD_AFTER)
+
+
+def difference_table(results: SizeAPResults, comparison: Comparison) -> Table:
+    """Second run minus first per bin: every metric's difference with its interval, and the probability of AP's sign."""
+    by_bin = {(d.of, d.metric): d for d in comparison.per_bin}
+    rows = []
+    for one in results.bins:
+        main = by_bin[one.name, "ap"]
+        differences = [by_bin[one.name, metric] for metric in METRICS]
+        probability = Cell(_probability(main.probability_positive))
+        cells = [_difference(d) for d in differences]
+        rows.append(
+            (Cell(one.name), Cell(percent(main.first)), Cell(percent(main.second)), cells[0], probability, *cells[1:])
+        )
+    metrics = [f"Δ {name}" for name in METRIC_NAMES.values()]
+    header = ("bin", "AP, first", "AP, second", metrics[0], "P(Δ AP > 0)", *metrics[1:])
+    caption = f"{comparison.second} (second) minus {comparison.first} (first), × 100"
+    return Table("differences", caption, header, tuple(rows))
+
+
+def class_difference_table(comparison: Comparison, objects: Sequence[tuple[str, int]]) -> Table:
+    """Second run minus first per class over all sizes, largest gain first.
+
+    Args:
+        objects: (name, number of objects) of every class, in the order of ``comparison.per_class``.
+    """
+    pairs = list(zip(comparison.per_class, objects, strict=True))
+    pairs.sort(key=lambda pair: -_or(pair[0].difference, -math.inf))
+    rows = tuple(
+        (
+            Cell(name),
+            Cell(f"{count:,}"),
+            Cell(percent(d.first)),
+            Cell(percent(d.second)),
+            _difference(d),
+            Cell(_probability(d.probability_positive)),
+        )
+        for d, (name, count) in pairs
+    )
+    header = ("class", "objects", "AP, first", "AP, second", "Δ AP", "P(Δ AP > 0)")
+    caption = f"Per class: {comparison.second} (second) minus {comparison.first} (first), × 100"
+    return Table("class-differences", caption, header, rows, len(rows) > FOLD_AFTER)
+
+
+def group_table(comparison: Comparison) -> Table:
+    """ELASTIC's Table 4: the relative improvement on images grouped by the object sizes they contain."""
+    rows = []
+    for row in comparison.groups:
+        cells = [Cell(relative(row.relative.get(m)), _from_to(row.first.get(m), row.second.get(m))) for m in MEASURES]
+        rows.append((Cell(" + ".join(row.sizes)), Cell(f"{row.images:,}"), *cells))
+    caption = (
+        f"Relative improvement of {comparison.second} over {comparison.first} in images that contain objects of just "
+        f"these sizes (%; in parentheses: first → second, × 100)"
+    )
+    return Table("image-groups", caption, ("sizes in the image", "images", *MEASURES.values()), tuple(rows))
+
+
+def stats_table(results: SizeAPResults) -> Table:
+    """pycocotools' figures of every run."""
+    header = ("figure", *(run.name for run in results.runs))
+    names = results.runs[0].stats
+    rows = tuple((Cell(name), *(Cell(percent(run.stats[name])) for run in results.runs)) for name in names)
+    return Table("coco-figures", "The figures that pycocotools prints (× 100)", header, rows)
+
+
+def size_tables(sizes: ObjectSizes) -> tuple[Table, ...]:
+    """A data set's objects per bin, their quantiles, and the same per class."""
+    total = max(1, sizes.objects)
+    bins = tuple(
+        (Cell(one.name), Cell(size_label(one)), Cell(f"{count:,}"), Cell(f"{100 * count / total:.1f} %"))
+        for one, count in zip(sizes.bins, sizes.counts, strict=True)
+    )
+    quantiles = tuple(
+        (Cell(f"{100 * share:g} %"), Cell(decimal(side)), Cell(decimal(aspect)))
+        for (share, side), (_, aspect) in zip(sizes.quantiles, sizes.aspects, strict=False)
+    )
+    classes = tuple(
+        (
+            Cell(one.name),
+            *(Cell(f"{count:,}") for count in one.counts),
+            Cell(decimal(one.median_side)),
+            Cell(decimal(one.median_aspect)),
+        )
+        for one in sizes.classes
+    )
+    header = ("class", *(one.name for one in sizes.bins), "median side, px", "median height / width")
+    return (
+        Table("object-bins", "Objects per bin", ("bin", size_of(sizes.bins), "objects", "share"), bins),
+        Table("object-quantiles", "Quantiles over objects", ("share below", "side, px", "height / width"), quantiles),
+        Table("object-classes", "Objects per class and bin", header, classes, len(classes) > FOLD_AFTER),
+    )
+
+
+def bins_csv(results: SizeAPResults) -> str:
+    """Every run, bin and metric in full precision; limits are areas in px²."""
+    header = ["run", "bin", "area_low_px2", "area_high_px2", "upper_limit_included", "ground_truths", "detections"]
+    header += [column for metric in METRICS for column in (metric, f"{metric}_low", f"{metric}_high")]
+    rows = [[run.name, *_bin_values(found)] for run in results.runs for found in run.bins]
+    return to_csv(header, rows)
+
+
+def classes_csv(results: SizeAPResults) -> str:
+    """Every run, class and bin in full precision, one row each."""
+    rows = []
+    for run in results.runs:
+        m = run.classes
+        for i, (category, name) in enumerate(zip(m.category_ids, m.category_names, strict=True)):
+            for j, one in enumerate(results.bins):
+                around = m.ap_intervals[i][j] if m.ap_intervals else Interval(None, None)
+                figures = (m.ap[i][j], around.low, around.high, m.ap50[i][j], m.ap75[i][j], m.ar[i][j])
+                rows.append([run.name, category, name, one.name, m.ground_truths[i][j], m.detections[i][j], *figures])
+    header = ["run", "category_id", "category", "bin", "ground_truths", "detections"]
+    return to_csv([*header, "ap", "ap_low", "ap_high", "ap50", "ap75", "ar"], rows)
+
+
+def differences_csv(comparison: Comparison) -> str:
+    """Every paired difference in full precision."""
+    rows = []
+    for kind, differences in (("bin", comparison.per_bin), ("class", comparison.per_class)):
+        for d in differences:
+            around = d.interval or Interval(None, None)
+            figures = (d.first, d.second, d.difference, around.low, around.high, d.probability_positive)
+            rows.append([kind, d.of, d.metric, *figures])
+    return to_csv(["kind", "of", "metric", "first", "second", "difference", "low", "high", "p_positive"], rows)
+
+
+def shape(results: SizeAPResults) -> str:
+    """ "box" or "mask"."""
+    return "mask" if results.iou_type == "segm" else "box"
+
+
+def size_of(bins: Sequence[Bin]) -> str:
+    """The header of a column of sizes."""
+    return "side = √area" if bins[0].unit == "side" else "area"
+
+
+def position(results: SizeAPResults, run: RunResult) -> int:
+    """1 for the first run, 2 for the second: file names come from it, not from the runs' names."""
+    return results.runs.index(run) + 1
+
+
+def relative(value: float | None) -> str:
+    """A relative improvement in percent, signed, or n/a."""
+    return percent(value, sign=True)
+
+
+def _figure(value: float | None, interval: Interval | None) -> Cell:
+    return Cell(percent(value), bracket(interval.low, interval.high) if interval and value is not None else "")
+
+
+def _difference(d: Difference) -> Cell:
+    if d.difference is None or d.interval is None:
+        return Cell(percent(d.difference, sign=True))
+    return Cell(percent(d.difference, sign=True), bracket(d.interval.low, d.interval.high, sign=True))
+
+
+def _probability(value: float | None) -> str:
+    return NOT_AVAILABLE if value is None else f"{value:.3f}"
+
+
+def _from_to(first: float | None, second: float | None) -> str:
+    return "" if first is None and second is None else f"({percent(first)} → {percent(second)})"
+
+
+def _bin_values(found: BinResult) -> list[object]:
+    one = found.bin
+    values: list[object] = [one.name, one.low, one.high, one.closed, found.ground_truths, found.detections]
+    for metric in METRICS:
+        interval = found.intervals.get(metric, Interval(None, None))
+        values += [getattr(found, metric), interval.low, interval.high]
+    return values
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value

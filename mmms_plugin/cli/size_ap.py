@@ -1,0 +1,57 @@
+"""AP by object size of one or two COCO prediction files; without predictions, the object sizes of a data set."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmms_plugin.errors import UserError
+
+BINS_HELP = (
+    "coco, tiny (= tinyperson), ai-tod, soda, quantiles:N, or NAME=LOW:HIGH,... "
+    "such as tiny=0:16,small=16:32,large=32:inf (%(default)s)"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``mmms size-ap``."""
+    add = parser.add_argument
+    second = "COCO result file; a second one is compared with the first"
+    unit = "of own limits and quantiles: side = sqrt(area) in px, or area in px² (%(default)s)"
+    area = "an object's size: the 'area' field as pycocotools takes it, box, or pixels of the mask (%(default)s)"
+    score = "from this score on a class counts as predicted in an image: multi-label F1 of two runs (%(default)s)"
+    add("--ann", metavar="FILE", required=True, help="COCO annotation file")
+    add("--pred", metavar="FILE", action="append", default=[], help=second)
+    add("--out", metavar="DIR", required=True, help="report: HTML, figures, tables, JSON and CSV in full precision")
+    add("--names", nargs="+", metavar="NAME", default=[], help="names of the runs (default: their files')")
+    add("--bins", default="coco", help=BINS_HELP)
+    add("--bin-unit", choices=["side", "area"], default="side", help=unit)
+    add("--allow-gaps", action="store_true", help="accept sizes between bins that are in none")
+    add("--allow-overlaps", action="store_true", help="accept sizes that are in several bins")
+    add("--iou-type", choices=["bbox", "segm"], default="bbox", help="overlap of boxes or of masks (%(default)s)")
+    add("--area", choices=["annotation", "box", "mask"], default="annotation", help=area)
+    add("--max-dets", type=int, default=100, metavar="N", help="detections per image and class (%(default)s)")
+    add("--bootstrap", type=int, default=0, metavar="N", help="replicates of the image bootstrap (%(default)s)")
+    add("--confidence", type=float, default=0.95, metavar="P", help="of intervals (%(default)s)")
+    add("--seed", type=int, default=0, help="of the bootstrap (%(default)s)")
+    add("--score-threshold", type=float, default=0.5, metavar="S", help=score)
+
+
+def run(args: argparse.Namespace) -> None:
+    if len(args.pred) > 2:
+        raise UserError(f"--pred is given {len(args.pred)} times: one or two prediction files can be evaluated")
+    if args.names and len(args.names) != len(args.pred):
+        raise UserError(f"--names {' '.join(args.names)}: allowed is one for each --pred ({len(args.pred)})")
+    if len(set(args.names)) < len(args.names):
+        raise UserError(f"--names {' '.join(args.names)}: the two runs need different names")
+    for name, least in (("max_dets", 1), ("bootstrap", 0), ("seed", 0)):
+        if getattr(args, name) < least:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: allowed are integers >= {least}")
+    if not 0 < args.confidence < 1:
+        raise UserError(f"--confidence {args.confidence}: allowed is more than 0 and less than 1, such as 0.95")
+    from mmms_plugin.analysis.size_ap.command import run_size_ap
+    from mmms_plugin.analysis.size_ap.evaluate import Options
+
+    names = ("iou_type", "area", "bins", "bin_unit", "allow_gaps", "allow_overlaps", "max_dets", "seed", "confidence",
+             "score_threshold")  # fmt: skip
+    options = Options(**{n: getattr(args, n) for n in names}, replicates=args.bootstrap, progress=True)
+    run_size_ap(args.ann, args.pred, args.out, options, args.names)

@@ -1,0 +1,5 @@
+"""Metrics that hosts call during validation and testing."""
+
+from mmms_plugin.evaluation.size_ap_metric import SizeAPMetric
+
+__all__ = ["SizeAPMetric"]
