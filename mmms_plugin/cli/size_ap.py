@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     score = "from this score on a class counts as predicted in an image: multi-label F1 of two runs (%(default)s)"
     add("--ann", metavar="FILE", required=True, help="COCO annotation file")
     add("--pred", metavar="FILE", action="append", default=[], help=second)
-    add("--out", metavar="DIR", required=True, help="report: HTML, figures, tables, JSON and CSV in full precision")
+    add(
+        "--out", metavar="DIR", help="report: HTML, figures, tables, JSON and CSV in full precision; needed with --pred"
+    )
     add("--names", nargs="+", metavar="NAME", default=[], help="names of the runs (default: their files')")
     add("--bins", default="coco", help=BINS_HELP)
     add("--bin-unit", choices=["side", "area"], default="side", help=unit)
@@ -39,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if len(args.pred) > 2:
         raise UserError(f"--pred is given {len(args.pred)} times: one or two prediction files can be evaluated")
+    if args.pred and not args.out:
+        raise UserError("--out DIR is missing: the folder of the report")
     if args.names and len(args.names) != len(args.pred):
         raise UserError(f"--names {' '.join(args.names)}: allowed is one for each --pred ({len(args.pred)})")
     if len(set(args.names)) < len(args.names):

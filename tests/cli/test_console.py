@@ -68,41 +68,14 @@ def test_benchmark_prints_times_and_multiply_adds(capsys, monkeypatch):
 
 
 def test_flops_prints_the_papers_tables_beside_the_measured(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["flops", "--table", "elastic", "--json", str(tmp_path / "elastic.json")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    cells = {tuple(cell.strip() for cell in line.split("│")[1:-1]) for line in lines if line.startswith("│")}
-    assert (
-        "Table 2",
-        "ResNeXt50+Elastic",
-        "25.2",
-        "25.247",
-        "+0.047",
-        "4.2",
-        "4.177",
-        "-0.023",
-        "0.067",
-        "21.56",
-    ) in cells
-    assert (
-        "Table 2",
-        "DenseNet201*",
-        "20.0",
-        "20.014",
-        "+0.014",
-        "4.4",
-        "4.291",
-        "! -0.109",
-        "0.000",
-        "22.25",
-    ) in cells
-    assert {row[:2] for row in cells if "!" in "".join(row)} == {
-        ("Table 2", "DenseNet201*"),  # 4.291 is the count on the authors' code, too
-        ("Table 2", "DLA-X102+Elastic"),  # Table 8 has 24.9
-        *((f"Table {t}", f"DLA-X60+{name}") for t, name in ((2, "Elastic"), (8, "Elastic"), (8, "sElastic"))),
-        *(("Table 6", name) for name in ("Bilinear w/ AP", "Nearest w/ AP", "Trained Filter")),
-        ("Table 7", "high 50%, low 50%"),
-    }
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["ResNeXt50+Elastic", "25.2", "25.247", "4.2", "4.177", "0.067", "21.56"] in lines
+    assert ["DenseNet201*", "20.0", "20.014", "4.4", "!", "4.291", "0.000", "22.25"] in lines
+    # DenseNet201: 4.291 is the count on the authors' code, too; DLA-X102+Elastic: Table 8 has 24.9; the others are DLA-X60
+    differ = {"DenseNet201*", "DLA-X102+Elastic", "DLA-X60+Elastic", "DLA-X60+sElastic"}
+    assert {line[0] for line in lines if "!" in line} == differ | {"bilinear,", "nearest,", "trained", "high"}
     rows = json.loads((tmp_path / "elastic.json").read_text())
     kept = next(row for row in rows if row["model"] == "DLA-X102+Elastic")
     assert round((kept["measured"]["params"] + kept["measured"]["unused_params"]) / 1e6, 3) == 24.917

@@ -12,7 +12,7 @@ from rich.table import Table
 from mmms_plugin.analysis.size_ap.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.data import Detections
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-from mmms_plugin.analysis.size_ap.histogram import describe_objects
+from mmms_plugin.analysis.size_ap.histogram import STEPS, ObjectSizes, describe_objects
 from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
 from mmms_plugin.analysis.size_ap.report import suggestions, write_object_sizes, write_report
 from mmms_plugin.analysis.size_ap.report_tables import size_label
@@ -23,7 +23,7 @@ from mmms_plugin.errors import UserError
 def run_size_ap(
     ann: str,
     preds: Sequence[str],
-    out: str,
+    out: str | None,
     options: Options,
     names: Sequence[str] = (),
     console: Console | None = None,
@@ -33,13 +33,13 @@ def run_size_ap(
     Args:
         ann: COCO annotation file.
         preds: none, one or two COCO result files.
-        out: folder of the report.
+        out: folder of the report; without predictions it may be None, and nothing is written.
         options: how to evaluate.
         names: of the runs; by default their files' names, with the folder's where two files are called the same.
         console: where to print; standard output by default.
 
     Returns:
-        The files written, the HTML page first.
+        The files written, the HTML page first where there is one.
 
     Raises:
         UserError: the files or options are at fault.
@@ -58,24 +58,40 @@ def run_size_ap(
     objects = truth.areas(options.area)[~truth.iscrowd]
     bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
     sizes = describe_objects(truth, bins.bins, options.area, () if runs else notes)
-    if runs:
+    files: list[Path] = []
+    if runs and out:
         results = evaluate(truth, runs, options, notes)
         with progress.status("drawing"):
             files = write_report(results, out, sizes)
         _print_results(console, results)
         notes = results.notes
     else:
-        with progress.status("drawing"):
-            files = write_object_sizes(sizes, out)
+        if out:
+            with progress.status("drawing"):
+                files = write_object_sizes(sizes, out)
         console.print(f"{sizes.objects} objects in {sizes.images} images; {escape(sizes.area_rule)}", soft_wrap=True)
         for bin_, count in zip(sizes.bins, sizes.counts, strict=True):
             console.print(f"  {escape(bin_.name):<18}{size_label(bin_):<22}{count}")
+        _print_histogram(console, sizes)
         for what, value in suggestions(sizes):
             console.print(f"{what}: {escape(value)}", soft_wrap=True)
     for note in notes:
         progress.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
-    console.print(f"written: {escape(str(files[0]))} and {len(files) - 1} more files", soft_wrap=True)
+    if files:
+        console.print(f"written: {escape(str(files[0]))} and {len(files) - 1} more files", soft_wrap=True)
     return files
+
+
+def _print_histogram(console: Console, sizes: ObjectSizes) -> None:
+    """A bar for every half octave of the side."""
+    counts = [sum(sizes.histogram[i : i + STEPS // 2]) for i in range(0, len(sizes.histogram), STEPS // 2)]
+    most = max(counts, default=0)
+    console.print("objects by side = sqrt(area), px")
+    for i, count in enumerate(counts):
+        limits = "{:.0f} to {:.0f}".format(
+            *(sizes.edges[min(j * STEPS // 2, len(sizes.edges) - 1)] for j in (i, i + 1))
+        )
+        console.print(f"  {limits:<14}{'█' * round(40 * count / max(most, 1)):<41}{count}", highlight=False)
 
 
 def _names(preds: Sequence[str]) -> list[str]:

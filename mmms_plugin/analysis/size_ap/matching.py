@@ -3,14 +3,11 @@
 The rules are those of pycocotools 2.0 (``COCOeval.evaluateImg``), to the last tie: detections of an image and class
 take, in order of score, the free object of highest IoU at or above the threshold, an object of the bin before one
 outside it, the later annotation before the earlier at equal IoU; crowds can be taken any number of times. Equal scores
-keep the order of the file, then of the images.
+keep the order of the file, then of the images. A match with the annotation of id 0 counts as none there, and so here.
 
 How it is fast: IoU comes from pycocotools' compiled code and only for pairs of image and class that hold both objects
 and detections; only detections that reach the lowest threshold with some object are walked through, the n-th such
 detection of every pair at once, over all bins and thresholds; all others are unmatched everywhere.
-
-Deviation:
-1. pycocotools takes a match with the annotation of id 0 for no match; here it is one.
 """
 
 from __future__ import annotations
@@ -46,6 +43,7 @@ class Objects:
     crowd: NDArray[np.bool_]
     scores: Floats
     rank: Ints  # within image and class, best score first
+    id_zero: NDArray[np.bool_]  # of annotations
 
     def __len__(self) -> int:
         return len(self.image)
@@ -56,7 +54,7 @@ class Objects:
         return replace(self, rles=None if self.rles is None else tuple(self.rles[i] for i in index), **arrays)
 
 
-_COLUMNS = ("image", "category", "area", "boxes", "crowd", "scores", "rank")
+_COLUMNS = ("image", "category", "area", "boxes", "crowd", "scores", "rank", "id_zero")
 
 
 @dataclass(frozen=True)
@@ -166,9 +164,11 @@ def _match_round(
         regular, ignored = free & inside & (now != REGULAR), free & ~inside & (now == UNMATCHED)
         state[row] = np.where(regular, REGULAR, np.where(ignored, IGNORED, now))
         chosen[row] = np.where(regular | ignored, object_[:, None, None], chosen[row])
-    status[first] = state
     row, bin_, threshold = np.nonzero(chosen >= 0)
     object_ = chosen[row, bin_, threshold]
+    lost = candidates.truths.id_zero[object_] & (state[row, bin_, threshold] == REGULAR)
+    state[row[lost], bin_[lost], threshold[lost]] = UNMATCHED
+    status[first] = state
     taken[object_, bin_, threshold] = ~candidates.truths.crowd[object_]
 
 
@@ -232,7 +232,8 @@ def _overlaps(truths: Objects, found: Objects, classes: int, iou_type: str, lowe
 def _sorted_truths(truth: GroundTruth, images: Ints, categories: Ints, area: Floats, agnostic: bool) -> Objects:
     image, category, known = _indices(truth, images, categories)
     zeros = np.zeros(len(truth), np.int64)
-    objects = Objects(image, category, area, truth.boxes, truth.rles, truth.iscrowd, zeros.astype(float), zeros)
+    objects = Objects(image, category, area, truth.boxes, truth.rles, truth.iscrowd, zeros.astype(float), zeros,
+                      truth.ids == 0)  # fmt: skip
     order = np.lexsort((category, image))
     objects = objects.at(order[known[order]])
     return replace(objects, category=np.zeros_like(objects.category)) if agnostic else objects
@@ -244,7 +245,8 @@ def _sorted_detections(
     image, category, known = _indices(run, images, categories)
     group = np.zeros_like(category) if agnostic else category
     zeros = np.zeros(len(run), np.int64)
-    objects = Objects(image, group, area, run.boxes, run.rles, zeros.astype(bool), run.scores, zeros)
+    objects = Objects(image, group, area, run.boxes, run.rles, zeros.astype(bool), run.scores, zeros,
+                      zeros.astype(bool))  # fmt: skip
     # the original classes settle ties of score where classes are merged
     order = np.lexsort((category, -run.scores, group, image))
     order = order[known[order]]

@@ -66,7 +66,14 @@ def read_ground_truth(path: str | Path, *, masks: bool, argument: str = "--ann")
         iscrowd=np.array([bool(r.get("iscrowd", 0)) for r in records], bool),
         rles=rles,
     )
-    told = (*box_note, *area_note, *_no_crowds(records), *_used_twice(ids), *box_notes(boxes, pixels, "objects"))
+    told = (
+        *box_note,
+        *area_note,
+        *_no_crowds(records),
+        *_used_twice(ids),
+        *_zero(ids),
+        *box_notes(boxes, pixels, "objects"),
+    )
     return truth, tuple(f"{Path(path).name}: {note}" for note in told)
 
 
@@ -149,6 +156,12 @@ def _refuse_without_masks(records: Records, absent: NDArray[np.bool_], key: str,
 def _no_crowds(records: Records) -> Notes:
     absent = sum("iscrowd" not in record for record in records)
     return (f"{absent} of {len(records)} annotations have no iscrowd; taken as 0",) if absent else ()
+
+
+def _zero(ids: NDArray) -> Notes:
+    if not (ids == 0).any():
+        return ()
+    return ("an annotation has id 0: pycocotools counts a match with it as none, and so does this; begin at 1",)
 
 
 def _used_twice(ids: NDArray) -> Notes:
