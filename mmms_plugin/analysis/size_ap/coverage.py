@@ -2,6 +2,10 @@
 
 Many data sets of one population are drawn, two detectors evaluated on each, and it is counted how often the interval of
 each bin holds the population's AP, and the interval of the difference the true difference.
+
+A limit to know: AP of a class with a handful of objects lies above the population's on average, and no resampling sees
+all of that. With 20 classes of falling frequency and 200 images, intervals of AP over all sizes held the truth 92 times
+in 100, those of the bin with the fewest objects 78 times (plain percentiles: 85 and 58).
 """
 
 from __future__ import annotations
