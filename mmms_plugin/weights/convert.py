@@ -318,7 +318,8 @@ def _verify(work: _Work, head: dict[str, Tensor], written: Checkpoint, options: 
 def _meta(work: _Work) -> dict[str, Any]:
     report, normalisation = work.report, work.arch.normalisation or work.table.normalisation
     whole = report.part == "whole"
-    model = {**part_configs(work.arch, work.state), **(work.table.overrides if "roi_head" in _tops(work) else {})}
+    model = part_configs(work.arch, work.state)
+    components = work.table.components if whole and "roi_head" in _tops(work) else {}
     return dict(
         source=report.source,
         arch=report.arch,
@@ -327,6 +328,7 @@ def _meta(work: _Work) -> dict[str, Any]:
         backbone=json.loads(json.dumps(work.config)),
         prefix=BACKBONE if whole else "",
         **(dict(model=json.loads(json.dumps(model))) if whole and model else {}),
+        **(dict(components=copy.deepcopy(dict(components))) if components else {}),
         **_normalisation_meta(normalisation),
         licence=work.table.licence or "unknown",
         remarks=list(report.remarks),

@@ -1,7 +1,7 @@
 """github.com/d-li14/PSConv: ImageNet backbones, and whole detectors of its mmdet 0.6 fork.
 
 mmdet 1.x and older: class 0 is the background (last since 2.0, and without box deltas and mask of its own), and heads
-stand beside ``roi_head``. Their boxes count pixels inclusively (+1) and their RoIAlign is not aligned: ``overrides``
+stand beside ``roi_head``. Their boxes count pixels inclusively (+1) and their RoIAlign is not aligned: ``components``
 names the components of mmdet 3.x that compute as they did.
 """
 
@@ -22,9 +22,6 @@ def _ps(depth: int) -> Arch:
 def _ps_next(depth: int) -> Arch:
     return ps_resnet(depth, PATTERN, groups=32, base_width=4, extra_dilation1=True)
 
-
-LEGACY_CODER = dict(type="LegacyDeltaXYWHBBoxCoder")
-LEGACY_ROI = dict(roi_layer=dict(type="RoIAlign", sampling_ratio=2, aligned=False))
 
 TABLE = Table(
     source="psconv",
@@ -50,10 +47,9 @@ TABLE = Table(
     licence="MIT",
     outputs=("layer1", "layer2", "layer3", "layer4"),
     join=join_published,
-    overrides=dict(
-        rpn_head=dict(anchor_generator=dict(type="LegacyAnchorGenerator", center_offset=0.5), bbox_coder=LEGACY_CODER),
-        roi_head=dict(
-            bbox_roi_extractor=LEGACY_ROI, bbox_head=dict(bbox_coder=LEGACY_CODER), mask_roi_extractor=LEGACY_ROI
-        ),
+    components=dict(
+        AnchorGenerator=dict(type="LegacyAnchorGenerator", center_offset=0.5),
+        DeltaXYWHBBoxCoder=dict(type="LegacyDeltaXYWHBBoxCoder"),
+        RoIAlign=dict(aligned=False, sampling_ratio=2),
     ),
 )
