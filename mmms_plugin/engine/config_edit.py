@@ -47,7 +47,7 @@ def is_detector(config: dict[str, Any]) -> bool:
 
 
 def replace_components(model: dict[str, Any], components: Mapping[str, Mapping[str, Any]]) -> int:
-    """Give every part of a model config whose type is named the settings that go with it; returns how many there are."""
+    """Give every part of a model config whose type is named the settings that go with it; returns how many."""
     parts = [part for part in dicts_in(model) if part.get("type") in components]
     for part in parts:
         part.update(components[part["type"]])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,61 +35,11 @@ from mmms_plugin.weights.mapping import (
     parts_fit,
 )
 from mmms_plugin.weights.recognise import choose, recognise
+from mmms_plugin.weights.report import Options, Report
 from mmms_plugin.weights.tables import Arch, Normalisation, Table, load_table
 
 HEAD = "head."
-PARTS = ("auto", "backbone", "whole")
 PLAIN = [1, 1, 1, 1]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says; see ``mmms convert --help``."""
-
-    source: str = "auto"
-    arch: str = "auto"
-    part: str = "auto"
-    pattern: tuple[int, ...] | None = None
-    drop_extra: bool = False
-    verify: bool = False
-    reference: str | None = None
-    tolerance: float = 1e-4
-    force: bool = False
-
-
-@dataclass
-class Report:
-    """What a conversion saw and did; ``as_dict`` is the JSON report."""
-
-    input: str
-    sha256: str
-    output: str
-    source: str
-    arch: str
-    also_fits: list[str]
-    wrapper: str
-    beside: list[str]
-    prefix: str
-    part: str = "backbone"
-    mapped: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
-    initialised: list[str] = field(default_factory=list)
-    backbone: dict[str, Any] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-    moved: dict[str, float] = field(default_factory=dict)
-    outputs: list[verify.Statistics] = field(default_factory=list)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return {name: len(getattr(self, name)) for name in ("mapped", "dropped", "initialised")}
-
-    @property
-    def reasons(self) -> dict[str, int]:
-        """Why keys were dropped, and how many for each reason."""
-        return dict(Counter(self.dropped.values()))
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"counts": self.counts, **asdict(self)}
 
 
 @dataclass
@@ -145,6 +94,8 @@ def convert(source: str, output: str, options: Options, tell: Callable[[str], No
                  _report(checkpoint, out, guess.source, guess.arch, [str(g) for g in others], mapped))  # fmt: skip
     extras = _take_extra(work, options)
     _check_shapes(work, checkpoint)
+    if work.arch.note:
+        work.report.remarks.append(work.arch.note)
     exact = _check_extra(work, extras, options) or _set_pattern(work, options)
     _choose_part(work, options.part, safe=out.suffix == ".safetensors")
     if exact is not None:

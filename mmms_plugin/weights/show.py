@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mmms_plugin.weights.convert import Report
 from mmms_plugin.weights.files import written_whole
+from mmms_plugin.weights.report import Report
 
 
 def print_report(report: Report, console: Console) -> None:
