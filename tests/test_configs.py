@@ -27,6 +27,8 @@ def test_the_published_models_are_all_there():
     names = config_names()
     assert set(DETECTORS) <= set(names)
     assert {"deeplabv3_ps_r50_voc12aug", "demo/mask_rcnn_ps_r18_shapes", "nuclei/mask_rcnn_ps_r18_nuclei"} <= set(names)
+    assert {f"deeplabv3_{e}{b}_voc12aug" for e in ("", "elastic_") for b in ("x50", "x101")} <= set(names)
+    assert {"dla60x_up_voc12aug", "elastic_dla60x_up_voc12aug"} <= set(names)
 
 
 @pytest.mark.parametrize("name", config_names())

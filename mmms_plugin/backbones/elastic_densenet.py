@@ -7,7 +7,7 @@ Elastic ones have ``...denselayer1.paths.high.conv1.weight`` and ``...paths.low.
 
 1. The authors' code takes a map of 7 rows for the last block's; here the block decides.
 2. Table 11 prints a single path for the last block; the published model has two, as its parameters (19.5 M) show.
-3. Transitions round odd sizes up, averaging the pixels that exist, so that strides hold at every size;
+3. Transitions round odd sizes up, as Elastic's own pooling does, so that strides hold at every size;
    ``ceil_mode=False`` drops the last row and column as torchvision and the authors do.
 4. Dropout is left out: the authors train without.
 """
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from mmms_plugin.backbones.base import Backbone, ConfigType, InitConfig, build_norm, check_per_stage, run_block
 from mmms_plugin.backbones.ps_resnet import HE_INIT
-from mmms_plugin.layers import Elastic, ElasticPolicy
+from mmms_plugin.layers import Downsample, Elastic, ElasticPolicy
 from mmms_plugin.layers.dilation_lattice import check_choice
 from mmms_plugin.registry import MODELS
 
@@ -124,7 +124,7 @@ class Transition(nn.Module):
         super().__init__()
         self.norm = options.norm(in_channels)
         self.conv = nn.Conv2d(in_channels, in_channels // 2, 1, bias=False)
-        self.pool = nn.AvgPool2d(stride, ceil_mode=ceil_mode, count_include_pad=False)
+        self.pool = Downsample(stride) if ceil_mode else nn.AvgPool2d(stride)
         self.pool_first = pool_first
 
     def forward(self, x: Tensor) -> Tensor:

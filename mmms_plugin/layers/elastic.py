@@ -83,12 +83,14 @@ class Downsample(nn.Module):
         if self.method == "dilated":
             return _phases(_extend(_mean_filter(x, r) if self.pool else x, r), r)
         if self.pool:
-            return F.avg_pool2d(x, r, ceil_mode=True) if r == 2 else F.avg_pool2d(_extend(x, r), r)
+            without_copy = r == 2 and not torch.compiler.is_compiling()
+            return F.avg_pool2d(x, r, ceil_mode=True) if without_copy else F.avg_pool2d(_extend(x, r), r)
         x = _extend(x, r)
         if self.method == "nearest":
             return x[..., ::r, ::r]
         if self.method == "bilinear":
-            return F.interpolate(x, scale_factor=1 / r, mode="bilinear", align_corners=False)
+            size = (x.shape[-2] // r, x.shape[-1] // r)
+            return F.interpolate(x, size, mode="bilinear", align_corners=False)
         return F.conv2d(x, self.weight, stride=r, groups=x.shape[1])
 
     def extra_repr(self) -> str:
@@ -119,10 +121,10 @@ class Upsample(nn.Module):
             x = F.pad(x, (1, 1, 1, 1), mode="replicate")
             y = F.conv_transpose2d(x, self.weight, stride=r, padding=padding, groups=x.shape[1])
         elif self.method == "nearest":
-            y = F.interpolate(x, scale_factor=float(r), mode="nearest")
+            y = F.interpolate(x, _times(x, r), mode="nearest")
         else:
-            y = F.interpolate(x, scale_factor=float(r), mode="bilinear", align_corners=False)
-        return y[..., : size[0], : size[1]]
+            y = F.interpolate(x, _times(x, r), mode="bilinear", align_corners=False)
+        return _crop(y, size)
 
     def extra_repr(self) -> str:
         return f"{self.ratio}, method={self.method!r}"
@@ -202,10 +204,29 @@ def _channels(channels: int | None) -> int:
     return channels
 
 
+def _times(x: Tensor, ratio: int) -> tuple[int, int]:
+    return x.shape[-2] * ratio, x.shape[-1] * ratio
+
+
 def _extend(x: Tensor, ratio: int) -> Tensor:
-    """Repeat the last row and column until ``ratio`` divides height and width."""
+    """Repeat the last row and column until ``ratio`` divides height and width.
+
+    In a captured graph, where sizes are symbols, by an amount that puts no condition on them.
+    """
+    if torch.compiler.is_compiling():
+        height, width = ((side + ratio - 1) // ratio * ratio for side in x.shape[-2:])
+        x = F.pad(x, (0, ratio - 1, 0, ratio - 1), mode="replicate")
+        return _crop(x, (height, width))
     bottom, right = -x.shape[-2] % ratio, -x.shape[-1] % ratio
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+def _crop(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The first rows and columns; a slice would put conditions on the sizes of a captured graph."""
+    if torch.compiler.is_compiling():
+        rows, columns = (torch.arange(side, device=x.device) for side in size)
+        return x.index_select(-2, rows).index_select(-1, columns)
+    return x[..., : size[0], : size[1]]
 
 
 def _mean_filter(x: Tensor, ratio: int) -> Tensor:
