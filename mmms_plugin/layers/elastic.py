@@ -8,7 +8,6 @@ Sizes that r_i does not divide are extended by repeating the last row and column
    up, that starts as average pooling and bilinear up-sampling (a trace of the latter is in the authors' code), and
    'dilated' keeps the branch at full resolution with its kernels dilated r times, which is what gives the 3.6 GFLOPs of
    that row; "w/ AP" then averages r x r pixels with stride 1.
-3. Average pooling over the pixels that exist equals the authors' padding for r = 2 and needs no copy.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmms_plugin.layers.dilation_lattice import check_choice
+from mmms_plugin.layers.halve_double import double, halve
 
 METHODS = ("bilinear", "nearest", "trained", "dilated")
 
@@ -83,8 +83,8 @@ class Downsample(nn.Module):
         if self.method == "dilated":
             return _phases(_extend(_mean_filter(x, r) if self.pool else x, r), r)
         if self.pool:
-            without_copy = r == 2 and not torch.compiler.is_compiling()
-            return F.avg_pool2d(x, r, ceil_mode=True) if without_copy else F.avg_pool2d(_extend(x, r), r)
+            x = _extend(x, r)
+            return halve(x) if r == 2 else F.avg_pool2d(x, r)
         x = _extend(x, r)
         if self.method == "nearest":
             return x[..., ::r, ::r]
@@ -122,6 +122,8 @@ class Upsample(nn.Module):
             y = F.conv_transpose2d(x, self.weight, stride=r, padding=padding, groups=x.shape[1])
         elif self.method == "nearest":
             y = F.interpolate(x, _times(x, r), mode="nearest")
+        elif r == 2:
+            y = double(x)
         else:
             y = F.interpolate(x, _times(x, r), mode="bilinear", align_corners=False)
         return _crop(y, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,10 @@ def test_every_command_explains_itself(command, capsys):
         (["train", "x", "--nonsense"], "unrecognized arguments: --nonsense"),
         (["demo", "--iterations", "0"], "--iterations 0: allowed are integers >= 1"),
         (["benchmark", "layers", "--rounds", "0"], "--rounds 0"),
+        (["flops"], "give a backbone or config, or --table elastic"),
+        (["flops", "ElasticResNeXt"], "missing 1 required positional argument: 'depth'"),
+        (["flops", "DLA", "--cfg-options", "arch=61"], "arch='61': allowed are '34'"),
+        (["flops", "PSResNet", "--cfg-options", "depth=18", "--shape", "0", "9"], "--shape 0 9: allowed are integers"),
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(arguments, message, capsys):
@@ -60,6 +65,56 @@ def test_benchmark_prints_times_and_multiply_adds(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("plain", "PSConv", "published", "512 ch, 7 px"))
     assert "0.12 G" in printed  # the plain 3x3 layers of ResNet-50 have 0.116e9 multiply-adds in every stage
+
+
+def test_flops_prints_the_papers_tables_beside_the_measured(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["flops", "--table", "elastic", "--json", str(tmp_path / "elastic.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = {tuple(cell.strip() for cell in line.split("│")[1:-1]) for line in lines if line.startswith("│")}
+    assert (
+        "Table 2",
+        "ResNeXt50+Elastic",
+        "25.2",
+        "25.247",
+        "+0.047",
+        "4.2",
+        "4.177",
+        "-0.023",
+        "0.067",
+        "21.56",
+    ) in cells
+    assert (
+        "Table 2",
+        "DenseNet201*",
+        "20.0",
+        "20.014",
+        "+0.014",
+        "4.4",
+        "4.291",
+        "! -0.109",
+        "0.000",
+        "22.25",
+    ) in cells
+    assert {row[:2] for row in cells if "!" in "".join(row)} == {
+        ("Table 2", "DenseNet201*"),  # 4.291 is the count on the authors' code, too
+        ("Table 2", "DLA-X102+Elastic"),  # Table 8 has 24.9
+        *((f"Table {t}", f"DLA-X60+{name}") for t, name in ((2, "Elastic"), (8, "Elastic"), (8, "sElastic"))),
+        *(("Table 6", name) for name in ("Bilinear w/ AP", "Nearest w/ AP", "Trained Filter")),
+        ("Table 7", "high 50%, low 50%"),
+    }
+    rows = json.loads((tmp_path / "elastic.json").read_text())
+    kept = next(row for row in rows if row["model"] == "DLA-X102+Elastic")
+    assert round((kept["measured"]["params"] + kept["measured"]["unused_params"]) / 1e6, 3) == 24.917
+    assert kept["paper"] == dict(params_millions=25.0, gflops=6.0, top1_error_percent=20.71)
+
+
+def test_flops_of_any_backbone_and_of_a_config(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["flops", "PSResNet", "--cfg-options", "depth=50", "--shape", "224", "224"]) == 0
+    assert main(["flops", "mask_rcnn_ps_r50_fpn_1x", "--shape", "224", "224"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("23.508") == printed.count("4.087") == 2  # ResNet-50 without its classifier
 
 
 def test_version(capsys):

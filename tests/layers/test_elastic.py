@@ -28,9 +28,10 @@ def _float64():
 def test_resampling_at_odd_sizes(ratio, size):
     """Repeat the last row and column, average, interpolate, crop: pixel by pixel."""
     x = torch.randn(2, 3, *size)
-    low = Downsample(ratio)(x)
-    torch.testing.assert_close(low, average_down(x, ratio))
-    torch.testing.assert_close(Upsample(ratio)(low, size), bilinear_up(low, ratio, size))
+    low = average_down(x, ratio)
+    for layout in (torch.contiguous_format, torch.channels_last):  # two implementations
+        torch.testing.assert_close(Downsample(ratio)(x.to(memory_format=layout)), low)
+        torch.testing.assert_close(Upsample(ratio)(low.to(memory_format=layout), size), bilinear_up(low, ratio, size))
     torch.testing.assert_close(Upsample(ratio, "nearest")(low, size), nearest_up(low, ratio, size))
     torch.testing.assert_close(Downsample(ratio, "nearest", pool=False)(x), x[..., ::ratio, ::ratio])
     # trained filters start as average pooling and bilinear up-sampling, at the border too
