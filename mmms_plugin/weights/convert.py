@@ -166,6 +166,9 @@ def _check_shapes(work: _Work, checkpoint: Checkpoint) -> None:
     for key in (key for key in backbone.shapes if key.endswith(COUNTER) and BACKBONE + key not in work.state):
         work.state[BACKBONE + key] = torch.zeros((), dtype=torch.int64)
         work.report.initialised.append(BACKBONE + key)
+    broken = [key for key, value in work.state.items() if not torch.isfinite(value).all()]
+    if broken:
+        work.report.remarks.append(f"{len(broken)} tensors hold values that are not finite (first: {broken[0]})")
     weight = work.head.get("fc.weight")
     if weight is not None and (weight.dim() != 2 or weight.shape[1] != backbone.width):
         raise UserError(f"the classifier's weight is {list(weight.shape)}, expected [classes, {backbone.width}]")

@@ -110,6 +110,15 @@ def test_unknown_misshapen_and_missing_keys_are_named(source, tmp_path, capsys):
     assert "expected [classes, 256]" in refusal(capsys, source, out)
 
 
+def test_values_that_are_not_finite_are_told(source, tmp_path, capsys):
+    state = state_dict()
+    state["level5.root.bn.running_var"][3] = torch.nan
+    torch.save(state, source)
+    assert convert(source, tmp_path / "out.pth") == 0
+    words = "1 tensors hold values that are not finite (first: backbone.level5.root.bn.running_var)"
+    assert words in capsys.readouterr().out
+
+
 def test_wrong_names_are_answered_with_the_right_ones(source, tmp_path, capsys):
     out = tmp_path / "out.pth"
     assert "the file fits dla dla46_c" in refusal(capsys, source, out, "--source", "dla", "--arch", "dla60")

@@ -15,9 +15,7 @@ RULES = (*BACKBONE, *CLASSIFIER, *DECODER)
 
 
 def _segmentor(name: str) -> Arch:
-    note = (
-        "pictures were normalised by their data set's info.json, which is not in the file; ImageNet's values are noted"
-    )
+    note = "pictures were normalised by their data set's info.json, not in the file; meta has ImageNet's values"
     return replace(dla_up(name, CITYSCAPES_CLASSES), note=note)
 
 

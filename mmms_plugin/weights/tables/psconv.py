@@ -12,6 +12,7 @@ from mmms_plugin.weights.tables import Arch, Rule, Table
 from mmms_plugin.weights.tables._resnet import RULES as RESNET_RULES
 from mmms_plugin.weights.tables._resnet import ps_resnet
 
+ROI_LAYERS = r"(?:(?:shared|cls|reg)_(?:fcs\.\d+|convs\.\d+\.conv)|convs\.\d+\.conv|upsample)"
 ROI_HEADS = r"((?:bbox|mask)_head\.(?:\d+\.)?)"
 
 
@@ -42,7 +43,7 @@ TABLE = Table(
         Rule(ROI_HEADS + r"(fc_cls\.(?:weight|bias))", r"roi_head.\1\2", apply="background_last"),
         Rule(ROI_HEADS + r"(fc_reg\.(?:weight|bias))", r"roi_head.\1\2", apply="drop_background"),
         Rule(ROI_HEADS + r"(conv_logits\.(?:weight|bias))", r"roi_head.\1\2", apply="drop_background"),
-        Rule(ROI_HEADS + r"((?:shared_fcs\.\d+|convs\.\d+\.conv|upsample)\.(?:weight|bias))", r"roi_head.\1\2"),
+        Rule(ROI_HEADS + rf"({ROI_LAYERS}\.(?:weight|bias))", r"roi_head.\1\2"),
     ),
     licence="MIT",
     outputs=("layer1", "layer2", "layer3", "layer4"),
