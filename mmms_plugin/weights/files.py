@@ -16,7 +16,6 @@ import re
 import struct
 import warnings
 import zipfile
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,7 +33,6 @@ SUFFIXES = (".pth", ".safetensors")
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params",
             "state_dict_ema", "model_ema", "ema_state_dict")  # fmt: skip
 META_KEY = "mmms_meta"
-PLAIN = [argparse.Namespace, frozenset, defaultdict, dict, list, int, float]  # containers, and what fills a defaultdict
 PICKLE, ZIP = b"\x80", b"PK\x03\x04"
 MAX_HEADER = 100_000_000  # of safetensors, as its own reader has it
 
@@ -100,7 +98,7 @@ def _read_pickle(path: Path) -> Any:
         _check_zip(path)
     allow_own_checkpoints()
     try:
-        with torch.serialization.safe_globals(PLAIN), warnings.catch_warnings():
+        with torch.serialization.safe_globals([argparse.Namespace, frozenset]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about the pickle's version
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a hostile or damaged file may raise anything here

@@ -9,7 +9,6 @@ import pickle
 import struct
 import tarfile
 import zipfile
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +46,7 @@ WRAPPED = {
             "best_prec1": np.float64(64.9),
             "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]},
             "args": argparse.Namespace(lr=0.1, data="/data"),
-            "history": defaultdict(list, loss=[0.5]),
+            "seen": frozenset([1, 2]),
         },
         p,
     ),
