@@ -53,12 +53,14 @@ def test_init_cfg_loads_it_in_every_host(source, tmp_path, scope):
     code = f"""
 import mmms_plugin, torch
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
 init_default_scope({scope!r})
 for path in {[str(out) for out in outs]!r}:
     init_cfg = dict(type="Pretrained", checkpoint=path)
     model = MODELS.build(dict(type="mmms_plugin.DLA", arch="46_c", init_cfg=init_cfg))
     model.init_weights()
     torch.save(model.state_dict(), path + ".loaded")
+    assert load_checkpoint(model, path, strict=True)["meta"]["arch"] == "dla46_c"
 """
     for out in outs:
         assert convert(source, out) == 0
