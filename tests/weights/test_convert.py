@@ -15,10 +15,11 @@ from torch import Tensor
 
 import mmms_plugin
 from mmms_plugin.cli import main
-from mmms_plugin.weights.files import sha256_of
+from mmms_plugin.weights.files import Checkpoint, sha256_of
 from mmms_plugin.weights.loading import load_backbone
 from mmms_plugin.weights.mapping import expected
 from mmms_plugin.weights.psconv import join_published
+from mmms_plugin.weights.recognise import recognise
 from mmms_plugin.weights.tables import Arch, Rule, Table, load_table, sources
 from tests.golden.records import load_record, make_state_dict
 from tests.weights.small import convert, refusal, state_dict, written
@@ -119,6 +120,30 @@ def test_values_that_are_not_finite_are_told(source, tmp_path, capsys):
     assert convert(source, tmp_path / "out.pth") == 0
     words = "1 tensors hold values that are not finite (first: backbone.level5.root.bn.running_var)"
     assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("key", "best", "others"),
+    [
+        (
+            "torchvision resnet50",
+            "torchvision resnet50",
+            ["timm resnet50", "openmmlab resnet50", "openmmlab resnet50_caffe"],
+        ),
+        ("timm seresnext101_32x4d", "timm seresnext101_32x4d", []),
+        ("openmmlab resnet101_v1c", "openmmlab resnet101_v1c", []),
+        ("timm densenet161", "torchvision densenet161", ["timm densenet161"]),
+        ("elastic resnext50_elastic", None, []),
+    ],
+)
+def test_plain_networks_are_not_taken_for_another_method(key, best, others):
+    """Keys as they stand in the target; those of Elastic have no such file."""
+    source, arch = key.split()
+    shapes = expected(load_table(source).archs[arch].backbone).shapes
+    prefix = "features." if "densenet" in arch else ""
+    state = {prefix + name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    guesses = [str(guess) for guess in recognise(Checkpoint(Path("in.pth"), state))]
+    assert guesses == ([best, *others] if best else [])
 
 
 def test_wrong_names_are_answered_with_the_right_ones(source, tmp_path, capsys):

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from mmms_plugin.weights.psconv import PATTERN, join_published
 from mmms_plugin.weights.tables import Arch, Rule, Table
-from mmms_plugin.weights.tables._resnet import RULES as RESNET_RULES
-from mmms_plugin.weights.tables._resnet import ps_resnet
+from mmms_plugin.weights.tables._resnet import AROUND_3X3, CLASSIFIER, STEM, ps_resnet
 
 ROI_LAYERS = r"(?:(?:shared|cls|reg)_(?:fcs\.\d+|convs\.\d+\.conv)|convs\.\d+\.conv|upsample)"
 ROI_HEADS = r"((?:bbox|mask)_head\.(?:\d+\.)?)"
@@ -37,7 +36,9 @@ TABLE = Table(
         Rule(r"(.+\.conv2)\.gwconv\.weight", r"backbone.\1", join="dilation2"),
         Rule(r"(.+\.conv2)\.gwconv_shift\.weight", r"backbone.\1", join="dilation4"),
         Rule(r"(.+\.conv2)\.conv\.weight", r"backbone.\1", join="dilation1"),
-        *RESNET_RULES,
+        STEM,
+        *AROUND_3X3,
+        CLASSIFIER,
         Rule(r"(neck\.(?:lateral|fpn)_convs\.\d+\.conv\.(?:weight|bias))", r"\1"),
         Rule(r"(rpn_head\.rpn_(?:conv|cls|reg)\.(?:weight|bias))", r"\1"),
         Rule(ROI_HEADS + r"(fc_cls\.(?:weight|bias))", r"roi_head.\1\2", apply="background_last"),
