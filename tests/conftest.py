@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 
 from mmms_plugin.datasets import write_shapes
 
@@ -15,3 +16,10 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "shapes"
     write_shapes(folder, train=4, val=2, size=96, formats=("coco", "voc"))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_logger() -> None:
+    """mmengine names a run by the second it starts in: a test within the same second would get the logger of the one
+    before, which writes to that test's captured, closed stream."""
+    MMLogger._instance_dict.clear()

@@ -18,17 +18,20 @@ from mmms_plugin.engine.config_files import config_names, load_config
 from mmms_plugin.engine.launch import drop_initial_weights
 from mmms_plugin.engine.voc_dir import use_voc_dir
 
-SIDE = 96  # px: large enough for every stride, small enough for 15 detectors in minutes
+SIDE = 96  # px: large enough for every stride, small enough for dozens of detectors in minutes
 DETECTORS = [f"{d}_ps_{b}_fpn_1x" for d in ("faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn")
              for b in ("r50", "r101", "x101_32x4d")]  # fmt: skip
+PLAIN = ("x50", "x101", "se_x50", "densenet201", "dla60x", "dla102x")
+ELASTIC = ("elastic_x50", "elastic_x101", "se_elastic_x50", "elastic_densenet201", "elastic_dla60x", "elastic_dla102x")
+DETECTORS += [f"{d}_{b}_fpn_1x" for d in ("mask_rcnn", "cascade_mask_rcnn") for b in (*PLAIN, *ELASTIC)]
+DETECTORS += ["mask_rcnn_elastic_dla60x_dlaup_1x"]
+SEGMENTORS = [f"deeplabv3_{b}_voc12aug" for b in ("ps_r50", "x50", "elastic_x50", "x101", "elastic_x101")]
+SEGMENTORS += ["dla60x_up_voc12aug", "elastic_dla60x_up_voc12aug"]
 
 
 def test_the_published_models_are_all_there():
     names = config_names()
-    assert set(DETECTORS) <= set(names)
-    assert {"deeplabv3_ps_r50_voc12aug", "demo/mask_rcnn_ps_r18_shapes", "nuclei/mask_rcnn_ps_r18_nuclei"} <= set(names)
-    assert {f"deeplabv3_{e}{b}_voc12aug" for e in ("", "elastic_") for b in ("x50", "x101")} <= set(names)
-    assert {"dla60x_up_voc12aug", "elastic_dla60x_up_voc12aug"} <= set(names)
+    assert {*DETECTORS, *SEGMENTORS, "demo/mask_rcnn_ps_r18_shapes", "nuclei/mask_rcnn_ps_r18_nuclei"} <= set(names)
 
 
 @pytest.mark.parametrize("name", config_names())

@@ -26,7 +26,13 @@ VARIANTS = {
     "DLA": [
         dict(arch="46_c"),
         dict(arch="60x", elastic=True),
-        dict(arch="34", strides=(1, 2, 2, 2, 2, 1), dilations=(1, 1, 1, 1, 1, 2), out_indices=(1, 2, 4, 5)),
+        dict(
+            arch="34",
+            strides=(1, 2, 2, 2, 2, 1),
+            dilations=(1, 1, 1, 1, 1, 2),
+            multi_grid=(1, 2),
+            out_indices=(1, 2, 4, 5),
+        ),
     ],
     "ElasticDenseNet": [
         dict(depth=121),

@@ -47,7 +47,8 @@ class Arch(NamedTuple):
 class TreeOptions:
     """What all blocks and roots of one tree share.
 
-    ``policy`` None means no Elastic; with ``lower`` it lowers the resolution in blocks of stride 1.
+    ``policy`` None means no Elastic; with ``lower`` it lowers the resolution in blocks of stride 1. ``grid`` has
+    the factors of the dilation for the two blocks of a leaf.
     """
 
     norm_cfg: ConfigType
@@ -56,6 +57,7 @@ class TreeOptions:
     policy: ElasticPolicy | None
     lower: bool
     with_cp: bool
+    grid: tuple[int, ...] = (1, 1)
 
     def block(self, in_channels: int, channels: int, stride: int, dilation: int) -> Block:
         if self.policy is not None:
@@ -188,8 +190,8 @@ class Tree(nn.Module):
         passed += in_channels if level_root else 0
         self.pool = nn.MaxPool2d(stride, stride, ceil_mode=True) if stride > 1 else nn.Identity()
         if self.is_leaf:
-            self.tree1: nn.Module = options.block(in_channels, channels, stride, dilation)
-            self.tree2: nn.Module = options.block(channels, channels, 1, dilation)
+            self.tree1: nn.Module = options.block(in_channels, channels, stride, dilation * options.grid[0])
+            self.tree2: nn.Module = options.block(channels, channels, 1, dilation * options.grid[1])
             self.root = Root(options, 2 * channels + passed, channels)
             self.project: nn.Module = nn.Identity()
             if in_channels != channels:
@@ -216,9 +218,8 @@ COMPACT, WIDE = (16, 32, 64, 64, 128, 256), (16, 32, 128, 256, 512, 1024)
 class DLA(Backbone):
     """Deep layer aggregation, plain, compact (_c) and with grouped bottlenecks (x); 60x and 102x also with Elastic.
 
-    Levels are numbered as the authors do: level k has stride 2^k. By default levels 2 to 5 are returned, strides 4, 8,
-    16 and 32 as a ResNet's four stages, so that FPN and the like fit; ``DLAUp`` for dense prediction at stride 2 wants
-    ``out_indices=(1, 2, 3, 4, 5)``.
+    Levels are numbered as the authors do: level k has stride 2^k. By default levels 2 to 5 are returned, as a ResNet's
+    four stages; ``DLAUp`` for dense prediction at stride 2 wants ``out_indices=(1, 2, 3, 4, 5)``.
 
     Args:
         arch: '34', '46_c', '46x_c', '60', '60x', '60x_c', '102', '102x', '102x2' or '169'; 'dla' may stand in front.
@@ -227,6 +228,7 @@ class DLA(Backbone):
         elastic_cfg: arguments of ``ElasticPolicy``: ratios, shares, method, pool (Tables 6 and 7).
         in_channels: channels of the image.
         strides, dilations: for levels 0 to 5 the stride and the dilation of its 3x3 layers.
+        multi_grid: factors of the dilation for the two blocks of level 5.
         out_indices: levels to return. frozen_stages: -1 none, 0 the stem, k the stem and levels 0 to k - 1.
         norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
         with_cp: recompute blocks and roots in the backward pass to save memory.
@@ -267,6 +269,7 @@ class DLA(Backbone):
         in_channels: int = 3,
         strides: Sequence[int] = (1, 2, 2, 2, 2, 2),
         dilations: Sequence[int] = (1, 1, 1, 1, 1, 1),
+        multi_grid: Sequence[int] | None = None,
         out_indices: Sequence[int] = (2, 3, 4, 5),
         frozen_stages: int = -1,
         norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
@@ -285,6 +288,7 @@ class DLA(Backbone):
         setting = settings[self.arch]
         strides = check_per_stage("strides", strides, NUM_LEVELS)
         dilations = check_per_stage("dilations", dilations, NUM_LEVELS)
+        grid = check_per_stage("multi_grid", (1, 1) if multi_grid is None else multi_grid, 2)
         policy = ElasticPolicy(**(elastic_cfg or {})) if self.elastic != "none" else None
         if elastic_cfg and policy is None:
             raise ValueError(f"elastic_cfg={elastic_cfg!r}: allowed with elastic='simple' and 'full' only")
@@ -297,7 +301,8 @@ class DLA(Backbone):
             if level < 2:
                 module = _conv_layers(norm_cfg, inputs, widths[level], 3, stride, dilation, depth)
             else:
-                tree_options = replace(options, lower=level < NUM_LEVELS - 1)
+                last = level == NUM_LEVELS - 1
+                tree_options = replace(options, lower=not last, grid=grid if last else (1, 1))
                 module = Tree(tree_options, depth, inputs, widths[level], stride, dilation, level_root=level > 2)
             self.add_module(f"level{level}", module)
         level_strides = [math.prod(strides[: level + 1]) for level in range(NUM_LEVELS)]

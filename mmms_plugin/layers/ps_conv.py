@@ -28,6 +28,8 @@ from mmms_plugin.layers.poly_scale_conv import PaddingMode, PolyScaleConv2d, Siz
 from mmms_plugin.registry import MODELS
 
 IMPLEMENTATIONS = ("grouped", "masked")
+# oneDNN has no fast grouped convolution of fewer channels a group than this: on the CPU a few separate ones are faster
+NARROW = 32
 
 
 @MODELS.register_module(name="PSConv")
@@ -134,9 +136,15 @@ class PSConv2d(PolyScaleConv2d, nn.Conv2d):
         terms = []
         for sub in self._subs:
             table = merged if sub.dilation == 1 else kernels
-            weight = torch.stack([_dense_block(table, ins, outs) for ins, outs in sub.blocks], 1).flatten(0, 2)
+            blocks = [_dense_block(table, ins, outs) for ins, outs in sub.blocks]
+            if self.groups == 1 and x.device.type == "cpu" and blocks[0].shape[2] < NARROW:
+                inputs = [self._take_parts(x, self._parts, ins) for ins, _ in sub.blocks]
+                pairs = zip(inputs, blocks, strict=True)
+                terms.append(torch.cat([self.dilated_conv2d(v, w[0], sub.dilation, 1) for v, w in pairs], 1))
+                continue
             parts = self._take_parts(x, self._parts, sub.in_order)
-            terms.append(self.dilated_conv2d(parts, weight, sub.dilation, self.groups * len(sub.blocks)))
+            weight = torch.stack(blocks, 1).flatten(0, 2)
+            terms.append(self.dilated_conv2d(parts, weight, sub.dilation, self.groups * len(blocks)))
         y = self._join(terms) if self.axes == "output" else self._sum_in_place_of_parts(terms)
         return _regroup(y, (self.groups, self._parts, -1), _transpose_parts) if self.channel_order == "cyclic" else y
 

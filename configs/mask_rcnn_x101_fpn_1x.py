@@ -1,0 +1,5 @@
+# Mask R-CNN, ResNeXt-101, FPN, 1x schedule on COCO 2017, not measured here:
+# the plain twin of mask_rcnn_elastic_x101_fpn_1x.py.
+_base_ = "./mask_rcnn_elastic_x101_fpn_1x.py"
+
+model = dict(backbone=dict(elastic="none"))
