@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from mmms_plugin import __version__
-from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights import psconv, verify
 from mmms_plugin.weights.files import (
@@ -100,7 +99,7 @@ def convert(source: str, output: str, options: Options, tell: Callable[[str], No
     _choose_part(work, options.part, safe=out.suffix == ".safetensors")
     if exact is not None:
         tell("measuring")
-        work.report.moved = _movement(work, exact)
+        work.report.moved = verify.movement(exact, _outputs(work, work.config, work.backbone))
     checkpoint.state.clear()
     _write(work, out, options, tell)
     return work.report
@@ -128,19 +127,15 @@ def _take_extra(work: _Work, options: Options) -> dict[str, Tensor]:
     return extras
 
 
-def _check_extra(work: _Work, extras: Mapping[str, Tensor], options: Options) -> Backbone | None:
-    """Check that extra weights which the layer cannot hold are zero, or return the backbone with those dropped.
+def _check_extra(work: _Work, extras: Mapping[str, Tensor], options: Options) -> dict[str, Tensor] | None:
+    """Check that extra weights which the layer cannot hold are zero, or return outputs with those to be dropped.
 
     Raises: UserError if weights beneath the authors' mask are not zero and are not asked to be dropped.
     """
     if options.drop_extra:
         config = {**work.config, "extra_dilation1": True}
         state = {**work.backbone, **{key.removeprefix(BACKBONE): value for key, value in extras.items()}}
-        exact = verify.build(config, state, len(work.names))
-        for module in exact.modules():
-            if hasattr(module, "extra_keep"):
-                module.extra_keep.fill_(True)  # the published layers add what is beneath the mask, too
-        return exact
+        return _outputs(work, config, state)
     loose = psconv.unmasked_layers(extras, work.config.get("groups", 1))
     if loose:
         layer, largest = max(loose.items(), key=lambda item: item[1])
@@ -195,8 +190,8 @@ def _hint(checkpoint: Checkpoint) -> str:
     return f"; the file fits {', '.join(fits)}" if fits else ""
 
 
-def _set_pattern(work: _Work, options: Options) -> Backbone | None:
-    """Put another dilation pattern over plain 3x3 weights; returns the exact backbone to compare with."""
+def _set_pattern(work: _Work, options: Options) -> dict[str, Tensor] | None:
+    """Put another dilation pattern over plain 3x3 weights; returns the outputs without it, to compare with."""
     if options.pattern is None:
         return None
     if work.config.get("dilation_pattern") != PLAIN:
@@ -204,7 +199,7 @@ def _set_pattern(work: _Work, options: Options) -> Backbone | None:
         raise UserError(f"--pattern: not for source {work.table.source} {work.report.arch}: {allowed}")
     if list(options.pattern) == PLAIN:
         return None
-    exact = verify.build(work.config, work.backbone, len(work.names))
+    exact = _outputs(work, work.config, work.backbone)
     work.config["dilation_pattern"] = list(options.pattern)
     try:
         expected(work.config)
@@ -227,11 +222,13 @@ def _choose_part(work: _Work, part: str, safe: bool) -> None:
             work.drop(key, "classifier: safetensors has no place beside the backbone (--part whole keeps it)")
 
 
-def _movement(work: _Work, exact: Backbone) -> dict[str, float]:
-    image = verify.fixed_input()
-    before = verify.run(exact, work.head, work.names, image)
-    changed = verify.build(work.config, work.backbone, len(work.names))
-    return verify.movement(before, verify.run(changed, work.head, work.names, image))
+def _outputs(work: _Work, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Outputs on the fixed input; the model is gone afterwards, so that only one is in memory at a time."""
+    model = verify.build(config, state, len(work.names))
+    for module in model.modules():
+        if hasattr(module, "extra_keep"):
+            module.extra_keep.fill_(True)  # the published layers add what is beneath the mask, too
+    return verify.run(model, work.head, work.names, verify.fixed_input())
 
 
 def _write(work: _Work, out: Path, options: Options, tell: Callable[[str], None]) -> None:
