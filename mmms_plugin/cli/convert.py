@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> None:
     pattern = _pattern(args.pattern)
     from rich.console import Console
 
-    from mmms_plugin.weights.convert import Options, convert
+    from mmms_plugin.weights.convert import convert
+    from mmms_plugin.weights.report import Options
     from mmms_plugin.weights.show import print_report, write_report
 
     names = ("source", "arch", "part", "drop_extra", "verify", "reference", "tolerance", "force")

@@ -35,4 +35,4 @@ def run(args: argparse.Namespace) -> None:
         licence = entry.licence or "none stated"
         table.add_row(name, convert, entry.task or "-", entry.accuracy or "-", licence, entry.status)
     # Piped, the lines stay long enough for whole addresses.
-    Console(width=None if sys.stdout.isatty() else 220).print(table)
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)

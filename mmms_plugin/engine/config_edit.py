@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -44,3 +44,11 @@ def is_detector(config: dict[str, Any]) -> bool:
     """Whether a config's data sets are COCO-like (``ann_file`` ends in .json)."""
     loaders = (config.get(f"{split}_dataloader") for split in ("train", "val", "test"))
     return any(str(d.get("ann_file", "")).endswith(".json") for loader in loaders for d in leaf_datasets(loader))
+
+
+def replace_components(model: dict[str, Any], components: Mapping[str, Mapping[str, Any]]) -> int:
+    """Give every part of a model config whose type is named the settings that go with it; returns how many."""
+    parts = [part for part in dicts_in(model) if part.get("type") in components]
+    for part in parts:
+        part.update(components[part["type"]])
+    return len(parts)

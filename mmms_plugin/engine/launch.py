@@ -20,9 +20,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmms_plugin.compat import mmcv_ops
-from mmms_plugin.engine.checks import check_backbone_weights, check_datasets, check_fits, differing_setup
+from mmms_plugin.engine.checks import (
+    check_backbone_weights,
+    check_datasets,
+    check_fits,
+    differing_setup,
+    read_state_dict,
+)
 from mmms_plugin.engine.coco_dir import use_coco_dir
-from mmms_plugin.engine.config_edit import dicts_in, evaluators, is_detector, leaf_datasets
+from mmms_plugin.engine.config_edit import dicts_in, evaluators, is_detector, leaf_datasets, replace_components
 from mmms_plugin.engine.config_files import first_line, load_config
 from mmms_plugin.engine.voc_dir import use_voc_dir
 from mmms_plugin.errors import UserError
@@ -122,6 +128,9 @@ def evaluate(
     ):
         config[key] = None
     drop_initial_weights(config)
+    if components := read_state_dict(checkpoint)[1].get("components"):
+        replace_components(config.model, components)
+        remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
     if show_dir:
         _draw_into(config, show_dir)
     with tempfile.TemporaryDirectory() as folder:

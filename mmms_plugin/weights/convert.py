@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 
 from mmms_plugin import __version__
-from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights import psconv, verify
 from mmms_plugin.weights.files import (
@@ -36,61 +34,11 @@ from mmms_plugin.weights.mapping import (
     parts_fit,
 )
 from mmms_plugin.weights.recognise import choose, recognise
+from mmms_plugin.weights.report import Options, Report
 from mmms_plugin.weights.tables import Arch, Normalisation, Table, load_table
 
 HEAD = "head."
-PARTS = ("auto", "backbone", "whole")
 PLAIN = [1, 1, 1, 1]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says; see ``mmms convert --help``."""
-
-    source: str = "auto"
-    arch: str = "auto"
-    part: str = "auto"
-    pattern: tuple[int, ...] | None = None
-    drop_extra: bool = False
-    verify: bool = False
-    reference: str | None = None
-    tolerance: float = 1e-4
-    force: bool = False
-
-
-@dataclass
-class Report:
-    """What a conversion saw and did; ``as_dict`` is the JSON report."""
-
-    input: str
-    sha256: str
-    output: str
-    source: str
-    arch: str
-    also_fits: list[str]
-    wrapper: str
-    beside: list[str]
-    prefix: str
-    part: str = "backbone"
-    mapped: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
-    initialised: list[str] = field(default_factory=list)
-    backbone: dict[str, Any] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-    moved: dict[str, float] = field(default_factory=dict)
-    outputs: list[verify.Statistics] = field(default_factory=list)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return {name: len(getattr(self, name)) for name in ("mapped", "dropped", "initialised")}
-
-    @property
-    def reasons(self) -> dict[str, int]:
-        """Why keys were dropped, and how many for each reason."""
-        return dict(Counter(self.dropped.values()))
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"counts": self.counts, **asdict(self)}
 
 
 @dataclass
@@ -145,11 +93,13 @@ def convert(source: str, output: str, options: Options, tell: Callable[[str], No
                  _report(checkpoint, out, guess.source, guess.arch, [str(g) for g in others], mapped))  # fmt: skip
     extras = _take_extra(work, options)
     _check_shapes(work, checkpoint)
+    if work.arch.note:
+        work.report.remarks.append(work.arch.note)
     exact = _check_extra(work, extras, options) or _set_pattern(work, options)
     _choose_part(work, options.part, safe=out.suffix == ".safetensors")
     if exact is not None:
         tell("measuring")
-        work.report.moved = _movement(work, exact)
+        work.report.moved = verify.movement(exact, _outputs(work, work.config, work.backbone))
     checkpoint.state.clear()
     _write(work, out, options, tell)
     return work.report
@@ -177,19 +127,15 @@ def _take_extra(work: _Work, options: Options) -> dict[str, Tensor]:
     return extras
 
 
-def _check_extra(work: _Work, extras: Mapping[str, Tensor], options: Options) -> Backbone | None:
-    """Check that extra weights which the layer cannot hold are zero, or return the backbone with those dropped.
+def _check_extra(work: _Work, extras: Mapping[str, Tensor], options: Options) -> dict[str, Tensor] | None:
+    """Check that extra weights which the layer cannot hold are zero, or return outputs with those to be dropped.
 
     Raises: UserError if weights beneath the authors' mask are not zero and are not asked to be dropped.
     """
     if options.drop_extra:
         config = {**work.config, "extra_dilation1": True}
         state = {**work.backbone, **{key.removeprefix(BACKBONE): value for key, value in extras.items()}}
-        exact = verify.build(config, state, len(work.names))
-        for module in exact.modules():
-            if hasattr(module, "extra_keep"):
-                module.extra_keep.fill_(True)  # the published layers add what is beneath the mask, too
-        return exact
+        return _outputs(work, config, state)
     loose = psconv.unmasked_layers(extras, work.config.get("groups", 1))
     if loose:
         layer, largest = max(loose.items(), key=lambda item: item[1])
@@ -215,6 +161,9 @@ def _check_shapes(work: _Work, checkpoint: Checkpoint) -> None:
     for key in (key for key in backbone.shapes if key.endswith(COUNTER) and BACKBONE + key not in work.state):
         work.state[BACKBONE + key] = torch.zeros((), dtype=torch.int64)
         work.report.initialised.append(BACKBONE + key)
+    broken = [key for key, value in work.state.items() if not torch.isfinite(value).all()]
+    if broken:
+        work.report.remarks.append(f"{len(broken)} tensors hold values that are not finite (first: {broken[0]})")
     weight = work.head.get("fc.weight")
     if weight is not None and (weight.dim() != 2 or weight.shape[1] != backbone.width):
         raise UserError(f"the classifier's weight is {list(weight.shape)}, expected [classes, {backbone.width}]")
@@ -241,8 +190,8 @@ def _hint(checkpoint: Checkpoint) -> str:
     return f"; the file fits {', '.join(fits)}" if fits else ""
 
 
-def _set_pattern(work: _Work, options: Options) -> Backbone | None:
-    """Put another dilation pattern over plain 3x3 weights; returns the exact backbone to compare with."""
+def _set_pattern(work: _Work, options: Options) -> dict[str, Tensor] | None:
+    """Put another dilation pattern over plain 3x3 weights; returns the outputs without it, to compare with."""
     if options.pattern is None:
         return None
     if work.config.get("dilation_pattern") != PLAIN:
@@ -250,7 +199,7 @@ def _set_pattern(work: _Work, options: Options) -> Backbone | None:
         raise UserError(f"--pattern: not for source {work.table.source} {work.report.arch}: {allowed}")
     if list(options.pattern) == PLAIN:
         return None
-    exact = verify.build(work.config, work.backbone, len(work.names))
+    exact = _outputs(work, work.config, work.backbone)
     work.config["dilation_pattern"] = list(options.pattern)
     try:
         expected(work.config)
@@ -273,11 +222,13 @@ def _choose_part(work: _Work, part: str, safe: bool) -> None:
             work.drop(key, "classifier: safetensors has no place beside the backbone (--part whole keeps it)")
 
 
-def _movement(work: _Work, exact: Backbone) -> dict[str, float]:
-    image = verify.fixed_input()
-    before = verify.run(exact, work.head, work.names, image)
-    changed = verify.build(work.config, work.backbone, len(work.names))
-    return verify.movement(before, verify.run(changed, work.head, work.names, image))
+def _outputs(work: _Work, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Outputs on the fixed input; the model is gone afterwards, so that only one is in memory at a time."""
+    model = verify.build(config, state, len(work.names))
+    for module in model.modules():
+        if hasattr(module, "extra_keep"):
+            module.extra_keep.fill_(True)  # the published layers add what is beneath the mask, too
+    return verify.run(model, work.head, work.names, verify.fixed_input())
 
 
 def _write(work: _Work, out: Path, options: Options, tell: Callable[[str], None]) -> None:
@@ -318,7 +269,8 @@ def _verify(work: _Work, head: dict[str, Tensor], written: Checkpoint, options: 
 def _meta(work: _Work) -> dict[str, Any]:
     report, normalisation = work.report, work.arch.normalisation or work.table.normalisation
     whole = report.part == "whole"
-    model = {**part_configs(work.arch, work.state), **(work.table.overrides if "roi_head" in _tops(work) else {})}
+    model = part_configs(work.arch, work.state)
+    components = work.table.components if whole and "roi_head" in _tops(work) else {}
     return dict(
         source=report.source,
         arch=report.arch,
@@ -327,6 +279,7 @@ def _meta(work: _Work) -> dict[str, Any]:
         backbone=json.loads(json.dumps(work.config)),
         prefix=BACKBONE if whole else "",
         **(dict(model=json.loads(json.dumps(model))) if whole and model else {}),
+        **(dict(components=copy.deepcopy(dict(components))) if components else {}),
         **_normalisation_meta(normalisation),
         licence=work.table.licence or "unknown",
         remarks=list(report.remarks),

@@ -11,11 +11,13 @@ import argparse
 import hashlib
 import json
 import os
+import pickletools
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,10 +98,11 @@ def _read_pickle(path: Path) -> Any:
         _check_zip(path)
     allow_own_checkpoints()
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace, frozenset]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about the pickle's version
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a hostile or damaged file may raise anything here
-        raise UserError(f"checkpoint {path}: {_refusal(error)}") from error
+        raise UserError(f"checkpoint {path}: {_refusal(error, path)}") from error
 
 
 def _check_zip(path: Path) -> None:
@@ -114,13 +117,30 @@ def _check_zip(path: Path) -> None:
         raise UserError(f"checkpoint {path}: a zip whose entries unpack to more than the file, not one of torch.save")
 
 
-def _refusal(error: Exception) -> str:
+def _refusal(error: Exception, path: Path) -> str:
     text = str(error)
-    if found := re.search(r"GLOBAL `?([\w.<>]+)", text):
-        return f"cannot be read safely: it holds {found[1]}, and only tensors and plain containers are accepted"
-    if found := re.search(r"WeightsUnpickler error: (.+)", text):
+    found = re.search(r"GLOBAL `?([\w.<>]+)", text)
+    if name := found[1] if found else _first_global(path) if "Unsupported operand" in text else None:
+        return f"cannot be read safely: it holds {name}, and only tensors and plain containers are accepted"
+    if found := re.search(r"WeightsUnpickler error:\s*(.+)", text):
         return f"cannot be read safely: it holds more than tensors and plain containers ({found[1].strip()[:200]})"
     return f"damaged or not a checkpoint ({(text.strip().splitlines() or [type(error).__name__])[0][:200]})"
+
+
+def _first_global(path: Path) -> str | None:
+    """Name of the first class or function in a pickle whose protocol torch does not read; nothing is unpickled."""
+    with path.open("rb") as file:
+        start = file.read(1 << 20)
+    strings: list[str] = []
+    with suppress(ValueError):
+        for operation, argument, _ in pickletools.genops(start):
+            if operation.name == "GLOBAL":
+                return str(argument).replace(" ", ".")
+            if operation.name == "STACK_GLOBAL":
+                return ".".join(strings[-2:])
+            if isinstance(argument, str):
+                strings.append(argument)
+    return None
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
@@ -217,7 +237,8 @@ def written_whole(path: Path, rename: Callable[[Path], Path] | None = None) -> I
     except OSError as error:
         raise UserError(f"output {path}: cannot be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(

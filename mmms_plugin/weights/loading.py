@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,8 @@ def _load_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]
     return dict(state_dict=state, meta=checkpoint.meta)
 
 
-def load_backbone(path: str | Path, **changes: Any) -> Backbone:
-    """Build ``meta.backbone`` of a converted checkpoint (with changes such as ``out_indices``) and load it strictly.
+def load_backbone(path: str | Path, out_indices: Sequence[int] | None = None) -> Backbone:
+    """Build ``meta.backbone`` of a converted checkpoint, returning these stages if given, and load it strictly.
 
     Raises: UserError if the file is not one of ``mmms convert``.
     """
@@ -43,6 +44,6 @@ def load_backbone(path: str | Path, **changes: Any) -> Backbone:
     config, prefix = checkpoint.meta.get("backbone"), checkpoint.meta.get("prefix", "")
     if not isinstance(config, dict):
         raise UserError(f"checkpoint {path}: no meta.backbone in it; convert it first (mmms convert)")
-    backbone = MODELS.build({**config, **changes})
+    backbone = MODELS.build(config if out_indices is None else {**config, "out_indices": tuple(out_indices)})
     backbone.load_state_dict({k.removeprefix(prefix): v for k, v in checkpoint.state.items() if k.startswith(prefix)})
     return backbone

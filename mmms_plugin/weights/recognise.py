@@ -69,6 +69,11 @@ def _hinted(table: Table, checkpoint: Checkpoint) -> bool:
     return any(hint in names or any(key.startswith(hint) for key in checkpoint.state) for hint in table.hints)
 
 
+def _plain(arch: str) -> str:
+    """``PS-ResNet50`` is ``ps_resnet50``; timm's ``resnet50.a1_in1k`` is ``resnet50``."""
+    return arch.lower().replace("-", "_").split(".")[0]
+
+
 def _rank(source: str) -> int:
     return ORDER.index(source) if source in ORDER else len(ORDER)
 
@@ -81,14 +86,14 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
     if source != "auto" and source not in sources():
         raise UserError(f"--source {source}: allowed are auto, {', '.join(sources())}")
     if source != "auto" and arch != "auto":
-        name = arch.lower().replace("-", "_")
+        name = _plain(arch)
         known = load_table(source).archs
         if name not in known:
             raise UserError(f"--arch {arch}: source {source} has {', '.join(known)}")
         return Guess(source, name), []
     guesses = recognise(checkpoint, source)
     if arch != "auto":
-        guesses = [guess for guess in guesses if guess.arch == arch.lower().replace("-", "_")]
+        guesses = [guess for guess in guesses if guess.arch == _plain(arch)]
     if not guesses:
         wanted = "any source" if source == "auto" else f"source {source}"
         wanted += "" if arch == "auto" else f" and --arch {arch}"

@@ -8,14 +8,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mmms_plugin.weights.convert import Report
 from mmms_plugin.weights.files import written_whole
+from mmms_plugin.weights.report import Report
 
 
 def print_report(report: Report, console: Console) -> None:
     """What was seen, what became of the keys, and the figures of what was run."""
     found = f" in {report.wrapper!r}" if report.wrapper else ""
-    prefix = f", keys begin with {report.prefix!r}" if report.prefix else ""
+    prefix = f", prefix {report.prefix!r} taken off" if report.prefix else ""
     beside = f"; beside it, not converted: {', '.join(report.beside)}" if report.beside else ""
     console.print(f"{report.input}: {report.source} {report.arch}{found}{prefix}{beside}", markup=False)
     if report.also_fits:

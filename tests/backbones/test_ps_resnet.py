@@ -1,8 +1,7 @@
-"""PSResNet against the paper's Table 2, the authors' outputs and mmdet's own ResNet classes."""
+"""PSResNet against the paper's Table 2 and mmdet's own ResNet classes; ``tests/weights`` has the authors' outputs."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,14 +9,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmms_plugin.backbones import PSResNet
 from mmms_plugin.layers import PSConv2d
-from tests.golden.records import load_record, make_input, make_state_dict
-
-PUBLISHED = {
-    "psconv_ps_resnet50": dict(depth=50, dilation_pattern=(2, 1, 4, 1)),
-    "psconv_ps_resnext50_32x4d": dict(
-        depth=50, groups=32, base_width=4, dilation_pattern=(2, 1, 4, 1), extra_dilation1=True
-    ),
-}
 
 
 def params(model: nn.Module) -> int:
@@ -41,50 +32,6 @@ def test_parameters_and_multiply_adds_with_the_classifier(options, millions, gma
             head(model(torch.empty(1, 3, 224, 224))[-1].mean((2, 3)))
     assert f"{(params(model) + params(head)) / 1e6:.3f}" == millions
     assert f"{counter.get_total_flops() / 2e9:.3f}" == gmacs
-
-
-def single_weight(gw: torch.Tensor, shift: torch.Tensor, dense: torch.Tensor, groups: int):
-    """The published three weights as one, by groups of 4x4 blocks; the dilation-1 blocks it has no place for apart."""
-    t, c_out, c_in = 4, gw.shape[0] // groups // 4, gw.shape[1]
-    own = dense.clone().view(groups, t, c_out, t, c_in, 3, 3)
-    extra = torch.zeros(groups, t, c_out, 2, c_in, 3, 3)
-    for o in range(t):
-        extra[:, o, :, 0], extra[:, o, :, 1] = own[:, o, :, o], own[:, o, :, (o + 2) % 4]
-        own[:, o, :, o] = gw.view(groups, t, c_out, c_in, 3, 3)[:, o]
-        own[:, o, :, (o + 2) % 4] = shift.view(groups, t, c_out, c_in, 3, 3)[:, o]
-    return own.reshape(dense.shape), extra.reshape(len(dense), -1, 3, 3)
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_authors_outputs(name):
-    record, options = load_record(name), PUBLISHED[name]
-    source, state = make_state_dict(record), {}
-    for key, value in source.items():
-        stem = key.removesuffix("gwconv.weight")
-        if key.endswith("conv2.gwconv.weight"):
-            own, extra = single_weight(
-                value, source[f"{stem}gwconv_shift.weight"], source[f"{stem}conv.weight"], options.get("groups", 1)
-            )
-            state[f"{stem}weight"] = own
-            if "groups" in options:
-                state[f"{stem}extra_weight"] = extra
-            else:
-                assert not extra.any()
-        elif ".conv2." not in key:
-            state[key] = value
-    head = nn.Linear(2048, 1000)
-    head.load_state_dict({key: state.pop(f"fc.{key}") for key in ("weight", "bias")})
-    model = PSResNet(**options).eval()
-    model.load_state_dict(state)
-    for case in record["cases"]:
-        with torch.no_grad():
-            maps = model(make_input(case))
-        outputs = {f"layer{i + 1}": y for i, y in enumerate(maps)} | {"output": head(maps[-1].mean((2, 3)))}
-        for stage, expected in case["outputs"].items():
-            got = outputs[stage]
-            assert list(got.shape) == expected["shape"]
-            values = got.detach().flatten().numpy()[expected["index"]]
-            np.testing.assert_allclose(values, expected["value"], rtol=0, atol=1e-4 * expected["std"])
 
 
 @pytest.mark.parametrize(

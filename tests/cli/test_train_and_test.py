@@ -13,6 +13,7 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from safetensors.torch import save_file
 
 from mmms_plugin.cli import main
 
@@ -122,10 +123,11 @@ def test_backbone_weights_are_checked_and_loaded(run, shapes, tmp_path, capsys):
     files["lacking"] = {key: value for key, value in alone.items() if "layer3" not in key}
     for name, content in files.items():
         torch.save(content, tmp_path / f"{name}.pth")
-    for name in ("alone", "detector"):
-        weights = ["--pretrained", str(tmp_path / f"{name}.pth")]
-        assert train(tmp_path / name, shapes, 1, *weights, "--seed", "0") == 0
-        after = torch.load(tmp_path / name / "iter_1.pth", weights_only=True)["state_dict"]
+    save_file(alone, tmp_path / "alone.safetensors")
+    for name in ("alone.pth", "detector.pth", "alone.safetensors"):
+        folder = tmp_path / f"trained from {name}"
+        assert train(folder, shapes, 1, "--pretrained", str(tmp_path / name), "--seed", "0") == 0
+        after = torch.load(folder / "iter_1.pth", weights_only=True)["state_dict"]
         assert abs(float(after["backbone.layer4.1.conv2.weight"].mean()) - 0.01) < 0.005
     coco = ["--coco-dir", str(shapes), "--work-dir", str(tmp_path)]
     capsys.readouterr()

@@ -109,8 +109,8 @@ class Table:
             (``module.``, ``model.``, ``backbone.``), which need no entry.
         join: ``(role -> tensor, backbone config) -> {suffix: tensor}`` for rules with ``join``; the suffix follows the
             target and a dot.
-        overrides: config of the model that a whole detector of this source needs to compute as its authors' did; to
-            ``meta.model``.
+        components: what a whole detector of this source needs to compute as its authors' did: type in today's config
+            -> settings for every component of that type; to ``meta.components``.
         hints: names beside the state dict, or prefixes of its keys, that only this source's files have; they decide
             where ``--source auto`` finds that a file fits several sources.
     """
@@ -125,7 +125,7 @@ class Table:
     before_relu: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     join: Callable[[Mapping[str, Tensor], Mapping[str, Any]], dict[str, Tensor]] | None = None
-    overrides: Mapping[str, Any] = field(default_factory=dict)
+    components: Mapping[str, Any] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
     rules_of: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 

@@ -9,10 +9,11 @@ from mmms_plugin.weights.tables import Arch, Rule
 
 BN = r"(?:weight|bias|running_mean|running_var|num_batches_tracked)"
 STEM = Rule(rf"(conv1\.weight|bn1\.{BN})", r"backbone.\1")
-BLOCKS = (
-    Rule(rf"(layer[1-4]\.\d+\.(?:conv[123]\.weight|bn[123]\.{BN}))", r"backbone.\1"),
+AROUND_3X3 = (  # of a bottleneck: all but its 3x3 layer
+    Rule(rf"(layer[1-4]\.\d+\.(?:conv[13]\.weight|bn[123]\.{BN}))", r"backbone.\1"),
     Rule(rf"(layer[1-4]\.\d+\.downsample\.[012]\.{BN})", r"backbone.\1"),
 )
+BLOCKS = (*AROUND_3X3, Rule(r"(layer[1-4]\.\d+\.conv2\.weight)", r"backbone.\1"))
 CLASSIFIER = Rule(r"fc\.(weight|bias)", r"head.fc.\1", apply="flatten")
 RULES = (STEM, *BLOCKS, CLASSIFIER)
 PLAIN = (1, 1, 1, 1)

@@ -1,7 +1,7 @@
 """github.com/d-li14/PSConv: ImageNet backbones, and whole detectors of its mmdet 0.6 fork.
 
 mmdet 1.x and older: class 0 is the background (last since 2.0, and without box deltas and mask of its own), and heads
-stand beside ``roi_head``. Their boxes count pixels inclusively (+1) and their RoIAlign is not aligned: ``overrides``
+stand beside ``roi_head``. Their boxes count pixels inclusively (+1) and their RoIAlign is not aligned: ``components``
 names the components of mmdet 3.x that compute as they did.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from mmms_plugin.weights.psconv import PATTERN, join_published
 from mmms_plugin.weights.tables import Arch, Rule, Table
-from mmms_plugin.weights.tables._resnet import RULES as RESNET_RULES
-from mmms_plugin.weights.tables._resnet import ps_resnet
+from mmms_plugin.weights.tables._resnet import AROUND_3X3, CLASSIFIER, STEM, ps_resnet
 
+ROI_LAYERS = r"(?:(?:shared|cls|reg)_(?:fcs\.\d+|convs\.\d+\.conv)|convs\.\d+\.conv|upsample)"
 ROI_HEADS = r"((?:bbox|mask)_head\.(?:\d+\.)?)"
 
 
@@ -22,9 +22,6 @@ def _ps(depth: int) -> Arch:
 def _ps_next(depth: int) -> Arch:
     return ps_resnet(depth, PATTERN, groups=32, base_width=4, extra_dilation1=True)
 
-
-LEGACY_CODER = dict(type="LegacyDeltaXYWHBBoxCoder")
-LEGACY_ROI = dict(roi_layer=dict(type="RoIAlign", sampling_ratio=2, aligned=False))
 
 TABLE = Table(
     source="psconv",
@@ -39,21 +36,22 @@ TABLE = Table(
         Rule(r"(.+\.conv2)\.gwconv\.weight", r"backbone.\1", join="dilation2"),
         Rule(r"(.+\.conv2)\.gwconv_shift\.weight", r"backbone.\1", join="dilation4"),
         Rule(r"(.+\.conv2)\.conv\.weight", r"backbone.\1", join="dilation1"),
-        *RESNET_RULES,
+        STEM,
+        *AROUND_3X3,
+        CLASSIFIER,
         Rule(r"(neck\.(?:lateral|fpn)_convs\.\d+\.conv\.(?:weight|bias))", r"\1"),
         Rule(r"(rpn_head\.rpn_(?:conv|cls|reg)\.(?:weight|bias))", r"\1"),
         Rule(ROI_HEADS + r"(fc_cls\.(?:weight|bias))", r"roi_head.\1\2", apply="background_last"),
         Rule(ROI_HEADS + r"(fc_reg\.(?:weight|bias))", r"roi_head.\1\2", apply="drop_background"),
         Rule(ROI_HEADS + r"(conv_logits\.(?:weight|bias))", r"roi_head.\1\2", apply="drop_background"),
-        Rule(ROI_HEADS + r"((?:shared_fcs\.\d+|convs\.\d+\.conv|upsample)\.(?:weight|bias))", r"roi_head.\1\2"),
+        Rule(ROI_HEADS + rf"({ROI_LAYERS}\.(?:weight|bias))", r"roi_head.\1\2"),
     ),
     licence="MIT",
     outputs=("layer1", "layer2", "layer3", "layer4"),
     join=join_published,
-    overrides=dict(
-        rpn_head=dict(anchor_generator=dict(type="LegacyAnchorGenerator", center_offset=0.5), bbox_coder=LEGACY_CODER),
-        roi_head=dict(
-            bbox_roi_extractor=LEGACY_ROI, bbox_head=dict(bbox_coder=LEGACY_CODER), mask_roi_extractor=LEGACY_ROI
-        ),
+    components=dict(
+        AnchorGenerator=dict(type="LegacyAnchorGenerator", center_offset=0.5),
+        DeltaXYWHBBoxCoder=dict(type="LegacyDeltaXYWHBBoxCoder"),
+        RoIAlign=dict(aligned=False, sampling_ratio=2),
     ),
 )

@@ -1,0 +1,329 @@
+"""What a conversion says, checks and writes, on small published checkpoints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor
+
+import mmms_plugin
+from mmms_plugin.cli import main
+from mmms_plugin.weights.files import Checkpoint, sha256_of
+from mmms_plugin.weights.loading import load_backbone
+from mmms_plugin.weights.mapping import expected
+from mmms_plugin.weights.psconv import join_published
+from mmms_plugin.weights.recognise import recognise
+from mmms_plugin.weights.tables import Arch, Rule, Table, load_table, sources
+from tests.golden.records import load_record, make_state_dict
+from tests.weights.small import convert, refusal, state_dict, written
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    torch.save(state_dict(), tmp_path / "in.pth")
+    return tmp_path / "in.pth"
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_meta_says_what_it_is_and_loads_strictly(source, tmp_path, suffix):
+    out = tmp_path / f"out{suffix}"
+    assert convert(source, out) == 0
+    backbone = load_backbone(out)
+    assert all(torch.equal(value, written(out)[key]) for key, value in backbone.state_dict().items())
+    assert set(backbone.state_dict()) == set(written(out))
+    if suffix == ".pth":
+        meta = torch.load(out)["meta"]
+        assert meta["backbone"] == dict(type="mmms_plugin.DLA", arch="46_c")
+        assert (meta["source"], meta["arch"], meta["sha256"]) == ("dla", "dla46_c", sha256_of(source))
+        assert meta["data_preprocessor"]["mean"] == [123.675, 116.28, 103.53]
+        assert meta["normalisation"]["range"] == [0, 1]
+        assert meta["licence"] == "BSD-3-Clause"
+        assert meta["tool"] == f"mmms_plugin {mmms_plugin.__version__}"
+
+
+@pytest.mark.parametrize("scope", ["mmdet", "mmseg"])
+def test_init_cfg_loads_it_in_every_host(source, tmp_path, scope):
+    outs = [tmp_path / "out.pth", tmp_path / "out.safetensors"]
+    code = f"""
+import mmms_plugin, torch
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+init_default_scope({scope!r})
+for path in {[str(out) for out in outs]!r}:
+    init_cfg = dict(type="Pretrained", checkpoint=path)
+    model = MODELS.build(dict(type="mmms_plugin.DLA", arch="46_c", init_cfg=init_cfg))
+    model.init_weights()
+    torch.save(model.state_dict(), path + ".loaded")
+    assert load_checkpoint(model, path, strict=True)["meta"]["arch"] == "dla46_c"
+"""
+    for out in outs:
+        assert convert(source, out) == 0
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for out in outs:
+        loaded = torch.load(f"{out}.loaded")
+        assert all(torch.equal(value, loaded[key]) for key, value in written(out).items())
+
+
+def test_part_whole_is_a_classifier_of_mmpretrain(source, tmp_path):
+    assert convert(source, tmp_path / "out.safetensors", "--part", "whole") == 0
+    state = written(tmp_path / "out.safetensors")
+    assert {key.split(".")[0] for key in state} == {"backbone", "head"}
+    assert state["head.fc.weight"].shape == (1000, 256)
+    load_backbone(tmp_path / "out.safetensors")
+
+
+def test_report_counts_and_names_every_key(tmp_path, capsys):
+    """Batch counters that old files lack are started at zero; unused projections are dropped by name."""
+    state = make_state_dict(load_record("dla_dla34"))
+    torch.save({k: v for k, v in state.items() if "num_batches" not in k}, tmp_path / "in.pth")
+    options = ["--source", "dla", "--arch", "dla34", "--report", str(tmp_path / "report.json")]
+    assert convert(tmp_path / "in.pth", tmp_path / "out.safetensors", *options) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["mapped"]) | set(report["dropped"]) == {k for k in state if "num_batches" not in k}
+    assert not set(report["mapped"]) & set(report["dropped"])
+    assert report["counts"] == {name: len(report[name]) for name in ("mapped", "dropped", "initialised")}
+    assert all(key.endswith("num_batches_tracked") for key in report["initialised"])
+    assert "level3.project.0.weight" in report["dropped"]
+    assert "does not depend on it" in report["dropped"]["level3.project.0.weight"]
+    assert report["dropped"]["fc.weight"].startswith("classifier")
+    printed = capsys.readouterr().out
+    assert ", ".join(f"{count} {name}" for name, count in report["counts"].items()) in printed
+
+
+def test_unknown_misshapen_and_missing_keys_are_named(source, tmp_path, capsys):
+    state = state_dict()
+    out = tmp_path / "out.pth"
+    torch.save({**state, "level4.tree1.tree1.convv1.weight": torch.zeros(1), "ema": torch.zeros(1)}, source)
+    message = refusal(capsys, source, out)
+    assert "level4.tree1.tree1.convv1.weight (nearest known: level4.tree1.tree1.conv1.weight), ema" in message
+    key = "level2.tree1.conv1.weight"
+    torch.save({**state, key: torch.zeros(32, 32, 3, 3)}, source)
+    assert f"{key} is [32, 32, 3, 3], expected [32, 32, 1, 1]" in refusal(capsys, source, out)
+    torch.save({k: v for k, v in state.items() if k != key}, source)
+    assert f"1 tensors are missing (first: backbone.{key})" in refusal(capsys, source, out)
+    torch.save({**state, "fc.weight": torch.zeros(1000, 512)}, source)
+    assert "expected [classes, 256]" in refusal(capsys, source, out)
+
+
+def test_values_that_are_not_finite_are_told(source, tmp_path, capsys):
+    state = state_dict()
+    state["level5.root.bn.running_var"][3] = torch.nan
+    torch.save(state, source)
+    assert convert(source, tmp_path / "out.pth") == 0
+    words = "1 tensors hold values that are not finite (first: backbone.level5.root.bn.running_var)"
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("key", "best", "others"),
+    [
+        (
+            "torchvision resnet50",
+            "torchvision resnet50",
+            ["timm resnet50", "openmmlab resnet50", "openmmlab resnet50_caffe"],
+        ),
+        ("timm seresnext101_32x4d", "timm seresnext101_32x4d", []),
+        ("openmmlab resnet101_v1c", "openmmlab resnet101_v1c", []),
+        ("timm densenet161", "torchvision densenet161", ["timm densenet161"]),
+        ("elastic resnext50_elastic", None, []),
+    ],
+)
+def test_plain_networks_are_not_taken_for_another_method(key, best, others):
+    """Keys as they stand in the target; those of Elastic have no such file."""
+    source, arch = key.split()
+    shapes = expected(load_table(source).archs[arch].backbone).shapes
+    prefix = "features." if "densenet" in arch else ""
+    state = {prefix + name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    guesses = [str(guess) for guess in recognise(Checkpoint(Path("in.pth"), state))]
+    assert guesses == ([best, *others] if best else [])
+
+
+def test_wrong_names_are_answered_with_the_right_ones(source, tmp_path, capsys):
+    out = tmp_path / "out.pth"
+    assert "the file fits dla dla46_c" in refusal(capsys, source, out, "--source", "dla", "--arch", "dla60")
+    assert "source dla has dla34, dla46_c" in refusal(capsys, source, out, "--source", "dla", "--arch", "dla35")
+    assert "allowed are auto, dla, elastic" in refusal(capsys, source, out, "--source", "dlaa")
+    torch.save({"a.weight": torch.zeros(3)}, source)
+    assert "not those of any source" in refusal(capsys, source, out, "--source", "auto")
+
+
+def outputs_of(out: Path, image: Tensor) -> dict[str, np.ndarray]:
+    with torch.no_grad():
+        maps = load_backbone(out, out_indices=(4, 5)).eval()(image)
+    head = torch.load(out)["head"]
+    logits = maps[1].mean((2, 3)) @ head["fc.weight"].T + head["fc.bias"]
+    return {"base.level4": maps[0].numpy(), "level5": maps[1].numpy(), "output": logits.numpy()[:, :, None, None]}
+
+
+def test_reference_outputs_decide(source, tmp_path, capsys):
+    image = torch.randn(1, 3, 64, 96)
+    out, again, npz = tmp_path / "out.pth", tmp_path / "again.pth", tmp_path / "reference.npz"
+    assert convert(source, out, "--verify") == 0
+    assert "1x256x7x7" in capsys.readouterr().out
+    reference = outputs_of(out, image)
+    np.savez(npz, input=image.numpy(), **reference)
+    assert convert(source, again, "--reference", str(npz)) == 0
+    again.unlink()
+    changed = {**reference, "level5": reference["level5"] + 0.01 * reference["level5"].std()}
+    np.savez(npz, input=image.numpy(), **changed)
+    message = refusal(capsys, source, again, "--reference", str(npz))
+    assert "1 outputs differ, most of all level5: 0.01 of its standard deviation, allowed is 0.0001" in message
+    assert convert(source, again, "--reference", str(npz), "--tolerance", "0.02") == 0
+    again.unlink()
+    for content, words in (
+        (reference, "needs an array 'input'"),
+        ({"input": image.numpy(), "layer9": np.zeros(3)}, "'layer9'; its outputs may be named level0, level1"),
+        (
+            {"input": image.numpy(), "level5": np.zeros((1, 2))},
+            "level5 has shape [1, 2], the network's is [1, 256, 2, 3]",
+        ),
+        ({"input": np.array([{}], dtype=object)}, "not an .npz of arrays"),
+    ):
+        np.savez(npz, **content)
+        assert words in refusal(capsys, source, again, "--reference", str(npz))
+
+
+def test_ungrouped_weights_beneath_the_mask_are_an_error_or_a_stated_deviation(tmp_path, capsys):
+    state = make_state_dict(load_record("psconv_ps_resnet50"))
+    state["layer2.1.conv2.conv.weight"][0, 0] = 0.25
+    torch.save(state, tmp_path / "in.pth")
+    options = ["--source", "psconv", "--arch", "ps-resnet50"]
+    message = refusal(capsys, tmp_path / "in.pth", tmp_path / "out.pth", *options)
+    assert "1 PSConv layers have dilation-1 weights beneath the authors' mask" in message
+    assert "0.25 in layer2.1.conv2" in message
+    assert convert(tmp_path / "in.pth", tmp_path / "out.pth", *options, "--drop-extra") == 0
+    moved = capsys.readouterr().out.split("fixed input): ")[1].splitlines()[0]
+    figures = {item.split()[0]: float(item.split()[1]) for item in moved.split(", ")}
+    assert figures["layer1"] == 0
+    assert 0 < figures["layer2"] < 0.1
+
+
+def test_grouped_extra_weights_are_kept_or_dropped_with_a_figure(tmp_path, capsys):
+    torch.save(make_state_dict(load_record("psconv_ps_resnext50_32x4d")), tmp_path / "in.pth")
+    options = ["--source", "psconv", "--arch", "ps_resnext50_32x4d"]
+    assert convert(tmp_path / "in.pth", tmp_path / "kept.pth", *options) == 0
+    assert torch.load(tmp_path / "kept.pth")["meta"]["backbone"]["extra_dilation1"] is True
+    assert convert(tmp_path / "in.pth", tmp_path / "dropped.pth", *options, "--drop-extra") == 0
+    assert "extra_dilation1" not in torch.load(tmp_path / "dropped.pth")["meta"]["backbone"]
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        exact, paper = (load_backbone(tmp_path / f"{name}.pth").eval()(x)[0] for name in ("kept", "dropped"))
+    measured = float((paper - exact).square().mean().sqrt() / exact.std())
+    printed = float(capsys.readouterr().out.split("layer1 ")[1].split(",")[0])
+    assert abs(printed - measured) < 0.1 * measured
+
+
+def test_a_pattern_over_plain_weights_says_how_far_outputs_move(tmp_path, capsys):
+    torch.save(make_state_dict(load_record("torchvision_resnet18")), tmp_path / "in.pth")
+    options = ["--source", "torchvision", "--arch", "resnet18"]
+    assert convert(tmp_path / "in.pth", tmp_path / "out.pth", *options, "--pattern", "1,2,1,4") == 0
+    assert load_backbone(tmp_path / "out.pth").layer1[0].conv1.dilation_pattern == (1, 2, 1, 4)
+    assert "outputs move by" in capsys.readouterr().out
+    words = refusal(capsys, tmp_path / "in.pth", tmp_path / "x.pth", *options, "--pattern", "1,0")
+    assert "--pattern" in words
+    assert "--drop-extra" in refusal(capsys, tmp_path / "in.pth", tmp_path / "x.pth", *options, "--drop-extra")
+
+
+def as_mmdet1(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A detector of mmdet 3.x as mmdet 1.x would have kept it: background first, heads beside each other."""
+    old = {}
+    for key, value in state.items():
+        key = key.removeprefix("roi_head.")
+        if "fc_cls" in key:
+            value = torch.cat([value[-1:], value[:-1]])
+        elif ("fc_reg" in key and len(value) > 4) or "conv_logits" in key:
+            value = torch.cat([torch.full_like(value[: 4 if "fc_reg" in key else 1], 9.0), value])
+        if key.startswith("backbone.") and key.endswith("conv2.weight"):
+            stem, quarter = key.removesuffix("weight"), value.shape[1] // 4
+            rows = value.shape[0] // 4
+            blocks = value.view(4, rows, 4, quarter, 3, 3)
+            old[f"{stem}gwconv.weight"] = torch.cat([blocks[i, :, i] for i in range(4)])
+            old[f"{stem}gwconv_shift.weight"] = torch.cat([blocks[i, :, (i + 2) % 4] for i in range(4)])
+            dense = blocks.clone()
+            for i in range(4):
+                dense[i, :, i] = dense[i, :, (i + 2) % 4] = 0
+            old[f"{stem}conv.weight"] = dense.view(value.shape)
+        else:
+            old[key] = value
+    return old
+
+
+@pytest.mark.parametrize("config", ["mask_rcnn_ps_r50_fpn_1x", "cascade_mask_rcnn_ps_r50_fpn_1x"])
+def test_whole_detectors_of_mmdet_1_load_strictly_into_todays(config, tmp_path):
+    from mmengine.registry import init_default_scope
+
+    from mmms_plugin.engine.config_edit import replace_components
+    from mmms_plugin.engine.config_files import load_config
+
+    init_default_scope("mmdet")
+    cfg = load_config(config)
+    model = MODELS.build(cfg.model)
+    content = {"meta": {"mmdet_version": "0.6.0"}, "state_dict": as_mmdet1(model.state_dict()), "optimizer": {}}
+    torch.save(content, tmp_path / "in.pth")
+    assert main(["convert", str(tmp_path / "in.pth"), str(tmp_path / "out.pth"), "--source", "psconv"]) == 0
+    converted = torch.load(tmp_path / "out.pth")
+    wanted = model.state_dict()
+    assert set(converted["state_dict"]) == set(wanted)
+    assert all(torch.equal(value, wanted[key]) for key, value in converted["state_dict"].items())
+    stages = 3 if "cascade" in config else 1
+    # anchors once; box coders of the RPN and of every stage; RoIAlign for boxes and masks of every stage
+    assert replace_components(cfg.model, converted["meta"]["components"]) == 1 + 1 + stages + 2
+    legacy = MODELS.build(cfg.model)
+    assert type(legacy.rpn_head.prior_generator).__name__ == "LegacyAnchorGenerator"
+    assert set(legacy.state_dict()) == set(wanted)
+
+
+def test_join_needs_every_part():
+    with pytest.raises(ValueError, match="dilation2, dilation4 are missing"):
+        join_published({"dilation1": torch.zeros(8, 8, 3, 3)}, {})
+    parts = {name: torch.zeros(8, 2, 3, 3) for name in ("dilation2", "dilation4")}
+    with pytest.raises(ValueError, match="do not belong together"):
+        join_published({**parts, "dilation1": torch.zeros(8, 6, 3, 3)}, {})
+
+
+@pytest.mark.parametrize("source", sources())
+def test_every_arch_of_every_table_builds_and_names_its_outputs(source):
+    table = load_table(source)
+    assert table.source == source
+    for arch in table.archs.values():
+        assert expected(arch.backbone).width in (256, 512, 1024, 1664, 1808, 1920, 2048, 2208)
+        assert arch.outputs or table.outputs
+
+
+def test_a_rule_that_drops_needs_its_reason():
+    with pytest.raises(ValueError, match="give the reason"):
+        Rule("a", None)
+    with pytest.raises(ValueError, match="apply='transpose': allowed are flatten"):
+        Rule("a", "b", apply="transpose")
+    assert Table("x", "", {"a": Arch({})}, ()).licence is None
+
+
+MEMORY = """
+import resource, sys
+from mmms_plugin.weights.convert import convert
+from mmms_plugin.weights.report import Options
+from mmms_plugin.weights.mapping import expected
+import mmms_plugin.registry, safetensors.torch
+expected(dict(type="mmms_plugin.PSResNet", depth=18))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+convert(sys.argv[1], sys.argv[2], Options(source="psconv", arch="ps_resnet50", verify=True))
+print(peak() - before)
+"""
+
+
+def test_memory_stays_below_three_times_the_file(tmp_path):
+    source = tmp_path / "in.pth"
+    torch.save({"state_dict": make_state_dict(load_record("psconv_ps_resnet50"))}, source)
+    command = [sys.executable, "-c", MEMORY, str(source), str(tmp_path / "out.pth")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 3 * source.stat().st_size

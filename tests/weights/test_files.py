@@ -1,0 +1,181 @@
+"""Files of strangers: every usual wrapping is understood, everything else is refused in one line and runs nothing."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import pickle
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from tests.weights.small import convert, refusal, state_dict, written
+
+
+class Payload:
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
+def save(content, path: Path, **options) -> None:
+    torch.save(content, path, **options)
+
+
+def module_prefix(state):
+    return {f"module.{key}": value for key, value in state.items()}
+
+
+WRAPPED = {
+    "bare": lambda s, p: save(s, p),
+    "state_dict": lambda s, p: save({"state_dict": s, "epoch": 3}, p),
+    "model": lambda s, p: save({"model": s}, p),
+    "nested": lambda s, p: save({"model": {"state_dict": module_prefix(s)}}, p),
+    "module and optimizer": lambda s, p: save(
+        {
+            "epoch": 90,
+            "arch": "dla46_c",
+            "state_dict": module_prefix(s),
+            "best_prec1": np.float64(64.9),
+            "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]},
+            "args": argparse.Namespace(lr=0.1, data="/data"),
+            "seen": frozenset([1, 2]),
+        },
+        p,
+    ),
+    "module.backbone": lambda s, p: save({f"module.backbone.{k}": v for k, v in s.items() if k[:3] != "fc."}, p),
+    "legacy pickle": lambda s, p: save({"state_dict": s}, p, _use_new_zipfile_serialization=False),
+    "parameters": lambda s, p: save({k: nn.Parameter(v, v.is_floating_point()) for k, v in s.items()}, p),
+    "float16": lambda s, p: save({k: v.half() if v.is_floating_point() else v for k, v in s.items()}, p),
+    "bfloat16": lambda s, p: save({k: v.bfloat16() if v.is_floating_point() else v for k, v in s.items()}, p),
+}
+
+
+@pytest.mark.parametrize("layout", [*WRAPPED, "safetensors"])
+def test_wrapped_files_are_understood(layout, tmp_path):
+    state = state_dict()
+    if layout == "safetensors":
+        save_file(state, tmp_path / "in.safetensors")
+        source = tmp_path / "in.safetensors"
+    else:
+        source = tmp_path / "in.pth.tar"
+        WRAPPED[layout](state, source)
+    assert convert(source, tmp_path / "out.pth") == 0
+    backbone = written(tmp_path / "out.pth")
+    head = torch.load(tmp_path / "out.pth").get("head", {})
+    assert ("fc.weight" in head) == (layout != "module.backbone")
+    for key, value in backbone.items():
+        if not key.endswith("num_batches_tracked"):
+            wanted = state[key].to(value.dtype)
+            assert torch.equal(value, wanted), key
+            assert value.dtype == {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(layout, torch.float32)
+
+
+def truncated(path: Path) -> None:
+    save({"state_dict": state_dict()}, path)
+    path.write_bytes(path.read_bytes()[:1_000_000])
+
+
+def rewritten(path: Path, change) -> None:
+    """A saved file whose zip entries are passed through ``change(name, data) -> (data or None, compression)``."""
+    stream = io.BytesIO()
+    save({"state_dict": {"a": torch.zeros(1000)}}, stream)
+    with zipfile.ZipFile(stream) as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            data, compression = change(entry.filename, old.read(entry.filename))
+            if data is not None:
+                new.writestr(entry.filename, data, compression)
+
+
+def sparse_file(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(5_000_000_000)
+
+
+def giant_header(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 5_000_000_000) + b"{")
+        file.truncate(5_000_000_100)
+
+
+def old_tar(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("sys_info"))
+
+
+def cut_safetensors(path: Path) -> None:
+    save_file(state_dict(), path)
+    path.write_bytes(path.read_bytes()[:200_000])
+
+
+REFUSED = {
+    "os.system": (lambda p: save({"state_dict": {}, "x": Payload()}, p), "posix.system"),
+    "os.system, old pickle": (lambda p: save([Payload()], p, _use_new_zipfile_serialization=False), "posix.system"),
+    "os.system, bare pickle": (lambda p: p.write_bytes(pickle.dumps(Payload())), "posix.system"),
+    "NumPy object array": (lambda p: save({"state_dict": {}, "x": np.array([1, "a"], dtype=object)}, p), "O8"),
+    "whole model": (lambda p: save(nn.Linear(2, 2), p), "torch.nn.modules.linear.Linear"),
+    "class": (lambda p: save({"state_dict": {}, "p": Path("x")}, p), "pathlib"),
+    "truncated zip": (truncated, "damaged or cut off"),
+    "empty": (lambda p: p.touch(), "empty"),
+    "text": (lambda p: p.write_text("<html>Not found</html>"), "not a checkpoint"),
+    "directory": (lambda p: p.mkdir(), "directory"),
+    "absent": (lambda p: None, "no such file"),
+    "5 GB of zeros": (sparse_file, "not a checkpoint"),
+    "old tar": (old_tar, "not a checkpoint"),
+    "zip bomb": (lambda p: rewritten(p, lambda n, d: (d, zipfile.ZIP_DEFLATED)), "unpack to more"),
+    "storage missing": (lambda p: rewritten(p, lambda n, d: (None if "data/0" in n else d, 0)), "damaged"),
+    "storage cut": (lambda p: rewritten(p, lambda n, d: (d[:100] if "data/0" in n else d, 0)), "damaged"),
+    "no pickle": (lambda p: rewritten(p, lambda n, d: (None if n.endswith(".pkl") else d, 0)), "damaged"),
+    "expanded view": (lambda p: save({"fc.weight": torch.zeros(1).expand(10**6, 10**6)}, p), "more values"),
+    "sparse tensor": (lambda p: save({"fc.weight": torch.eye(3).to_sparse()}, p), "sparse"),
+    "a number": (lambda p: save(3, p), "it holds a int"),
+    "no tensors": (lambda p: save({"state_dict": {"a": 1}}, p), "no state dict of tensors"),
+    "safetensors, giant header": (giant_header, "not a safetensors file"),
+    "safetensors, cut": (cut_safetensors, "damaged or not safetensors"),
+    "safetensors, text": (
+        lambda p: p.write_text("version https://git-lfs.github.com/spec/v1"),
+        "not a safetensors file",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_one_line(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make, words = REFUSED[case]
+    source = tmp_path / ("in.safetensors" if "safetensors," in case else "in.pth")
+    make(source)
+    (tmp_path / "folder").mkdir()
+    assert words in refusal(capsys, source, tmp_path / "folder" / "out.pth")
+    assert not Path("ran").exists()
+
+
+def test_output_is_whole_or_absent(tmp_path, monkeypatch, capsys):
+    save(state_dict(), tmp_path / "in.pth")
+    folder = tmp_path / "new" / "folder"
+    assert convert(tmp_path / "in.pth", folder / "out.pth") == 0  # folders are made
+    before = (folder / "out.pth").read_bytes()
+    assert "give --force" in refusal(capsys, tmp_path / "in.pth", folder / "out.pth")
+    assert "the input itself" in refusal(capsys, tmp_path / "in.pth", tmp_path / "in.pth", "--force")
+    assert ".pth or .safetensors" in refusal(capsys, tmp_path / "in.pth", folder / "out.bin")
+
+    def interrupted(content, stream):
+        stream.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    assert convert(tmp_path / "in.pth", folder / "out.pth", "--force") == 130
+    assert [path.name for path in folder.iterdir()] == ["out.pth"]
+    assert (folder / "out.pth").read_bytes() == before
+    monkeypatch.undo()
+    assert convert(tmp_path / "in.pth", folder / "out.pth", "--force") == 0
+    assert (folder / "out.pth").read_bytes() == before  # the same input gives the same bytes
+    (tmp_path / "file").touch()
+    assert "cannot be written" in refusal(capsys, tmp_path / "in.pth", tmp_path / "file" / "out.pth")

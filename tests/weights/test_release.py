@@ -1,0 +1,65 @@
+"""The catalog and ``mmms publish``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from urllib.parse import urlparse
+
+import pytest
+import torch
+
+from mmms_plugin.cli import main
+from mmms_plugin.weights.catalog import CATALOG
+from mmms_plugin.weights.loading import load_backbone
+from mmms_plugin.weights.tables import load_table
+from tests.golden.records import load_record
+from tests.weights.small import convert, state_dict
+
+
+def test_every_entry_of_the_catalog_can_be_asked_for_and_none_claims_to_be_verified():
+    assert len({(entry.name, entry.address) for entry in CATALOG}) == len(CATALOG)
+    for entry in CATALOG:
+        assert entry.status.startswith("unverified")
+        assert not entry.source or entry.arch in load_table(entry.source).archs
+        assert not entry.address or urlparse(entry.address).scheme in ("http", "https")
+        if entry.record:
+            assert load_record(entry.record)["arch"] == entry.arch
+    addresses = [entry.address for entry in CATALOG if entry.address]
+    assert len(set(addresses)) == len(addresses)
+
+
+def test_the_list_prints_addresses_whole(capsys):
+    assert main(["weights", "list", "--method", "dla"]) == 0
+    printed = capsys.readouterr().out
+    assert "http://dl.yf.io/dla/models/imagenet/dla46_c-2bfd52c3.pth" in printed
+    assert "psconv" not in printed
+    assert main(["weights", "list", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(CATALOG)
+
+
+@pytest.mark.parametrize("suffix", ["", ".pth", ".safetensors"])
+def test_publish_strips_and_names_with_the_hash(suffix, tmp_path, capsys):
+    torch.save(state_dict(), tmp_path / "in.pth")
+    assert convert(tmp_path / "in.pth", tmp_path / "converted.pth") == 0
+    run = torch.load(tmp_path / "converted.pth")
+    run |= {"optimizer": {"state": {0: torch.zeros(1000)}}, "message_hub": {}, "param_schedulers": []}
+    run["meta"] |= {"hook_msgs": {"last_ckpt": "/home/me/run"}, "dataset_meta": {"classes": ("a", "b")}}
+    torch.save(run, tmp_path / "epoch_12.pth")
+    assert main(["publish", str(tmp_path / "epoch_12.pth"), str(tmp_path / "out" / f"dla46{suffix}")]) == 0
+    (file,) = (tmp_path / "out").iterdir()
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert file.name == f"dla46-{digest[:8]}{suffix or '.pth'}"
+    assert b"/home/me" not in file.read_bytes()
+    assert all(word in capsys.readouterr().out for word in ("optimizer",))
+    load_backbone(file)
+    if file.suffix == ".pth":
+        released = torch.load(file)
+        assert set(released) == {"meta", "state_dict", "head"}
+        assert released["meta"]["dataset_meta"] == {"classes": ("a", "b")}
+
+
+def test_publish_refuses_what_is_no_name(tmp_path, capsys):
+    torch.save(state_dict(), tmp_path / "in.pth")
+    assert main(["publish", str(tmp_path / "in.pth"), str(tmp_path)]) == 2
+    assert "give a file name" in capsys.readouterr().err
