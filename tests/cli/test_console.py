@@ -73,7 +73,7 @@ def test_flops_prints_the_papers_tables_beside_the_measured(capsys, monkeypatch,
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["ResNeXt50+Elastic", "25.2", "25.247", "4.2", "4.177", "0.067", "21.56"] in lines
     assert ["DenseNet201*", "20.0", "20.014", "4.4", "!", "4.291", "0.000", "22.25"] in lines
-    # DenseNet201: 4.291 is the count on the authors' code, too; DLA-X102+Elastic: Table 8 has 24.9; the others are DLA-X60
+    # DenseNet201: 4.291 is the count on the authors' code, too; DLA-X102+Elastic: Table 8 has 24.9; all else is DLA-X60
     differ = {"DenseNet201*", "DLA-X102+Elastic", "DLA-X60+Elastic", "DLA-X60+sElastic"}
     assert {line[0] for line in lines if "!" in line} == differ | {"bilinear,", "nearest,", "trained", "high"}
     rows = json.loads((tmp_path / "elastic.json").read_text())
