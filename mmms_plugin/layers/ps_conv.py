@@ -28,8 +28,9 @@ from mmms_plugin.layers.poly_scale_conv import PaddingMode, PolyScaleConv2d, Siz
 from mmms_plugin.registry import MODELS
 
 IMPLEMENTATIONS = ("grouped", "masked")
-# oneDNN has no fast grouped convolution of fewer channels a group than this: on the CPU a few separate ones are faster
+# Fewer channels a part than this: oneDNN has no fast grouped convolution, on the CPU a few separate ones are faster.
 NARROW = 32
+KernelTable = list[list[Tensor]]
 
 
 @MODELS.register_module(name="PSConv")
@@ -133,20 +134,32 @@ class PSConv2d(PolyScaleConv2d, nn.Conv2d):
             x = _regroup(x, (self.groups, -1, self._parts), _transpose_parts)
         kernels = self._kernel_table(self.weight, self._parts)
         merged = self._with_extra(kernels) if self.extra_dilation1 else kernels
+        if self.groups == 1 and x.device.type == "cpu" and self.in_channels // self._parts < NARROW:
+            y = self._block_by_block(x, kernels, merged)
+            return _regroup(y, (1, self._parts, -1), _transpose_parts) if self.channel_order == "cyclic" else y
         terms = []
         for sub in self._subs:
             table = merged if sub.dilation == 1 else kernels
             blocks = [_dense_block(table, ins, outs) for ins, outs in sub.blocks]
-            if self.groups == 1 and x.device.type == "cpu" and blocks[0].shape[2] < NARROW:
-                inputs = [self._take_parts(x, self._parts, ins) for ins, _ in sub.blocks]
-                pairs = zip(inputs, blocks, strict=True)
-                terms.append(torch.cat([self.dilated_conv2d(v, w[0], sub.dilation, 1) for v, w in pairs], 1))
-                continue
             parts = self._take_parts(x, self._parts, sub.in_order)
             weight = torch.stack(blocks, 1).flatten(0, 2)
             terms.append(self.dilated_conv2d(parts, weight, sub.dilation, self.groups * len(blocks)))
         y = self._join(terms) if self.axes == "output" else self._sum_in_place_of_parts(terms)
         return _regroup(y, (self.groups, self._parts, -1), _transpose_parts) if self.channel_order == "cyclic" else y
+
+    def _block_by_block(self, x: Tensor, kernels: KernelTable, merged: KernelTable) -> Tensor:
+        """One convolution for each dense block, summed by output part."""
+        terms: list[list[Tensor]] = [[] for _ in range(self._parts)]
+        inputs: dict[tuple[int, ...], Tensor] = {}
+        for sub in self._subs:
+            table = merged if sub.dilation == 1 else kernels
+            for ins, outs in sub.blocks:
+                if ins not in inputs:
+                    inputs[ins] = self._take_parts(x, self._parts, ins)
+                y = self.dilated_conv2d(inputs[ins], _dense_block(table, ins, outs)[0], sub.dilation, 1)
+                for out, part in zip(outs, y.chunk(len(outs), 1), strict=True):
+                    terms[out].append(part)
+        return torch.cat([_sum(parts) for parts in terms], 1)
 
     def _sum_in_place_of_parts(self, terms: list[Tensor]) -> Tensor:
         orders = [_inverse(sub.out_order) for sub in self._subs]
@@ -171,7 +184,7 @@ class PSConv2d(PolyScaleConv2d, nn.Conv2d):
             x, (self.groups, parts, -1), lambda v, axis: torch.cat([v.narrow(axis, a, n) for a, n in runs], axis)
         )
 
-    def _kernel_table(self, weight: Tensor, in_parts: int) -> list[list[Tensor]]:
+    def _kernel_table(self, weight: Tensor, in_parts: int) -> KernelTable:
         """``table[out part][in part]``: views of the weight, each ``[groups, c_out, c_in, kh, kw]``."""
         t, g = self._parts, self.groups
         if self.channel_order == "block":
@@ -199,7 +212,7 @@ class PSConv2d(PolyScaleConv2d, nn.Conv2d):
         )
         self.register_buffer("extra_keep", keep.to(self.weight.device), persistent=False)
 
-    def _with_extra(self, kernels: list[list[Tensor]]) -> list[list[Tensor]]:
+    def _with_extra(self, kernels: KernelTable) -> KernelTable:
         """The kernel table of the dense dilation-1 convolution: the layer's own kernels, the extra ones elsewhere."""
         extra = self._kernel_table(self.extra_weight, len(self._extra_offsets))
         table = [list(row) for row in kernels]
@@ -246,7 +259,7 @@ def _runs(order: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _dense_block(table: list[list[Tensor]], ins: Sequence[int], outs: Sequence[int]) -> Tensor:
+def _dense_block(table: KernelTable, ins: Sequence[int], outs: Sequence[int]) -> Tensor:
     """One dense block of kernels, ``[groups, outs * c_out, ins * c_in, kh, kw]``."""
     return torch.cat([torch.cat([table[out][inp] for inp in ins], 2) for out in outs], 1)
 
