@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 
 METHODS = ("psconv", "elastic", "dla", "shape_adaptor", "msdnet")
@@ -19,7 +18,7 @@ def run(args: argparse.Namespace) -> None:
     import json
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
     from mmms_plugin.weights.catalog import CATALOG
 
@@ -27,12 +26,14 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps([{**asdict(entry), "status": entry.status} for entry in entries], indent=2))
         return
-    title = "published checkpoints; none was downloaded here: unverified"
-    table = Table("checkpoint", "convert as", "trained for", "published", "licence", "checked", title=title)
+    console = Console(highlight=False, soft_wrap=True)  # addresses stay whole
+    console.print("Published checkpoints; none was downloaded here, so none is verified.")
     for entry in entries:
-        convert = f"--source {entry.source} --arch {entry.arch}" if entry.source else "-"
-        name = f"{entry.name}\n{entry.address or '(no address)'}{f' ({entry.remark})' if entry.remark else ''}"
-        licence = entry.licence or "none stated"
-        table.add_row(name, convert, entry.task or "-", entry.accuracy or "-", licence, entry.status)
-    # Piped, the lines stay long enough for whole addresses.
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+        facts = (entry.task, entry.accuracy, entry.licence or "no licence stated", entry.status)
+        console.print(f"\n[bold]{escape(entry.name)}[/bold] ({entry.method})")
+        console.print(f"  {escape('; '.join(fact for fact in facts if fact))}")
+        console.print(
+            f"  {escape(entry.address or 'no address')}{escape(f' ({entry.remark})') if entry.remark else ''}"
+        )
+        if entry.source:
+            console.print(f"  mmms convert IN OUT --source {entry.source} --arch {entry.arch}")
