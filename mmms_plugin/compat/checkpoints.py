@@ -14,6 +14,7 @@ file can run code through it:
 from __future__ import annotations
 
 import pickle
+from typing import Any
 from collections.abc import Callable
 
 import numpy as np
@@ -46,7 +47,7 @@ def allow_own_checkpoints() -> None:
     """
     if torch.__version__ < "2.6":
         return
-    functions = {"_reconstruct": np.zeros(1).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
+    functions: dict[str, Any] = {"_reconstruct": np.zeros(1).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
