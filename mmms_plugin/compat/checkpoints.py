@@ -14,8 +14,8 @@ file can run code through it:
 from __future__ import annotations
 
 import pickle
-from typing import Any
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
