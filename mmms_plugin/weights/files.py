@@ -297,15 +297,25 @@ def written_whole(path: Path, rename: Callable[[Path], Path] | None = None) -> I
 def save_checkpoint(
     file: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any], head: Mapping[str, Tensor], safe: bool
 ) -> None:
-    """Write tensors and ``meta`` as safetensors (``safe``; the head is left out) or by ``torch.save``."""
+    """Write tensors and ``meta`` as safetensors (``safe``; the head is left out) or by ``torch.save``.
+
+    Raises: OSError where the disk is full and the like.
+    """
     if safe:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         plain = {key: value.contiguous() for key, value in state.items()}
-        save_file(plain, file, metadata={"format": "pt", META_KEY: json.dumps(meta, default=str)})
+        try:
+            save_file(plain, file, metadata={"format": "pt", META_KEY: json.dumps(meta, default=str)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
         return
     content: dict[str, Any] = dict(meta=dict(meta), state_dict=dict(state))
     if head:
         content["head"] = dict(head)
     with file.open("wb") as stream:  # a stream: torch.save keeps a file's name in the file, and names are not content
-        torch.save(content, stream)
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # torch cannot finish its zip, and says so instead of why
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None

@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import pickle
+import resource
 import struct
 import tarfile
 import zipfile
@@ -202,6 +203,17 @@ def test_report_replaces_no_checkpoint(tmp_path, capsys):
     assert "directory" in refusal(capsys, source, out, "--report", str(tmp_path))
     assert "no folder" in refusal(capsys, source, out, "--report", str(source / "report.json"))
     assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_full_disk_is_told_in_one_line(suffix, tmp_path, capsys):
+    save(state_dict(), tmp_path / "in.pth")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        assert "cannot be written" in refusal(capsys, tmp_path / "in.pth", tmp_path / f"out{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_output_is_whole_or_absent(tmp_path, monkeypatch, capsys):
