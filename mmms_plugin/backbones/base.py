@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from mmcv.cnn import build_norm_layer
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 ConfigType = Mapping[str, Any]
 InitConfig = ConfigType | Sequence[ConfigType] | None
 T = TypeVar("T")
+WHOLE = "backbone."  # of the keys of a backbone in a model
 
 
 class Backbone(BaseModule):
@@ -73,6 +75,22 @@ class Backbone(BaseModule):
             for module in modules:
                 module.eval()
                 module.requires_grad_(False)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """As torch's; a state dict of a whole model loads its ``backbone.*`` (mmengine would load none)."""
+        if (
+            not prefix
+            and any(key.startswith(WHOLE) for key in state_dict)
+            and not set(state_dict) & set(self.state_dict())
+        ):
+            own = {key.removeprefix(WHOLE): value for key, value in state_dict.items() if key.startswith(WHOLE)}
+            message = (
+                f"{type(self).__name__}: state dict of a whole model, its {len(own)} keys of the backbone are loaded"
+            )
+            print_log(f"{message}, {len(state_dict) - len(own)} others left", logger="current")
+            state_dict.clear()
+            state_dict.update(own)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def train(self, mode: bool = True) -> Backbone:
         """As ``nn.Module.train``, but frozen stages and, with ``norm_eval``, batch norms stay in eval mode."""

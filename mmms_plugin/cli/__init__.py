@@ -12,7 +12,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, one_line
 
 COMMANDS = {
     "train": "train a model from a config",
@@ -59,5 +59,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mmms {name}: interrupted", file=sys.stderr)
         return 130
     except UserError as error:
-        print(f"mmms{f' {name}' if name in COMMANDS else ''}: error: {error}", file=sys.stderr)
+        print(f"mmms{f' {name}' if name in COMMANDS else ''}: error: {one_line(str(error))}", file=sys.stderr)
         return 2

@@ -43,11 +43,14 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from mmms_plugin.weights.convert import convert
+    from mmms_plugin.weights.files import check_report
     from mmms_plugin.weights.report import Options
     from mmms_plugin.weights.show import print_report, write_report
 
     names = ("source", "arch", "part", "drop_extra", "verify", "reference", "tolerance", "force")
     options = Options(pattern=pattern, **{name: getattr(args, name) for name in names})
+    if args.report:
+        check_report(args.report, args.input, args.output)
     console = Console(soft_wrap=True, highlight=False)
     with console.status("reading") as status:
         report = convert(args.input, args.output, options, tell=status.update)

@@ -32,13 +32,15 @@ from mmms_plugin.weights.mapping import (
     expected,
     part_configs,
     parts_fit,
+    with_nearest,
 )
-from mmms_plugin.weights.recognise import choose, recognise
+from mmms_plugin.weights.recognise import Guess, choose, recognise
 from mmms_plugin.weights.report import Options, Report
 from mmms_plugin.weights.tables import Arch, Normalisation, Table, load_table
 
 HEAD = "head."
 PLAIN = [1, 1, 1, 1]
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass
@@ -87,12 +89,13 @@ def convert(source: str, output: str, options: Options, tell: Callable[[str], No
         raise UserError(f"checkpoint {source}: it was made by mmms convert already")
     tell("recognising" if "auto" in (options.source, options.arch) else "mapping")
     guess, others = choose(checkpoint, options.source, options.arch)
-    table = load_table(guess.source)
-    mapped = apply_table(table, guess.arch, checkpoint.state)
-    work = _Work(table, table.archs[guess.arch], mapped.state, copy.deepcopy(dict(table.archs[guess.arch].backbone)),
-                 _report(checkpoint, out, guess.source, guess.arch, [str(g) for g in others], mapped))  # fmt: skip
-    extras = _take_extra(work, options)
-    _check_shapes(work, checkpoint)
+    try:
+        work = _map(checkpoint, out, guess, others)
+        extras = _take_extra(work, options)
+        _check_shapes(work, checkpoint)
+    except UserError as error:
+        near = "" if guess.fits else f"checkpoint {checkpoint.path} fits nothing, {guess} comes nearest: "
+        raise UserError(f"{near}{error}") from error
     if work.arch.note:
         work.report.remarks.append(work.arch.note)
     exact = _check_extra(work, extras, options) or _set_pattern(work, options)
@@ -103,6 +106,14 @@ def convert(source: str, output: str, options: Options, tell: Callable[[str], No
     checkpoint.state.clear()
     _write(work, out, options, tell)
     return work.report
+
+
+def _map(checkpoint: Checkpoint, out: Path, guess: Guess, others: list[Guess]) -> _Work:
+    table = load_table(guess.source)
+    arch = table.archs[guess.arch]
+    mapped = apply_table(table, guess.arch, checkpoint.state)
+    report = _report(checkpoint, out, guess.source, guess.arch, [str(other) for other in others], mapped)
+    return _Work(table, arch, mapped.state, copy.deepcopy(dict(arch.backbone)), report)
 
 
 def _report(checkpoint: Checkpoint, out: Path, source: str, arch: str, others: list[str], mapped: Mapped) -> Report:
@@ -155,6 +166,7 @@ def _check_shapes(work: _Work, checkpoint: Checkpoint) -> None:
     if not parts_fit(work.table, work.arch, work.state):
         held, wanted = ", ".join(_tops(work)), ", ".join(("backbone", *work.arch.parts))
         raise UserError(f"not {work.name}: the file holds {held}, the architecture is {wanted}{_hint(checkpoint)}")
+    _check_types(work)
     backbone = expected(work.config)
     for name, config in {"backbone": work.config, **part_configs(work.arch, work.state)}.items():
         _check_part(work, name, config, checkpoint)
@@ -164,9 +176,28 @@ def _check_shapes(work: _Work, checkpoint: Checkpoint) -> None:
     broken = [key for key, value in work.state.items() if not torch.isfinite(value).all()]
     if broken:
         work.report.remarks.append(f"{len(broken)} tensors hold values that are not finite (first: {broken[0]})")
-    weight = work.head.get("fc.weight")
-    if weight is not None and (weight.dim() != 2 or weight.shape[1] != backbone.width):
-        raise UserError(f"the classifier's weight is {list(weight.shape)}, expected [classes, {backbone.width}]")
+    _check_classifier(work.head, backbone.width)
+
+
+def _check_types(work: _Work) -> None:
+    """Raises: UserError for weights that are no floating-point numbers of 16 bits or more."""
+    for key, value in work.state.items():
+        if key.startswith((BACKBONE, HEAD)) and not key.endswith(COUNTER) and value.dtype not in FLOATS:
+            kind = str(value.dtype).removeprefix("torch.")
+            raise UserError(f"{key} has type {kind}: allowed are float16, bfloat16, float32 and float64")
+
+
+def _check_classifier(head: Mapping[str, Tensor], width: int) -> None:
+    """Raises: UserError unless there is no classifier, or a weight and a bias for any number of classes."""
+    if not head:
+        return
+    if missing := {"fc.weight", "fc.bias"} - set(head):
+        raise UserError(f"the classifier's {missing.pop()} is missing")
+    weight, bias = head["fc.weight"], head["fc.bias"]
+    if weight.dim() != 2 or weight.shape[1] != width:
+        raise UserError(f"the classifier's weight is {list(weight.shape)}, expected [classes, {width}]")
+    if bias.shape != weight.shape[:1]:
+        raise UserError(f"the classifier's bias is {list(bias.shape)}, expected [{weight.shape[0]}]")
 
 
 def _check_part(work: _Work, name: str, config: Mapping[str, Any], checkpoint: Checkpoint) -> None:
@@ -178,11 +209,12 @@ def _check_part(work: _Work, name: str, config: Mapping[str, Any], checkpoint: C
     for kind, keys in compare(work.state, shapes, f"{name}.").items():
         if keys:
             said = {"missing": "are missing", "unknown": "have no place in it", "shape": "have another shape"}[kind]
-            detail = f"first: {name}.{keys[0]}"
+            shown = (with_nearest(key, shapes) if kind == "unknown" else key for key in keys[:3])
             if kind == "shape":
-                own = list(work.state[f"{name}.{keys[0]}"].shape)
-                detail += f" is {own}, expected {list(shapes[keys[0]])}"
-            raise UserError(f"not {work.name}: {len(keys)} tensors {said} ({detail}){_hint(checkpoint)}")
+                own = {key: work.state[f"{name}.{key}"].shape for key in keys[:3]}
+                shown = (f"{key} is {list(shape)}, expected {list(shapes[key])}" for key, shape in own.items())
+            detail = ", ".join(f"{name}.{text}" for text in shown)
+            raise UserError(f"not {work.name}: {len(keys)} tensors {said} (first: {detail}){_hint(checkpoint)}")
 
 
 def _hint(checkpoint: Checkpoint) -> str:

@@ -34,6 +34,7 @@ WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "ne
             "state_dict_ema", "model_ema", "ema_state_dict")  # fmt: skip
 META_KEY = "mmms_meta"
 PICKLE, ZIP = b"\x80", b"PK\x03\x04"
+TORCH_GLOBALS = re.compile(r"torch\._utils\..+|torch\.nn\.parameter\..+|torch\.\w+Storage|collections\.OrderedDict")
 MAX_HEADER = 100_000_000  # of safetensors, as its own reader has it
 
 
@@ -65,12 +66,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises: UserError, in one line, for anything that is not a checkpoint or holds more than data.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"checkpoint {path}: it is a directory, give a file")
-    if not path.is_file():
-        raise UserError(f"checkpoint {path}: no such file")
     try:
-        return _read_safetensors(path) if path.suffix == ".safetensors" else _unwrap(path, _read_pickle(path))
+        if path.is_dir():
+            raise UserError(f"checkpoint {path}: it is a directory, give a file")
+        if not path.is_file():
+            raise UserError(f"checkpoint {path}: {'not a regular file' if path.exists() else 'no such file'}")
+        return _read_safetensors(path) if _is_safetensors(path) else _unwrap(path, _read_pickle(path))
     except OSError as error:
         raise UserError(f"checkpoint {path}: cannot be read ({error.strerror or error})") from error
 
@@ -84,15 +85,21 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _is_safetensors(path: Path) -> bool:
+    """By name, or by the ``{`` behind the length of the header: hubs rename files."""
+    with path.open("rb") as file:
+        return path.suffix.lower() == ".safetensors" or file.read(9)[8:] == b"{"
+
+
 def _read_pickle(path: Path) -> Any:
     with path.open("rb") as file:
         start = file.read(4)
     if not start:
         raise UserError(f"checkpoint {path}: the file is empty")
     if not start.startswith((ZIP, PICKLE)):
-        raise UserError(
-            f"checkpoint {path}: not a checkpoint (it begins with {start!r}): torch.save writes zip or pickle"
-        )
+        name = _foreign_global(path)
+        detail = f"it begins with {start!r}" if name is None else f"a bare pickle that holds {name}"
+        raise UserError(f"checkpoint {path}: not a checkpoint ({detail}): torch.save writes zip or pickle")
     zipped = start == ZIP
     if zipped:
         _check_zip(path)
@@ -112,6 +119,8 @@ def _check_zip(path: Path) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, struct.error) as error:
         raise UserError(f"checkpoint {path}: damaged or cut off ({error}); fetch it again") from error
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise UserError(f"checkpoint {path}: a TorchScript archive holds a program; save its state_dict() instead")
     size = path.stat().st_size
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(e.file_size for e in entries) > size:
         raise UserError(f"checkpoint {path}: a zip whose entries unpack to more than the file, not one of torch.save")
@@ -120,27 +129,54 @@ def _check_zip(path: Path) -> None:
 def _refusal(error: Exception, path: Path) -> str:
     text = str(error)
     found = re.search(r"GLOBAL `?([\w.<>]+)", text)
-    if name := found[1] if found else _first_global(path) if "Unsupported operand" in text else None:
+    unreadable = "Unsupported operand" in text  # of a newer pickle protocol than torch.save's
+    if name := found[1] if found else _foreign_global(path) if unreadable else None:
         return f"cannot be read safely: it holds {name}, and only tensors and plain containers are accepted"
+    if unreadable and zipfile.is_zipfile(path):
+        return (
+            "cannot be read safely: its pickle protocol is not torch.save's own; save it again without pickle_protocol"
+        )
     if found := re.search(r"WeightsUnpickler error:\s*(.+)", text):
         return f"cannot be read safely: it holds more than tensors and plain containers ({found[1].strip()[:200]})"
     return f"damaged or not a checkpoint ({(text.strip().splitlines() or [type(error).__name__])[0][:200]})"
 
 
-def _first_global(path: Path) -> str | None:
-    """Name of the first class or function in a pickle whose protocol torch does not read; nothing is unpickled."""
+def _foreign_global(path: Path) -> str | None:
+    """The first class or function in a pickle that is not of torch's own making; nothing is unpickled."""
+    return next((name for name in _globals(_pickle_start(path)) if not TORCH_GLOBALS.fullmatch(name)), None)
+
+
+def _pickle_start(path: Path) -> bytes:
     with path.open("rb") as file:
-        start = file.read(1 << 20)
+        if file.read(4) != ZIP:
+            file.seek(0)
+            return file.read(1 << 20)
+    with zipfile.ZipFile(path) as archive:
+        name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
+        if name is None:
+            return b""
+        with archive.open(name) as entry:
+            return entry.read(1 << 20)
+
+
+def _globals(pickled: bytes) -> Iterator[str]:
+    """Names of the classes and functions in a pickle, as far as it can be read."""
     strings: list[str] = []
+    memo: list[str] = []
+    top = ""
     with suppress(ValueError):
-        for operation, argument, _ in pickletools.genops(start):
+        for operation, argument, _ in pickletools.genops(pickled):
             if operation.name == "GLOBAL":
-                return str(argument).replace(" ", ".")
-            if operation.name == "STACK_GLOBAL":
-                return ".".join(strings[-2:])
-            if isinstance(argument, str):
-                strings.append(argument)
-    return None
+                yield str(argument).replace(" ", ".")
+            elif operation.name == "STACK_GLOBAL":
+                yield ".".join(strings[-2:])
+            elif operation.name == "MEMOIZE":
+                memo.append(top)
+            if operation.name in ("BINGET", "LONG_BINGET") and isinstance(argument, int) and argument < len(memo):
+                strings.append(memo[argument])
+            elif operation.name != "MEMOIZE":
+                top = argument if isinstance(argument, str) else ""
+                strings += [top] if top else []
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
@@ -222,6 +258,23 @@ def check_output(path: str | Path, force: bool, source: Path | None = None) -> P
     return path
 
 
+def check_report(path: str | Path, *others: str | Path) -> None:
+    """Refuse a report that cannot be written or would replace one of the other files, before any work is done.
+
+    Raises: UserError.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"--report {path}: it is a directory, give a file name")
+    if path.resolve() in [Path(other).resolve() for other in others] or any(
+        path.exists() and Path(other).exists() and path.samefile(other) for other in others
+    ):
+        raise UserError(f"--report {path}: it is the input or the output, give another name")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise UserError(f"--report {path}: {parent} is no folder that can be written")
+
+
 @contextmanager
 def written_whole(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
     """Yield a temporary name in the same folder (made if need be); on success rename it to ``path``, else remove it.
@@ -244,15 +297,25 @@ def written_whole(path: Path, rename: Callable[[Path], Path] | None = None) -> I
 def save_checkpoint(
     file: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any], head: Mapping[str, Tensor], safe: bool
 ) -> None:
-    """Write tensors and ``meta`` as safetensors (``safe``; the head is left out) or by ``torch.save``."""
+    """Write tensors and ``meta`` as safetensors (``safe``; the head is left out) or by ``torch.save``.
+
+    Raises: OSError where the disk is full and the like.
+    """
     if safe:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         plain = {key: value.contiguous() for key, value in state.items()}
-        save_file(plain, file, metadata={"format": "pt", META_KEY: json.dumps(meta, default=str)})
+        try:
+            save_file(plain, file, metadata={"format": "pt", META_KEY: json.dumps(meta, default=str)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
         return
     content: dict[str, Any] = dict(meta=dict(meta), state_dict=dict(state))
     if head:
         content["head"] = dict(head)
     with file.open("wb") as stream:  # a stream: torch.save keeps a file's name in the file, and names are not content
-        torch.save(content, stream)
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # torch cannot finish its zip, and says so instead of why
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None

@@ -42,18 +42,21 @@ class Mapped:
 class UnknownKeys(UserError):
     """Source keys that no rule of the table matches; the message, which takes a search, is made when it is read."""
 
-    def __init__(self, table: Table, unknown: list[str], known: list[str]) -> None:
-        super().__init__(table, unknown, known)
-        self.source, self.unknown, self.known = table.source, unknown, known
+    def __init__(self, table: Table, arch: str, unknown: list[str], known: list[str]) -> None:
+        super().__init__(table, arch, unknown, known)
+        self.source, self.config, self.unknown, self.known = table.source, table.archs[arch].backbone, unknown, known
 
     def __str__(self) -> str:
-        known = {key.removeprefix(BACKBONE) for key in self.known} - set(self.unknown)
-        shown = []
-        for key in self.unknown[:3]:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            shown.append(f"{key} (nearest known: {near[0]})" if near else key)
+        known = {key.removeprefix(BACKBONE) for key in self.known} | set(expected(self.config).shapes)
+        shown = [with_nearest(key, known - set(self.unknown)) for key in self.unknown[:3]]
         more = f" and {len(self.unknown) - 3} more" if len(self.unknown) > 3 else ""
         return f"source {self.source} knows no key {', '.join(shown)}{more}"
+
+
+def with_nearest(key: str, known: Iterable[str]) -> str:
+    """A key, and behind it the one of those known that is spelt most alike."""
+    near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
+    return f"{key} (nearest known: {near[0]})" if near else key
 
 
 class Rules:
@@ -65,14 +68,15 @@ class Rules:
         self.prefix = ""
         self.keys = list(keys)
         prefixes = (*PREFIXES, *table.prefixes)
-        while found := next((p for p in prefixes if self._all_unknown_begin_with(p)), None):
+        while found := next((p for p in prefixes if self._most_unknown_begin_with(p)), None):
             self.keys = [key.removeprefix(found) for key in self.keys]
             self.prefix += found
         self._active = [(pattern, rule) for pattern, rule in self._every if self._holds(rule)]
 
-    def _all_unknown_begin_with(self, prefix: str) -> bool:
+    def _most_unknown_begin_with(self, prefix: str) -> bool:
+        """Not all: a stray key must be named as unknown itself, not make all others so."""
         unknown = [key for key in self.keys if not self._known.fullmatch(key)]
-        return bool(unknown) and all(key.startswith(prefix) for key in unknown)
+        return sum(key.startswith(prefix) for key in unknown) > len(unknown) / 2
 
     def _holds(self, rule: Rule) -> bool:
         conditions = ((rule.when, True), (rule.unless, False))
@@ -112,7 +116,7 @@ def apply_table(table: Table, arch: str, state: Mapping[str, Tensor]) -> Mapped:
             else:
                 _add(result, target, _changed(value.detach(), rule.apply, classes), source)
     if unknown:
-        raise UnknownKeys(table, unknown, [*result.mapped.values(), *rules.keys])
+        raise UnknownKeys(table, arch, unknown, [*result.mapped.values(), *rules.keys])
     for target, pieces in parts.items():
         _add_joined(result, table, table.archs[arch], target, pieces)
     return result

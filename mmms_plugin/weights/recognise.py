@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import torch
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights import psconv
 from mmms_plugin.weights.files import Checkpoint
-from mmms_plugin.weights.mapping import apply_table, compare, expected, parts_fit
+from mmms_plugin.weights.mapping import BACKBONE, COUNTER, Rules, apply_table, compare, expected, parts_fit
 from mmms_plugin.weights.tables import Arch, Table, load_table, sources
 
 # Where a file fits several sources and says nothing itself: authors before collections.
@@ -23,6 +24,7 @@ class Guess:
 
     source: str
     arch: str
+    fits: bool = True  # else it only comes nearest
 
     def __str__(self) -> str:
         return f"{self.source} {self.arch}"
@@ -69,9 +71,22 @@ def _hinted(table: Table, checkpoint: Checkpoint) -> bool:
     return any(hint in names or any(key.startswith(hint) for key in checkpoint.state) for hint in table.hints)
 
 
-def _plain(arch: str) -> str:
-    """``PS-ResNet50`` is ``ps_resnet50``; timm's ``resnet50.a1_in1k`` is ``resnet50``."""
-    return arch.lower().replace("-", "_").split(".")[0]
+def _plain(name: str) -> str:
+    """``PS-ResNet-50`` is ``ps_resnet50``; timm's ``resnet50.a1_in1k`` is ``resnet50``."""
+    return re.sub(r"[-_ ]", "", name.lower().split(".")[0])
+
+
+def _source_named(name: str) -> str:
+    """The source of a name, or of a repository such as ``d-li14/PSConv``.
+
+    Raises: UserError for an unknown one.
+    """
+    found = [
+        s for s in sources() if name.lower() == s or ("/" in name and f"github.com/{name})" in load_table(s).about)
+    ]
+    if name != "auto" and not found:
+        raise UserError(f"--source {name}: allowed are auto, {', '.join(sources())}")
+    return found[0] if found else name
 
 
 def _rank(source: str) -> int:
@@ -83,18 +98,19 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
 
     Raises: UserError for unknown names and for files that nothing fits.
     """
-    if source != "auto" and source not in sources():
-        raise UserError(f"--source {source}: allowed are auto, {', '.join(sources())}")
+    source = _source_named(source)
     if source != "auto" and arch != "auto":
-        name = _plain(arch)
         known = load_table(source).archs
-        if name not in known:
+        name = next((name for name in known if _plain(name) == _plain(arch)), None)
+        if name is None:
             raise UserError(f"--arch {arch}: source {source} has {', '.join(known)}")
         return Guess(source, name), []
     guesses = recognise(checkpoint, source)
     if arch != "auto":
-        guesses = [guess for guess in guesses if guess.arch == _plain(arch)]
+        guesses = [guess for guess in guesses if _plain(guess.arch) == _plain(arch)]
     if not guesses:
+        if nearest := _nearest(checkpoint, source, arch):
+            return nearest, []
         wanted = "any source" if source == "auto" else f"source {source}"
         wanted += "" if arch == "auto" else f" and --arch {arch}"
         first = next(iter(checkpoint.state))
@@ -103,3 +119,30 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
             f"of {wanted}; give --source and --arch to learn what differs"
         )
     return guesses[0], guesses[1:]
+
+
+def _nearest(checkpoint: Checkpoint, source: str, arch: str) -> Guess | None:
+    """What a file that fits nothing differs least from, unless it differs in half of its keys."""
+    differing: dict[Guess, int] = {}
+    for name in sources() if source == "auto" else (source,):
+        table = load_table(name)
+        for own in (own for own in table.archs if arch == "auto" or _plain(own) == _plain(arch)):
+            differing[Guess(name, own, fits=False)] = _differences(table, own, checkpoint.state)
+    ranked = sorted(differing, key=lambda g: (differing[g], _rank(g.source)))
+    return ranked[0] if ranked and differing[ranked[0]] < len(checkpoint.state) / 2 else None
+
+
+def _differences(table: Table, arch: str, state: Mapping[str, torch.Tensor]) -> int:
+    """How many keys are unknown or missing, or have another shape; tensors that are joined count by their name."""
+    rules = Rules(table, arch, state)
+    wanted = {BACKBONE + key: shape for key, shape in expected(table.archs[arch].backbone).shapes.items()}
+    found: set[str] = set()
+    wrong = 0
+    for key, value in zip(rules.keys, state.values(), strict=True):
+        rule, target = rules.find(key)
+        if rule is not None and target is not None and target.startswith(BACKBONE):
+            target = f"{target}.weight" if rule.join else target
+            wrong += target not in wanted or (rule.join is None and value.shape != wanted[target])
+            found.add(target)
+        wrong += rule is None
+    return wrong + sum(key not in found and not key.endswith((COUNTER, psconv.EXTRA)) for key in wanted)

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mmms_plugin.errors import one_line
 from mmms_plugin.weights.files import written_whole
 from mmms_plugin.weights.report import Report
 
@@ -17,14 +18,15 @@ def print_report(report: Report, console: Console) -> None:
     found = f" in {report.wrapper!r}" if report.wrapper else ""
     prefix = f", prefix {report.prefix!r} taken off" if report.prefix else ""
     beside = f"; beside it, not converted: {', '.join(report.beside)}" if report.beside else ""
-    console.print(f"{report.input}: {report.source} {report.arch}{found}{prefix}{beside}", markup=False)
+    line = f"{report.input}: {report.source} {report.arch}{found}{prefix}{beside}"
+    console.print(one_line(line), markup=False)
     if report.also_fits:
         console.print(f"  keys and shapes fit as well: {', '.join(report.also_fits)} (choose with --source, --arch)")
     console.print("  " + ", ".join(f"{count} {name}" for name, count in report.counts.items()) + " tensors")
     for reason, count in report.reasons.items():
         console.print(f"  dropped {count}: {reason}", markup=False)
     for remark in report.remarks:
-        console.print(f"  {remark}", markup=False)
+        console.print(f"  {one_line(remark)}", markup=False)
     if report.moved:
         moved = ", ".join(f"{name} {value:.3f}" for name, value in report.moved.items())
         console.print(f"  outputs move by (RMS difference / standard deviation, fixed input): {moved}")

@@ -72,6 +72,21 @@ for path in {[str(out) for out in outs]!r}:
         assert all(torch.equal(value, loaded[key]) for key, value in written(out).items())
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_init_cfg_finds_the_backbone_in_a_whole_file(source, tmp_path, suffix):
+    out = tmp_path / f"out{suffix}"
+    assert convert(source, out, "--part", "whole") == 0
+    init_cfg = dict(type="Pretrained", checkpoint=str(out))
+    model = MODELS.build(dict(type="mmms_plugin.DLA", arch="46_c", init_cfg=init_cfg))
+    model.init_weights()
+    state = written(out)
+    assert all(torch.equal(value, state[f"backbone.{key}"]) for key, value in model.state_dict().items())
+    model.load_state_dict(state)
+    del state["backbone.base_layer.0.weight"]
+    with pytest.raises(RuntimeError, match=r"base_layer\.0\.weight"):
+        model.load_state_dict(state)
+
+
 def test_part_whole_is_a_classifier_of_mmpretrain(source, tmp_path):
     assert convert(source, tmp_path / "out.safetensors", "--part", "whole") == 0
     state = written(tmp_path / "out.safetensors")
@@ -113,6 +128,21 @@ def test_unknown_misshapen_and_missing_keys_are_named(source, tmp_path, capsys):
     assert "expected [classes, 256]" in refusal(capsys, source, out)
 
 
+def test_auto_names_what_keeps_the_nearest_architecture_from_fitting(source, tmp_path, capsys):
+    state, auto = state_dict(), ("--source", "auto")
+    state = {f"module.{key}": value for key, value in state.items()}
+    torch.save({**state, "n_averaged": torch.zeros(1)}, source)
+    message = refusal(capsys, source, tmp_path / "out.pth", *auto)
+    assert "fits nothing, dla dla46_c comes nearest: source dla knows no key n_averaged" in message
+    keys = [f"module.level2.tree1.conv{i}.weight" for i in (1, 2)]
+    torch.save({k: v for k, v in state.items() if k not in keys}, source)
+    message = refusal(capsys, source, tmp_path / "out.pth", *auto)
+    assert "2 tensors are missing (first: backbone.level2.tree1.conv1.weight, backbone.level2.tree1.conv2" in message
+    torch.save({**state, keys[0]: torch.zeros(3)}, source)
+    message = refusal(capsys, source, tmp_path / "out.pth", *auto)
+    assert "backbone.level2.tree1.conv1.weight is [3], expected [32, 32, 1, 1]" in message
+
+
 def test_values_that_are_not_finite_are_told(source, tmp_path, capsys):
     state = state_dict()
     state["level5.root.bn.running_var"][3] = torch.nan
@@ -150,6 +180,9 @@ def test_wrong_names_are_answered_with_the_right_ones(source, tmp_path, capsys):
     out = tmp_path / "out.pth"
     assert "the file fits dla dla46_c" in refusal(capsys, source, out, "--source", "dla", "--arch", "dla60")
     assert "source dla has dla34, dla46_c" in refusal(capsys, source, out, "--source", "dla", "--arch", "dla35")
+    for source_name, arch in (("ucbdrive/dla", "DLA-46-C"), ("DLA", "dla46c"), ("timm", "dla46_c.in1k")):
+        assert convert(source, out, "--source", source_name, "--arch", arch) == 0
+        out.unlink()
     assert "allowed are auto, dla, elastic" in refusal(capsys, source, out, "--source", "dlaa")
     torch.save({"a.weight": torch.zeros(3)}, source)
     assert "not those of any source" in refusal(capsys, source, out, "--source", "auto")

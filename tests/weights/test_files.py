@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import pickle
+import resource
 import struct
 import tarfile
 import zipfile
@@ -54,6 +55,7 @@ WRAPPED = {
     "legacy pickle": lambda s, p: save({"state_dict": s}, p, _use_new_zipfile_serialization=False),
     "parameters": lambda s, p: save({k: nn.Parameter(v, v.is_floating_point()) for k, v in s.items()}, p),
     "float16": lambda s, p: save({k: v.half() if v.is_floating_point() else v for k, v in s.items()}, p),
+    "stray module.": lambda s, p: save({f"module.{k}" if i % 9 else k: v for i, (k, v) in enumerate(s.items())}, p),
     "bfloat16": lambda s, p: save({k: v.bfloat16() if v.is_floating_point() else v for k, v in s.items()}, p),
 }
 
@@ -118,6 +120,15 @@ def cut_safetensors(path: Path) -> None:
 REFUSED = {
     "os.system": (lambda p: save({"state_dict": {}, "x": Payload()}, p), "posix.system"),
     "os.system, old pickle": (lambda p: save([Payload()], p, _use_new_zipfile_serialization=False), "posix.system"),
+    "os.system, newer pickle": (
+        lambda p: save({"state_dict": state_dict(), "x": Payload()}, p, pickle_protocol=4),
+        "posix.system",
+    ),
+    "newer pickle": (lambda p: save(state_dict(), p, pickle_protocol=4), "save it again without pickle_protocol"),
+    "os.system, oldest pickle": (lambda p: p.write_bytes(pickle.dumps(Payload(), protocol=0)), "posix.system"),
+    "TorchScript": (lambda p: torch.jit.script(nn.ReLU()).save(p), "TorchScript archive"),
+    "pipe": (os.mkfifo, "not a regular file"),
+    "control characters": (lambda p: save({"a\n\x1b[31m": 1}, p), r"a\n\x1b[31m"),
     "os.system, bare pickle": (lambda p: p.write_bytes(pickle.dumps(Payload())), "posix.system"),
     "NumPy object array": (lambda p: save({"state_dict": {}, "x": np.array([1, "a"], dtype=object)}, p), "O8"),
     "whole model": (lambda p: save(nn.Linear(2, 2), p), "torch.nn.modules.linear.Linear"),
@@ -155,6 +166,54 @@ def test_refused_in_one_line(case, tmp_path, monkeypatch, capsys):
     (tmp_path / "folder").mkdir()
     assert words in refusal(capsys, source, tmp_path / "folder" / "out.pth")
     assert not Path("ran").exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("fc.bias"), "the classifier's fc.bias is missing"),
+        (lambda s: s.update({"fc.bias": torch.zeros(37)}), "bias is [37], expected [1000]"),
+        (
+            lambda s: s.update({"level0.0.weight": s["level0.0.weight"].long()}),
+            "backbone.level0.0.weight has type int64",
+        ),
+        (lambda s: s.update({"level0.0.weight": s["level0.0.weight"] * 1j}), "has type complex64"),
+    ],
+)
+def test_what_would_only_fail_later_is_refused(change, words, tmp_path, capsys):
+    state = state_dict()
+    change(state)
+    save(state, tmp_path / "in.pth")
+    assert words in refusal(capsys, tmp_path / "in.pth", tmp_path / "out.pth", "--verify")
+
+
+def test_safetensors_are_known_by_content(tmp_path):
+    save_file(state_dict(), tmp_path / "pytorch_model.bin")
+    assert convert(tmp_path / "pytorch_model.bin", tmp_path / "out.pth") == 0
+
+
+def test_report_replaces_no_checkpoint(tmp_path, capsys):
+    source, out = tmp_path / "in.pth", tmp_path / "out.pth"
+    save(state_dict(), source)
+    os.link(source, tmp_path / "link.json")
+    before = source.read_bytes()
+    for report in (source, out, tmp_path / "link.json", tmp_path / "." / "out.pth"):
+        assert "it is the input or the output" in refusal(capsys, source, out, "--report", str(report))
+    assert "directory" in refusal(capsys, source, out, "--report", str(tmp_path))
+    assert "no folder" in refusal(capsys, source, out, "--report", str(source / "report.json"))
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_full_disk_is_told_in_one_line(suffix, tmp_path, capsys):
+    save(state_dict(), tmp_path / "in.pth")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        assert "cannot be written" in refusal(capsys, tmp_path / "in.pth", tmp_path / f"out{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_output_is_whole_or_absent(tmp_path, monkeypatch, capsys):
