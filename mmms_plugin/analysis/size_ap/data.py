@@ -22,6 +22,7 @@ AREAS = {
     "box": "ground truth and detections by box width x height",
     "mask": "ground truth and detections by the pixels of the mask",
 }
+AREA_NAMES = {"annotation": "annotated area", "box": "box area", "mask": "mask area"}  # for axes
 
 
 def box_areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -47,7 +47,7 @@ class Series:
     high: np.ndarray
 
 
-def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str) -> Figure:
+def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str, xlabel: str = "") -> Figure:
     """Bars with intervals, the runs beside each other, one place per label; n/a is written where a bar is missing.
 
     Args:
@@ -61,13 +61,13 @@ def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str) -> Fig
             _bars(axis, x + width * (i - (len(runs) - 1) / 2), run, width, RUN_COLOURS[i], ceiling)
         axis.set_ylim(0, ceiling)
         hundredths(axis.yaxis)
-        _finish_places(axis, x, labels, ylabel)
+        _finish_places(axis, x, labels, ylabel, xlabel)
         if len(runs) > 1:
             axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
         return figure
 
 
-def draw_difference(labels: Sequence[str], series: Series, ylabel: str) -> Figure:
+def draw_difference(labels: Sequence[str], series: Series, ylabel: str, xlabel: str = "") -> Figure:
     """Differences with intervals around a zero line, coloured where the interval leaves zero out.
 
     Args:
@@ -84,16 +84,19 @@ def draw_difference(labels: Sequence[str], series: Series, ylabel: str) -> Figur
                 continue
             axis.plot([x[i]] * 2, [series.low[i], series.high[i]], color=colours[i], linewidth=2.2)
             axis.plot(x[i], value, "o", color=colours[i], markersize=6)
-            axis.text(x[i] + 0.1, value, percent(value, sign=True), va="center", fontsize=8)
+            clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # of the zero line
+            axis.text(x[i] + 0.1, value, percent(value, sign=True), va="center", fontsize=8, bbox=clear)
         axis.set_ylim(-1.15 * reach, 1.15 * reach)
         hundredths(axis.yaxis, signed=True)
-        _finish_places(axis, x, labels, ylabel)
+        _finish_places(axis, x, labels, ylabel, xlabel)
         axis.spines["bottom"].set_visible(False)
         axis.tick_params(axis="x", length=0)
         return figure
 
 
-def draw_class_map(classes: Sequence[str], columns: Sequence[str], values: np.ndarray, bar_label: str) -> Figure:
+def draw_class_map(
+    classes: Sequence[str], columns: Sequence[str], values: np.ndarray, bar_label: str, xlabel: str = ""
+) -> Figure:
     """Class x size heat map, best class first; n/a hatched; classes without objects left out.
 
     Over 120 classes only the 60 best and 60 worst are drawn, which is said.
@@ -119,6 +122,7 @@ def draw_class_map(classes: Sequence[str], columns: Sequence[str], values: np.nd
             image, ax=axes, label=bar_label, aspect=30, shrink=min(1, 4 / (0.19 * rows + 1.1)), pad=0.02
         )
         hundredths(bar.ax.yaxis)
+        axes[0].set_xlabel(xlabel)
         if left_out:
             half = ROWS_A_PANEL * PANELS // 2
             figure.suptitle(f"{half} best and {half} worst of {left_out + 2 * half} classes", fontsize=9)
@@ -223,8 +227,9 @@ def _width(labels: Sequence[str], least: float) -> float:
     return max(4.2, max(least, 0.2 + 0.068 * longest) * len(labels) + 1.2)
 
 
-def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str) -> None:
+def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str, xlabel: str) -> None:
     axis.set_xticks(x, labels)
+    axis.set_xlabel(xlabel)
     axis.set_xlim(x[0] - 0.6, x[-1] + 0.6)
     axis.set_ylabel(ylabel)
     axis.grid(axis="y")
