@@ -286,6 +286,24 @@ def test_the_heat_map_stays_legible_with_many_classes(classes):
     plt.close(figure)
 
 
+@pytest.mark.parametrize("runs", [1, 2])
+def test_bars_of_many_bins_with_long_names_stay_legible_on_a_page(runs):
+    labels = [f"microscopically_tiny_{i}\n{i}–{i + 1}000 px²\nn = 1,234" for i in range(10)]
+    full = np.ones(10)
+    series = [figures.Series("mask_rcnn_elastic_resnext50_fpn_1x_coco", full, 0.9 * full, full)] * runs
+    drawn = figures.draw_bars(labels, series, "AP (× 100)", "object size")
+    drawn.draw_without_rendering()
+    width, height = drawn.bbox.size
+    assert drawn.get_size_inches()[0] <= 7.0
+    axis = drawn.axes[0]
+    shown = [*axis.get_xticklabels(), *axis.texts, *(axis.get_legend().get_texts() if runs > 1 else ())]
+    assert min(text.get_fontsize() for text in shown) >= 7
+    boxes = [text.get_window_extent() for text in shown]
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    plt.close(drawn)
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--out .*file/out: this folder cannot be made"):

@@ -114,7 +114,7 @@ def _print_results(console: Console, results: SizeAPResults) -> None:
         console.print(_bin_table(run, results.iou_type))
     if results.comparison:
         console.print(_difference_table(results.comparison))
-    for line in (results.area_rule, f"{results.bins_source}: {results.bins_reference}", results.edge_rule):
+    for line in (results.area_rule, f"bins {results.bins_source} ({results.bins_reference})", results.edge_rule):
         console.print(escape(line), soft_wrap=True)
 
 

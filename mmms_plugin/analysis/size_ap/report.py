@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mmms_plugin.analysis.size_ap import figures, report_tables
 from mmms_plugin.analysis.size_ap.data import AREA_NAMES
-from mmms_plugin.analysis.size_ap.figure_style import save
+from mmms_plugin.analysis.size_ap.figure_style import save, shorten
 from mmms_plugin.analysis.size_ap.figures import Series
 from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
 from mmms_plugin.analysis.size_ap.page import Picture, Section, make_folder, picture, render, write_whole
@@ -160,7 +160,8 @@ def _group_section(comparison: Comparison, out: _Output) -> Section:
         Series(name, _array([row.relative.get(key) for row in rows]), nothing, nothing)
         for key, name in MEASURES.items()
     ]
-    drawn = figures.draw_groups(labels, series, f"improvement of {comparison.second} over {comparison.first}, %")
+    first, second = (shorten(name, 60) for name in (comparison.first, comparison.second))
+    drawn = figures.draw_groups(labels, series, f"improvement of {second}\nover {first}, %")
     caption = (
         "Images grouped by the sizes of the objects they contain, number of images in parentheses, as in ELASTIC "
         f"(Wang et al. 2019, Table 4). F1: multi-label, a class counts as predicted in an image if a detection of it "
