@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> None:
     for name, least in (("max_dets", 1), ("bootstrap", 0), ("seed", 0)):
         if getattr(args, name) < least:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: allowed are integers >= {least}")
+    if args.score_threshold != args.score_threshold:
+        raise UserError("--score-threshold nan: allowed are numbers")
     if not 0 < args.confidence < 1:
         raise UserError(f"--confidence {args.confidence}: allowed is more than 0 and less than 1, such as 0.95")
     from mmms_plugin.analysis.size_ap.command import run_size_ap

@@ -9,7 +9,9 @@ Deviations from CocoMetric:
 3. Without ``ann_file`` masks are sized by their pixels; CocoMetric sizes them by their boxes.
 4. ``bbox_mAP`` counts the best 100 detections per image and class, or fewer if ``proposal_nums`` ends below; CocoMetric
    says -1 if 100 is not in ``proposal_nums``.
-5. 'proposal_fast' is refused: mmdet 3.3's own code for it stops with NumPy 1.24 and later. 'proposal' tells the same.
+5. With ``classwise`` a class has its own figure; CocoMetric exchanges them where the file does not list its categories
+   by rising id, because pycocotools sorts them.
+6. 'proposal_fast' is refused: mmdet 3.3's own code for it stops with NumPy 1.24 and later. 'proposal' tells the same.
 """
 
 from __future__ import annotations

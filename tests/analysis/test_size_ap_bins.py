@@ -74,6 +74,7 @@ def test_units():
         ("a=-1:10", "needs 0 <= LOW < HIGH"),
         ("a=nan:10", "needs 0 <= LOW < HIGH"),
         ("a=0:ten", "are not numbers"),
+        ("a=0:1e200", "the upper limit of 'a=0:1e200' is too large"),
         ("a=0-10", "is not NAME=LOW:HIGH"),
         ("quantiles:1", "an integer N >= 2"),
         ("quantiles:5", "fewer than bins"),

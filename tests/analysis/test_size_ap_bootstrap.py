@@ -11,6 +11,7 @@ from mmms_plugin.analysis.size_ap.bootstrap import bin_figures, bootstrap, draw,
 from mmms_plugin.analysis.size_ap.coverage import measure_coverage
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
 from mmms_plugin.analysis.size_ap.matching import IOU_THRESHOLDS, find_candidates, match
+from mmms_plugin.analysis.size_ap.results import Interval
 from mmms_plugin.analysis.size_ap.simulate import SMALL, simulate
 from tests.analysis.size_ap_data import in_memory, pycocotools_eval, random_coco
 
@@ -93,6 +94,7 @@ def test_interval_corrects_bias_and_agrees_with_the_probability_of_sign():
     undefined = np.where(np.arange(20_000) % 3, np.nan, draws)
     assert interval(undefined, 1.0).low is None
     assert probability_positive(undefined, 1.0) is None
+    assert interval(np.array([0.4]), 0.5) == Interval(0.4, 0.4)  # one replicate
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():

@@ -129,6 +129,7 @@ WRONG_KINDS = {
     json.dumps({}): "an empty JSON object",
     json.dumps({"a": 1, "b": 2}): "a JSON object with the keys a, b",
     json.dumps("text"): "a single JSON str",
+    f"[{'9' * 5000}]": "an integer of thousands of digits",
     json.dumps([1, 2]): "a list of ints",
     json.dumps([{"x": 1}]): "a list of objects without image_id and category_id",
     json.dumps({"images": [], "categories": []}): "an annotation file without annotations",
@@ -150,7 +151,7 @@ def test_files_that_are_absent_or_swapped_are_named(files, truth_file, tmp_path)
     binary.write_bytes(b"\x80\x04\x95\xff\xfe")
     refused("--pred", "no such file", lambda: read_detections(absent, truth, masks=False))
     refused("--pred", "this is a folder", lambda: read_detections(tmp_path, truth, masks=False))
-    refused("--pred", "not a text file (a pickle", lambda: read_detections(binary, truth, masks=False))
+    refused("--pred", "not a text file in UTF-8 (a pickle", lambda: read_detections(binary, truth, masks=False))
     refused("--ann", "this is a COCO result file", lambda: read_ground_truth(run, masks=False))
     refused("--pred", "this is a COCO annotation file", lambda: read_detections(truth_file, truth, masks=False))
     bare = files("bare.json", make_annotations()["annotations"])
@@ -169,7 +170,11 @@ BAD_PREDICTIONS = {
     "NaN score": (with_first(GOOD, score=float("nan")), "prediction 0: score nan"),
     "infinite score": (with_first(GOOD, score=float("inf")), "prediction 0: score inf"),
     "text score": (with_first(GOOD, score="high"), "prediction 0: score high"),
-    "no box": (with_first(GOOD, bbox=None), "prediction 0: no bbox"),
+    "text of a number": (with_first(GOOD, score="0.5"), "prediction 0: score 0.5 (1 of 40 are wrong)"),
+    "list id": (with_all(GOOD, "image_id", lambda i: [i]), "prediction 0: image_id [10]"),
+    "huge id": (with_first(GOOD, image_id=2**64 - 1), "prediction 0: image_id 18446744073709551615"),
+    "no box": (with_first(GOOD, bbox=None, segmentation=None), "prediction 0: neither bbox nor segmentation"),
+    "text box": (with_first(GOOD, bbox=["1", "2", "3", "4"]), "prediction 0: bbox ['1', '2', '3', '4']"),
     "short box": (with_first(GOOD, bbox=[1, 2, 3]), "prediction 0: bbox [1, 2, 3]"),
     "NaN box": (with_first(GOOD, bbox=[1, 2, 3, float("nan")]), "prediction 0: bbox [1, 2, 3, nan]"),
     "negative box": (with_first(GOOD, bbox=[9, 9, -3, 4]), "bbox [9, 9, -3, 4] has a negative width or height"),
@@ -191,6 +196,9 @@ BAD_MASKS = {
     "bad sum": ({"size": [HEIGHT, WIDTH], "counts": [5, 5]}, f"sum to {HEIGHT} * {WIDTH}"),
     "two points": ([[1, 2, 3, 4]], "lists of at least 3 x, y pairs"),
     "text": ([["a"] * 6], "not numbers"),
+    "NaN": ([[1, 2, float("nan"), 4, 5, 6]], "must be lists of x, y"),
+    "far away": ([[1, 2, 1e12, 4, 5, 6]], "within ±1,000,000 px"),
+    "nested": ([[[1, 2], [3, 2], [3, 4], [1, 4], [1, 3], [1, 2]]], "must be lists of x, y"),
 }
 
 
@@ -227,6 +235,9 @@ def test_odd_predictions_are_read_and_told(files, truth_file):
     bare = [{k: v for k, v in one.items() if k != "bbox"} for one in GOOD]
     found, _ = read_detections(files("masks.json", bare), truth, masks=True)
     np.testing.assert_array_equal(found.boxes, truth.boxes)
+    found, notes = read_detections(files("masks.json", bare), truth, masks=False)
+    np.testing.assert_array_equal(found.boxes, truth.boxes)
+    assert "40 of 40 predictions have no bbox; taken around their masks" in notes[0]
 
 
 def test_what_annotations_lack_is_filled_in_and_told(files):

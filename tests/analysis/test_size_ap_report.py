@@ -16,9 +16,12 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from mmms_plugin.analysis.size_ap import figures
+from mmms_plugin.analysis.size_ap.command import run_size_ap
 from mmms_plugin.analysis.size_ap.data import GroundTruth
+from mmms_plugin.analysis.size_ap.evaluate import Options
 from mmms_plugin.analysis.size_ap.histogram import describe_objects
 from mmms_plugin.analysis.size_ap.report import write_object_sizes, write_report
+from mmms_plugin.analysis.size_ap.report_tables import probability
 from mmms_plugin.analysis.size_ap.results import (
     METRICS,
     Bin,
@@ -32,7 +35,15 @@ from mmms_plugin.analysis.size_ap.results import (
     SizeAPResults,
     SizePoint,
 )
-from mmms_plugin.analysis.size_ap.tables import Cell, Table, escape_latex, percent, to_latex, to_markdown
+from mmms_plugin.analysis.size_ap.tables import (
+    Cell,
+    Table,
+    escape_latex,
+    escape_markdown,
+    percent,
+    to_latex,
+    to_markdown,
+)
 from mmms_plugin.errors import UserError
 
 HOSTILE = ("<script>alert(1)</script>", "a_b & c%", "\\input{x} $y$ #1 ~ ^ {z}", "|pipe| *star* [l](http://x.y)")
@@ -275,7 +286,50 @@ def test_the_heat_map_stays_legible_with_many_classes(classes):
     plt.close(figure)
 
 
+@pytest.mark.parametrize("runs", [1, 2])
+def test_bars_of_many_bins_with_long_names_stay_legible_on_a_page(runs):
+    labels = [f"microscopically_tiny_{i}\n{i}–{i + 1}000 px²\nn = 1,234" for i in range(10)]
+    full = np.ones(10)
+    series = [figures.Series("mask_rcnn_elastic_resnext50_fpn_1x_coco", full, 0.9 * full, full)] * runs
+    drawn = figures.draw_bars(labels, series, "AP (× 100)", "object size")
+    drawn.draw_without_rendering()
+    width, height = drawn.bbox.size
+    assert drawn.get_size_inches()[0] <= 7.0
+    axis = drawn.axes[0]
+    shown = [*axis.get_xticklabels(), *axis.texts, *(axis.get_legend().get_texts() if runs > 1 else ())]
+    assert min(text.get_fontsize() for text in shown) >= 7
+    boxes = [text.get_window_extent() for text in shown]
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    plt.close(drawn)
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--out .*file/out: this folder cannot be made"):
         write_report(make_results(1), tmp_path / "file" / "out")
+
+
+def test_a_wrong_folder_is_told_before_the_files_are_read(tmp_path, monkeypatch):
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("mmms_plugin.analysis.size_ap.page.TemporaryFile", refuse)
+    with pytest.raises(UserError, match=r"--out .*: nothing can be written there \(Permission denied\)"):
+        run_size_ap("absent.json", ["absent.json"], str(tmp_path), Options())
+
+
+def test_every_output_says_what_sizes_an_object(report):
+    rule = make_results(2).area_rule
+    data = json.loads(report["results.json"].read_text())
+    assert data["area_rule"] == rule
+    for name in ("bins.csv", "classes.csv", "differences.csv"):
+        assert {row["area"] for row in csv.DictReader(report[name].open())} == {rule}
+    text = report["tables.md"].read_text()
+    assert text.count(f"**\n\n{escape_markdown(rule)}\n") == len(re.findall(r"^\*\*", text, re.M)) > 5
+    text = report["tables.tex"].read_text()
+    assert text.count(f"; {escape_latex(rule)}}}") == text.count(r"\caption{") > 5
+
+
+def test_no_number_of_replicates_tells_a_probability_of_0_or_1():
+    assert [probability(p) for p in (0.0, 0.0421, 1.0, None)] == ["< 0.001", "0.042", "> 0.999", "n/a"]

@@ -83,9 +83,13 @@ def test_equals_pycocotools_and_cocometric(data, ann_file):
     ours = run(data, ann_file=ann_file, classwise=True)
     coco, results, masks = data
     for kind, found in (("bbox", results), ("segm", masks)):
-        stats = pycocotools_eval(coco, found, kind).stats
+        oracle = pycocotools_eval(coco, found, kind)
+        stats = oracle.stats
         values = [ours[f"coco/{kind}_{name}"] for name in STOCK]
         np.testing.assert_allclose(np.nan_to_num(values, nan=-1), stats[:6], atol=1e-9, rtol=0)
+    names = [f"class {i}_precision" for i in oracle.params.catIds]
+    by_class = oracle.eval["precision"][:, :, :, 0, -1].mean((0, 1))
+    np.testing.assert_allclose([ours[f"coco/{name}"] for name in names], by_class, atol=1e-9, rtol=0)
     stock = run(data, kind="mmdet.CocoMetric", ann_file=ann_file, classwise=True)
     assert set(stock) <= set(ours)
     assert_rounded(stock, ours)

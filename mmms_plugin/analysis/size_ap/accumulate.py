@@ -1,7 +1,8 @@
 """From matches to precision, recall and AP, for any weight of each image, without loops over detections or classes.
 
 Weights are how often an image counts: ones are the data set itself, zeros and ones a part of it, multinomial counts a
-bootstrap replicate. A weight of two is the same as the image being there twice under different ids.
+bootstrap replicate. A weight of two is the same as the image being there twice under different ids (of equal scores
+within one image and class, all copies of the first come before those of the second).
 
 Rules are pycocotools' (``COCOeval.accumulate``): precision at 101 recall levels, each the highest precision at that
 recall or above; AP is their mean, undefined without objects. Precision changes only where a true positive is, so curves

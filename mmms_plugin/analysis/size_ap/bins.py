@@ -167,6 +167,8 @@ def _parse(text: str) -> Limits:
             low, high = float(match[2]), float(match[3] or "inf")
         except ValueError:
             raise UserError(f"--bins: the limits of {part.strip()!r} are not numbers") from None
+        if math.isinf(high * high) and not math.isinf(high):
+            raise UserError(f"--bins: the upper limit of {part.strip()!r} is too large; inf is without limit")
         if not 0 <= low < high:
             raise UserError(f"--bins: {part.strip()!r} needs 0 <= LOW < HIGH")
         entries.append((match[1], low, high))

@@ -131,7 +131,8 @@ def probability_positive(differences: Floats, point: float) -> float | None:
 def _quantile_of(values: Floats, point: float) -> float:
     """Normal deviate of the share of ``values`` below ``point``, kept off the ends by one replicate."""
     below = float((values < point).mean() + 0.5 * (values == point).mean())
-    return NORMAL.inv_cdf(min(max(below, 1 / len(values)), 1 - 1 / len(values)))
+    end = 1 / max(len(values), 2)
+    return NORMAL.inv_cdf(min(max(below, end), 1 - end))
 
 
 def _shown(rows: Iterator, total: int, progress: bool) -> Iterator:

@@ -23,10 +23,11 @@ def integers(records: Records, key: str, where: str) -> np.ndarray:
         UserError: a record without the key, or without an integer in it.
     """
     try:
-        column = np.array([r[key] for r in records]).reshape(len(records))
+        column = np.array([r[key] for r in records])
     except (KeyError, TypeError, ValueError):
         raise _first_bad(records, key, _is_id, where, "an integer") from None
-    if column.dtype.kind not in "iu" and not all(_is_id(r[key]) for r in records):
+    plain = column.dtype.kind == "i" and column.ndim == 1
+    if not plain and not all(_is_id(r[key]) for r in records):
         raise _first_bad(records, key, _is_id, where, "an integer")
     return column.astype(np.int64)
 
@@ -38,7 +39,7 @@ def numbers(records: Records, key: str, where: str) -> np.ndarray:
         UserError: a record without the key, or with NaN, infinity or no number in it.
     """
     try:
-        column = np.array([r[key] for r in records], np.float64)
+        column = _floats([r[key] for r in records])
     except (KeyError, TypeError, ValueError, OverflowError):
         raise _first_bad(records, key, _is_number, where, "a finite number") from None
     if column.shape != (len(records),) or not np.isfinite(column).all():
@@ -56,7 +57,7 @@ def boxes(records: Records, where: str) -> np.ndarray:
     if not records:
         return np.zeros((0, 4))
     try:
-        columns = np.array([r["bbox"] for r in records], np.float64).reshape(len(records), -1)
+        columns = _floats([r["bbox"] for r in records]).reshape(len(records), -1)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise _first_bad(records, "bbox", _is_box, where, allowed) from None
     if columns.shape[1] != 4 or not np.isfinite(columns).all():
@@ -75,6 +76,14 @@ def shown(values: Sequence[Any] | np.ndarray) -> str:
     """The first few of some ids, for a message."""
     listed = ", ".join(str(value) for value in list(values)[:SHOWN])
     return f"{listed}, ..." if len(values) > SHOWN else listed
+
+
+def _floats(values: list[Any]) -> np.ndarray:
+    """Numbers as float64; NumPy would also read them out of text."""
+    column = np.array(values)
+    if column.dtype.kind in "US":
+        raise ValueError("text among the numbers")
+    return column.astype(np.float64)
 
 
 def _first_bad(records: Records, key: str, fits: Callable[[Any], bool], where: str, allowed: str) -> UserError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -13,11 +14,14 @@ from mmms_plugin.analysis.size_ap.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.data import Detections
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
 from mmms_plugin.analysis.size_ap.histogram import STEPS, ObjectSizes, describe_objects
+from mmms_plugin.analysis.size_ap.page import make_folder
 from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
 from mmms_plugin.analysis.size_ap.report import suggestions, write_object_sizes, write_report
-from mmms_plugin.analysis.size_ap.report_tables import size_label
+from mmms_plugin.analysis.size_ap.report_tables import probability, size_label
 from mmms_plugin.analysis.size_ap.results import Comparison, Difference, Interval, RunResult, SizeAPResults
 from mmms_plugin.errors import UserError
+
+_NUMBERS = ("AP", "AP50", "AP75", "AR", "objects", "detections")
 
 
 def run_size_ap(
@@ -45,6 +49,8 @@ def run_size_ap(
         UserError: the files or options are at fault.
     """
     console = console or Console()
+    if out:
+        make_folder(out)  # a wrong one is told before minutes of work
     progress = Console(stderr=True)
     masks = options.iou_type == "segm" or options.area == "mask"
     with progress.status("reading"):
@@ -108,13 +114,17 @@ def _print_results(console: Console, results: SizeAPResults) -> None:
         console.print(_bin_table(run, results.iou_type))
     if results.comparison:
         console.print(_difference_table(results.comparison))
-    for line in (results.area_rule, f"{results.bins_source}: {results.bins_reference}", results.edge_rule):
+    for line in (results.area_rule, f"bins {results.bins_source} ({results.bins_reference})", results.edge_rule):
         console.print(escape(line), soft_wrap=True)
 
 
 def _bin_table(run: RunResult, iou_type: str) -> Table:
     title = f"{escape(run.name)}, {iou_type}"
-    table = Table("bin", "size", "AP", "AP50", "AP75", "AR", "objects", "detections", title=title)
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # 80 columns hold it
+    table.add_column("bin", overflow="fold")
+    table.add_column("size")
+    for name in _NUMBERS:
+        table.add_column(name, no_wrap=True)
     for result in run.bins:
         cells = (_cell(result.ap, result.intervals.get("ap")), *map(_cell, (result.ap50, result.ap75, result.ar)))
         counts = (str(result.ground_truths), str(result.detections))
@@ -124,7 +134,7 @@ def _bin_table(run: RunResult, iou_type: str) -> Table:
 
 def _difference_table(comparison: Comparison) -> Table:
     title = escape(f"{comparison.second} minus {comparison.first}: AP")
-    table = Table("bin", "difference", "P(better)", title=title)
+    table = Table("bin", "difference", "P(better)", title=title, box=SIMPLE_HEAD, padding=0)
     for difference in comparison.per_bin:
         if difference.metric == "ap":
             table.add_row(
@@ -138,8 +148,8 @@ def _cell(value: float | None, limits: Interval | None = None) -> str:
         return "n/a"
     if limits is None or limits.low is None or limits.high is None:
         return f"{value:.4f}"
-    return f"{value:.4f}\n{limits.low:.4f} to {limits.high:.4f}"
+    return f"{value:.4f}\n({limits.low:.3f}, {limits.high:.3f})"
 
 
 def _probability(difference: Difference) -> str:
-    return "" if difference.probability_positive is None else f"{difference.probability_positive:.3f}"
+    return "" if difference.probability_positive is None else probability(difference.probability_positive)

@@ -18,10 +18,11 @@ from mmms_plugin.errors import UserError
 RLE = dict[str, Any]
 
 AREAS = {
-    "annotation": "ground truth by its annotation's 'area' field, detections by {shape} (pycocotools' rule)",
+    "annotation": "ground truth by its annotation's 'area' field, detections by {shape}",
     "box": "ground truth and detections by box width x height",
     "mask": "ground truth and detections by the pixels of the mask",
 }
+AREA_NAMES = {"annotation": "annotated area", "box": "box area", "mask": "mask area"}  # for axes
 
 
 def box_areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -122,7 +123,9 @@ class Detections:
 
 def describe_area(area: str, iou_type: str) -> str:
     """The sentence that every output prints about where areas come from."""
-    shape = "box width x height" if iou_type == "bbox" else "the pixels of their mask"
+    shape = "box width x height (pycocotools' rule)"
+    if iou_type == "segm":  # pycocotools takes the box where a result has both
+        shape = "the pixels of their mask (pycocotools' rule for results without bbox)"
     return f"area '{area}': {AREAS[area].format(shape=shape)}"
 
 

@@ -28,6 +28,8 @@ NEUTRAL = "#595959"
 GAIN, LOSS, UNDECIDED = "#009E73", "#CC79A7", "#8C8C8C"  # sign of a difference, where its interval leaves out zero
 HEAT = "cividis"  # even in lightness, made for colour-blind readers
 WIDTH = 6.4  # inches; a page's text width
+SMALLEST = 7  # pt
+WIDEST = 7.0  # inches; text over two columns: nothing has to be scaled down to unreadable letters
 FORMATS = ("png", "pdf", "svg")
 SIDE_TICKS = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,7 +22,9 @@ from mmms_plugin.analysis.size_ap.figure_style import (
     MEASURE_COLOURS,
     NEUTRAL,
     RUN_COLOURS,
+    SMALLEST,
     UNDECIDED,
+    WIDEST,
     canvas,
     hundredths,
     log_side_axis,
@@ -47,7 +50,7 @@ class Series:
     high: np.ndarray
 
 
-def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str) -> Figure:
+def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str, xlabel: str = "") -> Figure:
     """Bars with intervals, the runs beside each other, one place per label; n/a is written where a bar is missing.
 
     Args:
@@ -56,18 +59,20 @@ def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str) -> Fig
     with canvas(_width(labels, 0.95 + 0.33 * (len(runs) - 1)), 3.3) as (figure, (axis,)):
         x, width = _places(len(labels)), 0.74 / len(runs)
         tops = [np.where(np.isfinite(r.high), r.high, r.values) for r in runs]
-        ceiling = min(1.0, 1.22 * max(0.05, float(np.nanmax([np.nanmax([*t, 0.0]) for t in tops]))))
+        ceiling = 1.22 * max(0.05, float(np.nanmax([np.nanmax([*t, 0.0]) for t in tops])))
         for i, run in enumerate(runs):
             _bars(axis, x + width * (i - (len(runs) - 1) / 2), run, width, RUN_COLOURS[i], ceiling)
         axis.set_ylim(0, ceiling)
+        axis.set_yticks([tick for tick in axis.get_yticks() if tick <= min(1.0, ceiling)])
         hundredths(axis.yaxis)
-        _finish_places(axis, x, labels, ylabel)
+        _finish_places(axis, x, labels, ylabel, xlabel)
         if len(runs) > 1:
-            axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
+            beside = _inches(" " * 12 + "".join(run.name for run in runs)) < figure.get_size_inches()[0] - 1.0
+            axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2 if beside else 1, borderaxespad=0.2)
         return figure
 
 
-def draw_difference(labels: Sequence[str], series: Series, ylabel: str) -> Figure:
+def draw_difference(labels: Sequence[str], series: Series, ylabel: str, xlabel: str = "") -> Figure:
     """Differences with intervals around a zero line, coloured where the interval leaves zero out.
 
     Args:
@@ -84,16 +89,19 @@ def draw_difference(labels: Sequence[str], series: Series, ylabel: str) -> Figur
                 continue
             axis.plot([x[i]] * 2, [series.low[i], series.high[i]], color=colours[i], linewidth=2.2)
             axis.plot(x[i], value, "o", color=colours[i], markersize=6)
-            axis.text(x[i] + 0.1, value, percent(value, sign=True), va="center", fontsize=8)
+            clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # of the zero line
+            axis.text(x[i] + 0.1, value, percent(value, sign=True), va="center", fontsize=8, bbox=clear)
         axis.set_ylim(-1.15 * reach, 1.15 * reach)
         hundredths(axis.yaxis, signed=True)
-        _finish_places(axis, x, labels, ylabel)
+        _finish_places(axis, x, labels, ylabel, xlabel)
         axis.spines["bottom"].set_visible(False)
         axis.tick_params(axis="x", length=0)
         return figure
 
 
-def draw_class_map(classes: Sequence[str], columns: Sequence[str], values: np.ndarray, bar_label: str) -> Figure:
+def draw_class_map(
+    classes: Sequence[str], columns: Sequence[str], values: np.ndarray, bar_label: str, xlabel: str = ""
+) -> Figure:
     """Class x size heat map, best class first; n/a hatched; classes without objects left out.
 
     Over 120 classes only the 60 best and 60 worst are drawn, which is said.
@@ -119,6 +127,7 @@ def draw_class_map(classes: Sequence[str], columns: Sequence[str], values: np.nd
             image, ax=axes, label=bar_label, aspect=30, shrink=min(1, 4 / (0.19 * rows + 1.1)), pad=0.02
         )
         hundredths(bar.ax.yaxis)
+        axes[0].set_xlabel(xlabel)
         if left_out:
             half = ROWS_A_PANEL * PANELS // 2
             figure.suptitle(f"{half} best and {half} worst of {left_out + 2 * half} classes", fontsize=9)
@@ -219,12 +228,27 @@ def _places(count: int) -> np.ndarray:
 
 def _width(labels: Sequence[str], least: float) -> float:
     """Inches that keep the labels' longest lines apart."""
-    longest = max(len(line) for label in labels for line in label.splitlines())
-    return max(4.2, max(least, 0.2 + 0.068 * longest) * len(labels) + 1.2)
+    longest = max(_inches(line) for label in labels for line in label.splitlines())
+    return min(WIDEST, max(4.2, max(least, 0.2 + longest) * len(labels) + 1.2))
 
 
-def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str) -> None:
-    axis.set_xticks(x, labels)
+def _inches(text: str, points: float = 8) -> float:
+    return 0.0085 * points * len(text)
+
+
+def _wrapped(label: str, room: float) -> str:
+    """The label's lines, broken after spaces and underscores where they need more than ``room`` inches."""
+    most = max(4, int(room / _inches("x", SMALLEST)))
+    lines = [shorten(line, 3 * most).replace("_", "_ ") for line in label.splitlines()]
+    return "\n".join(part.replace("_ ", "_") for line in lines for part in wrap(line, most))
+
+
+def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str, xlabel: str) -> None:
+    room = (axis.figure.get_size_inches()[0] - 1.0) / (len(labels) + 0.5)
+    tight = any(_inches(line) > room for label in labels for line in label.splitlines())
+    axis.set_xticks(x, [_wrapped(label, room) for label in labels] if tight else labels)
+    axis.tick_params(axis="x", labelsize=SMALLEST if tight else 8)
+    axis.set_xlabel(xlabel)
     axis.set_xlim(x[0] - 0.6, x[-1] + 0.6)
     axis.set_ylabel(ylabel)
     axis.grid(axis="y")
@@ -233,10 +257,14 @@ def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str
 def _bars(axis: Axes, x: np.ndarray, run: Series, width: float, colour: str, ceiling: float) -> None:
     axis.bar(x, np.nan_to_num(run.values), 0.92 * width, color=colour, label=run.name)
     axis.vlines(x, run.low, run.high, color="black", linewidth=1)
+    room = width * (axis.figure.get_size_inches()[0] - 1.0) / (len(x) + 0.5)
+    upright = 90 if room < _inches("100.0", SMALLEST) else 0
     for place, value, high in zip(x, run.values, run.high, strict=True):
         if np.isfinite(value):
             top = max(value, high) if np.isfinite(high) else value
-            axis.text(place, top + 0.015 * ceiling, f"{100 * value:.1f}", ha="center", va="bottom", fontsize=8)
+            size = SMALLEST if upright else 8
+            at = (place, top + 0.015 * ceiling)
+            axis.text(*at, f"{100 * value:.1f}", ha="center", va="bottom", fontsize=size, rotation=upright)
         else:
             axis.text(place, 0.015 * ceiling, "n/a", ha="center", va="bottom", fontsize=8, color=NEUTRAL)
 

@@ -43,7 +43,7 @@ class ObjectSizes:
 
     Attributes:
         images, objects, crowds: counts. images_without: images that have no object.
-        area_rule: the sentence that says where areas come from.
+        area, area_rule: where areas come from, a key of `AREA_RULES`, and the sentence that says it.
         bins, counts: the bins and the objects in each.
         edges, histogram: (n + 1,) sides in px, four columns an octave, and (n,) objects.
         quantiles: (share, side in px). aspects: (share, height / width of the box).
@@ -56,6 +56,7 @@ class ObjectSizes:
     images_without: int
     objects: int
     crowds: int
+    area: str
     area_rule: str
     bins: tuple[Bin, ...]
     counts: tuple[int, ...]
@@ -95,6 +96,7 @@ def describe_objects(
         images_without=len(truth.image_ids) - len(np.unique(truth.image_id[keep])),
         objects=int(keep.sum()),
         crowds=int(truth.iscrowd.sum()),
+        area=area,
         area_rule=AREA_RULES[area],
         bins=bins,
         counts=tuple(inside.sum(1).tolist()),

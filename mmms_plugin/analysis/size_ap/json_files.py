@@ -107,7 +107,9 @@ def _load(path: str | Path, argument: str, wanted: str) -> Any:
     except FileNotFoundError:
         raise UserError(f"{argument} {path}: no such file") from None
     except UnicodeDecodeError:
-        raise UserError(f"{argument} {path}: not a text file (a pickle or an archive?); {wanted}") from None
+        raise UserError(
+            f"{argument} {path}: not a text file in UTF-8 (a pickle, an archive, UTF-16?); {wanted}"
+        ) from None
     except OSError as error:
         raise UserError(f"{argument} {path}: cannot be read ({error.strerror})") from None
     try:
@@ -116,6 +118,8 @@ def _load(path: str | Path, argument: str, wanted: str) -> Any:
         raise UserError(f"{argument} {path}: {_what_is_wrong(text, error)}; {wanted}") from None
     except RecursionError:
         raise UserError(f"{argument} {path}: nested too deep for JSON; {wanted}") from None
+    except ValueError:  # Python reads integers of 4300 digits and no more
+        raise UserError(f"{argument} {path}: holds an integer of thousands of digits; {wanted}") from None
 
 
 def _what_is_wrong(text: str, error: json.JSONDecodeError) -> str:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from mmms_plugin.analysis.size_ap.tables import Table
 from mmms_plugin.errors import UserError
@@ -68,11 +69,15 @@ def make_folder(folder: str | Path, argument: str = "--out") -> Path:
     """The folder, made if need be.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: it cannot be made or written to.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{argument} {folder}: this folder cannot be made ({error.strerror})") from None
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{argument} {folder}: nothing can be written there ({error.strerror})") from None
     return folder

@@ -82,6 +82,8 @@ def read_detections(
 ) -> tuple[Detections, Notes]:
     """Read a COCO result file; an empty list is zero detections, and noted.
 
+    Absent boxes are taken around the masks, as pycocotools does.
+
     Args:
         path: JSON list of results. truth: the data set they are for. masks: read segmentations (IoU or area of masks).
         name: of the run; the file's name without ``.json`` by default. argument: what the user calls the file.
@@ -97,13 +99,10 @@ def read_detections(
     scores = columns.numbers(records, "score", f"{where}: prediction")
     pixels = truth.image_sizes[_positions(image_id, truth.image_ids)]
     rles = to_rles(records, pixels, f"{where}: prediction") if masks else None
-    if masks:
-        boxes, _ = _boxes_or_masks(records, pixels, rles, f"{where}: prediction")
-    else:
-        boxes = columns.boxes(records, f"{where}: prediction")
+    boxes, box_note = _boxes_or_masks(records, pixels, rles, f"{where}: prediction")
     detections = Detections(name or Path(path).stem, image_id, category_id, boxes, scores, rles)
     empty = ("no predictions at all (an empty list); counted as a model that finds nothing",) if not records else ()
-    told = (*empty, *score_notes(scores), *box_notes(boxes, pixels, "predictions"))
+    told = (*empty, *(() if masks else box_note), *score_notes(scores), *box_notes(boxes, pixels, "predictions"))
     return detections, tuple(f"{Path(path).name}: {note}" for note in told)
 
 
@@ -119,7 +118,8 @@ def _boxes_or_masks(
     boxes = np.zeros((len(records), 4))
     boxes[absent] = around
     boxes[~absent] = columns.boxes([r for r, a in zip(records, absent, strict=True) if not a], where)
-    return boxes, (f"{absent.sum()} of {len(records)} annotations have no bbox; taken around their masks",)
+    what = f"{absent.sum()} of {len(records)} {where.rpartition(' ')[2]}s"
+    return boxes, (f"{what} have no bbox; taken around their masks",)
 
 
 def _areas_or_masks(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mmms_plugin.analysis.size_ap import figures, report_tables
-from mmms_plugin.analysis.size_ap.figure_style import save
+from mmms_plugin.analysis.size_ap.data import AREA_NAMES
+from mmms_plugin.analysis.size_ap.figure_style import save, shorten
 from mmms_plugin.analysis.size_ap.figures import Series
 from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
 from mmms_plugin.analysis.size_ap.page import Picture, Section, make_folder, picture, render, write_whole
@@ -19,7 +21,7 @@ from mmms_plugin.analysis.size_ap.results import Comparison, RunResult, SizeAPRe
 from mmms_plugin.analysis.size_ap.suggest import bins_option
 from mmms_plugin.analysis.size_ap.tables import to_latex, to_markdown
 
-SIDE_AXIS = "object side = √area, px (log scale)"
+SIDE_AXIS = "object side = √({}), px (log scale)"
 
 
 def write_report(results: SizeAPResults, out_dir: str | Path, sizes: ObjectSizes | None = None) -> list[Path]:
@@ -45,11 +47,11 @@ def write_report(results: SizeAPResults, out_dir: str | Path, sizes: ObjectSizes
         "classes.csv": report_tables.classes_csv(results),
     }
     if comparison:
-        files["differences.csv"] = report_tables.differences_csv(comparison)
+        files["differences.csv"] = report_tables.differences_csv(results, comparison)
     names = " and ".join(run.name for run in results.runs)
     lead = f"How well objects of different sizes are found by {names}. AP and AR are × 100; n/a: no object to judge by."
     page = render("AP by object size", lead, _facts(results), results.notes, sections)
-    return out.finish("report.html", page, files, sections)
+    return out.finish("report.html", page, files, sections, results.area_rule)
 
 
 def write_object_sizes(sizes: ObjectSizes, out_dir: str | Path) -> list[Path]:
@@ -63,7 +65,7 @@ def write_object_sizes(sizes: ObjectSizes, out_dir: str | Path) -> list[Path]:
     text = json.dumps(sizes.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
     facts = [("images", f"{sizes.images:,} ({sizes.images_without:,} without an object)"), *_object_facts(sizes)]
     page = render("Object sizes of a data set", "", facts, sizes.notes, [section])
-    return out.finish("object_sizes.html", page, {"object_sizes.json": text}, [section])
+    return out.finish("object_sizes.html", page, {"object_sizes.json": text}, [section], sizes.area_rule)
 
 
 class _Output:
@@ -78,8 +80,8 @@ class _Output:
         self.written += save(drawn, self.folder, name)
         return picture(self.folder / f"{name}.svg", caption, inches, wide)
 
-    def finish(self, name: str, page: str, files: dict[str, str], sections: Sequence[Section]) -> list[Path]:
-        tables = [table for section in sections for table in section.tables]
+    def finish(self, name: str, page: str, files: dict[str, str], sections: Sequence[Section], note: str) -> list[Path]:
+        tables = [replace(table, note=note) for section in sections for table in section.tables]
         prefix = "object_size_" if name.startswith("object") else ""
         texts = {
             **files,
@@ -114,7 +116,10 @@ def _bins_section(results: SizeAPResults, out: _Output) -> Section:
     for metric, name in report_tables.METRIC_NAMES.items():
         if metric in ("ap", "ar"):
             drawn = figures.draw_bars(
-                labels, [_series(run, metric) for run in results.runs], f"{shape(results)} {name} (× 100)"
+                labels,
+                [_series(run, metric) for run in results.runs],
+                f"{shape(results)} {name} (× 100)",
+                _size_axis(results),
             )
             caption = f"{shape(results)} {name} by object size; n: objects.{_interval_text(results)}"
             pictures.append(out.figure(f"{metric}_per_bin", drawn, caption))
@@ -128,9 +133,9 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Ou
     low = [d.interval.low if d.interval else None for d in chosen]
     high = [d.interval.high if d.interval else None for d in chosen]
     series = Series("difference", _array([d.difference for d in chosen]), _array(low), _array(high))
-    chances = ["" if d.probability_positive is None else f"\nP = {d.probability_positive:.3g}" for d in chosen]
+    chances = ["" if d.probability_positive is None else f"\nP {_equals(d.probability_positive)}" for d in chosen]
     labels = [f"{one.name}\n{size_label(one)}{p}" for one, p in zip(results.bins, chances, strict=True)]
-    drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)")
+    drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)", _size_axis(results))
     caption = f"{comparison.second} minus {comparison.first}."
     if results.replicates:
         caption += (
@@ -155,7 +160,8 @@ def _group_section(comparison: Comparison, out: _Output) -> Section:
         Series(name, _array([row.relative.get(key) for row in rows]), nothing, nothing)
         for key, name in MEASURES.items()
     ]
-    drawn = figures.draw_groups(labels, series, f"improvement of {comparison.second} over {comparison.first}, %")
+    first, second = (shorten(name, 60) for name in (comparison.first, comparison.second))
+    drawn = figures.draw_groups(labels, series, f"improvement of {second}\nover {first}, %")
     caption = (
         "Images grouped by the sizes of the objects they contain, number of images in parentheses, as in ELASTIC "
         f"(Wang et al. 2019, Table 4). F1: multi-label, a class counts as predicted in an image if a detection of it "
@@ -172,7 +178,9 @@ def _sweep_section(results: SizeAPResults, out: _Output) -> Section:
     nothing = np.full(len(points), np.nan)
     series = [Series(run.name, _array([p.ap for p in run.sweep]), nothing, nothing) for run in results.runs]
     sides, counts = _array([p.side for p in points]), _array([p.ground_truths for p in points])
-    drawn = figures.draw_curves(sides, series, counts, f"{shape(results)} AP (× 100)", SIDE_AXIS)
+    drawn = figures.draw_curves(
+        sides, series, counts, f"{shape(results)} AP (× 100)", SIDE_AXIS.format(AREA_NAMES[results.area])
+    )
     ratio = points[0].high / points[0].low if points[0].low > 0 else float("nan")
     width = f" from side / {ratio**0.5:.3g} to side × {ratio**0.5:.3g}" if np.isfinite(ratio) else ""
     caption = f"AP of the objects in a window that slides over size{width}; above: objects in the window."
@@ -184,7 +192,7 @@ def _class_section(results: SizeAPResults, out: _Output) -> Section:
     for number, run in enumerate(results.runs, 1):
         names, bins = run.classes.category_names, [one.name for one in results.bins]
         values = np.array([_array(row) for row in run.classes.ap]).reshape(len(names), len(bins))
-        drawn = figures.draw_class_map(names, bins, values, f"{shape(results)} AP (× 100)")
+        drawn = figures.draw_class_map(names, bins, values, f"{shape(results)} AP (× 100)", _size_axis(results))
         caption = f"{run.name}: AP per class and size, best class first; hatched: n/a (no object)."
         pictures.append(out.figure(f"class_by_size-{number}", drawn, caption, wide=True))
     tables = tuple(report_tables.class_table(results, run) for run in results.runs)
@@ -193,7 +201,9 @@ def _class_section(results: SizeAPResults, out: _Output) -> Section:
 
 def _size_section(sizes: ObjectSizes, out: _Output) -> Section:
     spans = [(one.name, one.low**0.5, one.high**0.5) for one in sizes.bins if one.name != "all"]
-    drawn = figures.draw_sizes(np.array(sizes.edges), np.array(sizes.histogram), spans, SIDE_AXIS)
+    drawn = figures.draw_sizes(
+        np.array(sizes.edges), np.array(sizes.histogram), spans, SIDE_AXIS.format(AREA_NAMES[sizes.area])
+    )
     caption = f"Objects by size, four columns an octave; side: {sizes.area_rule}; dashed: limits of the bins."
     pictures = (out.figure("object_sizes", drawn, caption),)
     tables = report_tables.size_tables(sizes)
@@ -254,6 +264,15 @@ def _series(run: RunResult, metric: str) -> Series:
     low = [b.intervals[metric].low if metric in b.intervals else None for b in run.bins]
     high = [b.intervals[metric].high if metric in b.intervals else None for b in run.bins]
     return Series(run.name, _array([getattr(b, metric) for b in run.bins]), _array(low), _array(high))
+
+
+def _size_axis(results: SizeAPResults) -> str:
+    return f"object size by {AREA_NAMES[results.area]}"
+
+
+def _equals(chance: float) -> str:
+    text = report_tables.probability(chance)
+    return text if text[0] in "<>" else f"= {text}"
 
 
 def _array(values: Sequence[float | int | None]) -> np.ndarray:

@@ -23,6 +23,7 @@ METRIC_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}
 MEASURES = {"ap": "AP", "f1_per_class": "F1 per class", "f1_overall": "F1 overall"}
 HUGE = 1e10  # px²; pycocotools' stand-in for no upper limit
 FOLD_AFTER = 15  # rows
+HOW = ("iou_type", "area")  # last columns of every CSV
 
 
 def size_label(one: Bin) -> str:
@@ -77,10 +78,10 @@ def difference_table(results: SizeAPResults, comparison: Comparison) -> Table:
     for one in results.bins:
         main = by_bin[one.name, "ap"]
         differences = [by_bin[one.name, metric] for metric in METRICS]
-        probability = Cell(_probability(main.probability_positive))
+        chance = Cell(probability(main.probability_positive))
         cells = [_difference(d) for d in differences]
         rows.append(
-            (Cell(one.name), Cell(percent(main.first)), Cell(percent(main.second)), cells[0], probability, *cells[1:])
+            (Cell(one.name), Cell(percent(main.first)), Cell(percent(main.second)), cells[0], chance, *cells[1:])
         )
     metrics = [f"Δ {name}" for name in METRIC_NAMES.values()]
     header = ("bin", "AP, first", "AP, second", metrics[0], "P(Δ AP > 0)", *metrics[1:])
@@ -103,7 +104,7 @@ def class_difference_table(comparison: Comparison, objects: Sequence[tuple[str, 
             Cell(percent(d.first)),
             Cell(percent(d.second)),
             _difference(d),
-            Cell(_probability(d.probability_positive)),
+            Cell(probability(d.probability_positive)),
         )
         for d, (name, count) in pairs
     )
@@ -162,11 +163,11 @@ def size_tables(sizes: ObjectSizes) -> tuple[Table, ...]:
 
 
 def bins_csv(results: SizeAPResults) -> str:
-    """Every run, bin and metric in full precision; limits are areas in px²."""
+    """Every run, bin and metric in full precision; limits are areas in px², ``area`` says of what."""
     header = ["run", "bin", "area_low_px2", "area_high_px2", "upper_limit_included", "ground_truths", "detections"]
     header += [column for metric in METRICS for column in (metric, f"{metric}_low", f"{metric}_high")]
-    rows = [[run.name, *_bin_values(found)] for run in results.runs for found in run.bins]
-    return to_csv(header, rows)
+    rows = [[run.name, *_bin_values(found), *_how(results)] for run in results.runs for found in run.bins]
+    return to_csv([*header, *HOW], rows)
 
 
 def classes_csv(results: SizeAPResults) -> str:
@@ -178,20 +179,26 @@ def classes_csv(results: SizeAPResults) -> str:
             for j, one in enumerate(results.bins):
                 around = m.ap_intervals[i][j] if m.ap_intervals else Interval(None, None)
                 figures = (m.ap[i][j], around.low, around.high, m.ap50[i][j], m.ap75[i][j], m.ar[i][j])
-                rows.append([run.name, category, name, one.name, m.ground_truths[i][j], m.detections[i][j], *figures])
+                counts = (m.ground_truths[i][j], m.detections[i][j])
+                rows.append([run.name, category, name, one.name, *counts, *figures, *_how(results)])
     header = ["run", "category_id", "category", "bin", "ground_truths", "detections"]
-    return to_csv([*header, "ap", "ap_low", "ap_high", "ap50", "ap75", "ar"], rows)
+    return to_csv([*header, "ap", "ap_low", "ap_high", "ap50", "ap75", "ar", *HOW], rows)
 
 
-def differences_csv(comparison: Comparison) -> str:
+def differences_csv(results: SizeAPResults, comparison: Comparison) -> str:
     """Every paired difference in full precision."""
     rows = []
     for kind, differences in (("bin", comparison.per_bin), ("class", comparison.per_class)):
         for d in differences:
             around = d.interval or Interval(None, None)
             figures = (d.first, d.second, d.difference, around.low, around.high, d.probability_positive)
-            rows.append([kind, d.of, d.metric, *figures])
-    return to_csv(["kind", "of", "metric", "first", "second", "difference", "low", "high", "p_positive"], rows)
+            rows.append([kind, d.of, d.metric, *figures, *_how(results)])
+    header = ["kind", "of", "metric", "first", "second", "difference", "low", "high", "p_positive", *HOW]
+    return to_csv(header, rows)
+
+
+def _how(results: SizeAPResults) -> tuple[str, str]:
+    return results.iou_type, results.area_rule
 
 
 def shape(results: SizeAPResults) -> str:
@@ -224,8 +231,11 @@ def _difference(d: Difference) -> Cell:
     return Cell(percent(d.difference, sign=True), bracket(d.interval.low, d.interval.high, sign=True))
 
 
-def _probability(value: float | None) -> str:
-    return NOT_AVAILABLE if value is None else f"{value:.3f}"
+def probability(value: float | None) -> str:
+    """To three decimals; no number of replicates tells 0 or 1."""
+    if value is None:
+        return NOT_AVAILABLE
+    return "< 0.001" if value < 0.0005 else "> 0.999" if value > 0.9995 else f"{value:.3f}"
 
 
 def _from_to(first: float | None, second: float | None) -> str:

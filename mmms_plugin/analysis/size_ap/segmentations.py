@@ -15,6 +15,8 @@ from pycocotools import mask as rle
 from mmms_plugin.analysis.size_ap.data import RLE, mask_areas
 from mmms_plugin.errors import UserError
 
+FARTHEST = 1e6  # px; pycocotools walks along every edge in fifths of a pixel, and for ever along one to NaN
+
 
 def to_rles(
     items: Sequence[Mapping[str, Any]],
@@ -56,9 +58,12 @@ def _to_rle(item: Mapping[str, Any], size: tuple[int, int], where: str) -> RLE:
     if not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in polygons):
         raise UserError(f"{where}: segmentation polygons must be lists of at least 3 x, y pairs")
     try:
-        return rle.merge(rle.frPyObjects(polygons, *size))
+        points = [np.asarray(polygon, np.float64) for polygon in polygons]
+        if all(p.ndim == 1 and abs(p).max() <= FARTHEST for p in points):  # not so with NaN
+            return rle.merge(rle.frPyObjects(polygons, *size))
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: segmentation polygons are not numbers ({error})") from None
+    raise UserError(f"{where}: segmentation polygons must be lists of x, y, x, y, ... within ±{FARTHEST:,.0f} px")
 
 
 def _checked_rle(segmentation: Mapping[str, Any], size: tuple[int, int], where: str) -> RLE:

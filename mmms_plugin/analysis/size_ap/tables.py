@@ -53,7 +53,8 @@ class Cell:
 class Table:
     """One table: ``name`` (file stem), ``caption``, ``header`` texts and ``rows`` of as many cells; column 1 is names.
 
-    ``folded`` hides a long table behind its caption on the page.
+    ``folded`` hides a long table behind its caption on the page. ``note`` is said under the caption where a table
+    stands alone, in Markdown and LaTeX; the page says it once for all.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     folded: bool = False
+    note: str = ""
 
 
 def percent(value: float | None, sign: bool = False) -> str:
@@ -101,7 +103,8 @@ def to_markdown(table: Table) -> str:
     """The table in Markdown (GitHub's), under its caption in bold."""
     lines = [_markdown_row(table.header), "|".join(["", ":--", *["--:"] * (len(table.header) - 1), ""])]
     lines += [_markdown_row([str(cell) for cell in row]) for row in table.rows]
-    return f"**{escape_markdown(table.caption)}**\n\n" + "\n".join(lines) + "\n"
+    note = f"{escape_markdown(table.note)}\n\n" if table.note else ""
+    return f"**{escape_markdown(table.caption)}**\n\n{note}" + "\n".join(lines) + "\n"
 
 
 def to_latex(table: Table) -> str:
@@ -113,7 +116,7 @@ def to_latex(table: Table) -> str:
     header = " & ".join(escape_latex(text) for text in table.header)
     rows = [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in table.rows]
     columns = f"{{l{'r' * (len(table.header) - 1)}}}"
-    caption = f"\\caption{{{escape_latex(table.caption)}}}"
+    caption = f"\\caption{{{escape_latex('; '.join(filter(None, (table.caption, table.note))))}}}"
     label = f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', table.name.lower())}}}"
     head = [r"\toprule", f"{header} \\\\", r"\midrule"]
     if long:
