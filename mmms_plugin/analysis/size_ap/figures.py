@@ -243,8 +243,14 @@ def _wrapped(label: str, room: float) -> str:
     return "\n".join(part.replace("_ ", "_") for line in lines for part in wrap(line, most))
 
 
+def _room(axis: Axes, places: int) -> float:
+    """Inches of one of several places on the x axis."""
+    width = axis.figure.get_figwidth() if isinstance(axis.figure, Figure) else 6.0
+    return (width - 1.0) / (places + 0.5)
+
+
 def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str, xlabel: str) -> None:
-    room = (axis.figure.get_size_inches()[0] - 1.0) / (len(labels) + 0.5)
+    room = _room(axis, len(labels))
     tight = any(_inches(line) > room for label in labels for line in label.splitlines())
     axis.set_xticks(x, [_wrapped(label, room) for label in labels] if tight else labels)
     axis.tick_params(axis="x", labelsize=SMALLEST if tight else 8)
@@ -257,7 +263,7 @@ def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str
 def _bars(axis: Axes, x: np.ndarray, run: Series, width: float, colour: str, ceiling: float) -> None:
     axis.bar(x, np.nan_to_num(run.values), 0.92 * width, color=colour, label=run.name)
     axis.vlines(x, run.low, run.high, color="black", linewidth=1)
-    room = width * (axis.figure.get_size_inches()[0] - 1.0) / (len(x) + 0.5)
+    room = width * _room(axis, len(x))
     upright = 90 if room < _inches("100.0", SMALLEST) else 0
     for place, value, high in zip(x, run.values, run.high, strict=True):
         if np.isfinite(value):
