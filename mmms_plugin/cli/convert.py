@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--drop-extra", action="store_true", help="psconv: leave out dilation-1 weights that the paper's layer has no "
         "place for; says how far outputs move")  # fmt: skip
     add("--verify", action="store_true", help="run the converted backbone on a fixed input and print statistics")
-    add("--reference", metavar="NPZ", help="compare: arrays 'input' and one for each output (layer1, ..., output)")
+    add("--reference", metavar="NPZ", help="compare, and write only if equal: arrays 'input', [N, 3, H, W], and one "
+        "for each output to compare, by the publishers' names (layer1, level5, ...; the logits: output)")  # fmt: skip
     add("--tolerance", type=float, default=1e-4, metavar="T", help="largest error allowed, in standard deviations of "
         "the reference output (%(default)s)")  # fmt: skip
     add("--report", metavar="FILE", help="write all that was mapped, dropped and initialised as JSON")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class _Work:
     state: dict[str, Tensor]
     config: dict[str, Any]
     report: Report
+    left_out: dict[str, Tensor] = field(default_factory=dict)  # the classifier where OUT has no place for it
 
     @property
     def backbone(self) -> dict[str, Tensor]:
@@ -250,6 +251,7 @@ def _choose_part(work: _Work, part: str, safe: bool) -> None:
     for key in more:
         work.drop(key, "not of the backbone (--part whole keeps it)")
     if safe:
+        work.left_out = work.head
         for key in [key for key in work.state if key.startswith(HEAD)]:
             work.drop(key, "classifier: safetensors has no place beside the backbone (--part whole keeps it)")
 
@@ -273,7 +275,7 @@ def _write(work: _Work, out: Path, options: Options, tell: Callable[[str], None]
         save_checkpoint(temporary, state, _meta(work), head, safe=out.suffix == ".safetensors")
         if options.verify or options.reference:
             tell("verifying")
-            head = {key: value.clone() for key, value in work.head.items()}
+            head = {key: value.clone() for key, value in (work.head or work.left_out).items()}
             state.clear()
             work.state.clear()  # nothing of the input stays in memory beside the model
             _verify(work, head, read_checkpoint(temporary), options)

@@ -294,6 +294,18 @@ def written_whole(path: Path, rename: Callable[[Path], Path] | None = None) -> I
             temporary.unlink(missing_ok=True)
 
 
+def _umask() -> int:
+    """Of the process, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy where the tensor is part of a larger storage, all of which torch.save would write."""
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size() else tensor
+
+
 def save_checkpoint(
     file: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any], head: Mapping[str, Tensor], safe: bool
 ) -> None:
@@ -305,15 +317,16 @@ def save_checkpoint(
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        plain = {key: value.contiguous() for key, value in state.items()}
+        plain = {key: _own(value).contiguous() for key, value in state.items()}
         try:
             save_file(plain, file, metadata={"format": "pt", META_KEY: json.dumps(meta, default=str)})
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        file.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
         return
-    content: dict[str, Any] = dict(meta=dict(meta), state_dict=dict(state))
+    content: dict[str, Any] = dict(meta=dict(meta), state_dict={key: _own(value) for key, value in state.items()})
     if head:
-        content["head"] = dict(head)
+        content["head"] = {key: _own(value) for key, value in head.items()}
     with file.open("wb") as stream:  # a stream: torch.save keeps a file's name in the file, and names are not content
         try:
             torch.save(content, stream)

@@ -54,11 +54,11 @@ def read_reference(path: str | Path, names: Sequence[str]) -> Reference:
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: torch.from_numpy(np.asarray(archive[name], np.float32)) for name in archive.files}
+            arrays = {name: _real(name, archive[name]) for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError, EOFError) as error:
         raise UserError(f"--reference {path}: not an .npz of arrays ({str(error).splitlines()[0]})") from error
     image = arrays.pop("input", None)
-    if image is None or image.dim() != 4 or image.shape[1] != 3:
+    if image is None or image.dim() != 4 or image.shape[1] != 3 or not image.numel():
         raise UserError(f"--reference {path}: it needs an array 'input' of shape [N, 3, H, W]")
     arrays = {_full_name(name, names): value for name, value in arrays.items()}
     unknown = [name for name in arrays if name not in names]
@@ -66,6 +66,12 @@ def read_reference(path: str | Path, names: Sequence[str]) -> Reference:
         what = f"has {unknown[0]!r}" if unknown else "has no outputs"
         raise UserError(f"--reference {path}: it {what}; its outputs may be named {', '.join(names)}")
     return Reference(image, arrays)
+
+
+def _real(name: str, array: np.ndarray) -> Tensor:
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} holds {array.dtype}, not real numbers")
+    return torch.from_numpy(np.asarray(array, np.float32))
 
 
 def _full_name(name: str, names: Sequence[str]) -> str:

@@ -205,6 +205,7 @@ def test_reference_outputs_decide(source, tmp_path, capsys):
     np.savez(npz, input=image.numpy(), **reference)
     assert convert(source, again, "--reference", str(npz)) == 0
     again.unlink()
+    assert convert(source, tmp_path / "again.safetensors", "--reference", str(npz)) == 0  # logits, too
     changed = {**reference, "level5": reference["level5"] + 0.01 * reference["level5"].std()}
     np.savez(npz, input=image.numpy(), **changed)
     message = refusal(capsys, source, again, "--reference", str(npz))
@@ -219,6 +220,8 @@ def test_reference_outputs_decide(source, tmp_path, capsys):
             "level5 has shape [1, 2], the network's is [1, 256, 2, 3]",
         ),
         ({"input": np.array([{}], dtype=object)}, "not an .npz of arrays"),
+        ({**reference, "input": image.numpy()[:0]}, "needs an array 'input' of shape [N, 3, H, W]"),
+        ({"input": image.numpy(), "level5": reference["output"] * 1j}, "level5 holds complex64, not real numbers"),
     ):
         np.savez(npz, **content)
         assert words in refusal(capsys, source, again, "--reference", str(npz))

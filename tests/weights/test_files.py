@@ -188,6 +188,19 @@ def test_what_would_only_fail_later_is_refused(change, words, tmp_path, capsys):
     assert words in refusal(capsys, tmp_path / "in.pth", tmp_path / "out.pth", "--verify")
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_parts_of_a_large_storage_are_written_alone(suffix, tmp_path):
+    state = state_dict()
+    key = "level5.root.conv.weight"
+    large = torch.zeros(10_000_000)
+    large[: state[key].numel()] = state[key].flatten()
+    save({**state, key: large[: state[key].numel()].view(state[key].shape)}, tmp_path / "in.pth")
+    assert (tmp_path / "in.pth").stat().st_size > 40e6
+    assert convert(tmp_path / "in.pth", tmp_path / f"out{suffix}") == 0
+    assert (tmp_path / f"out{suffix}").stat().st_size < 6e6
+    assert torch.equal(written(tmp_path / f"out{suffix}")[key], state[key])
+
+
 def test_safetensors_are_known_by_content(tmp_path):
     save_file(state_dict(), tmp_path / "pytorch_model.bin")
     assert convert(tmp_path / "pytorch_model.bin", tmp_path / "out.pth") == 0

@@ -53,6 +53,7 @@ def test_publish_strips_and_names_with_the_hash(suffix, tmp_path, capsys):
     assert b"/home/me" not in file.read_bytes()
     assert all(word in capsys.readouterr().out for word in ("optimizer",))
     load_backbone(file)
+    assert file.stat().st_mode & 0o777 == (tmp_path / "in.pth").stat().st_mode & 0o777
     if file.suffix == ".pth":
         released = torch.load(file)
         assert set(released) == {"meta", "state_dict", "head"}
