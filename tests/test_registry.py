@@ -196,6 +196,23 @@ def test_an_unknown_argument_is_refused_by_name(name):
         build(name, VARIANTS[name][0], dilation_patern=(1, 2))
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(out_indices=3), "out_indices=3: allowed are ascending stage indices from 0 to"),
+        (dict(frozen_stages=None), "frozen_stages=None: allowed are -1"),
+        (dict(strides=2), "strides=2: allowed are . integers >= 1, one for each stage"),
+        (dict(multi_grid=2), "multi_grid=2: allowed are .* integers >= 1, one for each (block|layer) of"),
+        (dict(norm_cfg=dict(type="GN")), r"norm_cfg={'type': 'GN'}: allowed is .*GN with num_groups"),
+        (dict(norm_cfg=dict(type="XY")), "norm_cfg={'type': 'XY'}: allowed is the type of a norm layer"),
+    ],
+)
+def test_wrong_types_and_norms_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.get(name)(**VARIANTS[name][0] | options)
+
+
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_initialisation(name, options, tmp_path):
     """He initialisation by default; ``init_cfg`` loads a checkpoint."""
@@ -203,8 +220,8 @@ def test_initialisation(name, options, tmp_path):
     model.init_weights()
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.weight.numel() > 5000:
-            fan_out = module.weight.shape[0] * 9
-            assert 0.85 < float(module.weight.detach().std()) / (2 / fan_out) ** 0.5 < 1.15
+            fan = module.weight.shape[name == "ElasticDenseNet"] * 9  # fan-in there, fan-out elsewhere
+            assert 0.85 < float(module.weight.detach().std()) / (2 / fan) ** 0.5 < 1.15
     torch.save({"state_dict": model.state_dict()}, tmp_path / "weights.pth")
     loaded = build(name, options, init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "weights.pth")))
     loaded.init_weights()

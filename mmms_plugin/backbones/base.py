@@ -18,6 +18,11 @@ InitConfig = ConfigType | Sequence[ConfigType] | None
 T = TypeVar("T")
 WHOLE = "backbone."  # of the keys of a backbone in a model
 
+HE_INIT: InitConfig = [
+    dict(type="Kaiming", layer="Conv2d"),
+    dict(type="Constant", val=1, layer=["_BatchNorm", "GroupNorm"]),
+]
+
 
 class Backbone(BaseModule):
     """A stem and stages; returns the outputs of the stages named by ``out_indices``.
@@ -35,12 +40,12 @@ class Backbone(BaseModule):
         self, num_stages: int, out_indices: Sequence[int], frozen_stages: int, norm_eval: bool, init_cfg: InitConfig
     ) -> None:
         super().__init__(init_cfg)
-        indices = tuple(out_indices)
+        indices = tuple(out_indices) if isinstance(out_indices, Sequence) else ()
         if not indices or list(indices) != sorted(set(indices)) or not set(indices) <= set(range(num_stages)):
             raise ValueError(
                 f"out_indices={out_indices!r}: allowed are ascending stage indices from 0 to {num_stages - 1}"
             )
-        if not -1 <= frozen_stages <= num_stages:
+        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= num_stages:
             raise ValueError(
                 f"frozen_stages={frozen_stages!r}: allowed are -1 (none) to {num_stages} (0 freezes the stem)"
             )
@@ -104,8 +109,17 @@ class Backbone(BaseModule):
 
 
 def build_norm(norm_cfg: ConfigType, channels: int) -> nn.Module:
-    """The norm layer of a config, without the name that mmcv gives it: keys stay torchvision's whatever the norm."""
-    return build_norm_layer(dict(norm_cfg), channels)[1]
+    """The norm layer of a config, without the name that mmcv gives it: keys stay torchvision's whatever the norm.
+
+    Raises: ValueError if mmcv cannot build it.
+    """
+    try:
+        return build_norm_layer(dict(norm_cfg), channels)[1]
+    except (TypeError, KeyError, AssertionError) as error:
+        raise ValueError(
+            f"norm_cfg={norm_cfg!r}: allowed is the type of a norm layer (BN, SyncBN, GN with num_groups, ...) with "
+            "its arguments"
+        ) from error
 
 
 def run_block(function: Callable[[T], Tensor], x: T, with_cp: bool) -> Tensor:
@@ -113,8 +127,9 @@ def run_block(function: Callable[[T], Tensor], x: T, with_cp: bool) -> Tensor:
     return checkpoint(function, x, use_reentrant=False) if with_cp and torch.is_grad_enabled() else function(x)
 
 
-def check_per_stage(name: str, values: Sequence[int], num_stages: int) -> tuple[int, ...]:
-    """ValueError unless ``values`` are positive integers, one for each stage."""
-    if len(values) != num_stages or any(not isinstance(v, int) or v < 1 for v in values):
-        raise ValueError(f"{name}={values!r}: allowed are {num_stages} integers >= 1, one for each stage")
-    return tuple(values)
+def check_per_stage(name: str, values: Sequence[int], count: int, each: str = "stage") -> tuple[int, ...]:
+    """ValueError unless ``values`` are ``count`` positive integers, one for ``each`` stage, block or layer."""
+    listed = tuple(values) if isinstance(values, Sequence) else ()
+    if len(listed) != count or any(not isinstance(v, int) or v < 1 for v in listed):
+        raise ValueError(f"{name}={values!r}: allowed are {count} integers >= 1, one for each {each}")
+    return listed

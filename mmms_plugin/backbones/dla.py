@@ -25,8 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmms_plugin.backbones.base import Backbone, ConfigType, InitConfig, build_norm, check_per_stage, run_block
-from mmms_plugin.backbones.ps_resnet import HE_INIT
+from mmms_plugin.backbones.base import HE_INIT, Backbone, ConfigType, InitConfig, build_norm, check_per_stage, run_block
 from mmms_plugin.layers import ElasticPolicy, elastic_bottleneck
 from mmms_plugin.layers.dilation_lattice import check_choice
 from mmms_plugin.registry import MODELS
@@ -288,7 +287,7 @@ class DLA(Backbone):
         setting = settings[self.arch]
         strides = check_per_stage("strides", strides, NUM_LEVELS)
         dilations = check_per_stage("dilations", dilations, NUM_LEVELS)
-        grid = check_per_stage("multi_grid", (1, 1) if multi_grid is None else multi_grid, 2)
+        grid = check_per_stage("multi_grid", (1, 1) if multi_grid is None else multi_grid, 2, "block of level 5")
         policy = ElasticPolicy(**(elastic_cfg or {})) if self.elastic != "none" else None
         if elastic_cfg and policy is None:
             raise ValueError(f"elastic_cfg={elastic_cfg!r}: allowed with elastic='simple' and 'full' only")

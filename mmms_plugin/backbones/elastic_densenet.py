@@ -26,13 +26,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmms_plugin.backbones.base import Backbone, ConfigType, InitConfig, build_norm, check_per_stage, run_block
-from mmms_plugin.backbones.ps_resnet import HE_INIT
 from mmms_plugin.layers import Downsample, Elastic, ElasticPolicy
 from mmms_plugin.layers.dilation_lattice import check_choice
 from mmms_plugin.registry import MODELS
 
 NUM_STAGES = 4
 BOTTLENECK = 4  # width of the 1x1 layers in growth rates
+# He initialisation by the fan-in, as torchvision and the authors: a 1x1 layer has far more inputs than outputs
+DENSE_INIT: InitConfig = [
+    dict(type="Kaiming", layer="Conv2d", mode="fan_in"),
+    dict(type="Constant", val=1, layer=["_BatchNorm", "GroupNorm"]),
+]
 
 
 class Variant(NamedTuple):
@@ -152,7 +156,7 @@ class ElasticDenseNet(Backbone):
         out_indices: stages to return. frozen_stages: -1 none, 0 the stem, k the stem and k stages.
         norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
         with_cp: recompute dense layers in the backward pass; without it memory grows with the square of the layers.
-        init_cfg: ``dict(type='Pretrained', checkpoint=...)``, or None for He initialisation.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)``, or None for He initialisation by the fan-in.
 
     Shape: ``[N, in_channels, H, W]`` to a tuple of ``[N, out_channels[i], ceil(H / out_strides[i]), ...]``.
     Raises: ValueError for a bad argument, and for pictures smaller than the last returned stage's stride.
@@ -185,7 +189,7 @@ class ElasticDenseNet(Backbone):
         init_cfg: InitConfig = None,
     ) -> None:
         check_choice("depth", depth, tuple(self.arch_settings))
-        super().__init__(NUM_STAGES, out_indices, frozen_stages, norm_eval, init_cfg or HE_INIT)
+        super().__init__(NUM_STAGES, out_indices, frozen_stages, norm_eval, init_cfg or DENSE_INIT)
         variant = self.arch_settings[depth]
         counts = self._layer_counts(depth, elastic)
         strides = check_per_stage("strides", strides, NUM_STAGES)
@@ -194,8 +198,11 @@ class ElasticDenseNet(Backbone):
         dilations = check_per_stage("dilations", dilations, NUM_STAGES)
         grids = [[dilation] * count for dilation, count in zip(dilations, counts, strict=True)]
         if multi_grid is not None:
-            grids[-1] = [dilations[-1] * factor for factor in check_per_stage("multi_grid", multi_grid, counts[-1])]
+            factors = check_per_stage("multi_grid", multi_grid, counts[-1], "layer of the last block")
+            grids[-1] = [dilations[-1] * factor for factor in factors]
         policy = ElasticPolicy(**(elastic_cfg or {})) if elastic else None
+        if elastic_cfg and policy is None:
+            raise ValueError(f"elastic_cfg={elastic_cfg!r}: allowed with elastic=True only")
         options = LayerOptions(variant.growth, policy, norm_cfg, with_cp)
 
         self.depth, self.elastic = depth, elastic

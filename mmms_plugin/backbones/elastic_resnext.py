@@ -19,8 +19,7 @@ from typing import ClassVar, NamedTuple, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmms_plugin.backbones.base import Backbone, ConfigType, InitConfig, build_norm, check_per_stage, run_block
-from mmms_plugin.backbones.ps_resnet import HE_INIT
+from mmms_plugin.backbones.base import HE_INIT, Backbone, ConfigType, InitConfig, build_norm, check_per_stage, run_block
 from mmms_plugin.layers import ElasticPolicy, SqueezeExcitation, elastic_bottleneck
 from mmms_plugin.layers.dilation_lattice import check_choice
 from mmms_plugin.registry import MODELS
@@ -146,7 +145,7 @@ class ElasticResNeXt(Backbone):
         dilations = check_per_stage("dilations", dilations, num_stages)
         factors: tuple[int, ...] | None = None
         if multi_grid is not None:
-            factors = check_per_stage("multi_grid", multi_grid, counts[num_stages - 1])
+            factors = check_per_stage("multi_grid", multi_grid, counts[num_stages - 1], "block of the last stage")
 
         self.depth, self.elastic, self.zero_init_residual = depth, elastic, zero_init_residual
         self.conv1 = nn.Conv2d(in_channels, stem_channels, 7, 2, 3, bias=False)

@@ -22,6 +22,7 @@ from mmcv.cnn import build_conv_layer
 from torch import Tensor, nn
 
 from mmms_plugin.backbones.base import (
+    HE_INIT,
     Backbone,
     ConfigType,
     InitConfig,
@@ -32,11 +33,6 @@ from mmms_plugin.backbones.base import (
 from mmms_plugin.layers import SqueezeExcitation
 from mmms_plugin.layers.dilation_lattice import check_choice
 from mmms_plugin.registry import MODELS
-
-HE_INIT: InitConfig = [
-    dict(type="Kaiming", layer="Conv2d"),
-    dict(type="Constant", val=1, layer=["_BatchNorm", "GroupNorm"]),
-]
 
 
 @dataclass(frozen=True)
@@ -218,7 +214,7 @@ class PSResNet(Backbone):
         for stage in range(num_stages):
             grid = _grid(dilations[stage], counts[stage], contract_dilation)
             if multi_grid is not None and stage == num_stages - 1:
-                factors = check_per_stage("multi_grid", multi_grid, counts[stage])
+                factors = check_per_stage("multi_grid", multi_grid, counts[stage], "block of the last stage")
                 grid = [dilations[stage] * factor for factor in factors]
             planes, blocks = base_channels * 2**stage, []
             for i, dilation in enumerate(grid):

@@ -195,7 +195,7 @@ def user_fault(what: str, build: Callable[[], T]) -> T:
     """Call ``build``; errors of bad arguments in a config become one line."""
     try:
         return build()
-    except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError, ImportError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError, ImportError, AssertionError) as error:
         raise UserError(f"{what}: {type(error).__name__}: {first_line(error)}") from error
     except RuntimeError as error:
         if "torchvision::" not in str(error):

@@ -45,7 +45,7 @@ class ElasticPolicy:
 
     def __post_init__(self) -> None:
         check_ratios(self.ratios)
-        if len(self.shares) != len(self.ratios) or min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-6:
+        if not _are_numbers(self.shares, len(self.ratios)) or not abs(sum(self.shares) - 1) <= 1e-6:
             raise ValueError(
                 f"shares={self.shares!r}: allowed are {len(self.ratios)} numbers >= 0 that sum to 1, one for each ratio"
             )
@@ -185,8 +185,14 @@ def sum_terms(terms: Sequence[Tensor]) -> Tensor:
 
 def check_ratios(ratios: Sequence[int]) -> None:
     """ValueError unless ``ratios`` are integers >= 1, at least one."""
-    if not ratios or any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in ratios):
+    listed = ratios if isinstance(ratios, Sequence) else ()
+    if not listed or any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in listed):
         raise ValueError(f"ratios={ratios!r}: allowed are integers >= 1, at least one")
+
+
+def _are_numbers(shares: Sequence[float], count: int) -> bool:
+    listed = shares if isinstance(shares, Sequence) else ()
+    return len(listed) == count and all(isinstance(share, int | float) and share >= 0 for share in listed)
 
 
 def check_map_size(x: Tensor, ratio: int) -> None:

@@ -64,7 +64,7 @@ def elastic_bottleneck(
     Branches are called ``high``, ``low``, ``low2``, ... in the order of the policy.
     Raises: ValueError if ``groups`` does not divide ``width`` or is too small for the shares.
     """
-    if width < 1 or width % groups:
+    if groups < 1 or width < 1 or width % groups:
         raise ValueError(f"groups={groups}: allowed are divisors of the width of the 3x3 layer, which is {width}")
     branches, ratios = {}, []
     for i, (ratio, count) in enumerate(policy.divide(groups, "groups")):

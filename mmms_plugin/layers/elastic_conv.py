@@ -54,7 +54,7 @@ class ElasticConv2d(PolyScaleConv2d, nn.Conv2d):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
         )
-        self.policy = policy = ElasticPolicy(tuple(ratios), tuple(shares), method, pool)
+        self.policy = policy = ElasticPolicy(ratios, shares, method, pool)
         parts = [(1, in_channels)] if self.stride != (1, 1) else self._divide(policy)
         self.ratios, self.widths = [ratio for ratio, _ in parts], [width for _, width in parts]
         lowered = [i for i, ratio in enumerate(self.ratios) if ratio > 1]

@@ -21,8 +21,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmms_plugin.backbones.base import ConfigType, InitConfig, build_norm
-from mmms_plugin.backbones.ps_resnet import HE_INIT
+from mmms_plugin.backbones.base import HE_INIT, ConfigType, InitConfig, build_norm
 from mmms_plugin.layers.bilinear_up import BilinearUp, fit_to
 from mmms_plugin.registry import MODELS
 
@@ -117,7 +116,7 @@ def _conv(in_channels: int, channels: int, kernel: int, norm_cfg: ConfigType) ->
 
 
 def _check_maps(in_channels: Sequence[int], in_strides: Sequence[int] | None) -> tuple[tuple[int, ...], list[int]]:
-    channels = tuple(in_channels)
+    channels = tuple(in_channels) if isinstance(in_channels, Sequence) else ()
     if len(channels) < 2 or any(not isinstance(c, int) or c < 1 for c in channels):
         raise ValueError(f"in_channels={in_channels!r}: allowed are two or more integers from 1, finest map first")
     strides = [2**k for k in range(len(channels))] if in_strides is None else list(in_strides)

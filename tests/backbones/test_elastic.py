@@ -85,6 +85,15 @@ def test_plain_densenet_is_torchvisions(pool_first):
         torch.testing.assert_close(ours(x)[-1], theirs(x).relu(), atol=1e-4, rtol=1e-4)
 
 
+def test_densenet_starts_at_the_scale_of_its_input():
+    """By the fan-in: by the fan-out maps grow without bound until batch norms have learnt their statistics."""
+    torch.manual_seed(0)
+    model = ElasticDenseNet(201, elastic=True).eval()
+    model.init_weights()
+    with torch.no_grad():
+        assert all(y.std() < 10 for y in model(torch.randn(1, 3, 64, 64)))
+
+
 def test_checkpointed_dense_layers_keep_memory_linear():
     """Without it every layer keeps its joined input, and the sum grows with the square of the layers."""
     kept = {}
@@ -121,6 +130,7 @@ def test_checkpointed_dense_layers_keep_memory_linear():
         (ElasticDenseNet, dict(depth=200), "depth=200: allowed are 121, 161, 169, 201"),
         (ElasticDenseNet, dict(depth=121, elastic=True), "elastic=True, depth=121: allowed with Elastic is depth 201"),
         (ElasticDenseNet, dict(depth=201, elastic="full"), "elastic='full': allowed are False, True"),
+        (ElasticDenseNet, dict(depth=201, elastic_cfg=dict(pool=False)), "elastic_cfg=.*: allowed with elastic=True"),
         (ElasticDenseNet, dict(depth=121, strides=(2, 2, 2, 2)), "allowed is 1 for the first block"),
     ],
 )  # fmt: skip

@@ -91,6 +91,8 @@ def test_a_misfit_is_told_in_one_line_before_training(run, shapes, tmp_path, cap
     assert "--coco-dir DIR" in error_of(capsys, ["train", "mask_rcnn_ps_r50_fpn_1x", "--work-dir", str(tmp_path)])
     assert "no such file" in error_of(capsys, ["test", CONFIG, "nowhere.pth", *coco])
     assert "--cfg-options lr: expected KEY=VALUE" in error_of(capsys, ["train", CONFIG, *coco, "--cfg-options", "lr"])
+    message = error_of(capsys, ["train", CONFIG, *coco, "--cfg-options", "model.neck.num_outs=1"])
+    assert "AssertionError" in message  # mmdet's way to complain
     message = error_of(capsys, ["train", CONFIG, *coco, "--cfg-options", "model.backbone.depth=20"])
     assert "depth=20: allowed are 18, 34, 50, 101, 152" in message
     other = ["test", "mask_rcnn_ps_r50_fpn_1x", checkpoint, *coco]

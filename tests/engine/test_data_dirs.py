@@ -130,16 +130,38 @@ def test_voc_dir_with_sbd_masks_keeps_both_parts(deeplab, shapes, tmp_path):
     assert len(leaf_datasets(config.train_dataloader)) == 2
     assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {len(VOC_CLASSES)}
 
+    (folder / "SegmentationClassAug/train_000001.png").unlink()
+    config = copy.deepcopy(deeplab)
+    (remark,) = use_voc_dir(config, str(folder))
+    assert "1 of 4 have no SegmentationClassAug/NAME.png (first: train_000001): training on VOC's own" in remark
+    assert [part["ann_file"] for part in leaf_datasets(config.train_dataloader)] == ["ImageSets/Segmentation/train.txt"]
 
-def spoil_mask(folder: Path) -> None:
-    path = next((folder / "SegmentationClass").glob("*.png"))
-    Image.fromarray(np.full((96, 96), 40, np.uint8)).save(path)
+
+def spoil_mask(labels: np.ndarray, masks: str = "SegmentationClass") -> Callable[[Path], None]:
+    return lambda folder: Image.fromarray(labels).save(folder / masks / "train_000000.png")
+
+
+def spoil_sbd_mask(folder: Path) -> None:
+    shutil.copytree(folder / "SegmentationClass", folder / "SegmentationClassAug")
+    shutil.copy(folder / "ImageSets/Segmentation/train.txt", folder / "ImageSets/Segmentation/aug.txt")
+    spoil_mask(np.full((96, 96), 41, np.uint8), "SegmentationClassAug")(folder)
+
+
+def cut_short(path: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / path).write_bytes((folder / path).read_bytes()[:60])
 
 
 BAD_VOC = {
     "no list": (lambda d: shutil.rmtree(d / "ImageSets"), r"ImageSets/Segmentation/train.txt is missing"),
     "no masks": (lambda d: shutil.rmtree(d / "SegmentationClass"), r"have no SegmentationClass/NAME.png"),
-    "label out of range": (spoil_mask, r"label 40, allowed are 0 to 5"),
+    "label out of range": (spoil_mask(np.full((96, 96), 40, np.uint8)), r"label 40, allowed are 0 to 5"),
+    "SBD label out of range": (spoil_sbd_mask, r"SegmentationClassAug/train_000000.png: label 41, allowed are 0 to 5"),
+    "colour mask": (spoil_mask(np.zeros((96, 96, 3), np.uint8)), r"train_000000.png: a colour picture; allowed is one"),
+    "mask of another size": (spoil_mask(np.zeros((50, 40), np.uint8)), r"height \(40, 50\), .* are \(96, 96\)"),
+    "broken mask": (cut_short("SegmentationClass/val_000000.png"), r"val_000000.png: not a readable picture"),
+    "broken picture": (cut_short("JPEGImages/train_000000.jpg"), r"train_000000.jpg: not a readable picture"),
+    "labels of no text": (lambda d: (d / "labels.txt").write_bytes(b"\xff\xfeb"), r"labels.txt: not UTF-8 text"),
+    "same label twice": (lambda d: (d / "labels.txt").write_text("background\na\na\n"), r"'a' is listed twice"),
     "one class": (lambda d: (d / "labels.txt").write_text("background\n"), r"labels.txt: 1 class names"),
 }
 
