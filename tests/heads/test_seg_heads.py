@@ -1,0 +1,75 @@
+"""Segmentation heads: our configs are the authors' models, sizes of logits, the loss."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from mmms_plugin.engine.config_files import load_config
+from mmms_plugin.weights.tables import load_table
+
+
+def settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Every argument that decides what a part computes: given or by default."""
+    options = {key: value for key, value in config.items() if key != "type"}
+    bound = inspect.signature(MODELS.get(config["type"])).bind(**options)
+    bound.apply_defaults()
+    found = {k: tuple(v) if isinstance(v, list) else v for k, v in bound.arguments.items() if k != "norm_cfg"}
+    return found | dict(type=config["type"])
+
+
+@pytest.mark.parametrize("arch", [a for a in load_table("elastic").archs if a.endswith("_seg") and "102x" not in a])
+def test_our_configs_are_the_authors_models(arch):
+    """Part by part what the records' models are built of, whose outputs tests/weights/test_records.py compares."""
+    table = load_table("elastic").archs[arch]
+    name = arch.removesuffix("_seg")
+    elastic, name = ("elastic_", name.removesuffix("_elastic")) if name.endswith("_elastic") else ("", name)
+    file = f"{elastic}{name}_up" if name.startswith("dla") else f"deeplabv3_{elastic}{name.replace('resnext', 'x')}"
+    model = load_config(f"{file}_voc12aug").model
+    for part, ours in dict(backbone=table.backbone, **table.parts).items():
+        assert settings(model[part]) == settings(dict(ours))
+
+
+@pytest.mark.parametrize("size", [(64, 48), (65, 97)])
+@pytest.mark.parametrize("down_ratio", [2, 4, 8])
+def test_dla_up_head_gives_logits_of_the_pictures_size(size, down_ratio):
+    """At any size it crops the transposed convolution's output, and resizes nothing."""
+    from mmms_plugin.heads import DLAUpHead
+
+    head = DLAUpHead(4, num_classes=3, down_ratio=down_ratio).eval()
+    x = torch.randn(1, 4, *(-(-side // down_ratio) for side in size))
+    with torch.no_grad():
+        raw = head([x])
+        logits = head.predict_by_feat(raw, [dict(img_shape=size)])
+    assert torch.equal(logits, raw[:, :, : size[0], : size[1]])
+    assert logits.shape[2:] == size
+    assert not any("up" in name for name, _ in head.named_parameters())
+
+
+def test_dla_up_head_refuses_another_ratio():
+    from mmms_plugin.heads import DLAUpHead
+
+    with pytest.raises(ValueError, match="down_ratio=3: allowed are 2, 4, 8, 16"):
+        DLAUpHead(4, num_classes=3, down_ratio=3)
+
+
+def test_the_loss_is_averaged_over_pixels_that_are_not_void():
+    """As in the authors' training; mmseg's default divides by all pixels."""
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    from mmms_plugin.heads import DLAUpHead
+
+    torch.manual_seed(0)
+    head = DLAUpHead(4, num_classes=3)
+    labels = torch.full((1, 9, 9), 255)
+    labels[:, :3] = 1
+    sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
+    logits = torch.randn(1, 3, 10, 10)
+    loss = head.loss_by_feat(logits, [sample])["loss_ce"]
+    expected = -logits.log_softmax(1)[0, 1, :3, :9].mean()
+    torch.testing.assert_close(loss, expected)
