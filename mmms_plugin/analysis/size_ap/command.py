@@ -14,7 +14,7 @@ from mmms_plugin.analysis.size_ap.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.data import Detections
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
 from mmms_plugin.analysis.size_ap.histogram import STEPS, ObjectSizes, describe_objects
-from mmms_plugin.analysis.size_ap.page import make_folder
+from mmms_plugin.analysis.size_ap.page import check_folder
 from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
 from mmms_plugin.analysis.size_ap.report import suggestions, write_object_sizes, write_report
 from mmms_plugin.analysis.size_ap.report_tables import probability, size_label
@@ -50,7 +50,7 @@ def run_size_ap(
     """
     console = console or Console()
     if out:
-        make_folder(out)  # a wrong one is told before minutes of work
+        check_folder(out)
     progress = Console(stderr=True)
     masks = options.iou_type == "segm" or options.area == "mask"
     with progress.status("reading"):

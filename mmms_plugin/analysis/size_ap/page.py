@@ -81,3 +81,16 @@ def make_folder(folder: str | Path, argument: str = "--out") -> Path:
     except OSError as error:
         raise UserError(f"{argument} {folder}: nothing can be written there ({error.strerror})") from None
     return folder
+
+
+def check_folder(folder: str | Path) -> None:
+    """As ``make_folder``, to tell a wrong one before minutes of work; what was not there is not left behind.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    folder = Path(folder)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    make_folder(folder)
+    for path in missing:
+        path.rmdir()
