@@ -296,9 +296,8 @@ class DLA(Backbone):
         self.base_layer = _conv_layers(norm_cfg, in_channels, widths[0], kernel=7)
         for level, depth in enumerate(setting.depths):
             inputs, stride, dilation = widths[max(level - 1, 0)], strides[level], dilations[level]
-            module: nn.Module
             if level < 2:
-                module = _conv_layers(norm_cfg, inputs, widths[level], 3, stride, dilation, depth)
+                module: nn.Module = _conv_layers(norm_cfg, inputs, widths[level], 3, stride, dilation, depth)
             else:
                 last = level == NUM_LEVELS - 1
                 tree_options = replace(options, lower=not last, grid=grid if last else (1, 1))

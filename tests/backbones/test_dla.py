@@ -1,35 +1,16 @@
-"""DLA: the papers' counts, Table 9, output strides, arguments."""
+"""DLA: parameters, where resolution is lowered, output strides, arguments.
+
+Counts of the ELASTIC paper's DLA: tests/cli/test_console.py. Outputs: tests/weights/test_records.py.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmms_plugin.backbones import DLA
 from mmms_plugin.layers import Downsample
-
-
-# Counted on the authors' code; 102x simple is Table 9's 26.8 M and 5.0 G
-@pytest.mark.parametrize(
-    ("options", "millions", "gmacs"),
-    [
-        (dict(arch="60x"), "17.650", "3.594"),
-        (dict(arch="60x", elastic="simple"), "17.650", "3.110"),
-        (dict(arch="60x", elastic="full"), "17.650", "3.110"),
-        (dict(arch="102x"), "26.772", "5.976"),
-        (dict(arch="102x", elastic="simple"), "26.772", "4.965"),
-        (dict(arch="102x", elastic=True), "24.917", "5.946"),
-    ],
-    ids=str,
-)
-def test_parameters_and_multiply_adds_with_classifier_and_what_is_left_out(options, millions, gmacs):
-    own, macs, model = count(**options)
-    left = sum(i * o + 2 * o for i, o, _ in model.left_out)
-    left_macs = sum(i * o * (224 // stride) ** 2 for i, o, stride in model.left_out)
-    assert f"{(own + left) / 1e6:.3f}" == millions
-    assert f"{(macs + left_macs) / 1e9:.3f}" == gmacs
 
 
 @pytest.mark.parametrize(
@@ -48,17 +29,10 @@ def test_parameters_and_multiply_adds_with_classifier_and_what_is_left_out(optio
     ],
 )
 def test_parameters_of_every_arch(arch, parameters):
-    assert count(arch)[0] == parameters
-
-
-def count(arch: str, elastic: bool | str = False) -> tuple[int, int, DLA]:
     with torch.device("meta"):
-        model = DLA(arch, elastic)
+        model = DLA(arch)
         head = nn.Linear(model.out_channels[-1], 1000)
-        with FlopCounterMode(display=False) as counter:
-            head(model(torch.empty(1, 3, 224, 224))[-1].mean((2, 3)))
-    parameters = sum(p.numel() for module in (model, head) for p in module.parameters())
-    return parameters, counter.get_total_flops() // 2, model
+    assert sum(p.numel() for module in (model, head) for p in module.parameters()) == parameters
 
 
 def test_elastic_lowers_blocks_of_stride_1_before_the_last_level():

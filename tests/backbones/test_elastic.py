@@ -1,4 +1,7 @@
-"""ElasticResNeXt and ElasticDenseNet: counts of the paper, torchvision's networks, where resolution is lowered."""
+"""ElasticResNeXt and ElasticDenseNet: torchvision's networks, where resolution is lowered, memory, arguments.
+
+Counts of the paper's models: tests/cli/test_console.py. Their outputs: tests/weights/test_records.py.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +15,11 @@ from mmms_plugin.layers import Elastic
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "millions", "gmacs"),
-    [
-        (ElasticResNeXt, dict(depth=50), "25.029", "4.230"),
-        (ElasticResNeXt, dict(depth=50, elastic="simple"), "25.029", "3.352"),
-        (ElasticResNeXt, dict(depth=50, elastic="full"), "25.247", "4.177"),
-        (ElasticResNeXt, dict(depth=101), "44.178", "7.970"),
-        (ElasticResNeXt, dict(depth=101, elastic="full"), "44.265", "7.889"),
-        (ElasticResNeXt, dict(depth=50, se_ratio=16), "27.560", "4.233"),
-        (ElasticResNeXt, dict(depth=50, elastic="full", se_ratio=16), "27.804", "4.179"),
-        (ElasticResNeXt, dict(depth=50, elastic="full", groups=64), "45.624", "7.874"),
-        (ElasticDenseNet, dict(depth=201), "20.014", "4.291"),
-        (ElasticDenseNet, dict(depth=201, elastic=True), "19.483", "4.266"),
-        (ElasticDenseNet, dict(depth=121), "7.979", "2.834"),  # the next three: torchvision's counts
-        (ElasticDenseNet, dict(depth=161), "28.681", "7.728"),
-        (ElasticDenseNet, dict(depth=169), "14.149", "3.360"),
-    ],
-    ids=str,
+    ("depth", "parameters", "gmacs"), [(121, 7978856, "2.834"), (161, 28681000, "7.728"), (169, 14149480, "3.360")]
 )
-def test_parameters_and_multiply_adds_with_the_classifier(model, options, millions, gmacs):
-    cost = measure(dict(type=f"mmms_plugin.{model.__name__}", **options), (224, 224), classes=1000)
-    assert f"{cost.params / 1e6:.3f}" == millions
-    assert f"{cost.macs / 1e9:.3f}" == gmacs
+def test_plain_densenets_have_torchvisions_parameters_and_multiply_adds(depth, parameters, gmacs):
+    cost = measure(dict(type="mmms_plugin.ElasticDenseNet", depth=depth), (224, 224), classes=1000)
+    assert (cost.params, f"{cost.macs / 1e9:.3f}") == (parameters, gmacs)
 
 
 def test_two_paths_at_full_resolution_are_a_plain_resnext():
