@@ -128,7 +128,7 @@ def _drop_missing_augmentation(config: dict[str, Any], root: Path, count: int) -
             wrapper["datasets"] = kept
             said = "; ".join(lack for lack in lacks if lack)
             remarks.append(
-                f"--voc-dir {root}: {said}: training on VOC's own train split alone, for as many iterations as with both"
+                f"--voc-dir {root}: {said}: training on VOC's own train split alone, in as many iterations as with both"
             )
     return remarks
 
