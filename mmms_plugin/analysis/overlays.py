@@ -18,6 +18,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
+from mmms_plugin.files import written_whole
+
 COLUMNS = 2  # pictures beside each other, each with its ground truth
 
 
@@ -97,7 +99,6 @@ def _colour(index: int, count: int) -> tuple[float, float, float]:
 
 def _save(figure: plt.Figure, out_file: Path) -> None:
     figure.tight_layout()
-    temporary = out_file.with_name(f".{out_file.name}")
-    figure.savefig(temporary, dpi=120, format=out_file.suffix[1:])
+    with written_whole(out_file) as temporary:
+        figure.savefig(temporary, dpi=120, format=out_file.suffix[1:])
     plt.close(figure)
-    temporary.replace(out_file)

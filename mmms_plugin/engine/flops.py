@@ -18,7 +18,7 @@ from mmms_plugin.analysis.elastic_tables import Comparison, compare
 from mmms_plugin.analysis.flops import measure
 from mmms_plugin.engine.config_files import first_line, load_config
 from mmms_plugin.errors import UserError
-from mmms_plugin.weights.files import written_whole
+from mmms_plugin.files import written_whole
 
 
 def show_elastic_tables(json_file: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -32,6 +31,7 @@ from mmms_plugin.engine.config_edit import dicts_in, evaluators, is_detector, le
 from mmms_plugin.engine.config_files import first_line, load_config
 from mmms_plugin.engine.voc_dir import use_voc_dir
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import written_whole
 
 T = TypeVar("T")
 
@@ -248,7 +248,5 @@ def _write_coco_results(prefix: str, out: Path) -> None:
     """Keep mmdet's results: those with masks, which have the boxes too, where the model predicts masks."""
     masks = Path(f"{prefix}.segm.json")
     results = masks if masks.is_file() else Path(f"{prefix}.bbox.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
-    shutil.copyfile(results, temporary)
-    temporary.replace(out)
+    with written_whole(out) as temporary:
+        shutil.copyfile(results, temporary)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmms_plugin import __version__
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import written_whole
 from mmms_plugin.weights import psconv, verify
 from mmms_plugin.weights.files import (
     Checkpoint,
@@ -21,7 +22,6 @@ from mmms_plugin.weights.files import (
     read_checkpoint,
     save_checkpoint,
     sha256_of,
-    written_whole,
 )
 from mmms_plugin.weights.mapping import (
     BACKBONE,

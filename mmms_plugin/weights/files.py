@@ -16,8 +16,8 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -275,32 +275,6 @@ def check_report(path: str | Path, *others: str | Path) -> None:
         raise UserError(f"--report {path}: {parent} is no folder that can be written")
 
 
-@contextmanager
-def written_whole(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
-    """Yield a temporary name in the same folder (made if need be); on success rename it to ``path``, else remove it.
-
-    ``rename`` makes the final name from the finished file instead.
-    Raises: UserError where the folder or the file cannot be written.
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path if rename is None else rename(temporary))
-    except OSError as error:
-        raise UserError(f"output {path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """Of the process, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _own(tensor: Tensor) -> Tensor:
     """A copy where the tensor is part of a larger storage, all of which torch.save would write."""
     return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size() else tensor
@@ -322,7 +296,6 @@ def save_checkpoint(
             save_file(plain, file, metadata={"format": "pt", META_KEY: json.dumps(meta, default=str)})
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        file.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
         return
     content: dict[str, Any] = dict(meta=dict(meta), state_dict={key: _own(value) for key, value in state.items()})
     if head:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.weights.files import SUFFIXES, Checkpoint, read_checkpoint, save_checkpoint, sha256_of, written_whole
+from mmms_plugin.files import written_whole
+from mmms_plugin.weights.files import SUFFIXES, Checkpoint, read_checkpoint, save_checkpoint, sha256_of
 
 # Of mmengine's meta: where and when a run took place, nothing that a user of the weights needs.
 PRIVATE = ("hook_msgs", "env_info", "exp_name", "experiment_name", "time", "seed")

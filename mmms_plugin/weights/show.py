@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmms_plugin.errors import one_line
-from mmms_plugin.weights.files import written_whole
+from mmms_plugin.files import written_whole
 from mmms_plugin.weights.report import Report
 
 

@@ -14,12 +14,12 @@ from mmms_plugin.analysis.size_ap.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.data import Detections
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
 from mmms_plugin.analysis.size_ap.histogram import STEPS, ObjectSizes, describe_objects
-from mmms_plugin.analysis.size_ap.page import check_folder
 from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
 from mmms_plugin.analysis.size_ap.report import suggestions, write_object_sizes, write_report
 from mmms_plugin.analysis.size_ap.report_tables import probability, size_label
 from mmms_plugin.analysis.size_ap.results import Comparison, Difference, Interval, RunResult, SizeAPResults
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import check_folder
 
 _NUMBERS = ("AP", "AP50", "AP75", "AR", "objects", "detections")
 

@@ -22,6 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
+from mmms_plugin.files import written_whole
+
 RUN_COLOURS = ("#0072B2", "#D55E00")  # first run, second run
 MEASURE_COLOURS = ("#0072B2", "#E69F00", "#999999")  # AP, F1 per class, F1 overall
 NEUTRAL = "#595959"
@@ -78,10 +80,10 @@ def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMA
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out once, not once a format
         for kind in formats:
-            target, temporary = folder / f"{name}.{kind}", folder / f".{name}.{kind}"
+            target = folder / f"{name}.{kind}"
             date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-            figure.savefig(temporary, dpi=200, format=kind, metadata=date)
-            temporary.replace(target)
+            with written_whole(target) as temporary:
+                figure.savefig(temporary, dpi=200, format=kind, metadata=date)
             written.append(target)
     plt.close(figure)
     return written

@@ -1,4 +1,4 @@
-"""A self-contained HTML page from facts, tables and figures, and files that are whole or absent."""
+"""A self-contained HTML page from facts, tables and figures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from mmms_plugin.analysis.size_ap.tables import Table
-from mmms_plugin.errors import UserError
 
 PIXELS_AN_INCH = 110  # of figures on the page
 
@@ -56,41 +54,3 @@ def render(
     )
     page = environment.get_template("report.html.jinja")
     return page.render(title=title, lead=lead, facts=facts, notes=notes, sections=sections)
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write a text file under a temporary name, then rename it: readers never see half of it."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    return temporary.replace(path)
-
-
-def make_folder(folder: str | Path, argument: str = "--out") -> Path:
-    """The folder, made if need be.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{argument} {folder}: this folder cannot be made ({error.strerror})") from None
-    try:
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(f"{argument} {folder}: nothing can be written there ({error.strerror})") from None
-    return folder
-
-
-def check_folder(folder: str | Path) -> None:
-    """As ``make_folder``, to tell a wrong one before minutes of work; what was not there is not left behind.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
-    folder = Path(folder)
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    make_folder(folder)
-    for path in missing:
-        path.rmdir()

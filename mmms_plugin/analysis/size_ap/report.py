@@ -15,11 +15,12 @@ from mmms_plugin.analysis.size_ap.data import AREA_NAMES
 from mmms_plugin.analysis.size_ap.figure_style import save, shorten
 from mmms_plugin.analysis.size_ap.figures import Series
 from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
-from mmms_plugin.analysis.size_ap.page import Picture, Section, make_folder, picture, render, write_whole
+from mmms_plugin.analysis.size_ap.page import Picture, Section, picture, render
 from mmms_plugin.analysis.size_ap.report_tables import MEASURES, shape, size_label
 from mmms_plugin.analysis.size_ap.results import Comparison, RunResult, SizeAPResults
 from mmms_plugin.analysis.size_ap.suggest import bins_option
 from mmms_plugin.analysis.size_ap.tables import to_latex, to_markdown
+from mmms_plugin.files import make_folder, write_text
 
 SIDE_AXIS = "object side = √({}), px (log scale)"
 
@@ -88,8 +89,8 @@ class _Output:
             f"{prefix}tables.md": "\n".join(to_markdown(table) for table in tables),
             f"{prefix}tables.tex": "\n".join(to_latex(table) for table in tables),
         }
-        others = [write_whole(self.folder / file, text) for file, text in texts.items()]
-        return [write_whole(self.folder / name, page), *others, *self.written]
+        others = [write_text(self.folder / file, text) for file, text in texts.items()]
+        return [write_text(self.folder / name, page), *others, *self.written]
 
 
 def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:

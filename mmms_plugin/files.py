@@ -1,0 +1,100 @@
+"""Files that are whole or absent: written under a temporary name, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryFile, mkstemp
+
+from mmms_plugin.errors import UserError
+
+
+@contextmanager
+def written_whole(path: str | Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
+    """Yield an unused name in the folder of ``path``; on success the file gets its own name, else it is removed.
+
+    The name cannot be guessed, so that nobody can plant a link in its place; it keeps the suffix of ``path``. The file
+    and its folder reach the disk before and after the renaming: a crash leaves the old file or the new one.
+
+    Args:
+        path: the file to write; missing folders are made, an existing file is replaced.
+        rename: makes the final path from the finished temporary file instead (a name with its hash, say).
+
+    Raises:
+        UserError: the folder or the file cannot be written.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.stem[:50]}.", suffix=path.suffix)
+        os.close(descriptor)
+        temporary = Path(name)
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp, and some libraries, make files that only their owner can read
+        flush(temporary)
+        final = path if rename is None else rename(temporary)
+        os.replace(temporary, final)
+        flush(final.parent)
+    except OSError as error:
+        raise UserError(f"output {path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a UTF-8 text file by way of ``written_whole``; lone surrogates become escapes. Returns ``path``."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return Path(path)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, have reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: str | Path, argument: str = "--out") -> Path:
+    """The folder, made if need be.
+
+    Raises:
+        UserError: it cannot be made or written to; the message names ``argument``.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{argument} {folder}: this folder cannot be made ({error.strerror})") from None
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{argument} {folder}: nothing can be written there ({error.strerror})") from None
+    return folder
+
+
+def check_folder(folder: str | Path, argument: str = "--out") -> None:
+    """As ``make_folder``, to find a wrong one before minutes of work; leaves no new folder behind.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    folder = Path(folder)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    make_folder(folder, argument)
+    for path in missing:
+        path.rmdir()
+
+
+def _umask() -> int:
+    """Of the process, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
