@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmms_plugin.engine.config_edit import evaluators, is_detector, leaf_datasets, set_num_classes
+from mmms_plugin.engine.config_edit import coco_metrics, leaf_datasets, set_num_classes
 from mmms_plugin.errors import UserError
 
 LAYOUT = "annotations/instances_{train,val}.json and images/ (or train2017/, val2017/, ...)"
@@ -26,15 +26,11 @@ class CocoSplit:
     with_masks: bool
 
 
-def use_coco_dir(config: dict[str, Any], folder: str) -> tuple[str, ...]:
-    """Point all data sets, metrics and class counts of ``config`` at ``folder``; return its classes.
+def use_coco_dir(config: dict[str, Any], folder: str) -> list[str]:
+    """Point all data sets, metrics and class counts of a detector's ``config`` at ``folder``; return remarks.
 
     Raises: UserError if the folder is not of COCO's layout or does not fit the config.
     """
-    if not is_detector(config):
-        raise UserError(
-            "--coco-dir: this config's data sets are not COCO-style; use --voc-dir for segmentation configs"
-        )
     splits = {name: read_split(Path(folder), name) for name in ("train", "val")}
     classes = splits["train"].classes
     if splits["val"].classes != classes:
@@ -50,11 +46,10 @@ def use_coco_dir(config: dict[str, Any], folder: str) -> tuple[str, ...]:
                 data_root="", ann_file=str(split.ann_file), data_prefix=dict(img=f"{split.image_dir}{os.sep}")
             )
             dataset["metainfo"] = dict(classes=classes, palette=_palette(len(classes)))
-    for metric in evaluators(config):
-        if "ann_file" in metric or metric["type"].endswith(("CocoMetric", "SizeAPMetric")):
-            metric["ann_file"] = str(splits["val"].ann_file)
+    for metric in coco_metrics(config):
+        metric["ann_file"] = str(splits["val"].ann_file)
     set_num_classes(config["model"], len(classes))
-    return classes
+    return [f"--coco-dir {folder}: {len(classes)} classes: {', '.join(classes)}"]
 
 
 def read_split(folder: Path, name: str) -> CocoSplit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,12 +25,10 @@ from mmms_plugin.engine.checks import (
     differing_setup,
     read_state_dict,
 )
-from mmms_plugin.engine.coco_dir import use_coco_dir
-from mmms_plugin.engine.config_edit import dicts_in, evaluators, is_detector, leaf_datasets, replace_components
+from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
 from mmms_plugin.engine.config_files import first_line, load_config
-from mmms_plugin.engine.voc_dir import use_voc_dir
+from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import written_whole
 
 T = TypeVar("T")
 
@@ -49,6 +46,12 @@ class LaunchOptions:
     seed: int | None = None
     channels_last: bool = False
 
+    @property
+    def data(self) -> dict[str, str]:
+        """The options that were given for the user's own data, with their folders."""
+        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir}
+        return {flag: folder for flag, folder in flags.items() if folder}
+
 
 def prepare_config(options: LaunchOptions) -> tuple[Config, list[str]]:
     """The config with data, seed and work folder set; and remarks for the log.
@@ -57,15 +60,12 @@ def prepare_config(options: LaunchOptions) -> tuple[Config, list[str]]:
     """
     config = load_config(options.config)
     remarks: list[str] = []
-    if options.coco_dir and options.voc_dir:
-        raise UserError("--coco-dir and --voc-dir: give one of them")
     if "model" not in config:
         raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
-    if options.coco_dir:
-        classes = use_coco_dir(config, options.coco_dir)
-        remarks.append(f"--coco-dir {options.coco_dir}: {len(classes)} classes: {', '.join(classes)}")
-    if options.voc_dir:
-        remarks += use_voc_dir(config, options.voc_dir)
+    if len(options.data) > 1:
+        raise UserError(f"{' and '.join(options.data)}: give one of them")
+    for flag, folder in options.data.items():
+        remarks += task_of(config).use_data(config, flag, folder)
     user_fault("--cfg-options", lambda: config.merge_from_dict(dict(options.cfg_options)))
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
@@ -113,8 +113,9 @@ def evaluate(
     config, remarks = prepare_config(options)
     if not Path(checkpoint).is_file():
         raise UserError(f"checkpoint {checkpoint}: no such file")
-    if out and is_detector(config) and not out.endswith(".json"):
-        raise UserError(f"--out {out}: predictions of a detector are COCO JSON, give a name that ends in .json")
+    task = task_of(config)
+    if out:
+        task.check_out(out)
     check_datasets(config, ("test",))
     config.load_from, config.resume = checkpoint, False
     for key in (
@@ -132,16 +133,15 @@ def evaluate(
         replace_components(config.model, components)
         remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
     if show_dir:
-        _draw_into(config, show_dir)
-    with tempfile.TemporaryDirectory() as folder:
-        prefix = str(Path(folder, "predictions"))
+        task.draw_into(config, Path(show_dir))
+    with tempfile.TemporaryDirectory() as scratch:
         if out:
-            _keep_predictions(config, prefix, out)
+            task.keep_predictions(config, Path(scratch), out)
         runner = _build_runner(config, options, remarks)
         _warn(check_fits(_bare(runner), checkpoint, "test", _classes(config.test_dataloader)))
         metrics = runner.test()
-        if out and is_detector(config) and is_main_process():
-            _write_coco_results(prefix, Path(out))
+        if out and is_main_process():
+            task.finish_predictions(Path(scratch), out)
     return metrics
 
 
@@ -219,34 +219,3 @@ def _classes(dataloader: dict[str, Any]) -> tuple[str, ...] | None:
 def _warn(remark: str | None) -> None:
     if remark:
         print_log(remark, "current", logging.WARNING)
-
-
-def _draw_into(config: Config, folder: str) -> None:
-    hook = config.default_hooks.get("visualization")
-    if hook is None:
-        raise UserError("--show-dir: this config has no default_hooks.visualization to draw with")
-    target = str(Path(folder).resolve())
-    if is_detector(config):
-        hook.update(draw=True, interval=1, test_out_dir=target)
-    else:
-        hook.update(draw=True, interval=1)
-        config.visualizer.vis_backends = [dict(type="LocalVisBackend", img_save_dir=target)]
-
-
-def _keep_predictions(config: Config, prefix: str, out: str) -> None:
-    if not is_detector(config):
-        for metric in evaluators(config):
-            metric["output_dir"] = out
-        return
-    metrics = [m for m in evaluators(config) if "ann_file" in m or m["type"].endswith(("CocoMetric", "SizeAPMetric"))]
-    if not metrics:
-        raise UserError("--out: this config's test_evaluator is none that writes COCO JSON")
-    metrics[0]["outfile_prefix"] = prefix
-
-
-def _write_coco_results(prefix: str, out: Path) -> None:
-    """Keep mmdet's results: those with masks, which have the boxes too, where the model predicts masks."""
-    masks = Path(f"{prefix}.segm.json")
-    results = masks if masks.is_file() else Path(f"{prefix}.bbox.json")
-    with written_whole(out) as temporary:
-        shutil.copyfile(results, temporary)

@@ -17,6 +17,7 @@ from mmms_plugin.datasets.shape_pictures import CLASSES
 from mmms_plugin.engine.coco_dir import use_coco_dir
 from mmms_plugin.engine.config_edit import class_count_owners, evaluators, leaf_datasets
 from mmms_plugin.engine.config_files import load_config
+from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.engine.voc_dir import VOC_CLASSES, use_voc_dir
 from mmms_plugin.errors import UserError
 
@@ -34,7 +35,8 @@ def deeplab() -> Config:
 def test_coco_dir_sets_paths_classes_and_every_num_classes(cascade, shapes):
     config = copy.deepcopy(cascade)
     config.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=config.train_dataloader.dataset)
-    assert use_coco_dir(config, str(shapes)) == CLASSES
+    (remark,) = use_coco_dir(config, str(shapes))
+    assert remark.endswith(f"5 classes: {', '.join(CLASSES)}")
     for split, name in (("train", "train"), ("val", "val"), ("test", "val")):
         (dataset,) = leaf_datasets(config[f"{split}_dataloader"])
         assert dataset["ann_file"] == str(shapes / "annotations" / f"instances_{name}.json")
@@ -178,9 +180,8 @@ def test_a_bad_voc_folder_gets_one_line(case, deeplab, shapes, tmp_path):
 
 
 def test_each_option_is_for_its_kind_of_config(cascade, deeplab, shapes):
-    with pytest.raises(UserError, match="use --voc-dir"):
-        use_coco_dir(copy.deepcopy(deeplab), str(shapes))
-    with pytest.raises(UserError, match="use --coco-dir"):
-        use_voc_dir(copy.deepcopy(cascade), str(shapes))
+    for config, flag, other in ((deeplab, "--coco-dir", "--voc-dir"), (cascade, "--voc-dir", "--coco-dir")):
+        with pytest.raises(UserError, match=f"^{flag}: this config is a .*, its data are given by {other}$"):
+            task_of(config).use_data(copy.deepcopy(config), flag, str(shapes))
     with pytest.raises(UserError, match="no such folder"):
         use_coco_dir(copy.deepcopy(cascade), "nowhere")
