@@ -10,7 +10,7 @@ from mmms_plugin.errors import UserError
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", help="a config file, or the name of one that comes with the package")
+    add("config", help="a config file, a name that `mmms configs` lists, or a host's: mmdet::retinanet_r50_fpn_1x_coco")
     coco = "annotations/instances_{train,val}.json and images/ (or train2017/ ...)"
     add("--coco-dir", metavar="DIR", help=f"COCO-style folder for all data of the config: {coco}; sets the classes too")
     add("--voc-dir", metavar="DIR", help="VOC2012-style folder for all data of a segmentation config")

@@ -18,6 +18,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmms_plugin.compat import mmcv_ops
+from mmms_plugin.engine.cfg_options import apply_cfg_options
 from mmms_plugin.engine.checks import (
     check_backbone_weights,
     check_datasets,
@@ -66,7 +67,7 @@ def prepare_config(options: LaunchOptions) -> tuple[Config, list[str]]:
         raise UserError(f"{' and '.join(options.data)}: give one of them")
     for flag, folder in options.data.items():
         remarks += task_of(config).use_data(config, flag, folder)
-    user_fault("--cfg-options", lambda: config.merge_from_dict(dict(options.cfg_options)))
+    remarks += apply_cfg_options(config, options.cfg_options)
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
     config.launcher = options.launcher
