@@ -48,6 +48,7 @@ setup(
         # and pip would replace the installed torch to please it. Install the one that belongs to yours, from where
         # torch came: pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...)
         "mmpretrain": ["mmpretrain==1.2.0", "importlib-metadata"],
+        "docs": ["sphinx", "myst-parser", "furo"],
         "test": ["pytest", "ruff", "mypy"],
     },
 )
