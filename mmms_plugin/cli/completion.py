@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("tab completion needs the package shtab: pip install shtab") from None
     from mmms_plugin.engine.config_files import config_names
 
-    print(shtab.complete(_whole_parser(shtab), shell=args.shell, preamble=_preamble(list(config_names()))))
+    print(shtab.complete(_whole_parser(shtab), shell=args.shell, preamble=_preamble(list(config_names()))))  # type: ignore[arg-type]
 
 
 def _whole_parser(shtab) -> argparse.ArgumentParser:

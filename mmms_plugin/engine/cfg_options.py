@@ -31,7 +31,7 @@ def apply_cfg_options(config: Config, options: Mapping[str, Any]) -> list[str]:
     Raises:
         UserError: a key is misspelt, is read by nothing, or leads through a value that is no dictionary or list.
     """
-    remarks = []
+    remarks: list[str] = []
     for key in sorted(options, key=lambda key: not key.endswith(".type")):  # a new type decides about its arguments
         remarks += filter(None, (_check_read(config, key), _check_spelling(config, key)))
         try:
@@ -144,7 +144,7 @@ def _signature(kind: type) -> set[str] | None:
             continue
         if cls is object:
             break
-        parameters = inspect.signature(cls.__init__).parameters.values()
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
         names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             return names - {"self"}

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.config import Config
@@ -67,11 +67,10 @@ def picture_size(config: Config) -> tuple[int, int]:
     """Height and width that the test pipeline makes of a picture that fills its scale."""
     size = (config.model.get("data_preprocessor") or {}).get("size")
     if size:
-        return tuple(size)
-    steps = [
-        step for step in dicts_in(config.test_dataloader.dataset.pipeline) if "scale" in step or "crop_size" in step
-    ]
-    side = steps[-1].get("crop_size", steps[-1].get("scale"))
+        return size[0], size[1]
+    steps = dicts_in(config.test_dataloader.dataset.pipeline)
+    sides: list[Any] = [step.get("crop_size", step.get("scale")) for step in steps]
+    side = [one for one in sides if one][-1]
     width, height = (side, side) if isinstance(side, int) else side
     return DIVISOR * math.ceil(height / DIVISOR), DIVISOR * math.ceil(width / DIVISOR)
 
@@ -93,7 +92,7 @@ class _Measured(nn.Module):
         self.detects = task in ("object detection", "instance segmentation")
 
     def forward(self, x: torch.Tensor) -> Any:
-        return self.model.extract_feat(x) if self.detects else self.model(x, mode="tensor")
+        return cast(Any, self.model).extract_feat(x) if self.detects else self.model(x, mode="tensor")
 
 
 def measure_all() -> None:
