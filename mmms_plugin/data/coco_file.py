@@ -1,4 +1,4 @@
-"""A COCO annotation file as training needs it: every record is checked, and what can be computed is set right in memory.
+"""A COCO annotation file as training needs it: every record checked, and what can be computed set right in memory.
 
 Three steps, each of which adds to the findings and goes on: `read_coco` looks at the records alone, `place_pictures`
 finds the pictures and reads their headers, `check_objects` compares boxes and masks with their pictures.

@@ -1,8 +1,9 @@
 """Annotation files and picture folders in the layouts that people have.
 
-COCO's own (``annotations/instances_train2017.json``, ``train2017/``), Roboflow's (``train/_annotations.coco.json`` beside
-the pictures, ``valid/``), CVAT's (``annotations/instances_Train.json`` or ``instances_default.json``, ``images/``), Label
-Studio's (``result.json``, ``images/``), FiftyOne's (``data/``, ``labels.json``), and plain ``train.json``, ``val.json``.
+COCO's own (``annotations/instances_train2017.json``, ``train2017/``), Roboflow's (``train/_annotations.coco.json``
+beside the pictures, ``valid/``), CVAT's (``annotations/instances_Train.json`` or ``instances_default.json``,
+``images/``), Label Studio's (``result.json``, ``images/``), FiftyOne's (``data/``, ``labels.json``), and plain
+``train.json``, ``val.json``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ WORDS = {
     "test": {"test", "testing"},
 }
 OTHER_KINDS = {"captions", "keypoints", "panoptic", "stuff", "info", "predictions"}  # of COCO's own files
+INNER = ("images", "data")  # names for a folder of pictures
 MANY = 50  # JSON files in one folder: one for each picture
 
 
@@ -60,14 +62,14 @@ def _in_folder(own: OwnData) -> dict[str, Path]:
     by_split: dict[str, list[Path]] = {}
     for path in _json_files(folder):
         by_split.setdefault(split_of(path.relative_to(folder)), []).append(path)
-    unnamed = by_split.pop("", [])
+    unnamed = [path for path in by_split.pop("", []) if _has_annotations(path)]
     if "train" not in by_split and len(unnamed) == 1:
         by_split["train"] = unnamed
     return {split: _best(own, split, paths) for split, paths in by_split.items()}
 
 
 def _json_files(folder: Path) -> list[Path]:
-    """JSON files in a folder, its sub-folders, and folders named annotations in those; not where each picture has one."""
+    """JSON files of a folder, its sub-folders and their annotations/; not where each picture has one."""
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     places += [place / "annotations" for place in places[1:] if (place / "annotations").is_dir()]
     files: list[Path] = []
@@ -76,6 +78,15 @@ def _json_files(folder: Path) -> list[Path]:
         if len(here) <= MANY:
             files += (path for path in here if not OTHER_KINDS & set(_words(path.stem)))
     return files
+
+
+def _has_annotations(path: Path) -> bool:
+    """Whether the keys of an annotation file occur in a file; its name may say nothing."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return all(key in content for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 
 def split_of(path: Path) -> str:
@@ -102,23 +113,29 @@ def _best(own: OwnData, split: str, paths: list[Path]) -> Path:
     if len(best) > 1:
         option = {"train": "--train-ann FILE", "val": "--val-ann FILE"}.get(split, "--val-ann FILE")
         listed = ", ".join(str(path.relative_to(own.folder or Path())) for path in best[:4])
-        raise UserError(f"{own.where}: {len(best)} files may be the annotations for {split} ({listed}): choose by {option}")
+        raise UserError(
+            f"{own.where}: {len(best)} files may be the annotations for {split} ({listed}): choose by {option}"
+        )
     return best[0]
 
 
 def picture_folders(own: OwnData, split: str, ann_file: Path) -> list[Path]:
-    """Where the pictures of an annotation file may be, the likeliest first; all exist or are the last resort."""
-    if own.img_dir is not None:
-        roots, parents = [own.img_dir], []
-    else:
-        roots = [own.folder] if own.folder else [ann_file.parent.parent]
-        parents = [ann_file.parent, ann_file.parent / "images", ann_file.parent.parent, ann_file.parent.parent / "images"]
-    names = _folder_names(roots[0], split)
-    below = [*names, *(f"images/{name}" for name in _folder_names(roots[0] / "images", split)), "images", "data", "."]
-    candidates = [root / name for root in roots for name in below] + parents
-    candidates += [root / name / "images" for root in roots for name in names]
+    """Where the pictures of an annotation file may be, the likeliest first; none is outside of the data set's."""
+    root = own.img_dir or own.folder or ann_file.parent.parent
+    names = _folder_names(root, split)
+    below = [*names, *(f"images/{name}" for name in _folder_names(root / "images", split)), *INNER, "."]
+    candidates = [root / name for name in (*below, *(f"{name}/{inner}" for name in names for inner in INNER))]
+    if own.img_dir is None:
+        near = [place / inner for place in ann_file.parents[:2] for inner in (".", *INNER)]
+        within = own.folder is not None and _is_below(ann_file, own.folder)
+        candidates += [folder for folder in near if not within or _is_below(folder, root)]
     folders = list(dict.fromkeys(folder for folder in candidates if folder.is_dir()))
-    return folders or [roots[0]]
+    return folders or [root]
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """By their names: links are the user's own, and followed."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def _folder_names(root: Path, split: str) -> list[str]:
@@ -155,13 +172,13 @@ def _advice(folder: Path, folders: list[str], files: list[str]) -> str:
         return "boxes in XML files are Pascal VOC's: export them as COCO JSON"
     if endings[".json"] > MANY:
         return "one JSON file for each picture, as labelme writes them: export them as one COCO JSON"
-    if endings[".json"]:
-        return "name the annotation files with --train-ann FILE and --val-ann FILE (or --val-split 0.2)"
     if {"masks/", "SegmentationClass/", "JPEGImages/"} & set(folders):
         return "masks of classes are read by segmentation configs with --voc-dir"
+    if endings[".json"]:
+        return "name the annotation files with --train-ann FILE and --val-ann FILE (or --val-split 0.2)"
     return (
-        "expected are annotations/instances_{train,val}.json and images/, or train/_annotations.coco.json, or a file named "
-        "with --train-ann FILE"
+        "expected are annotations/instances_{train,val}.json and images/, or train/_annotations.coco.json, or a file "
+        "named with --train-ann FILE"
     )
 
 

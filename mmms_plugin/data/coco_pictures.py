@@ -126,7 +126,7 @@ def _compare_sizes(coco: CocoFile, read: bool) -> None:
         elif picture.orientation >= 5 and stated == picture.stored_size:
             coco.findings.add("picture-rotated", shown)
             continue
-        elif _scaled(stated, picture.size) or not _fits(farthest.get(image.get("id")), picture.size):
+        elif _scaled(stated, picture.size) or not _fits(farthest.get(image.get("id", -1)), picture.size):
             coco.findings.add("image-size-scaled", shown)
             continue
         else:

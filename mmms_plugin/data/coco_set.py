@@ -79,7 +79,9 @@ def _align_categories(coco: CocoFile, train: CocoFile) -> None:
     if not set(coco.classes) <= set(train.classes) or len(own) < len(coco.content["categories"]):
         foreign = sorted(set(coco.classes) - set(train.classes))
         listed = f"{len(coco.classes)} and {len(train.classes)} categories"
-        coco.findings.add("other-categories", f"{listed}, not for training: {', '.join(foreign[:3])}" if foreign else listed)
+        coco.findings.add(
+            "other-categories", f"{listed}, not for training: {', '.join(foreign[:3])}" if foreign else listed
+        )
         return
     free = max((c["id"] for c in own.values() if isinstance(c.get("id"), int)), default=0)
     aligned = []

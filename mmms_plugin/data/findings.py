@@ -1,4 +1,4 @@
-"""Everything that is found out about a data set, collected by kind: a table, JSON, or the one line that stops training."""
+"""What is found out about a data set, collected by kind: for a table, JSON, or the one line that stops training."""
 
 from __future__ import annotations
 

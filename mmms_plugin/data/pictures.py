@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
@@ -204,8 +205,8 @@ def same_content(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[int]]
     candidates = [places for size, places in by_size.items() if size and len(places) > 1]
     for length in (1 << 14, None):  # first the beginning, then the whole
         flat = [place for places in candidates for place in places]
-        digests = dict(zip(flat, in_threads(lambda p: _digest(p, length), [paths[i] for i in flat], "comparing pictures"),
-                           strict=True))  # fmt: skip
+        found = in_threads(partial(_digest, length=length), [paths[place] for place in flat], "comparing pictures")
+        digests = dict(zip(flat, found, strict=True))
         candidates = [group for places in candidates for group in _groups(places, digests) if len(group) > 1]
     return candidates
 

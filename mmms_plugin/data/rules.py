@@ -48,7 +48,8 @@ RULES: dict[str, Rule] = {
     "file-name-twice": Rule("warning", "pictures that are listed as several images"),
     "backslashes": Rule("mended", "file names with backslashes", "read as /"),
     "image-size": Rule("mended", "images without width and height", "taken from the pictures"),
-    "image-size-wrong": Rule("mended", "images with another width and height than their pictures", "the pictures' are used"),
+    "image-size-wrong": Rule("mended", "images with another width and height than their pictures",
+        "the pictures' are used",),
     "image-size-scaled": Rule(
         "error", "images whose boxes were drawn at another size than the pictures have",
         "use the pictures that were annotated, or scale the boxes",
@@ -56,7 +57,8 @@ RULES: dict[str, Rule] = {
     "annotation-id": Rule("mended", "annotations without an integer id above 0 of their own", "all are numbered anew"),
     "unknown-image": Rule("error", "annotations of an unknown image_id"),
     "unknown-category": Rule("error", "annotations with an unknown category_id"),
-    "iscrowd": Rule("mended", "annotations whose iscrowd is missing or not 0 or 1", "taken as 0, or as 1 where it is true"),
+    "iscrowd": Rule("mended", "annotations whose iscrowd is missing or not 0 or 1",
+        "taken as 0, or as 1 where it is true",),
     "box-missing": Rule("mended", "annotations without bbox", "taken around the masks"),
     "box-and-mask-missing": Rule("error", "annotations that have no bbox [x, y, width, height] and no segmentation"),
     "box-not-numbers": Rule("error", "boxes that are not four numbers", "boxes are [x, y, width, height]"),
@@ -68,7 +70,8 @@ RULES: dict[str, Rule] = {
     "box-corners": Rule(
         "warning", "annotation files whose boxes look like [x1, y1, x2, y2]", "boxes are [x, y, width, height]"
     ),
-    "area": Rule("mended", "annotations without an area above 0", "computed from the mask, or the box where there is none"),
+    "area": Rule("mended", "annotations without an area above 0",
+        "computed from the mask, or the box where there is none",),
     "segmentation-missing": Rule(
         "error", "annotations without segmentation", "masks are trained: add them, or take a config without a mask head"
     ),
@@ -87,7 +90,8 @@ RULES: dict[str, Rule] = {
         "error", "pictures with an EXIF rotation whose boxes were drawn without it",
         "training rotates them: remove the tag (exiftool -Orientation= FILE), so that boxes and pixels agree",
     ),
-    "picture-exif": Rule("warning", "pictures with an EXIF rotation", "training rotates them: were the boxes drawn so?"),
+    "picture-exif": Rule("warning", "pictures with an EXIF rotation",
+        "training rotates them: were the boxes drawn so?",),
     "picture-16-bit": Rule("warning", "pictures with 16 bits a channel", "training keeps the upper 8 bits of each"),
     "picture-cmyk": Rule("warning", "CMYK pictures", "training converts them to RGB without their colour profile"),
     "picture-twice": Rule("warning", "pictures with the same content within one split"),
