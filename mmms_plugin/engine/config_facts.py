@@ -26,7 +26,7 @@ from mmms_plugin.engine.config_list import FACTS_FILE, Facts
 from mmms_plugin.files import write_text
 
 DIVISOR = 32  # detectors pad their pictures to it
-FIGURES = re.compile(r"\bgives? ((?:[\d.]+ (?:box AP|mask AP|mIoU|% top-1 error)(?:, | and )?)+)")
+FIGURES = re.compile(r"\b(?:gives?|reports?) ((?:[\d.]+ (?:box AP|mask AP|mIoU|% top-1 error)(?:, | and )?)+)")
 
 
 def facts_of(name: str) -> Facts:
