@@ -7,9 +7,10 @@ from typing import Any
 HOSTED = {
     "ASPPHead": "mmms_plugin.heads.aspp_head",
     "DLAUpHead": "mmms_plugin.heads.dla_up_head",
+    "MultiExitHead": "mmms_plugin.heads.multi_exit_head",
 }
 
-__all__ = ["ASPPHead", "DLAUpHead"]  # found by __getattr__
+__all__ = ["ASPPHead", "DLAUpHead", "MultiExitHead"]  # found by __getattr__
 
 
 def __getattr__(name: str) -> Any:
