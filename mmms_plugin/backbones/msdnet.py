@@ -1,10 +1,9 @@
 """MSDNet: Huang et al., "Multi-Scale Dense Networks for Resource Efficient Image Classification", ICLR 2018.
 
-Source: github.com/kalviny/MSDNet-PyTorch. Every layer keeps a map at each of several scales (section 4, Figure 2). A new
-map joins two convolutions, of the maps of its own scale and, with stride 2, of the next finer one; it is appended to the
-scale's earlier maps. After every block a classifier may look at the coarsest map (``heads/multi_exit_head.py``). The
-finest scale is dropped as soon as no later classifier needs it, and the channels of the others are then halved by a 1x1
-convolution ("network reduction", section 4).
+Source: github.com/kalviny/MSDNet-PyTorch. Every layer keeps a map at each of several scales (section 4, Figure 2). Two
+convolutions make what it adds to a scale: one of the scale's own map, one with stride 2 of the next finer map. After
+every block a classifier may look at the coarsest map (``heads/multi_exit_head.py``). The finest scale is dropped as soon
+as no later classifier needs it; a 1x1 convolution then halves the channels of the others ("network reduction").
 
 1. The published ImageNet networks have the first classifier after as many layers as there are between two others; the
    paper's text counts three more.
@@ -197,7 +196,7 @@ class MSDNet(Backbone):
         chosen = tuple(range(outputs)) if out_indices is None else out_indices
         super().__init__(blocks, chosen, frozen_stages, norm_eval, init_cfg or HE_INIT, num_outputs=outputs)
         self.arch, self.output, self.variant = arch, output, variant
-        self.norm_cfg, self.with_cp = norm_cfg, with_cp
+        self.norm_cfg, self.with_cp = dict(norm_cfg), with_cp
         self.stem = Stem(variant, norm_cfg, in_channels)
         finest = 4 if variant.large_pictures else 1
         strides = [finest * 2**scale for scale in range(scales)]

@@ -1,4 +1,4 @@
-"""Heads that subclass a host's own. A host is imported with the module that needs it, when one of its names is used."""
+"""Heads for the hosts. Most subclass a host's own, which is imported only when one of their names is used."""
 
 from importlib import import_module
 from typing import Any

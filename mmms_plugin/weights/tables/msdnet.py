@@ -15,7 +15,7 @@ PARALLEL = r"(?:module\.)?"  # of a block that DataParallel wraps
 LONGEST = 8  # layers of the first block, a transition included
 CONV_NORM = ((0, "conv"), (1, "norm"))
 TWICE = ((0, "0.conv"), (1, "0.norm"), (3, "1.conv"), (4, "1.norm"))  # 2 and 5 are ReLUs
-CIFAR = Normalisation((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616))
+CIFAR100 = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 
 def _rules(source: str, target: str, groups: int) -> tuple[Rule, ...]:
@@ -41,16 +41,12 @@ STEM = tuple(
     for i, place in CONV_NORM
 )
 FIRST_BLOCK = tuple(
-    rule
-    for i in range(LONGEST)
-    for rule in _rules(rf"blocks\.0\.{PARALLEL}{i + 1}", rf"backbone.blocks.0.{i}", 0)
+    rule for i in range(LONGEST) for rule in _rules(rf"blocks\.0\.{PARALLEL}{i + 1}", rf"backbone.blocks.0.{i}", 0)
 )
 BLOCKS = _rules(rf"blocks\.([1-9])\.{PARALLEL}(\d+)", r"backbone.blocks.\1.\2", 2)
 CLASSIFIERS = (
     *(
-        Rule(
-            rf"classifier\.(\d+)\.{PARALLEL}m\.(\d)\.net\.{i}\.{TENSOR}", rf"head.exits.\1.convs.\2.{place}.\3"
-        )
+        Rule(rf"classifier\.(\d+)\.{PARALLEL}m\.(\d)\.net\.{i}\.{TENSOR}", rf"head.exits.\1.convs.\2.{place}.\3")
         for i, place in CONV_NORM
     ),
     Rule(rf"classifier\.(\d+)\.{PARALLEL}linear\.(weight|bias)", r"head.exits.\1.fc.\2"),
@@ -64,7 +60,7 @@ def _arch(arch: str, in_channels: Sequence[int], scales: Sequence[int], classes:
     return Arch(
         dict(type="mmms_plugin.MSDNet", arch=arch, output="exits"),
         parts=dict(head=dict(**head, channels=128) if cifar else head),
-        normalisation=CIFAR if cifar else None,
+        normalisation=CIFAR100 if cifar else None,
         outputs=tuple(f"block{i + 1}_scale{count}" for i, count in enumerate(scales)),
     )
 
@@ -80,5 +76,6 @@ TABLE = Table(
         "cifar100_budgeted": _arch("cifar_budgeted", (88, 136, 104, 200, 208), (3, 3, 2, 2, 1), 100),
     },
     rules=(*STEM, *FIRST_BLOCK, *BLOCKS, *CLASSIFIERS),
+    licence="MIT",
     hints=("best_prec1",),
 )
