@@ -2,8 +2,8 @@
 
 Source: github.com/kalviny/MSDNet-PyTorch. Every layer keeps a map at each of several scales (section 4, Figure 2). Two
 convolutions make what it adds to a scale: one of the scale's own map, one with stride 2 of the next finer map. After
-every block a classifier may look at the coarsest map (``heads/multi_exit_head.py``). The finest scale is dropped as soon
-as no later classifier needs it; a 1x1 convolution then halves the channels of the others ("network reduction").
+every block a classifier may look at the coarsest map (``heads/multi_exit_head.py``). The finest scale is dropped as
+soon as no later classifier needs it; a 1x1 convolution then halves the channels of the others ("network reduction").
 
 1. The published ImageNet networks have the first classifier after as many layers as there are between two others; the
    paper's text counts three more.
