@@ -80,13 +80,14 @@ def exit_macs(backbone: nn.Module, exits: Sequence[nn.Module], size: tuple[int, 
     Args:
         backbone: has ``start`` and ``advance``, as ``MSDNet``. exits: a classifier for each exit.
     """
-    backbone, exits = (copy.deepcopy(m).to("meta").eval() for m in (backbone, nn.ModuleList(exits)))
+    network: Any = copy.deepcopy(backbone).to("meta").eval()
+    classifiers = copy.deepcopy(nn.ModuleList(exits)).to("meta").eval()
     x = torch.empty(1, 3, *size, device="meta")
     totals = []
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        maps = backbone.start(x)
-        for index, classifier in enumerate(exits):
-            maps = backbone.advance(maps, index)
+        maps = network.start(x)
+        for index, classifier in enumerate(classifiers):
+            maps = network.advance(maps, index)
             classifier(maps[-1])
             totals.append(counter.get_total_flops() // 2)
     return totals

@@ -228,7 +228,8 @@ class MSDNet(Backbone):
         if not isinstance(arch, Mapping) or set(arch) != set(Variant._fields):
             names = ", ".join(self.arch_settings)
             raise ValueError(f"arch={arch!r}: allowed are {names}, or a dictionary of {', '.join(Variant._fields)}")
-        variant = Variant(**{key: tuple(v) if isinstance(v, Sequence) else v for key, v in arch.items()})
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, Sequence) else v for key, v in arch.items()}
+        variant = Variant(**fields)
         numbers = [*variant.blocks, variant.stem, variant.growth, *variant.factors, *variant.bottlenecks]
         if any(not isinstance(n, int) or n < 1 for n in numbers) or len(variant.factors) != len(variant.bottlenecks):
             raise ValueError(f"arch={arch!r}: allowed are integers >= 1, as many bottlenecks as factors")

@@ -184,12 +184,12 @@ def _others() -> Iterator[Entry]:
     pytorch = "https://www.dropbox.com/sh/7p758wfcq4wm6lf/AACU4hFtV1_4UQavexrsSs1Ba?dl=0"
     torch7 = "https://www.dropbox.com/sh/elnyjl4xdi4zyas/AACxCdjV-RWYrHYfbz61FFDma?dl=0"
     name = "MSDNet, ImageNet"
-    for step in (4, 6, 7):
-        record = "msdnet_imagenet_step4" if step == 4 else ""
-        arch, shown = f"imagenet_step{step}", f"{name} (PyTorch), step {step}"
-        yield Entry(
-            "msdnet", shown, "msdnet", arch, "ImageNet", pytorch, "MIT", "as figures only", record, _MSDNET_SCRIPT
-        )
+    record = "msdnet_imagenet_step4"
+    remark = f"{_MSDNET_SCRIPT}; steps 4, 6 and 7: mmms convert recognises them"
+    shown = f"{name} (PyTorch)"
+    yield Entry(
+        "msdnet", shown, "msdnet", "imagenet_step4", "ImageNet", pytorch, "MIT", "as figures only", record, remark
+    )
     yield Entry("msdnet", f"{name} (Torch7)", "", "", "ImageNet", torch7, "", "as figures only", "", _MSDNET_SCRIPT)
     yield Entry(
         "shape_adaptor", "Shape Adaptor", "", "", "", "", "CC-BY-NC-SA-4.0", "", "", "its authors publish no weights"
