@@ -93,11 +93,8 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     remarks: list[str] = []
     if "model" not in config:
         raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
-    config.work_dir = (
-        options.work_dir
-        or config.get("work_dir")
-        or str(Path("work_dirs", Path(options.config.rpartition("::")[2]).stem))
-    )
+    own_folder = Path("work_dirs", Path(options.config.rpartition(SEPARATOR)[2]).stem)
+    config.work_dir = options.work_dir or config.get("work_dir") or str(own_folder)
     check_folder(config.work_dir, "--work-dir")
     own = options.own_data(config.work_dir, training)
     if own:
