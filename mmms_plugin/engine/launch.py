@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmms_plugin.compat import mmcv_ops
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.engine.cfg_options import apply_cfg_options
 from mmms_plugin.engine.checks import (
     check_backbone_weights,
     check_datasets,
@@ -26,12 +27,13 @@ from mmms_plugin.engine.checks import (
     differing_setup,
     read_state_dict,
 )
-from mmms_plugin.engine.coco_dir import use_coco_dir
-from mmms_plugin.engine.config_edit import dicts_in, evaluators, is_detector, leaf_datasets, replace_components
+from mmms_plugin.engine.config_data import check_config_data
+from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
 from mmms_plugin.engine.config_files import first_line, load_config
-from mmms_plugin.engine.voc_dir import use_voc_dir
+from mmms_plugin.engine.host_files import SEPARATOR
+from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import written_whole
+from mmms_plugin.files import check_folder
 
 T = TypeVar("T")
 
@@ -44,33 +46,67 @@ class LaunchOptions:
     work_dir: str | None = None
     coco_dir: str | None = None
     voc_dir: str | None = None
+    train_ann: str | None = None
+    val_ann: str | None = None
+    img_dir: str | None = None
+    val_split: float = 0.0
+    split_seed: int = 0
+    split: str = "val"
+    binary_masks: bool = False
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
     launcher: str = "none"
     seed: int | None = None
     channels_last: bool = False
 
+    def own_data(self, work_dir: str, training: bool) -> OwnData | None:
+        """The user's own data, None where the config's are used.
 
-def prepare_config(options: LaunchOptions) -> tuple[Config, list[str]]:
+        Raises: UserError if options do not fit each other, or name what is not there.
+        """
+        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir}
+        folders = {flag: folder for flag, folder in flags.items() if folder}
+        if len(folders) > 1:
+            raise UserError(f"{' and '.join(folders)}: give one of them")
+        files = {"--train-ann": self.train_ann, "--val-ann": self.val_ann}
+        flag = next((flag for flag, value in (folders | files).items() if value), None)
+        if flag is None:
+            extra = {"--img-dir": self.img_dir, "--val-split": self.val_split, "--split test": self.split != "val"}
+            if given := [name for name, value in extra.items() if value]:
+                raise UserError(f"{given[0]}: name the data too, with --coco-dir, --voc-dir or --train-ann")
+            return None
+        paths = {name: None if (value := getattr(self, name)) is None else Path(value)
+                 for name in ("train_ann", "val_ann", "img_dir")}  # fmt: skip
+        return OwnData(
+            flag, Path(folders[flag]) if flag in folders else None, Path(work_dir), **paths, val_split=self.val_split,
+            split_seed=self.split_seed, split=self.split, training=training, binary_masks=self.binary_masks,
+        )  # fmt: skip
+
+
+def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Config, list[str]]:
     """The config with data, seed and work folder set; and remarks for the log.
 
+    Args:
+        training: whether the training data are used, else only those that are evaluated.
     Raises: UserError.
     """
     config = load_config(options.config)
     remarks: list[str] = []
-    if options.coco_dir and options.voc_dir:
-        raise UserError("--coco-dir and --voc-dir: give one of them")
     if "model" not in config:
         raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
-    if options.coco_dir:
-        classes = use_coco_dir(config, options.coco_dir)
-        remarks.append(f"--coco-dir {options.coco_dir}: {len(classes)} classes: {', '.join(classes)}")
-    if options.voc_dir:
-        remarks += use_voc_dir(config, options.voc_dir)
-    user_fault("--cfg-options", lambda: config.merge_from_dict(dict(options.cfg_options)))
+    own_folder = Path("work_dirs", Path(options.config.rpartition(SEPARATOR)[2]).stem)
+    config.work_dir = options.work_dir or config.get("work_dir") or str(own_folder)
+    check_folder(config.work_dir, "--work-dir")
+    own = options.own_data(config.work_dir, training)
+    if own:
+        remarks += task_of(config).use_data(config, own)
+    remarks += apply_cfg_options(config, options.cfg_options)
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
     config.launcher = options.launcher
-    config.work_dir = options.work_dir or config.get("work_dir") or str(Path("work_dirs", Path(options.config).stem))
+    used = ("train", "val") if training else ("test",)
+    check_datasets(config, used)
+    if not own:
+        remarks += check_config_data(config, used, Path(config.work_dir))
     return config, remarks
 
 
@@ -83,7 +119,6 @@ def train(
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
     config, remarks = prepare_config(options)
-    check_datasets(config, ("train", "val"))
     if amp:
         _use_amp(config)
     if auto_scale_lr:
@@ -110,12 +145,12 @@ def evaluate(
 
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
-    config, remarks = prepare_config(options)
+    config, remarks = prepare_config(options, training=False)
     if not Path(checkpoint).is_file():
         raise UserError(f"checkpoint {checkpoint}: no such file")
-    if out and is_detector(config) and not out.endswith(".json"):
-        raise UserError(f"--out {out}: predictions of a detector are COCO JSON, give a name that ends in .json")
-    check_datasets(config, ("test",))
+    task = task_of(config)
+    if out:
+        task.check_out(out)
     config.load_from, config.resume = checkpoint, False
     for key in (
         "train_dataloader",
@@ -132,16 +167,15 @@ def evaluate(
         replace_components(config.model, components)
         remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
     if show_dir:
-        _draw_into(config, show_dir)
-    with tempfile.TemporaryDirectory() as folder:
-        prefix = str(Path(folder, "predictions"))
+        task.draw_into(config, Path(show_dir))
+    with tempfile.TemporaryDirectory() as scratch:
         if out:
-            _keep_predictions(config, prefix, out)
+            task.keep_predictions(config, Path(scratch), out)
         runner = _build_runner(config, options, remarks)
         _warn(check_fits(_bare(runner), checkpoint, "test", _classes(config.test_dataloader)))
         metrics = runner.test()
-        if out and is_detector(config) and is_main_process():
-            _write_coco_results(prefix, Path(out))
+        if out and is_main_process():
+            task.finish_predictions(Path(scratch), out)
     return metrics
 
 
@@ -219,34 +253,3 @@ def _classes(dataloader: dict[str, Any]) -> tuple[str, ...] | None:
 def _warn(remark: str | None) -> None:
     if remark:
         print_log(remark, "current", logging.WARNING)
-
-
-def _draw_into(config: Config, folder: str) -> None:
-    hook = config.default_hooks.get("visualization")
-    if hook is None:
-        raise UserError("--show-dir: this config has no default_hooks.visualization to draw with")
-    target = str(Path(folder).resolve())
-    if is_detector(config):
-        hook.update(draw=True, interval=1, test_out_dir=target)
-    else:
-        hook.update(draw=True, interval=1)
-        config.visualizer.vis_backends = [dict(type="LocalVisBackend", img_save_dir=target)]
-
-
-def _keep_predictions(config: Config, prefix: str, out: str) -> None:
-    if not is_detector(config):
-        for metric in evaluators(config):
-            metric["output_dir"] = out
-        return
-    metrics = [m for m in evaluators(config) if "ann_file" in m or m["type"].endswith(("CocoMetric", "SizeAPMetric"))]
-    if not metrics:
-        raise UserError("--out: this config's test_evaluator is none that writes COCO JSON")
-    metrics[0]["outfile_prefix"] = prefix
-
-
-def _write_coco_results(prefix: str, out: Path) -> None:
-    """Keep mmdet's results: those with masks, which have the boxes too, where the model predicts masks."""
-    masks = Path(f"{prefix}.segm.json")
-    results = masks if masks.is_file() else Path(f"{prefix}.bbox.json")
-    with written_whole(out) as temporary:
-        shutil.copyfile(results, temporary)
