@@ -1,7 +1,7 @@
 """A network of stages of blocks, and how a learned resizing layer takes the place of a block's stride.
 
-``StagedNetwork`` builds the stages from a list of ``Stage`` and a function that makes the block for a ``Place``. A stage
-of 3 blocks with stride 2, dilation 2 and ``multi_grid=(1, 2, 4)`` has blocks of strides 2, 1, 1 and dilations 2, 4, 8.
+``StagedNetwork`` builds the stages from a list of ``Stage`` and a function that makes the block for a ``Place``.
+A stage of 3 blocks with stride 2, dilation 2 and ``multi_grid=(1, 2, 4)`` has strides 2, 1, 1 and dilations 2, 4, 8.
 
 A learned resizing layer (Shape Adaptor) combines a small and a full-size version of one map, so it needs both branches
 of a block, not only the convolution whose stride it replaces. A block therefore asks a ``ResizingFactory`` about its
