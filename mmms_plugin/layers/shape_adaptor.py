@@ -1,13 +1,13 @@
 """Shape Adaptor: a resizing layer whose factor is learned (Liu et al., ECCV 2020, section 2).
 
-Two maps of the same content, one smaller by the factor r1 and one by r2, are resized to a common size between them and
-averaged: ``(1 - w) * resize(small) + w * resize(full)`` with ``w = sigmoid(alpha)``. The size follows from the scale
-``s = r1 + (r2 - r1) * w``: the gradient of the weights therefore moves the shape of the network.
+Two maps of the same content, one smaller by the factor r1 and one by r2, are resized to a common size between them
+and averaged: ``(1 - w) * resize(small) + w * resize(full)`` with ``w = sigmoid(alpha)``. The size follows from the
+scale ``s = r1 + (r2 - r1) * w``: the gradient of the weights therefore moves the shape of the network.
 
 1. The paper's code keeps the current size in class attributes. Here a layer knows nothing of its network: what depends
    on the forward pass comes with the call (``Reshape``), so that networks do not disturb each other.
-2. A network may bound its memory by scaling every factor with a penalty p (appendix): ``s`` becomes ``p * s``, and ``w``
-   the value that belongs to it, which falls below 0 where ``p * s < r1``.
+2. A network may bound its memory by scaling every factor with a penalty p: ``s`` becomes ``p * s``, and ``w`` follows
+   from it, below 0 where ``p * s < r1``.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ cell may lower the resolution by a stride that a human chose, or by an adaptor:
 - 'autotl' (transfer): an adaptor in the place of every stride, which starts at s = 0.55.
 
 1. Sizes are computed before the first layer runs, from the size of the picture and Python numbers. 'standard' and
-   'autotl' round every side down (``int(side * s)``); 'autosc' keeps the exact side in passing and rounds to the nearest,
-   as the published models do.
+   'autotl' round every side down (``int(side * s)``); 'autosc' keeps the exact side in passing and rounds to the
+   nearest, as the published models do.
 2. The paper takes squares. Here height and width are resized alike, and a memory bound applies to the square root of
    the last map's area.
 """
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice
+from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.layers.shape_adaptor import Reshape, ShapeAdaptor
 
 MODES = ("human", "standard", "autosc", "autotl")
@@ -133,8 +134,8 @@ class ShapePlan:
         least = side * math.prod(adaptor.ratios[0] for adaptor in self.adaptors.values())
         if limit <= least:
             raise ValueError(
-                f"limit_side={limit!r}: with {number} adaptors the last map of a picture of {height} x {width} is "
-                f"larger than {least:.2f}; allow more, or use more adaptors"
+                f"limit_side={limit!r}: with {number} adaptors the last map of a picture of {height} x {width} has a "
+                f"side of at least {least:.2f} px; allow more, or use more adaptors"
             )
         side *= math.prod(adaptor.scale for adaptor in self.adaptors.values())
         return min(1.0, (limit / side) ** (1 / number))
@@ -174,6 +175,51 @@ class ShapePlan:
         """
         kernel = [min(2, side) for side in x.shape[-2:]]
         return F.max_pool2d(x, kernel, kernel, ceil_mode=self.options.mode == "autosc")
+
+
+class ShapedNetwork(Backbone):
+    """A backbone of cells with adaptors; the mixin that computes all sizes first and hands them to the cells.
+
+    A subclass sets ``plan``, ``first_block`` (cells before the first stage) and ``resize_outputs``, and defines
+    ``shaped_stem``. Its blocks take ``(x, reshape)``.
+    """
+
+    plan: ShapePlan
+    first_block: int
+    resize_outputs: bool
+
+    def shaped_stem(self, x: Tensor, reshapes: dict[int, Reshape]) -> Tensor:
+        """The image ``[N, C, H, W]`` to the input of the first stage."""
+        raise NotImplementedError(f"{type(self).__name__} must define shaped_stem")
+
+    def blocks_of(self, modules: Sequence[nn.Module]) -> Sequence[nn.Module]:
+        """The blocks of a stage, one for each cell, given its modules (one sequence)."""
+        return [block for module in modules for block in module.children()]
+
+    def shaped_outputs(self, x: Tensor) -> list[Tensor]:
+        """The maps of the stages in ``out_indices``, at their learned sizes."""
+        height, width = x.shape[-2:]
+        reshapes = self.plan.reshapes(height, width)
+        x, index, outputs = self.shaped_stem(x, reshapes), self.first_block, []
+        for number, modules in enumerate(self.stage_modules()[: self.out_indices[-1] + 1]):
+            for block in self.blocks_of(modules):
+                x = block(x, reshapes[index]) if index in reshapes else block(x)
+                index += 1
+            if number in self.out_indices:
+                outputs.append(x)
+        return outputs
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.check_size(x)
+        size, outputs = (x.shape[-2], x.shape[-1]), self.shaped_outputs(x)
+        if not self.resize_outputs:
+            return tuple(outputs)
+        return tuple(resize_to_strides(y, size, stride) for y, stride in zip(outputs, self.out_strides, strict=True))
+
+    def shapes(self, height: int, width: int) -> list[tuple[str, int, int]]:
+        """``(name, height, width)`` of every cell's input for a picture of this size, then of the last map."""
+        names = [*(cell.name for cell in self.plan.cells), "output"]
+        return [(name, *size) for name, size in zip(names, self.plan.sizes(height, width), strict=True)]
 
 
 def freeze_shapes(model: nn.Module) -> int:
