@@ -17,6 +17,7 @@ from mmms_plugin.errors import UserError, one_line
 COMMANDS = {
     "train": "train a model from a config",
     "test": "evaluate a checkpoint, keep or draw its predictions",
+    "check-data": "list everything that is wrong with a data set before training on it",
     "make-shapes": "generate the multi-scale shapes data set",
     "convert": "convert published weights into a checkpoint that a config here loads",
     "publish": "strip a checkpoint for release and name it with its hash",
