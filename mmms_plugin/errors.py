@@ -1,4 +1,4 @@
-"""The one exception that means "the user's input is at fault"."""
+"""The exceptions that end a command with one line instead of a traceback."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ class UserError(ValueError):
     """Bad input, told in one line: what is wrong, where, what is allowed, what to do.
 
     The command line prints the message without a traceback and exits with status 2.
+    """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on, though its input was in order: a loss that became NaN, say.
+
+    The command line prints the message without a traceback and exits with status 1.
     """
 
 

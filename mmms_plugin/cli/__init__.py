@@ -2,7 +2,8 @@
 
 A sub-command is a module with a docstring (its help), ``add_arguments(parser)`` and ``run(args) -> int | None``.
 Modules are imported only when their command is called, so that ``mmms --help`` needs neither torch nor a host.
-Exit status: 0 done, 2 the user's input is at fault (one line, no traceback), anything else is a bug.
+Exit status: 0 done, 1 the run could not go on (its loss became NaN, say), 2 the user's input is at fault; both with one
+line and no traceback. Anything else is a bug.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.errors import RunError, UserError, one_line
 
 COMMANDS = {
     "train": "train a model from a config",
@@ -58,6 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"mmms {name}: interrupted", file=sys.stderr)
         return 130
-    except UserError as error:
+    except (UserError, RunError) as error:
         print(f"mmms{f' {name}' if name in COMMANDS else ''}: error: {one_line(str(error))}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
