@@ -44,6 +44,7 @@ setup(
     ],
     extras_require={
         "mmpretrain": ["mmpretrain==1.2.0", "torchvision", "importlib-metadata"],
+        "docs": ["sphinx", "myst-parser", "furo"],
         "test": ["pytest", "ruff", "mypy"],
     },
 )

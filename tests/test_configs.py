@@ -12,6 +12,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 
+from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets
 from mmms_plugin.engine.config_files import config_names, load_config
 from mmms_plugin.engine.launch import drop_initial_weights
@@ -65,7 +66,7 @@ def batch_of(loader_cfg: dict, size: int) -> dict:
 def test_trains_a_step_and_predicts(name: str, shapes: Path):
     config = load_config(name)
     task = task_of(config)
-    task.use_data(config, next(iter(task.data_flags)), str(shapes))
+    task.use_data(config, OwnData(next(iter(task.data_flags)), shapes))
     config = small(config)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         init_default_scope(config.default_scope)

@@ -31,7 +31,7 @@ class _ExtensionFinder:
 
 
 def install() -> None:
-    """Let ``import mmcv._ext`` find the replacement where mmcv has no compiled ops; mend mmengine (``on_import``)."""
+    """Let ``import mmcv._ext`` find the replacement where mmcv has no compiled ops, and mend mmengine when it comes."""
     on_import.install()
     if _ExtensionFinder not in sys.meta_path:
         sys.meta_path.append(_ExtensionFinder)

@@ -12,9 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
-from mmms_plugin.compat.checkpoints import allow_own_checkpoints
+from mmms_plugin.compat.checkpoints import load
 from mmms_plugin.errors import UserError
 
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
@@ -89,8 +87,7 @@ def resumable_meta(path: str | Path) -> dict[str, Any]:
             damaged = archive.testzip()
         if damaged is not None:
             raise UserError(f"it is damaged (checksum of {damaged})")
-        allow_own_checkpoints()
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = load(str(path), map_location="cpu", mmap=True)
     except UserError:
         raise
     except Exception as error:  # a damaged file may raise anything here

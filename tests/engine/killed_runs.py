@@ -23,6 +23,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import loops
 
 import mmms_plugin.files as files
+from mmms_plugin.compat.checkpoints import load
 from mmms_plugin.compat.newest import newest_checkpoint
 from mmms_plugin.engine.runner import ResumableRunner
 
@@ -135,7 +136,7 @@ def in_child(folder: Path, *arguments: object) -> int:
 
 def weights(folder: Path) -> tuple[dict, int, int]:
     path, _ = newest_checkpoint(folder)
-    content = torch.load(path, weights_only=True)
+    content = load(path)
     momentum = {f"momentum {k}": v["momentum_buffer"] for k, v in content["optimizer"]["state"].items()}
     return content["state_dict"] | momentum, content["meta"]["iter"], content["meta"]["seed"]
 

@@ -10,6 +10,7 @@ import torch
 from mmengine.model import BaseModel
 
 import mmms_plugin.cli as cli
+from mmms_plugin.compat.checkpoints import load
 from mmms_plugin.compat.newest import newest_checkpoint
 from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.errors import RunError
@@ -57,7 +58,7 @@ def test_training_stops_and_the_last_good_checkpoint_stays(tmp_path: Path, fault
         runner_of(tmp_path, fault).train()
     assert f"the last good checkpoint is {tmp_path / 'iter_3.pth'}" in str(caught.value)
     assert newest_checkpoint(tmp_path) == (tmp_path / "iter_3.pth", [])
-    state = torch.load(tmp_path / "iter_3.pth", weights_only=True)["state_dict"]
+    state = load(tmp_path / "iter_3.pth")["state_dict"]
     assert all(torch.isfinite(value).all() for value in state.values())
 
 
