@@ -24,7 +24,7 @@ DETECTORS = [f"{d}_ps_{b}_fpn_1x" for d in ("faster_rcnn", "mask_rcnn", "cascade
 PLAIN = ("x50", "x101", "se_x50", "densenet201", "dla60x", "dla102x")
 ELASTIC = ("elastic_x50", "elastic_x101", "se_elastic_x50", "elastic_densenet201", "elastic_dla60x", "elastic_dla102x")
 DETECTORS += [f"{d}_{b}_fpn_1x" for d in ("mask_rcnn", "cascade_mask_rcnn") for b in (*PLAIN, *ELASTIC)]
-DETECTORS += ["mask_rcnn_elastic_dla60x_dlaup_1x"]
+DETECTORS += ["mask_rcnn_elastic_dla60x_dlaup_1x", "mask_rcnn_msdnet_fpn_1x"]
 SEGMENTORS = [f"deeplabv3_{b}_voc12aug" for b in ("ps_r50", "x50", "elastic_x50", "x101", "elastic_x101")]
 SEGMENTORS += ["dla60x_up_voc12aug", "elastic_dla60x_up_voc12aug"]
 
