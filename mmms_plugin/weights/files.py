@@ -7,7 +7,6 @@ plain container too (training scripts keep their options in it). All else is ref
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmms_plugin.compat.checkpoints import allow_own_checkpoints
+from mmms_plugin.compat.checkpoints import load
 from mmms_plugin.errors import UserError
 
 SUFFIXES = (".pth", ".safetensors")
@@ -103,11 +102,10 @@ def _read_pickle(path: Path) -> Any:
     zipped = start == ZIP
     if zipped:
         _check_zip(path)
-    allow_own_checkpoints()
     try:
-        with torch.serialization.safe_globals([argparse.Namespace, frozenset]), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about the pickle's version
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            return load(path, map_location="cpu", mmap=zipped)
     except Exception as error:  # a hostile or damaged file may raise anything here
         raise UserError(f"checkpoint {path}: {_refusal(error, path)}") from error
 
