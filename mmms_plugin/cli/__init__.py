@@ -9,11 +9,16 @@ line and no traceback. Anything else is a bug.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from mmms_plugin.errors import RunError, UserError, one_line
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 COMMANDS = {
     "train": "train a model from a config",
@@ -58,10 +63,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"mmms_plugin.cli.{name.replace('-', '_')}")
         parser = _Parser(prog=f"mmms {name}", description=module.__doc__)
         module.add_arguments(parser)
-        return module.run(parser.parse_args(argv[1:])) or 0
+        status = module.run(parser.parse_args(argv[1:])) or 0
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print(f"mmms {name}: interrupted", file=sys.stderr)
         return 130
-    except (UserError, RunError) as error:
-        print(f"mmms{f' {name}' if name in COMMANDS else ''}: error: {one_line(str(error))}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+    except UserError as error:
+        return _refuse(name, str(error))
+    except RunError as error:
+        return _refuse(name, str(error), status=1)
+    except BrokenPipeError:  # as in `mmms ... | head`
+        _drop_output()
+        return 141
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _drop_output()
+        return _refuse(name, f"{error.filename or 'output'} cannot be written ({error.strerror})")
+
+
+def _refuse(name: str, message: str, status: int = 2) -> int:
+    print(f"mmms{f' {name}' if name in COMMANDS else ''}: error: {one_line(message)}", file=sys.stderr)
+    return status
+
+
+def _drop_output() -> None:
+    """Keep Python from trying once more, at its end, to write what standard output did not take."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
