@@ -1,6 +1,7 @@
 # make demo   trains, evaluates and draws a small PS Mask R-CNN on generated data (CPU, minutes)
 # make test   formatter, linter, type checker and tests
 # make mmcv   builds the compiled mmcv in place of mmcv-lite (needs a C++ compiler; about 20 minutes)
+# make docs   builds the documentation into docs/_build (docs/_build/index.html)
 # Everything is installed into .venv. A torch that PYTHON or .venv already has (a CUDA build, say) is used as it is;
 # otherwise the CPU build is taken.
 
@@ -11,7 +12,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS = requirements/constraints.txt
 
-.PHONY: demo test lint mmcv install clean
+.PHONY: demo test lint docs mmcv install clean
 
 install: $(VENV)/.installed
 
@@ -44,6 +45,12 @@ lint: install
 test: lint
 	@$(BIN)/python -m pytest -m 'not compiled and not gpu'
 
+docs: install
+	@$(BIN)/python -c 'import sphinx, myst_parser, furo' 2>/dev/null || \
+	  $(PIP) install -q -c $(VENV)/constraints.txt sphinx myst-parser furo
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+	@echo "docs/_build/index.html"
+
 mmcv: install
 	$(PIP) install -q -c $(CONSTRAINTS) wheel ninja psutil
 	$(PIP) uninstall -q -y mmcv-lite
@@ -51,4 +58,4 @@ mmcv: install
 	@$(BIN)/python -c 'from mmms_plugin.compat import mmcv_ops; print(mmcv_ops())'
 
 clean:
-	rm -rf $(VENV) demo_out build *.egg-info
+	rm -rf $(VENV) demo_out build docs/_build docs/generated *.egg-info

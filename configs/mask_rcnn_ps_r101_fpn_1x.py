@@ -1,6 +1,6 @@
 # Mask R-CNN, PS-ResNet-101, FPN, 1x schedule on COCO 2017.
 # The PSConv paper (table 7) gives 41.6 box AP and 37.4 mask AP on val2017,
-# from ImageNet weights: their figure, not measured here. Give those weights with --pretrained FILE; without, the
+# from ImageNet weights (their figure, not measured here). Give such weights with --pretrained FILE; otherwise the
 # backbone starts from random weights.
 _base_ = "./mask_rcnn_ps_r50_fpn_1x.py"
 

@@ -13,9 +13,7 @@ from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import Registry
 
-from mmms_plugin.compat.checkpoints import allow_own_checkpoints
 from mmms_plugin.heads import HOSTED
-from mmms_plugin.weights.loading import register_safetensors
 
 SCOPE = "mmms_plugin"
 
@@ -37,8 +35,5 @@ MODELS = HostedRegistry(
     scope=SCOPE,
     locations=["mmms_plugin.layers", "mmms_plugin.backbones", "mmms_plugin.necks"],
 )
-HOOKS = Registry("hook", parent=ROOT_HOOKS, scope=SCOPE, locations=["mmms_plugin.engine"])
+HOOKS = Registry("hook", parent=ROOT_HOOKS, scope=SCOPE, locations=["mmms_plugin.engine.progress_hook"])
 METRICS = Registry("metric", parent=ROOT_METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])
-
-allow_own_checkpoints()
-register_safetensors()

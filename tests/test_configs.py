@@ -12,11 +12,11 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 
-from mmms_plugin.engine.coco_dir import use_coco_dir
-from mmms_plugin.engine.config_edit import dicts_in, is_detector, leaf_datasets
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets
 from mmms_plugin.engine.config_files import config_names, load_config
 from mmms_plugin.engine.launch import drop_initial_weights
-from mmms_plugin.engine.voc_dir import use_voc_dir
+from mmms_plugin.engine.tasks import Detection, task_of
 
 SIDE = 96  # px: large enough for every stride, small enough for dozens of detectors in minutes
 DETECTORS = [f"{d}_ps_{b}_fpn_1x" for d in ("faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn")
@@ -24,7 +24,7 @@ DETECTORS = [f"{d}_ps_{b}_fpn_1x" for d in ("faster_rcnn", "mask_rcnn", "cascade
 PLAIN = ("x50", "x101", "se_x50", "densenet201", "dla60x", "dla102x")
 ELASTIC = ("elastic_x50", "elastic_x101", "se_elastic_x50", "elastic_densenet201", "elastic_dla60x", "elastic_dla102x")
 DETECTORS += [f"{d}_{b}_fpn_1x" for d in ("mask_rcnn", "cascade_mask_rcnn") for b in (*PLAIN, *ELASTIC)]
-DETECTORS += ["mask_rcnn_elastic_dla60x_dlaup_1x"]
+DETECTORS += ["mask_rcnn_elastic_dla60x_dlaup_1x", "mask_rcnn_msdnet_fpn_1x"]
 SEGMENTORS = [f"deeplabv3_{b}_voc12aug" for b in ("ps_r50", "x50", "elastic_x50", "x101", "elastic_x101")]
 SEGMENTORS += ["dla60x_up_voc12aug", "elastic_dla60x_up_voc12aug"]
 
@@ -65,7 +65,8 @@ def batch_of(loader_cfg: dict, size: int) -> dict:
 @pytest.mark.parametrize("name", config_names())
 def test_trains_a_step_and_predicts(name: str, shapes: Path):
     config = load_config(name)
-    (use_coco_dir if is_detector(config) else use_voc_dir)(config, str(shapes))
+    task = task_of(config)
+    task.use_data(config, OwnData(next(iter(task.data_flags)), shapes))
     config = small(config)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         init_default_scope(config.default_scope)
@@ -82,7 +83,7 @@ def test_trains_a_step_and_predicts(name: str, shapes: Path):
         model.eval()
         with torch.no_grad():
             (sample,) = model.test_step(batch_of(config.test_dataloader, 1))
-    if is_detector(config):
+    if isinstance(task, Detection):
         count = len(sample.pred_instances.labels)
         assert sample.pred_instances.bboxes.shape == (count, 4)
         assert ("masks" in sample.pred_instances) == bool(config.model.roi_head.get("mask_head"))

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
+from mmms_plugin.analysis.size_ap.segmentations import to_rles
 from mmms_plugin.files import written_whole
 
 COLUMNS = 2  # pictures beside each other, each with its ground truth
@@ -82,7 +83,7 @@ def _draw(axis: plt.Axes, pixels: np.ndarray, items: Sequence[Mapping[str, Any]]
     order = list(names)
     for item in items:
         colour = _colour(order.index(item["category_id"]), len(names))
-        mask = rle.decode(item["segmentation"]).astype(bool)
+        mask = rle.decode(to_rles([item], np.array([pixels.shape[1::-1]]), "picture with object")[0]).astype(bool)
         canvas[mask] = 0.5 * canvas[mask] + 0.5 * 255 * np.asarray(colour)
     axis.imshow(canvas.astype(np.uint8))
     for item in items:

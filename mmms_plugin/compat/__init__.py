@@ -2,7 +2,8 @@
 
 mmdet 3.3 wants mmcv 2.1, of which there are no binaries for torch >= 2.2. mmcv-lite 2.1 installs in seconds, but has no
 ``mmcv._ext``, the compiled module with NMS and RoIAlign. ``install`` puts ours in that place. Where mmcv has its own,
-nothing changes. This file is imported with the plugin: it imports neither torch nor mmcv.
+nothing changes. ``on_import`` lists the changes to mmengine. This file is imported with the plugin: it imports neither
+torch nor mmcv.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+
+from mmms_plugin.compat import on_import
 
 EXTENSION = "mmcv._ext"
 REPLACEMENT = Path(__file__).with_name("mmcv_ext.py")
@@ -28,7 +31,8 @@ class _ExtensionFinder:
 
 
 def install() -> None:
-    """Let ``import mmcv._ext`` find the replacement where mmcv was installed without compiled ops."""
+    """Let ``import mmcv._ext`` find the replacement where mmcv has no compiled ops, and mend mmengine when it comes."""
+    on_import.install()
     if _ExtensionFinder not in sys.meta_path:
         sys.meta_path.append(_ExtensionFinder)
 

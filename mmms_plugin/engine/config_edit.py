@@ -40,10 +40,9 @@ def evaluators(config: dict[str, Any]) -> list[dict[str, Any]]:
     return [d for key in ("val_evaluator", "test_evaluator") for d in dicts_in(config.get(key)) if "type" in d]
 
 
-def is_detector(config: dict[str, Any]) -> bool:
-    """Whether a config's data sets are COCO-like (``ann_file`` ends in .json)."""
-    loaders = (config.get(f"{split}_dataloader") for split in ("train", "val", "test"))
-    return any(str(d.get("ann_file", "")).endswith(".json") for loader in loaders for d in leaf_datasets(loader))
+def coco_metrics(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The configs of those metrics that read COCO annotations and write COCO results."""
+    return [m for m in evaluators(config) if "ann_file" in m or m["type"].endswith(("CocoMetric", "SizeAPMetric"))]
 
 
 def replace_components(model: dict[str, Any], components: Mapping[str, Mapping[str, Any]]) -> int:

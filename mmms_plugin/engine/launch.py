@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,11 +14,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmms_plugin.compat import mmcv_ops
+from mmms_plugin.compat.newest import newest_checkpoint, why_unusable
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.engine.cfg_options import apply_cfg_options
 from mmms_plugin.engine.checks import (
     check_backbone_weights,
     check_datasets,
@@ -26,12 +29,15 @@ from mmms_plugin.engine.checks import (
     differing_setup,
     read_state_dict,
 )
-from mmms_plugin.engine.coco_dir import use_coco_dir
-from mmms_plugin.engine.config_edit import dicts_in, evaluators, is_detector, leaf_datasets, replace_components
+from mmms_plugin.engine.config_data import check_config_data
+from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
 from mmms_plugin.engine.config_files import first_line, load_config
-from mmms_plugin.engine.voc_dir import use_voc_dir
+from mmms_plugin.engine.host_files import SEPARATOR
+from mmms_plugin.engine.lock import locked, process_rank
+from mmms_plugin.engine.runner import ResumableRunner
+from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import written_whole
+from mmms_plugin.files import check_folder
 
 T = TypeVar("T")
 
@@ -44,33 +50,67 @@ class LaunchOptions:
     work_dir: str | None = None
     coco_dir: str | None = None
     voc_dir: str | None = None
+    train_ann: str | None = None
+    val_ann: str | None = None
+    img_dir: str | None = None
+    val_split: float = 0.0
+    split_seed: int = 0
+    split: str = "val"
+    binary_masks: bool = False
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
     launcher: str = "none"
     seed: int | None = None
     channels_last: bool = False
 
+    def own_data(self, work_dir: str, training: bool) -> OwnData | None:
+        """The user's own data, None where the config's are used.
 
-def prepare_config(options: LaunchOptions) -> tuple[Config, list[str]]:
+        Raises: UserError if options do not fit each other, or name what is not there.
+        """
+        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir}
+        folders = {flag: folder for flag, folder in flags.items() if folder}
+        if len(folders) > 1:
+            raise UserError(f"{' and '.join(folders)}: give one of them")
+        files = {"--train-ann": self.train_ann, "--val-ann": self.val_ann}
+        flag = next((flag for flag, value in (folders | files).items() if value), None)
+        if flag is None:
+            extra = {"--img-dir": self.img_dir, "--val-split": self.val_split, "--split test": self.split != "val"}
+            if given := [name for name, value in extra.items() if value]:
+                raise UserError(f"{given[0]}: name the data too, with --coco-dir, --voc-dir or --train-ann")
+            return None
+        paths = {name: None if (value := getattr(self, name)) is None else Path(value)
+                 for name in ("train_ann", "val_ann", "img_dir")}  # fmt: skip
+        return OwnData(
+            flag, Path(folders[flag]) if flag in folders else None, Path(work_dir), **paths, val_split=self.val_split,
+            split_seed=self.split_seed, split=self.split, training=training, binary_masks=self.binary_masks,
+        )  # fmt: skip
+
+
+def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Config, list[str]]:
     """The config with data, seed and work folder set; and remarks for the log.
 
+    Args:
+        training: whether the training data are used, else only those that are evaluated.
     Raises: UserError.
     """
     config = load_config(options.config)
     remarks: list[str] = []
-    if options.coco_dir and options.voc_dir:
-        raise UserError("--coco-dir and --voc-dir: give one of them")
     if "model" not in config:
         raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
-    if options.coco_dir:
-        classes = use_coco_dir(config, options.coco_dir)
-        remarks.append(f"--coco-dir {options.coco_dir}: {len(classes)} classes: {', '.join(classes)}")
-    if options.voc_dir:
-        remarks += use_voc_dir(config, options.voc_dir)
-    user_fault("--cfg-options", lambda: config.merge_from_dict(dict(options.cfg_options)))
+    own_folder = Path("work_dirs", Path(options.config.rpartition(SEPARATOR)[2]).stem)
+    config.work_dir = options.work_dir or config.get("work_dir") or str(own_folder)
+    check_folder(config.work_dir, "--work-dir")
+    own = options.own_data(config.work_dir, training)
+    if own:
+        remarks += task_of(config).use_data(config, own)
+    remarks += apply_cfg_options(config, options.cfg_options)
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
     config.launcher = options.launcher
-    config.work_dir = options.work_dir or config.get("work_dir") or str(Path("work_dirs", Path(options.config).stem))
+    used = ("train", "val") if training else ("test",)
+    check_datasets(config, used)
+    if not own:
+        remarks += check_config_data(config, used, Path(config.work_dir))
     return config, remarks
 
 
@@ -83,14 +123,18 @@ def train(
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
     config, remarks = prepare_config(options)
-    check_datasets(config, ("train", "val"))
     if amp:
         _use_amp(config)
     if auto_scale_lr:
         if "base_batch_size" not in config.get("auto_scale_lr", {}):
             raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
         config.auto_scale_lr.enable = True
-    set_start(config, pretrained, resume, remarks)
+    with locked(config.work_dir) if process_rank(options.launcher) == 0 else nullcontext():
+        set_start(config, pretrained, resume, remarks)
+        return _train(config, options, pretrained, remarks)
+
+
+def _train(config: Config, options: LaunchOptions, pretrained: str | None, remarks: list[str]) -> Runner:
     runner = _build_runner(config, options, remarks)
     if pretrained:
         backbone = cast(torch.nn.Module, _bare(runner).backbone)
@@ -110,12 +154,12 @@ def evaluate(
 
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
-    config, remarks = prepare_config(options)
+    config, remarks = prepare_config(options, training=False)
     if not Path(checkpoint).is_file():
         raise UserError(f"checkpoint {checkpoint}: no such file")
-    if out and is_detector(config) and not out.endswith(".json"):
-        raise UserError(f"--out {out}: predictions of a detector are COCO JSON, give a name that ends in .json")
-    check_datasets(config, ("test",))
+    task = task_of(config)
+    if out:
+        task.check_out(out)
     config.load_from, config.resume = checkpoint, False
     for key in (
         "train_dataloader",
@@ -132,16 +176,15 @@ def evaluate(
         replace_components(config.model, components)
         remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
     if show_dir:
-        _draw_into(config, show_dir)
-    with tempfile.TemporaryDirectory() as folder:
-        prefix = str(Path(folder, "predictions"))
+        task.draw_into(config, Path(show_dir))
+    with tempfile.TemporaryDirectory() as scratch:
         if out:
-            _keep_predictions(config, prefix, out)
+            task.keep_predictions(config, Path(scratch), out)
         runner = _build_runner(config, options, remarks)
         _warn(check_fits(_bare(runner), checkpoint, "test", _classes(config.test_dataloader)))
         metrics = runner.test()
-        if out and is_detector(config) and is_main_process():
-            _write_coco_results(prefix, Path(out))
+        if out and is_main_process():
+            task.finish_predictions(Path(scratch), out)
     return metrics
 
 
@@ -155,10 +198,15 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
     """Where the weights come from: a checkpoint to resume, backbone weights, or nothing."""
     backbone = config.model.backbone
     if resume:
-        path = find_latest_checkpoint(config.work_dir) if resume == "auto" else resume
-        if path is None:
-            remarks.append(f"--resume: no checkpoint in {config.work_dir} yet, starting anew")
-        config.resume, config.load_from = path is not None, path
+        path: Path | None = Path(resume)
+        if resume == "auto":
+            path, choice = newest_checkpoint(config.work_dir)
+            remarks += choice
+            if path is None:
+                remarks.append(f"--resume: no checkpoint to go on from in {config.work_dir}, starting anew")
+        elif fault := why_unusable(resume):
+            raise UserError(f"--resume {resume}: {fault}")
+        config.resume, config.load_from = path is not None, None if path is None else str(path)
     if pretrained:
         if not Path(pretrained).is_file():
             raise UserError(f"--pretrained {pretrained}: no such file")
@@ -181,9 +229,9 @@ def drop_initial_weights(config: Config) -> None:
 
 
 def _build_runner(config: Config, options: LaunchOptions, remarks: list[str]) -> Runner:
-    runner = user_fault("config", lambda: RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config))
-    if not runner.distributed:
-        runner.model = revert_sync_batchnorm(runner.model)
+    runner = user_fault(
+        "config", lambda: RUNNERS.build(config) if "runner_type" in config else ResumableRunner.from_cfg(config)
+    )
     if options.channels_last:
         runner.model.to(memory_format=torch.channels_last)
     for line in (mmcv_ops(), *remarks):
@@ -219,34 +267,3 @@ def _classes(dataloader: dict[str, Any]) -> tuple[str, ...] | None:
 def _warn(remark: str | None) -> None:
     if remark:
         print_log(remark, "current", logging.WARNING)
-
-
-def _draw_into(config: Config, folder: str) -> None:
-    hook = config.default_hooks.get("visualization")
-    if hook is None:
-        raise UserError("--show-dir: this config has no default_hooks.visualization to draw with")
-    target = str(Path(folder).resolve())
-    if is_detector(config):
-        hook.update(draw=True, interval=1, test_out_dir=target)
-    else:
-        hook.update(draw=True, interval=1)
-        config.visualizer.vis_backends = [dict(type="LocalVisBackend", img_save_dir=target)]
-
-
-def _keep_predictions(config: Config, prefix: str, out: str) -> None:
-    if not is_detector(config):
-        for metric in evaluators(config):
-            metric["output_dir"] = out
-        return
-    metrics = [m for m in evaluators(config) if "ann_file" in m or m["type"].endswith(("CocoMetric", "SizeAPMetric"))]
-    if not metrics:
-        raise UserError("--out: this config's test_evaluator is none that writes COCO JSON")
-    metrics[0]["outfile_prefix"] = prefix
-
-
-def _write_coco_results(prefix: str, out: Path) -> None:
-    """Keep mmdet's results: those with masks, which have the boxes too, where the model predicts masks."""
-    masks = Path(f"{prefix}.segm.json")
-    results = masks if masks.is_file() else Path(f"{prefix}.bbox.json")
-    with written_whole(out) as temporary:
-        shutil.copyfile(results, temporary)

@@ -95,7 +95,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -1,35 +1,15 @@
-"""Converted checkpoints on their way into a model: strictly, and through mmengine's ``init_cfg`` in every host."""
+"""Converted checkpoints on their way into a model, strictly."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmms_plugin.errors import UserError
 
 if TYPE_CHECKING:
     from mmms_plugin.backbones.base import Backbone
-
-SAFETENSORS = r".*\.safetensors$"
-
-
-def register_safetensors() -> None:
-    """Teach mmengine's checkpoint loader local ``.safetensors`` files, for ``init_cfg`` and ``load_from``."""
-    from mmengine.runner.checkpoint import CheckpointLoader
-
-    CheckpointLoader.register_scheme(SAFETENSORS, _load_safetensors, force=True)  # mmengine matches schemes as regex
-
-
-def _load_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """``dict(state_dict=..., meta=...)`` as mmengine expects it."""
-    from mmms_plugin.weights.files import read_checkpoint
-
-    checkpoint = read_checkpoint(Path(filename).expanduser())
-    state = checkpoint.state
-    if map_location is not None and not callable(map_location):
-        state = {key: value.to(map_location) for key, value in state.items()}
-    return dict(state_dict=state, meta=checkpoint.meta)
 
 
 def load_backbone(path: str | Path, out_indices: Sequence[int] | None = None) -> Backbone:

@@ -20,6 +20,7 @@ from mmms_plugin.weights.tables import Arch, Rule, Table
 
 PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
 BACKBONE, COUNTER = "backbone.", "num_batches_tracked"
+CLASSES = {"decode_head": "conv_seg.weight", "head": "exits.0.fc.weight"}  # of a part: what has a row for each class
 
 
 @dataclass
@@ -185,17 +186,19 @@ def _expected(config: str) -> Expected:
 def part_configs(arch: Arch, state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
     """Configs of what stands beside the backbone, with the number of classes that the file has."""
     configs = {name: dict(config) for name, config in arch.parts.items()}
-    rows = state.get("decode_head.conv_seg.weight")
-    if rows is not None and "decode_head" in configs:
-        if not rows.dim() or not len(rows):
-            raise UserError("decode_head.conv_seg.weight holds no classes")
-        configs["decode_head"]["num_classes"] = rows.shape[0]
+    for part, key in CLASSES.items():
+        rows = state.get(f"{part}.{key}")
+        if rows is not None and part in configs:
+            if not rows.dim() or not len(rows):
+                raise UserError(f"{part}.{key} has no row for any class")
+            configs[part]["num_classes"] = len(rows)
     return configs
 
 
 def parts_fit(table: Table, arch: Arch, state: Iterable[str]) -> bool:
     """Whether a file holds the parts that the architecture names; where none of the source does, any will do."""
-    found = {key.split(".")[0] for key in state} - {"backbone", "head"}
+    simple = set() if "head" in arch.parts else {"head"}  # a linear classifier, which may be there or not
+    found = {key.split(".")[0] for key in state} - {"backbone"} - simple
     return found == set(arch.parts) or not any(other.parts for other in table.archs.values())
 
 

@@ -15,14 +15,13 @@ Classes and functions that are not torch's are left to the allow-list of ``compa
 from __future__ import annotations
 
 import re
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from mmap import mmap
 from pickle import decode_long
 from struct import unpack_from
 from typing import Any
-
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 
 MAX_OPERATIONS = 3_000_000  # about three seconds of torch's reader; a detector's checkpoint has some 30,000
 MAX_DEPTH = 50  # of tuples in tuples

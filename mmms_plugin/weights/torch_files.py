@@ -6,7 +6,6 @@ older format has no checksums: its storages must have the sizes that its pickle 
 
 from __future__ import annotations
 
-import argparse
 import mmap
 import pickletools
 import re
@@ -19,7 +18,7 @@ from typing import Any
 
 import torch
 
-from mmms_plugin.compat.checkpoints import allow_own_checkpoints
+from mmms_plugin.compat.checkpoints import load
 from mmms_plugin.errors import UserError, first_line
 from mmms_plugin.weights.pickle_scan import BYTES, Box, ScanError, Scanned, Storage, scan
 from mmms_plugin.weights.zip_check import ZipError, read_zip
@@ -55,10 +54,9 @@ def load_torch(path: Path) -> Any:
 
 
 def _load(path: Path, zipped: bool) -> Any:
-    allow_own_checkpoints()
-    with torch.serialization.safe_globals([argparse.Namespace, frozenset]), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about the pickle's version
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        return load(path, map_location="cpu", mmap=zipped)
 
 
 def _check_sizes(storages: dict[str, Storage], sizes: dict[str, int]) -> None:

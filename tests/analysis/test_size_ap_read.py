@@ -193,6 +193,7 @@ BAD_MASKS = {
     "none": (None, "prediction 0: no segmentation"),
     "other size": ({"size": [WIDTH, HEIGHT], "counts": "abc"}, "(width and height swapped?)"),
     "no counts": ({"size": [HEIGHT, WIDTH]}, "must be polygons or an RLE"),
+    "damaged": ({"size": [HEIGHT, WIDTH], "counts": "08"}, f"do not sum to {HEIGHT} * {WIDTH}"),
     "bad sum": ({"size": [HEIGHT, WIDTH], "counts": [5, 5]}, f"sum to {HEIGHT} * {WIDTH}"),
     "two points": ([[1, 2, 3, 4]], "lists of at least 3 x, y pairs"),
     "text": ([["a"] * 6], "not numbers"),

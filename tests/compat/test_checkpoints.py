@@ -1,11 +1,14 @@
-"""Checkpoints of our own runs load with ``weights_only`` at its default; nothing that could run code does."""
+"""Checkpoints of our own runs load with ``weights_only=True``; what could run code or reach into memory does not."""
 
 from __future__ import annotations
 
+import argparse
+import functools
 import os
 import pickle
 import subprocess
 import sys
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +17,7 @@ import pytest
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
-from mmms_plugin.compat.checkpoints import allow_own_checkpoints
-
-pytestmark = pytest.mark.skipif(torch.__version__ < "2.6", reason="torch does not restrict loading by itself")
+from mmms_plugin.compat.checkpoints import load
 
 RUN = """
 import sys
@@ -25,7 +26,7 @@ import numpy as np, torch
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from mmms_plugin.compat.checkpoints import allow_own_checkpoints
+import mmms_plugin
 
 class Squares(torch.utils.data.Dataset):
     metainfo = {"classes": ("a", "b"), "palette": [(1, 2, 3)]}
@@ -73,7 +74,6 @@ def train(runner):
     history = runner.message_hub.get_scalar("train/loss")
     print("TRAINED", runner.iter, len(history.data[0]), bool(history.mean() > 0), type(history.data[0]).__name__)
 
-allow_own_checkpoints()
 if sys.argv[1] == "train":
     train(build(4))
 else:
@@ -113,63 +113,150 @@ class Foreign:
     """A class that is on nobody's list."""
 
 
-@pytest.mark.parametrize(
-    ("content", "named"),
-    [
-        (Payload(os.system, ("touch ran",)), "system"),
-        (Payload(eval, ("open('ran', 'w')",)), "eval"),
-        (Foreign(), "Foreign"),
-        (Payload(getattr, (HistoryBuffer, "__init__")), "__init__"),
-        (Payload(getattr, (np.ndarray, "tofile")), "tofile"),
-        (np.array([1, "a"], dtype=object), "O8"),
-        (np.zeros(2, dtype=[("a", "f8"), ("b", "O")]), "V16"),
-    ],
-    ids=["os.system", "eval", "foreign class", "getattr", "getattr of other", "object array", "record array"],
-)
-def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object, named: str) -> None:
+def history(**state: object) -> HistoryBuffer:
+    """A HistoryBuffer of any state."""
+    made = HistoryBuffer()
+    made.__dict__ = state
+    return made
+
+
+F8, SCALAR = np.float64(0).__reduce__()[1][0], np.float64(0).__reduce__()[0]
+RECONSTRUCT = np.zeros(1).__reduce__()[0]
+
+
+REFUSED = {
+    "os.system": (Payload(os.system, ("touch ran",)), "system"),
+    "eval": (Payload(eval, ("open('ran', 'w')",)), "eval"),
+    "foreign class": (Foreign(), "Foreign"),
+    "getattr": (Payload(getattr, (HistoryBuffer, "__init__")), "__init__"),
+    "getattr of other": (Payload(getattr, (np.ndarray, "tofile")), "tofile"),
+    "object array": (np.array([1, "a"], dtype=object), "O8"),
+    "record array": (np.zeros(2, dtype=[("a", "f8"), ("b", "O")]), "V16"),
+    "text array": (np.array(["a"]), "U1"),
+    "a float64 dtype with an object's state": (
+        Payload(np.dtype, ("f8", False, True), (3, "<", None, ("a",), {"a": ("f8", 0)}, 8, 8, 1)),
+        "fields",
+    ),
+    "array, bytes missing": (Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (9,), F8, False, bytes(8))), "8 bytes"),
+    "array, negative size": (Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (-1,), F8, False, b"")), "sizes"),
+    "array without state": ([(1, Payload(RECONSTRUCT, (np.ndarray, (0,), b"b")))], "without its state"),
+    "scalar of 4 bytes": (Payload(SCALAR, (F8, bytes(4))), "4 bytes"),
+    "history of lists": (Payload(HistoryBuffer, ([{}, {}], [1, 1])), "takes 1 positional"),
+    "history without counts": (history(_log_history=np.zeros(2), max_length=9), "none of mmengine's"),
+    "history of unequal length": (
+        history(_log_history=np.zeros(2), _count_history=np.zeros(3), max_length=9),
+        "none of mmengine's",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content, named = REFUSED[name]
     monkeypatch.chdir(tmp_path)
-    allow_own_checkpoints()
     torch.save({"state_dict": {}, "message_hub": content}, "bad.pth")
-    with pytest.raises(pickle.UnpicklingError, match=named):
-        torch.load("bad.pth")
+    with pytest.raises((pickle.UnpicklingError, TypeError), match=named):
+        load("bad.pth")
     assert not Path("ran").exists()
 
 
-def test_a_crafted_dtype_state_has_no_effect(tmp_path: Path) -> None:
-    """A float64 dtype told to hold an object pointer: NumPy believes it, unless it is the built-in one."""
-    state = (3, "<", None, ("a",), {"a": ("f8", 0)}, 8, 8, 1)
-    allow_own_checkpoints()
-    torch.save(Payload(np.dtype, ("f8", False, True), state), tmp_path / "bad.pth")
-    loaded = torch.load(tmp_path / "bad.pth")
-    assert loaded == np.dtype("f8")
-    assert (loaded.names, loaded.hasobject) == (None, False)
+POINTERS = Payload(np.ndarray, ((2,), "O", b"\x41" * 16))
+MEMORY = {
+    "set": Payload(set, (POINTERS,)),
+    "frozenset": Payload(frozenset, (POINTERS,)),
+    "Counter": Payload(Counter, (POINTERS,)),
+    "OrderedDict": Payload(OrderedDict, (POINTERS,)),
+    "printed": POINTERS,
+    "by a state": Payload(RECONSTRUCT, (np.ndarray, (2,), b"O"), (1, (2,), np.dtype("O"), False, b"\x41" * 16)),
+    "history": Payload(HistoryBuffer, (POINTERS, POINTERS)),
+    "through torch": Payload(
+        torch._tensor._rebuild_from_type_v2, (np.ndarray, np.ndarray, ((2,), "O", b"\x41" * 16), {})
+    ),
+    "scalar": Payload(SCALAR, (np.dtype("O"), b"\x41" * 8)),
+    "tuples of tuples": functools.reduce(lambda inner, _: (inner, inner), range(60), ()),  # 2 ** 60 of them
+}
+READ = """
+import mmms_plugin, sys
+from mmengine.runner.checkpoint import _load_checkpoint
+from mmms_plugin.weights.files import read_checkpoint
+for path in sys.argv[1:]:
+    for read in (_load_checkpoint, read_checkpoint):
+        try:
+            str(vars(read(path)) if read is read_checkpoint else sum(1 for _ in read(path)["message_hub"]))
+        except Exception as error:
+            pass
+    print(path, flush=True)
+"""
+
+
+def test_no_file_reaches_into_memory(tmp_path: Path) -> None:
+    """In a process of its own, which a file that does would kill."""
+    for name, content in MEMORY.items():
+        torch.save({"state_dict": {"a": torch.zeros(1)}, "message_hub": content}, tmp_path / f"{name}.pth")
+    files = [str(tmp_path / f"{name}.pth") for name in MEMORY]
+    done = subprocess.run([sys.executable, "-c", READ, *files], capture_output=True, text=True, check=False, timeout=60)
+    assert [line for line in done.stdout.splitlines() if line in files] == files, done.stderr[-2000:]
+    assert done.returncode == 0
+
+
+def test_other_code_loads_as_strictly_as_before(tmp_path: Path) -> None:
+    torch.save({"history": HistoryBuffer([0.1], [1])}, tmp_path / "run.pth")
+    with torch.serialization.safe_globals([(os.path.join, "numpy.ndarray"), Foreign]):
+        before = torch.serialization.get_safe_globals()
+        load(tmp_path / "run.pth")
+        assert set(torch.serialization.get_safe_globals()) == set(before)
+        torch.save(Foreign(), tmp_path / "foreign.pth")
+        assert isinstance(load(tmp_path / "foreign.pth"), Foreign)  # what the user allowed stays allowed
+    with pytest.raises(pickle.UnpicklingError, match="HistoryBuffer"):
+        torch.load(tmp_path / "run.pth")
 
 
 def test_numbers_come_back_exactly(tmp_path: Path) -> None:
-    allow_own_checkpoints()
-    history = HistoryBuffer([0.1, 2.5], [1, 4])
+    history, options = HistoryBuffer([0.1, 2.5], [1, 4]), argparse.Namespace(lr=0.1, sizes=(np.arange(3), [1]))
     saved = {
         "history": history,
-        "scalars": [np.float64(0.1), np.float32(0.3), np.int64(-7), np.bool_(True)],
-        "array": np.arange(6, dtype=np.int32).reshape(2, 3).T,
+        "empty": HistoryBuffer(),
+        "scalars": [np.float64(0.1), np.float32(0.3), np.int64(-7), np.bool_(True), np.float16(2)],
+        "arrays": (np.arange(6, dtype=np.int32).reshape(2, 3).T, np.arange(3, dtype=">i4"), np.array(2.5), np.ones(0)),
+        "options": options,
+        "frozen": frozenset([1, 2]),
+        "dtype": np.dtype("f4"),
     }
     torch.save(saved, tmp_path / "good.pth")
-    loaded = torch.load(tmp_path / "good.pth")
-    assert isinstance(loaded["history"], HistoryBuffer)
+    loaded = load(tmp_path / "good.pth")
+    assert {type(loaded[name]) for name in ("history", "empty")} == {HistoryBuffer}
     assert loaded["history"].mean() == history.mean()
     assert loaded["history"].statistics("max") == 2.5
+    loaded["history"].update(1.0)
     assert [(type(v), v) for v in loaded["scalars"]] == [(type(v), v) for v in saved["scalars"]]
-    np.testing.assert_array_equal(loaded["array"], saved["array"])
-    assert loaded["array"].dtype == np.int32
+    for array, wanted in zip(loaded["arrays"], saved["arrays"], strict=True):
+        np.testing.assert_array_equal(array, wanted)
+        assert (type(array), array.dtype) == (np.ndarray, wanted.dtype.newbyteorder("="))
+    assert type(loaded["options"]) is argparse.Namespace
+    np.testing.assert_array_equal(loaded["options"].sizes[0], options.sizes[0])
+    assert (loaded["frozen"], loaded["dtype"]) == (saved["frozen"], saved["dtype"])
 
 
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
 def test_names_of_numpy_1_and_2(tmp_path: Path, module: str) -> None:
     """A checkpoint written under the other major version of NumPy loads, too."""
-    allow_own_checkpoints()
-    torch.save(np.float64(0.5), tmp_path / "own.pth", _use_new_zipfile_serialization=False)
+    torch.save([np.float64(0.5), np.arange(2.0)], tmp_path / "own.pth", _use_new_zipfile_serialization=False)
     here = np.float64(0).__reduce__()[0].__module__.encode()
     content = (tmp_path / "own.pth").read_bytes()
     assert here in content
     (tmp_path / "other.pth").write_bytes(content.replace(here, module.encode()))
-    assert torch.load(tmp_path / "other.pth") == 0.5
+    number, array = load(tmp_path / "other.pth")
+    assert (number, array.tolist()) == (0.5, [0.0, 1.0])
+
+
+def test_a_file_from_a_web_address_is_read_as_strictly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own function for that would run what the file carries."""
+    from mmengine.runner.checkpoint import load_url
+
+    monkeypatch.chdir(tmp_path)
+    torch.save({"history": HistoryBuffer([0.1], [1])}, "run.pth")
+    torch.save(Payload(os.system, ("touch ran",)), "bad.pth")
+    assert load_url((tmp_path / "run.pth").as_uri(), model_dir="kept", progress=False)["history"].mean() == 0.1
+    with pytest.raises(pickle.UnpicklingError, match="system"):
+        load_url((tmp_path / "bad.pth").as_uri(), model_dir="kept", progress=False)
+    assert not Path("ran").exists()

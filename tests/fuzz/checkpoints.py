@@ -14,7 +14,6 @@ import hashlib
 import os
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 import traceback
@@ -31,7 +30,6 @@ import torch
 from tests.fuzz import file_mutants
 from tests.fuzz.watch import failures
 
-SECONDS = 10  # of processor time for one case
 MEMORY = 8 << 30  # of address space
 CHECKED = ("bytes of zip", "directory of zip", "bytes of run", "directory of run")  # where checksums tell of any change
 DLA = ["--source", "dla", "--arch", "dla46_c"]
@@ -50,14 +48,13 @@ OPTIONS = (
 
 def check(case: int, seed: int) -> str | None:
     """Run one case in this process; what is wrong with the outcome, or None."""
+    _limit()
     rng = np.random.default_rng([seed, case])
     with tempfile.TemporaryDirectory(prefix="fuzz") as name:
         folder = Path(name)
         (folder / "out").mkdir()
         kind, arguments = _case(rng, folder)
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # the signal ends the process, in compiled code, too
         status, printed, errors = _run(arguments)
-        signal.setitimer(signal.ITIMER_PROF, 0)
         complaint = _complaint(status, printed, errors, folder / "out", kind in CHECKED)
         if complaint:
             kept = Path(tempfile.gettempdir(), f"checkpoint_fuzz_{seed}_{case}")
@@ -154,10 +151,8 @@ def _unloadable(path: Path, same_weights: bool) -> str | None:
     allowed = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, weights_only=True)["state_dict"]
+        safe = path.suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, weights_only=True)["state_dict"]
     except Exception as error:
         return f"an output that does not load: {error}"
     finally:
@@ -180,7 +175,7 @@ def _digests() -> set[str]:
     return {_digest(v) for v in whole.values()} | {_digest(v.squeeze()) for v in whole.values()}
 
 
-def _start() -> None:
+def _limit() -> None:
     torch.set_num_threads(1)  # threads do not survive the fork
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -196,7 +191,7 @@ def run(seed: int, count: int) -> Iterator[tuple[int, str]]:
     recognise(Checkpoint(Path(), file_mutants.weights()))  # what is built once for all files
     file_mutants.bases()
     with mock.patch("mmms_plugin.files.flush"):  # no need to wait for the disk
-        yield from failures(partial(check, seed=seed), range(count), _start, patience=30 * SECONDS)
+        yield from failures(partial(check, seed=seed), range(count))
 
 
 def main() -> int:

@@ -24,8 +24,25 @@ from tests.weights.small import state_dict
 
 Rng = np.random.Generator
 INTS = (0, 1, 2, 3, 4, 7, 8, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
-TEXTS = ("", "a", "state_dict", "meta", "0", "../x", "\x1b[31mred", "a\nb", "\ud800", "x" * 5000, "[red]", "%s {0}", "猫",
-         "fc.weight", "module.", "backbone.", "/home/me/x")  # fmt: skip
+TEXTS = (
+    "",
+    "a",
+    "state_dict",
+    "meta",
+    "0",
+    "../x",
+    "\x1b[31mred",
+    "a\nb",
+    "\ud800",
+    "x" * 5000,
+    "[red]",
+    "%s {0}",
+    "猫",
+    "fc.weight",
+    "module.",
+    "backbone.",
+    "/home/me/x",
+)
 
 
 @lru_cache(maxsize=1)
@@ -187,9 +204,28 @@ SNIPPETS = (
     b"ctorch._utils\n_rebuild_nested_tensor\n(NNNNtR",
     b"c_codecs\nencode\nX\x03\x00\x00\x00abcX\x08\x00\x00\x00punycode\x86R",
     b"ccollections\nOrderedDict\n)R}X\x05\x00\x00\x00itemsK\x01sb",
-    b"(" * 5000, b"Q", b"R", b"b", b"\x81", b"0", b"2", b"\x8f", b"\x94", b"I5\n", b"K\x05", b"N", b")", b"t", b"e", b"u",
-    b"\x8a\xff" + b"\x7f" * 255, b"G\x7f\xf8\0\0\0\0\0\0", b"X\x03\x00\x00\x00\xed\xa0\x80", b"j\xff\xff\xff\xff", b".",
-)  # fmt: skip
+    b"(" * 5000,
+    b"Q",
+    b"R",
+    b"b",
+    b"\x81",
+    b"0",
+    b"2",
+    b"\x8f",
+    b"\x94",
+    b"I5\n",
+    b"K\x05",
+    b"N",
+    b")",
+    b"t",
+    b"e",
+    b"u",
+    b"\x8a\xff" + b"\x7f" * 255,
+    b"G\x7f\xf8\0\0\0\0\0\0",
+    b"X\x03\x00\x00\x00\xed\xa0\x80",
+    b"j\xff\xff\xff\xff",
+    b".",
+)
 
 
 def change_pickle(data: bytes, rng: Rng) -> bytes:
@@ -235,10 +271,23 @@ def _other_argument(operation: bytes, rng: Rng) -> bytes:
         text = TEXTS[int(rng.integers(len(TEXTS)))].encode(errors="surrogatepass")
         return b"X" + struct.pack("<I", len(text)) + text
     if operation[:1] == b"c":
-        names = (b"torch\nFloatStorage", b"torch\nQInt8Storage", b"torch._utils\n_rebuild_qtensor", b"builtins\nset",
-                 b"torch._utils\n_rebuild_tensor", b"collections\nCounter", b"torch\nSize", b"builtins\ngetattr",
-                 b"torch._utils\n_rebuild_parameter_with_state", b"argparse\nNamespace", b"torch\nfloat8_e4m3fn",
-                 b"torch._tensor\n_rebuild_from_type_v2", b"numpy\nndarray", b"torch\nTensor", b"torch\nDoubleStorage")  # fmt: skip
+        names = (
+            b"torch\nFloatStorage",
+            b"torch\nQInt8Storage",
+            b"torch._utils\n_rebuild_qtensor",
+            b"builtins\nset",
+            b"torch._utils\n_rebuild_tensor",
+            b"collections\nCounter",
+            b"torch\nSize",
+            b"builtins\ngetattr",
+            b"torch._utils\n_rebuild_parameter_with_state",
+            b"argparse\nNamespace",
+            b"torch\nfloat8_e4m3fn",
+            b"torch._tensor\n_rebuild_from_type_v2",
+            b"numpy\nndarray",
+            b"torch\nTensor",
+            b"torch\nDoubleStorage",
+        )
         return b"c" + names[int(rng.integers(len(names)))] + b"\n"
     return operation[:1] + rng.bytes(len(operation) - 1)
 
@@ -277,22 +326,61 @@ def _history() -> Any:
 
 
 VALUES: tuple[Callable[[], Any], ...] = (
-    lambda: torch.empty(3, device="meta"), lambda: torch.eye(3).to_sparse(), lambda: torch.eye(3).to_sparse_csr(),
-    lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), lambda: torch.ones(3, 4) * 1j,
-    lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), lambda: (torch.ones(3) * 1j).conj(),
-    lambda: torch._neg_view(torch.ones(3)), lambda: torch.ones(()), lambda: torch.ones(0), lambda: torch.ones(0, 8, 3, 3),
-    lambda: torch.ones(3).to(torch.float8_e4m3fn), lambda: torch.ones(3, dtype=torch.uint16), lambda: torch.ones(1, 1, 1, 1),
-    lambda: torch.ones(3, dtype=torch.bool), lambda: torch.ones(1).expand(1000, 1000), lambda: torch.ones((1,) * 70),
-    lambda: torch.full((8, 2, 3, 3), float("nan")), lambda: torch.ones(8, 8, 3, 3), lambda: torch.ones(3, 4, 1, 1),
-    lambda: torch.ones(9).as_strided((3, 3), (1, 1)), lambda: torch.ones(8)[::2], lambda: torch.ones(4, 3).t(),
-    lambda: nn.Parameter(torch.ones(3)), lambda: nn.Buffer(torch.ones(3)), _with_attributes, _history, _self_containing,
-    _laughs, lambda: _deep(lambda v: [v], 500), lambda: _deep(lambda v: {"a": v}, 300), lambda: _deep(lambda v: (v,), 40),
-    lambda: 2**70, lambda: 10**300, lambda: float("nan"), lambda: None, lambda: "\x1b[31m\n", lambda: "\ud800", lambda: b"ab",
-    lambda: np.float64(1.5), lambda: np.ones(3), lambda: {1, 2}, lambda: frozenset([(1, 2)]), lambda: Counter("aab"),
-    lambda: torch.Size([1, 2]), lambda: torch.device("cpu"), lambda: torch.float32, lambda: {}, lambda: [], lambda: "x" * 10**6,
-    lambda: {"type": "os.system", "command": "touch ran"}, lambda: {"state_dict": {"model": {"net": small_weights()}}},
-    lambda: {i: torch.ones(1) for i in range(3)}, lambda: {f"layer1.{i}.conv2.weight": torch.ones(1) for i in range(12_000)},
-)  # fmt: skip
+    lambda: torch.empty(3, device="meta"),
+    lambda: torch.eye(3).to_sparse(),
+    lambda: torch.eye(3).to_sparse_csr(),
+    lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    lambda: torch.ones(3, 4) * 1j,
+    lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    lambda: (torch.ones(3) * 1j).conj(),
+    lambda: torch._neg_view(torch.ones(3)),
+    lambda: torch.ones(()),
+    lambda: torch.ones(0),
+    lambda: torch.ones(0, 8, 3, 3),
+    lambda: torch.ones(3).to(torch.float8_e4m3fn),
+    lambda: torch.ones(3, dtype=torch.uint16),
+    lambda: torch.ones(1, 1, 1, 1),
+    lambda: torch.ones(3, dtype=torch.bool),
+    lambda: torch.ones(1).expand(1000, 1000),
+    lambda: torch.ones((1,) * 70),
+    lambda: torch.full((8, 2, 3, 3), float("nan")),
+    lambda: torch.ones(8, 8, 3, 3),
+    lambda: torch.ones(3, 4, 1, 1),
+    lambda: torch.ones(9).as_strided((3, 3), (1, 1)),
+    lambda: torch.ones(8)[::2],
+    lambda: torch.ones(4, 3).t(),
+    lambda: nn.Parameter(torch.ones(3)),
+    lambda: nn.Buffer(torch.ones(3)),
+    _with_attributes,
+    _history,
+    _self_containing,
+    _laughs,
+    lambda: _deep(lambda v: [v], 500),
+    lambda: _deep(lambda v: {"a": v}, 300),
+    lambda: _deep(lambda v: (v,), 40),
+    lambda: 2**70,
+    lambda: 10**300,
+    lambda: float("nan"),
+    lambda: None,
+    lambda: "\x1b[31m\n",
+    lambda: "\ud800",
+    lambda: b"ab",
+    lambda: np.float64(1.5),
+    lambda: np.ones(3),
+    lambda: {1, 2},
+    lambda: frozenset([(1, 2)]),
+    lambda: Counter("aab"),
+    lambda: torch.Size([1, 2]),
+    lambda: torch.device("cpu"),
+    lambda: torch.float32,
+    lambda: {},
+    lambda: [],
+    lambda: "x" * 10**6,
+    lambda: {"type": "os.system", "command": "touch ran"},
+    lambda: {"state_dict": {"model": {"net": small_weights()}}},
+    lambda: {i: torch.ones(1) for i in range(3)},
+    lambda: {f"layer1.{i}.conv2.weight": torch.ones(1) for i in range(12_000)},
+)
 KEYS: tuple[Any, ...] = (
     *TEXTS,
     0,
@@ -423,9 +511,21 @@ def make_reference(rng: Rng) -> bytes:
     """Arrays for ``--reference``: names, types and shapes that do not fit, then perhaps changed bytes."""
     image = rng.standard_normal((1, 3, 64, 64)).astype(np.float32)
     arrays: dict[str, Any] = {"input": image, "level5": np.ones((1, 256, 2, 2), np.float32)}
-    values = (np.ones(3), np.array("a"), np.array({}), np.ones((1, 3, 0, 4)), np.ones((1, 3, 1, 1)), np.array(1.0),
-              np.ones((1, 3, 64, 64)) * 1e300, np.ones((1, 256, 2, 2), bool), np.ones((1, 256, 2, 2)) * 1j,
-              np.full((1, 256, 2, 2), np.nan), np.zeros((1, 256, 2, 2)), np.ones((1, 1000)), np.ones((3, 3, 33, 65)))  # fmt: skip
+    values = (
+        np.ones(3),
+        np.array("a"),
+        np.array({}),
+        np.ones((1, 3, 0, 4)),
+        np.ones((1, 3, 1, 1)),
+        np.array(1.0),
+        np.ones((1, 3, 64, 64)) * 1e300,
+        np.ones((1, 256, 2, 2), bool),
+        np.ones((1, 256, 2, 2)) * 1j,
+        np.full((1, 256, 2, 2), np.nan),
+        np.zeros((1, 256, 2, 2)),
+        np.ones((1, 1000)),
+        np.ones((3, 3, 33, 65)),
+    )
     for _ in range(int(rng.integers(3))):
         name = str(rng.choice(["input", "level5", "output", "base.level5", "level9", "", "\x1b[31m", "level0"]))
         arrays[name] = values[int(rng.integers(len(values)))]

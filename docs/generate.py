@@ -1,0 +1,152 @@
+"""Figures of the methods and the tables of the model zoo, made from the code for the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from mmms_plugin.analysis.elastic_tables import ROWS
+from mmms_plugin.analysis.flops import measure
+from mmms_plugin.engine.config_files import config_names
+from mmms_plugin.layers.dilation_lattice import dilation_matrix
+from mmms_plugin.weights.catalog import CATALOG, Entry
+
+COLOURS = {1: "#b3d5ec", 2: "#6aaed6", 4: "#1c5f9e"}
+INK, PAPER = "#1d2733", "#ffffff"
+STYLE = {"font.size": 10, "svg.hashsalt": "mmms", "svg.fonttype": "path", "savefig.facecolor": PAPER}
+
+
+def generate(folder: Path) -> None:
+    """Write the figures and the model zoo into ``folder``; the same code gives the same files."""
+    folder.mkdir(exist_ok=True)
+    with plt.rc_context(STYLE):
+        for name, draw in (("psconv", draw_psconv), ("elastic", draw_elastic)):
+            figure = draw()
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, bbox_inches="tight")
+            plt.close(figure)
+    (folder / "backbones.md").write_text(backbone_table(), encoding="utf-8")
+    (folder / "checkpoints.md").write_text(checkpoint_table(), encoding="utf-8")
+    (folder / "configs.md").write_text(config_table(), encoding="utf-8")
+
+
+def backbone_table() -> str:
+    """Parameters and multiply-adds, counted now, beside the figures of the papers."""
+    papers = {_key(row.config): row for row in ROWS if row.table in "28"}
+    ps = [dict(type="mmms_plugin.PSResNet", depth=depth) for depth in (18, 34, 50, 101, 152)]
+    ps += [dict(type="mmms_plugin.PSResNet", depth=depth, groups=32, base_width=4) for depth in (50, 101)]
+    rows = []
+    for config in [*ps, *(row.config for row in papers.values())]:
+        cost, row = measure(config, (224, 224), classes=1000), papers.get(_key(config))
+        given = "–" if row is None else f"{row.params} / {row.flops} / {row.top1} (Table {row.table})"
+        params = (cost.params + cost.unused_params) / 1e6
+        macs = (cost.macs + cost.unused_macs) / 1e9
+        rows.append((f"`{_call(config)}`", f"{params:.3f}", f"{macs:.3f}", given))
+    return _table(("backbone", "parameters, M", "GMAC", "paper: parameters / GFLOPs / top-1 error"), rows)
+
+
+def checkpoint_table() -> str:
+    """Every published checkpoint that the authors name, with the command that converts it."""
+    return _table(
+        ("checkpoint", "trained for", "published figure", "licence", "convert with"),
+        [(_link(e), e.task or "–", e.accuracy or "–", e.licence or "not stated", _convert(e)) for e in CATALOG],
+    )
+
+
+def config_table() -> str:
+    """Every config with the first lines of its header."""
+    rows = []
+    for name, path in config_names().items():
+        header = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
+        text = " ".join(header).split(". ")
+        rows.append((f"`{name}`", ". ".join(text[:2]).rstrip(".") + "."))
+    return _table(("config", "what it is"), rows)
+
+
+def _key(config: Mapping[str, object]) -> str:
+    return repr(sorted(config.items()))
+
+
+def _call(config: Mapping[str, object]) -> str:
+    arguments = ", ".join(f"{key}={value!r}" for key, value in config.items() if key != "type")
+    return f"{str(config['type']).removeprefix('mmms_plugin.')}({arguments})"
+
+
+def _link(entry: Entry) -> str:
+    return f"[{entry.name}]({entry.address})" if entry.address else entry.name
+
+
+def _convert(entry: Entry) -> str:
+    return f"`--source {entry.source} --arch {entry.arch}`" if entry.source else entry.remark or "–"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+
+
+def draw_psconv() -> plt.Figure:
+    """The dilation of every kernel of a layer with 8 input and 8 output channels, and the three kernels themselves."""
+    figure, axes = plt.subplots(1, 4, figsize=(9.5, 2.9), width_ratios=[1.25, 1, 1, 1], layout="constrained")
+    matrix = dilation_matrix((1, 2, 1, 4), 8, 8, "block", "both").numpy()
+    for (row, column), dilation in np.ndenumerate(matrix):
+        axes[0].add_patch(plt.Rectangle((column, row), 1, 1, facecolor=COLOURS[dilation], edgecolor=PAPER))
+        shade = PAPER if dilation == 4 else INK
+        axes[0].text(column + 0.5, row + 0.5, str(dilation), ha="center", va="center", color=shade, fontsize=9)
+    axes[0].set(
+        xlim=(0, 8), ylim=(8, 0), xlabel="input channel", ylabel="output channel", title="dilation of each kernel"
+    )
+    axes[0].set_xticks([])
+    axes[0].set_yticks([])
+    axes[0].set_aspect("equal")
+    for axis, dilation in zip(axes[1:], COLOURS, strict=True):
+        _kernel(axis, dilation)
+    return figure
+
+
+def _kernel(axis: Axes, dilation: int) -> None:
+    axis.set(xlim=(-4.6, 4.6), ylim=(-4.6, 4.6), title=f"dilation {dilation}")
+    for x in range(-4, 5):
+        for y in range(-4, 5):
+            tap = abs(x) in (0, dilation) and abs(y) in (0, dilation)
+            face = COLOURS[dilation] if tap else "#f4f6f8"
+            axis.add_patch(plt.Rectangle((x - 0.45, y - 0.45), 0.9, 0.9, facecolor=face, edgecolor="#c6ced6", lw=0.5))
+    axis.set_aspect("equal")
+    axis.axis("off")
+
+
+def draw_elastic() -> plt.Figure:
+    """An Elastic bottleneck: half of the channels at full resolution, half at half resolution, summed."""
+    figure, axis = plt.subplots(figsize=(8.5, 2.6), layout="constrained")
+    axis.set(xlim=(0, 17), ylim=(0, 5.2))
+    axis.axis("off")
+    for x, y, text, colour in (
+        (0.1, 2.1, "input\nH × W", PAPER),
+        (4.4, 3.7, "1×1, 3×3, 1×1\nC/2 at H × W", COLOURS[1]),
+        (2.6, 0.5, "average\npool 2×2", "#e8ecf0"),
+        (5.6, 0.5, "1×1, 3×3, 1×1\nC/2 at H/2 × W/2", COLOURS[2]),
+        (9.4, 0.5, "bilinear\n× 2", "#e8ecf0"),
+        (12.0, 2.1, "sum, batch norm\n+ shortcut, ReLU", PAPER),
+    ):
+        width = 3.2 if "1×1" in text else 3.6 if "sum" in text else 2.0
+        box = FancyBboxPatch((x, y), width, 1.1, boxstyle="round,pad=0.08", facecolor=colour, edgecolor=INK, lw=1)
+        axis.add_patch(box)
+        axis.text(x + width / 2, y + 0.55, text, ha="center", va="center", fontsize=9, color=INK)
+    for start, end in (
+        ((2.2, 2.9), (4.3, 4.2)),
+        ((2.0, 2.0), (2.9, 1.75)),
+        ((4.7, 1.05), (5.5, 1.05)),
+        ((8.9, 1.05), (9.3, 1.05)),
+        ((7.7, 4.2), (12.0, 3.0)),
+        ((11.5, 1.2), (12.6, 2.0)),
+        ((15.7, 2.65), (16.9, 2.65)),
+    ):
+        axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, color=INK, lw=1))
+    return figure

@@ -1,0 +1,60 @@
+"""Changes to modules of other packages, made when those are imported, or at once where they are there already.
+
+Importing mmengine costs a second: a plugin that only wants to change it must not be the one to import it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+# Module to change -> "module:function" that changes it; the function gets the module and may be called twice.
+CHANGES = {
+    "mmengine.fileio.backends.local_backend": "mmms_plugin.compat.saving:write_whole",
+    "mmengine.hooks.checkpoint_hook": "mmms_plugin.compat.saving:remove_last",
+    "mmengine.infer.infer": "mmms_plugin.compat.inferencers:take_names_of_configs",
+    "mmengine.runner.checkpoint": "mmms_plugin.compat.loading:read_safely",
+    "mmengine.runner.runner": "mmms_plugin.compat.newest:find_whole",
+}
+
+
+def change(module: ModuleType) -> None:
+    """Apply the change that is registered for this module."""
+    source, function = CHANGES[module.__name__].split(":")
+    getattr(import_module(source), function)(module)
+
+
+class _ChangingFinder:
+    """Meta path finder that has a module changed right after its own code has run."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in CHANGES:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not _ChangingFinder)
+        spec = next((found for finder in others if (found := finder.find_spec(name, path, target))), None)
+        if spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
+            loader.exec_module = _then_change(loader.exec_module)
+        return spec
+
+
+def _then_change(execute: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
+    def execute_and_change(module: ModuleType) -> None:
+        execute(module)
+        change(module)
+
+    return execute_and_change
+
+
+def install() -> None:
+    """Change the modules of ``CHANGES`` that are imported already, and all others when they are."""
+    if _ChangingFinder not in sys.meta_path:
+        sys.meta_path.insert(0, _ChangingFinder)
+    for name in CHANGES:
+        if name in sys.modules:
+            change(sys.modules[name])

@@ -1,0 +1,138 @@
+"""What training and testing do differently for detectors and for segmenters; nothing else asks which one a config is.
+
+A task is found by its config's data sets (``task_of``). It knows the options that point a config at the user's data,
+how predictions are kept as files, and how pictures are drawn.
+"""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.engine.coco_dir import use_coco_dir
+from mmms_plugin.engine.config_edit import coco_metrics, evaluators, leaf_datasets
+from mmms_plugin.engine.voc_dir import use_voc_dir
+from mmms_plugin.errors import UserError
+from mmms_plugin.files import written_whole
+
+UseData = Callable[[dict[str, Any], OwnData], list[str]]
+
+
+class Task(ABC):
+    """One kind of model. ``noun`` names it in messages; ``data_flags`` are its options for the user's own data."""
+
+    noun: ClassVar[str]
+    data_flags: ClassVar[Mapping[str, UseData]]
+
+    @abstractmethod
+    def owns(self, config: dict[str, Any]) -> bool:
+        """Whether ``config`` is of this task."""
+
+    def use_data(self, config: dict[str, Any], own: OwnData) -> list[str]:
+        """Point all data sets, metrics and class counts of ``config`` at the user's data; return remarks for the log.
+
+        Raises: UserError if the option is another task's, or the data do not fit.
+        """
+        if own.flag not in self.data_flags:
+            usual = next(iter(self.data_flags))
+            raise UserError(f"{own.flag}: this config is a {self.noun}, its data are given by {usual}")
+        return self.data_flags[own.flag](config, own)
+
+    @abstractmethod
+    def check_out(self, out: str) -> None:
+        """Raise UserError if predictions cannot be kept under this name."""
+
+    @abstractmethod
+    def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
+        """Let the test loop write its predictions to ``out``, or to the temporary folder ``scratch`` first.
+
+        Raises: UserError if the config has no metric that can.
+        """
+
+    @abstractmethod
+    def finish_predictions(self, scratch: Path, out: str) -> None:
+        """Bring what the test loop left in ``scratch`` to ``out``."""
+
+    @abstractmethod
+    def draw_into(self, config: dict[str, Any], folder: Path) -> None:
+        """Let the test loop draw every picture with its predictions into ``folder``.
+
+        Raises: UserError if the config has no hook that draws.
+        """
+
+
+class Detection(Task):
+    """Boxes and instance masks: mmdet, COCO annotations; predictions are one file of COCO results."""
+
+    noun = "detector"
+    data_flags: ClassVar[Mapping[str, UseData]] = {
+        "--coco-dir": use_coco_dir,
+        "--train-ann": use_coco_dir,
+        "--val-ann": use_coco_dir,
+    }
+
+    def owns(self, config: dict[str, Any]) -> bool:
+        loaders = (config.get(f"{split}_dataloader") for split in ("train", "val", "test"))
+        return any(str(data.get("ann_file", "")).endswith(".json") for one in loaders for data in leaf_datasets(one))
+
+    def check_out(self, out: str) -> None:
+        if not out.endswith(".json"):
+            raise UserError(f"--out {out}: predictions of a detector are COCO JSON, give a name that ends in .json")
+
+    def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
+        metrics = coco_metrics(config)
+        if not metrics:
+            raise UserError("--out: the config's test_evaluator has no metric that writes COCO JSON (CocoMetric)")
+        metrics[0]["outfile_prefix"] = str(scratch / "predictions")
+
+    def finish_predictions(self, scratch: Path, out: str) -> None:
+        """Keep mmdet's results with masks, which have the boxes too, where the model predicts masks."""
+        masks = scratch / "predictions.segm.json"
+        with written_whole(out) as temporary:
+            shutil.copyfile(masks if masks.is_file() else scratch / "predictions.bbox.json", temporary)
+
+    def draw_into(self, config: dict[str, Any], folder: Path) -> None:
+        _drawing_hook(config).update(draw=True, interval=1, test_out_dir=str(folder.resolve()))
+
+
+class Segmentation(Task):
+    """A class for each pixel: mmseg, folders of pictures and masks; predictions are a folder of PNG masks."""
+
+    noun = "segmentation model"
+    data_flags: ClassVar[Mapping[str, UseData]] = {"--voc-dir": use_voc_dir}
+
+    def owns(self, config: dict[str, Any]) -> bool:
+        return True  # the last one asked
+
+    def check_out(self, out: str) -> None:
+        """Any folder will do."""
+
+    def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
+        for metric in evaluators(config):
+            metric["output_dir"] = out
+
+    def finish_predictions(self, scratch: Path, out: str) -> None:
+        """The metric has written the masks where they belong."""
+
+    def draw_into(self, config: dict[str, Any], folder: Path) -> None:
+        _drawing_hook(config).update(draw=True, interval=1)
+        config["visualizer"]["vis_backends"] = [dict(type="LocalVisBackend", img_save_dir=str(folder.resolve()))]
+
+
+TASKS: tuple[Task, ...] = (Detection(), Segmentation())
+
+
+def task_of(config: dict[str, Any]) -> Task:
+    """The task of a config, by its data sets."""
+    return next(task for task in TASKS if task.owns(config))
+
+
+def _drawing_hook(config: dict[str, Any]) -> dict[str, Any]:
+    hook = (config.get("default_hooks") or {}).get("visualization")
+    if hook is None:
+        raise UserError("--show-dir: this config has no default_hooks.visualization to draw with")
+    return hook
