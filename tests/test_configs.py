@@ -12,6 +12,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 
+from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets
 from mmms_plugin.engine.config_files import config_names, load_config
 from mmms_plugin.engine.launch import drop_initial_weights
@@ -23,7 +24,7 @@ DETECTORS = [f"{d}_ps_{b}_fpn_1x" for d in ("faster_rcnn", "mask_rcnn", "cascade
 PLAIN = ("x50", "x101", "se_x50", "densenet201", "dla60x", "dla102x")
 ELASTIC = ("elastic_x50", "elastic_x101", "se_elastic_x50", "elastic_densenet201", "elastic_dla60x", "elastic_dla102x")
 DETECTORS += [f"{d}_{b}_fpn_1x" for d in ("mask_rcnn", "cascade_mask_rcnn") for b in (*PLAIN, *ELASTIC)]
-DETECTORS += ["mask_rcnn_elastic_dla60x_dlaup_1x"]
+DETECTORS += ["mask_rcnn_elastic_dla60x_dlaup_1x", "mask_rcnn_msdnet_fpn_1x"]
 SEGMENTORS = [f"deeplabv3_{b}_voc12aug" for b in ("ps_r50", "x50", "elastic_x50", "x101", "elastic_x101")]
 SEGMENTORS += ["dla60x_up_voc12aug", "elastic_dla60x_up_voc12aug"]
 
@@ -65,7 +66,7 @@ def batch_of(loader_cfg: dict, size: int) -> dict:
 def test_trains_a_step_and_predicts(name: str, shapes: Path):
     config = load_config(name)
     task = task_of(config)
-    task.use_data(config, next(iter(task.data_flags)), str(shapes))
+    task.use_data(config, OwnData(next(iter(task.data_flags)), shapes))
     config = small(config)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         init_default_scope(config.default_scope)

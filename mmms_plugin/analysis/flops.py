@@ -6,8 +6,9 @@ authors' code has for it (github.com/allenai/elastic).
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,25 @@ def count(module: nn.Module, x: torch.Tensor) -> Cost:
     counts = dict(counter.get_flop_counts()["Global"])
     upsampling = counts.pop(upsample, 0)
     return Cost(sum(p.numel() for p in module.parameters()), sum(counts.values()) // 2, upsampling)
+
+
+def exit_macs(backbone: nn.Module, exits: Sequence[nn.Module], size: tuple[int, int]) -> list[int]:
+    """Multiply-adds of one picture of ``size`` up to and including each exit, the earlier classifiers among them.
+
+    Args:
+        backbone: has ``start`` and ``advance``, as ``MSDNet``. exits: a classifier for each exit.
+    """
+    network: Any = copy.deepcopy(backbone).to("meta").eval()
+    classifiers = copy.deepcopy(nn.ModuleList(exits)).to("meta").eval()
+    x = torch.empty(1, 3, *size, device="meta")
+    totals = []
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        maps = network.start(x)
+        for index, classifier in enumerate(classifiers):
+            maps = network.advance(maps, index)
+            classifier(maps[-1])
+            totals.append(counter.get_total_flops() // 2)
+    return totals
 
 
 def _same(x: torch.Tensor) -> torch.Tensor:

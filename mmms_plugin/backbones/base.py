@@ -37,14 +37,19 @@ class Backbone(BaseModule):
     out_strides: tuple[int, ...]
 
     def __init__(
-        self, num_stages: int, out_indices: Sequence[int], frozen_stages: int, norm_eval: bool, init_cfg: InitConfig
+        self,
+        num_stages: int,
+        out_indices: Sequence[int],
+        frozen_stages: int,
+        norm_eval: bool,
+        init_cfg: InitConfig,
+        num_outputs: int | None = None,  # where they are not the stages' outputs
     ) -> None:
         super().__init__(init_cfg)
         indices = tuple(out_indices) if isinstance(out_indices, Sequence) else ()
-        if not indices or list(indices) != sorted(set(indices)) or not set(indices) <= set(range(num_stages)):
-            raise ValueError(
-                f"out_indices={out_indices!r}: allowed are ascending stage indices from 0 to {num_stages - 1}"
-            )
+        count = num_outputs or num_stages
+        if not indices or list(indices) != sorted(set(indices)) or not set(indices) <= set(range(count)):
+            raise ValueError(f"out_indices={out_indices!r}: allowed are ascending stage indices from 0 to {count - 1}")
         if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= num_stages:
             raise ValueError(
                 f"frozen_stages={frozen_stages!r}: allowed are -1 (none) to {num_stages} (0 freezes the stem)"

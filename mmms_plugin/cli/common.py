@@ -11,9 +11,11 @@ from mmms_plugin.errors import UserError
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("config", help="a config file, or the name of one that comes with the package")
-    coco = "annotations/instances_{train,val}.json and images/ (or train2017/ ...)"
-    add("--coco-dir", metavar="DIR", help=f"COCO-style folder for all data of the config: {coco}; sets the classes too")
+    coco = "annotations/instances_{train,val}.json and images/, or as Roboflow, CVAT and Label Studio export"
+    add("--coco-dir", metavar="DIR", help=f"folder with COCO annotations for all data of the config: {coco}; sets the "
+        "classes too")  # fmt: skip
     add("--voc-dir", metavar="DIR", help="VOC2012-style folder for all data of a segmentation config")
+    add_data_arguments(parser)
     add("--work-dir", metavar="DIR", help="logs and checkpoints (default: work_dirs/CONFIG)")
     add("--cfg-options", nargs="+", metavar="KEY=VALUE", default=[], help="override config values")
     add("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="of mmengine")
@@ -22,13 +24,29 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     add("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options for data whose layout is not found by itself."""
+    add = parser.add_argument
+    add("--train-ann", metavar="FILE", help="COCO annotations for training, in place of those found in --coco-dir")
+    add("--val-ann", metavar="FILE", help="COCO annotations for validation")
+    add("--img-dir", metavar="DIR", help="folder that the file names of the pictures start from")
+    add("--val-split", type=float, default=0.0, metavar="SHARE", help="hold back this share of the training pictures "
+        "for validation, such as 0.2; the same ones in every run")  # fmt: skip
+    add("--split-seed", type=int, default=0, metavar="N", help="of --val-split: another one holds back others (0)")
+    add("--binary-masks", action="store_true", help="masks have the values 0 and 255: read 255 as class 1")
+
+
 def launch_options(args: argparse.Namespace):
     """LaunchOptions from parsed arguments; imports torch and mmengine."""
     from mmms_plugin.engine.launch import LaunchOptions
 
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    names = ("config", "work_dir", "coco_dir", "voc_dir", "launcher", "seed", "channels_last")
-    return LaunchOptions(**{n: getattr(args, n) for n in names}, cfg_options=parse_cfg_options(args.cfg_options))
+    names = ("config", "work_dir", "coco_dir", "voc_dir", "launcher", "seed", "channels_last", "train_ann",
+             "val_ann", "img_dir", "val_split", "split_seed", "binary_masks")  # fmt: skip
+    split = getattr(args, "split", "val")
+    return LaunchOptions(
+        **{n: getattr(args, n) for n in names}, split=split, cfg_options=parse_cfg_options(args.cfg_options)
+    )
 
 
 def parse_cfg_options(items: list[str]) -> dict[str, object]:

@@ -10,6 +10,8 @@ from mmms_plugin.cli.common import add_launch_arguments, launch_options
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_launch_arguments(parser)
     parser.add_argument("checkpoint", help="checkpoint file to evaluate")
+    parser.add_argument("--split", choices=["train", "val", "test"], default="val", help="pictures to evaluate, of "
+                        "--coco-dir or --voc-dir (%(default)s)")  # fmt: skip
     parser.add_argument("--out", metavar="FILE", help="keep predictions: COCO JSON with boxes and masks for detectors, "
                         "a folder of label PNGs for segmenters")  # fmt: skip
     parser.add_argument("--show-dir", metavar="DIR", help="draw predictions beside the ground truth into this folder")

@@ -18,6 +18,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmms_plugin.compat import mmcv_ops
+from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.checks import (
     check_backbone_weights,
     check_datasets,
@@ -25,10 +26,12 @@ from mmms_plugin.engine.checks import (
     differing_setup,
     read_state_dict,
 )
+from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
 from mmms_plugin.engine.config_files import first_line, load_config
 from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import check_folder
 
 T = TypeVar("T")
 
@@ -41,36 +44,66 @@ class LaunchOptions:
     work_dir: str | None = None
     coco_dir: str | None = None
     voc_dir: str | None = None
+    train_ann: str | None = None
+    val_ann: str | None = None
+    img_dir: str | None = None
+    val_split: float = 0.0
+    split_seed: int = 0
+    split: str = "val"
+    binary_masks: bool = False
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
     launcher: str = "none"
     seed: int | None = None
     channels_last: bool = False
 
-    @property
-    def data(self) -> dict[str, str]:
-        """The options that were given for the user's own data, with their folders."""
+    def own_data(self, work_dir: str, training: bool) -> OwnData | None:
+        """The user's own data, None where the config's are used.
+
+        Raises: UserError if options do not fit each other, or name what is not there.
+        """
         flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir}
-        return {flag: folder for flag, folder in flags.items() if folder}
+        folders = {flag: folder for flag, folder in flags.items() if folder}
+        if len(folders) > 1:
+            raise UserError(f"{' and '.join(folders)}: give one of them")
+        files = {"--train-ann": self.train_ann, "--val-ann": self.val_ann}
+        flag = next((flag for flag, value in (folders | files).items() if value), None)
+        if flag is None:
+            extra = {"--img-dir": self.img_dir, "--val-split": self.val_split, "--split test": self.split != "val"}
+            if given := [name for name, value in extra.items() if value]:
+                raise UserError(f"{given[0]}: name the data too, with --coco-dir, --voc-dir or --train-ann")
+            return None
+        paths = {name: None if (value := getattr(self, name)) is None else Path(value)
+                 for name in ("train_ann", "val_ann", "img_dir")}  # fmt: skip
+        return OwnData(
+            flag, Path(folders[flag]) if flag in folders else None, Path(work_dir), **paths, val_split=self.val_split,
+            split_seed=self.split_seed, split=self.split, training=training, binary_masks=self.binary_masks,
+        )  # fmt: skip
 
 
-def prepare_config(options: LaunchOptions) -> tuple[Config, list[str]]:
+def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Config, list[str]]:
     """The config with data, seed and work folder set; and remarks for the log.
 
+    Args:
+        training: whether the training data are used, else only those that are evaluated.
     Raises: UserError.
     """
     config = load_config(options.config)
     remarks: list[str] = []
     if "model" not in config:
         raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
-    if len(options.data) > 1:
-        raise UserError(f"{' and '.join(options.data)}: give one of them")
-    for flag, folder in options.data.items():
-        remarks += task_of(config).use_data(config, flag, folder)
+    config.work_dir = options.work_dir or config.get("work_dir") or str(Path("work_dirs", Path(options.config).stem))
+    check_folder(config.work_dir, "--work-dir")
+    own = options.own_data(config.work_dir, training)
+    if own:
+        remarks += task_of(config).use_data(config, own)
     user_fault("--cfg-options", lambda: config.merge_from_dict(dict(options.cfg_options)))
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
     config.launcher = options.launcher
-    config.work_dir = options.work_dir or config.get("work_dir") or str(Path("work_dirs", Path(options.config).stem))
+    used = ("train", "val") if training else ("test",)
+    check_datasets(config, used)
+    if not own:
+        remarks += check_config_data(config, used, Path(config.work_dir))
     return config, remarks
 
 
@@ -83,7 +116,6 @@ def train(
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
     config, remarks = prepare_config(options)
-    check_datasets(config, ("train", "val"))
     if amp:
         _use_amp(config)
     if auto_scale_lr:
@@ -110,13 +142,12 @@ def evaluate(
 
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
-    config, remarks = prepare_config(options)
+    config, remarks = prepare_config(options, training=False)
     if not Path(checkpoint).is_file():
         raise UserError(f"checkpoint {checkpoint}: no such file")
     task = task_of(config)
     if out:
         task.check_out(out)
-    check_datasets(config, ("test",))
     config.load_from, config.resume = checkpoint, False
     for key in (
         "train_dataloader",

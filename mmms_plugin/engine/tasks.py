@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.coco_dir import use_coco_dir
 from mmms_plugin.engine.config_edit import coco_metrics, evaluators, leaf_datasets
 from mmms_plugin.engine.voc_dir import use_voc_dir
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
 
-UseData = Callable[[dict[str, Any], str], list[str]]
+UseData = Callable[[dict[str, Any], OwnData], list[str]]
 
 
 class Task(ABC):
@@ -31,15 +32,15 @@ class Task(ABC):
     def owns(self, config: dict[str, Any]) -> bool:
         """Whether ``config`` is of this task."""
 
-    def use_data(self, config: dict[str, Any], flag: str, folder: str) -> list[str]:
-        """Point all data sets, metrics and class counts of ``config`` at ``folder``; return remarks for the log.
+    def use_data(self, config: dict[str, Any], own: OwnData) -> list[str]:
+        """Point all data sets, metrics and class counts of ``config`` at the user's data; return remarks for the log.
 
-        Raises: UserError if the option is another task's, or the folder does not fit.
+        Raises: UserError if the option is another task's, or the data do not fit.
         """
-        if flag not in self.data_flags:
-            allowed = " or ".join(self.data_flags)
-            raise UserError(f"{flag}: this config is a {self.noun}, its data are given by {allowed}")
-        return self.data_flags[flag](config, folder)
+        if own.flag not in self.data_flags:
+            usual = next(iter(self.data_flags))
+            raise UserError(f"{own.flag}: this config is a {self.noun}, its data are given by {usual}")
+        return self.data_flags[own.flag](config, own)
 
     @abstractmethod
     def check_out(self, out: str) -> None:
@@ -68,7 +69,11 @@ class Detection(Task):
     """Boxes and instance masks: mmdet, COCO annotations; predictions are one file of COCO results."""
 
     noun = "detector"
-    data_flags: ClassVar[Mapping[str, UseData]] = {"--coco-dir": use_coco_dir}
+    data_flags: ClassVar[Mapping[str, UseData]] = {
+        "--coco-dir": use_coco_dir,
+        "--train-ann": use_coco_dir,
+        "--val-ann": use_coco_dir,
+    }
 
     def owns(self, config: dict[str, Any]) -> bool:
         loaders = (config.get(f"{split}_dataloader") for split in ("train", "val", "test"))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, set_num_classes
 from mmms_plugin.errors import UserError
 
@@ -23,13 +24,14 @@ T = TypeVar("T")
 MASKS_LOOKED_AT = 200
 
 
-def use_voc_dir(config: dict[str, Any], folder: str) -> list[str]:
+def use_voc_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     """Point all data sets and class counts of a segmenter's ``config`` at a VOC2012-style folder; return remarks.
 
     Classes are VOC's 21, or the lines of ``labels.txt`` in the folder (background first).
     Raises: UserError if the folder is not of VOC's layout or does not fit the config.
     """
-    root = Path(folder).resolve()
+    folder = own.folder or Path()
+    root = folder.resolve()
     if not root.is_dir():
         raise UserError(f"--voc-dir {folder}: no such folder")
     classes = _classes(root)

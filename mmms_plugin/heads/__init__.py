@@ -1,4 +1,4 @@
-"""Heads that subclass a host's own. A host is imported with the module that needs it, when one of its names is used."""
+"""Heads for the hosts. Most subclass a host's own, which is imported only when one of their names is used."""
 
 from importlib import import_module
 from typing import Any
@@ -7,9 +7,10 @@ from typing import Any
 HOSTED = {
     "ASPPHead": "mmms_plugin.heads.aspp_head",
     "DLAUpHead": "mmms_plugin.heads.dla_up_head",
+    "MultiExitHead": "mmms_plugin.heads.multi_exit_head",
 }
 
-__all__ = ["ASPPHead", "DLAUpHead"]  # found by __getattr__
+__all__ = ["ASPPHead", "DLAUpHead", "MultiExitHead"]  # found by __getattr__
 
 
 def __getattr__(name: str) -> Any:

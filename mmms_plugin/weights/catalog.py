@@ -184,8 +184,11 @@ def _others() -> Iterator[Entry]:
     pytorch = "https://www.dropbox.com/sh/7p758wfcq4wm6lf/AACU4hFtV1_4UQavexrsSs1Ba?dl=0"
     torch7 = "https://www.dropbox.com/sh/elnyjl4xdi4zyas/AACxCdjV-RWYrHYfbz61FFDma?dl=0"
     name = "MSDNet, ImageNet"
+    record = "msdnet_imagenet_step4"
+    remark = f"{_MSDNET_SCRIPT}; steps 4, 6 and 7: mmms convert recognises them"
+    shown = f"{name} (PyTorch)"
     yield Entry(
-        "msdnet", f"{name} (PyTorch)", "", "", "ImageNet", pytorch, "MIT", "as figures only", "", _MSDNET_SCRIPT
+        "msdnet", shown, "msdnet", "imagenet_step4", "ImageNet", pytorch, "MIT", "as figures only", record, remark
     )
     yield Entry("msdnet", f"{name} (Torch7)", "", "", "ImageNet", torch7, "", "as figures only", "", _MSDNET_SCRIPT)
     yield Entry(

@@ -63,6 +63,11 @@ class _Work:
         return {key.removeprefix(HEAD): v for key, v in self.state.items() if key.startswith(HEAD)}
 
     @property
+    def exits(self) -> dict[str, Any] | None:
+        """Config of the classifiers where there are several."""
+        return part_configs(self.arch, self.state).get("head")
+
+    @property
     def name(self) -> str:
         return f"{self.report.source} {self.report.arch}"
 
@@ -177,7 +182,8 @@ def _check_shapes(work: _Work, checkpoint: Checkpoint) -> None:
     broken = [key for key, value in work.state.items() if not torch.isfinite(value).all()]
     if broken:
         work.report.remarks.append(f"{len(broken)} tensors hold values that are not finite (first: {broken[0]})")
-    _check_classifier(work.head, backbone.width)
+    if "head" not in work.arch.parts:
+        _check_classifier(work.head, backbone.width)
 
 
 def _check_types(work: _Work) -> None:
@@ -245,7 +251,7 @@ def _set_pattern(work: _Work, options: Options) -> dict[str, Tensor] | None:
 def _choose_part(work: _Work, part: str, safe: bool) -> None:
     """Leave in the state what is to be written, and note in the report what is not."""
     more = [key for key in work.state if not key.startswith((BACKBONE, HEAD))]
-    work.report.part = ("whole" if more else "backbone") if part == "auto" else part
+    work.report.part = ("whole" if more or work.arch.parts else "backbone") if part == "auto" else part
     if work.report.part == "whole":
         return
     for key in more:
@@ -262,7 +268,7 @@ def _outputs(work: _Work, config: Mapping[str, Any], state: Mapping[str, Tensor]
     for module in model.modules():
         if hasattr(module, "extra_keep"):
             module.extra_keep.fill_(True)  # the published layers add what is beneath the mask, too
-    return verify.run(model, work.head, work.names, verify.fixed_input())
+    return verify.run(model, work.head, work.names, verify.fixed_input(), work.exits)
 
 
 def _write(work: _Work, out: Path, options: Options, tell: Callable[[str], None]) -> None:
@@ -276,22 +282,25 @@ def _write(work: _Work, out: Path, options: Options, tell: Callable[[str], None]
         if options.verify or options.reference:
             tell("verifying")
             head = {key: value.clone() for key, value in (work.head or work.left_out).items()}
+            exits = work.exits
             state.clear()
             work.state.clear()  # nothing of the input stays in memory beside the model
-            _verify(work, head, read_checkpoint(temporary), options)
+            _verify(work, head, exits, read_checkpoint(temporary), options)
 
 
-def _verify(work: _Work, head: dict[str, Tensor], written: Checkpoint, options: Options) -> None:
+def _verify(
+    work: _Work, head: dict[str, Tensor], exits: Mapping[str, Any] | None, written: Checkpoint, options: Options
+) -> None:
     """Run what is in the file that was written, built from its own ``meta.backbone``."""
     names, prefix = work.names, written.meta["prefix"]
     reference = None
     if options.reference:
-        accepted = [*names, *([verify.LOGITS] if head else [])]
+        accepted = [*names, *verify.logit_names(head, exits)]
         reference = verify.read_reference(options.reference, accepted)
     image = verify.fixed_input() if reference is None else reference.image
     state = {key.removeprefix(prefix): v for key, v in written.state.items() if key.startswith(prefix)}
     backbone = verify.build(written.meta["backbone"], state, len(names))
-    outputs = verify.run(backbone, head, names, image)
+    outputs = verify.run(backbone, head, names, image, exits)
     wanted = None
     if reference is not None:
         rectified = work.table.before_relu
@@ -312,7 +321,7 @@ def _meta(work: _Work) -> dict[str, Any]:
         input=Path(report.input).name,
         backbone=json.loads(json.dumps(work.config)),
         prefix=BACKBONE if whole else "",
-        **(dict(model=json.loads(json.dumps(model))) if whole and model else {}),
+        **(dict(model=json.loads(json.dumps(model))) if model and (whole or "head" in model) else {}),
         **(dict(components=copy.deepcopy(dict(components))) if components else {}),
         **_normalisation_meta(normalisation),
         licence=work.table.licence or "unknown",

@@ -185,12 +185,16 @@ def part_configs(arch: Arch, state: Mapping[str, Tensor]) -> dict[str, dict[str,
     rows = state.get("decode_head.conv_seg.weight")
     if rows is not None and "decode_head" in configs:
         configs["decode_head"]["num_classes"] = rows.shape[0]
+    rows = state.get("head.exits.0.fc.weight")
+    if rows is not None and "head" in configs:
+        configs["head"]["num_classes"] = rows.shape[0]
     return configs
 
 
 def parts_fit(table: Table, arch: Arch, state: Iterable[str]) -> bool:
     """Whether a file holds the parts that the architecture names; where none of the source does, any will do."""
-    found = {key.split(".")[0] for key in state} - {"backbone", "head"}
+    simple = set() if "head" in arch.parts else {"head"}  # a linear classifier, which may be there or not
+    found = {key.split(".")[0] for key in state} - {"backbone"} - simple
     return found == set(arch.parts) or not any(other.parts for other in table.archs.values())
 
 

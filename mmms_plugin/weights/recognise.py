@@ -15,7 +15,7 @@ from mmms_plugin.weights.mapping import BACKBONE, COUNTER, Rules, apply_table, c
 from mmms_plugin.weights.tables import Arch, Table, load_table, sources
 
 # Where a file fits several sources and says nothing itself: authors before collections.
-ORDER = ("psconv", "dla", "elastic", "torchvision", "timm", "openmmlab")
+ORDER = ("psconv", "dla", "elastic", "msdnet", "torchvision", "timm", "openmmlab")
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,25 @@ def build(config: Mapping[str, Any], state: Mapping[str, Tensor], stages: int) -
     return backbone.eval()
 
 
+def logit_names(head: Mapping[str, Tensor], exits: Mapping[str, Any] | None) -> list[str]:
+    """What the logits are called: ``output``, or ``exit1``, ``exit2``, ... where there are several classifiers."""
+    if exits is None:
+        return [LOGITS] if head else []
+    return [f"exit{i + 1}" for i in range(len(exits["in_channels"]))]
+
+
 @torch.no_grad()
-def run(backbone: Backbone, head: Mapping[str, Tensor], names: Sequence[str], image: Tensor) -> dict[str, Tensor]:
+def run(
+    backbone: Backbone,
+    head: Mapping[str, Tensor],
+    names: Sequence[str],
+    image: Tensor,
+    exits: Mapping[str, Any] | None = None,
+) -> dict[str, Tensor]:
     """Name -> output of every stage, and the logits where there is a classifier.
+
+    Args:
+        head: state dict of the classifier. exits: config of the classifiers where there are several.
 
     Raises: UserError if the input does not suit the network.
     """
@@ -101,7 +117,13 @@ def run(backbone: Backbone, head: Mapping[str, Tensor], names: Sequence[str], im
             f"--reference: an input of shape {list(image.shape)} does not suit the network: {error}"
         ) from error
     outputs = dict(zip(names, maps, strict=True))
-    if head:
+    if exits is not None:
+        from mmms_plugin.registry import MODELS
+
+        classifiers = MODELS.build(dict(exits)).eval()
+        classifiers.load_state_dict(head)
+        outputs.update(zip(logit_names(head, exits), classifiers(maps), strict=True))
+    elif head:
         weight, bias = head["fc.weight"].float(), head["fc.bias"].float()
         outputs[LOGITS] = maps[-1].mean((2, 3)) @ weight.T + bias
     return outputs

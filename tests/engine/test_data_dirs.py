@@ -13,13 +13,19 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
+from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.datasets.shape_pictures import CLASSES
 from mmms_plugin.engine.coco_dir import use_coco_dir
+from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import class_count_owners, evaluators, leaf_datasets
 from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.engine.voc_dir import VOC_CLASSES, use_voc_dir
 from mmms_plugin.errors import UserError
+
+
+def own(folder: Path, work_dir: Path = Path("unused"), flag: str = "--coco-dir") -> OwnData:
+    return OwnData(flag, folder, work_dir)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,7 @@ def deeplab() -> Config:
 def test_coco_dir_sets_paths_classes_and_every_num_classes(cascade, shapes):
     config = copy.deepcopy(cascade)
     config.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=config.train_dataloader.dataset)
-    (remark,) = use_coco_dir(config, str(shapes))
+    remark, *_ = use_coco_dir(config, own(shapes))
     assert remark.endswith(f"5 classes: {', '.join(CLASSES)}")
     for split, name in (("train", "train"), ("val", "val"), ("test", "val")):
         (dataset,) = leaf_datasets(config[f"{split}_dataloader"])
@@ -58,7 +64,7 @@ def test_coco_dir_finds_the_2017_layout(cascade, shapes, tmp_path):
         for image in (shapes / "images").glob(f"{split}_*"):
             shutil.copy(image, tmp_path / f"{split}2017")
     config = copy.deepcopy(cascade)
-    use_coco_dir(config, str(tmp_path))
+    use_coco_dir(config, own(tmp_path))
     assert Path(config.val_dataloader.dataset.data_prefix.img) == tmp_path / "val2017"
 
 
@@ -73,29 +79,23 @@ def edit(split: str, change: Callable[[dict], object]) -> Callable[[Path], None]
 
 
 BAD_COCO = {
-    "no annotations": (lambda d: shutil.rmtree(d / "annotations"), r"annotations/instances_train.json is missing"),
-    "not json": (lambda d: (d / "annotations/instances_val.json").write_text("{"), r"instances_val.json: not a JSON"),
-    "a list": (lambda d: (d / "annotations/instances_val.json").write_text("[]"), r"not a COCO annotation file"),
-    "no images": (
-        lambda d: shutil.rmtree(d / "images"),
-        r"4 of its 4 images are not in .* \(first: train_000000.png\)",
+    "no annotations": (
+        lambda d: shutil.rmtree(d / "annotations"),
+        r"no COCO annotations for training there; found: .*SegmentationClass/.*with --voc-dir",
     ),
-    "one missing": (lambda d: (d / "images/val_000001.png").unlink(), r"1 of its 2 images .*first: val_000001.png"),
+    "not json": (lambda d: (d / "annotations/instances_val.json").write_text("{"), r"instances_val.json: truncated"),
+    "a list": (lambda d: (d / "annotations/instances_val.json").write_text("[]"), r"this is an empty list"),
+    "no pictures": (lambda d: shutil.rmtree(d / "images"), r"pictures that are not there: 4 \(train_000000.png not in"),
+    "one missing": (
+        lambda d: (d / "images/val_000001.png").unlink(),
+        r"not there: 1 \(val_000001.png not in .*images\)",
+    ),
     "other classes": (
         edit("val", lambda data: data["categories"][0].update(name="disc")),
-        r"its 5 categories are not the 5 of",
+        r"5 and 5 categories, not for training: disc",
     ),
-    "same class twice": (
-        edit("train", lambda data: data["categories"][1].update(name="circle")),
-        r"category 'circle' is listed twice",
-    ),
-    "unknown image": (edit("train", lambda data: data["annotations"][0].update(image_id=99)), r"unknown image_id 99"),
-    "unknown category": (
-        edit("train", lambda data: data["annotations"][0].update(category_id=77)),
-        r"unknown category_id 77",
-    ),
-    "no box": (edit("train", lambda data: data["annotations"][0].pop("bbox")), r"has no bbox"),
-    "no masks": (edit("train", lambda data: data["annotations"][0].pop("segmentation")), r"have no segmentation"),
+    "no val": (lambda d: (d / "annotations/instances_val.json").unlink(), r"--val-ann FILE, .* --val-split 0.2"),
+    "val without objects": (edit("val", lambda data: data["annotations"].clear()), r"files without objects: 1"),
 }
 
 
@@ -106,13 +106,68 @@ def test_a_bad_coco_folder_gets_one_line(case, cascade, shapes, tmp_path):
     shutil.copytree(shapes, folder)
     spoil(folder)
     with pytest.raises(UserError, match=message) as caught:
-        use_coco_dir(copy.deepcopy(cascade), str(folder))
+        use_coco_dir(copy.deepcopy(cascade), own(folder, tmp_path / "work"))
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "work").exists()
+
+
+def test_what_can_be_computed_goes_into_a_copy_in_the_work_folder(cascade, shapes, tmp_path):
+    """No area, width, height, iscrowd or id, and a byte-order mark: the user's file stays, the copy has them right."""
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+    path = folder / "annotations/instances_train.json"
+    whole = json.loads(path.read_text())
+    bare = copy.deepcopy(whole)
+    for image in bare["images"]:
+        del image["width"], image["height"]
+    for annotation in bare["annotations"]:
+        del annotation["area"], annotation["iscrowd"], annotation["id"], annotation["bbox"]
+    path.write_text("\ufeff" + json.dumps(bare), encoding="utf-8")
+    before = path.read_bytes()
+    config = copy.deepcopy(cascade)
+    remarks = use_coco_dir(config, own(folder, tmp_path / "work"))
+    (dataset,) = leaf_datasets(config.train_dataloader)
+    assert dataset["ann_file"] == str(tmp_path / "work/annotations/train.json")
+    assert path.read_bytes() == before
+    mended = json.loads(Path(dataset["ann_file"]).read_text())
+    assert [(i["width"], i["height"]) for i in mended["images"]] == [(i["width"], i["height"]) for i in whole["images"]]
+    for ours, theirs in zip(mended["annotations"], whole["annotations"], strict=True):
+        assert ours["area"] == theirs["area"]
+        assert ours["bbox"] == theirs["bbox"]
+        assert ours["iscrowd"] == 0
+    assert len({annotation["id"] for annotation in mended["annotations"]}) == len(whole["annotations"])
+    said = [remark for remark in remarks if ": mended: " in remark]
+    assert any("without an area" in remark and "computed from the mask" in remark for remark in said)
+    assert any("without width and height: 4" in remark for remark in said)
+    (dataset,) = leaf_datasets(config.val_dataloader)
+    assert dataset["ann_file"] == str(folder / "annotations/instances_val.json")
+
+
+def test_a_configs_own_annotation_files_are_checked_too(cascade, shapes, tmp_path):
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+    config = copy.deepcopy(cascade)
+    for split in ("train", "val"):
+        for dataset in leaf_datasets(config[f"{split}_dataloader"]):
+            ann_file = f"annotations/instances_{split}.json"
+            dataset.update(data_root=str(folder), ann_file=ann_file, data_prefix=dict(img="images/"))
+    config.val_evaluator.ann_file = str(folder / "annotations/instances_val.json")
+    assert check_config_data(config, ("train", "val"), tmp_path / "work") == []
+    edit("val", lambda data: [annotation.pop("area") for annotation in data["annotations"]])(folder)
+    (remark,) = check_config_data(config, ("train", "val"), tmp_path / "work")
+    assert "without an area" in remark
+    (dataset,) = leaf_datasets(config.val_dataloader)
+    assert (
+        dataset["ann_file"] == config.val_evaluator.ann_file == str(tmp_path / "work/annotations/1_instances_val.json")
+    )
+    edit("train", lambda data: data["annotations"][0].update(bbox=[1, 2, float("nan"), 4]))(folder)
+    with pytest.raises(UserError, match="boxes with NaN"):
+        check_config_data(config, ("train", "val"), tmp_path / "work")
 
 
 def test_voc_dir_with_classes_of_its_own(deeplab, shapes):
     config = copy.deepcopy(deeplab)
-    remarks = use_voc_dir(config, str(shapes))
+    remarks = use_voc_dir(config, own(shapes))
     assert len(remarks) == 1
     assert "SegmentationClassAug" in remarks[0]
     assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {6}
@@ -128,13 +183,13 @@ def test_voc_dir_with_sbd_masks_keeps_both_parts(deeplab, shapes, tmp_path):
     shutil.copytree(folder / "SegmentationClass", folder / "SegmentationClassAug")
     shutil.copy(folder / "ImageSets/Segmentation/train.txt", folder / "ImageSets/Segmentation/aug.txt")
     config = copy.deepcopy(deeplab)
-    assert use_voc_dir(config, str(folder)) == []
+    assert use_voc_dir(config, own(folder)) == []
     assert len(leaf_datasets(config.train_dataloader)) == 2
     assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {len(VOC_CLASSES)}
 
     (folder / "SegmentationClassAug/train_000001.png").unlink()
     config = copy.deepcopy(deeplab)
-    (remark,) = use_voc_dir(config, str(folder))
+    (remark,) = use_voc_dir(config, own(folder))
     assert "1 of 4 have no SegmentationClassAug/NAME.png (first: train_000001): training on VOC's own" in remark
     assert [part["ann_file"] for part in leaf_datasets(config.train_dataloader)] == ["ImageSets/Segmentation/train.txt"]
 
@@ -175,13 +230,13 @@ def test_a_bad_voc_folder_gets_one_line(case, deeplab, shapes, tmp_path):
     shutil.copytree(shapes, folder)
     spoil(folder)
     with pytest.raises(UserError, match=message) as caught:
-        use_voc_dir(copy.deepcopy(deeplab), str(folder))
+        use_voc_dir(copy.deepcopy(deeplab), own(folder))
     assert "\n" not in str(caught.value)
 
 
 def test_each_option_is_for_its_kind_of_config(cascade, deeplab, shapes):
     for config, flag, other in ((deeplab, "--coco-dir", "--voc-dir"), (cascade, "--voc-dir", "--coco-dir")):
         with pytest.raises(UserError, match=f"^{flag}: this config is a .*, its data are given by {other}$"):
-            task_of(config).use_data(copy.deepcopy(config), flag, str(shapes))
+            task_of(config).use_data(copy.deepcopy(config), own(shapes, flag=flag))
     with pytest.raises(UserError, match="no such folder"):
-        use_coco_dir(copy.deepcopy(cascade), "nowhere")
+        own(Path("nowhere"))

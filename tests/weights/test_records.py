@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
 from mmms_plugin.cli import main
 from mmms_plugin.weights.loading import load_backbone
@@ -18,6 +19,7 @@ from tests.golden.records import load_record, make_input, published_file
 SOURCES = ("psconv", "elastic", "dla", "torchvision", "timm", "openmmlab")
 RECORDS = sorted(f.stem for f in (Path(__file__).parents[1] / "golden").glob("*.json") if f.stem.startswith(SOURCES))
 CLASSIFIERS = [name for name in RECORDS if not name.endswith("_seg")]
+EXITS = sorted(f.stem for f in (Path(__file__).parents[1] / "golden").glob("msdnet_*.json"))
 SEGMENTORS = [name for name in RECORDS if name.endswith("_seg")]
 
 
@@ -77,7 +79,32 @@ def test_segmentors_compute_what_their_authors_recorded(name, tmp_path):
         assert_outputs(case, outputs)
 
 
-@pytest.mark.parametrize("name", ["psconv_ps_resnext50_32x4d", "elastic_dla60x", "dla_dla34", "elastic_dla60x_seg"])
+@pytest.mark.parametrize("name", EXITS)
+def test_every_exit_computes_what_its_authors_recorded(name, tmp_path):
+    """Maps of all scales after every block, and the logits of every exit, from the whole model that is written."""
+    record, checkpoint = load_record(name), torch.load(converted(name, tmp_path, "--verify"))
+    meta = checkpoint["meta"]
+    model = nn.ModuleDict({k: MODELS.build(c) for k, c in dict(backbone=meta["backbone"], **meta["model"]).items()})
+    model.load_state_dict(checkpoint["state_dict"])
+    backbone, exits = model.eval()["backbone"], model["head"].exits
+    assert sum(p.numel() for p in model.parameters()) == record["params"]
+    for case in record["cases"]:
+        x, outputs = make_input(case), {}
+        with torch.no_grad():
+            maps = backbone.start(x)
+            for i in range(len(exits)):
+                maps = backbone.advance(maps, i)
+                outputs[f"exit{i + 1}"] = exits[i](maps[-1])
+                outputs |= {f"block{i + 1}_scale{s + 1}": y for s, y in enumerate(maps)}
+            assert all(torch.equal(a, outputs[f"exit{i + 1}"]) for i, a in enumerate(model["head"](backbone(x))))
+        assert set(case["outputs"]) == set(outputs)
+        assert_outputs(case, outputs)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["msdnet_cifar100_anytime", "psconv_ps_resnext50_32x4d", "elastic_dla60x", "dla_dla34", "elastic_dla60x_seg"],
+)
 def test_auto_recognises_source_and_arch(name, tmp_path, capsys):
     source, _, arch = name.partition("_")
     published_file(load_record(name), tmp_path / "in.pth")

@@ -3,8 +3,9 @@
 A table is data. Keys on its left are those of the published file, once wrappers (``state_dict``, ``model``) and
 prefixes (``module.``, and the table's own ``prefixes``) are taken off. Keys on its right are those of a whole
 OpenMMLab model, whatever the file held: ``backbone.*``; a classifier as ``head.fc.*`` (mmpretrain's ``LinearClsHead``,
-so 1x1 convolutions are flattened); a detector as ``neck.*``, ``rpn_head.*``, ``roi_head.*``; a segmentor as ``neck.*``,
-``decode_head.*``, ``auxiliary_head.*``. What is written (backbone or whole) is chosen afterwards.
+so 1x1 convolutions are flattened), several as ``head.exits.*`` (``MultiExitHead``); a detector as ``neck.*``,
+``rpn_head.*``, ``roi_head.*``; a segmentor as ``neck.*``, ``decode_head.*``, ``auxiliary_head.*``. What is written
+(backbone or whole) is chosen afterwards.
 
     Rule(r"features\.norm0\.(.+)", r"backbone.norm0.\1")                      # mapped
     Rule(r"fc\.(weight|bias)", r"head.fc.\1", apply="flatten")                # mapped, with a change of the tensor

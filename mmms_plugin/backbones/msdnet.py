@@ -1,0 +1,295 @@
+"""MSDNet: Huang et al., "Multi-Scale Dense Networks for Resource Efficient Image Classification", ICLR 2018.
+
+Source: github.com/kalviny/MSDNet-PyTorch. Every layer keeps a map at each of several scales (section 4, Figure 2). Two
+convolutions make what it adds to a scale: one of the scale's own map, one with stride 2 of the next finer map. After
+every block a classifier may look at the coarsest map (``heads/multi_exit_head.py``). The finest scale is dropped as
+soon as no later classifier needs it; a 1x1 convolution then halves the channels of the others ("network reduction").
+
+1. The published ImageNet networks have the first classifier after as many layers as there are between two others; the
+   paper's text counts three more.
+2. As a backbone for detection it returns the last map of every scale (``output='scales'``), which the paper has no use
+   for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmms_plugin.backbones.base import HE_INIT, Backbone, ConfigType, InitConfig, build_norm, run_block
+from mmms_plugin.layers.dilation_lattice import check_choice
+from mmms_plugin.registry import MODELS
+
+
+class Variant(NamedTuple):
+    """One setting of the network.
+
+    Attributes:
+        blocks: layers of each block; a classifier follows each block.
+        stem: channels of the finest scale's first map. growth: new channels of a layer at the finest scale.
+        factors: for each scale, what multiplies ``stem`` and ``growth``.
+        bottlenecks: for each scale, the width of its 1x1 layers, in numbers of new channels.
+        large_pictures: stem of stride 4, as for ImageNet; else of stride 1, as for CIFAR.
+    """
+
+    blocks: tuple[int, ...]
+    stem: int
+    growth: int
+    factors: tuple[int, ...]
+    bottlenecks: tuple[int, ...]
+    large_pictures: bool
+
+    def scales_after(self, layer: int) -> int:
+        """How many scales, counted from the coarsest, are left after ``layer`` layers."""
+        interval = math.ceil(sum(self.blocks) / len(self.factors))
+        return len(self.factors) - max(0, layer - 1) // interval
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, norm, ReLU; ``[N, C, H, W] -> [N, channels, ceil(H / stride), ceil(W / stride)]``."""
+
+    def __init__(
+        self, norm_cfg: ConfigType, in_channels: int, channels: int, kernel: int, stride: int = 1, bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=bias)
+        self.norm = build_norm(norm_cfg, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)), inplace=True)
+
+
+class Stem(nn.Module):
+    """The first layer: a picture to one map for each scale, each half as high and wide as the one before."""
+
+    def __init__(self, variant: Variant, norm_cfg: ConfigType, in_channels: int) -> None:
+        super().__init__()
+        widths = [variant.stem * factor for factor in variant.factors]
+        kernel, stride = (7, 2) if variant.large_pictures else (3, 1)
+        first = ConvNorm(norm_cfg, in_channels, widths[0], kernel, stride, bias=variant.large_pictures)
+        coarser = (ConvNorm(norm_cfg, widths[s - 1], widths[s], 3, 2) for s in range(1, len(widths)))
+        self.scales = nn.ModuleList([first, *coarser])
+        self.pool = nn.MaxPool2d(3, 2, 1) if variant.large_pictures else nn.Identity()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = [self.pool(self.scales[0](x))]
+        for conv in self.scales[1:]:
+            maps.append(conv(maps[-1]))
+        return maps
+
+
+class ScaleLayer(nn.Module):
+    """A layer at one scale: ``[N, C, H, W]``, and the next finer map, to ``[N, C + growth, H, W]``.
+
+    Args:
+        finer: channels and bottleneck of the next finer map, or None at the finest scale of the network.
+    """
+
+    def __init__(
+        self,
+        norm_cfg: ConfigType,
+        in_channels: int,
+        growth: int,
+        bottleneck: int,
+        finer: tuple[int, int] | None,
+        with_cp: bool,
+    ) -> None:
+        super().__init__()
+        each = growth if finer is None else growth // 2
+        self.down = None if finer is None else _two_convs(norm_cfg, finer[0], each, finer[1], stride=2)
+        self.same = _two_convs(norm_cfg, in_channels, each, bottleneck)
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor, finer: Tensor | None) -> Tensor:
+        return run_block(self._append, (x, finer), self.with_cp)
+
+    def _append(self, maps: tuple[Tensor, Tensor | None]) -> Tensor:
+        x, finer = maps
+        new = [self.same(x)] if self.down is None else [self.down(finer), self.same(x)]
+        return torch.cat([x, *new], 1)
+
+
+def _two_convs(norm_cfg: ConfigType, in_channels: int, channels: int, bottleneck: int, stride: int = 1) -> nn.Module:
+    """1x1 layer to ``bottleneck`` times the new channels, never more than there are; 3x3 layer with the stride."""
+    width = min(in_channels, bottleneck * channels)
+    return nn.Sequential(
+        ConvNorm(norm_cfg, in_channels, width, 1),
+        ConvNorm(norm_cfg, width, channels, 3, stride),
+    )
+
+
+class MultiScaleLayer(nn.Module):
+    """A layer at every scale; with ``drop`` the finest map feeds the next one and ends there."""
+
+    def __init__(self, scales: Sequence[ScaleLayer], drop: bool) -> None:
+        super().__init__()
+        self.scales, self.drop = nn.ModuleList(scales), drop
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        finer: list[Tensor | None] = [*maps] if self.drop else [None, *maps]
+        kept = maps[1:] if self.drop else maps
+        return [scale(x, f) for scale, x, f in zip(self.scales, kept, finer, strict=False)]
+
+
+class Transition(nn.Module):
+    """A 1x1 layer at every scale, to half the channels."""
+
+    def __init__(self, norm_cfg: ConfigType, channels: Sequence[int], reduced: Sequence[int]) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(ConvNorm(norm_cfg, c, r, 1) for c, r in zip(channels, reduced, strict=True))
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        return [scale(x) for scale, x in zip(self.scales, maps, strict=True)]
+
+
+@MODELS.register_module()
+class MSDNet(Backbone):
+    """Multi-Scale DenseNet.
+
+    Args:
+        arch: a name of ``arch_settings``, or a dictionary of the fields of ``Variant``.
+        output: 'scales' returns the last map of every scale, finest first (strides 4 to 32 for ImageNet's), as
+            detectors want it; 'exits' returns after each block the coarsest map, which a classifier looks at.
+        in_channels: channels of the image.
+        out_indices: scales, or exits, to return; None is all.
+        frozen_stages: -1 none, 0 the stem, k the stem and k blocks.
+        norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
+        with_cp: recompute layers in the backward pass; memory then grows with their number, not with its square.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)``, or None for He initialisation.
+
+    Shape: ``[N, in_channels, H, W]`` to a tuple of ``[N, out_channels[i], ceil(H / out_strides[i]), ...]``.
+    Raises: ValueError for a bad argument, and for pictures smaller than the stride of the coarsest scale.
+    """
+
+    arch_settings: ClassVar[dict[str, Variant]] = {
+        "imagenet_step4": Variant((4,) * 5, 32, 16, (1, 2, 4, 4), (1, 2, 4, 4), True),
+        "imagenet_step6": Variant((6,) * 5, 32, 16, (1, 2, 4, 4), (1, 2, 4, 4), True),
+        "imagenet_step7": Variant((7,) * 5, 32, 16, (1, 2, 4, 4), (1, 2, 4, 4), True),
+        "cifar_anytime": Variant((4, 2, 2, 2, 2, 2, 2), 16, 6, (1, 2, 4), (1, 2, 4), False),
+        "cifar_budgeted": Variant((1, 2, 3, 4, 5), 16, 6, (1, 2, 4), (1, 2, 4), False),
+    }
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, Any],
+        *,
+        output: str = "scales",
+        in_channels: int = 3,
+        out_indices: Sequence[int] | None = None,
+        frozen_stages: int = -1,
+        norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: InitConfig = None,
+    ) -> None:
+        variant = self._variant(arch)
+        check_choice("output", output, ("scales", "exits"))
+        blocks, scales = len(variant.blocks), len(variant.factors)
+        outputs = scales if output == "scales" else blocks
+        chosen = tuple(range(outputs)) if out_indices is None else out_indices
+        super().__init__(blocks, chosen, frozen_stages, norm_eval, init_cfg or HE_INIT, num_outputs=outputs)
+        self.arch, self.output, self.variant = arch, output, variant
+        self.norm_cfg, self.with_cp = dict(norm_cfg), with_cp
+        self.stem = Stem(variant, norm_cfg, in_channels)
+        finest = 4 if variant.large_pictures else 1
+        strides = [finest * 2**scale for scale in range(scales)]
+        widths = [variant.stem * factor for factor in variant.factors]
+        last_of_scale: list[int] = []
+        last_of_block: list[int] = []
+        ends = list(accumulate(variant.blocks))
+        self.blocks = nn.ModuleList()
+        for end, count in zip(ends, variant.blocks, strict=True):
+            modules: list[nn.Module] = []
+            for layer in range(end - count + 1, end + 1):
+                dropped = len(widths) - variant.scales_after(layer)
+                last_of_scale += widths[:dropped]
+                added, widths = self._layer(widths, drop=bool(dropped))
+                modules += added
+            self.blocks.append(nn.Sequential(*modules))
+            last_of_block.append(widths[-1])
+        last_of_scale += widths
+        if output == "scales":
+            self.declare_outputs(last_of_scale, strides)
+        else:
+            self.declare_outputs(last_of_block, strides[-1:] * blocks)
+        self.freeze()
+
+    def _variant(self, arch: str | Mapping[str, Any]) -> Variant:
+        if isinstance(arch, str):
+            check_choice("arch", arch, tuple(self.arch_settings))
+            return self.arch_settings[arch]
+        if not isinstance(arch, Mapping) or set(arch) != set(Variant._fields):
+            names = ", ".join(self.arch_settings)
+            raise ValueError(f"arch={arch!r}: allowed are {names}, or a dictionary of {', '.join(Variant._fields)}")
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, Sequence) else v for key, v in arch.items()}
+        variant = Variant(**fields)
+        numbers = [*variant.blocks, variant.stem, variant.growth, *variant.factors, *variant.bottlenecks]
+        if any(not isinstance(n, int) or n < 1 for n in numbers) or len(variant.factors) != len(variant.bottlenecks):
+            raise ValueError(f"arch={arch!r}: allowed are integers >= 1, as many bottlenecks as factors")
+        if any(variant.growth * factor % 2 for factor in variant.factors[1:]):
+            raise ValueError(f"arch={arch!r}: growth times factor must be even at all scales but the finest")
+        if variant.scales_after(sum(variant.blocks)) < 1 or len(variant.factors) > sum(variant.blocks):
+            raise ValueError(f"arch={arch!r}: allowed are at most as many scales as layers")
+        return variant
+
+    def _layer(self, widths: list[int], drop: bool) -> tuple[list[nn.Module], list[int]]:
+        """One layer on maps of ``widths`` channels, with a transition where ``drop`` ends the finest; new widths."""
+        variant, first = self.variant, len(self.variant.factors) - len(widths)
+        scales, grown = [], []
+        for i in range(int(drop), len(widths)):
+            scale = first + i
+            finer = (widths[i - 1], variant.bottlenecks[scale - 1]) if i else None
+            growth = variant.growth * variant.factors[scale]
+            bottleneck = variant.bottlenecks[scale]
+            scales.append(ScaleLayer(self.norm_cfg, widths[i], growth, bottleneck, finer, self.with_cp))
+            grown.append(widths[i] + growth)
+        modules: list[nn.Module] = [MultiScaleLayer(scales, drop)]
+        if drop:
+            factors = variant.factors[-len(grown) :]
+            halved = [width // factor // 2 * factor for width, factor in zip(grown, factors, strict=True)]
+            modules.append(Transition(self.norm_cfg, grown, halved))
+            grown = halved
+        return modules, grown
+
+    def freezable_modules(self) -> list[list[nn.Module]]:
+        return [[self.stem], *([block] for block in self.blocks)]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self._exits(x) if self.output == "exits" else self._scales(x)
+
+    def start(self, x: Tensor) -> list[Tensor]:
+        """The stem's maps, finest first, which ``advance`` goes on from."""
+        self.check_size(x)
+        return self.stem(x)
+
+    def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
+        """The maps after block ``index`` from those before it; the last one is what the classifier looks at."""
+        return self.blocks[index](maps)
+
+    def _exits(self, x: Tensor) -> tuple[Tensor, ...]:
+        maps, outputs = self.start(x), []
+        for index in range(self.out_indices[-1] + 1):
+            maps = self.advance(maps, index)
+            if index in self.out_indices:
+                outputs.append(maps[-1])
+        return tuple(outputs)
+
+    def _scales(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The last map of every scale: a dropped one's just before the layer that drops it."""
+        maps, outputs = self.start(x), []
+        for module in (module for block in self.blocks for module in cast(nn.Sequential, block)):
+            if isinstance(module, MultiScaleLayer) and module.drop:
+                outputs.append(maps[0])
+                if len(outputs) > self.out_indices[-1]:
+                    break
+            maps = module(maps)
+        else:
+            outputs += maps
+        return tuple(outputs[i] for i in self.out_indices)

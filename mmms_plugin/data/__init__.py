@@ -1,0 +1,1 @@
+"""The user's own data sets: finding, reading, checking and mending them. No host is imported here."""

@@ -1,0 +1,198 @@
+"""Annotation files and picture folders in the layouts that people have.
+
+COCO's own (``annotations/instances_train2017.json``, ``train2017/``), Roboflow's (``train/_annotations.coco.json``
+beside the pictures, ``valid/``), CVAT's (``annotations/instances_Train.json`` or ``instances_default.json``,
+``images/``), Label Studio's (``result.json``, ``images/``), FiftyOne's (``data/``, ``labels.json``), and plain
+``train.json``, ``val.json``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.pictures import SUFFIXES
+from mmms_plugin.errors import UserError
+
+WORDS = {
+    "train": {"train", "training"},
+    "val": {"val", "valid", "validation", "dev"},
+    "test": {"test", "testing"},
+}
+OTHER_KINDS = {"captions", "keypoints", "panoptic", "stuff", "info", "predictions"}  # of COCO's own files
+INNER = ("images", "data")  # names for a folder of pictures
+MANY = 50  # JSON files in one folder: one for each picture
+
+
+def find_annotation_files(own: OwnData) -> dict[str, Path]:
+    """The annotation file of each split that there is: "train", perhaps "val" and "test".
+
+    Raises:
+        UserError: there is none for training, or several fit.
+    """
+    found = {} if own.folder is None else _in_folder(own)
+    if own.train_ann:
+        found["train"] = own.train_ann
+    if own.val_ann:
+        found["val"] = own.val_ann
+    if own.training and "train" not in found:
+        raise UserError(_nothing_fits(own, found))
+    if own.val_split:
+        if "val" in found:
+            raise UserError(f"--val-split: {own.where} has annotations for validation already ({found['val']})")
+        return found
+    needed = "val" if own.training else own.split
+    if needed not in found and (own.training or "train" in found):
+        listed = ", ".join(str(path) for path in found.values())
+        flag = "--val-ann FILE" if needed == "val" else "--val-ann FILE without --split"
+        raise UserError(
+            f"{own.where}: no annotations for {needed} (found: {listed}): name them with {flag}, or hold back a share "
+            "of the training pictures with --val-split 0.2"
+        )
+    if needed not in found:
+        raise UserError(_nothing_fits(own, found))
+    return found
+
+
+def _in_folder(own: OwnData) -> dict[str, Path]:
+    folder = own.folder or Path()
+    by_split: dict[str, list[Path]] = {}
+    for path in _json_files(folder):
+        by_split.setdefault(split_of(path.relative_to(folder)), []).append(path)
+    unnamed = [path for path in by_split.pop("", []) if _has_annotations(path)]
+    if "train" not in by_split and len(unnamed) == 1:
+        by_split["train"] = unnamed
+    return {split: _best(own, split, paths) for split, paths in by_split.items()}
+
+
+def _json_files(folder: Path) -> list[Path]:
+    """JSON files of a folder, its sub-folders and their annotations/; not where each picture has one."""
+    places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    places += [place / "annotations" for place in places[1:] if (place / "annotations").is_dir()]
+    files: list[Path] = []
+    for place in places:
+        here = sorted(place / name for name in os.listdir(place) if name.lower().endswith(".json"))
+        if len(here) <= MANY:
+            files += (path for path in here if not OTHER_KINDS & set(_words(path.stem)))
+    return files
+
+
+def _has_annotations(path: Path) -> bool:
+    """Whether the keys of an annotation file occur in a file; its name may say nothing."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return all(key in content for key in (b'"images"', b'"annotations"', b'"categories"'))
+
+
+def split_of(path: Path) -> str:
+    """The split that a relative path names, by the file's name, then by its folders'; empty if none."""
+    for part in (path.stem, *reversed(path.parts[:-1])):
+        named = [split for split, words in WORDS.items() if words & set(_words(part))]
+        if len(named) == 1:
+            return named[0]
+    return ""
+
+
+def _words(text: str) -> list[str]:
+    return re.split(r"[^a-z]+", text.lower())
+
+
+def _best(own: OwnData, split: str, paths: list[Path]) -> Path:
+    """The one whose name is the most usual."""
+    usual = [f"instances_{split}", f"instances_{split}2017", f"instances_{split}2014"]
+    ranks = [
+        usual.index(path.stem) if path.stem in usual else len(usual) + (not path.stem.startswith(("instances", "_")))
+        for path in paths
+    ]
+    best = [path for path, rank in zip(paths, ranks, strict=True) if rank == min(ranks)]
+    if len(best) > 1:
+        option = {"train": "--train-ann FILE", "val": "--val-ann FILE"}.get(split, "--val-ann FILE")
+        listed = ", ".join(str(path.relative_to(own.folder or Path())) for path in best[:4])
+        raise UserError(
+            f"{own.where}: {len(best)} files may be the annotations for {split} ({listed}): choose by {option}"
+        )
+    return best[0]
+
+
+def picture_folders(own: OwnData, split: str, ann_file: Path) -> list[Path]:
+    """Where the pictures of an annotation file may be, the likeliest first; none is outside of the data set's."""
+    root = own.img_dir or own.folder or ann_file.parent.parent
+    names = _folder_names(root, split)
+    below = [*names, *(f"images/{name}" for name in _folder_names(root / "images", split)), *INNER, "."]
+    candidates = [root / name for name in (*below, *(f"{name}/{inner}" for name in names for inner in INNER))]
+    if own.img_dir is None:
+        near = [place / inner for place in ann_file.parents[:2] for inner in (".", *INNER)]
+        within = own.folder is not None and _is_below(ann_file, own.folder)
+        candidates += [folder for folder in near if not within or _is_below(folder, root)]
+    folders = list(dict.fromkeys(folder for folder in candidates if folder.is_dir()))
+    return folders or [root]
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """By their names: links are the user's own, and followed."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+
+
+def _folder_names(root: Path, split: str) -> list[str]:
+    """Sub-folders named after a split, in its usual spellings first: train2017, train, Train, train2014."""
+    if not root.is_dir():
+        return []
+    fitting = [path.name for path in sorted(root.iterdir()) if path.is_dir() and WORDS[split] & set(_words(path.name))]
+    usual = [f"{split}2017", split]
+    return sorted(fitting, key=lambda name: usual.index(name) if name in usual else len(usual))
+
+
+def _nothing_fits(own: OwnData, found: dict[str, Path]) -> str:
+    if own.folder is None:
+        return f"{own.where}: name the annotations for training too, with --train-ann FILE"
+    return f"{own.where}: no COCO annotations for training there; {describe_folder(own.folder, found)}"
+
+
+def describe_folder(folder: Path, found: dict[str, Path] | None = None) -> str:
+    """What a folder holds instead of a known layout, and which option or export helps."""
+    entries = sorted(folder.iterdir())
+    folders = [entry.name + "/" for entry in entries if entry.is_dir()]
+    files = [entry.name for entry in entries if not entry.is_dir()]
+    seen = _listed([*folders, *files]) if entries else "nothing"
+    if found:
+        seen += f" (annotations for {', '.join(found)})"
+    return f"found: {seen}; {_advice(folder, folders, files)}"
+
+
+def _advice(folder: Path, folders: list[str], files: list[str]) -> str:
+    endings = _endings(folder)
+    if any(name.endswith((".yaml", ".yml")) for name in files) and (endings[".txt"] or "labels/" in folders):
+        return "this looks like YOLO's layout: export it as COCO JSON"
+    if endings[".xml"]:
+        return "boxes in XML files are Pascal VOC's: export them as COCO JSON"
+    if endings[".json"] > MANY:
+        return "one JSON file for each picture, as labelme writes them: export them as one COCO JSON"
+    if {"masks/", "SegmentationClass/", "JPEGImages/"} & set(folders):
+        return "masks of classes are read by segmentation configs with --voc-dir"
+    if endings[".json"]:
+        return "name the annotation files with --train-ann FILE and --val-ann FILE (or --val-split 0.2)"
+    return (
+        "expected are annotations/instances_{train,val}.json and images/, or train/_annotations.coco.json, or a file "
+        "named with --train-ann FILE"
+    )
+
+
+def _endings(folder: Path) -> dict[str, int]:
+    """How many files of a few kinds there are, one folder deep."""
+    counts = dict.fromkeys((".json", ".xml", ".txt", *SUFFIXES), 0)
+    for place in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+        for name in os.listdir(place):
+            ending = os.path.splitext(name)[1].lower()
+            if ending in counts:
+                counts[ending] += 1
+    return counts
+
+
+def _listed(names: Iterable[str], most: int = 6) -> str:
+    listed = list(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

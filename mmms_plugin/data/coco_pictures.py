@@ -1,0 +1,168 @@
+"""The pictures of a COCO annotation file: where they are, whether they can be read, and how large they are."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from mmms_plugin.data.coco_file import CocoFile, Record, as_side
+from mmms_plugin.data.pictures import SUFFIXES, Picture, look_at_all
+
+CODES = {"picture-16-bit": lambda p: p.deep, "picture-cmyk": lambda p: p.mode == "CMYK"}
+
+
+def place_pictures(
+    coco: CocoFile, folders: Sequence[Path], *, decode: bool = False, read: bool = True, follow_outside: bool = False
+) -> None:
+    """Find the folder of the pictures and look at every one; sets ``image_dir``, file names, widths and heights.
+
+    Names that are absolute or climb out of the folder with ``..`` are never followed, unless ``follow_outside``:
+    then, in a config that the user wrote, they are.
+
+    Args:
+        folders: where the pictures may be, the likeliest first.
+        decode: read every pixel, not only headers.
+        read: look into the pictures at all; else only their presence is checked.
+    """
+    named = [image for image in coco.images if image["file_name"]]
+    if not follow_outside:
+        _keep_inside(coco, named)
+    coco.image_dir, by_last_part = _find_folder(folders, [image["file_name"] for image in named])
+    if by_last_part:
+        _use_last_parts(coco, named)
+    if read:
+        paths = [coco.image_dir / image["file_name"] for image in named]
+        pictures = look_at_all(paths, f"looking at the pictures of {coco.path.name}", decode)
+    else:
+        there = files_below(coco.image_dir, (image["file_name"] for image in named))
+        pictures = [Picture("" if image["file_name"] in there else "picture-missing") for image in named]
+    places = (place for place, image in enumerate(coco.images) if image["file_name"])
+    for place, image, picture in zip(places, named, pictures, strict=True):
+        coco.pictures[place] = picture
+        _note(coco, image, picture)
+    _compare_sizes(coco, read)
+
+
+def _keep_inside(coco: CocoFile, images: list[Record]) -> None:
+    for image in images:
+        name = image["file_name"]
+        absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "://" in name
+        if absolute or ".." in PurePosixPath(name).parts:
+            coco.mend("file-name-outside", name)
+            image["file_name"] = PurePosixPath(name.split("?")[0] if "://" in name else name).name
+
+
+def _find_folder(folders: Sequence[Path], names: list[str]) -> tuple[Path, bool]:
+    """The first folder with all files, else the one with most; and whether only the last parts of the names fit."""
+    best, most, last_parts = folders[0], 0, False
+    for by_last_part in (False, True):
+        wanted = [PurePosixPath(name).name for name in names] if by_last_part else names
+        for folder in folders:
+            found = len(files_below(folder, wanted)) if folder.is_dir() else 0
+            if found == len(set(wanted)):
+                return folder, by_last_part
+            if found > most:
+                best, most, last_parts = folder, found, by_last_part
+    return best, last_parts
+
+
+def files_below(folder: Path, names: Iterable[str]) -> set[str]:
+    """Those of ``names`` that exist; each sub-folder is listed once, which is fast for 100,000 pictures."""
+    by_parent: dict[str, set[str]] = {}
+    for name in names:
+        by_parent.setdefault(os.path.dirname(name), set()).add(name)
+    found: set[str] = set()
+    for parent, inside in by_parent.items():
+        if (folder / parent).is_dir():
+            listed = set(os.listdir(folder / parent))
+            found |= {name for name in inside if os.path.basename(name) in listed}
+    return found
+
+
+def _use_last_parts(coco: CocoFile, images: list[Record]) -> None:
+    counts = Counter(PurePosixPath(name).name for name in {image["file_name"] for image in images})
+    for image in images:
+        last = PurePosixPath(image["file_name"]).name
+        if last == image["file_name"]:
+            continue
+        if counts[last] > 1:
+            coco.findings.add("file-name-ambiguous", image["file_name"])
+        else:
+            coco.mend("file-name-elsewhere", image["file_name"])
+            image["file_name"] = last
+
+
+def _note(coco: CocoFile, image: Record, picture: Picture) -> None:
+    name = image["file_name"]
+    if picture.problem:
+        # how many are missing matters more than which
+        where = f"{name} not in {coco.image_dir}" if picture.problem == "picture-missing" else name
+        coco.findings.add(picture.problem, f"{where}: {picture.detail}" if picture.detail else where)
+    for code, holds in CODES.items():
+        if holds(picture):
+            coco.findings.add(code, name)
+
+
+def _compare_sizes(coco: CocoFile, read: bool) -> None:
+    """Width and height of every image from its picture; says so where the file had others."""
+    farthest = _farthest(coco)
+    for place, image in enumerate(coco.images):
+        stated = as_side(image.get("width")), as_side(image.get("height"))
+        picture = coco.pictures.get(place, Picture())
+        name = image["file_name"] or f"image {image.get('id')}"
+        if 0 in picture.size:
+            if 0 in stated and not picture.problem and read:
+                coco.findings.add("picture-unreadable", name)
+            continue
+        if stated == picture.size:
+            if picture.orientation > 1:
+                coco.findings.add("picture-exif", name)
+            continue
+        shown = f"{name}: {stated[0]} x {stated[1]}, the picture {picture.size[0]} x {picture.size[1]}"
+        if 0 in stated:
+            coco.mend("image-size", name)
+        elif picture.orientation >= 5 and stated == picture.stored_size:
+            coco.findings.add("picture-rotated", shown)
+            continue
+        elif _scaled(stated, picture.size) or not _fits(farthest.get(image.get("id", -1)), picture.size):
+            coco.findings.add("image-size-scaled", shown)
+            continue
+        else:
+            coco.mend("image-size-wrong", shown)
+        image["width"], image["height"] = picture.size
+
+
+def _farthest(coco: CocoFile) -> dict[int, tuple[float, float]]:
+    """The lower right corner of all boxes of each image."""
+    corners: dict[int, tuple[float, float]] = {}
+    for record in coco.boxed:
+        x, y, width, height = record["bbox"]
+        right, bottom = corners.get(record["image_id"], (0, 0))
+        corners[record["image_id"]] = max(right, x + width), max(bottom, y + height)
+    return corners
+
+
+def _scaled(stated: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether one is the other, enlarged: the same aspect ratio to a pixel's precision."""
+    factor = size[0] / stated[0]
+    return stated != size and abs(stated[1] * factor - size[1]) <= max(1.0, factor)
+
+
+def _fits(corner: tuple[float, float] | None, size: tuple[int, int]) -> bool:
+    return corner is None or all(far <= 1.02 * side + 2 for far, side in zip(corner, size, strict=True))
+
+
+def unlisted(coco: CocoFile) -> list[str]:
+    """Pictures beside those of an annotation file, in the same folders, that it does not list."""
+    root = coco.image_dir or Path()
+    listed = {image["file_name"] for image in coco.images}
+    folders = {os.path.dirname(name) for name in listed}
+    beside = (
+        os.path.join(folder, name)
+        for folder in sorted(folders)
+        if (root / folder).is_dir()
+        for name in sorted(os.listdir(root / folder))
+    )
+    return [name for name in beside if name not in listed and name.lower().endswith(SUFFIXES)]

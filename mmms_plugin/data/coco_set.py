@@ -1,0 +1,107 @@
+"""The splits of a COCO-style data set, read, checked against each other and mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mmms_plugin.data.coco_file import CocoFile, read_coco
+from mmms_plugin.data.coco_layouts import find_annotation_files, picture_folders
+from mmms_plugin.data.coco_objects import check_objects
+from mmms_plugin.data.coco_pictures import place_pictures
+from mmms_plugin.data.findings import Finding, Findings
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.splitting import held_back
+
+WITHOUT_MASKS = {
+    "segmentation-missing": "none",
+    "segmentation-bad": "warning",
+}  # where only boxes are trained
+
+
+def read_splits(own: OwnData, *, masks: bool, decode: bool = False) -> dict[str, CocoFile]:
+    """Read the annotation files that ``own`` names and check them, their pictures and their categories.
+
+    For a test, the training file is read too where there is one, without its pictures: it has the order of the classes.
+
+    Args:
+        masks: whether masks are used; else problems of segmentations are warnings. decode: see `place_pictures`.
+    Returns:
+        By split, with all findings.
+    Raises:
+        UserError: files are not found or are no annotation files.
+    """
+    files = find_annotation_files(own)
+    evaluated = "train" if own.val_split else own.split
+    used = [split for split in files if own.training or split in ("train", evaluated)]
+    splits: dict[str, CocoFile] = {}
+    for split in used:
+        splits[split] = read_coco(files[split], own.flag, {} if masks else WITHOUT_MASKS)
+        looks = own.training or split == evaluated
+        place_pictures(splits[split], picture_folders(own, split, files[split]), decode=decode, read=looks)
+        check_objects(splits[split])
+    if own.val_split:
+        splits["train"], splits["val"] = hold_back(splits["train"], own.val_split, own.split_seed)
+    for split, coco in splits.items():
+        if split != "train" and "train" in splits:
+            _align_categories(coco, splits["train"])
+    return splits
+
+
+def hold_back(coco: CocoFile, share: float, seed: int) -> tuple[CocoFile, CocoFile]:
+    """Two parts of an annotation file, by image; both need writing. The findings stay with the first.
+
+    Raises:
+        UserError: one side would be without pictures.
+    """
+    chosen = held_back([image["file_name"] for image in coco.images], share, seed)
+    parts = []
+    for side in (False, True):
+        places = [place for place, held in enumerate(chosen) if held == side]
+        ids = {coco.images[place].get("id") for place in places}
+        records = [record for record in coco.content["annotations"] if record.get("image_id") in ids]
+        content = {**coco.content, "images": [coco.images[place] for place in places], "annotations": records}
+        content["categories"] = [dict(category) for category in coco.content["categories"]]
+        findings = Findings(f"{coco.path} (held back)") if side else coco.findings
+        pictures = {new: coco.pictures[old] for new, old in enumerate(places) if old in coco.pictures}
+        part = CocoFile(coco.path, content, findings, image_dir=coco.image_dir, pictures=pictures, mended=True)
+        if not records and "no-objects" not in findings:
+            findings.add("no-objects")
+        parts.append(part)
+    return parts[0], parts[1]
+
+
+def _align_categories(coco: CocoFile, train: CocoFile) -> None:
+    """Give a file the training file's categories in their order, where it lists no others."""
+    if coco.classes == train.classes:
+        return
+    own = {category.get("name"): category for category in coco.content["categories"]}
+    if not set(coco.classes) <= set(train.classes) or len(own) < len(coco.content["categories"]):
+        foreign = sorted(set(coco.classes) - set(train.classes))
+        listed = f"{len(coco.classes)} and {len(train.classes)} categories"
+        coco.findings.add(
+            "other-categories", f"{listed}, not for training: {', '.join(foreign[:3])}" if foreign else listed
+        )
+        return
+    free = max((c["id"] for c in own.values() if isinstance(c.get("id"), int)), default=0)
+    aligned = []
+    for name in train.classes:
+        if name not in own:
+            free += 1
+        aligned.append(own.get(name, {"id": free, "name": name}))
+    coco.content["categories"] = aligned
+    coco.mend("category-order", f"{len(own)} categories, {len(aligned)} for training")
+
+
+def write_mended(splits: Mapping[str, CocoFile], folder: Path) -> dict[str, Path]:
+    """The annotation file to use for each split: the user's own, or a mended copy in ``folder``."""
+    return {
+        split: coco.write(folder / f"{split}.json") if coco.mended else coco.path.resolve()
+        for split, coco in splits.items()
+    }
+
+
+def all_findings(splits: Mapping[str, CocoFile]) -> Iterable[Finding]:
+    """Findings of all splits, errors first."""
+    found = [finding for coco in splits.values() for finding in coco.findings]
+    return sorted(found, key=lambda finding: finding.severity != "error")

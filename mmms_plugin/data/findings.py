@@ -1,0 +1,103 @@
+"""What is found out about a data set, collected by kind: for a table, JSON, or the one line that stops training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mmms_plugin.data.rules import RULES, SEVERITIES
+from mmms_plugin.errors import UserError
+
+SHOWN = 3  # examples of a finding
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of problem in one file or folder.
+
+    Attributes:
+        code: of the rule, a key of ``RULES``.
+        severity: "error" stops training, "mended" is set right in a copy, "warning" is for the user to judge.
+        file: annotation file or folder.
+        count: how many records or pictures have it.
+        what: the problem, in the plural.
+        examples: the first few of them.
+        advice: what to do, or what is done.
+    """
+
+    code: str
+    severity: str
+    file: str
+    count: int
+    what: str
+    examples: tuple[str, ...]
+    advice: str
+
+    @property
+    def text(self) -> str:
+        """All but the file, in one line."""
+        more = f" and {self.count - len(self.examples)} more" if self.count > len(self.examples) else ""
+        shown = f" ({'; '.join(self.examples)}{more})" if self.examples else ""
+        return f"{self.what}: {self.count}{shown}" + (f"; {self.advice}" if self.advice else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {**asdict(self), "examples": list(self.examples)}
+
+
+class Findings:
+    """Problems of one file, counted by kind as they are found; only the first examples of each are kept.
+
+    Args:
+        file: annotation file or folder, for messages.
+        severities: of some codes, where they differ from the rules'; "none" leaves a code out.
+    """
+
+    def __init__(self, file: str, severities: Mapping[str, str] | None = None) -> None:
+        self.file = file
+        self._severities = dict(severities or {})
+        self._found: dict[str, tuple[int, list[str]]] = {}
+
+    def add(self, code: str, example: str = "", count: int = 1) -> None:
+        """Count a problem; ``example`` says which record has it."""
+        before, examples = self._found.get(code, (0, []))
+        if example and len(examples) < SHOWN:
+            examples.append(example)
+        self._found[code] = (before + count, examples)
+
+    def __contains__(self, code: str) -> bool:
+        return code in self._found
+
+    def __iter__(self) -> Iterator[Finding]:
+        """Findings, errors first, then in the order of the rules."""
+        severities = (*SEVERITIES, "none")
+        order = {code: (severities.index(self._severity(code)), place) for place, code in enumerate(RULES)}
+        for code in sorted(self._found, key=order.__getitem__):
+            if self._severity(code) == "none":
+                continue
+            count, examples = self._found[code]
+            rule = RULES[code]
+            yield Finding(code, self._severity(code), self.file, count, rule.what, tuple(examples), rule.advice)
+
+    def _severity(self, code: str) -> str:
+        return self._severities.get(code, RULES[code].severity)
+
+
+def refuse_errors(findings: Iterable[Finding], command: str = "") -> None:
+    """Stop at errors, with a line about the first and the number of the others.
+
+    Args:
+        findings: of all files.
+        command: that lists them all, for the message.
+    Raises:
+        UserError: one of them is an error.
+    """
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if not errors:
+        return
+    line = f"{errors[0].file}: {errors[0].text}"
+    if len(errors) > 1:
+        others = ", ".join(dict.fromkeys(finding.what for finding in errors[1:]))
+        line += f"; also {others}"
+    raise UserError(f"{line}{f' ({command} lists everything)' if command else ''}")

@@ -1,0 +1,51 @@
+"""What the command line says about the user's own data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmms_plugin.errors import UserError
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """Where the user's data are, as given by the options of ``mmms train``, ``test`` and ``check-data``.
+
+    Attributes:
+        flag: the option that names the data, for messages. folder: the data set, None where files are named.
+        work_dir: where mended copies of annotation files go.
+        train_ann, val_ann: annotation files, instead of those found in the folder. img_dir: folder of the pictures.
+        val_split: share of the training pictures to hold back, 0 for none. split_seed: which ones.
+        split: what is evaluated, "train", "val" or "test". training: whether the training data are used too.
+        binary_masks: read mask label 255 as class 1.
+    """
+
+    flag: str
+    folder: Path | None
+    work_dir: Path = Path()
+    train_ann: Path | None = None
+    val_ann: Path | None = None
+    img_dir: Path | None = None
+    val_split: float = 0.0
+    split_seed: int = 0
+    split: str = "val"
+    training: bool = True
+    binary_masks: bool = False
+
+    def __post_init__(self) -> None:
+        for flag, folder in ((self.flag, self.folder), ("--img-dir", self.img_dir)):
+            if folder is not None and not folder.is_dir():
+                raise UserError(f"{flag} {folder}: no such folder")
+        for flag, file in (("--train-ann", self.train_ann), ("--val-ann", self.val_ann)):
+            if file is not None and not file.is_file():
+                raise UserError(f"{flag} {file}: no such file")
+        if not 0 <= self.val_split < 1:
+            raise UserError(f"--val-split {self.val_split}: must be above 0 and below 1, such as 0.2")
+        if self.val_split and self.val_ann:
+            raise UserError("--val-split and --val-ann: give one of them")
+
+    @property
+    def where(self) -> str:
+        """The option as it was given, for messages."""
+        return self.flag if self.folder is None else f"{self.flag} {self.folder}"

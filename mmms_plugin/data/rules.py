@@ -1,0 +1,119 @@
+"""What can be wrong with a data set: code, severity, words. A table, so that a new check is one line and one test."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SEVERITIES = ("error", "mended", "warning")
+
+
+class Rule(NamedTuple):
+    """``severity`` as in ``Finding``; ``what`` is wrong, in the plural; ``advice``: what to do, or what is done."""
+
+    severity: str
+    what: str
+    advice: str = ""
+
+
+RULES: dict[str, Rule] = {
+    # annotation files
+    "unreadable-file": Rule("error", "annotation files that cannot be read"),
+    "no-images": Rule("error", "annotation files without images"),
+    "no-categories": Rule("error", "annotation files without categories"),
+    "no-objects": Rule("error", "annotation files without objects", "nothing to train on, and no AP to compute"),
+    "other-categories": Rule(
+        "error", "annotation files whose categories differ", "list the same categories in the same order in every file"
+    ),
+    "category-order": Rule(
+        "mended", "annotation files with fewer categories than the training file, or in another order",
+        "the training file's are used",
+    ),
+    "category-id": Rule("error", "categories without an integer id"),
+    "category-id-twice": Rule("error", "category ids that are used twice"),
+    "category-name": Rule("error", "categories without a name"),
+    "category-name-twice": Rule("error", "category names that are listed twice"),
+    "image-id": Rule("error", "images without an integer id"),
+    "image-id-twice": Rule("error", "image ids that are used twice"),
+    "file-name": Rule("error", "images without a file_name"),
+    "file-name-outside": Rule(
+        "mended", "file names that are absolute or leave the folder of the pictures",
+        "not followed: the pictures are looked up by the last part of the name",
+    ),
+    "file-name-elsewhere": Rule(
+        "mended", "file names with folders that are not there", "the pictures are found by the last part of the name"
+    ),
+    "file-name-ambiguous": Rule(
+        "error", "file names whose last part several images share", "give the folder they start from with --img-dir"
+    ),
+    "file-name-twice": Rule("warning", "pictures that are listed as several images"),
+    "backslashes": Rule("mended", "file names with backslashes", "read as /"),
+    "image-size": Rule("mended", "images without width and height", "taken from the pictures"),
+    "image-size-wrong": Rule("mended", "images with another width and height than their pictures",
+        "the pictures' are used",),
+    "image-size-scaled": Rule(
+        "error", "images whose boxes were drawn at another size than the pictures have",
+        "use the pictures that were annotated, or scale the boxes",
+    ),
+    "annotation-id": Rule("mended", "annotations without an integer id above 0 of their own", "all are numbered anew"),
+    "unknown-image": Rule("error", "annotations of an unknown image_id"),
+    "unknown-category": Rule("error", "annotations with an unknown category_id"),
+    "iscrowd": Rule("mended", "annotations whose iscrowd is missing or not 0 or 1",
+        "taken as 0, or as 1 where it is true",),
+    "box-missing": Rule("mended", "annotations without bbox", "taken around the masks"),
+    "box-and-mask-missing": Rule("error", "annotations that have no bbox [x, y, width, height] and no segmentation"),
+    "box-not-numbers": Rule("error", "boxes that are not four numbers", "boxes are [x, y, width, height]"),
+    "box-nan": Rule("error", "boxes with NaN, infinity or numbers beyond 1e9"),
+    "box-negative": Rule("error", "boxes with a negative width or height", "boxes are [x, y, width, height]"),
+    "box-small": Rule("warning", "boxes with a side below 1 px", "mmdet leaves these objects out"),
+    "box-outside": Rule("warning", "boxes that lie outside of their picture", "mmdet leaves these objects out"),
+    "box-leaves": Rule("warning", "boxes that leave their picture by more than 2 px and 2 %"),
+    "box-corners": Rule(
+        "warning", "annotation files whose boxes look like [x1, y1, x2, y2]", "boxes are [x, y, width, height]"
+    ),
+    "area": Rule("mended", "annotations without an area above 0",
+        "computed from the mask, or the box where there is none",),
+    "segmentation-missing": Rule(
+        "error", "annotations without segmentation", "masks are trained: add them, or take a config without a mask head"
+    ),
+    "segmentation-bad": Rule("error", "segmentations that cannot be used"),
+    "polygon-short": Rule("mended", "polygons of fewer than 3 points", "left out; their objects have other polygons"),
+    "polygon-outside": Rule("warning", "polygons that leave their picture by more than 2 px and 2 %"),
+    "object-twice": Rule("warning", "objects that are listed twice, with the same image, category and bbox"),
+    "class-unused": Rule("warning", "categories without an object"),
+    "image-unused": Rule("warning", "images without an object"),
+    # pictures
+    "picture-missing": Rule("error", "pictures that are not there"),
+    "picture-empty": Rule("error", "pictures of 0 bytes"),
+    "picture-unreadable": Rule("error", "pictures that cannot be read"),
+    "picture-truncated": Rule("error", "pictures that end too early", "copy or download them again"),
+    "picture-rotated": Rule(
+        "error", "pictures with an EXIF rotation whose boxes were drawn without it",
+        "training rotates them: remove the tag (exiftool -Orientation= FILE), so that boxes and pixels agree",
+    ),
+    "picture-exif": Rule("warning", "pictures with an EXIF rotation",
+        "training rotates them: were the boxes drawn so?",),
+    "picture-16-bit": Rule("warning", "pictures with 16 bits a channel", "training keeps the upper 8 bits of each"),
+    "picture-cmyk": Rule("warning", "CMYK pictures", "training converts them to RGB without their colour profile"),
+    "picture-twice": Rule("warning", "pictures with the same content within one split"),
+    "picture-in-two-splits": Rule(
+        "warning", "pictures that occur in two splits", "figures on them say nothing about new pictures"
+    ),
+    "picture-not-listed": Rule("warning", "pictures in the folder that the annotation file does not list"),
+    # masks of a class for each pixel
+    "no-pairs": Rule("error", "splits without a picture that has a mask"),
+    "mask-missing": Rule("error", "pictures without a mask"),
+    "mask-left-out": Rule("warning", "pictures without a mask", "left out"),
+    "mask-unreadable": Rule("error", "masks that cannot be read"),
+    "mask-colour": Rule("error", "masks in colour", "allowed is one label a pixel: a grey or palette PNG"),
+    "mask-size": Rule("error", "masks of another size than their picture"),
+    "mask-labels": Rule(
+        "error", "labels outside of the classes",
+        "other classes than VOC's are named in labels.txt, one a line, background first",
+    ),
+    "mask-binary": Rule(
+        "error", "splits whose masks hold nothing but 0 and 255",
+        "255 is void and never trained on: write object pixels as 1, or add --binary-masks, which reads 255 as class 1",
+    ),
+    "mask-void": Rule("warning", "splits with pixels of label 255", "these are void: neither trained on nor counted"),
+    "mask-class-unused": Rule("warning", "classes that occur in no mask"),
+}  # fmt: skip

@@ -1,0 +1,133 @@
+"""The classifiers of MSDNet (section 4 and Appendix A of the paper; github.com/kalviny/MSDNet-PyTorch) for mmpretrain.
+
+Any backbone with several outputs will do: each map gets a classifier of its own, and all are trained together. The
+module imports no host: mmpretrain's ``ImageClassifier`` takes it as its ``head``.
+
+1. Maps are averaged over whatever size is left, where the authors pool 2 x 2: the same at 224 and 32 px.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmms_plugin.backbones.base import HE_INIT, ConfigType, InitConfig
+from mmms_plugin.backbones.msdnet import ConvNorm
+from mmms_plugin.registry import MODELS
+
+Samples = list[Any]  # of mmpretrain's DataSample
+
+
+class ExitClassifier(nn.Module):
+    """Two 3x3 layers of stride 2, average, linear layer; ``[N, C, H, W] -> [N, classes]``."""
+
+    def __init__(self, norm_cfg: ConfigType, in_channels: int, channels: int, num_classes: int) -> None:
+        super().__init__()
+        first = ConvNorm(norm_cfg, in_channels, channels, 3, stride=2)
+        self.convs = nn.Sequential(first, ConvNorm(norm_cfg, channels, channels, 3, stride=2))
+        self.fc = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.convs(x).mean((2, 3)))
+
+
+@MODELS.register_module()
+class MultiExitHead(BaseModule):
+    """A classifier at every exit, trained by the weighted sum of their losses.
+
+    The prediction is the last exit's; the scores of all are kept in ``exit_scores`` of every sample, which
+    ``ExitAccuracy`` reads.
+
+    Args:
+        num_classes: classes.
+        in_channels: of the map at each exit.
+        channels: of the classifiers' own layers (128 for CIFAR), or None: as many as the map has (ImageNet).
+        weights: of the losses, one for each exit; None is 1 for each, as in the paper.
+        multi_label: pictures may have any number of classes: binary cross-entropy instead of cross-entropy.
+        label_smoothing: of the cross-entropy.
+        norm_cfg: norm layers.
+        init_cfg: None for He initialisation.
+
+    Shape: a sequence of ``[N, in_channels[i], H, W]`` to a tuple of logits ``[N, num_classes]``.
+    Raises: ValueError for a bad argument, and if the maps are not one for each exit.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: Sequence[int],
+        *,
+        channels: int | None = None,
+        weights: Sequence[float] | None = None,
+        multi_label: bool = False,
+        label_smoothing: float = 0.0,
+        norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
+        init_cfg: InitConfig = None,
+    ) -> None:
+        super().__init__(init_cfg or [*HE_INIT, dict(type="Normal", layer="Linear", std=0.01)])  # type: ignore[misc]
+        weights = (1.0,) * len(in_channels) if weights is None else tuple(weights)
+        if len(weights) != len(in_channels) or any(w < 0 for w in weights) or not any(weights):
+            raise ValueError(f"weights={weights!r}: allowed are {len(in_channels)} numbers >= 0, not all 0")
+        if multi_label and label_smoothing:
+            raise ValueError(f"label_smoothing={label_smoothing}: allowed with multi_label is 0")
+        self.num_classes, self.weights = num_classes, weights
+        self.multi_label, self.label_smoothing = multi_label, label_smoothing
+        self.exits = nn.ModuleList(
+            ExitClassifier(norm_cfg, width, channels or width, num_classes) for width in in_channels
+        )
+
+    def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        if len(feats) != len(self.exits):
+            raise ValueError(
+                f"{len(feats)} maps for {len(self.exits)} exits: give the backbone as many out_indices as in_channels"
+            )
+        return tuple(head(x) for head, x in zip(self.exits, feats, strict=True))
+
+    def loss(self, feats: Sequence[Tensor], data_samples: Samples, **_unused: Any) -> dict[str, Tensor]:
+        """The weighted loss of every exit; mmengine adds up what begins with ``loss``."""
+        target = self._target(data_samples).to(feats[0].device)
+        losses = {}
+        for i, (logits, weight) in enumerate(zip(self(feats), self.weights, strict=True)):
+            losses[f"loss_exit{i + 1}"] = weight * self._loss(logits, target)
+        return losses
+
+    def predict(self, feats: Sequence[Tensor], data_samples: Samples | None = None) -> Samples:
+        """Samples with the last exit's ``pred_score`` and label, and ``exit_scores`` ``[exits, num_classes]``."""
+        scores = torch.stack([self._scores(logits) for logits in self(feats)], 1)
+        if data_samples is None:
+            from mmpretrain.structures import DataSample
+
+            data_samples = [DataSample() for _ in scores]
+        for sample, each in zip(data_samples, scores, strict=True):
+            sample.set_field(each, "exit_scores")
+            sample.set_pred_score(each[-1])
+            if self.multi_label:
+                sample.set_pred_label(torch.nonzero(each[-1] > 0.5).flatten())  # logit > 0
+            else:
+                sample.set_pred_label(each[-1].argmax(keepdim=True))
+        return data_samples
+
+    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        if self.multi_label:
+            return F.binary_cross_entropy_with_logits(logits, target)
+        return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.multi_label else logits.softmax(1)
+
+    def _target(self, data_samples: Samples) -> Tensor:
+        """Labels ``[N]``; scores ``[N, num_classes]`` for several labels, and for mixed pictures (mixup)."""
+        if "gt_score" in data_samples[0]:
+            return torch.stack([sample.gt_score.float() for sample in data_samples])
+        if not self.multi_label:
+            return torch.cat([sample.gt_label for sample in data_samples])
+        rows = torch.zeros(len(data_samples), self.num_classes)
+        for row, sample in zip(rows, data_samples, strict=True):
+            row[sample.gt_label.cpu()] = 1
+        return rows

@@ -1,0 +1,45 @@
+"""A small COCO data set that each test spoils in its own way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+SIDE = 40, 30  # width, height
+
+
+def picture(seed: int, size: tuple[int, int] = SIDE) -> Image.Image:
+    """Noise, another for each seed."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8))
+
+
+def coco_content(first: int = 0, count: int = 3) -> dict[str, Any]:
+    """Annotations of ``count`` pictures with two objects each, a polygon and an RLE."""
+    polygon = {"bbox": [4, 5, 10, 10], "area": 100, "segmentation": [[4, 5, 14, 5, 14, 15, 4, 15]], "category_id": 1}
+    # column by column: 10 columns without, then 20 rows of one column, then the rest
+    rle = {"bbox": [10, 0, 1, 20], "area": 20, "segmentation": {"size": [30, 40], "counts": [300, 20, 880]}}
+    objects = [polygon, {**rle, "category_id": 2}]
+    return {
+        "images": [{"id": i, "file_name": f"p{i}.jpg", "width": 40, "height": 30} for i in range(first, first + count)],
+        "categories": [{"id": 1, "name": "disc"}, {"id": 2, "name": "stick"}],
+        "annotations": [
+            json.loads(json.dumps({"id": 1 + 2 * i + k, "image_id": i, "iscrowd": 0, **one}))
+            for i in range(first, first + count)
+            for k, one in enumerate(objects)
+        ],
+    }
+
+
+def write_coco(folder: Path, content: dict[str, Any], ann: str, images: str) -> Path:
+    """The annotation file, and the pictures it lists as JPEG or PNG; returns the file."""
+    (folder / images).mkdir(parents=True, exist_ok=True)
+    for image in content["images"]:
+        picture(image["id"]).save(folder / images / Path(image["file_name"]).name)
+    path = folder / ann
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
