@@ -16,3 +16,8 @@ def one_line(text: str) -> str:
     r"""A text with names out of a file, fit for a terminal: control characters as escapes (``\n``), not endless."""
     text = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error of a library, or its type where it has no text."""
+    return next((line for line in str(error).strip().splitlines() if line.strip()), type(error).__name__)

@@ -3,8 +3,8 @@
 1. Local files are read by ``compat.checkpoints.load``. ``.safetensors`` files are checkpoints, too.
 2. Files from a web address: torch's function for them runs whatever code they carry unless it is told not to, and
    mmengine 0.10.7 does not tell it.
-3. On resuming, mmengine runs ``meta.config`` of the file as Python, and later deletes the file or folder that it names as
-   the best checkpoint so far. ``meta.config`` is taken out; only a ``best_*.pth`` beside the checkpoint may be named.
+3. On resuming, mmengine runs ``meta.config`` of the file as Python, and later deletes the file or folder that the file
+   names as the best checkpoint so far. ``meta.config`` is taken out; only a ``best_*.pth`` beside it may be named.
 """
 
 from __future__ import annotations

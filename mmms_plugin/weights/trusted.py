@@ -1,9 +1,9 @@
 """What a checkpoint may say about the model that it belongs to.
 
-A file may choose among the networks and heads of this plugin, by name, with arguments of plain values. It may not name a
-class of another package, a function, a file, or initial weights; and it gets no more memory than its own tensors take,
-because the module is built without memory first and compared with them. ``components``, which says how another mmdet
-computed, may repeat what the key-map tables have and nothing else.
+A file may choose among the networks and heads of this plugin, by name, with arguments of plain values. It may not name
+a class of another package, a function, a file, or initial weights. It gets no more memory than its own tensors take:
+the module is built without memory first and compared with them. ``components``, which says how another mmdet computed,
+may repeat what the key-map tables have and nothing else.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ NESTED = {
     "elastic_cfg": (),
 }
 FORBIDDEN = ("init_cfg", "pretrained", "device", "dtype")  # other files; where the module is put
-LARGEST = 1 << 14  # of whole numbers: channels, mostly
+LARGEST = 1 << 15  # of whole numbers: channels, mostly
 LONGEST = 64  # of lists, names and numbers of arguments
 WIDEST = 1024  # pixels between two taps of a kernel
+WORDS = {"missing": "missing", "unknown": "too many", "shape": "of another shape"}
 WORD = re.compile(r"[\w.+-]*")
 
 
@@ -86,25 +87,27 @@ def _check_argument(where: str, name: str, value: object) -> None:
     """Raises: UserError unless it is a plain value, or a dict of them where the argument is one."""
     if isinstance(value, Mapping):
         if name not in NESTED or len(value) > LONGEST or ("type" in value) != bool(NESTED[name]):
-            raise UserError(f"{where}: a file may give no dict here")
+            raise UserError(f"{where}: a file may give no such dict here")
         if NESTED[name] and value["type"] not in NESTED[name]:
             raise UserError(f"{where}.type={_shown(value['type'])}: a file may name {', '.join(NESTED[name])}")
         value = [item for pair in value.items() for item in pair]
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    if len(items) > LONGEST or not all(_is_plain(item) for item in items):
+    if not _is_plain(value):
         raise UserError(
             f"{where}={_shown(value)}: a file may give a word, a number up to {LARGEST} or up to {LONGEST} of them"
         )
 
 
-def _is_plain(value: object) -> bool:
-    if value is None or type(value) is bool:
-        return True
+def _is_plain(value: object, depth: int = 2) -> bool:
+    """Whether it is None, a boolean, a number or a word, or a list of these, or in a list of these."""
+    if type(value) in (list, tuple):
+        return depth > 0 and len(value) <= LONGEST and all(_is_plain(v, depth - 1) for v in value)  # type: ignore
     if type(value) in (int, float):
         return math.isfinite(value) and abs(value) <= LARGEST  # type: ignore[arg-type]
-    if type(value) in (list, tuple):  # ratios of Elastic and the like: a list of short lists
-        return len(value) <= LONGEST and all(type(v) is int and abs(v) <= LARGEST for v in value)  # type: ignore[arg-type, union-attr, attr-defined]
-    return type(value) is str and len(value) <= LONGEST and WORD.fullmatch(value) is not None
+    return value is None or type(value) is bool or (type(value) is str and _is_word(value))  # type: ignore[arg-type]
+
+
+def _is_word(text: str) -> bool:
+    return len(text) <= LONGEST and WORD.fullmatch(text) is not None
 
 
 def _shown(value: object) -> str:
@@ -129,7 +132,7 @@ def build_part(part: Part, where: str, state: Mapping[str, Tensor]) -> nn.Module
     misfit = compare(state, {key: value.shape for key, value in empty.state_dict().items()}, prefix="")
     for kind, keys in misfit.items():
         if keys:
-            raise UserError(f"{where}: not the config of the tensors in the file: {len(keys)} {kind} (first: {keys[0]})")
+            raise UserError(f"{where}: not of the tensors in the file: {len(keys)} {WORDS[kind]} (first: {keys[0]})")
     module = part.build()
     module.load_state_dict(state)
     return module
@@ -144,18 +147,20 @@ def _check_width(module: nn.Module, where: str) -> None:
             raise UserError(f"{where}: dilated by more than {WIDEST} pixels")
 
 
-def check_components(components: object) -> dict[str, dict[str, Any]]:
+def check_components(components: object, where: str = "meta.components") -> dict[str, dict[str, Any]]:
     """``meta.components`` out of a file: type in today's config -> settings that go with it.
 
+    Args:
+        where: for the message.
     Raises: UserError for anything that is in no key-map table.
     """
     known = [(kind, dict(settings)) for name in sources() for kind, settings in load_table(name).components.items()]
     if not isinstance(components, Mapping):
-        raise UserError(f"meta.components: expected a dict, found {type(components).__name__}")
+        raise UserError(f"{where}: expected a dict, found {type(components).__name__}")
     for item in components.items():
         if not any(_same(item, entry) for entry in known):
             allowed = "; ".join(f"{kind}: {settings}" for kind, settings in known)
-            raise UserError(f"meta.components[{_shown(item[0])}]: a file may give {allowed}")
+            raise UserError(f"{where}[{_shown(item[0])}]: a file may give {allowed}")
     return {kind: dict(settings) for kind, settings in known if kind in components}
 
 
