@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.weights.trusted import build_part, check_part
 
 INPUT_SHAPE = (1, 3, 224, 224)
 LOGITS = "output"
@@ -97,11 +98,8 @@ def _full_name(name: str, names: Sequence[str]) -> str:
 
 def build(config: Mapping[str, Any], state: Mapping[str, Tensor], stages: int) -> Backbone:
     """The backbone of a config in eval mode, all its stages returned, loaded strictly."""
-    from mmms_plugin.registry import MODELS
-
-    backbone = MODELS.build({**config, "out_indices": tuple(range(stages)), "init_cfg": None})
-    backbone.load_state_dict(state)
-    return backbone.eval()
+    part = check_part(config, "meta.backbone", out_indices=tuple(range(stages)))
+    return cast(Backbone, build_part(part, "meta.backbone", state).eval())
 
 
 def logit_names(head: Mapping[str, Tensor], exits: Mapping[str, Any] | None) -> list[str]:
