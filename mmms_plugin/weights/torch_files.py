@@ -91,8 +91,9 @@ def _not_of_torch(path: Path, start: bytes) -> ScanError:
 
 def _check_storages(data: mmap.mmap, storages: dict[str, Storage], keys: Scanned) -> None:
     """Each storage is its number of elements (8 bytes), then its values; the last one ends the file."""
-    listed = keys.value.items if isinstance(keys.value, Box) and keys.value.kind == "list" else [None]
-    if len(listed) != len(storages) or any(not isinstance(key, str) or key not in storages for key in listed):
+    held = keys.value.items if isinstance(keys.value, Box) and keys.value.kind == "list" else []
+    listed = [key for key in held if isinstance(key, str) and key in storages]
+    if not len(held) == len(listed) == len(set(listed)) == len(storages):
         raise ScanError("damaged: its list of storages is not that of its tensors")
     position = keys.end
     for key in listed:
