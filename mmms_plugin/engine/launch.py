@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -13,12 +14,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmms_plugin.compat import mmcv_ops
+from mmms_plugin.compat.newest import newest_checkpoint, why_unusable
 from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.engine.cfg_options import apply_cfg_options
 from mmms_plugin.engine.checks import (
     check_backbone_weights,
     check_datasets,
@@ -29,9 +32,13 @@ from mmms_plugin.engine.checks import (
 from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
 from mmms_plugin.engine.config_files import first_line, load_config
+from mmms_plugin.engine.host_files import SEPARATOR
+from mmms_plugin.engine.lock import locked, process_rank
+from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder
+from mmms_plugin.weights.trusted import check_components
 
 T = TypeVar("T")
 
@@ -91,12 +98,13 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     remarks: list[str] = []
     if "model" not in config:
         raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
-    config.work_dir = options.work_dir or config.get("work_dir") or str(Path("work_dirs", Path(options.config).stem))
+    own_folder = Path("work_dirs", Path(options.config.rpartition(SEPARATOR)[2]).stem)
+    config.work_dir = options.work_dir or config.get("work_dir") or str(own_folder)
     check_folder(config.work_dir, "--work-dir")
     own = options.own_data(config.work_dir, training)
     if own:
         remarks += task_of(config).use_data(config, own)
-    user_fault("--cfg-options", lambda: config.merge_from_dict(dict(options.cfg_options)))
+    remarks += apply_cfg_options(config, options.cfg_options)
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
     config.launcher = options.launcher
@@ -122,7 +130,12 @@ def train(
         if "base_batch_size" not in config.get("auto_scale_lr", {}):
             raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
         config.auto_scale_lr.enable = True
-    set_start(config, pretrained, resume, remarks)
+    with locked(config.work_dir) if process_rank(options.launcher) == 0 else nullcontext():
+        set_start(config, pretrained, resume, remarks)
+        return _train(config, options, pretrained, remarks)
+
+
+def _train(config: Config, options: LaunchOptions, pretrained: str | None, remarks: list[str]) -> Runner:
     runner = _build_runner(config, options, remarks)
     if pretrained:
         backbone = cast(torch.nn.Module, _bare(runner).backbone)
@@ -160,7 +173,8 @@ def evaluate(
     ):
         config[key] = None
     drop_initial_weights(config)
-    if components := read_state_dict(checkpoint)[1].get("components"):
+    if "components" in (meta := read_state_dict(checkpoint)[1]):
+        components = check_components(meta["components"], f"checkpoint {checkpoint}: meta.components")
         replace_components(config.model, components)
         remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
     if show_dir:
@@ -186,10 +200,15 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
     """Where the weights come from: a checkpoint to resume, backbone weights, or nothing."""
     backbone = config.model.backbone
     if resume:
-        path = find_latest_checkpoint(config.work_dir) if resume == "auto" else resume
-        if path is None:
-            remarks.append(f"--resume: no checkpoint in {config.work_dir} yet, starting anew")
-        config.resume, config.load_from = path is not None, path
+        path: Path | None = Path(resume)
+        if resume == "auto":
+            path, choice = newest_checkpoint(config.work_dir)
+            remarks += choice
+            if path is None:
+                remarks.append(f"--resume: no checkpoint to go on from in {config.work_dir}, starting anew")
+        elif fault := why_unusable(resume):
+            raise UserError(f"--resume {resume}: {fault}")
+        config.resume, config.load_from = path is not None, None if path is None else str(path)
     if pretrained:
         if not Path(pretrained).is_file():
             raise UserError(f"--pretrained {pretrained}: no such file")
@@ -212,9 +231,9 @@ def drop_initial_weights(config: Config) -> None:
 
 
 def _build_runner(config: Config, options: LaunchOptions, remarks: list[str]) -> Runner:
-    runner = user_fault("config", lambda: RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config))
-    if not runner.distributed:
-        runner.model = revert_sync_batchnorm(runner.model)
+    runner = user_fault(
+        "config", lambda: RUNNERS.build(config) if "runner_type" in config else ResumableRunner.from_cfg(config)
+    )
     if options.channels_last:
         runner.model.to(memory_format=torch.channels_last)
     for line in (mmcv_ops(), *remarks):
