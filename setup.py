@@ -45,6 +45,7 @@ setup(
     extras_require={
         "mmpretrain": ["mmpretrain==1.2.0", "torchvision", "importlib-metadata"],
         "docs": ["sphinx", "myst-parser", "furo"],
-        "test": ["pytest", "ruff", "mypy"],
+        # torchvision, which mmpretrain needs, is installed by the Makefile: pip would take another torch with it
+        "test": ["pytest", "ruff", "mypy", "mmpretrain==1.2.0"],
     },
 )
