@@ -23,7 +23,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["mmms_plugin", "mmms_plugin.*"]), *CONFIG_FOLDERS],
     package_dir=CONFIG_FOLDERS,
-    package_data={"": ["*.html", "*.jinja", "templates/*.jinja"]},
+    package_data={"": ["*.html", "*.jinja", "*.json", "templates/*.jinja"]},
     entry_points={"console_scripts": ["mmms = mmms_plugin.cli:main"]},
     install_requires=[
         "torch>=2.6",  # loads with weights_only=True by default; a build that is installed already stays
@@ -41,9 +41,13 @@ setup(
         "jinja2",
         "rich",
         "safetensors>=0.4",
+        "shtab>=1.6",  # tab completion
     ],
     extras_require={
-        "mmpretrain": ["mmpretrain==1.2.0", "torchvision", "importlib-metadata"],
+        # mmpretrain imports torchvision, which is left out on purpose: each build of it asks for one build of torch,
+        # and pip would replace the installed torch to please it. Install the one that belongs to yours, from where
+        # torch came: pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...)
+        "mmpretrain": ["mmpretrain==1.2.0", "importlib-metadata"],
         "docs": ["sphinx", "myst-parser", "furo"],
         # torchvision, which mmpretrain needs, is installed by the Makefile: pip would take another torch with it
         "test": ["pytest", "ruff", "mypy", "mmpretrain==1.2.0"],

@@ -17,6 +17,8 @@ from mmms_plugin.errors import UserError, one_line
 COMMANDS = {
     "train": "train a model from a config",
     "test": "evaluate a checkpoint, keep or draw its predictions",
+    "configs": "list the configs that come with the package, or a host's",
+    "run": "run a script of mmdet or mmseg, or your own, on mmcv-lite",
     "make-shapes": "generate the multi-scale shapes data set",
     "convert": "convert published weights into a checkpoint that a config here loads",
     "publish": "strip a checkpoint for release and name it with its hash",
@@ -25,6 +27,7 @@ COMMANDS = {
     "size-ap": "AP by object size with intervals, of one or two prediction files; object sizes of a data set",
     "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
     "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",
+    "completion": "a script that completes commands, options and names of configs with the tab key",
 }
 
 

@@ -10,7 +10,7 @@ from mmms_plugin.errors import UserError
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", help="a config file, or the name of one that comes with the package")
+    add("config", help="a config file, a name that `mmms configs` lists, or a host's: mmdet::retinanet_r50_fpn_1x_coco")
     coco = "annotations/instances_{train,val}.json and images/, or as Roboflow, CVAT and Label Studio export"
     add("--coco-dir", metavar="DIR", help=f"folder with COCO annotations for all data of the config: {coco}; sets the "
         "classes too")  # fmt: skip

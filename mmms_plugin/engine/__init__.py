@@ -1,5 +1,5 @@
-"""What runs a config: finding it, pointing it at one's own data, checking that all fits, training and testing."""
+"""What runs a config: finding it, pointing it at one's own data, checking that all fits, training and testing.
 
-from mmms_plugin.engine.progress_hook import ProgressHook
-
-__all__ = ["ProgressHook"]
+This file imports nothing: ``mmms configs`` and tab completion answer without torch. ``registry.py`` names the modules
+that hold hooks.
+"""

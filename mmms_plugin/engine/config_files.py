@@ -1,4 +1,4 @@
-"""Finding and loading configs: a path, or the name of one that comes with the package."""
+"""Finding and loading configs: a path, the name of one that comes with the package, or ``HOST::NAME``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmms_plugin.engine.host_files import SEPARATOR, find_host_file
 from mmms_plugin.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -26,13 +27,16 @@ def config_names() -> dict[str, Path]:
 
 
 def find_config(name: str) -> Path:
-    """The file of a config given as a path or as a name such as ``mask_rcnn_ps_r50_fpn_1x``.
+    """The file of a config given as a path, as a name such as ``mask_rcnn_ps_r50_fpn_1x``, or as ``mmdet::NAME``.
 
     Raises: UserError if there is none, with the nearest names.
     """
     path = Path(name)
     if path.is_file():
         return path
+    name = name.removeprefix(f"mmms_plugin{SEPARATOR}")
+    if SEPARATOR in name:
+        return find_host_file(name, "configs")
     names = config_names()
     wanted = name.removesuffix(".py").removeprefix("configs/")
     matches = [f for key, f in names.items() if wanted in (key, key.rsplit("/", 1)[-1])]
@@ -43,7 +47,7 @@ def find_config(name: str) -> Path:
 
 
 def load_config(name: str) -> Config:
-    """Load a config given as a path or a name.
+    """Load a config given as ``find_config`` takes it.
 
     Raises: UserError if it cannot be read.
     """

@@ -19,6 +19,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmms_plugin.compat import mmcv_ops
 from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.engine.cfg_options import apply_cfg_options
 from mmms_plugin.engine.checks import (
     check_backbone_weights,
     check_datasets,
@@ -29,6 +30,7 @@ from mmms_plugin.engine.checks import (
 from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
 from mmms_plugin.engine.config_files import first_line, load_config
+from mmms_plugin.engine.host_files import SEPARATOR
 from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder
@@ -91,12 +93,13 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     remarks: list[str] = []
     if "model" not in config:
         raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
-    config.work_dir = options.work_dir or config.get("work_dir") or str(Path("work_dirs", Path(options.config).stem))
+    own_folder = Path("work_dirs", Path(options.config.rpartition(SEPARATOR)[2]).stem)
+    config.work_dir = options.work_dir or config.get("work_dir") or str(own_folder)
     check_folder(config.work_dir, "--work-dir")
     own = options.own_data(config.work_dir, training)
     if own:
         remarks += task_of(config).use_data(config, own)
-    user_fault("--cfg-options", lambda: config.merge_from_dict(dict(options.cfg_options)))
+    remarks += apply_cfg_options(config, options.cfg_options)
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
     config.launcher = options.launcher

@@ -1,0 +1,106 @@
+"""Measures what ``mmms configs`` lists: ``python -m mmms_plugin.engine.config_facts`` rewrites the list.
+
+Models are built on the meta device: no memory and no arithmetic.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from rich.progress import track
+from torch import nn
+
+from mmms_plugin.analysis.flops import count
+from mmms_plugin.engine.config_edit import dicts_in
+from mmms_plugin.engine.config_files import config_names, load_config
+from mmms_plugin.engine.config_list import FACTS_FILE, Facts
+from mmms_plugin.files import write_text
+
+DIVISOR = 32  # detectors pad their pictures to it
+FIGURES = re.compile(r"\b(?:gives?|reports?) ((?:[\d.]+ (?:box AP|mask AP|mIoU|% top-1 error)(?:, | and )?)+)")
+
+
+def facts_of(name: str) -> Facts:
+    """Build a config's model and measure it."""
+    config = load_config(name)
+    task, size = task_name(config.model), picture_size(config)
+    with DefaultScope.overwrite_default_scope(config.default_scope), torch.device("meta"):
+        init_default_scope(config.default_scope)
+        model = revert_sync_batchnorm(MODELS.build(config.model))
+        cost = count(_Measured(model, task), torch.empty(1, 3, *size))
+    return Facts(name, task, method_name(config.model), cost.params, cost.macs, size, published_figures(name))
+
+
+def task_name(model: Mapping[str, Any]) -> str:
+    """What a model's config is for."""
+    if "decode_head" in model:
+        return "semantic segmentation"
+    if any("mask_head" in part for part in dicts_in(model)):
+        return "instance segmentation"
+    return "classification" if model["type"].endswith("ImageClassifier") else "object detection"
+
+
+def method_name(model: Mapping[str, Any]) -> str:
+    """The method whose layers a model's backbone has; 'plain' if none."""
+    backbone = model["backbone"]
+    kind = backbone["type"].removeprefix("mmms_plugin.")
+    if kind == "PSResNet":
+        return "plain" if set(backbone.get("dilation_pattern", (1, 2, 1, 4))) == {1} else "PSConv"
+    if kind in ("ElasticResNeXt", "ElasticDenseNet", "DLA"):
+        return "ELASTIC" if backbone.get("elastic") not in (None, False, "none") else "plain"
+    if kind.startswith("ShapeAdaptor"):
+        return "plain" if backbone.get("mode", "standard") == "none" else "Shape Adaptor"
+    layer = (backbone.get("conv_cfg") or {}).get("type", "")
+    return kind if kind == "MSDNet" else layer.removeprefix("mmms_plugin.") or "plain"
+
+
+def picture_size(config: Config) -> tuple[int, int]:
+    """Height and width that the test pipeline makes of a picture that fills its scale."""
+    size = (config.model.get("data_preprocessor") or {}).get("size")
+    if size:
+        return size[0], size[1]
+    steps = dicts_in(config.test_dataloader.dataset.pipeline)
+    sides: list[Any] = [step.get("crop_size", step.get("scale")) for step in steps]
+    side = [one for one in sides if one][-1]
+    width, height = (side, side) if isinstance(side, int) else side
+    return DIVISOR * math.ceil(height / DIVISOR), DIVISOR * math.ceil(width / DIVISOR)
+
+
+def published_figures(name: str) -> str:
+    """The figures that the comment at the head of a config cites, such as '39.4 box AP and 35.6 mask AP'."""
+    lines = config_names()[name].read_text(encoding="utf-8").splitlines()
+    head = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
+    found = FIGURES.search(head)
+    return found.group(1).rstrip(", ") if found else ""
+
+
+class _Measured(nn.Module):
+    """A model whose forward pass is the part that ``Facts.macs`` counts."""
+
+    def __init__(self, model: nn.Module, task: str) -> None:
+        super().__init__()
+        self.model = model
+        self.detects = task in ("object detection", "instance segmentation")
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return cast(Any, self.model).extract_feat(x) if self.detects else self.model(x, mode="tensor")
+
+
+def measure_all() -> None:
+    """Rewrite the list that comes with the package."""
+    facts = [asdict(facts_of(name)) for name in track(config_names(), "measuring")]
+    lines = ",\n".join(json.dumps(one) for one in facts)
+    write_text(FACTS_FILE, f"[\n{lines}\n]\n")
+
+
+if __name__ == "__main__":
+    measure_all()

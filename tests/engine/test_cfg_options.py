@@ -1,0 +1,52 @@
+"""`--cfg-options`: what is misspelt or has no effect is named with the key that was meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmms_plugin.engine.cfg_options import apply_cfg_options
+from mmms_plugin.engine.config_files import load_config
+from mmms_plugin.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("train_cfg.max_iterss", "train_cfg has no 'max_iterss'; did you mean max_iters?"),
+        ("model.backbone.with_cpp", "model.backbone has no 'with_cpp'; did you mean with_cp?"),
+        ("model.test_cfg.rcnn.score_thrr", "did you mean score_thr?"),
+        ("default_hooks.loggerr.interval", "did you mean logger?"),
+        ("optim_wraper.type", "the config has no 'optim_wraper'; did you mean optim_wrapper?"),
+        ("optimizer.lr", "did you mean optim_wrapper.optimizer.lr?"),
+        ("vis_backends.0.type", "has no effect; change visualizer.vis_backends.0.type"),
+        ("train_pipeline.2.scale", "has no effect; change train_dataloader.dataset.pipeline.2.scale"),
+        ("custom_imports_x.y", "did you mean custom_imports?"),
+        ("test_dataloader.dataset.pipeline.9.type", "is a list of 4, allowed are 0 to 3"),
+        ("model.neck.num_outs.x", "TypeError"),
+    ],
+)
+def test_a_key_without_effect_is_named_with_the_one_that_was_meant(key, message):
+    with pytest.raises(UserError) as error:
+        apply_cfg_options(load_config("nuclei/mask_rcnn_ps_r18_nuclei"), {key: 1})
+    assert f"--cfg-options {key}: " in str(error.value) or message == "TypeError"
+    assert message in str(error.value)
+
+
+def test_keys_that_have_an_effect_pass():
+    config = load_config("mask_rcnn_ps_r50_fpn_1x")
+    options = {
+        "model.backbone.with_cp": True,  # an argument that the config does not give
+        "model.backbone.dilation_pattern": (1, 2, 1, 4),
+        "load_from": "x.pth",  # of the Runner
+        "optim_wrapper.clip_grad": {"max_norm": 1},
+        "optim_wrapper.optimizer.nesterov": True,
+        "visualizer.vis_backends.0.type": "TensorboardVisBackend",
+        "auto_scale_lr.enable": True,
+    }
+    assert apply_cfg_options(config, options) == []
+    assert config.model.backbone.with_cp
+    assert config.visualizer.vis_backends[0].type == "TensorboardVisBackend"
+    remark = "--cfg-options dataset_type: dataset_type is a variable of the config file that no part of OpenMMLab reads"
+    assert apply_cfg_options(config, {"dataset_type": "X"}) == [f"{remark}: no effect"]
+    remark = "--cfg-options env_cfg.nonsense: new, env_cfg had no 'nonsense'"
+    assert apply_cfg_options(config, {"env_cfg.nonsense": 1}) == [remark]
