@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
-from mmms_plugin.backbones.base import InitConfig
 from mmms_plugin.heads.defaults import Loss, loss_or_default
 from mmms_plugin.layers.bilinear_up import bilinear_kernel
+from mmms_plugin.layers.initial import InitConfig
 from mmms_plugin.registry import MODELS
 
 
