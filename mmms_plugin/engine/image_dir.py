@@ -27,7 +27,9 @@ def use_image_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     Raises: UserError if the folder is not of that layout, or the config is for several labels.
     """
     if is_multi_label(config):
-        raise UserError(f"{own.flag}: this config is for pictures with several labels, its data are given by --coco-dir")
+        raise UserError(
+            f"{own.flag}: this config is for pictures with several labels, its data are given by --coco-dir"
+        )
     splits = read_folders(own)
     for split, dataset in _datasets(config, splits, own):
         listing = write_text(own.work_dir / MENDED / f"{split}.txt", splits[split].lines())

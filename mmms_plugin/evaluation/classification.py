@@ -149,7 +149,7 @@ def f1(predicted: NDArray[np.bool_], truth: NDArray[np.bool_], axis: int | None)
 
 
 def mean_average_precision(scores: Floats, truth: NDArray[np.bool_]) -> float:
-    """Mean over the classes that occur, in per cent; precision is taken at every picture of the class, not interpolated."""
+    """Mean over the classes that occur, in per cent; precision at every picture of the class, not interpolated."""
     found = []
     for column, positive in zip(scores.T, truth.T, strict=True):
         if positive.any():
@@ -162,9 +162,7 @@ def _mean_of(values: Sequence[float] | Floats) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def _by_size(
-    results: list[dict[str, Any]], predicted: NDArray[np.bool_], truth: NDArray[np.bool_]
-) -> dict[str, float]:
+def _by_size(results: list[dict[str, Any]], predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
     metrics = {}
     pairs = [
         (predicted[i, label], sizes)

@@ -92,7 +92,8 @@ def test_a_torchvision_without_its_compiled_ops_can_be_imported(tmp_path: Path) 
     package = tmp_path / "torchvision"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "import torch\nfor op in ('nms', 'qnms'):\n    torch.library.register_fake(f'torchvision::{op}')(lambda *a: a[1])"
+        "import torch\n"
+        "for op in ('nms', 'qnms'):\n    torch.library.register_fake(f'torchvision::{op}')(lambda *a: a[1])"
     )
     (package / "_C.so").write_text("built for another torch")
     code = "import mmms_plugin, torchvision, torch; torch.ops.torchvision.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
