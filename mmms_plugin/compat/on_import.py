@@ -15,8 +15,11 @@ from typing import Any
 
 # Module to change -> "module:function" that changes it; the function gets the module and may be called twice.
 CHANGES = {
+    "mmengine.fileio.backends.local_backend": "mmms_plugin.compat.saving:write_whole",
+    "mmengine.hooks.checkpoint_hook": "mmms_plugin.compat.saving:remove_last",
     "mmengine.infer.infer": "mmms_plugin.compat.inferencers:take_names_of_configs",
     "mmengine.runner.checkpoint": "mmms_plugin.compat.loading:read_safely",
+    "mmengine.runner.runner": "mmms_plugin.compat.newest:find_whole",
 }
 # Module about to be imported -> "module:function" to call first.
 BEFORE = {"torchvision": "mmms_plugin.compat.torchvision_ops:declare_missing"}

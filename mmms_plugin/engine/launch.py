@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -13,11 +14,12 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmms_plugin.compat import mmcv_ops
+from mmms_plugin.compat.newest import newest_checkpoint, why_unusable
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.cfg_options import apply_cfg_options
 from mmms_plugin.engine.checks import (
@@ -31,6 +33,8 @@ from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
 from mmms_plugin.engine.config_files import first_line, load_config
 from mmms_plugin.engine.host_files import SEPARATOR
+from mmms_plugin.engine.lock import locked, process_rank
+from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder
@@ -128,7 +132,12 @@ def train(
         if "base_batch_size" not in config.get("auto_scale_lr", {}):
             raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
         config.auto_scale_lr.enable = True
-    set_start(config, pretrained, resume, remarks)
+    with locked(config.work_dir) if process_rank(options.launcher) == 0 else nullcontext():
+        set_start(config, pretrained, resume, remarks)
+        return _train(config, options, pretrained, remarks)
+
+
+def _train(config: Config, options: LaunchOptions, pretrained: str | None, remarks: list[str]) -> Runner:
     runner = _build_runner(config, options, remarks)
     if pretrained:
         backbone = cast(torch.nn.Module, _bare(runner).backbone)
@@ -192,10 +201,15 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
     """Where the weights come from: a checkpoint to resume, backbone weights, or nothing."""
     backbone = config.model.backbone
     if resume:
-        path = find_latest_checkpoint(config.work_dir) if resume == "auto" else resume
-        if path is None:
-            remarks.append(f"--resume: no checkpoint in {config.work_dir} yet, starting anew")
-        config.resume, config.load_from = path is not None, path
+        path: Path | None = Path(resume)
+        if resume == "auto":
+            path, choice = newest_checkpoint(config.work_dir)
+            remarks += choice
+            if path is None:
+                remarks.append(f"--resume: no checkpoint to go on from in {config.work_dir}, starting anew")
+        elif fault := why_unusable(resume):
+            raise UserError(f"--resume {resume}: {fault}")
+        config.resume, config.load_from = path is not None, None if path is None else str(path)
     if pretrained:
         if not Path(pretrained).is_file():
             raise UserError(f"--pretrained {pretrained}: no such file")
@@ -218,9 +232,9 @@ def drop_initial_weights(config: Config) -> None:
 
 
 def _build_runner(config: Config, options: LaunchOptions, remarks: list[str]) -> Runner:
-    runner = user_fault("config", lambda: RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config))
-    if not runner.distributed:
-        runner.model = revert_sync_batchnorm(runner.model)
+    runner = user_fault(
+        "config", lambda: RUNNERS.build(config) if "runner_type" in config else ResumableRunner.from_cfg(config)
+    )
     if options.channels_last:
         runner.model.to(memory_format=torch.channels_last)
     for line in (mmcv_ops(), *remarks):
