@@ -2,9 +2,11 @@
 # --image-dir: the pictures of CIFAR as train/<class>/ and val/<class>/.
 _base_ = "./classification.py"
 
-data_preprocessor = dict(num_classes=10, mean=[125.307, 122.961, 113.8575], std=[51.5865, 50.847, 51.255], to_rgb=True)
 model = dict(
     type="ImageClassifier",
+    data_preprocessor=dict(
+        num_classes=10, mean=[125.307, 122.961, 113.8575], std=[51.5865, 50.847, 51.255], to_rgb=True
+    ),
     neck=dict(type="GlobalAveragePooling"),
     head=dict(type="LinearClsHead", num_classes=10, loss=dict(type="CrossEntropyLoss", loss_weight=1.0)),
 )

@@ -2,9 +2,9 @@
 # schedule and the weight decay are the child config's.
 _base_ = "./classification.py"
 
-data_preprocessor = dict(num_classes=1000, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 model = dict(
     type="ImageClassifier",
+    data_preprocessor=dict(num_classes=1000, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True),
     neck=dict(type="GlobalAveragePooling"),
     head=dict(
         type="LinearClsHead",

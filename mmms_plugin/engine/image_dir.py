@@ -14,7 +14,6 @@ from mmms_plugin.data.image_folder import ImageFolder, read_folders
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.coco_dir import MENDED, check_command
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, set_num_classes
-from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
 
 MULTI_LABEL = "MultiLabelDataset"
@@ -24,12 +23,8 @@ SIZES = ((32**2, "S"), (96**2, "M"), (float("inf"), "L"))  # COCO's, by the area
 def use_image_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     """Point all data sets and class counts of a classifier's ``config`` at an ImageFolder; return remarks.
 
-    Raises: UserError if the folder is not of that layout, or the config is for several labels.
+    Raises: UserError if the folder is not of that layout.
     """
-    if is_multi_label(config):
-        raise UserError(
-            f"{own.flag}: this config is for pictures with several labels, its data are given by --coco-dir"
-        )
     splits = read_folders(own)
     for split, dataset in _datasets(config, splits, own):
         listing = write_text(own.work_dir / MENDED / f"{split}.txt", splits[split].lines())
@@ -49,10 +44,8 @@ def use_coco_labels(config: dict[str, Any], own: OwnData) -> list[str]:
 
     Label files are written to the work folder; they also say of which sizes the objects of each class are.
 
-    Raises: UserError if the data cannot be used, or the config is for one label.
+    Raises: UserError if the data cannot be used.
     """
-    if not is_multi_label(config):
-        raise UserError(f"{own.flag}: this config is for pictures of one class, its data are given by --image-dir")
     splits = read_splits(own, masks=False)
     findings = list(all_findings(splits))
     refuse_errors(findings, check_command(own))

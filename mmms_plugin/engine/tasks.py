@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.coco_dir import use_coco_dir
 from mmms_plugin.engine.config_edit import coco_metrics, evaluators, leaf_datasets
-from mmms_plugin.engine.image_dir import use_coco_labels, use_image_dir
+from mmms_plugin.engine.image_dir import is_multi_label, use_coco_labels, use_image_dir
 from mmms_plugin.engine.voc_dir import use_voc_dir
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
@@ -101,15 +101,10 @@ class Detection(Task):
 
 
 class Classification(Task):
-    """A class, or several, for a picture: mmpretrain; predictions are one JSON file."""
+    """A class for a picture: mmpretrain, folders of pictures; predictions are one JSON file."""
 
     noun = "classifier"
-    data_flags: ClassVar[Mapping[str, UseData]] = {
-        "--image-dir": use_image_dir,
-        "--coco-dir": use_coco_labels,
-        "--train-ann": use_coco_labels,
-        "--val-ann": use_coco_labels,
-    }
+    data_flags: ClassVar[Mapping[str, UseData]] = {"--image-dir": use_image_dir}
 
     def owns(self, config: dict[str, Any]) -> bool:
         return str((config.get("model") or {}).get("type")).endswith("ImageClassifier")
@@ -129,6 +124,20 @@ class Classification(Task):
 
     def draw_into(self, config: dict[str, Any], folder: Path) -> None:
         _drawing_hook(config).update(enable=True, interval=1, out_dir=str(folder.resolve()))
+
+
+class MultiLabel(Classification):
+    """Any number of classes for a picture: mmpretrain, COCO annotations, whose instances are the labels."""
+
+    noun = "classifier for several labels"
+    data_flags: ClassVar[Mapping[str, UseData]] = {
+        "--coco-dir": use_coco_labels,
+        "--train-ann": use_coco_labels,
+        "--val-ann": use_coco_labels,
+    }
+
+    def owns(self, config: dict[str, Any]) -> bool:
+        return super().owns(config) and is_multi_label(config)
 
 
 class Segmentation(Task):
@@ -155,7 +164,7 @@ class Segmentation(Task):
         config["visualizer"]["vis_backends"] = [dict(type="LocalVisBackend", img_save_dir=str(folder.resolve()))]
 
 
-TASKS: tuple[Task, ...] = (Classification(), Detection(), Segmentation())
+TASKS: tuple[Task, ...] = (MultiLabel(), Classification(), Detection(), Segmentation())
 
 
 def task_of(config: dict[str, Any]) -> Task:
