@@ -38,6 +38,7 @@ from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder
+from mmms_plugin.weights.trusted import check_components
 
 T = TypeVar("T")
 
@@ -175,7 +176,8 @@ def evaluate(
     ):
         config[key] = None
     drop_initial_weights(config)
-    if components := read_state_dict(checkpoint)[1].get("components"):
+    if "components" in (meta := read_state_dict(checkpoint)[1]):
+        components = check_components(meta["components"], f"checkpoint {checkpoint}: meta.components")
         replace_components(config.model, components)
         remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
     if show_dir:
