@@ -19,11 +19,12 @@ from mmengine.runner.base_loop import BaseLoop
 
 from mmms_plugin.compat.newest import newest_checkpoint, resumable_meta
 from mmms_plugin.engine.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
+from mmms_plugin.engine.building import CheckedBuilds
 from mmms_plugin.engine.finite_hook import FiniteHook
 from mmms_plugin.errors import UserError
 
 
-class ResumableRunner(Runner):
+class ResumableRunner(CheckedBuilds):
     """A Runner whose trainings can be stopped after any iteration and resumed to the same result."""
 
     _load_from: str | None
