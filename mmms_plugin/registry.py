@@ -35,5 +35,10 @@ MODELS = HostedRegistry(
     scope=SCOPE,
     locations=["mmms_plugin.layers", "mmms_plugin.backbones", "mmms_plugin.necks"],
 )
-HOOKS = Registry("hook", parent=ROOT_HOOKS, scope=SCOPE, locations=["mmms_plugin.engine.progress_hook"])
+HOOKS = Registry(
+    "hook",
+    parent=ROOT_HOOKS,
+    scope=SCOPE,
+    locations=["mmms_plugin.engine.progress_hook", "mmms_plugin.engine.drawing_hook"],
+)
 METRICS = Registry("metric", parent=ROOT_METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])

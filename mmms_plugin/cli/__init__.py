@@ -17,6 +17,7 @@ from mmms_plugin.errors import UserError, one_line
 COMMANDS = {
     "train": "train a model from a config",
     "test": "evaluate a checkpoint, keep or draw its predictions",
+    "predict": "draw and keep what a model finds in pictures of your own",
     "configs": "list the configs that come with the package, or a host's",
     "run": "run a script of mmdet or mmseg, or your own, on mmcv-lite",
     "make-shapes": "generate the multi-scale shapes data set",

@@ -33,7 +33,7 @@ from mmms_plugin.engine.config_files import first_line, load_config
 from mmms_plugin.engine.host_files import SEPARATOR
 from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import check_folder
+from mmms_plugin.files import check_folder, make_folder
 
 T = TypeVar("T")
 
@@ -167,7 +167,8 @@ def evaluate(
         replace_components(config.model, components)
         remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
     if show_dir:
-        task.draw_into(config, Path(show_dir))
+        hook = dict(type="mmms_plugin.DrawingHook", out_dir=str(make_folder(show_dir, "--show-dir")))
+        config.custom_hooks = [*(config.get("custom_hooks") or ()), hook]
     with tempfile.TemporaryDirectory() as scratch:
         if out:
             task.keep_predictions(config, Path(scratch), out)
