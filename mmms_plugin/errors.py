@@ -1,8 +1,12 @@
-"""The one exception that means "the user's input is at fault"."""
+"""The exceptions that end a command with one line instead of a traceback."""
 
 from __future__ import annotations
 
+import unicodedata
+
 LONGEST = 3000  # characters of a line
+LONGEST_NAME = 300
+JOINERS = "\u200c\u200d"  # inside Persian words, inside emoji
 
 
 class UserError(ValueError):
@@ -12,7 +16,31 @@ class UserError(ValueError):
     """
 
 
+class RunError(RuntimeError):
+    """A run that cannot go on, though its input was in order: a loss that became NaN, say.
+
+    The command line prints the message without a traceback and exits with status 1.
+    """
+
+
 def one_line(text: str) -> str:
     r"""A text with names out of a file, fit for a terminal: control characters as escapes (``\n``), not endless."""
-    text = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return printable(text, LONGEST)
+
+
+def printable(text: str, longest: int = LONGEST_NAME) -> str:
+    r"""A text from outside, such as a class name, fit for terminals, figures and files.
+
+    Control characters and what cannot be written as UTF-8 become escapes (``\x1b``); letters of all languages stay.
+    """
+    text = text if len(text) <= longest else f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
+    return "".join(char if char.isprintable() or char in JOINERS else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return " " if unicodedata.category(char) == "Zs" else repr(char)[1:-1]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error of a library, or its type where it has no text."""
+    return next((line for line in str(error).strip().splitlines() if line.strip()), type(error).__name__)

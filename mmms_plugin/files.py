@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryFile, mkstemp
+from tempfile import TemporaryDirectory, TemporaryFile, mkstemp
 
 from mmms_plugin.errors import UserError
 
@@ -33,7 +34,7 @@ def written_whole(path: str | Path, rename: Callable[[Path], Path] | None = None
         os.close(descriptor)
         temporary = Path(name)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp, and some libraries, make files that only their owner can read
+        temporary.chmod(0o666 & ~umask())  # mkstemp, and some libraries, make files that only their owner can read
         flush(temporary)
         final = path if rename is None else rename(temporary)
         os.replace(temporary, final)
@@ -44,6 +45,47 @@ def written_whole(path: str | Path, rename: Callable[[Path], Path] | None = None
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def files_written_together(folder: str | Path, argument: str = "--out") -> Iterator[Path]:
+    """Yield an empty folder inside ``folder``; on success its files move out of it, else nothing is left of them.
+
+    Files of the same names are replaced, all at once: of two processes that write into one folder, it then holds the
+    files of one, not some of each. The folder is made if need be, and a new one does not outlive a failure.
+
+    Raises:
+        UserError: the folder cannot be made or written to; the message names ``argument``.
+    """
+    folder = Path(folder)
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    make_folder(folder, argument)
+    try:
+        with TemporaryDirectory(dir=folder, prefix=".", ignore_cleanup_errors=True) as name:
+            yield Path(name)
+            with _locked(folder):
+                for path in sorted(Path(name).iterdir()):
+                    os.replace(path, folder / path.name)
+                flush(folder)
+    except BaseException as error:
+        for path in new:
+            with suppress(OSError):
+                path.rmdir()
+        if isinstance(error, OSError):
+            raise UserError(f"{argument} {folder}: cannot be written ({error.strerror or error})") from error
+        raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Alone among the processes that ask for the same folder, where the system has such locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems have none
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -93,7 +135,7 @@ def check_folder(folder: str | Path, argument: str = "--out") -> None:
         path.rmdir()
 
 
-def _umask() -> int:
+def umask() -> int:
     """Of the process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)

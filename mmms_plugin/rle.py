@@ -7,6 +7,7 @@ https://cocodataset.org/#format-data; the spelling of compressed counts is that 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -115,9 +116,8 @@ def _rle_problem(rle: Mapping[str, Any], size: Size) -> str | None:
     if not (isinstance(shape, list | tuple) and len(shape) == 2 and isinstance(counts, str | bytes | list)):
         return "segmentation must be polygons or an RLE with size [height, width] and counts"
     if not all(_is_whole(side) and 0 < side <= MOST_PIXELS for side in shape) or shape[0] * shape[1] > MOST_PIXELS:
-        return (
-            f"segmentation RLE size {str(list(shape))[:60]}: must be [height, width], integers >= 1, below 2^32 pixels"
-        )
+        allowed = "[height, width], integers >= 1, below 2^32 pixels"
+        return f"segmentation RLE size {reprlib.repr(list(shape))[:60]}: must be {allowed}"
     if 0 not in size and tuple(shape) != size:
         swapped = " (width and height swapped?)" if tuple(shape) == (size[1], size[0]) else ""
         return f"segmentation RLE size {list(shape)} is not the image's {list(size)}{swapped}"

@@ -92,7 +92,11 @@ def test_every_registered_thing_is_known_here():
 
 @pytest.mark.parametrize(
     ("registry", "names"),
-    [("MODELS", LAYERS + BACKBONES + NECKS), ("HOOKS", ["ProgressHook"]), ("METRICS", ["SizeAPMetric"])],
+    [
+        ("MODELS", LAYERS + BACKBONES + NECKS),
+        ("HOOKS", ["ProgressHook"]),
+        ("METRICS", ["ClassMetric", "LabelsMetric", "SizeAPMetric"]),
+    ],
     ids=["models", "hooks", "metrics"],
 )
 def test_found_by_the_prefixed_name_in_a_fresh_process(registry, names):

@@ -109,6 +109,18 @@ def draw_segments(pixels: np.ndarray, segments: np.ndarray, style: Style) -> Ima
     return _with_legend(Image.fromarray(canvas.astype(np.uint8)), present, style)
 
 
+def draw_caption(pixels: np.ndarray, lines: Sequence[str]) -> Image.Image:
+    """A picture, [height, width, 3] RGB of 8 bits, above lines of text."""
+    image = _resized(pixels, _scale(pixels))
+    font = _font(_letters(max(image.size)))
+    line = round(1.6 * font.size)
+    sheet = Image.new("RGB", (image.size[0], image.size[1] + line * len(lines)), PAPER)
+    sheet.paste(image, (0, 0))
+    for i, text in enumerate(lines):
+        ImageDraw.Draw(sheet).text((4, image.size[1] + (i + 0.5) * line), text, font=font, fill=INK, anchor="lm")
+    return sheet
+
+
 def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
     """Two drawings of one picture beside each other, each below its title."""
     font = _font(_letters(max(left.size[0], SMALLEST)) + 2)

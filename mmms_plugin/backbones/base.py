@@ -1,36 +1,39 @@
-"""What every backbone here has in common: declared outputs, freezing, norm_eval, checkpointing, checks of arguments."""
+"""What every backbone has in common: declared outputs, the loop over stages, freezing, norm_eval, checkpointing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
-from mmcv.cnn import build_norm_layer
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-ConfigType = Mapping[str, Any]
-InitConfig = ConfigType | Sequence[ConfigType] | None
+from mmms_plugin.layers.graph_capture import is_capturing
+from mmms_plugin.layers.initial import InitConfig
+
 T = TypeVar("T")
 WHOLE = "backbone."  # of the keys of a backbone in a model
 
-HE_INIT: InitConfig = [
-    dict(type="Kaiming", layer="Conv2d"),
-    dict(type="Constant", val=1, layer=["_BatchNorm", "GroupNorm"]),
-]
-
 
 class Backbone(BaseModule):
-    """A stem and stages; returns the outputs of the stages named by ``out_indices``.
+    """A stem and stages; returns the outputs of the stages named by ``out_indices`` and runs no stage after the last.
+
+    A subclass builds its modules, calls ``declare_outputs`` and ``freeze``, and defines ``forward_stem``,
+    ``stem_modules`` and ``stage_modules``. Where stages do not follow one another it also overrides ``forward``.
+
+    Args:
+        num_stages: stages that the network has.
+        out_indices: ascending indices of the stages to return.
+        frozen_stages: -1 for none, 0 for the stem, k for the stem and the first k stages.
+        norm_eval: keep batch norms in eval mode while training.
+        init_cfg: initial weights, as mmengine takes them.
 
     Attributes:
         out_channels, out_strides: of the returned maps, in the order of ``out_indices``.
-
-    A subclass builds its modules, calls ``declare_outputs`` and defines ``freezable_modules``.
     """
 
     out_channels: tuple[int, ...]
@@ -61,12 +64,35 @@ class Backbone(BaseModule):
         self.out_channels = tuple(channels[i] for i in self.out_indices)
         self.out_strides = tuple(strides[i] for i in self.out_indices)
 
+    def stem_modules(self) -> list[nn.Module]:
+        """Modules of the stem."""
+        raise NotImplementedError(f"{type(self).__name__} must define stem_modules")
+
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """Modules of every stage, in the order in which they run."""
+        raise NotImplementedError(f"{type(self).__name__} must define stage_modules")
+
+    def forward_stem(self, x: Tensor) -> Tensor:
+        """The image ``[N, C, H, W]`` to the input of the first stage."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward_stem")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.check_size(x)
+        x = self.forward_stem(x)
+        outputs = []
+        for index, modules in enumerate(self.stage_modules()[: self.out_indices[-1] + 1]):
+            for module in modules:
+                x = module(x)
+            if index in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)
+
     def check_size(self, x: Tensor) -> None:
         """ValueError if the picture ``[N, C, H, W]`` is smaller than the stride of the last returned stage.
 
-        Not while a graph is captured: there sizes are symbols, and the check would become a condition on them.
+        Not while a graph is captured: there the check would become a condition on the sizes.
         """
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if is_capturing():
             return
         height, width = x.shape[-2:]
         if min(height, width) < self.out_strides[-1]:
@@ -77,7 +103,7 @@ class Backbone(BaseModule):
 
     def freezable_modules(self) -> list[list[nn.Module]]:
         """Modules of the stem, then of every stage."""
-        raise NotImplementedError(f"{type(self).__name__} must define freezable_modules")
+        return [self.stem_modules(), *self.stage_modules()]
 
     def freeze(self) -> None:
         """Stop gradients and running statistics of the stem and the first ``frozen_stages`` stages."""
@@ -95,9 +121,9 @@ class Backbone(BaseModule):
         ):
             own = {key.removeprefix(WHOLE): value for key, value in state_dict.items() if key.startswith(WHOLE)}
             message = (
-                f"{type(self).__name__}: state dict of a whole model, its {len(own)} keys of the backbone are loaded"
+                f"{type(self).__name__}: the state dict is a whole model's; its {len(own)} backbone keys are loaded"
             )
-            print_log(f"{message}, {len(state_dict) - len(own)} others left", logger="current")
+            print_log(f"{message}, the other {len(state_dict) - len(own)} are not", logger="current")
             state_dict.clear()
             state_dict.update(own)
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -113,28 +139,6 @@ class Backbone(BaseModule):
         return self
 
 
-def build_norm(norm_cfg: ConfigType, channels: int) -> nn.Module:
-    """The norm layer of a config, without the name that mmcv gives it: keys stay torchvision's whatever the norm.
-
-    Raises: ValueError if mmcv cannot build it.
-    """
-    try:
-        return build_norm_layer(dict(norm_cfg), channels)[1]
-    except (TypeError, KeyError, AssertionError) as error:
-        raise ValueError(
-            f"norm_cfg={norm_cfg!r}: allowed is the type of a norm layer (BN, SyncBN, GN with num_groups, ...) with "
-            "its arguments"
-        ) from error
-
-
 def run_block(function: Callable[[T], Tensor], x: T, with_cp: bool) -> Tensor:
     """Call ``function(x)``; with ``with_cp`` recompute it in the backward pass instead of keeping its activations."""
     return checkpoint(function, x, use_reentrant=False) if with_cp and torch.is_grad_enabled() else function(x)
-
-
-def check_per_stage(name: str, values: Sequence[int], count: int, each: str = "stage") -> tuple[int, ...]:
-    """ValueError unless ``values`` are ``count`` positive integers, one for ``each`` stage, block or layer."""
-    listed = tuple(values) if isinstance(values, Sequence) else ()
-    if len(listed) != count or any(not isinstance(v, int) or v < 1 for v in listed):
-        raise ValueError(f"{name}={values!r}: allowed are {count} integers >= 1, one for each {each}")
-    return listed

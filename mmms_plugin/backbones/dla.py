@@ -18,16 +18,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmms_plugin.backbones.base import HE_INIT, Backbone, ConfigType, InitConfig, build_norm, check_per_stage, run_block
+from mmms_plugin.arguments import check_choice, check_per_stage
+from mmms_plugin.backbones.base import Backbone, run_block
 from mmms_plugin.layers import ElasticPolicy, elastic_bottleneck
-from mmms_plugin.layers.dilation_lattice import check_choice
+from mmms_plugin.layers.initial import HE_INIT, InitConfig
+from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
 from mmms_plugin.registry import MODELS
 
 NUM_LEVELS = 6
@@ -271,7 +272,7 @@ class DLA(Backbone):
         multi_grid: Sequence[int] | None = None,
         out_indices: Sequence[int] = (2, 3, 4, 5),
         frozen_stages: int = -1,
-        norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
+        norm_cfg: ConfigType = BATCH_NORM,
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: InitConfig = None,
@@ -317,18 +318,18 @@ class DLA(Backbone):
     def levels(self) -> list[nn.Module]:
         return [cast(nn.Module, getattr(self, f"level{level}")) for level in range(NUM_LEVELS)]
 
-    def freezable_modules(self) -> list[list[nn.Module]]:
-        return [[self.base_layer], *([level] for level in self.levels)]
+    def stem_modules(self) -> list[nn.Module]:
+        """As ``Backbone``."""
+        return [self.base_layer]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        self.check_size(x)
-        x = self.base_layer(x)
-        outputs = []
-        for index, level in enumerate(self.levels[: self.out_indices[-1] + 1]):
-            x = level(x)
-            if index in self.out_indices:
-                outputs.append(x)
-        return tuple(outputs)
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """As ``Backbone``: every level is one module."""
+        return [[level] for level in self.levels]
+
+    def forward_stem(self, x: Tensor) -> Tensor:
+        """``[N, in_channels, H, W] -> [N, 16, H, W]``."""
+        stem: Tensor = self.base_layer(x)
+        return stem
 
 
 def _conv_layers(

@@ -18,25 +18,22 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmms_plugin.backbones.base import Backbone, ConfigType, InitConfig, build_norm, check_per_stage, run_block
+from mmms_plugin.arguments import check_choice, check_per_stage
+from mmms_plugin.backbones.base import Backbone, run_block
+from mmms_plugin.backbones.staged import dilation_grids
 from mmms_plugin.layers import Downsample, Elastic, ElasticPolicy
-from mmms_plugin.layers.dilation_lattice import check_choice
+from mmms_plugin.layers.initial import HE_FAN_IN_INIT, InitConfig
+from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
 from mmms_plugin.registry import MODELS
 
 NUM_STAGES = 4
 BOTTLENECK = 4  # width of the 1x1 layers in growth rates
-# He initialisation by the fan-in, as torchvision and the authors: a 1x1 layer has far more inputs than outputs
-DENSE_INIT: InitConfig = [
-    dict(type="Kaiming", layer="Conv2d", mode="fan_in"),
-    dict(type="Constant", val=1, layer=["_BatchNorm", "GroupNorm"]),
-]
 
 
 class Variant(NamedTuple):
@@ -183,23 +180,20 @@ class ElasticDenseNet(Backbone):
         pool_first: bool = False,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,
-        norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
+        norm_cfg: ConfigType = BATCH_NORM,
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: InitConfig = None,
     ) -> None:
         check_choice("depth", depth, tuple(self.arch_settings))
-        super().__init__(NUM_STAGES, out_indices, frozen_stages, norm_eval, init_cfg or DENSE_INIT)
+        super().__init__(NUM_STAGES, out_indices, frozen_stages, norm_eval, init_cfg or HE_FAN_IN_INIT)
         variant = self.arch_settings[depth]
         counts = self._layer_counts(depth, elastic)
         strides = check_per_stage("strides", strides, NUM_STAGES)
         if strides[0] != 1:
             raise ValueError(f"strides={strides!r}: allowed is 1 for the first block, which no transition precedes")
         dilations = check_per_stage("dilations", dilations, NUM_STAGES)
-        grids = [[dilation] * count for dilation, count in zip(dilations, counts, strict=True)]
-        if multi_grid is not None:
-            factors = check_per_stage("multi_grid", multi_grid, counts[-1], "layer of the last block")
-            grids[-1] = [dilations[-1] * factor for factor in factors]
+        grids = dilation_grids(counts, dilations, multi_grid, each="layer of the last block")
         policy = ElasticPolicy(**(elastic_cfg or {})) if elastic else None
         if elastic_cfg and policy is None:
             raise ValueError(f"elastic_cfg={elastic_cfg!r}: allowed with elastic=True only")
@@ -219,6 +213,7 @@ class ElasticDenseNet(Backbone):
             channels += len(grid) * variant.growth
             widths.append(channels)
         self.norm5 = build_norm(norm_cfg, channels)
+        self.relu5 = nn.ReLU()
         self.declare_outputs(widths, [4 * math.prod(strides[: stage + 1]) for stage in range(NUM_STAGES)])
         self.freeze()
 
@@ -230,21 +225,19 @@ class ElasticDenseNet(Backbone):
             raise ValueError(f"elastic=True, depth={depth}: allowed with Elastic is depth {', '.join(map(str, deep))}")
         return counts
 
-    def freezable_modules(self) -> list[list[nn.Module]]:
+    def stem_modules(self) -> list[nn.Module]:
+        """As ``Backbone``."""
+        return [self.conv0, self.norm0]
+
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """As ``Backbone``: transition and dense block, and the final norm and ReLU behind the last block."""
         stages: list[list[nn.Module]] = []
         for stage in range(NUM_STAGES):
             names = [f"transition{stage}"] if stage else []
-            names += [f"denseblock{stage + 1}"] + (["norm5"] if stage == NUM_STAGES - 1 else [])
+            names += [f"denseblock{stage + 1}", *(["norm5", "relu5"] if stage == NUM_STAGES - 1 else [])]
             stages.append([cast(nn.Module, getattr(self, name)) for name in names])
-        return [[self.conv0, self.norm0], *stages]
+        return stages
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        self.check_size(x)
-        x = F.max_pool2d(F.relu(self.norm0(self.conv0(x))), 3, 2, 1)
-        outputs = []
-        for index, modules in enumerate(self.freezable_modules()[1 : self.out_indices[-1] + 2]):
-            for module in modules:
-                x = module(x)
-            if index in self.out_indices:
-                outputs.append(F.relu(x) if index == NUM_STAGES - 1 else x)
-        return tuple(outputs)
+    def forward_stem(self, x: Tensor) -> Tensor:
+        """``[N, in_channels, H, W] -> [N, channels, H / 4, W / 4]``."""
+        return F.max_pool2d(F.relu(self.norm0(self.conv0(x))), 3, 2, 1)

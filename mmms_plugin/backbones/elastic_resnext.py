@@ -10,18 +10,25 @@ Keys are torchvision's outside the paths, ``layer1.0.paths.high.conv1.weight`` a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import ClassVar, NamedTuple, cast
+from functools import partial
+from typing import ClassVar, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmms_plugin.backbones.base import HE_INIT, Backbone, ConfigType, InitConfig, build_norm, check_per_stage, run_block
-from mmms_plugin.layers import ElasticPolicy, SqueezeExcitation, elastic_bottleneck
-from mmms_plugin.layers.dilation_lattice import check_choice
+from mmms_plugin.arguments import check_choice, check_per_stage
+from mmms_plugin.backbones.residual import (
+    BlockOptions,
+    ResidualBlock,
+    ResidualNetwork,
+    check_num_stages,
+    doubling_stages,
+)
+from mmms_plugin.backbones.staged import Place, dilation_grids
+from mmms_plugin.layers import ElasticPolicy, elastic_bottleneck
+from mmms_plugin.layers.initial import HE_INIT, InitConfig
+from mmms_plugin.layers.norm import BATCH_NORM, ConfigType
 from mmms_plugin.registry import MODELS
 
 EXPANSION = 4
@@ -36,56 +43,49 @@ class Variant(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BlockOptions:
-    """What all blocks of one network share; ``elastic`` False keeps both paths at full resolution."""
+class ElasticOptions:
+    """How the bottlenecks of one network are divided; ``lowers`` False keeps all paths at full resolution."""
 
     policy: ElasticPolicy
-    elastic: bool
-    groups: int
-    base_width: int
-    se_ratio: int | None
-    norm_cfg: ConfigType
-    with_cp: bool
-
-    def norm(self, channels: int) -> nn.Module:
-        return build_norm(self.norm_cfg, channels)
+    lowers: bool
 
 
-class ElasticBottleneck(nn.Module):
-    """Summed paths, norm, gate, shortcut; ``[N, in_channels, H, W] -> [N, 4 * planes, H / stride, W / stride]``."""
+class ElasticBottleneck(ResidualBlock):
+    """Summed paths, norm and gate."""
 
-    def __init__(
-        self, options: BlockOptions, in_channels: int, planes: int, stride: int, dilation: int, last_stage: bool
-    ) -> None:
-        super().__init__()
-        width = planes * options.base_width // 64 * options.groups
-        channels = planes * EXPANSION
-        lower = options.elastic and stride == 1 and not last_stage
-        sizes = dict(stride=stride, dilation=dilation, groups=options.groups)
+    def __init__(self, options: BlockOptions, elastic: ElasticOptions, place: Place) -> None:
+        super().__init__(options, place)
+        width, stride = place.width * options.base_width // 64 * options.groups, self.branch_stride
         self.paths = elastic_bottleneck(
-            options.policy, in_channels, width, channels, lower=lower, norm=options.norm, **sizes
+            elastic.policy,
+            place.in_channels,
+            width,
+            place.out_channels,
+            stride=stride,
+            dilation=place.dilation,
+            groups=options.groups,
+            lower=elastic.lowers and stride == 1 and place.stage != LAST_STAGE,
+            norm=options.norm,
         )
-        self.bn3 = options.norm(channels)
-        self.se = SqueezeExcitation(channels, options.se_ratio) if options.se_ratio is not None else nn.Identity()
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != channels:
-            conv = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
-            self.downsample = nn.Sequential(conv, options.norm(channels))
-        self.with_cp = options.with_cp
+        self.bn3 = options.norm(place.out_channels)
+        self.se = options.gate(place.out_channels)
+        self.add_shortcut(options, place)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(run_block(self._residual, x, self.with_cp))
+    @property
+    def last_norm(self) -> nn.Module:
+        return self.bn3
 
-    def _residual(self, x: Tensor) -> Tensor:
-        return self.se(self.bn3(self.paths(x))) + self.downsample(x)
+    def branch(self, x: Tensor) -> Tensor:
+        gated: Tensor = self.se(self.bn3(self.paths(x)))
+        return gated
 
 
 @MODELS.register_module()
-class ElasticResNeXt(Backbone):
+class ElasticResNeXt(ResidualNetwork):
     """ResNeXt-50 and -101, their SE form, and both with Elastic.
 
     Args:
-        depth: 50 or 101.
+        depth: 50, 101; or 29, which has 3 stages and is for CIFAR with ``small_stem``.
         elastic: 'none', the authors' two-path baseline, which computes what a plain ResNeXt does; 'simple', sElastic,
             with the baseline's blocks and parameters; 'full', with the blocks that match its multiply-adds.
         se_ratio: reduction of squeeze-and-excitation (16 for SE-ResNeXt), None for none.
@@ -94,6 +94,7 @@ class ElasticResNeXt(Backbone):
         in_channels, stem_channels, base_channels: channels of the image, the stem and the first stage's blocks.
         num_stages, strides, dilations: stages and, for each, the stride and base dilation.
         multi_grid: factors of the dilation for the blocks of the last stage, as many as it has blocks.
+        small_stem: a stem of one 3x3 layer without stride or pooling, for pictures of some 32 px.
         out_indices: stages to return. frozen_stages: -1 none, 0 the stem, k the stem and k stages.
         norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
         with_cp: recompute blocks in the backward pass to save memory.
@@ -107,6 +108,7 @@ class ElasticResNeXt(Backbone):
     arch_settings: ClassVar[dict[int, Variant]] = {
         50: Variant((3, 4, 6, 3), (6, 8, 5, 3)),
         101: Variant((3, 4, 23, 3), (12, 14, 20, 3)),
+        29: Variant((3, 3, 3), (3, 3, 3)),  # of ResNeXt-29 for CIFAR; the paper has no such network
     }
 
     def __init__(
@@ -125,9 +127,10 @@ class ElasticResNeXt(Backbone):
         strides: Sequence[int] = (1, 2, 2, 2),
         dilations: Sequence[int] = (1, 1, 1, 1),
         multi_grid: Sequence[int] | None = None,
+        small_stem: bool = False,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,
-        norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
+        norm_cfg: ConfigType = BATCH_NORM,
         norm_eval: bool = False,
         with_cp: bool = False,
         zero_init_residual: bool = True,
@@ -135,57 +138,17 @@ class ElasticResNeXt(Backbone):
     ) -> None:
         check_choice("depth", depth, tuple(self.arch_settings))
         check_choice("elastic", elastic, ("none", "simple", "full"))
-        check_choice("num_stages", num_stages, (1, 2, 3, 4))
-        self._pretrained = init_cfg is not None
-        super().__init__(num_stages, out_indices, frozen_stages, norm_eval, init_cfg or HE_INIT)
-        policy = ElasticPolicy(**(elastic_cfg or {}))
-        options = BlockOptions(policy, elastic != "none", groups, base_width, se_ratio, norm_cfg, with_cp)
-        counts = self.arch_settings[depth].full if elastic == "full" else self.arch_settings[depth].base
+        check_num_stages(num_stages, depth, len(self.arch_settings[depth].base))
+        super().__init__(
+            num_stages, out_indices, frozen_stages, norm_eval, init_cfg, HE_INIT, zero_init_residual=zero_init_residual
+        )
         strides = check_per_stage("strides", strides, num_stages)
         dilations = check_per_stage("dilations", dilations, num_stages)
-        factors: tuple[int, ...] | None = None
-        if multi_grid is not None:
-            factors = check_per_stage("multi_grid", multi_grid, counts[num_stages - 1], "block of the last stage")
-
-        self.depth, self.elastic, self.zero_init_residual = depth, elastic, zero_init_residual
-        self.conv1 = nn.Conv2d(in_channels, stem_channels, 7, 2, 3, bias=False)
-        self.bn1 = build_norm(norm_cfg, stem_channels)
-        channels, widths = stem_channels, [base_channels * 2**stage for stage in range(num_stages)]
-        for stage, planes in enumerate(widths):
-            grid = factors if factors and stage == num_stages - 1 else (1,) * counts[stage]
-            blocks = []
-            for i, factor in enumerate(grid):
-                sizes = (strides[stage] if i == 0 else 1, dilations[stage] * factor)
-                blocks.append(ElasticBottleneck(options, channels, planes, *sizes, last_stage=stage == LAST_STAGE))
-                channels = planes * EXPANSION
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-        strides_so_far = [4 * math.prod(strides[: stage + 1]) for stage in range(num_stages)]
-        self.declare_outputs([planes * EXPANSION for planes in widths], strides_so_far)
-        self.freeze()
-
-    @property
-    def stages(self) -> list[nn.Sequential]:
-        return [cast(nn.Sequential, m) for name, m in self.named_children() if name.startswith("layer")]
-
-    def freezable_modules(self) -> list[list[nn.Module]]:
-        stem: list[nn.Module] = [self.conv1, self.bn1]
-        stages: list[list[nn.Module]] = [[stage] for stage in self.stages]
-        return [stem, *stages]
-
-    def init_weights(self) -> None:
-        """He initialisation, or what ``init_cfg`` says."""
-        super().init_weights()
-        if self.zero_init_residual and not self._pretrained:
-            for stage in self.stages:
-                for block in stage:
-                    nn.init.zeros_(cast(Tensor, cast(ElasticBottleneck, block).bn3.weight))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        self.check_size(x)
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        outputs = []
-        for index, stage in enumerate(self.stages[: self.out_indices[-1] + 1]):
-            x = stage(x)
-            if index in self.out_indices:
-                outputs.append(x)
-        return tuple(outputs)
+        self.depth, self.elastic = depth, elastic
+        counts = self.arch_settings[depth].full if elastic == "full" else self.arch_settings[depth].base
+        grids = dilation_grids(counts[:num_stages], dilations, multi_grid)
+        elastic_options = ElasticOptions(ElasticPolicy(**(elastic_cfg or {})), elastic != "none")
+        options = BlockOptions(norm_cfg, groups=groups, base_width=base_width, se_ratio=se_ratio, with_cp=with_cp)
+        in_stride = self.build_stem(in_channels, stem_channels, norm_cfg, small=small_stem)
+        stages = doubling_stages(base_channels, EXPANSION, strides, grids)
+        self.build_stages(stages, partial(ElasticBottleneck, options, elastic_options), stem_channels, in_stride)

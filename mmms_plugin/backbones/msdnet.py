@@ -16,15 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmms_plugin.backbones.base import HE_INIT, Backbone, ConfigType, InitConfig, build_norm, run_block
-from mmms_plugin.layers.dilation_lattice import check_choice
+from mmms_plugin.arguments import check_choice
+from mmms_plugin.backbones.base import Backbone, run_block
+from mmms_plugin.layers.initial import HE_INIT, InitConfig
+from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
 from mmms_plugin.registry import MODELS
 
 
@@ -184,7 +185,7 @@ class MSDNet(Backbone):
         in_channels: int = 3,
         out_indices: Sequence[int] | None = None,
         frozen_stages: int = -1,
-        norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
+        norm_cfg: ConfigType = BATCH_NORM,
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: InitConfig = None,
@@ -258,8 +259,13 @@ class MSDNet(Backbone):
             grown = halved
         return modules, grown
 
-    def freezable_modules(self) -> list[list[nn.Module]]:
-        return [[self.stem], *([block] for block in self.blocks)]
+    def stem_modules(self) -> list[nn.Module]:
+        """As ``Backbone``."""
+        return [self.stem]
+
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """As ``Backbone``: the blocks."""
+        return [[block] for block in self.blocks]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return self._exits(x) if self.output == "exits" else self._scales(x)

@@ -2,22 +2,29 @@
 
 A sub-command is a module with a docstring (its help), ``add_arguments(parser)`` and ``run(args) -> int | None``.
 Modules are imported only when their command is called, so that ``mmms --help`` needs neither torch nor a host.
-Exit status: 0 done, 2 the user's input is at fault (one line, no traceback), anything else is a bug.
+Exit status: 0 done, 1 the run could not go on (its loss became NaN, say), 2 the user's input is at fault; both with one
+line and no traceback. Anything else is a bug.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
-from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.errors import RunError, UserError, one_line
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 COMMANDS = {
     "train": "train a model from a config",
     "test": "evaluate a checkpoint, keep or draw its predictions",
     "predict": "draw and keep what a model finds in pictures of your own",
+    "check-data": "list everything that is wrong with a data set before training on it",
     "configs": "list the configs that come with the package, or a host's",
     "run": "run a script of mmdet or mmseg, or your own, on mmcv-lite",
     "make-shapes": "generate the multi-scale shapes data set",
@@ -58,10 +65,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"mmms_plugin.cli.{name.replace('-', '_')}")
         parser = _Parser(prog=f"mmms {name}", description=module.__doc__)
         module.add_arguments(parser)
-        return module.run(parser.parse_args(argv[1:])) or 0
+        status = module.run(parser.parse_args(argv[1:])) or 0
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print(f"mmms {name}: interrupted", file=sys.stderr)
         return 130
     except UserError as error:
-        print(f"mmms{f' {name}' if name in COMMANDS else ''}: error: {one_line(str(error))}", file=sys.stderr)
-        return 2
+        return _refuse(name, str(error))
+    except RunError as error:
+        return _refuse(name, str(error), status=1)
+    except BrokenPipeError:  # as in `mmms ... | head`
+        _drop_output()
+        return 141
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _drop_output()
+        return _refuse(name, f"{error.filename or 'output'} cannot be written ({error.strerror})")
+
+
+def _refuse(name: str, message: str, status: int = 2) -> int:
+    print(f"mmms{f' {name}' if name in COMMANDS else ''}: error: {one_line(message)}", file=sys.stderr)
+    return status
+
+
+def _drop_output() -> None:
+    """Keep Python from trying once more, at its end, to write what standard output did not take."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from mmms_plugin.errors import UserError
 
@@ -15,6 +16,7 @@ BINS_HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``mmms size-ap``."""
     add = parser.add_argument
+    resize = "what training makes pictures fit, such as 1333x800: anchors are then suggested for resized objects"
     second = "COCO result file; a second one is compared with the first"
     unit = "of own limits and quantiles: side = sqrt(area) in px, or area in px² (%(default)s)"
     area = "an object's size: the 'area' field as pycocotools takes it, box, or pixels of the mask (%(default)s)"
@@ -35,7 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bootstrap", type=int, default=0, metavar="N", help="replicates of the image bootstrap (%(default)s)")
     add("--confidence", type=float, default=0.95, metavar="P", help="of intervals (%(default)s)")
     add("--seed", type=int, default=0, help="of the bootstrap (%(default)s)")
+    add("--resize", metavar="WxH", help=resize)
     add("--score-threshold", type=float, default=0.5, metavar="S", help=score)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """``1333x800`` as numbers."""
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text or "")
+    if text is not None and not found:
+        raise UserError(f"--resize {text}: must be WIDTHxHEIGHT, such as 1333x800")
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def run(args: argparse.Namespace) -> None:
@@ -47,17 +58,14 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--names {' '.join(args.names)}: allowed is one for each --pred ({len(args.pred)})")
     if len(set(args.names)) < len(args.names):
         raise UserError(f"--names {' '.join(args.names)}: the two runs need different names")
-    for name, least in (("max_dets", 1), ("bootstrap", 0), ("seed", 0)):
-        if getattr(args, name) < least:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: allowed are integers >= {least}")
-    if args.score_threshold != args.score_threshold:
-        raise UserError("--score-threshold nan: allowed are numbers")
-    if not 0 < args.confidence < 1:
-        raise UserError(f"--confidence {args.confidence}: allowed is more than 0 and less than 1, such as 0.95")
+    if not all(name.strip() for name in args.names):
+        raise UserError("--names: an empty name; every run needs one")
     from mmms_plugin.analysis.size_ap.command import run_size_ap
     from mmms_plugin.analysis.size_ap.evaluate import Options
 
     names = ("iou_type", "area", "bins", "bin_unit", "allow_gaps", "allow_overlaps", "max_dets", "seed", "confidence",
              "score_threshold")  # fmt: skip
-    options = Options(**{n: getattr(args, n) for n in names}, replicates=args.bootstrap, progress=True)
+    options = Options(
+        **{n: getattr(args, n) for n in names}, replicates=args.bootstrap, resize=_size(args.resize), progress=True
+    )
     run_size_ap(args.ann, args.pred, args.out, options, args.names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -13,11 +14,12 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmms_plugin.compat import mmcv_ops
+from mmms_plugin.compat.newest import newest_checkpoint, why_unusable
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.cfg_options import apply_cfg_options
 from mmms_plugin.engine.checks import (
@@ -31,9 +33,12 @@ from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
 from mmms_plugin.engine.config_files import first_line, load_config
 from mmms_plugin.engine.host_files import SEPARATOR
+from mmms_plugin.engine.lock import locked, process_rank
+from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
+from mmms_plugin.weights.trusted import check_components
 
 T = TypeVar("T")
 
@@ -46,6 +51,7 @@ class LaunchOptions:
     work_dir: str | None = None
     coco_dir: str | None = None
     voc_dir: str | None = None
+    image_dir: str | None = None
     train_ann: str | None = None
     val_ann: str | None = None
     img_dir: str | None = None
@@ -63,7 +69,7 @@ class LaunchOptions:
 
         Raises: UserError if options do not fit each other, or name what is not there.
         """
-        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir}
+        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir, "--image-dir": self.image_dir}
         folders = {flag: folder for flag, folder in flags.items() if folder}
         if len(folders) > 1:
             raise UserError(f"{' and '.join(folders)}: give one of them")
@@ -72,7 +78,9 @@ class LaunchOptions:
         if flag is None:
             extra = {"--img-dir": self.img_dir, "--val-split": self.val_split, "--split test": self.split != "val"}
             if given := [name for name, value in extra.items() if value]:
-                raise UserError(f"{given[0]}: name the data too, with --coco-dir, --voc-dir or --train-ann")
+                raise UserError(
+                    f"{given[0]}: name the data too, with --coco-dir, --voc-dir, --image-dir or --train-ann"
+                )
             return None
         paths = {name: None if (value := getattr(self, name)) is None else Path(value)
                  for name in ("train_ann", "val_ann", "img_dir")}  # fmt: skip
@@ -125,7 +133,12 @@ def train(
         if "base_batch_size" not in config.get("auto_scale_lr", {}):
             raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
         config.auto_scale_lr.enable = True
-    set_start(config, pretrained, resume, remarks)
+    with locked(config.work_dir) if process_rank(options.launcher) == 0 else nullcontext():
+        set_start(config, pretrained, resume, remarks)
+        return _train(config, options, pretrained, remarks)
+
+
+def _train(config: Config, options: LaunchOptions, pretrained: str | None, remarks: list[str]) -> Runner:
     runner = _build_runner(config, options, remarks)
     if pretrained:
         backbone = cast(torch.nn.Module, _bare(runner).backbone)
@@ -163,12 +176,12 @@ def evaluate(
     ):
         config[key] = None
     drop_initial_weights(config)
-    if components := read_state_dict(checkpoint)[1].get("components"):
+    if "components" in (meta := read_state_dict(checkpoint)[1]):
+        components = check_components(meta["components"], f"checkpoint {checkpoint}: meta.components")
         replace_components(config.model, components)
         remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
     if show_dir:
-        hook = dict(type="mmms_plugin.DrawingHook", out_dir=str(make_folder(show_dir, "--show-dir")))
-        config.custom_hooks = [*(config.get("custom_hooks") or ()), hook]
+        task.draw_into(config, make_folder(show_dir, "--show-dir"))
     with tempfile.TemporaryDirectory() as scratch:
         if out:
             task.keep_predictions(config, Path(scratch), out)
@@ -190,10 +203,15 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
     """Where the weights come from: a checkpoint to resume, backbone weights, or nothing."""
     backbone = config.model.backbone
     if resume:
-        path = find_latest_checkpoint(config.work_dir) if resume == "auto" else resume
-        if path is None:
-            remarks.append(f"--resume: no checkpoint in {config.work_dir} yet, starting anew")
-        config.resume, config.load_from = path is not None, path
+        path: Path | None = Path(resume)
+        if resume == "auto":
+            path, choice = newest_checkpoint(config.work_dir)
+            remarks += choice
+            if path is None:
+                remarks.append(f"--resume: no checkpoint to go on from in {config.work_dir}, starting anew")
+        elif fault := why_unusable(resume):
+            raise UserError(f"--resume {resume}: {fault}")
+        config.resume, config.load_from = path is not None, None if path is None else str(path)
     if pretrained:
         if not Path(pretrained).is_file():
             raise UserError(f"--pretrained {pretrained}: no such file")
@@ -216,9 +234,9 @@ def drop_initial_weights(config: Config) -> None:
 
 
 def _build_runner(config: Config, options: LaunchOptions, remarks: list[str]) -> Runner:
-    runner = user_fault("config", lambda: RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config))
-    if not runner.distributed:
-        runner.model = revert_sync_batchnorm(runner.model)
+    runner = user_fault(
+        "config", lambda: RUNNERS.build(config) if "runner_type" in config else ResumableRunner.from_cfg(config)
+    )
     if options.channels_last:
         runner.model.to(memory_format=torch.channels_last)
     for line in (mmcv_ops(), *remarks):

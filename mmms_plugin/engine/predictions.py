@@ -1,9 +1,10 @@
-"""What ``mmms predict`` keeps of each picture: COCO JSON for detectors, PNG masks for segmentation models; drawings."""
+"""What ``mmms predict`` keeps of each picture: COCO JSON, PNG masks or classes by the model's task; drawings."""
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
-from mmms_plugin.analysis.drawing import Objects, Style, draw_objects, draw_segments, save_drawing
+from mmms_plugin.analysis.drawing import Objects, Style, draw_caption, draw_objects, draw_segments, save_drawing
 from mmms_plugin.engine.inputs import Input
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text, written_whole
@@ -64,26 +65,52 @@ class Kept(ABC):
         return self.out / DRAWN / f"{source.name}{'.jpg' if jpeg else '.png'}"
 
 
-class KeptObjects(Kept):
-    """``predictions.json``: images, categories and annotations with scores; written while pictures come in.
+class _KeptJson(Kept):
+    """``predictions.json``, whose list of records is written while pictures come in; the rest follows at the end."""
 
-    Identifiers of images and categories count from 1, images in the order of the run, categories in the model's.
-    """
+    records: str  # the name of the list
 
-    def __enter__(self) -> KeptObjects:
+    def __enter__(self) -> _KeptJson:
         self._stack = ExitStack()
         temporary = self._stack.enter_context(written_whole(self.out / "predictions.json"))
         self._file = self._stack.enter_context(temporary.open("w", encoding="utf-8"))
-        self._file.write('{"annotations": [')
-        self._images: list[dict[str, Any]] = []
+        self._file.write(f'{{"{self.records}": [')
         return self
 
     def __exit__(self, *error: Any) -> None:
         if error[0] is None:
-            names = [{"id": k, "name": name} for k, name in enumerate(self.style.classes, 1)]
-            rest = {"images": self._images, "categories": names, "info": {"least_score": self.score}}
-            self._file.write("\n], " + json.dumps(rest)[1:] + "\n")
+            self._file.write("\n], " + json.dumps(self.rest())[1:] + "\n")
         self._stack.__exit__(*error)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add a record."""
+        self._file.write(("," if self.count else "") + "\n" + json.dumps(record))
+        self.count += 1
+
+    @abstractmethod
+    def rest(self) -> dict[str, Any]:
+        """What the file has beside the list."""
+
+    def outputs(self, source: Input) -> list[Path]:
+        return [self.drawing(source)] if self.draw else []
+
+
+class KeptObjects(_KeptJson):
+    """COCO: images, categories, and annotations with scores.
+
+    Identifiers of images and categories count from 1, images in the order of the run, categories in the model's.
+    """
+
+    records = "annotations"
+
+    def __enter__(self) -> KeptObjects:
+        super().__enter__()
+        self._images: list[dict[str, Any]] = []
+        return self
+
+    def rest(self) -> dict[str, Any]:
+        names = [{"id": k, "name": name} for k, name in enumerate(self.style.classes, 1)]
+        return {"images": self._images, "categories": names, "info": {"least_score": self.score}}
 
     def add(self, source: Input, pixels: np.ndarray, sample: Any) -> None:
         found = sample.get("pred_instances")
@@ -97,8 +124,7 @@ class KeptObjects(Kept):
         self._images.append({"id": len(self._images) + 1, "file_name": str(source.path), "height": pixels.shape[0],
                              "width": pixels.shape[1]})  # fmt: skip
         for i in range(len(boxes)):
-            self._file.write(("," if self.count else "") + "\n" + json.dumps(self._record(objects, i)))
-            self.count += 1
+            self.write(self._record(objects, i))
         if self.draw:
             save_drawing(draw_objects(pixels, objects, self.style), self.drawing(source))
 
@@ -116,11 +142,36 @@ class KeptObjects(Kept):
             record["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
         return record
 
-    def outputs(self, source: Input) -> list[Path]:
-        return [self.drawing(source)] if self.draw else []
-
     def summary(self) -> str:
         return f"{self.count} objects of score {self.score:g} or more in {self.out / 'predictions.json'}"
+
+
+class KeptClasses(_KeptJson):
+    """One record a picture: the likeliest class, the score of every class, and the classes of ``score`` or more."""
+
+    records = "pictures"
+
+    def rest(self) -> dict[str, Any]:
+        return {"classes": list(self.style.classes)}
+
+    def add(self, source: Input, pixels: np.ndarray, sample: Any) -> None:
+        scores = sample.get("pred_score")
+        if scores is None:
+            raise UserError("this model predicts no score for each class: mmms predict keeps those of classifiers")
+        values = np.asarray(scores.cpu(), dtype=float)
+        best = int(values.argmax())
+        chosen = [int(k) for k in np.flatnonzero(values >= self.score)] if self.score else [best]
+        classes = self.style.classes
+        record = {"file_name": str(source.path), "class": classes[best], "score": round(float(values[best]), 5)}
+        if self.score:
+            record["classes"] = [classes[k] for k in chosen]
+        self.write({**record, "scores": [round(float(value), 5) for value in values]})
+        if self.draw:
+            lines = [f"{classes[k]} {values[k]:.2f}" for k in sorted(chosen, key=lambda k: -values[k])]
+            save_drawing(draw_caption(pixels, lines), self.drawing(source))
+
+    def summary(self) -> str:
+        return f"classes in {self.out / 'predictions.json'}"
 
 
 class KeptSegments(Kept):

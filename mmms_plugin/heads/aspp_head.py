@@ -8,15 +8,15 @@ features come last and nothing is dropped out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType
 
 import torch
 from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.aspp_head import ASPPHead as HostASPPHead
 from torch import Tensor
 
-from mmms_plugin.backbones.base import ConfigType, InitConfig
 from mmms_plugin.heads.defaults import Loss, loss_or_default
+from mmms_plugin.layers.initial import InitConfig
+from mmms_plugin.layers.norm import BATCH_NORM, ConfigType
 from mmms_plugin.registry import MODELS
 
 
@@ -42,7 +42,7 @@ class ASPPHead(HostASPPHead):
         num_classes: int,
         dilations: Sequence[int] = (1, 6, 12, 18),
         dropout_ratio: float = 0.0,
-        norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
+        norm_cfg: ConfigType = BATCH_NORM,
         in_index: int = -1,
         loss_decode: Loss = None,
         ignore_index: int = 255,

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
-from mmms_plugin.backbones.base import InitConfig
 from mmms_plugin.heads.defaults import Loss, loss_or_default
 from mmms_plugin.layers.bilinear_up import bilinear_kernel
+from mmms_plugin.layers.initial import InitConfig
 from mmms_plugin.registry import MODELS
 
 
@@ -38,6 +38,7 @@ class DLAUpHead(BaseDecodeHead):
     """
 
     up_weight: Tensor
+    published_as_log_softmax = True  # read by weights.load_model
 
     def __init__(
         self,

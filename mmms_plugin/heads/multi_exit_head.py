@@ -9,7 +9,6 @@ module imports no host: mmpretrain's ``ImageClassifier`` takes it as its ``head`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,8 +16,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmms_plugin.backbones.base import HE_INIT, ConfigType, InitConfig
 from mmms_plugin.backbones.msdnet import ConvNorm
+from mmms_plugin.layers.initial import HE_INIT, InitConfig
+from mmms_plugin.layers.norm import BATCH_NORM, ConfigType
 from mmms_plugin.registry import MODELS
 
 Samples = list[Any]  # of mmpretrain's DataSample
@@ -67,10 +67,10 @@ class MultiExitHead(BaseModule):
         weights: Sequence[float] | None = None,
         multi_label: bool = False,
         label_smoothing: float = 0.0,
-        norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
+        norm_cfg: ConfigType = BATCH_NORM,
         init_cfg: InitConfig = None,
     ) -> None:
-        super().__init__(init_cfg or [*HE_INIT, dict(type="Normal", layer="Linear", std=0.01)])  # type: ignore[misc]
+        super().__init__(init_cfg or [*HE_INIT, dict(type="Normal", layer="Linear", std=0.01)])
         weights = (1.0,) * len(in_channels) if weights is None else tuple(weights)
         if len(weights) != len(in_channels) or any(w < 0 for w in weights) or not any(weights):
             raise ValueError(f"weights={weights!r}: allowed are {len(in_channels)} numbers >= 0, not all 0")

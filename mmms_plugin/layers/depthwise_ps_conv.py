@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmms_plugin.layers.dilation_lattice import ORDERS, check_choice, check_pattern, part_of_channel
+from mmms_plugin.arguments import check_choice
+from mmms_plugin.layers.dilation_lattice import ORDERS, check_pattern, part_of_channel
 from mmms_plugin.layers.poly_scale_conv import PaddingMode, PolyScaleConv2d, Size, is_channels_last
 from mmms_plugin.registry import MODELS
 

@@ -35,12 +35,6 @@ class SubConv(NamedTuple):
         return tuple(part for _, outs in self.blocks for part in outs)
 
 
-def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
-    """Raise ValueError unless ``value`` is one of ``allowed``."""
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}")
-
-
 def check_pattern(pattern: Sequence[int]) -> tuple[int, ...]:
     """Return the pattern as a tuple; ValueError unless it is a non-empty sequence of integers >= 1."""
     values = tuple(pattern) if isinstance(pattern, Sequence) and not isinstance(pattern, str) else ()

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmms_plugin.layers.dilation_lattice import check_choice
+from mmms_plugin.arguments import check_choice
+from mmms_plugin.layers.graph_capture import is_capturing
 from mmms_plugin.layers.halve_double import double, halve
 
 METHODS = ("bilinear", "nearest", "trained", "dilated")
@@ -52,14 +53,19 @@ class ElasticPolicy:
         check_choice("method", self.method, METHODS)
 
     def divide(self, total: int, name: str) -> list[tuple[int, int]]:
-        """``[(ratio, count), ...]`` of the branches, ``total`` things called ``name`` divided by the shares.
+        """``[(ratio, count), ...]`` of the branches: ``total``, the value of argument ``name``, divided by the shares.
 
-        Counts are rounded so that they add up. ValueError if a branch with a share is left without any.
+        Counts are rounded so that they add up. ValueError if a branch with a share gets none.
         """
+        branches = sum(share > 0 for share in self.shares)
+        if total < branches:
+            raise ValueError(
+                f"{name}={total}: must be at least {branches}, one for each branch of shares={self.shares!r}"
+            )
         ends = [round(total * sum(self.shares[: i + 1])) for i in range(len(self.shares))]
         counts = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
         if any(share > 0 and count == 0 for share, count in zip(self.shares, counts, strict=True)):
-            raise ValueError(f"shares={self.shares!r}: {total} {name} are too few to give each branch one")
+            raise ValueError(f"shares={self.shares!r}: too small a share, its branch gets none of {name}={total}")
         return [(ratio, count) for ratio, count in zip(self.ratios, counts, strict=True) if count]
 
 
@@ -197,7 +203,7 @@ def _are_numbers(shares: Sequence[float], count: int) -> bool:
 
 def check_map_size(x: Tensor, ratio: int) -> None:
     """ValueError if the map ``x`` is smaller than the ratio. Not while a graph is captured: its sizes are symbols."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if is_capturing():
         return
     height, width = x.shape[-2:]
     if min(height, width) < ratio:

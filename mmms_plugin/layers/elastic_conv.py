@@ -70,7 +70,7 @@ class ElasticConv2d(PolyScaleConv2d, nn.Conv2d):
     def _divide(self, policy: ElasticPolicy) -> list[tuple[int, int]]:
         """Ratio and number of input channels of every branch."""
         if self.groups == 1:
-            return policy.divide(self.in_channels, "input channels")
+            return policy.divide(self.in_channels, "in_channels")
         width = self.in_channels // self.groups
         return [(ratio, count * width) for ratio, count in policy.divide(self.groups, "groups")]
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmms_plugin.arguments import check_choice
 from mmms_plugin.layers.dilation_lattice import (
     AXES,
     ORDERS,
     SubConv,
-    check_choice,
     check_pattern,
     decompose,
     dilation_matrix,

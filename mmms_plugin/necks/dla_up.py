@@ -13,7 +13,6 @@ results take the coarser maps' places, so that after the last step everything ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -21,8 +20,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmms_plugin.backbones.base import HE_INIT, ConfigType, InitConfig, build_norm
 from mmms_plugin.layers.bilinear_up import BilinearUp, fit_to
+from mmms_plugin.layers.initial import HE_INIT, InitConfig
+from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
 from mmms_plugin.registry import MODELS
 
 
@@ -70,7 +70,7 @@ class DLAUp(BaseModule):
         num_outs: int = 1,
         *,
         in_strides: Sequence[int] | None = None,
-        norm_cfg: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True)),
+        norm_cfg: ConfigType = BATCH_NORM,
         init_cfg: InitConfig = None,
     ) -> None:
         super().__init__(init_cfg or HE_INIT)

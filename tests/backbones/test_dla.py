@@ -78,8 +78,3 @@ def test_output_stride_16_keeps_the_weights_and_dilates():
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         DLA(**options)
-
-
-def test_a_picture_smaller_than_the_stride_is_refused():
-    with pytest.raises(ValueError, match="picture of 16 x 64 is too small: height and width must be at least 32"):
-        DLA("46_c")(torch.zeros(1, 3, 16, 64))

@@ -105,6 +105,12 @@ def test_se_ratio_adds_squeeze_and_excitation():
         (dict(depth=50, se_ratio=0), "se_ratio=0: allowed are integers from 1"),
         (dict(depth=50, style="tf"), "style='tf'"),
         (dict(depth=50, dilation_pattern=(1, -2)), "integers >= 1"),
+        (
+            dict(depth=50, conv_cfg=dict(type="X"), dilation_pattern=(1, 2, 1, 4), axes="both"),
+            r"dilation_pattern=\(1, 2, 1, 4\), axes='both': must not be given beside conv_cfg={'type': 'X'}; "
+            r"write conv_cfg=dict\(type='X', dilation_pattern=\(1, 2, 1, 4\), axes='both'\) if",
+        ),
+        (dict(depth=50, conv_cfg=dict(type="X"), extra_dilation1=False), "extra_dilation1=False: must not be given"),
     ],
 )
 def test_bad_arguments(options, message):

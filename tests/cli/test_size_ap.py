@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mmms_plugin.cli import main
+from mmms_plugin.files import files_written_together
 from tests.analysis.size_ap_data import pycocotools_eval, random_coco, with_masks
+from tests.fuzz.size_ap import quick_figures
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +78,12 @@ def test_a_data_set_alone(files, tmp_path, capsys):
     [
         (["--bins", "a=0:20,b=10:30"], ("one",), "10 to 20 is in both (--allow-overlaps accepts that)"),
         (["--bins", "a=0:10,b=20:30"], ("one",), "10 to 20 is in no bin (--allow-gaps accepts that)"),
-        (["--bootstrap", "-5"], ("one",), "--bootstrap -5: allowed are integers >= 0"),
-        (["--confidence", "95"], ("one",), "--confidence 95.0: allowed is more than 0 and less than 1"),
+        (["--bootstrap", "-5"], ("one",), "bootstrap=-5: must be an integer from 0 to 100,000"),
+        (["--confidence", "95"], ("one",), "confidence=95.0: must be above 0 and at most 0.9999"),
+        (["--confidence", "0.9999999999999999"], ("one",), "must be above 0 and at most 0.9999"),
+        (["--seed", "-1"], ("one",), "seed=-1: must be an integer from 0"),
+        (["--max-dets", "9" * 20], ("one",), "must be an integer from 1 to 1,000,000"),
+        (["--resize", "1333"], (), "--resize 1333: must be WIDTHxHEIGHT, such as 1333x800"),
         (["--names", "a"], ("one", "two"), "--names a: allowed is one for each --pred (2)"),
         ([], ("one", "one"), "--names A B tells them apart"),
         ([], ("one", "two", "one"), "--pred is given 3 times"),
@@ -89,3 +97,82 @@ def test_wrong_input_is_told_in_one_line(files, tmp_path, capsys, arguments, pre
     assert len([line for line in lines if line.startswith("mmms size-ap: error: ")]) == 1
     assert message in lines[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_names_cannot_reach_the_terminal_as_commands_nor_a_spreadsheet_as_formulas(files, tmp_path, capsys):
+    coco = json.loads((files / "ann.json").read_text())
+    for category, name in zip(coco["categories"], ("=1+1", "-5", "\x1b[2J\ud800"), strict=True):
+        category["name"] = name
+    (tmp_path / "ann.json").write_text(json.dumps(coco))
+    changed = ["--ann", str(tmp_path / "ann.json"), "--names", "@SUM(A1)", "\x1b]0;title\x07"]
+    with quick_figures(True):
+        assert run(files, tmp_path / "out", *changed, preds=("one", "two")) == 0
+    shown = "".join(capsys.readouterr()) + (tmp_path / "out/report.html").read_text()
+    assert {char for char in shown if not char.isprintable()} == {"\n"}
+    assert "\\x1b]0;title\\x07" in shown
+    with (tmp_path / "out/classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["category"] for row in rows} == {"'=1+1", "'-5", "\\x1b[2J\\ud800"}
+    assert rows[0]["run"] == "'@SUM(A1)"
+    with (tmp_path / "out/differences.csv").open() as file:
+        assert any(float(row["difference"] or 0) < 0 for row in csv.DictReader(file))  # numbers stay numbers
+
+
+def test_two_runs_into_one_folder_leave_the_files_of_one(tmp_path):
+    with files_written_together(tmp_path / "out") as first:
+        (first / "a").write_text("first")
+        with files_written_together(tmp_path / "out") as second:
+            for name in "ab":
+                (second / name).write_text("second")
+        (first / "b").write_text("first")
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"a": "first", "b": "first"}
+
+
+def test_a_report_that_fails_half_way_leaves_nothing(files, tmp_path, capsys, monkeypatch):
+    from mmms_plugin.analysis.size_ap import report
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "to_latex", full)
+    with quick_figures(True):
+        assert run(files, tmp_path / "new/out") == 2
+    assert not (tmp_path / "new").exists()
+    assert capsys.readouterr().err.splitlines()[-1].endswith("cannot be written (No space left on device)")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_a_full_disk_behind_the_output_is_one_line(files):
+    command = "import sys; from mmms_plugin.cli import main; sys.exit(main(sys.argv[1:]))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", command, "size-ap", "--ann", str(files / "ann.json")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "mmms size-ap: error: output cannot be written (No space left on device)\n"
+
+
+@pytest.mark.parametrize(("bins", "names"), [("soda", ("relatively_small", "extremely_small")), ("tiny", ("tiny1",))])
+def test_80_columns_hold_the_names_of_the_bins(files, tmp_path, capsys, monkeypatch, bins, names):
+    monkeypatch.setenv("COLUMNS", "80")
+    with quick_figures(True):
+        assert run(files, tmp_path, "--bins", bins, "--bootstrap", "5") == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in names:
+        assert any(line.split()[:1] == [name] for line in lines)
+
+
+def test_anchors_are_for_original_pixels_unless_resizing_is_told(files, capsys):
+    def anchors(*more: str) -> str:
+        assert main(["size-ap", "--ann", str(files / "ann.json"), *more]) == 0
+        return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("anchors"))
+
+    assert "in pixels of the original pictures" in anchors()
+    assert "in pixels of pictures resized to fit 512x400" in anchors("--resize", "512x400")  # 128 x 96 px: four times
+    scale, larger = (
+        float(text.split("scales=[")[1].split("]")[0]) for text in (anchors(), anchors("--resize", "512x400"))
+    )
+    assert larger == pytest.approx(4 * scale, rel=0.01)

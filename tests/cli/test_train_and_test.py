@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from safetensors.torch import save_file
 
 from mmms_plugin.cli import main
+from mmms_plugin.compat.checkpoints import load
 
 CONFIG = "demo/mask_rcnn_ps_r18_shapes"
 QUICK = [
@@ -38,21 +39,25 @@ def run(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
     return folder
 
 
-def test_interrupted_training_goes_on_where_it_stopped(run, shapes, tmp_path):
-    """Two iterations and a resumed third give the weights of three iterations in one go, optimizer state included."""
-    assert train(tmp_path / "whole", shapes, 3) == 0
-    (tmp_path / "parts").mkdir()
-    for name in ("iter_2.pth", "last_checkpoint"):
-        os.link(run / name, tmp_path / "parts" / name)
-    (tmp_path / "parts/last_checkpoint").unlink()
-    (tmp_path / "parts/last_checkpoint").write_text(str(tmp_path / "parts/iter_2.pth"))
+def test_interrupted_training_goes_on_where_it_stopped(shapes, tmp_path, capfd):
+    """Two iterations and a resumed third give the weights of three in one go, bit for bit, momentum included.
+
+    In between the folder was moved, ``last_checkpoint`` was emptied, and a damaged newer file came in.
+    """
+    assert train(tmp_path / "whole", shapes, 3, "--seed", "4") == 0
+    assert train(tmp_path / "first", shapes, 2, "--seed", "4") == 0
+    (tmp_path / "first").rename(tmp_path / "parts")
+    (tmp_path / "parts/last_checkpoint").write_text("")
+    (tmp_path / "parts/iter_9.pth").write_bytes((tmp_path / "parts/iter_2.pth").read_bytes()[:-1000])
+    capfd.readouterr()
     assert train(tmp_path / "parts", shapes, 3, "--resume") == 0
-    whole, parts = (
-        torch.load(tmp_path / name / "iter_3.pth", weights_only=True)["optimizer"]["state"]
-        for name in ("whole", "parts")
-    )
-    assert {int(state["step"]) for state in whole.values()} == {3}
-    assert {int(state["step"]) for state in parts.values()} == {3}
+    printed = capfd.readouterr().out
+    assert f"--resume: {tmp_path / 'parts/iter_9.pth'} is left out: it is damaged" in printed
+    assert f"--resume: going on from {tmp_path / 'parts/iter_2.pth'}" in printed
+    whole, parts = (load(tmp_path / name / "iter_3.pth") for name in ("whole", "parts"))
+    assert all(torch.equal(value, parts["state_dict"][key]) for key, value in whole["state_dict"].items())
+    for key, state in whole["optimizer"]["state"].items():
+        assert all(torch.equal(value, parts["optimizer"]["state"][key][name]) for name, value in state.items())
 
 
 def test_evaluation_keeps_predictions_and_draws(run, shapes, tmp_path, capfd):
@@ -118,7 +123,7 @@ def test_a_misfit_is_told_in_one_line_before_training(run, shapes, tmp_path, cap
 
 def test_backbone_weights_are_checked_and_loaded(run, shapes, tmp_path, capsys):
     """--pretrained takes a state dict of the backbone, alone or inside a detector's; anything else is refused."""
-    state = torch.load(run / "iter_2.pth", weights_only=True)["state_dict"]
+    state = load(run / "iter_2.pth")["state_dict"]
     alone = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
     alone = {key: torch.full_like(value, 0.01) for key, value in alone.items()} | {"fc.weight": torch.zeros(1)}
     files = {"alone": alone, "detector": {f"backbone.{key}": value for key, value in alone.items()}}
@@ -129,7 +134,7 @@ def test_backbone_weights_are_checked_and_loaded(run, shapes, tmp_path, capsys):
     for name in ("alone.pth", "detector.pth", "alone.safetensors"):
         folder = tmp_path / f"trained from {name}"
         assert train(folder, shapes, 1, "--pretrained", str(tmp_path / name), "--seed", "0") == 0
-        after = torch.load(folder / "iter_1.pth", weights_only=True)["state_dict"]
+        after = load(folder / "iter_1.pth")["state_dict"]
         assert abs(float(after["backbone.layer4.1.conv2.weight"].mean()) - 0.01) < 0.005
     coco = ["--coco-dir", str(shapes), "--work-dir", str(tmp_path)]
     capsys.readouterr()

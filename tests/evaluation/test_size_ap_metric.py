@@ -156,7 +156,7 @@ def test_undefined_figures_are_nan_and_format_only_writes_files(data, ann_file, 
         (dict(bins="small=0:10,large=20:30"), "10 to 20 is in no bin"),
         (dict(area="hull"), "allowed are annotation, box, mask"),
         (dict(metric="proposal_fast"), "use 'proposal'"),
-        (dict(bootstrap=-1), "replicates -1: allowed are integers >= 0"),
+        (dict(bootstrap=-1), "bootstrap=-1: must be an integer from 0"),
     ],
 )
 def test_wrong_options_are_refused_when_the_config_is_built(options, message):

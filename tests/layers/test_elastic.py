@@ -146,7 +146,7 @@ def bad_size(layer: nn.Module) -> Tensor:
         (lambda: Elastic({"a": nn.Identity()}, (1, 2)), r"ratios=\(1, 2\): allowed are 1 integers"),
         (lambda: Elastic({"a": nn.Identity()}, (2,), "trained"), "channels=None: method='trained' needs"),
         (lambda: ElasticConv2d(8, 8, 3), r"padding=\(0, 0\): allowed is what keeps the size, \(1.0, 1.0\)"),
-        (lambda: ElasticConv2d(8, 8, 3, padding=1, shares=(0.99, 0.01)), "8 input channels are too few"),
+        (lambda: ElasticConv2d(8, 8, 3, padding=1, shares=(0.99, 0.01)), "its branch gets none of in_channels=8"),
         (lambda: elastic_bottleneck(ElasticPolicy(), 8, 10, 8, groups=4), "groups=4: allowed are divisors of .* 10"),
         (lambda: bad_size(ElasticConv2d(8, 8, 3, padding=1, ratios=(1, 4))), "map of 3 x 9 is too small: .* ratio, 4"),
         (lambda: bad_size(Elastic({"a": nn.Identity()}, (4,))), "map of 3 x 9 is too small"),

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.analysis.size_ap.results import Bin
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import LONGEST, UserError, printable
 
 UNITS = ("side", "area")
 HALF_OPEN = "bins are half-open [low, high): an object exactly on a limit counts in the upper bin only"
@@ -66,6 +66,7 @@ PRESETS: dict[str, tuple[str, bool, Limits, str]] = {
 }
 ALIASES = {"tiny": "tinyperson", "aitod": "ai-tod"}
 ALLOWED = f"{', '.join(PRESETS)}, tiny (= tinyperson), quantiles:N, or NAME=LOW:HIGH,..."
+MOST_BINS = 100
 _ENTRY = re.compile(r"\s*([^=:,\s][^=:,]*?)\s*=\s*([^:,]+?)\s*:\s*([^:,]*?)\s*")
 
 
@@ -123,7 +124,7 @@ def resolve_bins(
         raise UserError(f"--bins {text!r}: allowed are {ALLOWED}")
     entries = _parse(text)
     _check(entries, text, unit, allow_gaps, allow_overlaps)
-    return BinSet(_with_all(entries, unit), text, f"as given, {_unit_text(unit)}", HALF_OPEN)
+    return BinSet(_with_all(entries, unit), printable(text, LONGEST), f"as given, {_unit_text(unit)}", HALF_OPEN)
 
 
 def _preset(key: str) -> BinSet:
@@ -139,10 +140,10 @@ def _with_all(entries: Limits, unit: str, closed: bool = False) -> tuple[Bin, ..
 
 
 def _quantiles(text: str, key: str, unit: str, areas: NDArray[np.float64] | None) -> BinSet:
-    match = re.fullmatch(r"quantiles:(\d+)", key)
+    match = re.fullmatch(r"quantiles:(\d{1,6})", key)
     count = int(match[1]) if match else 0
-    if count < 2:
-        raise UserError(f"--bins {text!r}: allowed is quantiles:N with an integer N >= 2")
+    if not 2 <= count <= MOST_BINS:
+        raise UserError(f"--bins {text!r}: allowed is quantiles:N with an integer N from 2 to {MOST_BINS}")
     if areas is None or len(areas) < count:
         raise UserError(
             f"--bins {text!r}: the data set has {0 if areas is None else len(areas)} objects, fewer than bins"
@@ -158,7 +159,9 @@ def _quantiles(text: str, key: str, unit: str, areas: NDArray[np.float64] | None
 
 
 def _parse(text: str) -> Limits:
-    entries = []
+    entries: list[tuple[str, float, float]] = []
+    if text.count("=") > MOST_BINS:
+        raise UserError(f"--bins: more than {MOST_BINS} bins")
     for part in text.strip().rstrip(",").split(","):
         match = _ENTRY.fullmatch(part)
         if not match:
@@ -171,7 +174,7 @@ def _parse(text: str) -> Limits:
             raise UserError(f"--bins: the upper limit of {part.strip()!r} is too large; inf is without limit")
         if not 0 <= low < high:
             raise UserError(f"--bins: {part.strip()!r} needs 0 <= LOW < HIGH")
-        entries.append((match[1], low, high))
+        entries.append((printable(match[1]), low, high))
     names = [name for name, _, _ in entries]
     twice = next((name for name in names if names.count(name) > 1 or name == "all"), None)
     if twice:

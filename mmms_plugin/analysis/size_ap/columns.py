@@ -5,6 +5,7 @@ The quick path builds a column in one go; only when that fails are the records l
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from mmms_plugin.errors import UserError
 
 Records = Sequence[Mapping[str, Any]]
 SHOWN = 5  # ids in a message
+FARTHEST = 1e9  # px, of a box's numbers: beyond any picture, and squares of it are still plain numbers
 
 
 def integers(records: Records, key: str, where: str) -> np.ndarray:
@@ -38,12 +40,38 @@ def numbers(records: Records, key: str, where: str) -> np.ndarray:
     Raises:
         UserError: a record without the key, or with NaN, infinity or no number in it.
     """
+    return _column(records, key, where, _is_number, "a finite number")
+
+
+def areas(records: Records, where: str) -> np.ndarray:
+    """Each record's ``area`` in px²: (n,) float64.
+
+    Raises:
+        UserError: a record without it, or with a negative or absurdly large one.
+    """
+    return _column(records, "area", where, _is_area, f"a number of px² from 0 to {FARTHEST**2:g}")
+
+
+def flags(records: Records, key: str, where: str) -> np.ndarray:
+    """Each record's ``key`` as true or false, absent ones false: (n,) bool.
+
+    Raises:
+        UserError: a record with anything but 0, 1, true, false or null in it.
+    """
+    values = [r.get(key) or 0 for r in records]
+    wrong = next((i for i, value in enumerate(values) if not (value is True or value == 0 or value == 1)), None)
+    if wrong is not None:
+        raise UserError(f"{where} {wrong}: {key} {brief(records[wrong][key])}; allowed are 0 and 1")
+    return np.array(values, bool)
+
+
+def _column(records: Records, key: str, where: str, fits: Callable[[Any], bool], allowed: str) -> np.ndarray:
     try:
         column = _floats([r[key] for r in records])
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise _first_bad(records, key, _is_number, where, "a finite number") from None
-    if column.shape != (len(records),) or not np.isfinite(column).all():
-        raise _first_bad(records, key, _is_number, where, "a finite number")
+        raise _first_bad(records, key, fits, where, allowed) from None
+    if column.shape != (len(records),) or not all(map(fits, column.tolist())):
+        raise _first_bad(records, key, fits, where, allowed)
     return column
 
 
@@ -53,14 +81,14 @@ def boxes(records: Records, where: str) -> np.ndarray:
     Raises:
         UserError: a record without four finite numbers there, or with a negative width or height.
     """
-    allowed = "[x, y, width, height], finite numbers"
+    allowed = f"[x, y, width, height], numbers within ±{FARTHEST:g} px"
     if not records:
         return np.zeros((0, 4))
     try:
         columns = _floats([r["bbox"] for r in records]).reshape(len(records), -1)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise _first_bad(records, "bbox", _is_box, where, allowed) from None
-    if columns.shape[1] != 4 or not np.isfinite(columns).all():
+    if columns.shape[1] != 4 or not (np.abs(columns) <= FARTHEST).all():  # nor NaN
         raise _first_bad(records, "bbox", _is_box, where, allowed)
     negative = np.flatnonzero((columns[:, 2:] < 0).any(1))
     if negative.size:
@@ -78,6 +106,11 @@ def shown(values: Sequence[Any] | np.ndarray) -> str:
     return f"{listed}, ..." if len(values) > SHOWN else listed
 
 
+def brief(value: Any, longest: int = 60) -> str:
+    """A JSON value as a message shows it, however deep or long it is."""
+    return (value if isinstance(value, str) else reprlib.repr(value))[:longest]
+
+
 def _floats(values: list[Any]) -> np.ndarray:
     """Numbers as float64; NumPy would also read them out of text."""
     column = np.array(values)
@@ -93,7 +126,7 @@ def _first_bad(records: Records, key: str, fits: Callable[[Any], bool], where: s
             f"{where} {absent[0]}: no {key} ({len(absent)} of {len(records)} lack it); it must be {allowed}"
         )
     bad = [i for i, record in enumerate(records) if not fits(record[key])]
-    value = str(records[bad[0]][key])[:60]
+    value = brief(records[bad[0]][key])
     return UserError(f"{where} {bad[0]}: {key} {value} ({len(bad)} of {len(records)} are wrong); allowed is {allowed}")
 
 
@@ -105,5 +138,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) < 1e300
 
 
+def _is_area(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= FARTHEST**2
+
+
 def _is_box(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 4 and all(_is_number(number) for number in value)
+    return (
+        isinstance(value, list | tuple) and len(value) == 4 and all(_is_number(v) and abs(v) <= FARTHEST for v in value)
+    )

@@ -18,10 +18,10 @@ from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
 from mmms_plugin.analysis.size_ap.report import suggestions, write_object_sizes, write_report
 from mmms_plugin.analysis.size_ap.report_tables import probability, size_label
 from mmms_plugin.analysis.size_ap.results import Comparison, Difference, Interval, RunResult, SizeAPResults
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import LONGEST, UserError, printable
 from mmms_plugin.files import check_folder
 
-_NUMBERS = ("AP", "AP50", "AP75", "AR", "objects", "detections")
+_NUMBERS = ("AP", "AP50", "AP75", "AR", "objects", "found")
 
 
 def run_size_ap(
@@ -56,14 +56,14 @@ def run_size_ap(
     with progress.status("reading"):
         truth, notes = read_ground_truth(ann, masks=masks)
         runs: list[Detections] = []
-        for path, name in zip(preds, names or _names(preds), strict=True):
+        for path, name in zip(preds, _names(preds, names), strict=True):
             # masks of predictions serve only IoU of masks and area by mask
             run, more = read_detections(path, truth, masks=masks, name=name)
             runs.append(run)
             notes = (*notes, *more)
     objects = truth.areas(options.area)[~truth.iscrowd]
     bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
-    sizes = describe_objects(truth, bins.bins, options.area, () if runs else notes)
+    sizes = describe_objects(truth, bins.bins, options.area, () if runs else notes, options.resize)
     files: list[Path] = []
     if runs and out:
         results = evaluate(truth, runs, options, notes)
@@ -84,7 +84,9 @@ def run_size_ap(
     for note in notes:
         progress.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
     if files:
-        console.print(f"written: {escape(str(files[0]))} and {len(files) - 1} more files", soft_wrap=True)
+        console.print(
+            f"written: {escape(printable(str(files[0]), LONGEST))} and {len(files) - 1} more files", soft_wrap=True
+        )
     return files
 
 
@@ -100,10 +102,11 @@ def _print_histogram(console: Console, sizes: ObjectSizes) -> None:
         console.print(f"  {limits:<14}{'█' * round(40 * count / max(most, 1)):<41}{count}", highlight=False)
 
 
-def _names(preds: Sequence[str]) -> list[str]:
-    names = [Path(path).stem for path in preds]
-    if len(set(names)) < len(names):
-        names = [f"{Path(path).resolve().parent.name}/{Path(path).stem}" for path in preds]
+def _names(preds: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Different names for all runs, fit to be shown."""
+    names = [printable(name) for name in given] or [printable(Path(path).stem) for path in preds]
+    if len(set(names)) < len(names) and not given:
+        names = [printable(f"{Path(path).resolve().parent.name}/{Path(path).stem}") for path in preds]
     if len(set(names)) < len(names):
         raise UserError(f"--pred: both files would be called {names[0]!r}; --names A B tells them apart")
     return names
@@ -120,9 +123,9 @@ def _print_results(console: Console, results: SizeAPResults) -> None:
 
 def _bin_table(run: RunResult, iou_type: str) -> Table:
     title = f"{escape(run.name)}, {iou_type}"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # 80 columns hold it
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # 80 columns hold it, with SODA's long names too
     table.add_column("bin", overflow="fold")
-    table.add_column("size")
+    table.add_column("size", no_wrap=True)
     for name in _NUMBERS:
         table.add_column(name, no_wrap=True)
     for result in run.bins:
@@ -138,7 +141,7 @@ def _difference_table(comparison: Comparison) -> Table:
     for difference in comparison.per_bin:
         if difference.metric == "ap":
             table.add_row(
-                escape(difference.of), _cell(difference.difference, difference.interval), _probability(difference)
+                escape(difference.of), _signed(difference.difference, difference.interval), _probability(difference)
             )
     return table
 
@@ -148,7 +151,15 @@ def _cell(value: float | None, limits: Interval | None = None) -> str:
         return "n/a"
     if limits is None or limits.low is None or limits.high is None:
         return f"{value:.4f}"
-    return f"{value:.4f}\n({limits.low:.3f}, {limits.high:.3f})"
+    return f"{value:.4f}\n{limits.low:.3f}–{limits.high:.3f}"
+
+
+def _signed(value: float | None, limits: Interval | None) -> str:
+    if value is None:
+        return "n/a"
+    if limits is None or limits.low is None or limits.high is None:
+        return f"{value:+.4f}"
+    return f"{value:+.4f}\n({limits.low:+.3f}, {limits.high:+.3f})"
 
 
 def _probability(difference: Difference) -> str:

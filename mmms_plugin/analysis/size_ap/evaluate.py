@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,10 @@ from mmms_plugin.analysis.size_ap.results import (
 from mmms_plugin.errors import UserError
 
 IOU_TYPES = ("bbox", "segm")
+LIMITS = {"max_dets": (1, 10**6), "replicates": (0, 10**5), "seed": (0, 2**32 - 1)}
+MOST_CONFIDENCE = 0.9999  # more than replicates can resolve
 Floats = NDArray[np.float64]
+SMALLEST_OCTAVE = -2.0  # of the sweep over sizes; a quarter of a pixel
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Options:
         thresholds: of IoU.
         replicates, seed, confidence: of the bootstrap; 0 replicates for none.
         score_threshold: from which a detection predicts its class, for multi-label F1.
+        resize: width and height that pictures are made to fit before training; for the advice on anchors only.
         sweep: also AP against continuous size.
         progress: show bars.
     """
@@ -68,6 +73,7 @@ class Options:
     seed: int = 0
     confidence: float = 0.95
     score_threshold: float = 0.5
+    resize: tuple[int, int] | None = None
     sweep: bool = True
     progress: bool = False
 
@@ -75,11 +81,14 @@ class Options:
         for name, allowed in (("iou_type", IOU_TYPES), ("area", tuple(AREAS))):
             if getattr(self, name) not in allowed:
                 raise UserError(f"{name} {getattr(self, name)!r}: allowed are {', '.join(allowed)}")
-        for name, least in (("max_dets", 1), ("replicates", 0), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} {getattr(self, name)}: allowed are integers >= {least}")
-        if not 0 < self.confidence < 1:
-            raise UserError(f"confidence {self.confidence}: allowed is more than 0 and less than 1")
+        for name, (least, most) in LIMITS.items():
+            if not least <= getattr(self, name) <= most:
+                shown = f"{'bootstrap' if name == 'replicates' else name}={getattr(self, name)}"
+                raise UserError(f"{shown}: must be an integer from {least} to {most:,}")
+        if not 0 < self.confidence <= MOST_CONFIDENCE:
+            raise UserError(f"confidence={self.confidence}: must be above 0 and at most {MOST_CONFIDENCE}")
+        if math.isnan(self.score_threshold):
+            raise UserError("score_threshold=nan: must be a number")
         if not self.thresholds or not all(0 < t <= 1 for t in self.thresholds):
             raise UserError(f"thresholds {self.thresholds}: allowed are numbers in (0, 1], at least one")
 
@@ -236,7 +245,7 @@ def _sweep(candidates: Candidates, at_once: int = 8) -> tuple[SizePoint, ...]:
     area = candidates.truths.area[~candidates.truths.crowd & (candidates.truths.area > 0)]
     if not len(area):
         return ()
-    octave = np.log2(np.sqrt(area))
+    octave = np.log2(np.sqrt(area)).clip(min=SMALLEST_OCTAVE)
     centres = np.arange(np.floor(octave.min() * 4), np.ceil(octave.max() * 4) + 1) / 4
     windows = [Bin(f"{c:g}", float(4 ** (c - 0.5)), float(4 ** (c + 0.5))) for c in centres]
     points: list[SizePoint] = []

@@ -15,8 +15,10 @@ from mmms_plugin.analysis.size_ap.bins import contains
 from mmms_plugin.analysis.size_ap.data import GroundTruth, box_areas
 from mmms_plugin.analysis.size_ap.results import Bin
 from mmms_plugin.analysis.size_ap.suggest import AnchorSuggestion, quantile_edges, suggest_anchors
+from mmms_plugin.errors import UserError
 
 SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)  # the quantiles that are listed
+THINNEST = 1e-3  # px, of boxes that have an aspect
 STEPS = 4  # histogram columns an octave
 AREA_RULES = {
     "annotation": "square root of the annotation's 'area' field, which is the mask's in COCO",
@@ -50,6 +52,7 @@ class ObjectSizes:
         classes: most objects first.
         equal_bins: inner edges (side, px) of 3, 4 and 5 bins with equally many objects, by the number of bins.
         anchors: a start for a feature pyramid, from the boxes; None without objects.
+        resize: (width, height) that pictures are made to fit, for the anchors; None: they are for pictures as they are.
     """
 
     images: int
@@ -67,6 +70,7 @@ class ObjectSizes:
     classes: tuple[ClassSizes, ...]
     equal_bins: dict[int, tuple[float, ...]]
     anchors: AnchorSuggestion | None
+    resize: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -75,20 +79,25 @@ class ObjectSizes:
 
 
 def describe_objects(
-    truth: GroundTruth, bins: tuple[Bin, ...], area: str = "annotation", notes: tuple[str, ...] = ()
+    truth: GroundTruth,
+    bins: tuple[Bin, ...],
+    area: str = "annotation",
+    notes: tuple[str, ...] = (),
+    resize: tuple[int, int] | None = None,
 ) -> ObjectSizes:
     """Count a data set's objects by size, and suggest bins and anchors.
 
     Args:
         truth: the data set. bins: to count in. area: a key of `AREA_RULES`.
         notes: what was unusual in the file, kept for the report.
+        resize: (width, height) in px that training makes pictures fit; anchors are then for the resized objects.
     Raises:
-        UserError: the areas asked for are not in the data.
+        UserError: the areas asked for are not in the data, or sizes of pictures that resizing needs.
     """
     keep = ~truth.iscrowd
     areas, boxes = truth.areas(area)[keep], truth.boxes[keep]
     sides, inside = np.sqrt(areas), contains(bins, areas)
-    real = (boxes[:, 2:] > 0).all(1)  # aspect and anchors need both sides
+    real = (boxes[:, 2:] >= THINNEST).all(1)  # aspect and anchors need both sides
     aspects = boxes[real, 3] / boxes[real, 2]
     edges = _octave_edges(sides)
     return ObjectSizes(
@@ -106,9 +115,22 @@ def describe_objects(
         aspects=_quantiles(aspects),
         classes=_classes(truth, keep, sides, inside),
         equal_bins={count: quantile_edges(sides, count) for count in QUANTILE_BINS if len(sides)},
-        anchors=suggest_anchors(np.sqrt(box_areas(boxes[real])), aspects),
+        anchors=suggest_anchors(np.sqrt(box_areas(boxes[real])) * _factors(truth, resize)[keep][real], aspects),
+        resize=resize,
         notes=notes,
     )
+
+
+def _factors(truth: GroundTruth, resize: tuple[int, int] | None) -> NDArray:
+    """``(n,)`` by how much each object grows when its picture is made to fit, as ``Resize(keep_ratio=True)`` does."""
+    if resize is None:
+        return np.ones(len(truth))
+    if (truth.image_sizes == 0).any():
+        lack = int((truth.image_sizes == 0).any(1).sum())
+        raise UserError(f"--resize: {lack} of {len(truth.image_sizes)} images have no width and height")
+    by_picture = (np.sort(resize) / np.sort(truth.image_sizes, 1)).min(1)
+    order = np.argsort(truth.image_ids)
+    return by_picture[order[np.searchsorted(truth.image_ids, truth.image_id, sorter=order)]]
 
 
 def _octave_edges(sides: NDArray) -> NDArray:
@@ -131,7 +153,7 @@ def _classes(truth: GroundTruth, keep: NDArray, sides: NDArray, inside: NDArray)
     for category, name in zip(truth.category_ids, truth.category_names, strict=True):
         chosen = truth.category_id[keep] == category
         boxes = truth.boxes[keep][chosen]
-        boxes = boxes[(boxes[:, 2:] > 0).all(1)]
+        boxes = boxes[(boxes[:, 2:] >= THINNEST).all(1)]
         side = float(np.median(sides[chosen])) if chosen.any() else float("nan")
         aspect = float(np.median(boxes[:, 3] / boxes[:, 2])) if len(boxes) else float("nan")
         found.append(ClassSizes(name, int(chosen.sum()), tuple(inside[:, chosen].sum(1).tolist()), side, aspect))

@@ -59,7 +59,10 @@ def kind_of(content: Any) -> str:
     if not isinstance(content, dict):
         return f"a single JSON {type(content).__name__}"
     if {"images", "annotations", "categories"} <= content.keys():
-        panoptic = content["annotations"] and "segments_info" in content["annotations"][0]
+        first = (
+            content["annotations"][0] if content["annotations"] and isinstance(content["annotations"], list) else None
+        )
+        panoptic = isinstance(first, dict) and "segments_info" in first
         return "a COCO panoptic annotation file" if panoptic else "a COCO annotation file"
     if {"images", "categories"} & content.keys():
         absent = [key for key in ("images", "annotations", "categories") if key not in content]
@@ -100,10 +103,10 @@ def _kind_of_scalars(content: dict) -> str:
 
 def _load(path: str | Path, argument: str, wanted: str) -> Any:
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{argument} {path}: this is a folder; {wanted}")
     try:
         text = path.read_bytes().decode("utf-8-sig")
+    except IsADirectoryError:
+        raise UserError(f"{argument} {path}: this is a folder; {wanted}") from None
     except FileNotFoundError:
         raise UserError(f"{argument} {path}: no such file") from None
     except UnicodeDecodeError:

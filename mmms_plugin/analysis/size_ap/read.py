@@ -19,7 +19,7 @@ from mmms_plugin.analysis.size_ap.data import RLE, Detections, GroundTruth, box_
 from mmms_plugin.analysis.size_ap.json_files import load_annotations, load_predictions
 from mmms_plugin.analysis.size_ap.segmentations import mask_boxes, to_rles
 from mmms_plugin.analysis.size_ap.suspicions import box_notes, label_hint, score_notes
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import LONGEST, LONGEST_NAME, UserError, printable
 
 Notes = tuple[str, ...]
 
@@ -57,13 +57,13 @@ def read_ground_truth(path: str | Path, *, masks: bool, argument: str = "--ann")
         image_ids=image_ids,
         image_sizes=sizes,
         category_ids=category_ids,
-        category_names=tuple(str(c.get("name", c["id"])) for c in categories),
+        category_names=tuple(printable(columns.brief(c.get("name", c["id"]), LONGEST_NAME)) for c in categories),
         ids=ids,
         image_id=image_id,
         category_id=category_id,
         boxes=boxes,
         annotated_area=areas,
-        iscrowd=np.array([bool(r.get("iscrowd", 0)) for r in records], bool),
+        iscrowd=columns.flags(records, "iscrowd", f"{where}: annotation"),
         rles=rles,
     )
     told = (
@@ -74,7 +74,7 @@ def read_ground_truth(path: str | Path, *, masks: bool, argument: str = "--ann")
         *_zero(ids),
         *box_notes(boxes, pixels, "objects"),
     )
-    return truth, tuple(f"{Path(path).name}: {note}" for note in told)
+    return truth, tuple(printable(f"{Path(path).name}: {note}", LONGEST) for note in told)
 
 
 def read_detections(
@@ -100,10 +100,10 @@ def read_detections(
     pixels = truth.image_sizes[_positions(image_id, truth.image_ids)]
     rles = to_rles(records, pixels, f"{where}: prediction") if masks else None
     boxes, box_note = _boxes_or_masks(records, pixels, rles, f"{where}: prediction")
-    detections = Detections(name or Path(path).stem, image_id, category_id, boxes, scores, rles)
+    detections = Detections(printable(name or Path(path).stem), image_id, category_id, boxes, scores, rles)
     empty = ("no predictions at all (an empty list); counted as a model that finds nothing",) if not records else ()
     told = (*empty, *(() if masks else box_note), *score_notes(scores), *box_notes(boxes, pixels, "predictions"))
-    return detections, tuple(f"{Path(path).name}: {note}" for note in told)
+    return detections, tuple(printable(f"{Path(path).name}: {note}", LONGEST) for note in told)
 
 
 def _boxes_or_masks(
@@ -128,7 +128,7 @@ def _areas_or_masks(
     """The ``area`` fields in px², where absent the masks', and of objects without mask the boxes': (n,), and a note."""
     absent = np.array([r.get("area") is None for r in records], bool)
     areas = np.zeros(len(records))
-    areas[~absent] = columns.numbers([r for r, a in zip(records, absent, strict=True) if not a], "area", where)
+    areas[~absent] = columns.areas([r for r, a in zip(records, absent, strict=True) if not a], where)
     if not absent.any():
         return areas, ()
     masked = absent & np.array([bool(r.get("segmentation")) for r in records], bool)
@@ -200,4 +200,4 @@ def _refuse_unknown(ids: NDArray, known: NDArray, what: str, where: str) -> None
 
 def _side(image: Mapping[str, Any], key: str) -> int:
     value = image.get(key)
-    return int(value) if isinstance(value, int | float) and 0 < value < 2**31 else 0
+    return int(value) if isinstance(value, int | float) and 1 <= value < 2**31 else 0

@@ -20,7 +20,7 @@ from mmms_plugin.analysis.size_ap.report_tables import MEASURES, shape, size_lab
 from mmms_plugin.analysis.size_ap.results import Comparison, RunResult, SizeAPResults
 from mmms_plugin.analysis.size_ap.suggest import bins_option
 from mmms_plugin.analysis.size_ap.tables import to_latex, to_markdown
-from mmms_plugin.files import make_folder, write_text
+from mmms_plugin.files import files_written_together, write_text
 
 SIDE_AXIS = "object side = √({}), px (log scale)"
 
@@ -32,14 +32,19 @@ def write_report(results: SizeAPResults, out_dir: str | Path, sizes: ObjectSizes
     ``classes.csv``, with two runs ``differences.csv``, and every figure as PNG, PDF and SVG.
 
     Args:
-        results: of one or two runs. out_dir: made if need be; files of the same names are replaced, each at once.
+        results: of one or two runs. out_dir: made if need be; files of the same names are replaced, all at once.
         sizes: the data set's object sizes, for one more section.
     Returns:
         The files, ``report.html`` first.
     Raises:
         UserError: the folder cannot be made.
     """
-    out = _Output(make_folder(out_dir))
+    with files_written_together(out_dir) as folder:
+        written = _write_evaluation(results, _Output(folder), sizes)
+    return [Path(out_dir, path.name) for path in written]
+
+
+def _write_evaluation(results: SizeAPResults, out: _Output, sizes: ObjectSizes | None) -> list[Path]:
     sections = [*_evaluation_sections(results, out), *([_size_section(sizes, out)] if sizes else [])]
     comparison = results.comparison
     files = {
@@ -61,7 +66,12 @@ def write_object_sizes(sizes: ObjectSizes, out_dir: str | Path) -> list[Path]:
     Raises:
         UserError: the folder cannot be made.
     """
-    out = _Output(make_folder(out_dir))
+    with files_written_together(out_dir) as folder:
+        written = _write_object_sizes(sizes, _Output(folder))
+    return [Path(out_dir, path.name) for path in written]
+
+
+def _write_object_sizes(sizes: ObjectSizes, out: _Output) -> list[Path]:
     section = _size_section(sizes, out)
     text = json.dumps(sizes.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
     facts = [("images", f"{sizes.images:,} ({sizes.images_without:,} without an object)"), *_object_facts(sizes)]
@@ -222,9 +232,11 @@ def suggestions(sizes: ObjectSizes) -> tuple[tuple[str, str], ...]:
         a = sizes.anchors
         values = f"scales=[{a.scale:g}], ratios={[float(r) for r in a.ratios]}, strides={list(a.strides)}"
         sides = ", ".join(f"{side:g}" for side in a.sides)
-        lines.append(
-            ("anchors for a pyramid", f"{values}: sides {sides} px; {a.covered:.0%} of objects within a factor of √2")
-        )
+        where = "in pixels of the original pictures (--resize 1333x800 takes resizing into account)"
+        if sizes.resize:
+            where = f"in pixels of pictures resized to fit {sizes.resize[0]}x{sizes.resize[1]}"
+        covered = f"{a.covered:.0%} of objects within a factor of √2"
+        lines.append((f"anchors for a pyramid, {where}", f"{values}: sides {sides} px; {covered}"))
     return tuple(lines)
 
 

@@ -41,7 +41,7 @@ def quantile_edges(sides: np.ndarray, count: int) -> tuple[float, ...]:
     if not len(sides):
         return ()
     edges = np.quantile(sides, np.arange(1, count) / count)
-    return tuple(sorted({readable(float(edge)) for edge in edges}))
+    return tuple(sorted({readable(float(edge)) for edge in edges if edge > 0}))
 
 
 def bins_option(edges: Sequence[float]) -> str:

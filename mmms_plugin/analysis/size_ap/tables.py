@@ -137,7 +137,11 @@ def to_latex(table: Table) -> str:
 
 
 def to_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Comma-separated values in full precision; None and NaN are empty, infinity is inf."""
+    """Comma-separated values in full precision; None and NaN are empty, infinity is inf.
+
+    A text that a spreadsheet would run as a formula (one that begins with ``=``, ``+``, ``-`` or ``@``) gets an
+    apostrophe in front, which shows it as text.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -148,6 +152,8 @@ def to_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _csv_value(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, str):
+        return f"'{value}" if value.lstrip().startswith(("=", "+", "-", "@")) else value
     return repr(value) if isinstance(value, float) else value
 
 

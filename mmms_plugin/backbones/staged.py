@@ -1,0 +1,196 @@
+"""A network of stages of blocks, and how a learned resizing layer takes the place of a block's stride.
+
+``StagedNetwork`` builds the stages from a list of ``Stage`` and a function that makes the block for a ``Place``.
+A stage of 3 blocks with stride 2, dilation 2 and ``multi_grid=(1, 2, 4)`` has strides 2, 1, 1 and dilations 2, 4, 8.
+
+A learned resizing layer (Shape Adaptor) combines a small and a full-size version of one map, so it needs both branches
+of a block, not only the convolution whose stride it replaces. A block therefore asks a ``ResizingFactory`` about its
+place. If the answer is None, the block keeps its stride. If it is a ``Resizing``, the block's layers have stride 1, and
+- a residual block computes ``layer(shortcut(x), branch(x), size)``, where only the shortcut has ``Resizing.stride``;
+- a plain block (VGG) computes ``layer(pool(x), x, size)`` in place of its max-pooling ``pool(x)``;
+- an inverted residual block (MobileNetV2) has stride 1 in its depthwise layer and resizes that layer's output.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from torch import Tensor, nn
+
+from mmms_plugin.arguments import check_per_stage
+from mmms_plugin.backbones.base import Backbone
+from mmms_plugin.layers.initial import InitConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage is built from.
+
+    Args:
+        width: channels that the blocks are designed for, such as a bottleneck's before its expansion.
+        out_channels: channels of the stage's output.
+        stride: stride of the first block.
+        dilations: dilation of every block, so also the number of blocks.
+    """
+
+    width: int
+    out_channels: int
+    stride: int
+    dilations: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a block stands, and its sizes: ``[N, in_channels, H, W] -> [N, out_channels, H / stride, W / stride]``.
+
+    Args:
+        stage, block: numbers of the stage and of the block in it, from 0.
+        width: as in ``Stage``.
+        dilation: of the block's 3x3 layers.
+        is_last_block: whether no block of the stage follows.
+    """
+
+    stage: int
+    block: int
+    in_channels: int
+    width: int
+    out_channels: int
+    stride: int
+    dilation: int
+    is_last_block: bool
+
+
+class Resizing(NamedTuple):
+    """A learned layer in the place of a stride.
+
+    Args:
+        layer: ``layer(small, full, size)`` combines ``[N, C, h, w]`` and ``[N, C, H, W]`` to ``[N, C, *size]``.
+            ``size`` is ``(height, width)``, or None if the layer is to choose it.
+        stride: by how much the small map is smaller than the full-size one.
+    """
+
+    layer: nn.Module
+    stride: int
+
+
+ResizingFactory = Callable[[Place], Resizing | None]
+MakeBlock = Callable[[Place], nn.Module]
+
+
+def no_resizing(place: Place) -> Resizing | None:
+    """Every block keeps its stride."""
+    return None
+
+
+def dilation_grids(
+    counts: Sequence[int],
+    dilations: Sequence[int],
+    multi_grid: Sequence[int] | None = None,
+    *,
+    each: str = "block of the last stage",
+    contract: bool = False,
+) -> list[tuple[int, ...]]:
+    """The dilation of every block of every stage.
+
+    Args:
+        counts: blocks of each stage.
+        dilations: base dilation of each stage.
+        multi_grid: factors of the dilation for the blocks of the last stage, as many as it has blocks.
+        each: what a factor is for, in the error message.
+        contract: halve the dilation in the first block of a stage, as mmdet's and mmseg's ``contract_dilation``.
+
+    Raises: ValueError for another number of factors, and for factors that are no integers from 1.
+    """
+    grids = []
+    for dilation, count in zip(dilations, counts, strict=True):
+        first = max(1, dilation // 2) if contract else dilation
+        grids.append((first, *[dilation] * (count - 1)))
+    if multi_grid is not None:
+        factors = check_per_stage("multi_grid", multi_grid, counts[-1], each)
+        grids[-1] = tuple(dilations[-1] * factor for factor in factors)
+    return grids
+
+
+def places(index: int, stage: Stage, in_channels: int) -> list[Place]:
+    """The places of stage number ``index``, whose input has ``in_channels`` channels."""
+    count = len(stage.dilations)
+    return [
+        Place(
+            stage=index,
+            block=i,
+            in_channels=in_channels if i == 0 else stage.out_channels,
+            width=stage.width,
+            out_channels=stage.out_channels,
+            stride=stage.stride if i == 0 else 1,
+            dilation=dilation,
+            is_last_block=i == count - 1,
+        )
+        for i, dilation in enumerate(stage.dilations)
+    ]
+
+
+class StagedNetwork(Backbone):
+    """A backbone whose stages are sequences of blocks.
+
+    A subclass builds its stem, calls ``build_stages`` and defines ``forward_stem`` and ``stem_modules``. It overrides
+    ``add_stage`` and ``stages`` for other names than ``layer1``, ``layer2``, ..., and ``forward`` where it chooses the
+    sizes of resizing layers: ``block(x, size)``.
+
+    Args:
+        num_stages, out_indices, frozen_stages, norm_eval, init_cfg: as ``Backbone``.
+        default_init: initial weights if ``init_cfg`` is None.
+        zero_init_residual: start blocks that have a ``last_norm`` as identities, unless ``init_cfg`` is given.
+    """
+
+    def __init__(
+        self,
+        num_stages: int,
+        out_indices: Sequence[int],
+        frozen_stages: int,
+        norm_eval: bool,
+        init_cfg: InitConfig,
+        default_init: InitConfig,
+        zero_init_residual: bool = False,
+    ) -> None:
+        super().__init__(num_stages, out_indices, frozen_stages, norm_eval, init_cfg or default_init)
+        self.zero_init_residual = zero_init_residual
+        self._zeroes_last_norms = zero_init_residual and init_cfg is None
+
+    def build_stages(self, stages: Sequence[Stage], make_block: MakeBlock, in_channels: int, in_stride: int) -> None:
+        """Build and register all stages, declare the outputs and freeze what is to be frozen.
+
+        Args:
+            make_block: gives the block for a place.
+            in_channels, in_stride: of the stem's output.
+        """
+        for index, stage in enumerate(stages):
+            self.add_stage(index, [make_block(place) for place in places(index, stage, in_channels)])
+            in_channels = stage.out_channels
+        strides = [in_stride * math.prod(stage.stride for stage in stages[: i + 1]) for i in range(len(stages))]
+        self.declare_outputs([stage.out_channels for stage in stages], strides)
+        self.freeze()
+
+    def add_stage(self, index: int, blocks: list[nn.Module]) -> None:
+        """Register a stage."""
+        self.add_module(f"layer{index + 1}", nn.Sequential(*blocks))
+
+    @property
+    def stages(self) -> list[nn.Sequential]:
+        """The registered stages."""
+        return [cast(nn.Sequential, m) for name, m in self.named_children() if name.startswith("layer")]
+
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """As ``Backbone``: every stage is one sequence."""
+        return [[stage] for stage in self.stages]
+
+    def init_weights(self) -> None:
+        """Initial weights as ``init_cfg`` says; then, by default, every residual block starts as an identity."""
+        super().init_weights()
+        if self._zeroes_last_norms:
+            for stage in self.stages:
+                for block in stage:
+                    if isinstance(norm := getattr(block, "last_norm", None), nn.Module):
+                        nn.init.zeros_(cast(Tensor, norm.weight))

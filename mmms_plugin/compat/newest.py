@@ -1,0 +1,118 @@
+"""The checkpoint that a run goes on from: the newest one of its folder that is whole.
+
+mmengine 0.10.7 believes ``last_checkpoint``, a file with an absolute path. Without that file it starts anew beside the
+checkpoints that are there; it stops if the folder was moved, or the file is empty, or the checkpoint is damaged.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mmms_plugin.compat.checkpoints import load
+from mmms_plugin.errors import UserError
+
+NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
+NEEDED = ("state_dict", "optimizer", "message_hub", "meta")  # to go on from
+
+
+def newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint to resume from, and what to tell the user about the choice.
+
+    The file named in ``last_checkpoint`` comes first, looked for in ``folder`` itself, so that the folder may be moved;
+    then those of a higher number that are newer than it (it is written after them); then the others, the highest
+    number first.
+    """
+    remarks: list[str] = []
+    named = _named(Path(folder))
+    for path in _candidates(Path(folder), named):
+        fault = why_unusable(path)
+        if fault is None:
+            if path != named or remarks:
+                remarks.append(f"--resume: going on from {path}, the newest whole checkpoint")
+            return path, remarks
+        remarks.append(f"--resume: {path} is left out: {fault}")
+    return None, remarks
+
+
+def _named(folder: Path) -> Path | None:
+    """The file in ``folder`` whose name stands in ``last_checkpoint``, if there is one."""
+    try:
+        name = (folder / "last_checkpoint").read_text(encoding="utf-8", errors="replace").strip()
+        path = folder / Path(name).name
+        return path if name and path.is_file() else _elsewhere(name)
+    except (OSError, ValueError):
+        return None
+
+
+def _elsewhere(name: str) -> Path | None:
+    """A checkpoint of ``CheckpointHook(out_dir=...)``, which keeps them outside the work folder."""
+    return Path(name) if name and Path(name).is_file() else None
+
+
+def _candidates(folder: Path, named: Path | None) -> list[Path]:
+    files = folder.iterdir() if folder.is_dir() else ()
+    numbers = {path: int(match[1]) for path in files if (match := NUMBERED.fullmatch(path.name))}
+    ordered = sorted(numbers, key=lambda path: (numbers[path], path.stat().st_mtime), reverse=True)
+    if named is None:
+        return ordered
+    newer = [
+        path
+        for path in ordered
+        if numbers[path] > numbers.get(named, -1) and path.stat().st_mtime > named.stat().st_mtime
+    ]
+    return [*newer, named, *(path for path in ordered if path != named and path not in newer)]
+
+
+def why_unusable(path: str | Path) -> str | None:
+    """What is wrong with a checkpoint that is to be resumed from, or None; every byte of it is read."""
+    try:
+        resumable_meta(path)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def resumable_meta(path: str | Path) -> dict[str, Any]:
+    """``meta`` of a checkpoint that training can go on from: ``epoch`` and ``iter``, ``seed`` where it is known.
+
+    Raises:
+        UserError: the file is damaged, or lacks what is needed; the message does not name it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise UserError(f"it is damaged (checksum of {damaged})")
+        content = load(str(path), map_location="cpu", mmap=True)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file may raise anything here
+        raise UserError(f"it is damaged, cut off or not a checkpoint ({type(error).__name__})") from error
+    missing = [key for key in NEEDED if not isinstance(content, dict) or not isinstance(content.get(key), dict)]
+    if missing:
+        raise UserError(f"it has no {', '.join(missing)}")
+    meta = content["meta"]
+    if not all(type(meta.get(key)) is int and meta[key] >= 0 for key in ("epoch", "iter")):
+        raise UserError("its meta does not say after which epoch and iteration it was saved")
+    seed = meta.get("seed")
+    if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):
+        raise UserError(f"the seed in its meta is {seed!r}, allowed are integers from 0 to 2^32 - 1")
+    return meta
+
+
+def find_whole(module: ModuleType) -> None:
+    """Let mmengine's Runner resume from the newest whole checkpoint."""
+
+    def find_latest_checkpoint(path: str) -> str | None:
+        from mmengine.logging import print_log
+
+        found, remarks = newest_checkpoint(path)
+        for line in remarks:
+            print_log(line, "current")
+        return None if found is None else str(found)
+
+    module.find_latest_checkpoint = find_latest_checkpoint  # type: ignore[attr-defined]

@@ -1,0 +1,162 @@
+"""Killed trainings end as uninterrupted ones do; the checkpoint to go on from is found in any state of the folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+from mmms_plugin.compat.newest import newest_checkpoint
+from mmms_plugin.engine.batches import number_batches
+
+SCRIPT = Path(__file__).with_name("killed_runs.py")
+# loop, workers, seed, and where each of the trainings in turn is killed: after an iteration, or while saving a file
+SCENARIOS = [
+    ["infinite", 0, 1, [5, ["half written", "iter_8.pth"]]],
+    ["infinite", 2, None, [3, ["before the renaming", "iter_6.pth"]]],
+    ["endless passes", 0, 1, [["after the renaming", "iter_4.pth"], 11]],
+    ["epoch", 2, 1, [5, ["half written", "last_checkpoint"]]],
+    ["epoch by iterations", 0, 1, [3, 5, ["after the renaming", "iter_8.pth"]]],
+]
+MOMENTS = ("half written", "before the renaming", "after the renaming")
+
+
+def play(folder: Path, scenarios: list) -> list[dict]:
+    root = SCRIPT.parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, str(SCRIPT), str(folder), *map(json.dumps, scenarios)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check(results: list[dict], scenarios: list) -> None:
+    assert len(results) == len(scenarios)
+    for result, (loop, *_, kills) in zip(results, scenarios, strict=True):
+        assert result["statuses"] == [-9] * len(kills) + [0], (loop, result)
+        assert result["equal"], (loop, result)
+        assert result["done"] == [12, 12]
+
+
+def test_killed_trainings_end_with_the_weights_of_uninterrupted_ones(tmp_path: Path) -> None:
+    check(play(tmp_path, SCENARIOS), SCENARIOS)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
+    """Five trainings, four kills each, of which two while a checkpoint is written."""
+    draw, scenarios = random.Random(8), []
+    for loop in ("infinite", "endless passes", "epoch", "epoch by iterations", "infinite"):
+        files = [f"epoch_{n}.pth" for n in (1, 2, 3)] if loop == "epoch" else [f"iter_{n}.pth" for n in range(2, 13, 2)]
+        writing = sorted(draw.sample(range(len(files)), 2))
+        first, second = ([draw.choice(MOMENTS), files[index]] for index in writing)
+        step = 4 if loop == "epoch" else 2
+        kills = [1, first, step * (writing[0] + 1) + 1, second]
+        scenarios.append([loop, draw.choice((0, 2)), draw.choice((None, 7)), kills])
+    results = play(tmp_path, scenarios)
+    assert [status for result in results for status in result["statuses"]].count(-9) == 20
+    check(results, scenarios)
+
+
+class Draws(Dataset):
+    """Indices with what each generator draws."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> tuple:
+        return index, random.random(), np.random.rand(), float(torch.rand(()))  # noqa: NPY002
+
+
+@pytest.mark.parametrize("sampler", [InfiniteSampler, DefaultSampler])
+def test_batches_depend_on_seed_and_number_alone(sampler: type) -> None:
+    """The same with any number of workers, after any start, and whatever else was drawn before."""
+
+    def batches(start: int, workers: int, key: int = 5) -> list:
+        dataset = Draws()
+        order = BatchSampler(sampler(dataset, shuffle=True, seed=3), 4, drop_last=False)
+        loader = DataLoader(dataset, batch_sampler=order, num_workers=workers, collate_fn=list)
+        number_batches(loader, (key, 0), endless=True).start = start
+        found: list = []
+        while len(found) < 7 - start:
+            found += list(zip(range(7 - start - len(found)), loader, strict=False))
+        return [batch for _, batch in found]
+
+    whole = batches(0, 0)
+    assert len({draws for batch in whole for draws in batch}) == sum(map(len, whole))
+    torch.rand(3)
+    for start, workers in ((0, 2), (2, 0), (3, 2), (5, 0)):
+        assert batches(start, workers) == whole[start:], (start, workers)
+    assert [[draws[0] for draws in batch] for batch in batches(0, 0, key=6)] == [[d[0] for d in b] for b in whole]
+    assert batches(0, 0, key=6) != whole
+
+
+def save(path: Path, iteration: int = 1, **changes: object) -> Path:
+    content = {"state_dict": {"w": torch.ones(9)}, "optimizer": {}, "message_hub": {}}
+    content["meta"] = {"epoch": 0, "iter": iteration, "seed": 0}
+    torch.save({key: value for key, value in (content | changes).items() if value is not None}, path)
+    return path
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[data.find(torch.ones(9).numpy().tobytes())] ^= 255
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("last", [None, "", "/elsewhere/run/iter_10.pth", "iter_10.pth", "/elsewhere/iter_99.pth"])
+@pytest.mark.parametrize("damage", [None, cut, flip, Path.unlink])
+def test_the_newest_whole_checkpoint_is_found(tmp_path: Path, last: str | None, damage) -> None:
+    """With ``last_checkpoint`` missing, empty, or of another folder; with the newest file damaged or away."""
+    for number in (2, 9, 10):
+        save(tmp_path / f"iter_{number}.pth", number)
+    save(tmp_path / "best_coco_bbox_mAP_iter_50.pth", optimizer=None)
+    if last is not None:
+        (tmp_path / "last_checkpoint").write_text(last)
+    if damage is not None:
+        damage(tmp_path / "iter_10.pth")
+    found, remarks = newest_checkpoint(tmp_path)
+    assert found == tmp_path / ("iter_9.pth" if damage else "iter_10.pth")
+    if damage in (cut, flip):
+        assert "iter_10.pth is left out: it is damaged" in remarks[0]
+    assert bool(remarks) == (damage is not None or not (last or "").endswith("iter_10.pth"))
+    assert not remarks or f"going on from {found}" in remarks[-1]
+
+
+def test_the_file_named_last_comes_before_those_of_an_older_run(tmp_path: Path) -> None:
+    """A folder may hold more iterations of an earlier training; what is newer than the named file was written later."""
+    (tmp_path / "last_checkpoint").write_text(str(save(tmp_path / "iter_3.pth", 3)))
+    os.utime(save(tmp_path / "iter_12.pth", 12), (1, 1))
+    assert newest_checkpoint(tmp_path) == (tmp_path / "iter_3.pth", [])
+    os.utime(save(tmp_path / "iter_4.pth", 4), (2e9, 2e9))
+    assert newest_checkpoint(tmp_path)[0] == tmp_path / "iter_4.pth"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"optimizer": None}, "no optimizer"),
+        ({"message_hub": None}, "no message_hub"),
+        ({"meta": {"epoch": 0}}, "after which epoch and iteration"),
+        ({"meta": {"epoch": -1, "iter": 3}}, "after which epoch and iteration"),
+        ({"meta": {"epoch": 0, "iter": 3, "seed": "7"}}, "the seed in its meta is '7'"),
+    ],
+)
+def test_what_training_cannot_go_on_from_is_left_out(tmp_path: Path, changes: dict, fault: str) -> None:
+    save(tmp_path / "iter_4.pth", **changes)
+    found, remarks = newest_checkpoint(tmp_path)
+    assert found is None
+    assert fault in remarks[0]

@@ -1,0 +1,228 @@
+"""Damaged COCO files and odd options for ``mmms size-ap``: a report, or one line and nothing written.
+
+A case fails on a traceback, a signal, more than 10 s, any other exit status than 0 and 2, a second line beside the
+error, control characters on the terminal, and files that are half-written or left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from tests.fuzz.json_mutants import files, mutate
+from tests.fuzz.watch import failures
+
+BINS = (
+    "coco", "tiny", "ai-tod", "soda", "quantiles:3", "quantiles:99999999999999999999", "quantiles:" + "9" * 5000, "",
+    "quantiles:-1", "a=0:8,b=8:", "a=0:1e154,b=1e154:", "a=0:1e999", "a=nan:5", "a=5:3", "=1+1=0:9", "\x1b[31m=0:9",
+    "[red]=0:9", ",", "a=0:9,a=9:", "-a=0:9", "x" * 300 + "=0:9", "a=-0:9", "a=1e-320:1", "all=0:5", "a=0:5:9",
+    ",".join(f"b{i}={i}:{i + 1}" for i in range(200)),
+)  # fmt: skip
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "--bins": BINS,
+    "--bin-unit": ("side", "area", "px"),
+    "--area": ("annotation", "box", "mask", "none"),
+    "--iou-type": ("bbox", "segm", "segm", "keypoints"),
+    "--confidence": ("0.95", "0.9999999999999999", "1e-320", "0", "1", "nan", "-0.5", "inf", "0.5", "x"),
+    "--bootstrap": ("0", "1", "2", "20", "-1", "99999999999999999999", "1.5", "9" * 5000),
+    "--seed": ("0", "5", "-1", "99999999999999999999", "x"),
+    "--max-dets": ("1", "100", "0", "99999999999999999999", "2147483648"),
+    "--score-threshold": ("0.5", "nan", "inf", "-inf", "-3", "1e400"),
+    "--resize": ("1333x800", "0x0", "-5x5", "1333", "axb", "1e9x1e9", "99999999999999999999x1", "1x1"),
+    "--allow-gaps": ("",), "--allow-overlaps": ("",), "--nonsense": ("5",),
+}  # fmt: skip
+NAMES = (
+    "plain",
+    "ps",
+    "",
+    "=1+1",
+    "-5",
+    "\x1b[31mred",
+    "a\nb",
+    "\udcff",
+    "x" * 3000,
+    "$\\frac$",
+    "[bold]",
+    "猫",
+    "\x00",
+    "/",
+    "@a",
+)
+
+
+def check(case: int, seed: int, drawn_every: int) -> str | None:
+    """Run one case in this process; what is wrong with the outcome, or None."""
+    rng = np.random.default_rng([seed, case])
+    with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
+        arguments = _case(rng, Path(folder))
+        out = Path(folder, "out")
+        with quick_figures(case % drawn_every != 0):
+            status, printed, errors = _run(arguments)
+        complaint = _complaint(status, printed, errors, out)
+        if complaint:
+            kept = Path(tempfile.gettempdir(), f"size_ap_fuzz_{seed}_{case}")
+            shutil.copytree(folder, kept, dirs_exist_ok=True)
+            return f"{complaint}\n  arguments {[a.replace(folder, str(kept)) for a in arguments]}"
+    return None
+
+
+def _case(rng: np.random.Generator, folder: Path) -> list[str]:
+    """Arguments, and the files that they name."""
+    truth, results = files(rng)
+    damage = rng.integers(4)  # of the annotations, of the results, of the options, of all
+    contents: dict[str, Any] = {"ann": truth, "one": results, "two": results[::2]}
+    for name, content in contents.items():
+        damaged = (
+            (damage == 0 and name == "ann") or (damage == 1 and name != "ann") or (damage == 3 and rng.random() < 0.5)
+        )
+        plain = json.dumps(content).encode()
+        (folder / f"{name}.json").write_bytes(mutate(content, rng) if damaged else plain)
+    runs = ["one", "two"][: int(rng.choice([0, 1, 2], p=[0.15, 0.5, 0.35]))]
+    arguments = ["--ann", str(folder / "ann.json"), "--out", str(folder / "out")]
+    arguments += [word for name in runs for word in ("--pred", str(folder / f"{name}.json"))]
+    if damage < 2:
+        return [*arguments, "--iou-type", str(rng.choice(["bbox", "segm"])), "--bootstrap", str(rng.choice([0, 3]))]
+    for option in rng.choice(list(OPTIONS), int(rng.integers(1, 4)), replace=False).tolist():
+        value = OPTIONS[option][int(rng.integers(len(OPTIONS[option])))]
+        arguments += [option, value] if OPTIONS[option] != ("",) else [option]
+    if rng.random() < 0.3:
+        arguments += ["--names", *(NAMES[i] for i in rng.integers(len(NAMES), size=max(1, len(runs))).tolist())]
+    return arguments
+
+
+def _run(arguments: list[str]) -> tuple[int | str, str, str]:
+    """Exit status or traceback, standard output and standard error of the command, caught where the system writes."""
+    from mmms_plugin.cli import main
+
+    with _caught(1) as output, _caught(2) as errors, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        try:
+            status: int | str = main(["size-ap", *arguments])
+        except SystemExit as end:
+            status = f"exits by itself with {end.code}"
+        except BaseException:
+            status = traceback.format_exc()
+    return status, output.text, errors.text
+
+
+class _Text:
+    text = ""
+
+
+@contextmanager
+def _caught(descriptor: int) -> Iterator[_Text]:
+    """What is written to standard output (1) or standard error (2), by Python or by compiled code."""
+    caught, name = _Text(), ("stdout", "stderr")[descriptor - 1]
+    stream, before = getattr(sys, name), os.dup(descriptor)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), descriptor)
+        errors = "strict" if descriptor == 1 else "backslashreplace"  # as Python opens them
+        setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", errors=errors, closefd=False))
+        try:
+            yield caught
+        finally:
+            getattr(sys, name).close()
+            setattr(sys, name, stream)
+            os.dup2(before, descriptor)
+            os.close(before)
+            file.seek(0)
+            caught.text = file.read().decode("utf-8", "backslashreplace")
+
+
+def _complaint(status: int | str, printed: str, errors: str, out: Path) -> str | None:
+    lines = errors.splitlines()
+    if status not in (0, 2):
+        return str(status)
+    strange = sorted({char for char in printed + errors if not char.isprintable() and char != "\n"})
+    if strange:
+        return f"control characters on the terminal: {strange}"
+    if status == 2:
+        if len(lines) != 1 or not lines[0].startswith("mmms size-ap: error: ") or printed:
+            return f"not one line: {printed[:200]!r} {errors[:1000]!r}"
+        return f"left behind: {list(out.iterdir())}" if out.exists() else None
+    if any(not line.startswith(("note: ", "bootstrap ")) for line in lines):
+        return f"strange lines: {errors[:1000]!r}"
+    return _incomplete(out)
+
+
+def _incomplete(out: Path) -> str | None:
+    """What is wrong with the files of a report."""
+    for path in out.iterdir():
+        if path.name.startswith(".") or path.is_dir() or not path.stat().st_size:
+            return f"left behind: {path.name}"
+        if path.suffix == ".json":
+            json.loads(path.read_text("utf-8"), parse_constant=lambda text: 1 / 0)
+        if path.suffix == ".csv":
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))
+            if len({len(row) for row in rows}) != 1:
+                return f"{path.name}: rows of different lengths"
+            if any(cell.startswith(tuple("=+-@\t\r")) and not _is_number(cell) for row in rows for cell in row):
+                return f"{path.name}: a formula"
+    return None if list(out.glob("*.html")) else "no page"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(float(text) or True)
+    except ValueError:
+        return False
+
+
+@contextmanager
+def quick_figures(quick: bool) -> Iterator[None]:
+    """Figures made but not rendered, which takes nine tenths of the time."""
+    from mmms_plugin.analysis.size_ap import report
+    from mmms_plugin.analysis.size_ap.figure_style import FORMATS
+    from mmms_plugin.files import write_text
+
+    def save(figure: Any, folder: Path, name: str) -> list[Path]:
+        import matplotlib.pyplot as plt
+
+        plt.close(figure)
+        return [write_text(folder / f"{name}.{kind}", "<svg/>") for kind in FORMATS]
+
+    with mock.patch.object(report, "save", save if quick else report.save):
+        yield
+
+
+def run(seed: int, count: int, drawn_every: int = 50) -> list[tuple[int, str]]:
+    """The failing ones of ``count`` cases; one in ``drawn_every`` renders its figures."""
+    from mmms_plugin.analysis.size_ap import command  # noqa: F401  (imported once, before the processes fork)
+
+    return list(failures(partial(check, seed=seed, drawn_every=drawn_every), range(count)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--only", type=int, metavar="CASE", help="run this case alone, in this process")
+    args = parser.parse_args()
+    if args.only is not None:
+        print(check(args.only, args.seed, 1))
+        return 0
+    failed = run(args.seed, args.count)
+    for case, complaint in failed:
+        print(f"case {case}: {complaint}")
+    print(f"{args.count} cases of seed {args.seed}: {len(failed)} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
