@@ -18,6 +18,7 @@ from mmms_plugin.backbones.base import run_block
 from mmms_plugin.backbones.staged import Place, ResizingFactory, Stage, StagedNetwork, no_resizing
 from mmms_plugin.layers.norm import ConfigType, build_norm
 from mmms_plugin.layers.se import SqueezeExcitation
+from mmms_plugin.layers.shape_adaptor import Reshape
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ class ResidualBlock(nn.Module):
         """What is added to the shortcut."""
         raise NotImplementedError(f"{type(self).__name__} must define branch")
 
-    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """``size`` is the height and width of the output that a resizing layer is to give; None lets it choose."""
+    def forward(self, x: Tensor, size: Reshape | None = None) -> Tensor:
+        """``size`` is what a resizing layer is to give (height, width, penalty); None lets it choose."""
         return F.relu(run_block(partial(self._sum, size=size), x, self.with_cp))
 
-    def _sum(self, x: Tensor, size: tuple[int, int] | None) -> Tensor:
+    def _sum(self, x: Tensor, size: Reshape | None) -> Tensor:
         y = self.branch(x)
         shortcut = x if self.downsample is None else self.downsample(x)
         if self.resize is None:
