@@ -37,5 +37,10 @@ MODELS = HostedRegistry(
     locations=["mmms_plugin.layers", "mmms_plugin.backbones", "mmms_plugin.necks"],
 )
 DATASETS = Registry("dataset", parent=ROOT_DATASETS, scope=SCOPE, locations=["mmms_plugin.engine.paired_seg_dataset"])
-HOOKS = Registry("hook", parent=ROOT_HOOKS, scope=SCOPE, locations=["mmms_plugin.engine.progress_hook"])
+HOOKS = Registry(
+    "hook",
+    parent=ROOT_HOOKS,
+    scope=SCOPE,
+    locations=["mmms_plugin.engine.progress_hook", "mmms_plugin.engine.drawing_hook"],
+)
 METRICS = Registry("metric", parent=ROOT_METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])

@@ -37,7 +37,7 @@ from mmms_plugin.engine.lock import locked, process_rank
 from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import check_folder
+from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.weights.trusted import check_components
 
 T = TypeVar("T")
@@ -181,7 +181,7 @@ def evaluate(
         replace_components(config.model, components)
         remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
     if show_dir:
-        task.draw_into(config, Path(show_dir))
+        task.draw_into(config, make_folder(show_dir, "--show-dir"))
     with tempfile.TemporaryDirectory() as scratch:
         if out:
             task.keep_predictions(config, Path(scratch), out)
