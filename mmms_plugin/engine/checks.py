@@ -27,8 +27,16 @@ def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
             if dataset.get("ann_file") and not path.is_file():
                 option = "--coco-dir DIR" if path.suffix == ".json" else "--voc-dir DIR"
                 raise UserError(f"{split} data: {path} does not exist; give {option} to use data of your own")
-            if path.suffix == ".json":
+            folder = Path(dataset.get("data_root") or "", _prefix(dataset))
+            if not dataset.get("ann_file") and not folder.is_dir():
+                raise UserError(f"{split} data: {folder} does not exist; give --image-dir DIR to use data of your own")
+            if path.suffix == ".json" and not str(dataset.get("type")).endswith("MultiLabelDataset"):
                 _check_categories(config, dataset, path)
+
+
+def _prefix(dataset: dict[str, Any]) -> str:
+    prefix = dataset.get("data_prefix") or ""
+    return prefix if isinstance(prefix, str) else next(iter(prefix.values()), "")
 
 
 def _check_categories(config: dict[str, Any], dataset: dict[str, Any], path: Path) -> None:

@@ -37,7 +37,7 @@ from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.engine.trained_for import check_function, start_remark
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import check_folder
+from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.weights.trusted import check_components
 
 T = TypeVar("T")
@@ -51,6 +51,7 @@ class LaunchOptions:
     work_dir: str | None = None
     coco_dir: str | None = None
     voc_dir: str | None = None
+    image_dir: str | None = None
     train_ann: str | None = None
     val_ann: str | None = None
     img_dir: str | None = None
@@ -68,7 +69,7 @@ class LaunchOptions:
 
         Raises: UserError if options do not fit each other, or name what is not there.
         """
-        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir}
+        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir, "--image-dir": self.image_dir}
         folders = {flag: folder for flag, folder in flags.items() if folder}
         if len(folders) > 1:
             raise UserError(f"{' and '.join(folders)}: give one of them")
@@ -77,7 +78,9 @@ class LaunchOptions:
         if flag is None:
             extra = {"--img-dir": self.img_dir, "--val-split": self.val_split, "--split test": self.split != "val"}
             if given := [name for name, value in extra.items() if value]:
-                raise UserError(f"{given[0]}: name the data too, with --coco-dir, --voc-dir or --train-ann")
+                raise UserError(
+                    f"{given[0]}: name the data too, with --coco-dir, --voc-dir, --image-dir or --train-ann"
+                )
             return None
         paths = {name: None if (value := getattr(self, name)) is None else Path(value)
                  for name in ("train_ann", "val_ann", "img_dir")}  # fmt: skip
@@ -187,7 +190,7 @@ def evaluate(
         replace_components(config.model, components)
         remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
     if show_dir:
-        task.draw_into(config, Path(show_dir))
+        task.draw_into(config, make_folder(show_dir, "--show-dir"))
     with tempfile.TemporaryDirectory() as scratch:
         if out:
             task.keep_predictions(config, Path(scratch), out)
