@@ -57,8 +57,8 @@ def start_remark(model: nn.Module, config: Mapping[str, Any], path: str) -> str 
     differ = _differences(model, config, meta, FREE)
     if differ:
         return f"{path} was made for {'; '.join(differ)}: not the same function"
-    patterns = {tuple(layer.dilation_pattern) for layer in model.modules() if hasattr(layer, "dilation_pattern")}
-    dilated = sorted(pattern for pattern in patterns if max(pattern) > 1)
+    patterns = [layer.dilation_pattern for layer in model.modules() if isinstance(layer, PSConv2d)]
+    dilated = [pattern for pattern in patterns if max(pattern) > 1]
     if not dilated or _setup(meta)[0] is not None:
         return None
     return (
