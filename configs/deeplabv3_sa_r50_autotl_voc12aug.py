@@ -12,11 +12,9 @@ model = dict(
         strides=(1, 2, 2, 1),
         dilations=(1, 1, 1, 2),
         multi_grid=(1, 2, 4),
-        out_indices=(3,),
         resize_outputs=False,
         norm_cfg=dict(type="SyncBN", requires_grad=True, momentum=0.05),
     ),
-    decode_head=dict(in_index=0),
 )
 optim_wrapper = dict(constructor="mmms_plugin.ShapeAdaptorConstructor")
 custom_hooks = [dict(type="mmms_plugin.ShapeAdaptorHook")]
