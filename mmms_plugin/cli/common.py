@@ -10,7 +10,8 @@ from mmms_plugin.errors import UserError
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", help="a config file, a name that `mmms configs` lists, or a host's: mmdet::retinanet_r50_fpn_1x_coco")
+    names = "a config file, a name that `mmms configs` lists, or a host's: mmdet::retinanet_r50_fpn_1x_coco"
+    add("config", help=f"{names}. A config is a Python program and runs as one: use only those that you trust")
     coco = "annotations/instances_{train,val}.json and images/, or as Roboflow, CVAT and Label Studio export"
     add("--coco-dir", metavar="DIR", help=f"folder with COCO annotations for all data of the config: {coco}; sets the "
         "classes too")  # fmt: skip
