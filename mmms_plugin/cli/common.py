@@ -11,11 +11,15 @@ from mmms_plugin.errors import UserError
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", help="a config file, a name that `mmms configs` lists, or a host's: mmdet::retinanet_r50_fpn_1x_coco")
+    names = "a config file, a name that `mmms configs` lists, or a host's: mmdet::retinanet_r50_fpn_1x_coco"
+    add("config", help=f"{names}. A config is a Python program and runs as one: use only those that you trust")
     coco = "annotations/instances_{train,val}.json and images/, or as Roboflow, CVAT and Label Studio export"
     add("--coco-dir", metavar="DIR", help=f"folder with COCO annotations for all data of the config: {coco}; sets the "
         "classes too")  # fmt: skip
-    add("--voc-dir", metavar="DIR", help="VOC2012-style folder for all data of a segmentation config")
+    add("--voc-dir", "--seg-dir", metavar="DIR", dest="voc_dir", help="folder for all data of a segmentation config: "
+        "as VOC2012, or images/ and masks/; labels.txt names the classes, background first")  # fmt: skip
+    add("--image-dir", metavar="DIR", help="train/<class>/ and val/<class>/ with pictures for all data of a "
+        "classification config; sets the classes too")  # fmt: skip
     add_data_arguments(parser)
     add(
         "--work-dir",
@@ -47,7 +51,7 @@ def launch_options(args: argparse.Namespace):
     from mmms_plugin.engine.launch import LaunchOptions
 
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    names = ("config", "work_dir", "coco_dir", "voc_dir", "launcher", "seed", "channels_last", "train_ann",
+    names = ("config", "work_dir", "coco_dir", "voc_dir", "image_dir", "launcher", "seed", "channels_last", "train_ann",
              "val_ann", "img_dir", "val_split", "split_seed", "binary_masks")  # fmt: skip
     split = getattr(args, "split", "val")
     return LaunchOptions(

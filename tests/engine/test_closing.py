@@ -46,16 +46,9 @@ def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch
     del settings["train_cfg.max_iters"]
     assert (read.config, read.coco_dir, read.work_dir) == ("my config.py", "/my data", "out")
     assert read.cfg_options == settings
-        "my config.py",
-        "/my data",
-        "out",
-        settings,
-    )
 
 
-@pytest.mark.parametrize(
-    ("text", "most"), [("50000 100000", 1), ("200000 100000", 2), ("max 100000", 999), ("?", 999)]
-)
+@pytest.mark.parametrize(("text", "most"), [("50000 100000", 1), ("200000 100000", 2), ("max 100000", 999), ("?", 999)])
 def test_a_container_s_share_of_the_cores_counts(tmp_path: Path, text: str, most: int) -> None:
     (tmp_path / "cpu.max").write_text(text)
     assert usable_cores(tmp_path / "cpu.max") == min(most, usable_cores(tmp_path / "absent"))
