@@ -34,6 +34,7 @@ from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_comp
 from mmms_plugin.engine.config_files import first_line, load_config
 from mmms_plugin.engine.console import say
 from mmms_plugin.engine.distributed import check_launcher, leave
+from mmms_plugin.engine.fitting import Fitting, ScheduleHook, fit
 from mmms_plugin.engine.host_files import SEPARATOR
 from mmms_plugin.engine.lock import locked, process_rank
 from mmms_plugin.engine.runner import ResumableRunner
@@ -67,6 +68,7 @@ class LaunchOptions:
     launcher: str = "none"
     seed: int | None = None
     channels_last: bool = False
+    fitting: Fitting = field(default_factory=Fitting)
 
     def own_data(self, work_dir: str, training: bool) -> OwnData | None:
         """The user's own data, None where the config's are used.
@@ -121,6 +123,9 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     check_datasets(config, used)
     if not own:
         remarks += check_config_data(config, used, Path(config.work_dir))
+    if fitted := fit(config, options.fitting, options.launcher, training):
+        remarks += fitted
+        config.merge_from_dict(dict(options.cfg_options))  # what is said in so many words stays
     return config, remarks
 
 
@@ -137,7 +142,7 @@ def train(
     config, remarks = prepare_config(options)
     if amp:
         _use_amp(config)
-    if auto_scale_lr:
+    if auto_scale_lr and not options.fitting.schedule.given:  # which scales it, too
         if "base_batch_size" not in config.get("auto_scale_lr", {}):
             raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
         config.auto_scale_lr.enable = True
@@ -148,6 +153,7 @@ def train(
 
 def _train(config: Config, options: LaunchOptions, pretrained: str | None, remarks: list[str]) -> Runner:
     runner = _build_runner(config, options, remarks)
+    runner.register_hook(ScheduleHook())
     if pretrained:
         backbone = cast(torch.nn.Module, _bare(runner).backbone)
         backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
