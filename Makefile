@@ -34,6 +34,9 @@ $(VENV)/.installed: $(VENV)/bin/python setup.py pyproject.toml $(CONSTRAINTS)
 	@grep -v '^torch==' $(CONSTRAINTS) > $(VENV)/constraints.txt
 	@$(PIP) install -q -c $(VENV)/constraints.txt -e '.[test]' >> $(VENV)/install.log 2>&1 || \
 	  { tail -n 5 $(VENV)/install.log; exit 1; }
+	@$(BIN)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torchvision") is None)' || \
+	  $(PIP) install -q --no-deps --retries 0 --extra-index-url $(TORCH_CPU_INDEX) -c $(CONSTRAINTS) torchvision \
+	  >> $(VENV)/install.log 2>&1 || { tail -n 5 $(VENV)/install.log; exit 1; }
 	@touch $@
 
 demo: install

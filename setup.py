@@ -50,6 +50,7 @@ setup(
         # torch came: pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...)
         "mmpretrain": ["mmpretrain==1.2.0", "importlib-metadata"],
         "docs": ["sphinx", "myst-parser", "furo"],
-        "test": ["pytest", "ruff", "mypy"],
+        # torchvision, which mmpretrain needs, is installed by the Makefile: pip would take another torch with it
+        "test": ["pytest", "ruff", "mypy", "mmpretrain==1.2.0"],
     },
 )

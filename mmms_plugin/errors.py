@@ -39,3 +39,8 @@ def printable(text: str, longest: int = LONGEST_NAME) -> str:
 
 def _escaped(char: str) -> str:
     return " " if unicodedata.category(char) == "Zs" else repr(char)[1:-1]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error of a library, or its type where it has no text."""
+    return next((line for line in str(error).strip().splitlines() if line.strip()), type(error).__name__)

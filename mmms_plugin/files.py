@@ -34,7 +34,7 @@ def written_whole(path: str | Path, rename: Callable[[Path], Path] | None = None
         os.close(descriptor)
         temporary = Path(name)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp, and some libraries, make files that only their owner can read
+        temporary.chmod(0o666 & ~umask())  # mkstemp, and some libraries, make files that only their owner can read
         flush(temporary)
         final = path if rename is None else rename(temporary)
         os.replace(temporary, final)
@@ -135,7 +135,7 @@ def check_folder(folder: str | Path, argument: str = "--out") -> None:
         path.rmdir()
 
 
-def _umask() -> int:
+def umask() -> int:
     """Of the process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
@@ -35,5 +36,11 @@ MODELS = HostedRegistry(
     scope=SCOPE,
     locations=["mmms_plugin.layers", "mmms_plugin.backbones", "mmms_plugin.necks"],
 )
-HOOKS = Registry("hook", parent=ROOT_HOOKS, scope=SCOPE, locations=["mmms_plugin.engine.progress_hook"])
+DATASETS = Registry("dataset", parent=ROOT_DATASETS, scope=SCOPE, locations=["mmms_plugin.engine.paired_seg_dataset"])
+HOOKS = Registry(
+    "hook",
+    parent=ROOT_HOOKS,
+    scope=SCOPE,
+    locations=["mmms_plugin.engine.progress_hook", "mmms_plugin.engine.drawing_hook"],
+)
 METRICS = Registry("metric", parent=ROOT_METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])

@@ -12,9 +12,9 @@ from mmms_plugin.datasets import write_shapes
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that is a COCO and a VOC data set of the same 4 + 2 pictures of 96 px; leave it as it is."""
+    """A COCO, VOC and ImageFolder data set of the same 4 + 2 pictures of 96 px; leave it as it is."""
     folder = tmp_path_factory.mktemp("data") / "shapes"
-    write_shapes(folder, train=4, val=2, size=96, formats=("coco", "voc"))
+    write_shapes(folder, train=4, val=2, size=96, formats=("coco", "voc", "imagefolder"))
     return folder
 
 

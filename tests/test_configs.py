@@ -16,7 +16,7 @@ from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets
 from mmms_plugin.engine.config_files import config_names, load_config
 from mmms_plugin.engine.launch import drop_initial_weights
-from mmms_plugin.engine.tasks import Detection, task_of
+from mmms_plugin.engine.tasks import Classification, Detection, task_of
 
 SIDE = 96  # px: large enough for every stride, small enough for dozens of detectors in minutes
 DETECTORS = [f"{d}_ps_{b}_fpn_1x" for d in ("faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn")
@@ -44,10 +44,14 @@ def test_the_head_of_the_file_says_whose_figure_it_is(name):
 def small(config: Config) -> Config:
     """The same model on small pictures and, for speed, few proposals."""
     for part in dicts_in(config._cfg_dict):
-        if part.get("type") in ("Resize", "RandomResize"):
+        if part.get("type") in ("Resize", "RandomResize") and part["scale"] != (32, 32):
             part["scale"] = (SIDE, SIDE)
-        if part.get("type") == "RandomCrop":
+        if part.get("type") == "RandomCrop" and part["crop_size"] != 32:
             part["crop_size"] = (SIDE, SIDE)
+        if part.get("type") == "RandomResizedCrop":
+            part["scale"] = SIDE
+        if part.get("type") == "CenterCrop":
+            part["crop_size"] = SIDE
         if "nms_pre" in part:
             part.update(nms_pre=50, max_per_img=20)
     drop_initial_weights(config)
@@ -63,10 +67,13 @@ def batch_of(loader_cfg: dict, size: int) -> dict:
 
 
 @pytest.mark.parametrize("name", config_names())
-def test_trains_a_step_and_predicts(name: str, shapes: Path):
+def test_trains_a_step_and_predicts(name: str, shapes: Path, tmp_path: Path):
     config = load_config(name)
     task = task_of(config)
-    task.use_data(config, OwnData(next(iter(task.data_flags)), shapes))
+    if isinstance(task, Classification):
+        pytest.importorskip("mmpretrain")
+        pytest.importorskip("torchvision")
+    task.use_data(config, OwnData(next(iter(task.data_flags)), shapes, tmp_path))
     config = small(config)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         init_default_scope(config.default_scope)
@@ -87,6 +94,8 @@ def test_trains_a_step_and_predicts(name: str, shapes: Path):
         count = len(sample.pred_instances.labels)
         assert sample.pred_instances.bboxes.shape == (count, 4)
         assert ("masks" in sample.pred_instances) == bool(config.model.roi_head.get("mask_head"))
+    elif isinstance(task, Classification):
+        assert sample.pred_score.shape == (5,)
     else:
         assert sample.pred_sem_seg.data.shape[-2:] == sample.ori_shape
         assert sample.pred_sem_seg.data.max() < 6

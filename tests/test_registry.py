@@ -70,6 +70,16 @@ VARIANTS = {
             output="exits",
         ),
     ],
+    "ShapeAdaptorMobileNetV2": [
+        dict(width_multiplier=0.25, mode="autotl"),
+        dict(width_multiplier=0.25, stem="cifar", design_size=32, out_indices=(0, 4, 6)),
+    ],
+    "ShapeAdaptorResNet": [
+        dict(base_channels=16, mode="autotl"),
+        dict(base_channels=16, stem="cifar", mode="autosc", strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
+        dict(base_channels=16, stem="cifar", design_size=64, limit_side=6.0),
+    ],
+    "ShapeAdaptorVGG": [dict(design_size=64, out_indices=(1, 2, 3, 4)), dict(mode="human", out_indices=(2, 4))],
     "PSResNet": [
         dict(depth=18),
         dict(depth=50, groups=4, base_width=16, se_ratio=16, deep_stem=True, avg_down=True),
@@ -92,7 +102,11 @@ def test_every_registered_thing_is_known_here():
 
 @pytest.mark.parametrize(
     ("registry", "names"),
-    [("MODELS", LAYERS + BACKBONES + NECKS), ("HOOKS", ["ProgressHook"]), ("METRICS", ["SizeAPMetric"])],
+    [
+        ("MODELS", LAYERS + BACKBONES + NECKS),
+        ("HOOKS", ["ProgressHook"]),
+        ("METRICS", ["ClassMetric", "LabelsMetric", "SizeAPMetric"]),
+    ],
     ids=["models", "hooks", "metrics"],
 )
 def test_found_by_the_prefixed_name_in_a_fresh_process(registry, names):

@@ -5,5 +5,17 @@ from mmms_plugin.backbones.elastic_densenet import ElasticDenseNet
 from mmms_plugin.backbones.elastic_resnext import ElasticResNeXt
 from mmms_plugin.backbones.msdnet import MSDNet
 from mmms_plugin.backbones.ps_resnet import PSResNet
+from mmms_plugin.backbones.shape_mobilenet import ShapeAdaptorMobileNetV2
+from mmms_plugin.backbones.shape_resnet import ShapeAdaptorResNet
+from mmms_plugin.backbones.shape_vgg import ShapeAdaptorVGG
 
-__all__ = ["DLA", "ElasticDenseNet", "ElasticResNeXt", "MSDNet", "PSResNet"]
+__all__ = [
+    "DLA",
+    "ElasticDenseNet",
+    "ElasticResNeXt",
+    "MSDNet",
+    "PSResNet",
+    "ShapeAdaptorMobileNetV2",
+    "ShapeAdaptorResNet",
+    "ShapeAdaptorVGG",
+]

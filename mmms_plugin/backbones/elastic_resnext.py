@@ -18,7 +18,13 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice, check_per_stage
-from mmms_plugin.backbones.residual import BlockOptions, ResidualBlock, ResidualNetwork, doubling_stages
+from mmms_plugin.backbones.residual import (
+    BlockOptions,
+    ResidualBlock,
+    ResidualNetwork,
+    check_num_stages,
+    doubling_stages,
+)
 from mmms_plugin.backbones.staged import Place, dilation_grids
 from mmms_plugin.layers import ElasticPolicy, elastic_bottleneck
 from mmms_plugin.layers.initial import HE_INIT, InitConfig
@@ -79,7 +85,7 @@ class ElasticResNeXt(ResidualNetwork):
     """ResNeXt-50 and -101, their SE form, and both with Elastic.
 
     Args:
-        depth: 50 or 101.
+        depth: 50, 101; or 29, which has 3 stages and is for CIFAR with ``small_stem``.
         elastic: 'none', the authors' two-path baseline, which computes what a plain ResNeXt does; 'simple', sElastic,
             with the baseline's blocks and parameters; 'full', with the blocks that match its multiply-adds.
         se_ratio: reduction of squeeze-and-excitation (16 for SE-ResNeXt), None for none.
@@ -88,6 +94,7 @@ class ElasticResNeXt(ResidualNetwork):
         in_channels, stem_channels, base_channels: channels of the image, the stem and the first stage's blocks.
         num_stages, strides, dilations: stages and, for each, the stride and base dilation.
         multi_grid: factors of the dilation for the blocks of the last stage, as many as it has blocks.
+        small_stem: a stem of one 3x3 layer without stride or pooling, for pictures of some 32 px.
         out_indices: stages to return. frozen_stages: -1 none, 0 the stem, k the stem and k stages.
         norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
         with_cp: recompute blocks in the backward pass to save memory.
@@ -101,6 +108,7 @@ class ElasticResNeXt(ResidualNetwork):
     arch_settings: ClassVar[dict[int, Variant]] = {
         50: Variant((3, 4, 6, 3), (6, 8, 5, 3)),
         101: Variant((3, 4, 23, 3), (12, 14, 20, 3)),
+        29: Variant((3, 3, 3), (3, 3, 3)),  # of ResNeXt-29 for CIFAR; the paper has no such network
     }
 
     def __init__(
@@ -119,6 +127,7 @@ class ElasticResNeXt(ResidualNetwork):
         strides: Sequence[int] = (1, 2, 2, 2),
         dilations: Sequence[int] = (1, 1, 1, 1),
         multi_grid: Sequence[int] | None = None,
+        small_stem: bool = False,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,
         norm_cfg: ConfigType = BATCH_NORM,
@@ -129,7 +138,7 @@ class ElasticResNeXt(ResidualNetwork):
     ) -> None:
         check_choice("depth", depth, tuple(self.arch_settings))
         check_choice("elastic", elastic, ("none", "simple", "full"))
-        check_choice("num_stages", num_stages, (1, 2, 3, 4))
+        check_num_stages(num_stages, depth, len(self.arch_settings[depth].base))
         super().__init__(
             num_stages, out_indices, frozen_stages, norm_eval, init_cfg, HE_INIT, zero_init_residual=zero_init_residual
         )
@@ -140,6 +149,6 @@ class ElasticResNeXt(ResidualNetwork):
         grids = dilation_grids(counts[:num_stages], dilations, multi_grid)
         elastic_options = ElasticOptions(ElasticPolicy(**(elastic_cfg or {})), elastic != "none")
         options = BlockOptions(norm_cfg, groups=groups, base_width=base_width, se_ratio=se_ratio, with_cp=with_cp)
-        self.build_stem(in_channels, stem_channels, norm_cfg)
+        in_stride = self.build_stem(in_channels, stem_channels, norm_cfg, small=small_stem)
         stages = doubling_stages(base_channels, EXPANSION, strides, grids)
-        self.build_stages(stages, partial(ElasticBottleneck, options, elastic_options), stem_channels, in_stride=4)
+        self.build_stages(stages, partial(ElasticBottleneck, options, elastic_options), stem_channels, in_stride)

@@ -15,7 +15,14 @@ from functools import partial
 from typing import Any, ClassVar
 
 from mmms_plugin.arguments import check_choice, check_per_stage
-from mmms_plugin.backbones.residual import BasicBlock, BlockOptions, Bottleneck, ResidualNetwork, doubling_stages
+from mmms_plugin.backbones.residual import (
+    BasicBlock,
+    BlockOptions,
+    Bottleneck,
+    ResidualNetwork,
+    check_num_stages,
+    doubling_stages,
+)
 from mmms_plugin.backbones.staged import dilation_grids
 from mmms_plugin.layers.initial import HE_INIT, InitConfig
 from mmms_plugin.layers.norm import BATCH_NORM, ConfigType
@@ -27,7 +34,7 @@ class PSResNet(ResidualNetwork):
     """ResNet family with poly-scale 3x3 layers, a drop-in for mmdet's, mmseg's and mmpretrain's ResNet(V1c/d), ResNeXt.
 
     Args:
-        depth: 18, 34, 50, 101 or 152.
+        depth: 18, 34, 50, 101, 152; or 29, which has 3 stages and is for CIFAR with ``small_stem``.
         groups, base_width: cardinality and width of ResNeXt (32 and 4 for 32x4d); depths from 50.
         se_ratio: reduction of squeeze-and-excitation, None for none.
         dilation_pattern, channel_order, axes, extra_dilation1: of every PSConv, see ``PSConv2d``, whose defaults hold
@@ -39,6 +46,7 @@ class PSResNet(ResidualNetwork):
         multi_grid: factors of the dilation for the blocks of the last stage, as many as it has blocks.
         contract_dilation: halve the dilation in the first block of a dilated stage.
         style: 'pytorch' has a bottleneck's stride in its 3x3 layer, 'caffe' in its first 1x1 layer.
+        small_stem: a stem of one 3x3 layer without stride or pooling, for pictures of some 32 px.
         deep_stem, avg_down: the stem of three 3x3 layers and pooled shortcuts of ResNet-C and -D.
         out_indices: stages to return. frozen_stages: -1 none, 0 the stem, k the stem and k stages.
         norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
@@ -56,6 +64,7 @@ class PSResNet(ResidualNetwork):
         50: (Bottleneck, (3, 4, 6, 3)),
         101: (Bottleneck, (3, 4, 23, 3)),
         152: (Bottleneck, (3, 8, 36, 3)),
+        29: (Bottleneck, (3, 3, 3)),  # of ResNeXt-29 for CIFAR, Table 6
     }
 
     def __init__(
@@ -79,6 +88,7 @@ class PSResNet(ResidualNetwork):
         multi_grid: Sequence[int] | None = None,
         contract_dilation: bool = False,
         style: str = "pytorch",
+        small_stem: bool = False,
         deep_stem: bool = False,
         avg_down: bool = False,
         out_indices: Sequence[int] = (0, 1, 2, 3),
@@ -90,7 +100,7 @@ class PSResNet(ResidualNetwork):
         init_cfg: InitConfig = None,
     ) -> None:
         check_choice("depth", depth, tuple(self.arch_settings))
-        check_choice("num_stages", num_stages, (1, 2, 3, 4))
+        check_num_stages(num_stages, depth, len(self.arch_settings[depth][1]))
         check_choice("style", style, ("pytorch", "caffe"))
         super().__init__(
             num_stages, out_indices, frozen_stages, norm_eval, init_cfg, HE_INIT, zero_init_residual=zero_init_residual
@@ -105,9 +115,9 @@ class PSResNet(ResidualNetwork):
         )
         conv_cfg = _conv_cfg(conv_cfg, for_ps_conv)
         options = BlockOptions(norm_cfg, conv_cfg, groups, base_width, se_ratio, style, avg_down, with_cp)
-        self.build_stem(in_channels, stem_channels, norm_cfg, deep=deep_stem)
+        in_stride = self.build_stem(in_channels, stem_channels, norm_cfg, deep=deep_stem, small=small_stem)
         stages = doubling_stages(base_channels, block.expansion, strides, grids)
-        self.build_stages(stages, partial(block, options), stem_channels, in_stride=4)
+        self.build_stages(stages, partial(block, options), stem_channels, in_stride)
 
 
 def _conv_cfg(conv_cfg: ConfigType | None, for_ps_conv: Mapping[str, Any]) -> ConfigType:

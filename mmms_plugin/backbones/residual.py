@@ -18,6 +18,7 @@ from mmms_plugin.backbones.base import run_block
 from mmms_plugin.backbones.staged import Place, ResizingFactory, Stage, StagedNetwork, no_resizing
 from mmms_plugin.layers.norm import ConfigType, build_norm
 from mmms_plugin.layers.se import SqueezeExcitation
+from mmms_plugin.layers.shape_adaptor import Reshape
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ class ResidualBlock(nn.Module):
         """What is added to the shortcut."""
         raise NotImplementedError(f"{type(self).__name__} must define branch")
 
-    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """``size`` is the height and width of the output that a resizing layer is to give; None lets it choose."""
+    def forward(self, x: Tensor, size: Reshape | None = None) -> Tensor:
+        """``size`` is what a resizing layer is to give (height, width, penalty); None lets it choose."""
         return F.relu(run_block(partial(self._sum, size=size), x, self.with_cp))
 
-    def _sum(self, x: Tensor, size: tuple[int, int] | None) -> Tensor:
+    def _sum(self, x: Tensor, size: Reshape | None) -> Tensor:
         y = self.branch(x)
         shortcut = x if self.downsample is None else self.downsample(x)
         if self.resize is None:
@@ -171,28 +172,44 @@ class ResidualNetwork(StagedNetwork):
     A subclass calls ``build_stem`` and ``build_stages``.
     """
 
-    def build_stem(self, in_channels: int, channels: int, norm_cfg: ConfigType, deep: bool = False) -> None:
-        """A 7x7 layer of stride 2, or three 3x3 layers (ResNet-C); both end at stride 4 with the max-pooling."""
-        self.deep_stem = deep
+    def build_stem(
+        self, in_channels: int, channels: int, norm_cfg: ConfigType, deep: bool = False, small: bool = False
+    ) -> int:
+        """A 7x7 layer of stride 2, or three 3x3 layers (ResNet-C), and max-pooling; ``small`` is one 3x3 layer alone.
+
+        Returns: the stride of the stem, 4 or 1.
+        """
+        if deep and small:
+            raise ValueError("small_stem=True, deep_stem=True: allowed is one of them")
+        self.deep_stem, self.small_stem = deep, small
         if not deep:
-            self.conv1 = nn.Conv2d(in_channels, channels, 7, 2, 3, bias=False)
+            kernel, stride = (3, 1) if small else (7, 2)
+            self.conv1 = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
             self.bn1 = build_norm(norm_cfg, channels)
-            return
+            return 1 if small else 4
         layers: list[nn.Module] = []
         sizes = ((in_channels, channels // 2, 2), (channels // 2, channels // 2, 1), (channels // 2, channels, 1))
         for inputs, outputs, stride in sizes:
             conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
             layers += [conv, build_norm(norm_cfg, outputs), nn.ReLU(inplace=True)]
         self.stem = nn.Sequential(*layers)
+        return 4
 
     def stem_modules(self) -> list[nn.Module]:
         """As ``Backbone``."""
         return [self.stem] if self.deep_stem else [self.conv1, self.bn1]
 
     def forward_stem(self, x: Tensor) -> Tensor:
-        """``[N, in_channels, H, W] -> [N, channels, H / 4, W / 4]``."""
+        """``[N, in_channels, H, W] -> [N, channels, H / 4, W / 4]``; ``[N, channels, H, W]`` from a small stem."""
         x = self.stem(x) if self.deep_stem else F.relu(self.bn1(self.conv1(x)))
-        return F.max_pool2d(x, 3, 2, 1)
+        return x if self.small_stem else F.max_pool2d(x, 3, 2, 1)
+
+
+def check_num_stages(num_stages: int, depth: int, most: int) -> None:
+    """Raises: ValueError unless a network of this depth has so many stages."""
+    if num_stages not in range(1, most + 1):
+        allowed = ", ".join(map(str, range(1, most + 1)))
+        raise ValueError(f"num_stages={num_stages!r}: allowed with depth {depth} are {allowed}")
 
 
 def doubling_stages(

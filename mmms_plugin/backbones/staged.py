@@ -8,7 +8,7 @@ of a block, not only the convolution whose stride it replaces. A block therefore
 place. If the answer is None, the block keeps its stride. If it is a ``Resizing``, the block's layers have stride 1, and
 - a residual block computes ``layer(shortcut(x), branch(x), size)``, where only the shortcut has ``Resizing.stride``;
 - a plain block (VGG) computes ``layer(pool(x), x, size)`` in place of its max-pooling ``pool(x)``;
-- an inverted residual block (MobileNetV2) has stride 1 in its depthwise layer and resizes that layer's output.
+- an inverted residual block (MobileNetV2) has stride 1 in its depthwise layer, and resizes its output in the same way.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Resizing(NamedTuple):
     """A learned layer in the place of a stride.
 
     Args:
-        layer: ``layer(small, full, size)`` combines ``[N, C, h, w]`` and ``[N, C, H, W]`` to ``[N, C, *size]``.
-            ``size`` is ``(height, width)``, or None if the layer is to choose it.
+        layer: ``layer(small, full, size)`` combines ``[N, C, h, w]`` and ``[N, C, H, W]`` to the height and width of
+            ``size``, a ``Reshape``, or None if the layer is to choose it.
         stride: by how much the small map is smaller than the full-size one.
     """
 

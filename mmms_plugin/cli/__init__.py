@@ -23,6 +23,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 COMMANDS = {
     "train": "train a model from a config",
     "test": "evaluate a checkpoint, keep or draw its predictions",
+    "predict": "draw and keep what a model finds in pictures of your own",
+    "check-data": "list everything that is wrong with a data set before training on it",
     "configs": "list the configs that come with the package, or a host's",
     "run": "run a script of mmdet or mmseg, or your own, on mmcv-lite",
     "make-shapes": "generate the multi-scale shapes data set",

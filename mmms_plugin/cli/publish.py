@@ -14,10 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from mmms_plugin.errors import one_line
     from mmms_plugin.weights.publish import publish
 
     console = Console(soft_wrap=True, highlight=False)
     with console.status("writing"):
         done = publish(args.input, args.prefix)
     sizes = f"{done.before / 1e6:.1f} MB -> {done.after / 1e6:.1f} MB"
-    console.print(f"{done.path}: {sizes}; left out: {', '.join(done.stripped) or 'nothing'}", markup=False)
+    left_out = one_line(", ".join(done.stripped) or "nothing")
+    console.print(f"{done.path}: {sizes}; left out: {left_out}", markup=False)

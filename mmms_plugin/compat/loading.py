@@ -3,17 +3,21 @@
 1. Local files are read by ``compat.checkpoints.load``. ``.safetensors`` files are checkpoints, too.
 2. Files from a web address: torch's function for them runs whatever code they carry unless it is told not to, and
    mmengine 0.10.7 does not tell it.
+3. On resuming, mmengine runs ``meta.config`` of the file as Python, and later deletes the file or folder that the file
+   names as the best checkpoint so far. ``meta.config`` is taken out; only a ``best_*.pth`` beside it may be named.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 SAFETENSORS = r".*\.safetensors$"  # mmengine matches schemes as regular expressions
+BEST = re.compile(r"best_.+\.pth")  # a name, without folders
 
 
 def read_safely(module: ModuleType) -> None:
@@ -35,7 +39,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{filename} can not be found.")
-    return load(str(path), map_location=map_location)
+    return disarmed(load(str(path), map_location=map_location), path.parent)
 
 
 def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
@@ -46,7 +50,33 @@ def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, 
     state = checkpoint.state
     if map_location is not None and not callable(map_location):
         state = {key: value.to(map_location) for key, value in state.items()}
-    return dict(state_dict=state, meta=checkpoint.meta)
+    return disarmed(dict(state_dict=state, meta=checkpoint.meta), checkpoint.path.parent)
+
+
+def disarmed(content: Any, folder: Path | None) -> Any:
+    """A checkpoint without what mmengine would run or delete for it.
+
+    Args:
+        content: of the file; changed in place.
+        folder: of the file, or None if it has none.
+    """
+    (_dict_in(content, "meta") or {}).pop("config", None)
+    info = _dict_in(_dict_in(content, "message_hub"), "runtime_info") or {}
+    for key in [key for key in info if isinstance(key, str) and key.startswith("best_ckpt")]:
+        path = folder / Path(info[key]).name if folder is not None and isinstance(info[key], str) else None
+        if path is not None and BEST.fullmatch(path.name) and path.is_file():
+            info[key] = str(path)
+        else:
+            del info[key]
+    if "keep_ckpt_ids" in info:  # parts of the names of older checkpoints, to be deleted
+        ids = info["keep_ckpt_ids"]
+        info["keep_ckpt_ids"] = [step for step in ids if type(step) is int] if isinstance(ids, list) else []
+    return content
+
+
+def _dict_in(content: Any, key: str) -> Any:
+    value = content.get(key) if isinstance(content, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def _safely(load_url: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,6 +84,6 @@ def _safely(load_url: Callable[..., Any]) -> Callable[..., Any]:
     def load_url_safely(url: str, **options: Any) -> Any:
         from mmms_plugin.compat.checkpoints import load_by
 
-        return load_by(lambda: load_url(url, **{**options, "weights_only": True}))
+        return disarmed(load_by(lambda: load_url(url, **{**options, "weights_only": True})), None)
 
     return load_url_safely

@@ -1,4 +1,5 @@
 """Changes to modules of other packages, made when those are imported, or at once where they are there already.
+One needs something before it is imported (``BEFORE``).
 
 Importing mmengine costs a second: a plugin that only wants to change it must not be the one to import it.
 """
@@ -20,6 +21,8 @@ CHANGES = {
     "mmengine.runner.checkpoint": "mmms_plugin.compat.loading:read_safely",
     "mmengine.runner.runner": "mmms_plugin.compat.newest:find_whole",
 }
+# Module about to be imported -> "module:function" to call first.
+BEFORE = {"torchvision": "mmms_plugin.compat.torchvision_ops:declare_missing"}
 
 
 def change(module: ModuleType) -> None:
@@ -33,6 +36,9 @@ class _ChangingFinder:
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name in BEFORE:
+            source, function = BEFORE[name].split(":")
+            getattr(import_module(source), function)()
         if name not in CHANGES:
             return None
         others = (finder for finder in sys.meta_path if finder is not _ChangingFinder)

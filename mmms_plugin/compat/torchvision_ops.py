@@ -7,13 +7,14 @@ costs seconds, and fails where it was built for another torch ("operator torchvi
 from __future__ import annotations
 
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 OPS = ("nms", "roi_align", "_roi_align_backward")
+_declared: list[torch.library.Library] = []
 
 
 def _has_kernels(device_type: str) -> bool:
@@ -28,7 +29,7 @@ def _has_kernels(device_type: str) -> bool:
 
 
 def _load_library() -> None:
-    spec = find_spec("torchvision")
+    spec = PathFinder.find_spec("torchvision")  # not importlib's, which would ask our own finder, which asks this
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for library in sorted(p for p in Path(folder).glob("_C*") if p.suffix in (".so", ".pyd", ".dylib")):
             try:
@@ -42,6 +43,23 @@ def _cuda_matches() -> bool:
     if torch.version.cuda is None:  # ROCm
         return True
     return torch.ops.torchvision._cuda_version() // 1000 == int(torch.version.cuda.split(".")[0])
+
+
+@cache
+def declare_missing() -> None:
+    """Let ``import torchvision`` succeed where its compiled library does not load, as beside a torch of another build.
+
+    The package describes its ops while it is imported, and stops where there are none of that name. Declared without an
+    implementation they are refused when they are called, and transforms and models work. mmengine imports torchvision
+    wherever it is installed, so that otherwise nothing works at all.
+    """
+    _load_library()
+    if hasattr(torch.ops.torchvision, "nms"):
+        return
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _declared.append(library)  # the ops go with the library
 
 
 @cache

@@ -33,11 +33,7 @@ def find_annotation_files(own: OwnData) -> dict[str, Path]:
     Raises:
         UserError: there is none for training, or several fit.
     """
-    found = {} if own.folder is None else _in_folder(own)
-    if own.train_ann:
-        found["train"] = own.train_ann
-    if own.val_ann:
-        found["val"] = own.val_ann
+    found = annotation_files(own)
     if own.training and "train" not in found:
         raise UserError(_nothing_fits(own, found))
     if own.val_split:
@@ -55,6 +51,17 @@ def find_annotation_files(own: OwnData) -> dict[str, Path]:
     if needed not in found:
         raise UserError(_nothing_fits(own, found))
     return found
+
+
+def annotation_files(own: OwnData) -> dict[str, Path]:
+    """The annotation file of each split that is named or found.
+
+    Raises:
+        UserError: several fit.
+    """
+    found = {} if own.folder is None else _in_folder(own)
+    named = {"train": own.train_ann, "val": own.val_ann}
+    return found | {split: path for split, path in named.items() if path is not None}
 
 
 def _in_folder(own: OwnData) -> dict[str, Path]:

@@ -154,11 +154,11 @@ def _fits(corner: tuple[float, float] | None, size: tuple[int, int]) -> bool:
     return corner is None or all(far <= 1.02 * side + 2 for far, side in zip(corner, size, strict=True))
 
 
-def unlisted(coco: CocoFile) -> list[str]:
-    """Pictures beside those of an annotation file, in the same folders, that it does not list."""
+def unlisted(coco: CocoFile, others: Sequence[CocoFile]) -> list[str]:
+    """Pictures beside those of an annotation file, in the same folders, that neither it nor the others list."""
     root = coco.image_dir or Path()
-    listed = {image["file_name"] for image in coco.images}
-    folders = {os.path.dirname(name) for name in listed}
+    listed = {image["file_name"] for one in (coco, *others) if one.image_dir == root for image in one.images}
+    folders = {os.path.dirname(image["file_name"]) for image in coco.images}
     beside = (
         os.path.join(folder, name)
         for folder in sorted(folders)

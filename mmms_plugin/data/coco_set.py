@@ -36,16 +36,28 @@ def read_splits(own: OwnData, *, masks: bool, decode: bool = False) -> dict[str,
     used = [split for split in files if own.training or split in ("train", evaluated)]
     splits: dict[str, CocoFile] = {}
     for split in used:
-        splits[split] = read_coco(files[split], own.flag, {} if masks else WITHOUT_MASKS)
         looks = own.training or split == evaluated
-        place_pictures(splits[split], picture_folders(own, split, files[split]), decode=decode, read=looks)
-        check_objects(splits[split])
+        splits[split] = read_split(own, split, files[split], masks=masks, decode=decode, look=looks)
     if own.val_split:
         splits["train"], splits["val"] = hold_back(splits["train"], own.val_split, own.split_seed)
     for split, coco in splits.items():
         if split != "train" and "train" in splits:
-            _align_categories(coco, splits["train"])
+            align_categories(coco, splits["train"])
     return splits
+
+
+def read_split(
+    own: OwnData, split: str, path: Path, *, masks: bool, decode: bool = False, look: bool = True
+) -> CocoFile:
+    """Read one annotation file and check it with its pictures; ``look``: into the pictures, not only for them.
+
+    Raises:
+        UserError: it is no annotation file.
+    """
+    coco = read_coco(path, own.flag, {} if masks else WITHOUT_MASKS)
+    place_pictures(coco, picture_folders(own, split, path), decode=decode, read=look)
+    check_objects(coco)
+    return coco
 
 
 def hold_back(coco: CocoFile, share: float, seed: int) -> tuple[CocoFile, CocoFile]:
@@ -71,7 +83,7 @@ def hold_back(coco: CocoFile, share: float, seed: int) -> tuple[CocoFile, CocoFi
     return parts[0], parts[1]
 
 
-def _align_categories(coco: CocoFile, train: CocoFile) -> None:
+def align_categories(coco: CocoFile, train: CocoFile) -> None:
     """Give a file the training file's categories in their order, where it lists no others."""
     if coco.classes == train.classes:
         return

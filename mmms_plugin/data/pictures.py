@@ -155,7 +155,7 @@ def _reason(error: Exception) -> str:
 
 def look_at_all(paths: Sequence[Path], what: str, decode: bool = False) -> list[Picture]:
     """``look_at`` for many files, in threads, with a progress bar in a terminal."""
-    with _quiet_libraries():
+    with quiet_libraries():
         return list(in_threads(lambda path: look_at(path, decode), paths, what))
 
 
@@ -177,7 +177,7 @@ def _with_progress(results: Iterable[T], total: int, what: str) -> Iterator[T]:
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Only headers are read: no warning about large pictures, and none of OpenCV's about damaged ones."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     strict, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False

@@ -21,6 +21,9 @@ RULES: dict[str, Rule] = {
     "no-images": Rule("error", "annotation files without images"),
     "no-categories": Rule("error", "annotation files without categories"),
     "no-objects": Rule("error", "annotation files without objects", "nothing to train on, and no AP to compute"),
+    "no-val": Rule(
+        "warning", "data sets without a validation split", "train with --val-split 0.2, or name one with --val-ann FILE"
+    ),
     "other-categories": Rule(
         "error", "annotation files whose categories differ", "list the same categories in the same order in every file"
     ),
@@ -102,10 +105,10 @@ RULES: dict[str, Rule] = {
     # masks of a class for each pixel
     "no-pairs": Rule("error", "splits without a picture that has a mask"),
     "mask-missing": Rule("error", "pictures without a mask"),
-    "mask-left-out": Rule("warning", "pictures without a mask", "left out"),
     "mask-unreadable": Rule("error", "masks that cannot be read"),
     "mask-colour": Rule("error", "masks in colour", "allowed is one label a pixel: a grey or palette PNG"),
     "mask-size": Rule("error", "masks of another size than their picture"),
+    "mask-jpeg": Rule("warning", "masks saved as JPEG", "that blurs labels at the edges: save them as PNG"),
     "mask-labels": Rule(
         "error", "labels outside of the classes",
         "other classes than VOC's are named in labels.txt, one a line, background first",

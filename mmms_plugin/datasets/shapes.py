@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from PIL import Image
 
 from mmms_plugin.datasets.shape_pictures import CLASSES, SPLITS, Picture, draw_picture
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import umask
 
 FORMATS = ("coco", "voc", "imagefolder")
 VERSION = 1  # to be raised with every change that alters a picture or a file
@@ -107,8 +109,9 @@ def write_shapes(
 
 def _write_whole(root: Path, settings: ShapeSettings, progress: Report) -> ShapesWritten:
     """Write beside ``root``, then rename; whatever stops the work, nothing stays behind."""
-    partial = root.with_name(f".{root.name}.{os.getpid()}.part")
-    partial.mkdir(parents=True)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(mkdtemp(dir=root.parent, prefix=f".{root.name[:50]}."))
+    partial.chmod(0o777 & ~umask())  # mkdtemp makes a folder that only its owner can read
     try:
         objects = _write_all(partial, settings, progress)
         if root.exists():

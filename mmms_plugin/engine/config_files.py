@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmms_plugin.engine.host_files import SEPARATOR, find_host_file
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, first_line
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -58,9 +58,3 @@ def load_config(name: str) -> Config:
         return Config.fromfile(path)
     except Exception as error:  # a config is code: whatever it raises is the config's fault
         raise UserError(f"config {path}: {type(error).__name__}: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, for a message of one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -26,18 +26,20 @@ from mmms_plugin.engine.checks import (
     check_backbone_weights,
     check_datasets,
     check_fits,
-    differing_setup,
     read_state_dict,
 )
 from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
 from mmms_plugin.engine.config_files import first_line, load_config
+from mmms_plugin.engine.fitting import Fitting, ScheduleHook, fit
 from mmms_plugin.engine.host_files import SEPARATOR
 from mmms_plugin.engine.lock import locked, process_rank
 from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.engine.tasks import task_of
+from mmms_plugin.engine.trained_for import check_function, start_remark
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import check_folder
+from mmms_plugin.files import check_folder, make_folder
+from mmms_plugin.weights.trusted import check_components
 
 T = TypeVar("T")
 
@@ -50,6 +52,7 @@ class LaunchOptions:
     work_dir: str | None = None
     coco_dir: str | None = None
     voc_dir: str | None = None
+    image_dir: str | None = None
     train_ann: str | None = None
     val_ann: str | None = None
     img_dir: str | None = None
@@ -61,13 +64,14 @@ class LaunchOptions:
     launcher: str = "none"
     seed: int | None = None
     channels_last: bool = False
+    fitting: Fitting = field(default_factory=Fitting)
 
     def own_data(self, work_dir: str, training: bool) -> OwnData | None:
         """The user's own data, None where the config's are used.
 
         Raises: UserError if options do not fit each other, or name what is not there.
         """
-        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir}
+        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir, "--image-dir": self.image_dir}
         folders = {flag: folder for flag, folder in flags.items() if folder}
         if len(folders) > 1:
             raise UserError(f"{' and '.join(folders)}: give one of them")
@@ -76,7 +80,9 @@ class LaunchOptions:
         if flag is None:
             extra = {"--img-dir": self.img_dir, "--val-split": self.val_split, "--split test": self.split != "val"}
             if given := [name for name, value in extra.items() if value]:
-                raise UserError(f"{given[0]}: name the data too, with --coco-dir, --voc-dir or --train-ann")
+                raise UserError(
+                    f"{given[0]}: name the data too, with --coco-dir, --voc-dir, --image-dir or --train-ann"
+                )
             return None
         paths = {name: None if (value := getattr(self, name)) is None else Path(value)
                  for name in ("train_ann", "val_ann", "img_dir")}  # fmt: skip
@@ -111,6 +117,9 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     check_datasets(config, used)
     if not own:
         remarks += check_config_data(config, used, Path(config.work_dir))
+    if fitted := fit(config, options.fitting, options.launcher, training):
+        remarks += fitted
+        config.merge_from_dict(dict(options.cfg_options))  # what is said in so many words stays
     return config, remarks
 
 
@@ -125,7 +134,7 @@ def train(
     config, remarks = prepare_config(options)
     if amp:
         _use_amp(config)
-    if auto_scale_lr:
+    if auto_scale_lr and not options.fitting.schedule.given:  # which scales it, too
         if "base_batch_size" not in config.get("auto_scale_lr", {}):
             raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
         config.auto_scale_lr.enable = True
@@ -136,10 +145,12 @@ def train(
 
 def _train(config: Config, options: LaunchOptions, pretrained: str | None, remarks: list[str]) -> Runner:
     runner = _build_runner(config, options, remarks)
+    runner.register_hook(ScheduleHook())
     if pretrained:
         backbone = cast(torch.nn.Module, _bare(runner).backbone)
         backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
-        _warn(differing_setup(backbone, config.model, pretrained))
+    if start := config.load_from or _initial_weights(config):
+        _warn(start_remark(_bare(runner), config.model, start))
     if config.load_from:
         purpose = "resume" if config.get("resume") else "start from"
         _warn(check_fits(_bare(runner), config.load_from, purpose, _classes(config.train_dataloader)))
@@ -148,9 +159,17 @@ def _train(config: Config, options: LaunchOptions, pretrained: str | None, remar
 
 
 def evaluate(
-    options: LaunchOptions, checkpoint: str, *, out: str | None = None, show_dir: str | None = None
+    options: LaunchOptions,
+    checkpoint: str,
+    *,
+    out: str | None = None,
+    show_dir: str | None = None,
+    force: bool = False,
 ) -> dict[str, float]:
     """Evaluate a checkpoint; keep predictions in ``out`` and pictures in ``show_dir``; return the metrics.
+
+    Args:
+        force: evaluate a checkpoint that was trained as another function of the same weights, with a warning.
 
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
@@ -172,16 +191,18 @@ def evaluate(
     ):
         config[key] = None
     drop_initial_weights(config)
-    if components := read_state_dict(checkpoint)[1].get("components"):
+    if "components" in (meta := read_state_dict(checkpoint)[1]):
+        components = check_components(meta["components"], f"checkpoint {checkpoint}: meta.components")
         replace_components(config.model, components)
         remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
     if show_dir:
-        task.draw_into(config, Path(show_dir))
+        task.draw_into(config, make_folder(show_dir, "--show-dir"))
     with tempfile.TemporaryDirectory() as scratch:
         if out:
             task.keep_predictions(config, Path(scratch), out)
         runner = _build_runner(config, options, remarks)
         _warn(check_fits(_bare(runner), checkpoint, "test", _classes(config.test_dataloader)))
+        _warn(check_function(_bare(runner), config.model, checkpoint, force))
         metrics = runner.test()
         if out and is_main_process():
             task.finish_predictions(Path(scratch), out)
@@ -219,6 +240,13 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
             "the backbone starts from random weights, so frozen_stages and norm_eval, which are for fine-tuning, are "
             "off; give --pretrained FILE to fine-tune"
         )
+
+
+def _initial_weights(config: Config) -> str | None:
+    """What the backbone's weights are initialised from: a file or an address, or None."""
+    init = config.model.backbone.get("init_cfg")
+    parts = init if isinstance(init, list | tuple) else [init or {}]
+    return next((part.get("checkpoint") for part in parts if part.get("type") == "Pretrained"), None)
 
 
 def drop_initial_weights(config: Config) -> None:

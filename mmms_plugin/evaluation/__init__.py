@@ -1,5 +1,6 @@
 """Metrics that hosts call during validation and testing."""
 
+from mmms_plugin.evaluation.classification import ClassMetric, LabelsMetric
 from mmms_plugin.evaluation.size_ap_metric import SizeAPMetric
 
-__all__ = ["SizeAPMetric"]
+__all__ = ["ClassMetric", "LabelsMetric", "SizeAPMetric"]

@@ -38,6 +38,7 @@ class DLAUpHead(BaseDecodeHead):
     """
 
     up_weight: Tensor
+    published_as_log_softmax = True  # read by weights.load_model
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from mmms_plugin.layers.elastic_bottleneck import BottleneckPath, elastic_bottle
 from mmms_plugin.layers.elastic_conv import ElasticConv2d
 from mmms_plugin.layers.ps_conv import PSConv2d
 from mmms_plugin.layers.se import SqueezeExcitation
+from mmms_plugin.layers.shape_adaptor import ShapeAdaptor
 
 __all__ = [
     "BottleneckPath",
@@ -17,6 +18,7 @@ __all__ = [
     "ElasticConv2d",
     "ElasticPolicy",
     "PSConv2d",
+    "ShapeAdaptor",
     "SqueezeExcitation",
     "Upsample",
     "elastic_bottleneck",

@@ -1,1 +1,19 @@
-"""Foreign checkpoints: key-map tables (data), the loop that applies them, verification, catalog, release."""
+"""Foreign checkpoints: key-map tables (data), the loop that applies them, verification, catalog, release.
+
+``load_model(path)`` returns the model of a converted file.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmms_plugin.weights.loading import load_model
+
+__all__ = ["load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:  # the catalog and the tables are read without torch
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mmms_plugin.weights.loading import load_model
+
+    return load_model

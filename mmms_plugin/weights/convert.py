@@ -41,6 +41,7 @@ from mmms_plugin.weights.tables import Arch, Normalisation, Table, load_table
 HEAD = "head."
 PLAIN = [1, 1, 1, 1]
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+OTHERS = (*FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool)  # counters, and buffers of heads
 
 
 @dataclass
@@ -65,7 +66,8 @@ class _Work:
     @property
     def exits(self) -> dict[str, Any] | None:
         """Config of the classifiers where there are several."""
-        return part_configs(self.arch, self.state).get("head")
+        left_out = {HEAD + key: value for key, value in self.left_out.items()}
+        return part_configs(self.arch, {**self.state, **left_out}).get("head")
 
     @property
     def name(self) -> str:
@@ -187,11 +189,12 @@ def _check_shapes(work: _Work, checkpoint: Checkpoint) -> None:
 
 
 def _check_types(work: _Work) -> None:
-    """Raises: UserError for weights that are no floating-point numbers of 16 bits or more."""
+    """Raises: UserError for weights that are no floating-point numbers of 16 bits or more, and other odd types."""
     for key, value in work.state.items():
-        if key.startswith((BACKBONE, HEAD)) and not key.endswith(COUNTER) and value.dtype not in FLOATS:
-            kind = str(value.dtype).removeprefix("torch.")
-            raise UserError(f"{key} has type {kind}: allowed are float16, bfloat16, float32 and float64")
+        allowed = FLOATS if key.startswith((BACKBONE, HEAD)) and not key.endswith(COUNTER) else OTHERS
+        if value.dtype not in allowed:
+            kind, names = str(value.dtype).removeprefix("torch."), [str(t).removeprefix("torch.") for t in allowed]
+            raise UserError(f"{key} has type {kind}: allowed are {', '.join(names[:-1])} and {names[-1]}")
 
 
 def _check_classifier(head: Mapping[str, Tensor], width: int) -> None:
@@ -201,7 +204,7 @@ def _check_classifier(head: Mapping[str, Tensor], width: int) -> None:
     if missing := {"fc.weight", "fc.bias"} - set(head):
         raise UserError(f"the classifier's {missing.pop()} is missing")
     weight, bias = head["fc.weight"], head["fc.bias"]
-    if weight.dim() != 2 or weight.shape[1] != width:
+    if weight.dim() != 2 or weight.shape[1] != width or not len(weight):
         raise UserError(f"the classifier's weight is {list(weight.shape)}, expected [classes, {width}]")
     if bias.shape != weight.shape[:1]:
         raise UserError(f"the classifier's bias is {list(bias.shape)}, expected [{weight.shape[0]}]")
@@ -268,7 +271,7 @@ def _outputs(work: _Work, config: Mapping[str, Any], state: Mapping[str, Tensor]
     for module in model.modules():
         if hasattr(module, "extra_keep"):
             module.extra_keep.fill_(True)  # the published layers add what is beneath the mask, too
-    return verify.run(model, work.head, work.names, verify.fixed_input(), work.exits)
+    return verify.run(model, work.head or work.left_out, work.names, verify.fixed_input(), work.exits)
 
 
 def _write(work: _Work, out: Path, options: Options, tell: Callable[[str], None]) -> None:

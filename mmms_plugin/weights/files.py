@@ -3,6 +3,9 @@
 Formats: ``torch.save`` (zip and the older plain pickle) and single-file safetensors. A pickle may hold tensors, plain
 containers, NumPy numbers and arrays (``compat.checkpoints`` says how narrowly) and ``argparse.Namespace``, which is a
 plain container too (training scripts keep their options in it). All else is refused by name.
+
+What ``read_checkpoint`` returns is plain, whatever the file did: tensors of torch's own class with values in the file,
+under names that are texts, and ``meta`` of texts, numbers, lists and dicts, without cycles.
 """
 
 from __future__ import annotations
@@ -10,13 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickletools
-import re
 import struct
-import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,17 +22,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmms_plugin.compat.checkpoints import load
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.weights.plain import key_name, plain_dict, plain_tensor, unviewed
+from mmms_plugin.weights.torch_files import load_torch
 
 SUFFIXES = (".pth", ".safetensors")
 # What files of the trade call the dict of weights, best first: averaged weights only where there are no others.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params",
             "state_dict_ema", "model_ema", "ema_state_dict")  # fmt: skip
 META_KEY = "mmms_meta"
-PICKLE, ZIP = b"\x80", b"PK\x03\x04"
-TORCH_GLOBALS = re.compile(r"torch\._utils\..+|torch\.nn\.parameter\..+|torch\.\w+Storage|collections\.OrderedDict")
-MAX_HEADER = 100_000_000  # of safetensors, as its own reader has it
+MAX_HEADER = 20_000_000  # bytes of the names and shapes in safetensors
+MAX_TENSORS = 5_000  # a Cascade Mask R-CNN of the largest backbone has 1,500
+MAX_WRAPPERS = 8
+MAX_NAME = 300  # characters
+MAX_DIMENSIONS = 16
+REPEATED = 4  # how often the values of a file may occur in its tensors: shared weights are usual, views of views not
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Checkpoint:
         meta: the ``meta`` beside it (mmengine's, ours), {} if none.
         head: tensors of the classifier that ``mmms convert`` keeps beside a backbone.
         beside: names of all else in the file.
+        left_out: entries of meta that are no plain data, by name.
         arch: an architecture's name that the file states itself, or None.
     """
 
@@ -56,6 +59,7 @@ class Checkpoint:
     meta: dict[str, Any] = field(default_factory=dict)
     head: dict[str, Tensor] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     arch: str | None = None
 
 
@@ -70,7 +74,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             raise UserError(f"checkpoint {path}: it is a directory, give a file")
         if not path.is_file():
             raise UserError(f"checkpoint {path}: {'not a regular file' if path.exists() else 'no such file'}")
-        return _read_safetensors(path) if _is_safetensors(path) else _unwrap(path, _read_pickle(path))
+        return _read_safetensors(path) if _is_safetensors(path) else _unwrap(path, load_torch(path))
     except OSError as error:
         raise UserError(f"checkpoint {path}: cannot be read ({error.strerror or error})") from error
 
@@ -90,95 +94,8 @@ def _is_safetensors(path: Path) -> bool:
         return path.suffix.lower() == ".safetensors" or file.read(9)[8:] == b"{"
 
 
-def _read_pickle(path: Path) -> Any:
-    with path.open("rb") as file:
-        start = file.read(4)
-    if not start:
-        raise UserError(f"checkpoint {path}: the file is empty")
-    if not start.startswith((ZIP, PICKLE)):
-        name = _foreign_global(path)
-        detail = f"it begins with {start!r}" if name is None else f"a bare pickle that holds {name}"
-        raise UserError(f"checkpoint {path}: not a checkpoint ({detail}): torch.save writes zip or pickle")
-    zipped = start == ZIP
-    if zipped:
-        _check_zip(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about the pickle's version
-            return load(path, map_location="cpu", mmap=zipped)
-    except Exception as error:  # a hostile or damaged file may raise anything here
-        raise UserError(f"checkpoint {path}: {_refusal(error, path)}") from error
-
-
-def _check_zip(path: Path) -> None:
-    """Refuse what torch.save never writes: compressed or overlapping entries, which could unpack to any size."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, struct.error) as error:
-        raise UserError(f"checkpoint {path}: damaged or cut off ({error}); fetch it again") from error
-    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-        raise UserError(f"checkpoint {path}: a TorchScript archive holds a program; save its state_dict() instead")
-    size = path.stat().st_size
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(e.file_size for e in entries) > size:
-        raise UserError(f"checkpoint {path}: a zip whose entries unpack to more than the file, not one of torch.save")
-
-
-def _refusal(error: Exception, path: Path) -> str:
-    text = str(error)
-    found = re.search(r"GLOBAL `?([\w.<>]+)", text)
-    unreadable = "Unsupported operand" in text  # of a newer pickle protocol than torch.save's
-    if name := found[1] if found else _foreign_global(path) if unreadable else None:
-        return f"cannot be read safely: it holds {name}, and only tensors and plain containers are accepted"
-    if unreadable and zipfile.is_zipfile(path):
-        return (
-            "cannot be read safely: its pickle protocol is not torch.save's own; save it again without pickle_protocol"
-        )
-    if found := re.search(r"WeightsUnpickler error:\s*(.+)", text):
-        return f"cannot be read safely: it holds more than tensors and plain containers ({found[1].strip()[:200]})"
-    return f"damaged or not a checkpoint ({(text.strip().splitlines() or [type(error).__name__])[0][:200]})"
-
-
-def _foreign_global(path: Path) -> str | None:
-    """The first class or function in a pickle that is not of torch's own making; nothing is unpickled."""
-    return next((name for name in _globals(_pickle_start(path)) if not TORCH_GLOBALS.fullmatch(name)), None)
-
-
-def _pickle_start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        if file.read(4) != ZIP:
-            file.seek(0)
-            return file.read(1 << 20)
-    with zipfile.ZipFile(path) as archive:
-        name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
-        if name is None:
-            return b""
-        with archive.open(name) as entry:
-            return entry.read(1 << 20)
-
-
-def _globals(pickled: bytes) -> Iterator[str]:
-    """Names of the classes and functions in a pickle, as far as it can be read."""
-    strings: list[str] = []
-    memo: list[str] = []
-    top = ""
-    with suppress(ValueError):
-        for operation, argument, _ in pickletools.genops(pickled):
-            if operation.name == "GLOBAL":
-                yield str(argument).replace(" ", ".")
-            elif operation.name == "STACK_GLOBAL":
-                yield ".".join(strings[-2:])
-            elif operation.name == "MEMOIZE":
-                memo.append(top)
-            if operation.name in ("BINGET", "LONG_BINGET") and isinstance(argument, int) and argument < len(memo):
-                strings.append(memo[argument])
-            elif operation.name != "MEMOIZE":
-                top = argument if isinstance(argument, str) else ""
-                strings += [top] if top else []
-
-
 def _read_safetensors(path: Path) -> Checkpoint:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -188,54 +105,96 @@ def _read_safetensors(path: Path) -> Checkpoint:
         raise UserError(f"checkpoint {path}: not a safetensors file (header of {declared} bytes in a file of {size})")
     try:
         with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            keys = list(file.keys())
+            _check_names(path, keys)
+            state = {key: file.get_tensor(key) for key in keys}
             notes = file.metadata() or {}
-    except (SafetensorError, ValueError, RuntimeError) as error:
-        raise UserError(f"checkpoint {path}: damaged or not safetensors ({str(error).splitlines()[0]})") from error
-    if not state:
-        raise UserError(f"checkpoint {path}: no tensors in it")
-    return Checkpoint(path, state, meta=_json_object(notes.get(META_KEY, "{}")))
+    except UserError:
+        raise
+    except Exception as error:  # a damaged header may raise anything, in the library or in torch
+        raise UserError(f"checkpoint {path}: damaged or not safetensors ({first_line(error)[:200]})") from error
+    _check_tensors(path, state)
+    meta, left_out = plain_dict(_json_object(notes.get(META_KEY, "{}")))
+    return Checkpoint(path, state, meta=meta, left_out=tuple(left_out))
 
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
 def _unwrap(path: Path, data: Any) -> Checkpoint:
-    """Find the state dict in what was loaded: itself, or under one of the usual names, to any depth."""
+    """Find the state dict in what was loaded: itself, or under one of the usual names, to any depth.
+
+    ``dict.get`` and ``dict.items`` instead of the methods: a pickle can put attributes of these names on a dict.
+    """
     trail: list[str] = []
     beside: list[str] = []
-    outer = data if isinstance(data, Mapping) else {}
-    while isinstance(data, Mapping) and (name := next((w for w in WRAPPERS if isinstance(data.get(w), Mapping)), None)):
-        beside += [str(key) for key in data if key not in (name, "meta", "head")]
-        trail, data = [*trail, name], data[name]
-    if not isinstance(data, Mapping):
+    outer = data if isinstance(data, dict) else {}
+    while isinstance(data, dict) and (name := next((w for w in WRAPPERS if isinstance(dict.get(data, w), dict)), None)):
+        beside += [key_name(key) for key in dict.keys(data) if key not in (name, "meta", "head")]
+        trail, data = [*trail, name], dict.get(data, name)
+        if len(trail) > MAX_WRAPPERS:
+            raise UserError(f"checkpoint {path}: its weights are wrapped more than {MAX_WRAPPERS} times")
+    if not isinstance(data, dict):
         raise UserError(f"checkpoint {path}: it holds a {type(data).__name__}, not a dict of tensors")
-    state = {str(key): value for key, value in data.items() if isinstance(value, Tensor)}
-    beside += [str(key) for key, value in data.items() if not isinstance(value, Tensor)]
+    beside += [key_name(key) for key, value in dict.items(data) if not isinstance(value, Tensor)]
+    state = _tensors(path, data)
     if not state:
-        raise UserError(
-            f"checkpoint {path}: no state dict of tensors in it (it holds {', '.join(beside[:5]) or 'nothing'})"
-        )
+        held = ", ".join(beside[:5]) or "nothing"
+        raise UserError(f"checkpoint {path}: no state dict of tensors in it (it holds {held})")
+    inner = (dict.get(outer, name) if trail else None for name in ("meta", "head", "arch"))
+    meta, head, arch = inner
+    plain, left_out = plain_dict(meta)
+    return Checkpoint(path, state, ".".join(trail), plain, _tensors(path, head) if isinstance(head, dict) else {},
+                      tuple(beside), tuple(left_out), arch if isinstance(arch, str) else None)  # fmt: skip
+
+
+def _tensors(path: Path, data: dict[Any, Any]) -> dict[str, Tensor]:
+    """The tensors of a dict under their names, plain.
+
+    Raises: UserError for tensors or names that are not what ``Checkpoint`` promises.
+    """
+    found = [(key, value) for key, value in dict.items(data) if isinstance(value, Tensor)]
+    _check_names(path, [key if isinstance(key, str) else key_name(key) for key, _ in found])
+    state = {key if isinstance(key, str) else key_name(key): plain_tensor(value) for key, value in found}
+    _check_tensors(path, state)
+    return state
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    if len(names) > MAX_TENSORS:
+        raise UserError(f"checkpoint {path}: it holds {len(names):,} tensors; allowed are {MAX_TENSORS:,}")
+    seen: set[str] = set()
+    for name in names:
+        if len(name) > MAX_NAME:
+            raise UserError(f"checkpoint {path}: a tensor's name has {len(name)} characters; allowed are {MAX_NAME}")
+        if name in seen or name.encode(errors="replace").decode() != name:  # lone surrogates are no characters
+            raise UserError(f"checkpoint {path}: {name!r}: a tensor's name must be a text that no other has")
+        seen.add(name)
+
+
+def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not what they seem: sparse, without values, or views that repeat a few stored values."""
+    total = 0
     for key, tensor in state.items():
-        _check_plain(path, key, tensor)
-    meta, head, arch = (outer.get(name) if trail else None for name in ("meta", "head", "arch"))
-    head = {str(k): v for k, v in head.items() if isinstance(v, Tensor)} if isinstance(head, Mapping) else {}
-    return Checkpoint(path, state, ".".join(trail), dict(meta) if isinstance(meta, Mapping) else {}, head,
-                      tuple(beside), arch if isinstance(arch, str) else None)  # fmt: skip
-
-
-def _check_plain(path: Path, key: str, tensor: Tensor) -> None:
-    """Refuse tensors that are not what they seem: sparse or quantised, or views that repeat a few stored values."""
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        raise UserError(f"checkpoint {path}: {key} is sparse or quantised; plain tensors are expected")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+            raise UserError(f"checkpoint {path}: {key} is sparse, nested or quantised; plain tensors are expected")
+        if tensor.device.type != "cpu" or tensor.dim() > MAX_DIMENSIONS:
+            raise UserError(f"checkpoint {path}: {key} has no values, or more than {MAX_DIMENSIONS} dimensions")
+        size = tensor.numel() * tensor.element_size()
+        if size > tensor.untyped_storage().nbytes():
+            raise UserError(
+                f"checkpoint {path}: {key} has shape {tuple(tensor.shape)}, more values than the file holds for it"
+            )
+        total += size
+    held = path.stat().st_size
+    if total > REPEATED * held:
         raise UserError(
-            f"checkpoint {path}: {key} has shape {tuple(tensor.shape)}, more values than the file holds for it"
+            f"checkpoint {path}: its tensors have {total:,} bytes in a file of {held:,}: they repeat values"
         )
 
 
@@ -275,7 +234,31 @@ def check_report(path: str | Path, *others: str | Path) -> None:
 
 def _own(tensor: Tensor) -> Tensor:
     """A copy where the tensor is part of a larger storage, all of which torch.save would write."""
+    if not tensor.numel():  # it may have the address of another
+        return torch.empty_like(tensor)
     return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size() else tensor
+
+
+def _owned(state: Mapping[str, Tensor], kinds: dict[int, torch.dtype]) -> dict[str, Tensor]:
+    """Tensors as torch.save takes them: memory is shared by those of one type only (``kinds``: of each address)."""
+    owned = {}
+    for key, value in state.items():
+        own = _own(value)
+        known = kinds.setdefault(own.untyped_storage().data_ptr(), own.dtype)
+        owned[key] = own if known == own.dtype else own.clone()
+    return owned
+
+
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors that share no memory, as safetensors wants them: copies where they do."""
+    seen: set[int] = set()
+    apart = {}
+    for key, value in state.items():
+        plain = unviewed(_own(value)).contiguous()
+        address = plain.untyped_storage().data_ptr()
+        apart[key] = plain.clone() if address in seen and plain.numel() else plain
+        seen.add(address)
+    return apart
 
 
 def save_checkpoint(
@@ -283,21 +266,24 @@ def save_checkpoint(
 ) -> None:
     """Write tensors and ``meta`` as safetensors (``safe``; the head is left out) or by ``torch.save``.
 
-    Raises: OSError where the disk is full and the like.
+    Raises: OSError where the disk is full and the like; UserError for a type of number that safetensors does not know.
     """
     if safe:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        plain = {key: _own(value).contiguous() for key, value in state.items()}
         try:
-            save_file(plain, file, metadata={"format": "pt", META_KEY: json.dumps(meta, default=str)})
+            save_file(_apart(state), file, metadata={"format": "pt", META_KEY: json.dumps(meta)})
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        except (KeyError, ValueError) as error:
+            types = sorted({str(value.dtype).removeprefix("torch.") for value in state.values()})
+            raise UserError(f"output {file.suffix}: not all of these types fit in it: {', '.join(types)}") from error
         return
-    content: dict[str, Any] = dict(meta=dict(meta), state_dict={key: _own(value) for key, value in state.items()})
+    kinds: dict[int, torch.dtype] = {}
+    content: dict[str, Any] = dict(meta=dict(meta), state_dict=_owned(state, kinds))
     if head:
-        content["head"] = {key: _own(value) for key, value in head.items()}
+        content["head"] = _owned(head, kinds)
     with file.open("wb") as stream:  # a stream: torch.save keeps a file's name in the file, and names are not content
         try:
             torch.save(content, stream)

@@ -20,6 +20,7 @@ from mmms_plugin.weights.tables import Arch, Rule, Table
 
 PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
 BACKBONE, COUNTER = "backbone.", "num_batches_tracked"
+CLASSES = {"decode_head": "conv_seg.weight", "head": "exits.0.fc.weight"}  # of a part: what has a row for each class
 
 
 @dataclass
@@ -83,7 +84,8 @@ class Rules:
         return all(self._any(pattern) is wanted for pattern, wanted in conditions if pattern is not None)
 
     def _any(self, pattern: str) -> bool:
-        return any(re.fullmatch(pattern, key) for key in self.keys)
+        matches = re.compile(pattern).fullmatch
+        return any(matches(key) for key in self.keys)
 
     def find(self, key: str) -> tuple[Rule | None, str | None]:
         """The rule that counts for a key without prefix, None if no rule matches, and the target key."""
@@ -114,7 +116,7 @@ def apply_table(table: Table, arch: str, state: Mapping[str, Tensor]) -> Mapped:
             if rule.join:
                 parts.setdefault(target, {})[rule.join] = value.detach()
             else:
-                _add(result, target, _changed(value.detach(), rule.apply, classes), source)
+                _add(result, target, _changed(source, value.detach(), rule.apply, classes), source)
     if unknown:
         raise UnknownKeys(table, arch, unknown, [*result.mapped.values(), *rules.keys])
     for target, pieces in parts.items():
@@ -141,12 +143,14 @@ def _add_joined(result: Mapped, table: Table, arch: Arch, target: str, pieces: d
 
 def _class_count(state: Mapping[str, Tensor]) -> int | None:
     """Rows of a box head's classifier, background included."""
-    return next((value.shape[0] for key, value in state.items() if key.endswith("fc_cls.weight")), None)
+    return next((len(value) for key, value in state.items() if key.endswith("fc_cls.weight") and value.dim()), None)
 
 
-def _changed(value: Tensor, change: str | None, classes: int | None) -> Tensor:
+def _changed(source: str, value: Tensor, change: str | None, classes: int | None) -> Tensor:
     if change == "flatten":
         return value.flatten(1) if value.dim() == 4 and value.shape[2:] == (1, 1) else value
+    if change is not None and not value.dim():
+        raise UserError(f"{source} is a single number; a tensor with a row for each class is expected")
     if change == "background_last":
         return torch.cat([value[1:], value[:1]])
     if change == "drop_background" and classes and value.shape[0] % classes == 0:
@@ -182,12 +186,12 @@ def _expected(config: str) -> Expected:
 def part_configs(arch: Arch, state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
     """Configs of what stands beside the backbone, with the number of classes that the file has."""
     configs = {name: dict(config) for name, config in arch.parts.items()}
-    rows = state.get("decode_head.conv_seg.weight")
-    if rows is not None and "decode_head" in configs:
-        configs["decode_head"]["num_classes"] = rows.shape[0]
-    rows = state.get("head.exits.0.fc.weight")
-    if rows is not None and "head" in configs:
-        configs["head"]["num_classes"] = rows.shape[0]
+    for part, key in CLASSES.items():
+        rows = state.get(f"{part}.{key}")
+        if rows is not None and part in configs:
+            if not rows.dim() or not len(rows):
+                raise UserError(f"{part}.{key} has no row for any class")
+            configs[part]["num_classes"] = len(rows)
     return configs
 
 

@@ -34,6 +34,8 @@ def join_published(parts: Mapping[str, Tensor], backbone: Mapping[str, Any]) -> 
     if missing:
         raise ValueError(f"its weights of {', '.join(sorted(missing))} are missing")
     dense, groups = parts["dilation1"], backbone.get("groups", 1)
+    if any(part.dim() != 4 or not part.numel() for part in parts.values()):
+        raise ValueError(f"shapes {[tuple(p.shape) for p in parts.values()]}: expected [C_out, C_in / groups, kh, kw]")
     rows, columns = dense.shape[0] // groups // PARTS, dense.shape[1] // PARTS
     small = (dense.shape[0], columns, *dense.shape[2:])
     if rows * groups * PARTS != dense.shape[0] or any(parts[d].shape != small for d in ("dilation2", "dilation4")):

@@ -1,10 +1,19 @@
-"""``mmms publish``: a training checkpoint as it is released, weights and meta only, named with its hash."""
+"""``mmms publish``: a training checkpoint as it is released, weights and meta only, named with its hash.
+
+``meta.cfg``, the config of the run, is kept: with it a user can build the detector. The places of things on the machine
+where it ran are not: of every absolute path in ``meta`` only the last part is written. What ``meta`` holds beside plain
+data is left out, so that torch reads the file with ``weights_only=True`` and without this package.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
@@ -12,6 +21,9 @@ from mmms_plugin.weights.files import SUFFIXES, Checkpoint, read_checkpoint, sav
 
 # Of mmengine's meta: where and when a run took place, nothing that a user of the weights needs.
 PRIVATE = ("hook_msgs", "env_info", "exp_name", "experiment_name", "time", "seed")
+ROOT = r"(?:file://)?(?:[A-Za-z]:[\\/]|~|[\\/])"
+QUOTED = re.compile(rf"(?<=')({ROOT}[^'\n]*)(?=')|(?<=\")({ROOT}[^\"\n]*)(?=\")")  # may hold spaces
+BARE = re.compile(rf"(?<![\w:/.\\'\"]){ROOT}[^\s'\"<>|,;()\[\]{{}}]*")
 HASH_DIGITS = 8
 
 
@@ -41,9 +53,10 @@ def publish(source: str, prefix: str) -> Published:
         target.with_name(f"{stem}{suffix}"), rename=lambda path: _named(target, stem, path)
     ) as temporary:
         meta = {key: value for key, value in checkpoint.meta.items() if key not in PRIVATE}
-        save_checkpoint(temporary, _plain(checkpoint), meta, checkpoint.head, safe=safe)
+        save_checkpoint(temporary, _plain_keys(checkpoint), without_places(meta), checkpoint.head, safe=safe)
         final = _named(target, stem, temporary)
-    stripped = (*checkpoint.beside, *(f"meta.{key}" for key in PRIVATE if key in checkpoint.meta))
+    private = (*checkpoint.left_out, *(key for key in PRIVATE if key in checkpoint.meta))
+    stripped = (*checkpoint.beside, *(f"meta.{key}" for key in private))
     if safe and checkpoint.head:
         stripped += ("head",)
     return Published(final, checkpoint.path.stat().st_size, final.stat().st_size, stripped)
@@ -53,9 +66,29 @@ def _named(target: Path, stem: str, file: Path) -> Path:
     return target.with_name(f"{stem}-{sha256_of(file)[:HASH_DIGITS]}{file.suffix}")
 
 
-def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Detached tensors under keys without DataParallel's prefix."""
+def _plain_keys(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+    """Tensors under keys without DataParallel's prefix."""
     state, prefix = checkpoint.state, "module."
     if all(key.startswith(prefix) for key in state):
-        return {key.removeprefix(prefix): value.detach() for key, value in state.items()}
-    return {key: value.detach() for key, value in state.items()}
+        return {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def without_places(value: Any) -> Any:
+    """A plain value whose texts hold only the last part of each absolute path: ``/home/me/coco/`` becomes ``coco/``."""
+    if isinstance(value, dict):
+        return {key: without_places(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(without_places(inner) for inner in value)
+    if not isinstance(value, str):
+        return value
+    if "\n" not in value and re.match(ROOT, value):
+        return _last_part(value)
+    return BARE.sub(lambda found: _last_part(found[0]), QUOTED.sub(lambda found: _last_part(found[0]), value))
+
+
+def _last_part(path: str) -> str:
+    """``/home/me/data/`` is ``data/``; ``/data`` says nothing of a machine and stays, as a lone stroke does."""
+    parts = re.split(r"[\\/]+", path.rstrip("\\/"))
+    end = path[len(path.rstrip("\\/")) :][:1]
+    return parts[-1] + end if len(parts) > 2 or path.startswith("~") else path

@@ -12,7 +12,7 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.weights import psconv
 from mmms_plugin.weights.files import Checkpoint
 from mmms_plugin.weights.mapping import BACKBONE, COUNTER, Rules, apply_table, compare, expected, parts_fit
-from mmms_plugin.weights.tables import Arch, Table, load_table, sources
+from mmms_plugin.weights.tables import Arch, Rule, Table, load_table, sources
 
 # Where a file fits several sources and says nothing itself: authors before collections.
 ORDER = ("psconv", "dla", "elastic", "msdnet", "torchvision", "timm", "openmmlab")
@@ -63,7 +63,8 @@ def _fits(arch: Arch, state: Mapping[str, torch.Tensor]) -> bool:
     if not arch.backbone.get("extra_dilation1"):
         extras = set(psconv.extra_keys(state))
         state = {key: value for key, value in state.items() if key not in extras}
-    return not any(compare(state, expected(arch.backbone).shapes).values())
+    wanted = expected(arch.backbone).shapes
+    return sum(key.startswith(BACKBONE) for key in state) <= len(wanted) and not any(compare(state, wanted).values())
 
 
 def _hinted(table: Table, checkpoint: Checkpoint) -> bool:
@@ -126,23 +127,34 @@ def _nearest(checkpoint: Checkpoint, source: str, arch: str) -> Guess | None:
     differing: dict[Guess, int] = {}
     for name in sources() if source == "auto" else (source,):
         table = load_table(name)
+        places: dict[object, list[_Place]] = {}  # found once for all architectures that share rules
         for own in (own for own in table.archs if arch == "auto" or _plain(own) == _plain(arch)):
-            differing[Guess(name, own, fits=False)] = _differences(table, own, checkpoint.state)
+            rules = table.rules_of.get(own)
+            if rules not in places:
+                places[rules] = _places(table, own, checkpoint.state)
+            differing[Guess(name, own, fits=False)] = _differences(table, own, places[rules])
     ranked = sorted(differing, key=lambda g: (differing[g], _rank(g.source)))
     return ranked[0] if ranked and differing[ranked[0]] < len(checkpoint.state) / 2 else None
 
 
-def _differences(table: Table, arch: str, state: Mapping[str, torch.Tensor]) -> int:
-    """How many keys are unknown or missing, or have another shape; tensors that are joined count by their name."""
+# Rule and target of a key (None where there is none), and the shape of its tensor.
+_Place = tuple[Rule | None, str | None, torch.Size]
+
+
+def _places(table: Table, arch: str, state: Mapping[str, torch.Tensor]) -> list[_Place]:
     rules = Rules(table, arch, state)
+    return [(*rules.find(key), value.shape) for key, value in zip(rules.keys, state.values(), strict=True)]
+
+
+def _differences(table: Table, arch: str, places: list[_Place]) -> int:
+    """How many keys are unknown or missing, or have another shape; tensors that are joined count by their name."""
     wanted = {BACKBONE + key: shape for key, shape in expected(table.archs[arch].backbone).shapes.items()}
     found: set[str] = set()
     wrong = 0
-    for key, value in zip(rules.keys, state.values(), strict=True):
-        rule, target = rules.find(key)
+    for rule, target, shape in places:
         if rule is not None and target is not None and target.startswith(BACKBONE):
             target = f"{target}.weight" if rule.join else target
-            wrong += target not in wanted or (rule.join is None and value.shape != wanted[target])
+            wrong += target not in wanted or (rule.join is None and shape != wanted[target])
             found.add(target)
         wrong += rule is None
     return wrong + sum(key not in found and not key.endswith((COUNTER, psconv.EXTRA)) for key in wanted)

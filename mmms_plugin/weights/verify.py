@@ -6,17 +6,20 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmms_plugin.backbones.base import Backbone
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.weights.trusted import build_part, check_part
 
 INPUT_SHAPE = (1, 3, 224, 224)
 LOGITS = "output"
+MAX_BYTES, MAX_ARRAYS = 1_000_000_000, 1000  # of a reference file, unpacked
+MAX_PIXELS = 4_000_000  # of its input: 80 pictures of 224 x 224
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,16 @@ def read_reference(path: str | Path, names: Sequence[str]) -> Reference:
 
     Raises: UserError if it is no such file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: _real(name, archive[name]) for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError, EOFError) as error:
-        raise UserError(f"--reference {path}: not an .npz of arrays ({str(error).splitlines()[0]})") from error
+    arrays = _read_arrays(path)
     image = arrays.pop("input", None)
     if image is None or image.dim() != 4 or image.shape[1] != 3 or not image.numel():
         raise UserError(f"--reference {path}: it needs an array 'input' of shape [N, 3, H, W]")
-    arrays = {_full_name(name, names): value for name, value in arrays.items()}
+    if image.numel() > 3 * MAX_PIXELS:
+        raise UserError(f"--reference {path}: 'input' has {image.numel() // 3} pixels, allowed are {MAX_PIXELS}")
+    named = [_full_name(name, names) for name in arrays]
+    if len(set(named)) < len(named):
+        raise UserError(f"--reference {path}: two arrays for one output; its arrays are {', '.join(arrays)}")
+    arrays = dict(zip(named, arrays.values(), strict=True))
     unknown = [name for name in arrays if name not in names]
     if unknown or not arrays:
         what = f"has {unknown[0]!r}" if unknown else "has no outputs"
@@ -68,9 +72,22 @@ def read_reference(path: str | Path, names: Sequence[str]) -> Reference:
     return Reference(image, arrays)
 
 
+def _read_arrays(path: str | Path) -> dict[str, Tensor]:
+    """All arrays of an ``.npz``; what its directory says of their size is checked before they are unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size, count = sum(entry.file_size for entry in archive.infolist()), len(archive.infolist())
+        if size > MAX_BYTES or count > MAX_ARRAYS:
+            raise ValueError(f"{count} arrays of {size} bytes; allowed are {MAX_ARRAYS} of {MAX_BYTES}")
+        with np.load(path, allow_pickle=False) as arrays, np.errstate(all="ignore"):
+            return {name: _real(name, arrays[name]) for name in arrays.files}
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen types for damaged files
+        raise UserError(f"--reference {path}: not an .npz of arrays ({first_line(error)[:200]})") from error
+
+
 def _real(name: str, array: np.ndarray) -> Tensor:
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"{name} holds {array.dtype}, not real numbers")
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} holds {getattr(array, 'dtype', 'bytes')}, not real numbers")
     return torch.from_numpy(np.asarray(array, np.float32))
 
 
@@ -81,11 +98,8 @@ def _full_name(name: str, names: Sequence[str]) -> str:
 
 def build(config: Mapping[str, Any], state: Mapping[str, Tensor], stages: int) -> Backbone:
     """The backbone of a config in eval mode, all its stages returned, loaded strictly."""
-    from mmms_plugin.registry import MODELS
-
-    backbone = MODELS.build({**config, "out_indices": tuple(range(stages)), "init_cfg": None})
-    backbone.load_state_dict(state)
-    return backbone.eval()
+    part = check_part(config, "meta.backbone", out_indices=tuple(range(stages)))
+    return cast(Backbone, build_part(part, "meta.backbone", state).eval())
 
 
 def logit_names(head: Mapping[str, Tensor], exits: Mapping[str, Any] | None) -> list[str]:

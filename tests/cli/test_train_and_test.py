@@ -142,6 +142,23 @@ def test_backbone_weights_are_checked_and_loaded(run, shapes, tmp_path, capsys):
     assert "tensors missing (first: layer3.0.conv1.weight)" in message
 
 
+def test_a_checkpoint_of_another_dilation_pattern_is_refused(run, shapes, tmp_path, capsys):
+    """Its weights fit, and give half of the AP: 0.063 for 0.132 where it was found."""
+    arguments = [
+        "test",
+        CONFIG,
+        str(run / "iter_2.pth"),
+        "--coco-dir",
+        str(shapes),
+        "--work-dir",
+        str(tmp_path),
+        *QUICK,
+    ]
+    message = error_of(capsys, [*arguments, "model.backbone.dilation_pattern=[1,1,1,1]"])
+    assert "was trained with backbone.dilation_pattern=[1, 2, 1, 4], the config has [1]" in message
+    assert "--force" in message
+
+
 def test_a_checkpoint_that_would_run_code_is_refused(shapes, tmp_path, capsys):
     class Payload:
         def __reduce__(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import pickle
 import subprocess
@@ -260,3 +261,33 @@ def test_a_file_from_a_web_address_is_read_as_strictly(tmp_path: Path, monkeypat
     with pytest.raises(pickle.UnpicklingError, match="system"):
         load_url((tmp_path / "bad.pth").as_uri(), model_dir="kept", progress=False)
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_mmengine_gets_nothing_to_run_or_delete(suffix: str, tmp_path: Path) -> None:
+    """Runner.resume runs meta.config; CheckpointHook deletes what message_hub names, once there is a better one."""
+    from mmengine.runner.checkpoint import _load_checkpoint
+    from safetensors.torch import save_file
+
+    (tmp_path / "best_mAP_iter_2.pth").touch()
+    (tmp_path / "thesis.pth").touch()
+    best = {
+        "best_ckpt": "/elsewhere/best_mAP_iter_2.pth",  # of a folder that was moved since
+        "best_ckpt_a": str(tmp_path / "thesis.pth"),
+        "best_ckpt_b": str(tmp_path),
+        "best_ckpt_c": "/etc/passwd",
+        "best_ckpt_d": ["best_mAP_iter_2.pth"],
+        "keep_ckpt_ids": [1, "../x"],
+        "iter": 4,
+    }
+    meta = {"epoch": 0, "iter": 4, "config": "import os; os.mkdir('ran')", "cfg": "a = 1"}
+    if suffix == ".pth":
+        content = {"state_dict": {"a": torch.zeros(1)}, "meta": meta, "message_hub": {"runtime_info": best}}
+        torch.save(content, tmp_path / "run.pth")
+    else:
+        save_file({"a": torch.zeros(1)}, tmp_path / "run.safetensors", {"mmms_meta": json.dumps(meta)})
+    loaded = _load_checkpoint(str(tmp_path / f"run{suffix}"))
+    assert loaded["meta"] == {"epoch": 0, "iter": 4, "cfg": "a = 1"}
+    if suffix == ".pth":
+        kept = {"best_ckpt": str(tmp_path / "best_mAP_iter_2.pth"), "keep_ckpt_ids": [1], "iter": 4}
+        assert loaded["message_hub"]["runtime_info"] == kept

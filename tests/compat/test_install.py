@@ -87,6 +87,22 @@ def test_a_broken_torchvision_is_passed_over(tmp_path: Path, library: str | None
     assert "in plain torch" in result.stdout.splitlines()[1]
 
 
+def test_a_torchvision_without_its_compiled_ops_can_be_imported(tmp_path: Path) -> None:
+    """As the registry's CUDA build beside a CPU build of torch: mmengine, and with it every command, imports it."""
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "import torch\n"
+        "for op in ('nms', 'qnms'):\n    torch.library.register_fake(f'torchvision::{op}')(lambda *a: a[1])"
+    )
+    (package / "_C.so").write_text("built for another torch")
+    code = "import mmms_plugin, torchvision, torch; torch.ops.torchvision.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
+    result = run_python(code, PYTHONPATH=str(tmp_path))
+    assert "NotImplementedError" in result.stderr
+    result = run_python("import torchvision", PYTHONPATH=str(tmp_path))
+    assert "torchvision::nms does not exist" in result.stderr
+
+
 def test_other_ops_name_themselves_and_the_remedy() -> None:
     assert hasattr(mmcv_ext, "deform_conv_forward")
     with pytest.raises(UserError, match=r"'deform_conv_forward' is not supplied.*'make mmcv'") as caught:

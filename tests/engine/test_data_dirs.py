@@ -14,13 +14,14 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.seg_set import VOC_CLASSES
 from mmms_plugin.datasets.shape_pictures import CLASSES
 from mmms_plugin.engine.coco_dir import use_coco_dir
 from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import class_count_owners, evaluators, leaf_datasets
 from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.tasks import task_of
-from mmms_plugin.engine.voc_dir import VOC_CLASSES, use_voc_dir
+from mmms_plugin.engine.voc_dir import use_voc_dir
 from mmms_plugin.errors import UserError
 
 
@@ -168,8 +169,7 @@ def test_a_configs_own_annotation_files_are_checked_too(cascade, shapes, tmp_pat
 def test_voc_dir_with_classes_of_its_own(deeplab, shapes):
     config = copy.deepcopy(deeplab)
     remarks = use_voc_dir(config, own(shapes))
-    assert len(remarks) == 1
-    assert "SegmentationClassAug" in remarks[0]
+    assert sum("no SegmentationClassAug/" in remark for remark in remarks) == 1
     assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {6}
     (dataset,) = leaf_datasets(config.train_dataloader)
     assert dataset["data_root"] == str(shapes)
@@ -183,13 +183,13 @@ def test_voc_dir_with_sbd_masks_keeps_both_parts(deeplab, shapes, tmp_path):
     shutil.copytree(folder / "SegmentationClass", folder / "SegmentationClassAug")
     shutil.copy(folder / "ImageSets/Segmentation/train.txt", folder / "ImageSets/Segmentation/aug.txt")
     config = copy.deepcopy(deeplab)
-    assert use_voc_dir(config, own(folder)) == []
+    assert not any("SegmentationClassAug" in remark for remark in use_voc_dir(config, own(folder)))
     assert len(leaf_datasets(config.train_dataloader)) == 2
     assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {len(VOC_CLASSES)}
 
     (folder / "SegmentationClassAug/train_000001.png").unlink()
     config = copy.deepcopy(deeplab)
-    (remark,) = use_voc_dir(config, own(folder))
+    (remark,) = (line for line in use_voc_dir(config, own(folder)) if "SegmentationClassAug" in line)
     assert "1 of 4 have no SegmentationClassAug/NAME.png (first: train_000001): training on VOC's own" in remark
     assert [part["ann_file"] for part in leaf_datasets(config.train_dataloader)] == ["ImageSets/Segmentation/train.txt"]
 
@@ -208,15 +208,29 @@ def cut_short(path: str) -> Callable[[Path], object]:
     return lambda folder: (folder / path).write_bytes((folder / path).read_bytes()[:60])
 
 
+def gone(path: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / path).unlink()
+
+
 BAD_VOC = {
-    "no list": (lambda d: shutil.rmtree(d / "ImageSets"), r"ImageSets/Segmentation/train.txt is missing"),
-    "no masks": (lambda d: shutil.rmtree(d / "SegmentationClass"), r"have no SegmentationClass/NAME.png"),
-    "label out of range": (spoil_mask(np.full((96, 96), 40, np.uint8)), r"label 40, allowed are 0 to 5"),
-    "SBD label out of range": (spoil_sbd_mask, r"SegmentationClassAug/train_000000.png: label 41, allowed are 0 to 5"),
-    "colour mask": (spoil_mask(np.zeros((96, 96, 3), np.uint8)), r"train_000000.png: a colour picture; allowed is one"),
-    "mask of another size": (spoil_mask(np.zeros((50, 40), np.uint8)), r"height \(40, 50\), .* are \(96, 96\)"),
-    "broken mask": (cut_short("SegmentationClass/val_000000.png"), r"val_000000.png: not a readable picture"),
-    "broken picture": (cut_short("JPEGImages/train_000000.jpg"), r"train_000000.jpg: not a readable picture"),
+    "no val list": (gone("ImageSets/Segmentation/val.txt"), r"no pictures for val \(found: 4 for train\)"),
+    "no masks": (
+        lambda d: shutil.rmtree(d / "SegmentationClass"),
+        r"splits without a picture that has a mask: 1 \(4 pictures\)",
+    ),
+    "no picture": (gone("JPEGImages/val_000001.jpg"), r"images of val.txt, 1 have no picture \(first: val_000001\)"),
+    "label out of range": (
+        spoil_mask(np.full((96, 96), 40, np.uint8)),
+        r"label 40: 9216 pixels in 1 masks \(train_000000.png\), allowed are 0 to 5",
+    ),
+    "SBD label out of range": (spoil_sbd_mask, r"SegmentationClassAug.*label 41: 9216 pixels in 1 masks"),
+    "colour mask": (spoil_mask(np.zeros((96, 96, 3), np.uint8)), r"masks in colour: 1 \(train_000000.png: RGB\)"),
+    "mask of another size": (
+        spoil_mask(np.zeros((50, 40), np.uint8)),
+        r"train_000000.png: 40 x 50, its picture 96 x 96",
+    ),
+    "broken mask": (cut_short("SegmentationClass/val_000000.png"), r"masks that cannot be read: 1 \(val_000000.png"),
+    "broken picture": (cut_short("JPEGImages/train_000000.jpg"), r"cannot be read: 1 \(train_000000.jpg"),
     "labels of no text": (lambda d: (d / "labels.txt").write_bytes(b"\xff\xfeb"), r"labels.txt: not UTF-8 text"),
     "same label twice": (lambda d: (d / "labels.txt").write_text("background\na\na\n"), r"'a' is listed twice"),
     "one class": (lambda d: (d / "labels.txt").write_text("background\n"), r"labels.txt: 1 class names"),

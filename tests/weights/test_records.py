@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from mmengine.registry import MODELS, init_default_scope
-from torch import nn
 
 from mmms_plugin.cli import main
+from mmms_plugin.weights import load_model
 from mmms_plugin.weights.loading import load_backbone
 from mmms_plugin.weights.tables import load_table
 from tests.golden.compare import assert_outputs
@@ -39,16 +38,19 @@ def test_classifiers_compute_what_their_authors_recorded(name, tmp_path):
     table = load_table(name.partition("_")[0])
     stages = table.archs[record["arch"]].outputs or table.outputs
     backbone = load_backbone(out, out_indices=tuple(range(len(stages)))).eval()
-    head = torch.load(out).get("head") or {}
+    model = load_model(out)
+    head = dict(model.head.fc.named_parameters()) if model.head else {}
     if name.startswith(("elastic", "dla")):  # whose DLA has layers without use
         left_out = sum(i * o + 2 * o for i, o, _ in getattr(backbone, "left_out", ()))
         assert sum(p.numel() for p in (*backbone.parameters(), *head.values())) + left_out == record["params"]
     for case in record["cases"]:
         with torch.no_grad():
             maps = backbone(make_input(case))
-        outputs = dict(zip(stages, maps, strict=True))
-        if head:
-            outputs["output"] = F.linear(maps[-1].mean((2, 3)), head["fc.weight"], head["fc.bias"])
+            outputs = dict(zip(stages, maps, strict=True))
+            if head:
+                outputs["output"] = model.head(maps)
+            if case is record["cases"][0]:
+                assert torch.equal(model(make_input(case)), outputs["output"]) if head else model(make_input(case))
         for stage in set(table.before_relu) & set(stages):  # recorded before the ReLU that ends the stage here
             case["outputs"][stage]["value"] = [max(0, value) for value in case["outputs"][stage]["value"]]
         assert set(case["outputs"]) <= set(outputs)
@@ -58,7 +60,8 @@ def test_classifiers_compute_what_their_authors_recorded(name, tmp_path):
 @pytest.mark.parametrize("name", SEGMENTORS)
 def test_segmentors_compute_what_their_authors_recorded(name, tmp_path):
     """The file is a whole mmseg model; ``meta.backbone`` and ``meta.model`` are all that is needed to build it."""
-    record, checkpoint = load_record(name), torch.load(converted(name, tmp_path))
+    record, out = load_record(name), converted(name, tmp_path)
+    checkpoint, loaded = torch.load(out), load_model(out)
     meta = checkpoint["meta"]
     init_default_scope("mmseg")
     parts = dict(backbone=meta["backbone"], **meta["model"])
@@ -76,17 +79,16 @@ def test_segmentors_compute_what_their_authors_recorded(name, tmp_path):
             else:
                 outputs = {f"layer{i + 1}": y for i, y in enumerate(maps)}
                 outputs |= dict(aspp=model.decode_head(features), output=logits)
+            if case is record["cases"][0]:
+                assert torch.equal(loaded(x), outputs["output"])
         assert_outputs(case, outputs)
 
 
 @pytest.mark.parametrize("name", EXITS)
 def test_every_exit_computes_what_its_authors_recorded(name, tmp_path):
     """Maps of all scales after every block, and the logits of every exit, from the whole model that is written."""
-    record, checkpoint = load_record(name), torch.load(converted(name, tmp_path, "--verify"))
-    meta = checkpoint["meta"]
-    model = nn.ModuleDict({k: MODELS.build(c) for k, c in dict(backbone=meta["backbone"], **meta["model"]).items()})
-    model.load_state_dict(checkpoint["state_dict"])
-    backbone, exits = model.eval()["backbone"], model["head"].exits
+    record, model = load_record(name), load_model(converted(name, tmp_path, "--verify"))
+    backbone, exits = model.backbone, model.head.exits
     assert sum(p.numel() for p in model.parameters()) == record["params"]
     for case in record["cases"]:
         x, outputs = make_input(case), {}
@@ -96,7 +98,7 @@ def test_every_exit_computes_what_its_authors_recorded(name, tmp_path):
                 maps = backbone.advance(maps, i)
                 outputs[f"exit{i + 1}"] = exits[i](maps[-1])
                 outputs |= {f"block{i + 1}_scale{s + 1}": y for s, y in enumerate(maps)}
-            assert all(torch.equal(a, outputs[f"exit{i + 1}"]) for i, a in enumerate(model["head"](backbone(x))))
+            assert all(torch.equal(a, outputs[f"exit{i + 1}"]) for i, a in enumerate(model(x)))
         assert set(case["outputs"]) == set(outputs)
         assert_outputs(case, outputs)
 

@@ -1,0 +1,5 @@
+# The small ResNeXt-29 for CIFAR-10 with PSConv: twin of resnext29_small.py, with the same cost.
+# No paper has it (Table 6 of the PSConv paper has CIFAR-100, see cifar100/); not measured here.
+_base_ = "./resnext29_small.py"
+
+model = dict(backbone=dict(dilation_pattern=(1, 2, 1, 4)))

@@ -1,0 +1,20 @@
+# The small ResNeXt-29 for CIFAR-10 as two paths, both at full resolution: the plain twin of elastic_resnext29_small.py.
+# No paper has it; not measured here.
+_base_ = "../_base_/cifar10_small.py"
+
+model = dict(
+    backbone=dict(
+        type="mmms_plugin.ElasticResNeXt",
+        depth=29,
+        groups=2,
+        base_width=32,
+        base_channels=8,
+        stem_channels=16,
+        num_stages=3,
+        strides=(1, 2, 2),
+        dilations=(1, 1, 1),
+        small_stem=True,
+        out_indices=(2,),
+    ),
+    head=dict(in_channels=128),
+)

@@ -1,0 +1,241 @@
+"""What the shape-adapted networks share: where their adaptors stand, how large every map is, the memory bound.
+
+Shape Adaptor (Liu et al., ECCV 2020), sections 2 and 3. A network is a row of cells (a convolution or a block each). A
+cell may lower the resolution by a stride that a human chose, or by an adaptor:
+
+- 'human': strides as designed, no adaptor;
+- 'standard': no strides; adaptors at even distances, which start so that the last map has a side of 8;
+- 'autosc' (compression): strides as designed, adaptors in cells without one, which start at s = 0.95;
+- 'autotl' (transfer): an adaptor in the place of every stride, which starts at s = 0.55.
+
+1. Sizes are computed before the first layer runs, from the size of the picture and Python numbers. 'standard' and
+   'autotl' round every side down (``int(side * s)``); 'autosc' keeps the exact side in passing and rounds to the
+   nearest, as the published models do.
+2. The paper takes squares. Here height and width are resized alike, and a memory bound applies to the square root of
+   the last map's area.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmms_plugin.arguments import check_choice
+from mmms_plugin.backbones.base import Backbone
+from mmms_plugin.layers.shape_adaptor import Reshape, ShapeAdaptor
+
+MODES = ("human", "standard", "autosc", "autotl")
+LAST_SIDE = 8  # px, of the last map of a network in mode 'standard' before training
+START = {"autosc": 0.95, "autotl": 0.55}
+
+
+@dataclass(frozen=True)
+class ShapeOptions:
+    """How a network's shape is learned.
+
+    Args:
+        mode: 'human', 'standard', 'autosc' or 'autotl', see above.
+        design_size: side in px of the pictures that the network is designed for; for 'standard'.
+        num_adaptors: for 'standard' ``log2(design_size / 2)`` if None, for 'autosc' the published number.
+        limit_side: largest side in px of the last map, which bounds the memory; None for no bound.
+
+    Raises: ValueError for an unknown mode, a number below 1, and for a bound without adaptors.
+    """
+
+    mode: str = "standard"
+    design_size: int = 224
+    num_adaptors: int | None = None
+    limit_side: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, MODES)
+        if not isinstance(self.design_size, int) or self.design_size < 4:
+            raise ValueError(f"design_size={self.design_size!r}: must be an integer from 4, a side in px")
+        if self.num_adaptors is not None:
+            if self.mode not in ("standard", "autosc"):
+                raise ValueError(f"num_adaptors={self.num_adaptors!r}: not for mode {self.mode!r}, leave it out")
+            if not isinstance(self.num_adaptors, int) or self.num_adaptors < 1:
+                raise ValueError(f"num_adaptors={self.num_adaptors!r}: must be an integer from 1")
+        if self.limit_side is not None and (self.mode == "human" or not self.limit_side > 0):
+            raise ValueError(f"limit_side={self.limit_side!r}: must be above 0, and needs a mode with adaptors")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A convolution or a block in the row: its stride as designed, and whether AutoSC may put an adaptor into it."""
+
+    name: str
+    stride: int = 1
+    compressible: bool = True
+
+
+def place_adaptors(cells: Sequence[Cell], options: ShapeOptions, published: int, count: int) -> dict[int, float]:
+    """Which cells get an adaptor, and its initial scale: ``{index: s}``.
+
+    Args:
+        cells: the row of cells.
+        published: number of adaptors of the published AutoSC model.
+        count: how many of the cells from the first on 'standard' spreads its adaptors over.
+
+    Raises: ValueError for more adaptors than places.
+    """
+    if options.mode == "human":
+        return {}
+    if options.mode == "autotl":
+        return {i: START["autotl"] for i, cell in enumerate(cells) if cell.stride > 1}
+    if options.mode == "autosc":
+        free = [i for i, cell in enumerate(cells) if cell.stride == 1 and cell.compressible]
+        number, scale = options.num_adaptors or published, START["autosc"]
+    else:
+        free = list(range(count))
+        number = options.num_adaptors or max(1, int(math.log2(options.design_size / 2)))
+        scale = (LAST_SIDE / options.design_size) ** (1 / number)
+    if number > len(free):
+        raise ValueError(f"num_adaptors={number}: there are {len(free)} places for mode {options.mode!r}")
+    if not 0.5 < scale < 1:
+        raise ValueError(
+            f"num_adaptors={number}: from {options.design_size} to {LAST_SIDE} px each would have to scale by "
+            f"{scale:.3f}, and an adaptor scales by more than 0.5 and less than 1"
+        )
+    return {free[k * len(free) // number]: scale for k in range(number)}
+
+
+class ShapePlan:
+    """The row of cells of one network with its adaptors; gives the sizes of a forward pass.
+
+    Args:
+        cells: in the order in which they run.
+        adaptors: ``{index of a cell: adaptor}``; such a cell has no stride.
+        options: mode and memory bound.
+    """
+
+    def __init__(self, cells: Sequence[Cell], adaptors: dict[int, ShapeAdaptor], options: ShapeOptions) -> None:
+        self.cells, self.adaptors, self.options = tuple(cells), dict(adaptors), options
+
+    def stride(self, index: int) -> int:
+        """The stride that cell ``index`` really has."""
+        adapted = index in self.adaptors or self.options.mode == "standard"
+        return 1 if adapted else self.cells[index].stride
+
+    def penalty(self, height: int, width: int) -> float:
+        """p of the memory bound for a picture of this size: ``(limit / last side) ** (1 / n)``, at most 1.
+
+        Raises: ValueError if even the smallest scales would not meet the bound.
+        """
+        limit = self.options.limit_side
+        if limit is None:
+            return 1.0
+        strides = math.prod(self.stride(i) for i in range(len(self.cells)))
+        side, number = math.sqrt(height * width) / strides, len(self.adaptors)
+        least = side * math.prod(adaptor.ratios[0] for adaptor in self.adaptors.values())
+        if limit <= least:
+            raise ValueError(
+                f"limit_side={limit!r}: with {number} adaptors the last map of a picture of {height} x {width} has a "
+                f"side of at least {least:.2f} px; allow more, or use more adaptors"
+            )
+        side *= math.prod(adaptor.scale for adaptor in self.adaptors.values())
+        return min(1.0, (limit / side) ** (1 / number))
+
+    def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Height and width of the map in front of every cell, and behind the last one."""
+        reshapes = self.reshapes(height, width)
+        sizes = [(height, width)]
+        for index in range(len(self.cells)):
+            if index in reshapes:
+                height, width = reshapes[index][:2]
+            else:
+                height, width = (-(-side // self.stride(index)) for side in (height, width))
+            sizes.append((height, width))
+        return sizes
+
+    def reshapes(self, height: int, width: int) -> dict[int, Reshape]:
+        """What each adaptor is asked for: ``{index of its cell: Reshape}``."""
+        penalty, exact = self.penalty(height, width), (float(height), float(width))
+        found: dict[int, Reshape] = {}
+        for index in range(len(self.cells)):
+            adaptor = self.adaptors.get(index)
+            if adaptor is None:
+                exact = (exact[0] / self.stride(index), exact[1] / self.stride(index))
+                continue
+            exact = (exact[0] * adaptor.scale * penalty, exact[1] * adaptor.scale * penalty)
+            rounded = [max(1, round(side) if self.options.mode == "autosc" else int(side)) for side in exact]
+            found[index] = Reshape(rounded[0], rounded[1], penalty)
+            if self.options.mode != "autosc":
+                exact = (float(rounded[0]), float(rounded[1]))
+        return found
+
+    def pool(self, x: Tensor) -> Tensor:
+        """The small map of an adaptor: 2x2 max-pooling, which rounds odd sides up in mode 'autosc' and down otherwise.
+
+        A side of 1 stays.
+        """
+        kernel = [min(2, side) for side in x.shape[-2:]]
+        return F.max_pool2d(x, kernel, kernel, ceil_mode=self.options.mode == "autosc")
+
+
+class ShapedNetwork(Backbone):
+    """A backbone of cells with adaptors; the mixin that computes all sizes first and hands them to the cells.
+
+    A subclass sets ``plan``, ``first_block`` (cells before the first stage) and ``resize_outputs``, and defines
+    ``shaped_stem``. Its blocks take ``(x, reshape)``.
+    """
+
+    plan: ShapePlan
+    first_block: int
+    resize_outputs: bool
+
+    def shaped_stem(self, x: Tensor, reshapes: dict[int, Reshape]) -> Tensor:
+        """The image ``[N, C, H, W]`` to the input of the first stage."""
+        raise NotImplementedError(f"{type(self).__name__} must define shaped_stem")
+
+    def blocks_of(self, modules: Sequence[nn.Module]) -> Sequence[nn.Module]:
+        """The blocks of a stage, one for each cell, given its modules (one sequence)."""
+        return [block for module in modules for block in module.children()]
+
+    def shaped_outputs(self, x: Tensor) -> list[Tensor]:
+        """The maps of the stages in ``out_indices``, at their learned sizes."""
+        height, width = x.shape[-2:]
+        reshapes = self.plan.reshapes(height, width)
+        x, index, outputs = self.shaped_stem(x, reshapes), self.first_block, []
+        for number, modules in enumerate(self.stage_modules()[: self.out_indices[-1] + 1]):
+            for block in self.blocks_of(modules):
+                x = block(x, reshapes[index]) if index in reshapes else block(x)
+                index += 1
+            if number in self.out_indices:
+                outputs.append(x)
+        return outputs
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.check_size(x)
+        size, outputs = (x.shape[-2], x.shape[-1]), self.shaped_outputs(x)
+        if not self.resize_outputs:
+            return tuple(outputs)
+        return tuple(resize_to_strides(y, size, stride) for y, stride in zip(outputs, self.out_strides, strict=True))
+
+    def shapes(self, height: int, width: int) -> list[tuple[str, int, int]]:
+        """``(name, height, width)`` of every cell's input for a picture of this size, then of the last map."""
+        names = [*(cell.name for cell in self.plan.cells), "output"]
+        return [(name, *size) for name, size in zip(names, self.plan.sizes(height, width), strict=True)]
+
+
+def freeze_shapes(model: nn.Module) -> int:
+    """Fix the present shape of every adaptor in ``model``, for export and deployment; returns how many there are.
+
+    Outputs stay the same. Sizes no longer depend on tensors, so the model can be exported for a size of picture.
+    """
+    adaptors = [module for module in model.modules() if isinstance(module, ShapeAdaptor)]
+    for adaptor in adaptors:
+        adaptor.freeze()
+    return len(adaptors)
+
+
+def resize_to_strides(x: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """A map ``[N, C, h, w]`` of a picture of ``size`` at ``[N, C, ceil(H / stride), ceil(W / stride)]``, bilinear."""
+    wanted = (-(-size[0] // stride), -(-size[1] // stride))
+    if tuple(x.shape[-2:]) == wanted:
+        return x
+    return F.interpolate(x, size=wanted, mode="bilinear", align_corners=False)

@@ -1,0 +1,144 @@
+"""ResNet whose shape is learned: Shape Adaptor (Liu et al., ECCV 2020).
+
+A block with an adaptor keeps the size in its branch and halves it in its 1x1 shortcut; the adaptor averages the two at
+a learned size, doubled, where a plain block adds. Keys are torchvision's; an adaptor adds ``layer2.0.resize.alpha`` or
+``stem_adaptors.0.alpha``. Weights of a plain ResNet load, and leave the shape as designed (``mode='autotl'``).
+
+1. AutoTL has adaptors in the place of the stem's stride and of its pooling; both choose between 2x2 max-pooling and
+   identity, so that the stem's 7x7 layer runs at full resolution, as in the published model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmms_plugin.arguments import check_choice, check_per_stage
+from mmms_plugin.backbones.residual import BlockOptions, Bottleneck, ResidualNetwork, doubling_stages
+from mmms_plugin.backbones.shape_plan import Cell, ShapedNetwork, ShapeOptions, ShapePlan, place_adaptors
+from mmms_plugin.backbones.staged import Place, Resizing, dilation_grids
+from mmms_plugin.layers.initial import HE_INIT, InitConfig
+from mmms_plugin.layers.norm import BATCH_NORM, ConfigType
+from mmms_plugin.layers.shape_adaptor import Reshape, ShapeAdaptor
+from mmms_plugin.registry import MODELS
+
+STEMS = ("imagenet", "cifar")
+AUTOSC_ADAPTORS = 2
+
+
+@MODELS.register_module()
+class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
+    """ResNet with shape adaptors.
+
+    Args:
+        depth: 50, 101 or 152.
+        mode: 'standard' (adaptors are the only resizing), 'autosc' (they compress), 'autotl' (they take the place of
+            every stride: fine-tuning), 'human' (strides as designed, no adaptor).
+        stem: 'imagenet' (7x7, and with strides also a pooling), or 'cifar' (3x3 without stride).
+        design_size: side in px of the pictures that 'standard' is designed for; sets number and start of its adaptors.
+        num_adaptors: another number than the published one, for 'standard' and 'autosc'.
+        limit_side: bound in px for the side of the last map, which bounds the memory; None for none.
+        resize_outputs: return maps at the nominal ``out_strides``, as FPN and other multi-scale heads need them. This
+            costs one bilinear resizing a map. With False, maps keep their learned size: for classifiers and DeepLabV3.
+        in_channels, base_channels: channels of the image, and of the stem and the first stage's blocks.
+        strides, dilations, multi_grid: of the human design, as in ``PSResNet``.
+        out_indices, frozen_stages, norm_cfg, norm_eval, with_cp, zero_init_residual, init_cfg: as in ``PSResNet``.
+
+    Shape: ``[N, in_channels, H, W]`` to a tuple of ``[N, out_channels[i], ceil(H / out_strides[i]), ...]``; with
+        ``resize_outputs=False`` of any learned size.
+    Raises: ValueError for a bad argument, a memory bound that cannot be met, and for too small pictures.
+    """
+
+    arch_settings: ClassVar[dict[int, tuple[int, ...]]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+    def __init__(
+        self,
+        depth: int = 50,
+        mode: str = "standard",
+        *,
+        stem: str = "imagenet",
+        design_size: int = 224,
+        num_adaptors: int | None = None,
+        limit_side: float | None = None,
+        resize_outputs: bool = True,
+        in_channels: int = 3,
+        base_channels: int = 64,
+        strides: Sequence[int] = (1, 2, 2, 2),
+        dilations: Sequence[int] = (1, 1, 1, 1),
+        multi_grid: Sequence[int] | None = None,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_cfg: ConfigType = BATCH_NORM,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        zero_init_residual: bool = True,
+        init_cfg: InitConfig = None,
+    ) -> None:
+        check_choice("depth", depth, tuple(self.arch_settings))
+        check_choice("stem", stem, STEMS)
+        strides = check_per_stage("strides", strides, 4)
+        dilations = check_per_stage("dilations", dilations, 4)
+        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side)
+        super().__init__(4, out_indices, frozen_stages, norm_eval, init_cfg, HE_INIT, zero_init_residual)
+        counts = self.arch_settings[depth]
+        self.cifar, self.resize_outputs = stem == "cifar", resize_outputs
+        cells = _stem_cells(self.cifar, mode) + [
+            Cell(f"layer{s + 1}.{b}", strides[s] if b == 0 else 1, b > 0) for s in range(4) for b in range(counts[s])
+        ]
+        scales = place_adaptors(cells, shape, AUTOSC_ADAPTORS, count=sum(counts))
+        self.first_block = len(cells) - sum(counts)
+        stem_places = [i for i in scales if i < self.first_block]
+        self.stem_adaptors = nn.ModuleList(ShapeAdaptor(scales[i]) for i in stem_places)
+        in_blocks = {i: ShapeAdaptor(scale, doubled=True) for i, scale in scales.items() if i >= self.first_block}
+        adaptors = {**dict(zip(stem_places, self._stem_list(), strict=True)), **in_blocks}
+        self.plan = ShapePlan(cells, adaptors, shape)
+        self._build_stem(in_channels, base_channels, norm_cfg)
+        firsts = [self.first_block + sum(counts[:s]) for s in range(4)]
+
+        def resizing(place: Place) -> Resizing | None:
+            adaptor = in_blocks.get(firsts[place.stage] + place.block)
+            return None if adaptor is None else Resizing(adaptor, 2)
+
+        options = BlockOptions(norm_cfg, with_cp=with_cp, resizing=resizing)
+        built = [self.plan.stride(first) if first not in in_blocks else strides[s] for s, first in enumerate(firsts)]
+        stages = doubling_stages(
+            base_channels, Bottleneck.expansion, built, dilation_grids(counts, dilations, multi_grid)
+        )
+        self.build_stages(stages, partial(Bottleneck, options), base_channels, in_stride=1)
+        nominal = [(1 if self.cifar else 4) * math.prod(strides[: s + 1]) for s in range(4)]
+        self.declare_outputs([stage.out_channels for stage in stages], nominal)
+
+    def _stem_list(self) -> list[ShapeAdaptor]:
+        return [adaptor for adaptor in self.stem_adaptors if isinstance(adaptor, ShapeAdaptor)]
+
+    def _build_stem(self, in_channels: int, channels: int, norm_cfg: ConfigType) -> None:
+        self.build_stem(in_channels, channels, norm_cfg)
+        if self.cifar:
+            self.conv1 = nn.Conv2d(in_channels, channels, 3, 1, 1, bias=False)
+        self.conv1.stride = (self.plan.stride(0), self.plan.stride(0))
+
+    def stem_modules(self) -> list[nn.Module]:
+        """As ``Backbone``."""
+        return [self.conv1, self.bn1, self.stem_adaptors]
+
+    def shaped_stem(self, x: Tensor, reshapes: dict[int, Reshape]) -> Tensor:
+        """``[N, in_channels, H, W]`` to the input of the first block."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        for index in range(self.first_block):
+            if (adaptor := self.plan.adaptors.get(index)) is not None:
+                x = adaptor(self.plan.pool(x), x, reshapes[index])
+            elif self.plan.cells[index].name == "maxpool":
+                x = F.max_pool2d(x, 3, 2, 1)
+        return x
+
+
+def _stem_cells(cifar: bool, mode: str) -> list[Cell]:
+    if cifar:
+        return [Cell("conv1", 1, False)]
+    pooling = [] if mode == "standard" else [Cell("maxpool", 2, False)]
+    return [Cell("conv1", 2, False), *pooling]

@@ -1,0 +1,134 @@
+"""VGG whose shape is learned: Shape Adaptor (Liu et al., ECCV 2020).
+
+A row of 3x3 layers, each with batch norm and ReLU. Where there is an adaptor, it averages the 2x2 max-pooled map and
+the map itself at a learned size. Keys: ``layer1.0.conv.weight``, ``layer1.0.norm.weight``, ``layer1.0.resize.alpha``.
+
+1. The last pooling of VGG is left out: the published networks end with the map of the last layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmms_plugin.arguments import check_choice
+from mmms_plugin.backbones.base import run_block
+from mmms_plugin.backbones.shape_plan import Cell, ShapedNetwork, ShapeOptions, ShapePlan, place_adaptors
+from mmms_plugin.layers.initial import HE_INIT, InitConfig
+from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
+from mmms_plugin.layers.shape_adaptor import Reshape, ShapeAdaptor
+from mmms_plugin.registry import MODELS
+
+AUTOSC_ADAPTORS = 2
+
+
+class ConvCell(nn.Module):
+    """3x3 layer, batch norm, ReLU, then an adaptor, a 2x2 max-pooling or nothing.
+
+    ``[N, in_channels, H, W]`` to ``[N, channels, H, W]``, resized by what follows.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        norm_cfg: ConfigType,
+        plan: ShapePlan,
+        index: int,
+        with_cp: bool,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.norm = build_norm(norm_cfg, channels)
+        self.resize = plan.adaptors.get(index)
+        self.pools, self.plan, self.with_cp = plan.stride(index) > 1, plan, with_cp
+
+    def forward(self, x: Tensor, reshape: Reshape | None = None) -> Tensor:
+        return run_block(partial(self._forward, reshape=reshape), x, self.with_cp)
+
+    def _forward(self, x: Tensor, reshape: Reshape | None) -> Tensor:
+        y: Tensor = F.relu(self.norm(self.conv(x)))
+        if self.resize is not None:
+            resized: Tensor = self.resize(self.plan.pool(y), y, reshape)
+            return resized
+        return F.max_pool2d(y, 2, 2, ceil_mode=True) if self.pools else y
+
+
+@MODELS.register_module()
+class ShapeAdaptorVGG(ShapedNetwork):
+    """VGG with batch norm and shape adaptors.
+
+    Args:
+        depth: 16.
+        mode, design_size, num_adaptors, limit_side, resize_outputs: as in ``ShapeAdaptorResNet``.
+        in_channels: channels of the image.
+        out_indices: stages to return, by default the last. frozen_stages: -1 and 0 none (there is no stem), k the
+            first k stages.
+        norm_cfg, norm_eval, with_cp, init_cfg: as in ``PSResNet``.
+
+    Shape: ``[N, in_channels, H, W]`` to a tuple of ``[N, out_channels[i], ceil(H / out_strides[i]), ...]``; with
+        ``resize_outputs=False`` of any learned size. The nominal strides are 2, 4, 8, 16 and 16: a stage ends with its
+        pooling, and the last has none.
+    Raises: ValueError for a bad argument, a memory bound that cannot be met, and for too small pictures.
+    """
+
+    arch_settings: ClassVar[dict[int, tuple[tuple[int, int], ...]]] = {
+        16: ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+    }
+
+    def __init__(
+        self,
+        depth: int = 16,
+        mode: str = "standard",
+        *,
+        design_size: int = 224,
+        num_adaptors: int | None = None,
+        limit_side: float | None = None,
+        resize_outputs: bool = True,
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (4,),
+        frozen_stages: int = -1,
+        norm_cfg: ConfigType = BATCH_NORM,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: InitConfig = None,
+    ) -> None:
+        check_choice("depth", depth, tuple(self.arch_settings))
+        stages = self.arch_settings[depth]
+        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side)
+        super().__init__(len(stages), out_indices, frozen_stages, norm_eval, init_cfg or HE_INIT)
+        self.resize_outputs, self.first_block = resize_outputs, 0
+        last = len(stages) - 1
+        cells = [
+            Cell(f"layer{s + 1}.{i}", 2 if i == count - 1 and s < last else 1)
+            for s, (count, _) in enumerate(stages)
+            for i in range(count)
+        ]
+        scales = place_adaptors(cells, shape, AUTOSC_ADAPTORS, count=len(cells))
+        self.plan = ShapePlan(cells, {i: ShapeAdaptor(scale) for i, scale in scales.items()}, shape)
+        index, channels = 0, in_channels
+        for number, (count, width) in enumerate(stages):
+            row = []
+            for _ in range(count):
+                row.append(ConvCell(channels, width, norm_cfg, self.plan, index, with_cp))
+                index, channels = index + 1, width
+            self.add_module(f"layer{number + 1}", nn.Sequential(*row))
+        strides = [2 ** min(s + 1, last) for s in range(len(stages))]
+        self.declare_outputs([width for _, width in stages], strides)
+        self.freeze()
+
+    def stem_modules(self) -> list[nn.Module]:
+        """As ``Backbone``: there is none."""
+        return []
+
+    def stage_modules(self) -> list[list[nn.Module]]:
+        """As ``Backbone``."""
+        return [[module] for name, module in self.named_children() if name.startswith("layer")]
+
+    def shaped_stem(self, x: Tensor, reshapes: dict[int, Reshape]) -> Tensor:
+        """The image itself."""
+        return x

@@ -1,0 +1,176 @@
+"""Pictures and their masks in the layouts that people have: VOC2012's, and folders of images and masks.
+
+``JPEGImages/``, ``SegmentationClass/``, ``ImageSets/Segmentation/train.txt``; or ``images/`` and ``masks/``, with
+``train/`` and ``val/`` below or above them, or with ``train.txt`` and ``val.txt`` beside them, or all in one. A picture
+and its mask have the same name, of any type; the mask's may end in ``_mask``, ``_label``, ``_seg`` or ``_gt``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmms_plugin.data.coco_layouts import WORDS, split_of
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.pictures import SUFFIXES
+from mmms_plugin.data.splitting import held_back
+from mmms_plugin.errors import UserError
+
+IMAGES = ("images", "imgs", "img", "image", "jpegimages")
+MASKS = ("masks", "mask", "segmentationclass", "labels", "label", "annotations", "gt", "ground_truth")
+ENDINGS = ("", "_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_gt", "_segmentation")
+LISTS = "ImageSets/Segmentation"
+EXPECTED = f"JPEGImages/, SegmentationClass/ and {LISTS}/{{train,val}}.txt, or images/ and masks/"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and its mask, None where there is none."""
+
+    image: Path
+    mask: Path | None
+
+
+@dataclass
+class SegSet:
+    """Pictures and masks of a data set by split.
+
+    Attributes:
+        root: its folder. splits: the pairs of each. voc: whether it has VOC's layout and file types.
+        unlisted: masks without a picture, by split; pictures without one are pairs without a mask.
+    """
+
+    root: Path
+    splits: dict[str, list[Pair]] = field(default_factory=dict)
+    voc: bool = False
+
+
+def find_pairs(own: OwnData) -> SegSet:
+    """The pictures and masks of a folder, by split.
+
+    Raises:
+        UserError: the layout is none of those known, or a split that is needed is not there.
+    """
+    root = own.folder or Path()
+    found = _voc(own, root) or SegSet(root, _below(root))
+    if not found.splits:
+        raise UserError(f"{own.where}: no pictures with masks found; expected are {EXPECTED}; {_seen(root)}")
+    if "all" in found.splits:
+        found.splits["train"] = found.splits.pop("all")
+    if own.val_split:
+        if "val" in found.splits:
+            raise UserError(f"--val-split: {own.where} has pictures for validation already")
+        _hold_back(found, own)
+    return found
+
+
+def need_splits(found: SegSet, own: OwnData, splits: Sequence[str]) -> None:
+    """Raise UserError if a split is missing."""
+    for split in splits:
+        if split not in found.splits:
+            there = ", ".join(f"{len(pairs)} for {name}" for name, pairs in found.splits.items())
+            raise UserError(
+                f"{own.where}: no pictures for {split} (found: {there}): list their names in {split}.txt, put them in "
+                f"folders named {split}, or hold back a share of the training pictures with --val-split 0.2"
+            )
+
+
+def _voc(own: OwnData, root: Path) -> SegSet | None:
+    """VOC's own layout, where at least one of its lists is there."""
+    lists = {split: root / LISTS / f"{split}.txt" for split in WORDS}
+    if not any(path.is_file() for path in lists.values()):
+        return None
+    images, masks = pictures_by_name(root / "JPEGImages"), pictures_by_name(root / "SegmentationClass")
+    found = SegSet(root, voc=True)
+    for split, path in lists.items():
+        if path.is_file():
+            found.splits[split] = listed_pairs(own, path, images, masks)
+    pairs = [pair for of_split in found.splits.values() for pair in of_split]
+    found.voc = all(p.image.suffix == ".jpg" and (p.mask is None or p.mask.suffix == ".png") for p in pairs)
+    return found
+
+
+def listed_pairs(own: OwnData, listing: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[Pair]:
+    """The pairs whose names a text file lists, one a line.
+
+    Raises:
+        UserError: it is empty, or names a picture that is not there.
+    """
+    try:
+        names = [line.strip() for line in listing.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{listing}: cannot be read as text ({error})") from None
+    if not names:
+        raise UserError(f"{listing}: no image names")
+    # of names with a file type, Path.stem would also cut a name with a dot: "scan.v2"
+    stems = [os.path.splitext(name)[0] if name.lower().endswith(SUFFIXES) else name for name in names]
+    missing = [stem for stem in stems if stem not in images]
+    if missing:
+        raise UserError(
+            f"{own.where}: of the {len(names)} images of {listing.name}, {len(missing)} have no picture (first: "
+            f"{missing[0]})"
+        )
+    return [Pair(images[stem], _mask_of(stem, masks)) for stem in stems]
+
+
+def _below(root: Path) -> dict[str, list[Pair]]:
+    """Pairs in folders of images and masks: split folders outside or inside of them, lists beside them, or none."""
+    images, masks = _named(root, IMAGES), _named(root, MASKS)
+    if images and masks:
+        lists = {split: path for split in WORDS for path in (root / f"{split}.txt", root / LISTS / f"{split}.txt")
+                 if path.is_file()}  # fmt: skip
+        if lists:
+            own = OwnData("--voc-dir", root)
+            by_name = pictures_by_name(images), pictures_by_name(masks)
+            return {split: listed_pairs(own, path, *by_name) for split, path in lists.items()}
+        inner = {split_of(Path(path.name)): path for path in sorted(images.iterdir()) if path.is_dir()}
+        pairs = {split: _pairs(path, masks / path.name) for split, path in inner.items() if split in WORDS}
+        pairs = {split: found for split, found in pairs.items() if found}
+        return pairs or {split: found for split, found in {"all": _pairs(images, masks)}.items() if found}
+    found: dict[str, list[Pair]] = {}
+    for path in sorted(path for path in root.iterdir() if path.is_dir()):
+        split, images, masks = split_of(Path(path.name)), _named(path, IMAGES), _named(path, MASKS)
+        if split in WORDS and images and masks and (pairs_here := _pairs(images, masks)):
+            found[split] = pairs_here
+    return found
+
+
+def _pairs(images: Path, masks: Path) -> list[Pair]:
+    """Every picture of a folder with its mask; an empty list where no picture has one."""
+    if not (images.is_dir() and masks.is_dir()):
+        return []
+    by_name = pictures_by_name(masks)
+    pairs = [Pair(path, _mask_of(stem, by_name)) for stem, path in pictures_by_name(images).items()]
+    return pairs if any(pair.mask for pair in pairs) else []
+
+
+def pictures_by_name(folder: Path) -> dict[str, Path]:
+    """Picture files of a folder by their name without its type."""
+    if not folder.is_dir():
+        return {}
+    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES))
+    return {os.path.splitext(name)[0]: folder / name for name in names}
+
+
+def _mask_of(stem: str, masks: Mapping[str, Path]) -> Path | None:
+    return next((masks[stem + ending] for ending in ENDINGS if stem + ending in masks), None)
+
+
+def _named(folder: Path, names: Sequence[str]) -> Path | None:
+    there = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    return next((there[name] for name in names if name in there), None)
+
+
+def _hold_back(found: SegSet, own: OwnData) -> None:
+    pairs = found.splits["train"]
+    chosen = held_back([pair.image.name for pair in pairs], own.val_split, own.split_seed)
+    for split, side in (("train", False), ("val", True)):
+        found.splits[split] = [pair for pair, held in zip(pairs, chosen, strict=True) if held == side]
+
+
+def _seen(root: Path) -> str:
+    names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"found: {', '.join(names[:8]) or 'nothing'}{more}"

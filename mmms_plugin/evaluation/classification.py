@@ -1,0 +1,179 @@
+"""Accuracy of classifiers during validation and testing: top-1 and top-5, every exit, several labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import dump
+from mmengine.logging import MMLogger
+from numpy.typing import NDArray
+
+from mmms_plugin.files import written_whole
+from mmms_plugin.registry import METRICS
+
+Floats = NDArray[np.float64]
+COMBINATIONS = ("S", "M", "MS", "L", "LS", "LM", "LMS")  # of object sizes in a picture, as Table 4 of ELASTIC
+
+
+class _Predictions(BaseMetric):
+    """Keeps scores and labels of every picture; ``out_file`` gets them as JSON."""
+
+    def __init__(self, out_file: str | None = None, collect_device: str = "cpu", prefix: str | None = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.out_file = out_file
+
+    def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
+        for sample in data_samples:
+            result = dict(
+                scores=sample["pred_score"].double().cpu().numpy(),
+                labels=sample["gt_label"].cpu().numpy().reshape(-1),
+                picture=sample.get("img_path", ""),
+                sizes=sample.get("label_sizes") or [],
+            )
+            if "exit_scores" in sample:
+                result["exits"] = sample["exit_scores"].double().cpu().numpy()
+            self.results.append(result)
+
+    def _keep(self, results: list[dict[str, Any]], top: int | None) -> None:
+        """Write a list with a record for each picture.
+
+        Args:
+            top: how many classes to name, None for those with a score above 0.5.
+        """
+        if self.out_file is None:
+            return
+        classes = (self.dataset_meta or {}).get("classes")
+        named = [str(c) for c in classes] if classes else None
+        records = [_record(result, top, named) for result in results]
+        with written_whole(self.out_file) as temporary:
+            dump(records, str(temporary), file_format="json", indent=1)
+
+
+def _record(result: Mapping[str, Any], top: int | None, classes: list[str] | None) -> dict[str, Any]:
+    scores = result["scores"]
+    order = np.argsort(-scores, kind="stable")
+    chosen = order[:top] if top else order[scores[order] > 0.5]
+    record = dict(
+        picture=result["picture"], labels=result["labels"].tolist(), predicted=chosen.tolist(),
+        scores=[round(float(scores[i]), 6) for i in chosen],
+    )  # fmt: skip
+    if classes:
+        record["predicted_names"] = [classes[i] for i in chosen]
+    return record
+
+
+@METRICS.register_module()
+class ClassMetric(_Predictions):
+    """Top-k accuracy in per cent, with several exits also the top-1 accuracy of each.
+
+    Keys: ``accuracy/top1``, ``accuracy/top5``, ``accuracy/exit1_top1``, ``accuracy/exit2_top1``, ... A k above the
+    number of classes is left out.
+
+    Args:
+        topk: which k. out_file: where to keep the five best classes of every picture, as JSON.
+        collect_device, prefix: as in every metric.
+    """
+
+    default_prefix = "accuracy"
+
+    def __init__(
+        self,
+        topk: Sequence[int] = (1, 5),
+        out_file: str | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(out_file, collect_device, prefix)
+        if not topk or any(k < 1 for k in topk):
+            raise ValueError(f"topk={topk!r}: allowed are whole numbers from 1")
+        self.topk = tuple(topk)
+
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        self._keep(results, top=5)
+        labels = np.array([result["labels"][0] for result in results])
+        scores = np.stack([result["scores"] for result in results])
+        metrics = {f"top{k}": _top(scores, labels, k) for k in self.topk if k <= scores.shape[1]}
+        if "exits" in results[0]:
+            exits = np.stack([result["exits"] for result in results], 1)
+            metrics |= {f"exit{i + 1}_top1": _top(each, labels, 1) for i, each in enumerate(exits)}
+        return metrics
+
+
+def _top(scores: Floats, labels: NDArray[np.int64], k: int) -> float:
+    best = np.argsort(-scores, 1, kind="stable")[:, :k]
+    return 100 * float((best == labels[:, None]).any(1).mean())
+
+
+@METRICS.register_module()
+class LabelsMetric(_Predictions):
+    """Pictures with several labels: mean average precision and F1, in per cent (section 4.2 of the ELASTIC paper).
+
+    A label is predicted where its score is above 0.5, that is its logit above 0.
+
+    Keys, below ``labels/``: ``mAP``; ``F1_per_class``, the mean of the classes' own F1, and ``F1_overall``, from pooled
+    counts (Table 3); where the data say how large the objects are, ``recall_small``, ``_medium``, ``_large`` of the
+    labels with such an object, and ``F1_overall_S``, ``_M``, ``_MS``, ... of the pictures whose objects have just these
+    sizes (Table 4). What there is no picture for is left out.
+
+    Args:
+        out_file: where to keep the predicted labels of every picture, as JSON.
+        collect_device, prefix: as in every metric.
+    """
+
+    default_prefix = "labels"
+
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        self._keep(results, top=None)
+        scores = np.stack([result["scores"] for result in results])
+        truth = np.zeros(scores.shape, bool)
+        for row, result in zip(truth, results, strict=True):
+            row[result["labels"].astype(int)] = True
+        predicted = scores > 0.5
+        metrics = dict(
+            mAP=mean_average_precision(scores, truth),
+            F1_per_class=_mean_of(f1(predicted, truth, 0)[truth.any(0)]),
+            F1_overall=float(f1(predicted, truth, None)),
+        )
+        if absent := int((~truth.any(0)).sum()):
+            MMLogger.get_current_instance().info(f"{absent} classes have no picture and are left out of the means")
+        return metrics | _by_size(results, predicted, truth)
+
+
+def f1(predicted: NDArray[np.bool_], truth: NDArray[np.bool_], axis: int | None) -> Any:
+    """F1 in per cent; 0 where nothing is predicted and nothing is there."""
+    hits, wrong = (predicted & truth).sum(axis), (predicted ^ truth).sum(axis)
+    return 100 * 2 * hits / np.maximum(2 * hits + wrong, 1)
+
+
+def mean_average_precision(scores: Floats, truth: NDArray[np.bool_]) -> float:
+    """Mean over the classes that occur, in per cent; precision at every picture of the class, not interpolated."""
+    found = []
+    for column, positive in zip(scores.T, truth.T, strict=True):
+        if positive.any():
+            hits = positive[np.argsort(-column, kind="stable")]
+            found.append((hits.cumsum()[hits] / (np.flatnonzero(hits) + 1)).mean())
+    return 100 * _mean_of(found)
+
+
+def _mean_of(values: Sequence[float] | Floats) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _by_size(results: list[dict[str, Any]], predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
+    metrics = {}
+    pairs = [
+        (predicted[i, label], sizes)
+        for i, result in enumerate(results)
+        for label, sizes in zip(result["labels"].astype(int), result["sizes"], strict=False)
+    ]
+    for size, name in (("S", "small"), ("M", "medium"), ("L", "large")):
+        if found := [hit for hit, sizes in pairs if size in sizes]:
+            metrics[f"recall_{name}"] = 100 * float(np.mean(found))
+    combined = np.array(["".join(sorted(set("".join(result["sizes"])))) for result in results])
+    for sizes in COMBINATIONS:
+        if (rows := combined == sizes).any():
+            metrics[f"F1_overall_{sizes}"] = float(f1(predicted[rows], truth[rows], None))
+    return metrics

@@ -1,0 +1,171 @@
+"""What a checkpoint may say about the model that it belongs to.
+
+A file may choose among the networks and heads of this plugin, by name, with arguments of plain values. It may not name
+a class of another package, a function, a file, or initial weights. It gets no more memory than its own tensors take:
+the module is built without memory first and compared with them. ``components``, which says how another mmdet computed,
+may repeat what the key-map tables have and nothing else.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.weights.mapping import compare
+from mmms_plugin.weights.tables import load_table, sources
+
+SCOPE = "mmms_plugin."
+PARTS = ("neck", "head", "decode_head", "auxiliary_head")  # what may stand beside a backbone
+# Arguments that are dictionaries: the types they may name, or () where they have none.
+NESTED = {
+    "norm_cfg": ("BN", "BN2d", "SyncBN", "GN", "IN"),
+    "conv_cfg": ("Conv2d", "Conv", *(SCOPE + name for name in ("PSConv", "DepthwisePSConv", "ElasticConv"))),
+    "elastic_cfg": (),
+}
+FORBIDDEN = ("init_cfg", "pretrained", "device", "dtype")  # other files; where the module is put
+LARGEST = 1 << 15  # of whole numbers: channels, mostly
+LONGEST = 64  # of lists, names and numbers of arguments
+WIDEST = 1024  # pixels between two taps of a kernel
+WORDS = {"missing": "missing", "unknown": "too many", "shape": "of another shape"}
+WORD = re.compile(r"[\w.+-]*")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module as a file describes it, checked.
+
+    Attributes:
+        cls: a class of this plugin. arguments: plain values.
+    """
+
+    cls: type[nn.Module]
+    arguments: Mapping[str, Any]
+
+    def build(self) -> nn.Module:
+        return self.cls(**self.arguments)
+
+
+def check_part(config: object, where: str, **more: Any) -> Part:
+    """A module's config out of a file.
+
+    Args:
+        where: for the message, such as ``meta.backbone``.
+        more: arguments that replace the file's.
+    Raises: UserError for anything but a class of this plugin and plain arguments that it has.
+    """
+    if not isinstance(config, Mapping) or len(config) > LONGEST or not all(isinstance(key, str) for key in config):
+        raise UserError(f"{where}: expected a dict with a type of mmms_plugin and its arguments")
+    cls = _class_of(config.get("type"), where)
+    names = inspect.signature(cls).parameters
+    for name, value in config.items():
+        if name != "type" and (name not in names or name in FORBIDDEN):
+            raise UserError(f"{where}.{name}: a file may give {', '.join(n for n in names if n not in FORBIDDEN)}")
+        _check_argument(f"{where}.{name}", name, value)
+    return Part(cls, {**{name: value for name, value in config.items() if name != "type"}, **more})
+
+
+def _class_of(name: object, where: str) -> type[nn.Module]:
+    from mmms_plugin import backbones, heads, necks
+
+    if isinstance(name, str):
+        for home in (backbones, necks, heads):
+            if name.removeprefix(SCOPE) in home.__all__:
+                return getattr(home, name.removeprefix(SCOPE))
+    known = ", ".join(sorted((*backbones.__all__, *necks.__all__, *heads.__all__)))
+    raise UserError(f"{where}.type={_shown(name)}: a file may name {known} of mmms_plugin")
+
+
+def _check_argument(where: str, name: str, value: object) -> None:
+    """Raises: UserError unless it is a plain value, or a dict of them where the argument is one."""
+    if isinstance(value, Mapping):
+        if name not in NESTED or len(value) > LONGEST or ("type" in value) != bool(NESTED[name]):
+            raise UserError(f"{where}: a file may give no such dict here")
+        if NESTED[name] and value["type"] not in NESTED[name]:
+            raise UserError(f"{where}.type={_shown(value['type'])}: a file may name {', '.join(NESTED[name])}")
+        value = [item for pair in value.items() for item in pair]
+    if not _is_plain(value):
+        raise UserError(
+            f"{where}={_shown(value)}: a file may give a word, a number up to {LARGEST} or up to {LONGEST} of them"
+        )
+
+
+def _is_plain(value: object, depth: int = 2) -> bool:
+    """Whether it is None, a boolean, a number or a word, or a list of these, or in a list of these."""
+    if type(value) in (list, tuple):
+        return depth > 0 and len(value) <= LONGEST and all(_is_plain(v, depth - 1) for v in value)  # type: ignore
+    if type(value) in (int, float):
+        return math.isfinite(value) and abs(value) <= LARGEST  # type: ignore[arg-type]
+    return value is None or type(value) is bool or (type(value) is str and _is_word(value))  # type: ignore[arg-type]
+
+
+def _is_word(text: str) -> bool:
+    return len(text) <= LONGEST and WORD.fullmatch(text) is not None
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def build_part(part: Part, where: str, state: Mapping[str, Tensor]) -> nn.Module:
+    """The module, with the file's tensors loaded strictly.
+
+    Args:
+        where: for the message, such as ``checkpoint x.pth: meta.backbone``.
+        state: its tensors, by the module's own keys.
+    Raises: UserError if the arguments are none of the module's, or if it holds other tensors.
+    """
+    try:
+        with torch.device("meta"):
+            empty = part.build()
+    except Exception as error:  # a stranger's arguments may raise anything
+        raise UserError(f"{where}: {type(error).__name__}: {first_line(error)}") from error
+    _check_width(empty, where)
+    misfit = compare(state, {key: value.shape for key, value in empty.state_dict().items()}, prefix="")
+    for kind, keys in misfit.items():
+        if keys:
+            raise UserError(f"{where}: not of the tensors in the file: {len(keys)} {WORDS[kind]} (first: {keys[0]})")
+    module = part.build()
+    module.load_state_dict(state)
+    return module
+
+
+def _check_width(module: nn.Module, where: str) -> None:
+    """Raises: UserError for kernels so wide that a map would be padded beyond all memory."""
+    for layer in module.modules():
+        dilation = getattr(layer, "dilation", 1)
+        most = max(dilation) if isinstance(dilation, tuple) else dilation
+        if isinstance(most, int) and most * max(getattr(layer, "dilation_pattern", (1,))) > WIDEST:
+            raise UserError(f"{where}: dilated by more than {WIDEST} pixels")
+
+
+def check_components(components: object, where: str = "meta.components") -> dict[str, dict[str, Any]]:
+    """``meta.components`` out of a file: type in today's config -> settings that go with it.
+
+    Args:
+        where: for the message.
+    Raises: UserError for anything that is in no key-map table.
+    """
+    known = [(kind, dict(settings)) for name in sources() for kind, settings in load_table(name).components.items()]
+    if not isinstance(components, Mapping):
+        raise UserError(f"{where}: expected a dict, found {type(components).__name__}")
+    for item in components.items():
+        if not any(_same(item, entry) for entry in known):
+            allowed = "; ".join(f"{kind}: {settings}" for kind, settings in known)
+            raise UserError(f"{where}[{_shown(item[0])}]: a file may give {allowed}")
+    return {kind: dict(settings) for kind, settings in known if kind in components}
+
+
+def _same(item: tuple[Any, Any], entry: tuple[str, dict[str, Any]]) -> bool:
+    (kind, settings), (known_kind, known) = item, entry
+    if type(kind) is not str or kind != known_kind or not isinstance(settings, Mapping) or set(settings) != set(known):
+        return False
+    return all(type(settings[name]) is type(value) and settings[name] == value for name, value in known.items())

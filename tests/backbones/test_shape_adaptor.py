@@ -1,0 +1,151 @@
+"""Shape-adapted networks against the authors' records, and what users rely on in a learned shape."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+
+from mmms_plugin.backbones.shape_plan import freeze_shapes
+from mmms_plugin.layers import ShapeAdaptor
+from mmms_plugin.weights.mapping import apply_table
+from mmms_plugin.weights.tables import load_table
+from tests.golden.compare import assert_outputs
+from tests.golden.records import load_record, make_input, make_state_dict
+
+RECORDS = sorted(f.stem for f in (Path(__file__).parents[1] / "golden").glob("shapeadaptor_*.json"))
+
+
+def load(name: str):
+    """The record, its backbone with the converted weights, and its classifier."""
+    record, table = load_record(name), load_table("shape_adaptor")
+    arch = record["arch"].split("_penalty")[0]
+    state = apply_table(table, arch, make_state_dict(record)).state
+    backbone = MODELS.build(dict(table.archs[arch].backbone)).eval()
+    backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")})
+    if record["penalty"] != 1:  # the bound that gives this penalty
+        limit = record["current_dim_true"] * record["penalty"] ** len(backbone.plan.adaptors)
+        backbone.plan.options = type(backbone.plan.options)("standard", record["dim"], limit_side=limit)
+    return record, backbone, {k.removeprefix("head.fc."): v for k, v in state.items() if k.startswith("head.")}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_outputs_and_sides_are_the_authors(name):
+    record, backbone, fc = load(name)
+    shapes = backbone.shapes(record["dim"], record["dim"])
+    assert [height for _, height, _ in shapes[:-1]] == record["shape_list"]
+    assert all(height == width for _, height, width in shapes)
+    (case,) = record["cases"]
+    with torch.no_grad():
+        last = backbone(make_input(case))[-1]
+    assert tuple(last.shape[2:]) == shapes[-1][1:]
+    assert_outputs(case, dict(output=F.linear(last.mean((2, 3)), fc["weight"], fc["bias"])))
+
+
+def small(**options):
+    torch.manual_seed(0)
+    settings = dict(type="mmms_plugin.ShapeAdaptorMobileNetV2", width_multiplier=0.25, stem="cifar", design_size=32)
+    return MODELS.build({**settings, "resize_outputs": False, **options})
+
+
+def test_a_layer_at_its_ends_is_one_of_its_branches():
+    layer, pooled, full = ShapeAdaptor(0.75), torch.rand(2, 3, 5, 7), torch.rand(2, 3, 10, 14)
+    with torch.no_grad():
+        layer.alpha.fill_(40.0)
+        torch.testing.assert_close(layer(pooled, full), full)
+        layer.alpha.fill_(-40.0)
+        torch.testing.assert_close(layer(pooled, full), pooled)
+
+
+@pytest.mark.parametrize("scale", [0.55, 0.7, 0.95])
+def test_the_initial_scale_is_the_one_that_was_asked_for(scale):
+    layer, x = ShapeAdaptor(scale), torch.rand(1, 2, 20, 31)
+    assert math.isclose(layer.scale, scale, rel_tol=1e-6)
+    y = layer(F.max_pool2d(x, 2), x)
+    assert y.shape == (1, 2, int(20 * layer.scale), int(31 * layer.scale))
+    y.square().sum().backward()
+    assert layer.alpha.grad.isfinite()
+    assert layer.alpha.grad != 0
+
+
+def test_networks_do_not_disturb_each_other():
+    """Two networks, a deep copy and repeated passes at other sizes: nothing of a forward pass stays behind."""
+    first, second, x = small(limit_side=5.0).eval(), small(mode="autosc").eval(), torch.rand(1, 3, 40, 26)
+    with torch.no_grad():
+        expected = first(x), second(x)
+        twin = copy.deepcopy(first)
+        twin.plan.adaptors[0].alpha.fill_(-3.0)
+        assert twin.shapes(40, 26) != first.shapes(40, 26)
+        for model, outputs in zip((first, second), expected, strict=True):
+            model(torch.rand(2, 3, 64, 64))
+            assert all(torch.equal(a, b) for a, b in zip(model(x), outputs, strict=True))
+
+
+@pytest.mark.parametrize("mode", ["standard", "autosc", "autotl"])
+def test_a_bound_is_met_and_scales_all_adaptors_alike(mode):
+    free, bound = small(mode=mode), small(mode=mode, limit_side=4.5)
+    side = math.prod(a.scale for a in free.plan.adaptors.values()) * 32 / math.prod(map(free.plan.stride, range(19)))
+    assert side > 4.5
+    assert math.isclose(bound.plan.penalty(32, 32) ** len(bound.plan.adaptors) * side, 4.5)
+    assert bound.shapes(32, 32)[-1][1] <= 5
+    assert bound.eval()(torch.rand(1, 3, 32, 32))[-1].shape[-1] == bound.shapes(32, 32)[-1][1]
+
+
+def test_frozen_shapes_give_the_same_and_can_be_exported():
+    model, x = small().eval(), torch.rand(1, 3, 33, 47)
+    with torch.no_grad():
+        expected = model(x)
+        assert freeze_shapes(model) == 4
+        assert all(torch.equal(a, b) for a, b in zip(model(x), expected, strict=True))
+        exported = torch.export.export(model, (x,)).module()
+        torch.testing.assert_close(exported(x), expected)
+    assert not any(p.requires_grad for name, p in model.named_parameters() if name.endswith("alpha"))
+
+
+def test_weights_of_the_human_design_load_and_leave_the_shape():
+    human, adapted = small(mode="human"), small(mode="autotl")
+    adapted.load_state_dict(human.state_dict())
+    assert all(math.isclose(a.scale, 0.55, rel_tol=1e-6) for a in adapted.plan.adaptors.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(mode="auto"), "mode='auto': allowed are 'human', 'standard', 'autosc', 'autotl'"),
+        (dict(num_adaptors=30), "num_adaptors=30: there are 18 places for mode 'standard'"),
+        (dict(num_adaptors=0), "num_adaptors=0: must be an integer from 1"),
+        (dict(num_adaptors=1), "num_adaptors=1: from 32 to 8 px each would have to scale by 0.250"),
+        (dict(mode="autotl", num_adaptors=3), "num_adaptors=3: not for mode 'autotl', leave it out"),
+        (dict(mode="human", limit_side=8), "limit_side=8: must be above 0, and needs a mode with adaptors"),
+        (dict(design_size=0), "design_size=0: must be an integer from 4, a side in px"),
+        (dict(width_multiplier=0), "width_multiplier=0: must be a number above 0"),
+    ],
+)
+def test_a_bad_shape_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        small(**options)
+
+
+def test_a_bound_that_cannot_be_met_is_named():
+    with pytest.raises(
+        ValueError,
+        match=r"limit_side=1.5: with 4 adaptors the last map of a picture of 32 x 32 has a side of at least 2.00 px",
+    ):
+        small(limit_side=1.5)(torch.rand(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(ratios=(1.0, 0.5)), r"ratios=\(1.0, 0.5\): the first must be above 0 and below the second"),
+        (dict(scale=0.5), "scale=0.5: must be between the ratios 0.5 and 1.0"),
+    ],
+)
+def test_a_bad_layer_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        ShapeAdaptor(**options)

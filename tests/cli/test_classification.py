@@ -1,0 +1,126 @@
+"""``mmms train`` and ``mmms test`` of classifiers: an ImageFolder, COCO instances as labels, and what does not fit."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mmms_plugin.cli import main
+
+pytest.importorskip("mmpretrain")
+pytest.importorskip("torchvision")
+
+QUICK = ["--cfg-options", "param_scheduler=None", "train_cfg.max_epochs=1", *(
+    f"{split}_dataloader.{key}" for split in ("train", "val", "test")
+    for key in ("batch_size=4", "num_workers=0", "persistent_workers=False")
+)]  # fmt: skip
+
+
+def run(command: str, config: str, *options: str) -> int:
+    return main([command, config, *options, *QUICK])
+
+
+def test_an_image_folder_trains_a_network_with_several_exits(shapes, tmp_path, capfd):
+    data = ["--image-dir", str(shapes), "--work-dir", str(tmp_path / "out")]
+    assert run("train", "cifar10/msdnet_small", *data) == 0
+    printed = capfd.readouterr().out
+    assert "5 classes: circle, ring, square, star, triangle; train: 12 pictures, val: 5 pictures" in printed
+    assert all(f"accuracy/exit{i}_top1" in printed for i in range(1, 5))
+    checkpoint = str(tmp_path / "out/epoch_1.pth")
+    if not Path(checkpoint).is_file():
+        checkpoint = str(next((tmp_path / "out").glob("*.pth")))
+    kept = ["--out", str(tmp_path / "predictions.json"), "--show-dir", str(tmp_path / "drawn")]
+    assert run("test", "cifar10/msdnet_small", checkpoint, *data, *kept) == 0
+    printed = capfd.readouterr().out
+    records = json.loads((tmp_path / "predictions.json").read_text())
+    top1 = sum(r["predicted"][0] == r["labels"][0] for r in records) / len(records)
+    assert float(re.findall(r"accuracy/top1: ([\d.]+)", printed)[-1]) == pytest.approx(100 * top1, abs=1e-3)
+    assert len(records) == len(list((tmp_path / "drawn").iterdir())) == 5
+    assert run("test", "cifar10/msdnet_small", checkpoint, *data, "--out", "predictions.csv") == 2
+    assert "--out predictions.csv: predictions of a classifier are JSON" in capfd.readouterr().err
+
+
+def test_coco_instances_are_labels(shapes, tmp_path, capfd):
+    data = ["--coco-dir", str(shapes), "--work-dir", str(tmp_path / "out")]
+    small = ["model.backbone.base_channels=16", "model.head.in_channels=512"]
+    assert main(["train", "coco_multilabel/elastic_x50_coco", *data, *QUICK, *small]) == 0
+    printed = capfd.readouterr().out
+    assert all(f"labels/{key}: " in printed for key in ("mAP", "F1_per_class", "F1_overall", "recall_small"))
+    labels = json.loads((tmp_path / "out/annotations/labels_val.json").read_text())
+    coco = json.loads((shapes / "annotations/instances_val.json").read_text())
+    names = {c["id"]: c["name"] for c in coco["categories"]}
+    for image, entry in zip(coco["images"], labels["data_list"], strict=True):
+        own = [a for a in coco["annotations"] if a["image_id"] == image["id"]]
+        assert {labels["metainfo"]["classes"][i] for i in entry["gt_label"]} == {names[a["category_id"]] for a in own}
+        small_ones = {names[a["category_id"]] for a in own if a["area"] < 32**2}
+        pairs = zip(entry["gt_label"], entry["label_sizes"], strict=True)
+        assert {labels["metainfo"]["classes"][i] for i, sizes in pairs if "S" in sizes} == small_ones
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            for i in range(2):
+                path = tmp_path / "data" / split / name / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (32, 32)).save(path)
+    return tmp_path / "data"
+
+
+def no_val(folder: Path) -> None:
+    shutil.rmtree(folder / "val")
+
+
+def no_classes(folder: Path) -> None:
+    for name in ("cat", "dog"):
+        shutil.rmtree(folder / "train" / name)
+
+
+def other_class(folder: Path) -> None:
+    (folder / "val/dog").rename(folder / "val/wolf")
+
+
+def unreadable(folder: Path) -> None:
+    (folder / "train/cat/0.png").write_bytes(b"no picture")
+    (folder / "val/dog/1.png").write_bytes(b"")
+
+
+def empty_class(folder: Path) -> None:
+    (folder / "train/cow").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (no_val, "no folder val; expected are train/<class>/ and val/<class>/ with pictures"),
+        (no_classes, "no class folders in train; expected are"),
+        (other_class, "classes of train and val differ: 1 not in train (first: 'wolf')"),
+        (unreadable, "1 of 4 pictures cannot be read: train/cat/0.png (unreadable)"),
+        (empty_class, "no pictures in train/cow"),
+    ],
+)
+def test_folders_that_do_not_fit(folder, tmp_path, spoil, message, capsys):
+    spoil(folder)
+    assert run("train", "cifar10/msdnet_small", "--image-dir", str(folder), "--work-dir", str(tmp_path / "out")) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "flag", "message"),
+    [
+        ("cifar10/msdnet_small", "--coco-dir", "this config is a classifier, its data are given by --image-dir"),
+        ("coco_multilabel/elastic_x50_coco", "--image-dir", "a classifier for several labels, its data are given by"),
+        ("mask_rcnn_ps_r50_fpn_1x", "--image-dir", "this config is a detector, its data are given by --coco-dir"),
+    ],
+)
+def test_data_of_another_task(folder, tmp_path, config, flag, message, capsys):
+    assert run("train", config, flag, str(folder), "--work-dir", str(tmp_path / "out")) == 2
+    assert message in capsys.readouterr().err
