@@ -56,7 +56,7 @@ def checkpoint_table() -> str:
     """Every published checkpoint that the authors name, with the command that converts it."""
     return _table(
         ("checkpoint", "trained for", "published figure", "licence", "convert with"),
-        [(_link(e), e.task or "–", e.accuracy or "–", e.licence or "not stated", _convert(e)) for e in CATALOG],
+        [(_link(e), e.trained_for or "–", e.accuracy or "–", e.licence or "not stated", _convert(e)) for e in CATALOG],
     )
 
 
