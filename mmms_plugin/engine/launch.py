@@ -32,15 +32,11 @@ from mmms_plugin.engine.checks import (
 from mmms_plugin.engine.closing import closing_lines
 from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
-<<<<<<< HEAD
 from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.config_values import check_values
-=======
-from mmms_plugin.engine.config_files import first_line, load_config
 from mmms_plugin.engine.console import say
 from mmms_plugin.engine.distributed import check_launcher, leave
 from mmms_plugin.engine.fitting import Fitting, ScheduleHook, fit
->>>>>>> main
 from mmms_plugin.engine.host_files import SEPARATOR
 from mmms_plugin.engine.lock import locked, process_rank
 from mmms_plugin.engine.runner import ResumableRunner
