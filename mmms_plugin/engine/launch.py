@@ -28,13 +28,18 @@ from mmms_plugin.engine.checks import (
     check_fits,
     read_state_dict,
 )
+from mmms_plugin.engine.closing import closing_lines
 from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
 from mmms_plugin.engine.config_files import first_line, load_config
+from mmms_plugin.engine.console import say
+from mmms_plugin.engine.distributed import check_launcher, leave
+from mmms_plugin.engine.fitting import Fitting, ScheduleHook, fit
 from mmms_plugin.engine.host_files import SEPARATOR
 from mmms_plugin.engine.lock import locked, process_rank
 from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.engine.tasks import task_of
+from mmms_plugin.engine.threads import settle_threads
 from mmms_plugin.engine.trained_for import check_function, start_remark
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
@@ -63,6 +68,7 @@ class LaunchOptions:
     launcher: str = "none"
     seed: int | None = None
     channels_last: bool = False
+    fitting: Fitting = field(default_factory=Fitting)
 
     def own_data(self, work_dir: str, training: bool) -> OwnData | None:
         """The user's own data, None where the config's are used.
@@ -103,6 +109,8 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
         raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
     own_folder = Path("work_dirs", Path(options.config.rpartition(SEPARATOR)[2]).stem)
     config.work_dir = options.work_dir or config.get("work_dir") or str(own_folder)
+    if not training:  # a training's folder holds its config, which a test would overwrite
+        config.work_dir = str(Path(config.work_dir, "test"))
     check_folder(config.work_dir, "--work-dir")
     own = options.own_data(config.work_dir, training)
     if own:
@@ -115,6 +123,9 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     check_datasets(config, used)
     if not own:
         remarks += check_config_data(config, used, Path(config.work_dir))
+    if fitted := fit(config, options.fitting, options.launcher, training):
+        remarks += fitted
+        config.merge_from_dict(dict(options.cfg_options))  # what is said in so many words stays
     return config, remarks
 
 
@@ -126,10 +137,12 @@ def train(
 
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
+    check_launcher(options.launcher)
+    settle_threads()
     config, remarks = prepare_config(options)
     if amp:
         _use_amp(config)
-    if auto_scale_lr:
+    if auto_scale_lr and not options.fitting.schedule.given:  # which scales it, too
         if "base_batch_size" not in config.get("auto_scale_lr", {}):
             raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
         config.auto_scale_lr.enable = True
@@ -140,6 +153,7 @@ def train(
 
 def _train(config: Config, options: LaunchOptions, pretrained: str | None, remarks: list[str]) -> Runner:
     runner = _build_runner(config, options, remarks)
+    runner.register_hook(ScheduleHook())
     if pretrained:
         backbone = cast(torch.nn.Module, _bare(runner).backbone)
         backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
@@ -149,6 +163,9 @@ def _train(config: Config, options: LaunchOptions, pretrained: str | None, remar
         purpose = "resume" if config.get("resume") else "start from"
         _warn(check_fits(_bare(runner), config.load_from, purpose, _classes(config.train_dataloader)))
     runner.train()
+    for line in closing_lines(runner, options):
+        say(line)
+    leave()
     return runner
 
 
@@ -167,6 +184,8 @@ def evaluate(
 
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
+    check_launcher(options.launcher)
+    settle_threads()
     config, remarks = prepare_config(options, training=False)
     if not Path(checkpoint).is_file():
         raise UserError(f"checkpoint {checkpoint}: no such file")
@@ -200,6 +219,10 @@ def evaluate(
         metrics = runner.test()
         if out and is_main_process():
             task.finish_predictions(Path(scratch), out)
+    for what, where in (("predictions", out), ("drawings", show_dir)):
+        if where:
+            say(f"{what}: {where}")
+    leave()
     return metrics
 
 
@@ -256,8 +279,8 @@ def _build_runner(config: Config, options: LaunchOptions, remarks: list[str]) ->
     )
     if options.channels_last:
         runner.model.to(memory_format=torch.channels_last)
-    for line in (mmcv_ops(), *remarks):
-        print_log(line, "current")
+    for line in (f"log: {runner.logger.log_file}", mmcv_ops(), *remarks):
+        say(line)
     return runner
 
 
