@@ -35,6 +35,7 @@ COMMANDS = {
     "size-ap": "AP by object size with intervals, of one or two prediction files; object sizes of a data set",
     "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
     "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",
+    "shapes": "draw the shape of shape-adapted networks, and how training moved it",
     "completion": "a script that completes commands, options and names of configs with the tab key",
 }
 

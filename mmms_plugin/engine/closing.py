@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmms_plugin.compat.newest import newest_checkpoint
+
 if TYPE_CHECKING:
     from mmms_plugin.engine.launch import LaunchOptions
 
 # Options that data and model of a test are given by, as those of a training.
-SHARED = ("coco_dir", "voc_dir", "val_ann", "img_dir", "val_split", "split_seed", "binary_masks")
+SHARED = ("coco_dir", "voc_dir", "image_dir", "val_ann", "img_dir", "val_split", "split_seed", "binary_masks")
 TRAINING = ("train_", "val_", "optim_", "param_", "default_hooks", "custom_hooks", "randomness", "auto_scale")  # config
 
 
@@ -35,6 +37,8 @@ def command_to_test(options: LaunchOptions, checkpoint: Path) -> str:
             words.append(f"--{name.replace('_', '-')}")
         elif value:
             words += [f"--{name.replace('_', '-')}", str(value)]
+    if options.fitting.image_size:
+        words += ["--image-size", "x".join(map(str, options.fitting.image_size))]
     if options.work_dir:
         words += ["--work-dir", options.work_dir]
     used = {key: value for key, value in options.cfg_options.items() if not key.startswith(TRAINING)}
@@ -56,7 +60,8 @@ def _checkpoint(runner: Runner) -> tuple[str, Path] | None:
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook):
             best = [getattr(hook, "best_ckpt_path", None), *getattr(hook, "best_ckpt_path_dict", {}).values()]
-            for kind, path in [*(("best", path) for path in best), ("last", hook.last_ckpt)]:
+            last = hook.last_ckpt or newest_checkpoint(runner.work_dir)[0]  # none is new if all was trained before
+            for kind, path in [*(("best", path) for path in best), ("last", last)]:
                 if path and Path(path).is_file():
                     return kind, _short(Path(path))
     return None

@@ -65,10 +65,23 @@ class ConsoleHandler(logging.Handler):
 def calm(logger: logging.Logger) -> None:
     """Let a logger of mmengine print only what the user is to read; its file gets everything."""
     for index, handler in enumerate(logger.handlers):
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = _Unwritable()  # type: ignore[method-assign]
         if type(handler) is logging.StreamHandler:
             logger.handlers[index] = ours = ConsoleHandler(handler.level)
             for known in handler.filters:  # mmengine's own, against repeated warnings
                 ours.addFilter(known)
+
+
+class _Unwritable:
+    """Tells once, in a line, that the log file cannot be written, where logging prints a traceback for every record."""
+
+    told = False
+
+    def __call__(self, record: logging.LogRecord) -> None:
+        if not self.told:
+            self.told = True
+            print(f"warning: the log file cannot be written ({sys.exc_info()[1]})", file=sys.stderr)
 
 
 def say(line: str) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pycocotools.coco import COCO
@@ -165,6 +166,17 @@ def test_a_checkpoint_of_another_dilation_pattern_is_refused(run, shapes, tmp_pa
     message = error_of(capsys, [*arguments, "model.backbone.dilation_pattern=[1,1,1,1]"])
     assert "was trained with backbone.dilation_pattern=[1, 2, 1, 4], the config has [1]" in message
     assert "--force" in message
+
+
+def test_inferencers_take_checkpoints_and_names_of_configs(run):
+    from mmdet.apis import DetInferencer
+
+    inferencer = DetInferencer(CONFIG, weights=str(run / "iter_2.pth"), device="cpu", show_progress=False)
+    (found,) = inferencer(np.zeros((96, 96, 3), np.uint8), no_save_pred=True)["predictions"]
+    assert {"labels", "scores", "bboxes", "masks"} <= set(found)
+    assert inferencer.model.dataset_meta["classes"][:2] == ("circle", "ring")
+    with pytest.raises(ValueError, match="Cannot find model: mask_rcnn_ps_r5 in mmdet"):
+        DetInferencer("mask_rcnn_ps_r5", device="cpu")
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(shapes, tmp_path, capsys):

@@ -28,7 +28,7 @@ def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch
     options = LaunchOptions("my config.py", work_dir="out", coco_dir="/my data", cfg_options=settings)
     hook = CheckpointHook(save_best="mAP", rule="greater")
     hook.last_ckpt, hook.best_ckpt_path = str(tmp_path / "out/iter_3.pth"), str(tmp_path / "out/best_mAP_iter_2.pth")
-    runner = SimpleNamespace(hooks=[hook])
+    runner = SimpleNamespace(hooks=[hook], work_dir="out")
     assert closing_lines(runner, options)[0].startswith("no checkpoint was saved")
     (tmp_path / "out").mkdir()
     Path(hook.last_ckpt).touch()

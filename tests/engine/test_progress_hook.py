@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -94,6 +95,15 @@ def test_the_console_shows_what_is_for_the_user(tmp_path, capsys: pytest.Capture
     log = (tmp_path / "log.txt").read_text()
     for text in ("lines of config", "never occurs", "FileClient", "iter_4.pth", "Accumulating evaluation"):
         assert text in log
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_log_on_a_full_disk_is_one_line(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = MMLogger.get_instance("full", log_file="/dev/full")
+    calm(logger)
+    logger.info("first")
+    logger.info("second")
+    assert capsys.readouterr().err == ("warning: the log file cannot be written ([Errno 28] No space left on device)\n")
 
 
 def test_only_the_first_process_prints() -> None:
