@@ -96,7 +96,9 @@ def _objects(items: Sequence[Mapping[str, Any]], places: Mapping[int, int], pixe
     labels = np.array([places[item["category_id"]] for item in items], dtype=int)
     scores = np.array([item["score"] for item in items]) if all("score" in item for item in items) and items else None
     sizes = np.tile(pixels.shape[1::-1], (len(items), 1))
-    return Objects(boxes, labels, scores, to_rles(items, sizes, "picture with object"))  # type: ignore[arg-type]
+    return Objects(
+        boxes, labels, scores, to_rles([item["segmentation"] for item in items], sizes, "picture with object")
+    )  # type: ignore[arg-type]
 
 
 def _save(figure: plt.Figure, out_file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Speed of layers and backbones beside their plain twins, and of the evaluation by size beside pycocotools."""
+"""Speed of layers and backbones beside their plain twins, and of the evaluation by size beside other evaluators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 CHOICES = {
     "layers": "PSConv layers beside the plain ones",
     "backbones": "PS backbones beside the plain ones",
-    "size-ap": "evaluation by object size beside pycocotools, time and memory",
+    "size-ap": "evaluation by object size from file to result, beside the other evaluators installed",
     "size-ap-coverage": "how often 95 %% intervals of the evaluation hold the truth, on made-up data",
 }
 ROUNDS = {"layers": 15, "backbones": 15, "size-ap": 3, "size-ap-coverage": 500}
