@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from mmengine.config import Config
@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 from mmms_plugin.compat import mmcv_ops
 from mmms_plugin.compat.newest import newest_checkpoint, why_unusable
 from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.engine.building import user_fault
 from mmms_plugin.engine.cfg_options import apply_cfg_options
 from mmms_plugin.engine.checks import (
     check_backbone_weights,
@@ -31,7 +32,8 @@ from mmms_plugin.engine.checks import (
 from mmms_plugin.engine.closing import closing_lines
 from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
-from mmms_plugin.engine.config_files import first_line, load_config
+from mmms_plugin.engine.config_files import load_config
+from mmms_plugin.engine.config_values import check_values
 from mmms_plugin.engine.console import say
 from mmms_plugin.engine.distributed import check_launcher, leave
 from mmms_plugin.engine.fitting import Fitting, ScheduleHook, fit
@@ -44,8 +46,6 @@ from mmms_plugin.engine.trained_for import check_function, start_remark
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.weights.trusted import check_components
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -119,6 +119,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
     config.launcher = options.launcher
+    check_values(config)
     used = ("train", "val") if training else ("test",)
     check_datasets(config, used)
     if not own:
@@ -282,21 +283,6 @@ def _build_runner(config: Config, options: LaunchOptions, remarks: list[str]) ->
     for line in (f"log: {runner.logger.log_file}", mmcv_ops(), *remarks):
         say(line)
     return runner
-
-
-def user_fault(what: str, build: Callable[[], T]) -> T:
-    """Call ``build``; errors of bad arguments in a config become one line."""
-    try:
-        return build()
-    except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError, ImportError, AssertionError) as error:
-        raise UserError(f"{what}: {type(error).__name__}: {first_line(error)}") from error
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        raise UserError(
-            "the installed torchvision was built for another torch, and mmengine imports it: install the build that "
-            "belongs to this torch, or none"
-        ) from error
 
 
 def _bare(runner: Runner) -> torch.nn.Module:
