@@ -140,6 +140,7 @@ class SizeAPMetric(BaseMetric):
             replicates=bootstrap,
             confidence=confidence,
             seed=seed,
+            errors=False,
             sweep=False,
         )
 
