@@ -41,6 +41,7 @@ setup(
         "jinja2",
         "rich",
         "safetensors>=0.4",
+        "msgspec>=0.18",
         "shtab>=1.6",  # tab completion
     ],
     extras_require={

@@ -83,7 +83,9 @@ def _draw(axis: plt.Axes, pixels: np.ndarray, items: Sequence[Mapping[str, Any]]
     order = list(names)
     for item in items:
         colour = _colour(order.index(item["category_id"]), len(names))
-        mask = rle.decode(to_rles([item], np.array([pixels.shape[1::-1]]), "picture with object")[0]).astype(bool)
+        mask = rle.decode(
+            to_rles([item["segmentation"]], np.array([pixels.shape[1::-1]]), "picture with object")[0]
+        ).astype(bool)
         canvas[mask] = 0.5 * canvas[mask] + 0.5 * 255 * np.asarray(colour)
     axis.imshow(canvas.astype(np.uint8))
     for item in items:

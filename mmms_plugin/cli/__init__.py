@@ -23,6 +23,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 COMMANDS = {
     "train": "train a model from a config",
     "test": "evaluate a checkpoint, keep or draw its predictions",
+    "predict": "draw and keep what a model finds in pictures of your own",
     "check-data": "list everything that is wrong with a data set before training on it",
     "configs": "list the configs that come with the package, or a host's",
     "run": "run a script of mmdet or mmseg, or your own, on mmcv-lite",
@@ -35,6 +36,7 @@ COMMANDS = {
     "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
     "early-exit": "thresholds for any budget of a network with several exits, and the time that they save",
     "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",
+    "shapes": "draw the shape of shape-adapted networks, and how training moved it",
     "completion": "a script that completes commands, options and names of configs with the tab key",
 }
 
@@ -50,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``mmms COMMAND ...`` and return its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     name = argv[0] if argv else ""
+    if name != "benchmark":  # whose times are those of torch's own settings; engine.threads says why this is needed
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         if name in ("", "-h", "--help"):
             print("usage: mmms COMMAND ... (mmms COMMAND --help tells more)\n")

@@ -1,4 +1,4 @@
-"""Speed of layers and backbones beside their plain twins, and of the evaluation by size beside pycocotools."""
+"""Speed of layers and backbones beside their plain twins, and of the evaluation by size beside other evaluators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHOICES = {
     "layers": "PSConv layers beside the plain ones",
     "backbones": "PS backbones beside the plain ones",
     "early-exit": "time that MSDNet's early exits save, beside the multiply-adds that they save",
-    "size-ap": "evaluation by object size beside pycocotools, time and memory",
+    "size-ap": "evaluation by object size from file to result, beside the other evaluators installed",
     "size-ap-coverage": "how often 95 %% intervals of the evaluation hold the truth, on made-up data",
 }
 ROUNDS = {"layers": 15, "backbones": 15, "early-exit": 5, "size-ap": 3, "size-ap-coverage": 500}

@@ -15,10 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", help="keep predictions: COCO JSON with boxes and masks for detectors, "
                         "a folder of label PNGs for segmenters")  # fmt: skip
     parser.add_argument("--show-dir", metavar="DIR", help="draw predictions beside the ground truth into this folder")
+    parser.add_argument("--force", action="store_true", help="evaluate a checkpoint that was trained with another "
+                        "dilation pattern or the like, which is refused otherwise")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
     options = launch_options(args)
     from mmms_plugin.engine.launch import evaluate
 
-    evaluate(options, args.checkpoint, out=args.out, show_dir=args.show_dir)
+    evaluate(options, args.checkpoint, out=args.out, show_dir=args.show_dir, force=args.force)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmms_plugin.engine.config_edit import class_count_owners, leaf_datasets
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, printable
 from mmms_plugin.weights.files import read_checkpoint
+from mmms_plugin.weights.mapping import compare
 
 
 def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
@@ -75,7 +75,7 @@ def check_fits(model: nn.Module, path: str, purpose: str, classes: tuple[str, ..
     """
     state, meta = read_state_dict(path)
     misfit = _Misfit.of(model, state)
-    known = tuple((meta.get("dataset_meta") or {}).get("classes") or ())
+    known = _class_names(meta)
     if misfit.nothing:
         if known and classes and known != classes:
             return f"{path} was trained for the classes {', '.join(known)}; the data has {', '.join(classes)}"
@@ -97,6 +97,13 @@ def check_fits(model: nn.Module, path: str, purpose: str, classes: tuple[str, ..
     )
 
 
+def _class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """Classes that a checkpoint says it was trained for, or none."""
+    data = meta.get("dataset_meta")
+    names = data.get("classes") if isinstance(data, Mapping) else None
+    return tuple(printable(str(name)) for name in names) if isinstance(names, list | tuple) else ()
+
+
 def check_backbone_weights(backbone: nn.Module, path: str) -> str:
     """Check that a file holds all weights of a backbone (a classifier beside it is fine); return the keys' prefix.
 
@@ -114,39 +121,6 @@ def check_backbone_weights(backbone: nn.Module, path: str) -> str:
     return prefix
 
 
-# Arguments of a backbone that fit it to a task, and leave what its weights compute as it is or are meant to.
-FREE = ("type", "out_indices", "strides", "dilations", "multi_grid", "ceil_mode")
-
-
-def differing_setup(backbone: nn.Module, config: Mapping[str, Any], path: str) -> str | None:
-    """A line for the user where converted weights were made for other settings than the config's.
-
-    Compares ``meta.backbone`` and ``meta.data_preprocessor`` of the file with the config of the model: shapes do not
-    show a dilation pattern, or pixels in another order.
-    """
-    meta = read_checkpoint(path).meta
-    defaults = {name: p.default for name, p in inspect.signature(type(backbone)).parameters.items()}
-    pairs = [
-        (f"backbone.{name}", value, config["backbone"].get(name, defaults[name]))
-        for name, value in (meta.get("backbone") or {}).items()
-        if name in defaults and name not in FREE
-    ]
-    pixels = config.get("data_preprocessor") or {}
-    pairs += [
-        (f"data_preprocessor.{name}", value, pixels[name])
-        for name, value in (meta.get("data_preprocessor") or {}).items()
-        if name in pixels
-    ]
-    differ = [f"{name}={value}, the config has {own}" for name, value, own in pairs if _plain(value) != _plain(own)]
-    return f"--pretrained {path} was made for {'; '.join(differ)}: not the same function" if differ else None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return round(value, 2) if isinstance(value, float) else value
-
-
 @dataclass(frozen=True)
 class _Misfit:
     """Keys of a model that a state dict lacks, keys it has besides, and keys of another shape."""
@@ -157,12 +131,8 @@ class _Misfit:
 
     @classmethod
     def of(cls, model: nn.Module, state: Mapping[str, Tensor]) -> _Misfit:
-        own = model.state_dict()
-        return cls(
-            [key for key in own if key not in state and not key.endswith("num_batches_tracked")],
-            [key for key in state if key not in own],
-            [key for key in own if key in state and state[key].shape != own[key].shape],
-        )
+        found = compare(state, {key: value.shape for key, value in model.state_dict().items()}, prefix="")
+        return cls(found["missing"], found["unknown"], found["shape"])
 
     @property
     def nothing(self) -> bool:

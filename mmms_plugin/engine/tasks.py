@@ -1,7 +1,7 @@
 """What training and testing do differently for classifiers, detectors and segmenters; only this module asks which.
 
 A task is found by its config's model and data sets (``task_of``). It knows the options that point a config at the
-user's data, how predictions are kept as files, and how pictures are drawn.
+user's data, how predictions are kept as files, and how single pictures are drawn.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mmms_plugin.analysis.drawing import Style
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.coco_dir import use_coco_dir
 from mmms_plugin.engine.config_edit import coco_metrics, evaluators, leaf_datasets
 from mmms_plugin.engine.image_dir import is_multi_label, use_coco_labels, use_image_dir
+from mmms_plugin.engine.predictions import Kept, KeptClasses, KeptObjects, KeptSegments
 from mmms_plugin.engine.voc_dir import use_voc_dir
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
@@ -58,11 +60,21 @@ class Task(ABC):
     def finish_predictions(self, scratch: Path, out: str) -> None:
         """Bring what the test loop left in ``scratch`` to ``out``."""
 
-    @abstractmethod
     def draw_into(self, config: dict[str, Any], folder: Path) -> None:
-        """Let the test loop draw every picture with its predictions into ``folder``.
+        """Let the test loop draw the truth and the prediction of every picture into ``folder``.
 
-        Raises: UserError if the config has no hook that draws.
+        Raises: UserError if the config has no hook that draws, where that is needed.
+        """
+        hook = dict(type="mmms_plugin.DrawingHook", out_dir=str(folder))
+        config["custom_hooks"] = [*(config.get("custom_hooks") or ()), hook]
+
+    @abstractmethod
+    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+        """What keeps and draws predictions of single pictures below ``out``.
+
+        Args:
+            score: least score of an object; None is the task's default.
+        Raises: UserError if the task's predictions have no scores.
         """
 
 
@@ -96,8 +108,8 @@ class Detection(Task):
         with written_whole(out) as temporary:
             shutil.copyfile(masks if masks.is_file() else scratch / "predictions.bbox.json", temporary)
 
-    def draw_into(self, config: dict[str, Any], folder: Path) -> None:
-        _drawing_hook(config).update(draw=True, interval=1, test_out_dir=str(folder.resolve()))
+    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+        return KeptObjects(out, style, draw, 0.3 if score is None else score)
 
 
 class Classification(Task):
@@ -123,7 +135,15 @@ class Classification(Task):
         """The metric has written the file."""
 
     def draw_into(self, config: dict[str, Any], folder: Path) -> None:
-        _drawing_hook(config).update(enable=True, interval=1, out_dir=str(folder.resolve()))
+        hook = (config.get("default_hooks") or {}).get("visualization")
+        if hook is None:
+            raise UserError("--show-dir: this config has no default_hooks.visualization to draw with")
+        hook.update(enable=True, interval=1, out_dir=str(folder.resolve()))
+
+    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+        if score is not None:
+            raise UserError("--score: a classifier keeps the scores of all classes")
+        return KeptClasses(out, style, draw, 0.0)
 
 
 class MultiLabel(Classification):
@@ -138,6 +158,9 @@ class MultiLabel(Classification):
 
     def owns(self, config: dict[str, Any]) -> bool:
         return super().owns(config) and is_multi_label(config)
+
+    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+        return KeptClasses(out, style, draw, 0.5 if score is None else score)
 
 
 class Segmentation(Task):
@@ -159,9 +182,10 @@ class Segmentation(Task):
     def finish_predictions(self, scratch: Path, out: str) -> None:
         """The metric has written the masks where they belong."""
 
-    def draw_into(self, config: dict[str, Any], folder: Path) -> None:
-        _drawing_hook(config).update(draw=True, interval=1)
-        config["visualizer"]["vis_backends"] = [dict(type="LocalVisBackend", img_save_dir=str(folder.resolve()))]
+    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+        if score is not None:
+            raise UserError("--score: a segmentation model has no scores, it gives every pixel one class")
+        return KeptSegments(out, style, draw, 0.0)
 
 
 TASKS: tuple[Task, ...] = (MultiLabel(), Classification(), Detection(), Segmentation())
@@ -170,10 +194,3 @@ TASKS: tuple[Task, ...] = (MultiLabel(), Classification(), Detection(), Segmenta
 def task_of(config: dict[str, Any]) -> Task:
     """The task of a config, by its model and data sets."""
     return next(task for task in TASKS if task.owns(config))
-
-
-def _drawing_hook(config: dict[str, Any]) -> dict[str, Any]:
-    hook = (config.get("default_hooks") or {}).get("visualization")
-    if hook is None:
-        raise UserError("--show-dir: this config has no default_hooks.visualization to draw with")
-    return hook

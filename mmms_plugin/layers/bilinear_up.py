@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -31,10 +30,3 @@ class BilinearUp(nn.ConvTranspose2d):
     def reset_parameters(self) -> None:
         with torch.no_grad():
             self.weight.copy_(bilinear_kernel(self.stride[0]).expand_as(self.weight))
-
-
-def fit_to(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crop ``[N, C, H, W]`` at the right and bottom to ``size``, or repeat its last row and column up to it."""
-    x = x[:, :, : size[0], : size[1]]
-    missing = size[0] - x.shape[2], size[1] - x.shape[3]
-    return F.pad(x, (0, missing[1], 0, missing[0]), mode="replicate") if any(missing) else x

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice
+from mmms_plugin.layers.channel_parts import is_channels_last
 from mmms_plugin.layers.dilation_lattice import ORDERS, check_pattern, part_of_channel
-from mmms_plugin.layers.poly_scale_conv import PaddingMode, PolyScaleConv2d, Size, is_channels_last
+from mmms_plugin.layers.partwise_conv import PaddingMode, PartwiseConv2d, Size
 from mmms_plugin.registry import MODELS
 
 
 @MODELS.register_module(name="DepthwisePSConv")
-class DepthwisePSConv2d(PolyScaleConv2d, nn.Conv2d):
+class DepthwisePSConv2d(PartwiseConv2d, nn.Conv2d):
     """Depthwise form of PSConv (end of section 3.2): each input channel has one dilation, ``pattern[part of channel]``.
 
     Equation (3) gives a depthwise layer a single dilation, for each group has one input channel; here the pattern runs
@@ -79,10 +80,11 @@ class DepthwisePSConv2d(PolyScaleConv2d, nn.Conv2d):
         if x.dim() == 3:
             return self.forward(x[None])[0]
         width, counts = self.out_channels // self.in_channels, [count for _, count in self._runs]
-        inputs = _select_channels(x, self._order).split(counts, 1)
+        inputs = _select_channels(x, self._order).split(counts, 1)  # one [N, count, H, W] for each dilation
+        # [C_out, 1, kh, kw] -> [C_in, width, 1, kh, kw] -> one [count, width, 1, kh, kw] for each dilation
         kernels = self.weight.unflatten(0, (-1, width)).index_select(0, self._order).split(counts)
         terms = [
-            self.dilated_conv2d(part, kernel.flatten(0, 1), multiple, count)
+            self.conv_part(part, kernel.flatten(0, 1), count, multiple=multiple)
             for part, kernel, (multiple, count) in zip(inputs, kernels, self._runs, strict=True)
         ]
         y = _select_channels(torch.cat(terms, 1), self._inverse)

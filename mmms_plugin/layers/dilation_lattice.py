@@ -3,6 +3,22 @@
 PSConv, section 3: the ``C_out x C_in`` kernels of a convolution form a lattice; the matrix D gives each its dilation.
 The channels of a group are divided into ``t`` parts (t = length of the pattern), and D depends on the parts only:
 ``D[c, k] = pattern[(k - c) mod t]`` with c and k the parts of the output and of the input channel.
+
+An example with four parts, ``pattern = (1, 2, 1, 4)``:
+
+          input part 0  1  2  3
+    output part 0    1  2  1  4
+                1    4  1  2  1
+                2    1  4  1  2
+                3    2  1  4  1
+
+Dilation 2 stands at the offset k - c = 1 (mod 4): output part 0 sees input part 1, part 1 sees 2, part 2 sees 3, part
+3 sees 0. With the input parts in the order (1, 2, 3, 0), that is one convolution of 4 groups. So is dilation 4, at the
+offset 3, with the order (3, 0, 1, 2). Dilation 1 stands at the offsets 0 and 2: output parts 0 and 2 both see the
+input parts 0 and 2, and output parts 1 and 3 the input parts 1 and 3. With inputs and outputs in the order
+(0, 2, 1, 3), that is one convolution of 2 groups. Together they have 1/4 + 1/4 + 1/2 of the plain convolution's
+multiply-adds, so as many as it has.
+``decompose`` finds these three; the terms of each output part are then summed.
 """
 
 from __future__ import annotations
@@ -62,7 +78,10 @@ def dilation_matrix(pattern: Sequence[int], out_channels: int, in_channels: int,
 
 
 def _cosets(offsets: set[int], t: int) -> list[tuple[int, int]]:
-    """Split offsets (mod t) into cosets ``start + step * Z``, the largest first: ``[(start, step), ...]``."""
+    """Split offsets (mod t) into cosets ``start + step * Z``, the largest first: ``[(start, step), ...]``.
+
+    With t = 4, {0, 2} gives [(0, 2)], {1} gives [(1, 4)] and {0, 1, 2} gives [(0, 2), (1, 4)].
+    """
     found = []
     for step in (s for s in range(1, t + 1) if t % s == 0):
         for start in range(step):
@@ -76,8 +95,9 @@ def _cosets(offsets: set[int], t: int) -> list[tuple[int, int]]:
 def decompose(pattern: Sequence[int], axes: str) -> list[SubConv]:
     """Grouped convolutions that together compute every kernel of the lattice exactly once.
 
-    Output parts that differ by a multiple of ``step`` see the same inputs when the offsets of a dilation form a coset
-    of ``step``, so these share a dense block: (2, 1, 4, 1) needs one convolution of 2 groups and two of 4 groups.
+    Output parts that differ by a multiple of ``step`` see the same inputs where the offsets of a dilation form a coset
+    of ``step``: they share a dense block. In the example above the offsets of dilation 1, {0, 2}, are the coset
+    ``0 + 2 * Z``, those of dilation 2, {1}, the coset ``1 + 4 * Z``.
     """
     t = len(pattern)
     every = tuple(range(t))

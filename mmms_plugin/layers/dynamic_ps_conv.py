@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mmms_plugin.layers.poly_scale_conv import PaddingMode, PolyScaleConv2d, Size
+from mmms_plugin.layers.partwise_conv import PaddingMode, PartwiseConv2d, Size
 from mmms_plugin.registry import MODELS
 
 
@@ -32,7 +32,7 @@ class _StraightThroughSign(torch.autograd.Function):
 
 
 @MODELS.register_module(name="DynamicPSConv")
-class DynamicPSConv2d(PolyScaleConv2d, nn.Conv2d):
+class DynamicPSConv2d(PartwiseConv2d, nn.Conv2d):
     """Convolution that learns for each kernel which of two dilations to use.
 
     ``y = conv(x, weight * (1 - M), dilations[0]) + conv(x, weight * M, dilations[1])`` with the binary mask
@@ -86,8 +86,8 @@ class DynamicPSConv2d(PolyScaleConv2d, nn.Conv2d):
             return self.forward(x[None])[0]
         large = self.weight * self.mask()[:, :, None, None]
         small = self.weight - large
-        y = self.dilated_conv2d(x, small, self.dilations[0], self.groups, self.bias)
-        return y + self.dilated_conv2d(x, large, self.dilations[1], self.groups)
+        y = self.conv_part(x, small, self.groups, multiple=self.dilations[0], bias=self.bias)
+        return y + self.conv_part(x, large, self.groups, multiple=self.dilations[1])
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, dilations={self.dilations}"

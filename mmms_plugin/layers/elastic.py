@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice
+from mmms_plugin.layers.fit_to import fit_to
 from mmms_plugin.layers.graph_capture import is_capturing
 from mmms_plugin.layers.halve_double import double, halve
 
@@ -132,7 +133,7 @@ class Upsample(nn.Module):
             y = double(x)
         else:
             y = F.interpolate(x, _times(x, r), mode="bilinear", align_corners=False)
-        return _crop(y, size)
+        return fit_to(y, size)
 
     def extra_repr(self) -> str:
         return f"{self.ratio}, method={self.method!r}"
@@ -223,24 +224,9 @@ def _times(x: Tensor, ratio: int) -> tuple[int, int]:
 
 
 def _extend(x: Tensor, ratio: int) -> Tensor:
-    """Repeat the last row and column until ``ratio`` divides height and width.
-
-    In a captured graph, where sizes are symbols, by an amount that puts no condition on them.
-    """
-    if torch.compiler.is_compiling():
-        height, width = ((side + ratio - 1) // ratio * ratio for side in x.shape[-2:])
-        x = F.pad(x, (0, ratio - 1, 0, ratio - 1), mode="replicate")
-        return _crop(x, (height, width))
-    bottom, right = -x.shape[-2] % ratio, -x.shape[-1] % ratio
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
-
-
-def _crop(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """The first rows and columns; a slice would put conditions on the sizes of a captured graph."""
-    if torch.compiler.is_compiling():
-        rows, columns = (torch.arange(side, device=x.device) for side in size)
-        return x.index_select(-2, rows).index_select(-1, columns)
-    return x[..., : size[0], : size[1]]
+    """Repeat the last row and column until ``ratio`` divides height and width."""
+    height, width = ((side + ratio - 1) // ratio * ratio for side in x.shape[-2:])
+    return fit_to(x, (height, width))
 
 
 def _mean_filter(x: Tensor, ratio: int) -> Tensor:

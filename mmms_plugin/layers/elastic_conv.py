@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from mmms_plugin.layers.elastic import Downsample, ElasticPolicy, Upsample, check_map_size, sum_terms
-from mmms_plugin.layers.poly_scale_conv import PaddingMode, PolyScaleConv2d, Size
+from mmms_plugin.layers.partwise_conv import PaddingMode, PartwiseConv2d, Size
 from mmms_plugin.registry import MODELS
 
 
 @MODELS.register_module(name="ElasticConv")
-class ElasticConv2d(PolyScaleConv2d, nn.Conv2d):
+class ElasticConv2d(PartwiseConv2d, nn.Conv2d):
     """Convolution whose input channels are seen at several resolutions, at the plain layer's parameters.
 
     ``y = sum_i U_i(conv(D_i(x[:, part i]), weight[:, part i]))``; with ``groups`` the parts are of groups instead.
@@ -76,7 +76,7 @@ class ElasticConv2d(PolyScaleConv2d, nn.Conv2d):
 
     def _check_size_is_kept(self) -> None:
         spans = [self.dilation[axis] * (self.kernel_size[axis] - 1) for axis in (0, 1)]
-        if any(sum(self._padding_of(axis, 1)) != span for axis, span in enumerate(spans)):
+        if any(sum(self.padding_of(axis, 1)) != span for axis, span in enumerate(spans)):
             raise ValueError(
                 f"padding={self.padding!r}: allowed is what keeps the size, {tuple(span / 2 for span in spans)}, "
                 f"when branches have ratios > 1"
@@ -92,7 +92,7 @@ class ElasticConv2d(PolyScaleConv2d, nn.Conv2d):
         for i, (part, weight) in enumerate(zip(x.split(self.widths, 1), weights, strict=True)):
             groups = 1 if self.groups == 1 else part.shape[1] // weight.shape[1]
             low = str(i) in self.down
-            y = self.dilated_conv2d(self.down[str(i)](part) if low else part, weight, 1, groups)
+            y = self.conv_part(self.down[str(i)](part) if low else part, weight, groups)
             terms.append(self.up[str(i)](y, size) if low else y)
         y = sum_terms(terms) if self.groups == 1 else torch.cat(terms, 1)
         return y if self.bias is None else y + self.bias.to(y.dtype).view(1, -1, 1, 1)

@@ -8,8 +8,18 @@ import torch
 def is_capturing() -> bool:
     """Whether the running code is being compiled, exported or traced rather than executed.
 
-    A captured graph also runs at other sizes and on other devices than those it was captured with. So a layer takes
-    no path there that is only quicker on this device, and checks no size: sizes may be symbols, and a check would
-    become a condition on them. Covers ``torch.compile``, ``torch.export``, ``torch.jit.trace`` and both ONNX exporters.
+    Sizes may then be symbols, so a layer checks none and slices by none: a check would become a condition on them.
+    Covers ``torch.compile``, ``torch.export``, ``torch.jit.trace`` and both ONNX exporters.
     """
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
+
+
+def is_exporting() -> bool:
+    """Whether the captured graph is to run elsewhere: as ``is_capturing``, without ``torch.compile``.
+
+    A layer then takes no path that is only quicker on the device at hand. ``torch.compile`` captures again for another
+    device, so there it may.
+    """
+    # torch 2.6 has no is_exporting: there a compiled graph is treated as an exported one
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return bool(exporting()) or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()

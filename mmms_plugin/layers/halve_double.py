@@ -1,7 +1,8 @@
 """Average pooling by 2 and bilinear up-sampling by 2, quick for NCHW tensors on the CPU too.
 
 There torch pools value by value, and up-samples by way of a copy to NHWC and back. Sums of whole rows take an eighth
-and half of the time (measured, one core; a third less with the backward pass). Elsewhere torch's own functions serve.
+and half of the time (measured, one core; a third less with the backward pass). Elsewhere, and in captured graphs,
+torch's own functions are used.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mmms_plugin.layers.graph_capture import is_capturing
 
 
 def halve(x: Tensor) -> Tensor:
@@ -36,6 +39,6 @@ def _double_along(x: Tensor, axis: int) -> Tensor:
 
 
 def _slow_in_torch(x: Tensor) -> bool:
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if x.device.type != "cpu" or is_capturing():
         return False
     return x.dtype in (torch.float32, torch.float64) and x.is_contiguous()

@@ -15,8 +15,7 @@ from mmms_plugin.analysis.size_ap.data import Detections
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
 from mmms_plugin.analysis.size_ap.histogram import STEPS, ObjectSizes, describe_objects
 from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
-from mmms_plugin.analysis.size_ap.report import suggestions, write_object_sizes, write_report
-from mmms_plugin.analysis.size_ap.report_tables import probability, size_label
+from mmms_plugin.analysis.size_ap.report_tables import probability, size_label, suggestions
 from mmms_plugin.analysis.size_ap.results import Comparison, Difference, Interval, RunResult, SizeAPResults
 from mmms_plugin.errors import LONGEST, UserError, printable
 from mmms_plugin.files import check_folder
@@ -68,12 +67,16 @@ def run_size_ap(
     if runs and out:
         results = evaluate(truth, runs, options, notes)
         with progress.status("drawing"):
+            from mmms_plugin.analysis.size_ap.report import write_report  # matplotlib takes a while to import
+
             files = write_report(results, out, sizes)
         _print_results(console, results)
         notes = results.notes
     else:
         if out:
             with progress.status("drawing"):
+                from mmms_plugin.analysis.size_ap.report import write_object_sizes
+
                 files = write_object_sizes(sizes, out)
         console.print(f"{sizes.objects} objects in {sizes.images} images; {escape(sizes.area_rule)}", soft_wrap=True)
         for bin_, count in zip(sizes.bins, sizes.counts, strict=True):

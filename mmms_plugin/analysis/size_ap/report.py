@@ -18,7 +18,6 @@ from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
 from mmms_plugin.analysis.size_ap.page import Picture, Section, picture, render
 from mmms_plugin.analysis.size_ap.report_tables import MEASURES, shape, size_label
 from mmms_plugin.analysis.size_ap.results import Comparison, RunResult, SizeAPResults
-from mmms_plugin.analysis.size_ap.suggest import bins_option
 from mmms_plugin.analysis.size_ap.tables import to_latex, to_markdown
 from mmms_plugin.files import files_written_together, write_text
 
@@ -218,26 +217,7 @@ def _size_section(sizes: ObjectSizes, out: _Output) -> Section:
     caption = f"Objects by size, four columns an octave; side: {sizes.area_rule}; dashed: limits of the bins."
     pictures = (out.figure("object_sizes", drawn, caption),)
     tables = report_tables.size_tables(sizes)
-    return Section("Objects by size", suggestions(sizes), pictures, tables)
-
-
-def suggestions(sizes: ObjectSizes) -> tuple[tuple[str, str], ...]:
-    """(what, the option or values to copy): equal-count bins, and anchors for a feature pyramid."""
-    lines = [
-        (f"{count} bins with equally many objects", f'--bins "{bins_option(edges)}"')
-        for count, edges in sizes.equal_bins.items()
-        if len(edges) == count - 1
-    ]
-    if sizes.anchors:
-        a = sizes.anchors
-        values = f"scales=[{a.scale:g}], ratios={[float(r) for r in a.ratios]}, strides={list(a.strides)}"
-        sides = ", ".join(f"{side:g}" for side in a.sides)
-        where = "in pixels of the original pictures (--resize 1333x800 takes resizing into account)"
-        if sizes.resize:
-            where = f"in pixels of pictures resized to fit {sizes.resize[0]}x{sizes.resize[1]}"
-        covered = f"{a.covered:.0%} of objects within a factor of √2"
-        lines.append((f"anchors for a pyramid, {where}", f"{values}: sides {sides} px; {covered}"))
-    return tuple(lines)
+    return Section("Objects by size", report_tables.suggestions(sizes), pictures, tables)
 
 
 def _facts(results: SizeAPResults) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from mmms_plugin.analysis.size_ap.results import (
     RunResult,
     SizeAPResults,
 )
-from mmms_plugin.analysis.size_ap.suggest import readable
+from mmms_plugin.analysis.size_ap.suggest import bins_option, readable
 from mmms_plugin.analysis.size_ap.tables import NOT_AVAILABLE, Cell, Table, bracket, decimal, percent, to_csv
 
 METRIC_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}
@@ -160,6 +160,25 @@ def size_tables(sizes: ObjectSizes) -> tuple[Table, ...]:
         Table("object-quantiles", "Quantiles over objects", ("share below", "side, px", "height / width"), quantiles),
         Table("object-classes", "Objects per class and bin", header, classes, len(classes) > FOLD_AFTER),
     )
+
+
+def suggestions(sizes: ObjectSizes) -> tuple[tuple[str, str], ...]:
+    """(what, the option or values to copy): equal-count bins, and anchors for a feature pyramid."""
+    lines = [
+        (f"{count} bins with equally many objects", f'--bins "{bins_option(edges)}"')
+        for count, edges in sizes.equal_bins.items()
+        if len(edges) == count - 1
+    ]
+    if sizes.anchors:
+        a = sizes.anchors
+        values = f"scales=[{a.scale:g}], ratios={[float(r) for r in a.ratios]}, strides={list(a.strides)}"
+        sides = ", ".join(f"{side:g}" for side in a.sides)
+        where = "in pixels of the original pictures (--resize 1333x800 takes resizing into account)"
+        if sizes.resize:
+            where = f"in pixels of pictures resized to fit {sizes.resize[0]}x{sizes.resize[1]}"
+        covered = f"{a.covered:.0%} of objects within a factor of √2"
+        lines.append((f"anchors for a pyramid, {where}", f"{values}: sides {sides} px; {covered}"))
+    return tuple(lines)
 
 
 def bins_csv(results: SizeAPResults) -> str:

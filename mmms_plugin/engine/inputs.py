@@ -1,0 +1,91 @@
+"""The pictures that ``mmms predict`` is given, as files, folders or patterns, and the names of their results."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmms_plugin.data.pictures import SUFFIXES
+from mmms_plugin.errors import UserError
+
+
+@dataclass(frozen=True)
+class Input:
+    """A picture's file, and its name among the results: a path without suffix below the folder that was given."""
+
+    path: Path
+    name: str
+
+
+def find_inputs(arguments: Sequence[str], out: Path) -> list[Input]:
+    """Every picture, once, in the order of the arguments; those of a folder by name.
+
+    Args:
+        arguments: files, folders (with all folders below them) and patterns such as ``shots/*.png``.
+        out: the folder of the results, whose pictures are left out.
+
+    Raises:
+        UserError: an argument names nothing, or a folder or pattern has no picture.
+    """
+    found: dict[Path, Path] = {}  # resolved path: the path below the argument
+    for argument in arguments:
+        for path, below in _pictures_of(argument, out.resolve()):
+            found.setdefault(path.resolve(), below)
+    return [Input(path, name) for path, name in zip(found, _names(found), strict=True)]
+
+
+def _pictures_of(argument: str, out: Path) -> Iterable[tuple[Path, Path]]:
+    path = Path(argument)
+    if path.is_file():
+        return [(path, Path(path.name))]
+    if path.is_dir():
+        files = [file for file in _below(path) if out not in file.resolve().parents]
+        return _some([(file, file.relative_to(path)) for file in files], f"folder {argument}")
+    if glob.has_magic(argument):
+        files = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
+        files = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+        return _some([(file, Path(file.name)) for file in files], f"pattern {argument!r}")
+    raise UserError(f"{argument}: no such picture or folder")
+
+
+def _below(folder: Path) -> list[Path]:
+    """Files with a picture's suffix, hidden ones left out, sorted."""
+    files = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(here, name) for name in names if not name.startswith(".")]
+    return sorted(file for file in files if file.suffix.lower() in SUFFIXES)
+
+
+def _some(found: list[tuple[Path, Path]], what: str) -> list[tuple[Path, Path]]:
+    if not found:
+        raise UserError(f"{what}: no picture in it (looked for {' '.join(SUFFIXES)})")
+    return found
+
+
+def _names(found: dict[Path, Path]) -> list[str]:
+    """The path below the argument without suffix; with folders, then with the suffix, where two would be the same.
+
+    ``a/cat.jpg b/cat.jpg`` become a/cat and b/cat; ``cat.jpg`` and ``cat.png`` of one folder keep their suffix.
+    """
+    names = {path: below.with_suffix("").as_posix() for path, below in found.items()}
+    for same in _clashes(names):
+        common = Path(os.path.commonpath([path.parent for path in same]))
+        names |= {path: path.relative_to(common).with_suffix("").as_posix() for path in same}
+    for same in _clashes(names):
+        names |= {path: f"{names[path]}{path.suffix}" for path in same}
+    for same in _clashes(names):  # what the two steps above gave is also another picture's plain name
+        names |= {path: f"{names[path]}_{i}" for i, path in enumerate(same, 1)}
+    return list(names.values())
+
+
+def _clashes(names: dict[Path, str]) -> list[list[Path]]:
+    """Groups of paths whose names are the same; upper and lower case are, on some file systems."""
+    groups = defaultdict(list)
+    for path, name in names.items():
+        groups[name.casefold()].append(path)
+    return [group for group in groups.values() if len(group) > 1]
