@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         if name in ("", "-h", "--help"):
-            print("usage: mmms COMMAND ... (mmms COMMAND --help tells more)\n")
+            print("usage: mmms COMMAND ... (mmms COMMAND --help lists its options)\n")
             print("\n".join(f"  {command:<14}{text}" for command, text in COMMANDS.items()))
             return 0 if name else 2
         if name == "--version":
