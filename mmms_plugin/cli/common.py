@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 
 from mmms_plugin.errors import UserError
 
@@ -25,7 +26,8 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="picture size in px, 640 or 1333x800: crops, resizing and padding in proportion",
     )
-    add("--work-dir", metavar="DIR", help="logs and checkpoints (default: work_dirs/CONFIG)")
+    add("--work-dir", metavar="DIR", help="logs and checkpoints; a test writes into its folder test (default: "
+        "work_dirs/CONFIG)")  # fmt: skip
     add("--cfg-options", nargs="+", metavar="KEY=VALUE", default=[], help="override config values")
     add("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="of mmengine")
     add("--seed", type=int, help="fix all random numbers, with deterministic algorithms")
@@ -59,6 +61,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def launch_options(args: argparse.Namespace):
     """LaunchOptions from parsed arguments; imports torch and mmengine."""
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # of mmengine 0.10, on import
     from mmms_plugin.engine.launch import LaunchOptions
 
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))

@@ -56,7 +56,7 @@ def run_size_ap(
         truth, notes = read_ground_truth(ann, masks=masks)
         runs: list[Detections] = []
         for path, name in zip(preds, _names(preds, names), strict=True):
-            # masks of predictions serve only IoU of masks and area by mask
+            # predicted masks are needed only for IoU and area by mask
             run, more = read_detections(path, truth, masks=masks, name=name)
             runs.append(run)
             notes = (*notes, *more)

@@ -127,7 +127,7 @@ def draw_class_map(
 ) -> Figure:
     """Class x size heat map, best class first; n/a hatched; classes without objects left out.
 
-    Over 120 classes only the 60 best and 60 worst are drawn, which is said.
+    Over 120 classes only the 60 best and 60 worst are drawn, and the title says so.
 
     Args:
         classes: (k,) names, any text. columns: (n,) names, the first ("all") sorts. values: (k, n), NaN where n/a.

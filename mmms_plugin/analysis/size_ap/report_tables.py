@@ -303,7 +303,7 @@ def _difference(d: Difference) -> Cell:
 
 
 def probability(value: float | None) -> str:
-    """To three decimals; no number of replicates tells 0 or 1."""
+    """To three decimals, but never 0 or 1: no number of replicates can show that."""
     if value is None:
         return NOT_AVAILABLE
     return "< 0.001" if value < 0.0005 else "> 0.999" if value > 0.9995 else f"{value:.3f}"
