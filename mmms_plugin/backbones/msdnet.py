@@ -273,11 +273,13 @@ class MSDNet(Backbone):
     def start(self, x: Tensor) -> list[Tensor]:
         """The stem's maps, finest first, which ``advance`` goes on from."""
         self.check_size(x)
-        return self.stem(x)
+        maps: list[Tensor] = self.stem(x)
+        return maps
 
     def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
         """The maps after block ``index`` from those before it; the last one is what the classifier looks at."""
-        return self.blocks[index](maps)
+        after: list[Tensor] = self.blocks[index](maps)
+        return after
 
     def _exits(self, x: Tensor) -> tuple[Tensor, ...]:
         maps, outputs = self.start(x), []
