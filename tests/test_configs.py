@@ -44,7 +44,7 @@ def test_the_head_of_the_file_says_whose_figure_it_is(name):
 def small(config: Config) -> Config:
     """The same model on small pictures and, for speed, few proposals."""
     for part in dicts_in(config._cfg_dict):
-        if part.get("type") in ("Resize", "RandomResize") and part["scale"] != (32, 32):
+        if part.get("type") in ("Resize", "RandomResize") and part.get("scale") not in (None, (32, 32)):
             part["scale"] = (SIDE, SIDE)
         if part.get("type") == "RandomCrop" and part["crop_size"] != 32:
             part["crop_size"] = (SIDE, SIDE)

@@ -24,12 +24,13 @@ def run(args: argparse.Namespace) -> None:
 
     entries = [entry for entry in CATALOG if args.method in (None, entry.method)]
     if args.json:
-        print(json.dumps([{**asdict(entry), "status": entry.status} for entry in entries], indent=2))
+        told = [{**asdict(entry), "accuracy": entry.accuracy, "status": entry.status} for entry in entries]
+        print(json.dumps(told, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)  # addresses stay whole
     console.print("Published checkpoints; none was downloaded here, so none is verified.")
     for entry in entries:
-        facts = (entry.task, entry.accuracy, entry.licence or "no licence stated", entry.status)
+        facts = (entry.trained_for, entry.accuracy, entry.licence or "no licence stated", entry.status)
         console.print(f"\n[bold]{escape(entry.name)}[/bold] ({entry.method})")
         console.print(f"  {escape('; '.join(fact for fact in facts if fact))}")
         console.print(

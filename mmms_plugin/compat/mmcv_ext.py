@@ -4,8 +4,8 @@ Supplied: ``nms``, ``softnms``, ``roi_align_*``, ``sigmoid_focal_loss_*``, which
 RetinaNet and FCOS use, on any device. Every other op of mmcv's can be imported, and says its name and the remedy when
 called.
 
-Which code serves: torchvision's compiled ops where they work and give mmcv's results, else plain torch. They do not
-where offset is 1, pool_mode is 'max', or torch is told to be deterministic (torchvision's gradient on a GPU is not).
+Which code is used: torchvision's compiled ops where they work and give mmcv's results, else plain torch. They do not
+where offset is 1, pool_mode is 'max', or torch has to be deterministic (torchvision's gradient on a GPU is not).
 On the CPU RoIAlign in plain torch is used in any case: on feature maps it is faster than the compiled ones.
 """
 
@@ -29,7 +29,7 @@ class MissingOpError(UserError, NotImplementedError):
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Indices [K] of the boxes [N, 4] that stay, best score first; see ``compat.nms.nms``."""
-    if offset == 0 and torchvision_ops.serves(boxes.device.type):
+    if offset == 0 and torchvision_ops.usable(boxes.device.type):
         dtype = torch.float64 if boxes.dtype == torch.float64 else torch.float32
         # mmcv compares with a float32 threshold, torchvision with a float64 one.
         threshold = torch.tensor(iou_threshold, dtype=dtype).item()
@@ -44,7 +44,7 @@ def _compiled_roi_align(tensor: Tensor) -> bool:
     return (
         tensor.device.type != "cpu"
         and not torch.are_deterministic_algorithms_enabled()
-        and torchvision_ops.serves(tensor.device.type)
+        and torchvision_ops.usable(tensor.device.type)
     )
 
 

@@ -88,7 +88,8 @@ def _areas(coco: CocoFile, sound: set[int], sizes: dict[Any, tuple[int, int]]) -
 
 def _rles(coco: CocoFile, records: list[Record], sizes: dict[Any, tuple[int, int]]) -> tuple:
     pixels = np.array([sizes[record["image_id"]] for record in records], np.int64).reshape(-1, 2)
-    return to_rles(records, pixels, f"{coco.path}: annotation", [record["id"] for record in records])
+    segmentations = [record["segmentation"] for record in records]
+    return to_rles(segmentations, pixels, f"{coco.path}: annotation", [record["id"] for record in records])
 
 
 def _check_bounds(coco: CocoFile, sizes: dict[Any, tuple[int, int]]) -> None:

@@ -234,7 +234,19 @@ def check_report(path: str | Path, *others: str | Path) -> None:
 
 def _own(tensor: Tensor) -> Tensor:
     """A copy where the tensor is part of a larger storage, all of which torch.save would write."""
+    if not tensor.numel():  # it may have the address of another
+        return torch.empty_like(tensor)
     return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size() else tensor
+
+
+def _owned(state: Mapping[str, Tensor], kinds: dict[int, torch.dtype]) -> dict[str, Tensor]:
+    """Tensors as torch.save takes them: memory is shared by those of one type only (``kinds``: of each address)."""
+    owned = {}
+    for key, value in state.items():
+        own = _own(value)
+        known = kinds.setdefault(own.untyped_storage().data_ptr(), own.dtype)
+        owned[key] = own if known == own.dtype else own.clone()
+    return owned
 
 
 def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -265,12 +277,13 @@ def save_checkpoint(
         except SafetensorError as error:
             raise OSError(str(error)) from error
         except (KeyError, ValueError) as error:
-            kinds = sorted({str(value.dtype).removeprefix("torch.") for value in state.values()})
-            raise UserError(f"output {file.suffix}: not all of these types fit in it: {', '.join(kinds)}") from error
+            types = sorted({str(value.dtype).removeprefix("torch.") for value in state.values()})
+            raise UserError(f"output {file.suffix}: not all of these types fit in it: {', '.join(types)}") from error
         return
-    content: dict[str, Any] = dict(meta=dict(meta), state_dict={key: _own(value) for key, value in state.items()})
+    kinds: dict[int, torch.dtype] = {}
+    content: dict[str, Any] = dict(meta=dict(meta), state_dict=_owned(state, kinds))
     if head:
-        content["head"] = {key: _own(value) for key, value in head.items()}
+        content["head"] = _owned(head, kinds)
     with file.open("wb") as stream:  # a stream: torch.save keeps a file's name in the file, and names are not content
         try:
             torch.save(content, stream)

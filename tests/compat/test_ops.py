@@ -16,7 +16,7 @@ from tests.oracles import nms as nms_oracle
 from tests.oracles import roi_align as roi_oracle
 
 needs_torchvision = pytest.mark.skipif(
-    not torchvision_ops.serves("cpu"), reason="torchvision without compiled ops for this torch"
+    not torchvision_ops.usable("cpu"), reason="torchvision without compiled ops for this torch"
 )
 SCALE = 0.25
 ROI_CASES = [
@@ -254,7 +254,7 @@ def test_roi_align_names_an_impossible_roi(roi: list[float]) -> None:
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("ratio", [0, 2])
 def test_roi_align_in_torchvision_is_the_same(monkeypatch: pytest.MonkeyPatch, ratio: int, aligned: bool) -> None:
-    """What serves on a GPU, tried on the CPU."""
+    """The code used on a GPU, tried on the CPU."""
     data = random_rois(40, 5)
     plain = pool(mmcv_ext, *data, ratio, "avg", aligned)
     monkeypatch.setattr(mmcv_ext, "_compiled_roi_align", lambda tensor: True)

@@ -260,6 +260,14 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, stop: type[BaseExcept
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_planted_under_a_name_that_could_be_guessed_is_in_no_ones_way(tmp_path: Path) -> None:
+    planted = tmp_path / f".data.{os.getpid()}.part"
+    planted.mkdir()
+    root = write_shapes(tmp_path / "data", 1, 1, 64, formats="coco").root
+    assert sorted(tmp_path.iterdir()) == [planted, root]
+    assert root.stat().st_mode == planted.stat().st_mode
+
+
 def test_command_writes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "data")
     options = ["--train", "3", "--val", "2", "--size", "64", "--format", "coco"]

@@ -171,8 +171,8 @@ def _digest(value: torch.Tensor) -> str:
 
 
 def _digests() -> set[str]:
-    whole = {**file_mutants.weights(), **file_mutants.small_weights()}
-    return {_digest(v) for v in whole.values()} | {_digest(v.squeeze()) for v in whole.values()}
+    tensors = [*file_mutants.weights().values(), *file_mutants.small_weights().values()]
+    return {_digest(value) for value in tensors}
 
 
 def _limit() -> None:

@@ -262,7 +262,10 @@ def test_a_pattern_over_plain_weights_says_how_far_outputs_move(tmp_path, capsys
     options = ["--source", "torchvision", "--arch", "resnet18"]
     assert convert(tmp_path / "in.pth", tmp_path / "out.pth", *options, "--pattern", "1,2,1,4") == 0
     assert load_backbone(tmp_path / "out.pth").layer1[0].conv1.dilation_pattern == (1, 2, 1, 4)
-    assert "outputs move by" in capsys.readouterr().out
+    moved = capsys.readouterr().out.split("outputs move by")[1].splitlines()[0]
+    assert convert(tmp_path / "in.pth", tmp_path / "out.safetensors", *options, "--pattern", "1,2,1,4") == 0
+    assert capsys.readouterr().out.split("outputs move by")[1].splitlines()[0] == moved  # the logits' included
+    assert "output " in moved
     words = refusal(capsys, tmp_path / "in.pth", tmp_path / "x.pth", *options, "--pattern", "1,0")
     assert "--pattern" in words
     assert "--drop-extra" in refusal(capsys, tmp_path / "in.pth", tmp_path / "x.pth", *options, "--drop-extra")

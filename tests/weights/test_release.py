@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import get_args
 from urllib.parse import urlparse
 
 import pytest
 import torch
+from mmengine.registry import MODELS
 
 from mmms_plugin.cli import main
-from mmms_plugin.weights.catalog import CATALOG
+from mmms_plugin.weights.catalog import CATALOG, Metric
 from mmms_plugin.weights.loading import load_backbone
 from mmms_plugin.weights.tables import load_table
 from tests.golden.records import load_record
@@ -25,6 +27,26 @@ def test_every_entry_of_the_catalog_can_be_asked_for_and_none_claims_to_be_verif
         assert not entry.address or urlparse(entry.address).scheme in ("http", "https")
         if entry.record:
             assert load_record(entry.record)["arch"] == entry.arch
+        assert (entry.source is None) == (entry.arch is None) == (entry.parameters is None)
+        assert (entry.task is None) == (entry.dataset is None)
+        assert all(0 < figure.value < 100 and figure.metric in get_args(Metric) for figure in entry.figures)
+
+
+def test_the_catalog_counts_the_parameters_of_the_backbones():
+    counted = {(entry.source, entry.arch): entry.parameters for entry in CATALOG if entry.source and entry.arch}
+    for (source, arch), parameters in counted.items():
+        with torch.device("meta"):
+            backbone = MODELS.build(dict(load_table(source).archs[arch].backbone))
+        assert sum(parameter.numel() for parameter in backbone.parameters()) == parameters, arch
+
+
+def test_figures_are_numbers_and_read_as_one_text():
+    entry = next(entry for entry in CATALOG if entry.name == "dla34")
+    assert [(figure.metric, figure.value) for figure in entry.figures] == [
+        ("top-1 accuracy", 74.62),
+        ("top-5 accuracy", 92.06),
+    ]
+    assert entry.accuracy == "74.62 % top-1 accuracy, 92.06 % top-5 accuracy (timm)"
     addresses = [entry.address for entry in CATALOG if entry.address]
     assert len(set(addresses)) == len(addresses)
 
