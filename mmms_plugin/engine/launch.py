@@ -7,8 +7,10 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
+from urllib.error import URLError
 
 import torch
 from mmengine.config import Config
@@ -46,6 +48,9 @@ from mmms_plugin.engine.trained_for import check_function, start_remark
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.weights.trusted import check_components
+
+NO_WEIGHTS = "none"
+OTHER_START = "give --pretrained FILE, or --pretrained none for random weights"
 
 
 @dataclass
@@ -155,15 +160,19 @@ def train(
 def _train(config: Config, options: LaunchOptions, pretrained: str | None, remarks: list[str]) -> Runner:
     runner = _build_runner(config, options, remarks)
     runner.register_hook(ScheduleHook())
-    if pretrained:
+    if pretrained and pretrained != NO_WEIGHTS:
         backbone = cast(torch.nn.Module, _bare(runner).backbone)
         backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
     if start := config.load_from or _initial_weights(config):
+        _check_installed(start)
         _warn(start_remark(_bare(runner), config.model, start))
     if config.load_from:
         purpose = "resume" if config.get("resume") else "start from"
         _warn(check_fits(_bare(runner), config.load_from, purpose, _classes(config.train_dataloader)))
-    runner.train()
+    try:
+        runner.train()
+    except URLError as error:
+        raise UserError(f"the config's initial weights cannot be downloaded ({error.reason}): {OTHER_START}") from error
     for line in closing_lines(runner, options):
         say(line)
     leave()
@@ -246,9 +255,12 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
         elif fault := why_unusable(resume):
             raise UserError(f"--resume {resume}: {fault}")
         config.resume, config.load_from = path is not None, None if path is None else str(path)
-    if pretrained:
+    if pretrained == NO_WEIGHTS:
+        backbone.init_cfg = None
+        config.model.pop("pretrained", None)  # mmseg's, and mmdet's of old
+    elif pretrained:
         if not Path(pretrained).is_file():
-            raise UserError(f"--pretrained {pretrained}: no such file")
+            raise UserError(f"--pretrained {pretrained}: no such file; none starts from random weights")
         backbone.init_cfg = dict(type="Pretrained", checkpoint=pretrained)
     config.load_from = config.get("load_from")
     starts_random = not (backbone.get("init_cfg") or config.load_from or config.model.get("pretrained"))
@@ -258,6 +270,12 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
             "the backbone starts from random weights, so frozen_stages and norm_eval, which are for fine-tuning, are "
             "off; give --pretrained FILE to fine-tune"
         )
+
+
+def _check_installed(start: str) -> None:
+    """Refuse weights that need a package which is not there."""
+    if start.startswith("torchvision://") and find_spec("torchvision") is None:
+        raise UserError(f"initial weights {start}: torchvision, which has their address, is missing: {OTHER_START}")
 
 
 def _initial_weights(config: Config) -> str | None:

@@ -40,9 +40,9 @@ def show_shapes(sources: Sequence[str], size: tuple[int, int], out: str) -> list
     """
     check_folder(out)
     found = [_read(source) for source in sources]
-    networks = [_shape(network.name, network.backbone, size) for network in found]
+    networks = [network_shape(network.name, network.backbone, size) for network in found]
     humans = {repr(sorted(twin.items())): twin for twin in (_human_design(network.config) for network in found)}
-    every = [*(_shape("human design", MODELS.build(twin), size) for twin in humans.values()), *networks]
+    every = [*(network_shape("human design", MODELS.build(twin), size) for twin in humans.values()), *networks]
     folder = make_folder(out)
     save(draw_shapes(every), folder, "shapes")
     content = [dict(name=n.name, params=n.params, macs=n.macs, scales=n.scales, sides=n.sides) for n in every]
@@ -112,7 +112,8 @@ def _human_design(config: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in config.items() if key not in own}, "mode": "human"}
 
 
-def _shape(name: str, backbone: ShapedNetwork, size: tuple[int, int]) -> NetworkShape:
+def network_shape(name: str, backbone: ShapedNetwork, size: tuple[int, int]) -> NetworkShape:
+    """Sides, scales and cost of a network for a picture of ``size``, (height, width)."""
     sides = tuple(backbone.shapes(*size))
     cells = backbone.plan.cells
     backbone.eval()
