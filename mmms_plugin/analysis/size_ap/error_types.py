@@ -171,7 +171,8 @@ def _classify(matches: Matches, bin_: int, near: _Neighbours) -> _Errors:
     kind = np.select([error & fits for _, fits in types], [one for one, _ in types], BOTH)
     kind[~error] = NONE
     target = np.where(kind == LOCALISATION, near.own_object, np.where(kind == CLASSIFICATION, near.other_object, NONE))
-    reachable = np.flatnonzero((target != NONE) & ~used[target] & counted[target])
+    reachable = np.flatnonzero(target != NONE)
+    reachable = reachable[counted[target[reachable]] & ~used[target[reachable]]]
     order = reachable[np.lexsort((detections.rank[reachable], -detections.scores[reachable], target[reachable]))]
     _, first = np.unique(target[order], return_index=True)
     mended = np.zeros(len(detections), np.bool_)
