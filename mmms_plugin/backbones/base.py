@@ -19,7 +19,7 @@ T = TypeVar("T")
 WHOLE = "backbone."  # of the keys of a backbone in a model
 
 
-class Backbone(BaseModule):
+class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
     """A stem and stages; returns the outputs of the stages named by ``out_indices`` and runs no stage after the last.
 
     A subclass builds its modules, calls ``declare_outputs`` and ``freeze``, and defines ``forward_stem``,

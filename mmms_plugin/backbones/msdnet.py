@@ -273,7 +273,8 @@ class MSDNet(Backbone):
     def start(self, x: Tensor) -> list[Tensor]:
         """The stem's maps, finest first, which ``advance`` goes on from."""
         self.check_size(x)
-        return self.stem(x)
+        maps: list[Tensor] = self.stem(x)
+        return maps
 
     def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
         """From output ``index - 1`` to output ``index`` of ``output='exits'``, the last of the maps returned."""
