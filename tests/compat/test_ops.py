@@ -304,3 +304,26 @@ def test_focal_loss_and_its_gradient(weighted: bool) -> None:
         focal_loss.gradient(logits, target, weight, grad, gamma=2.0, alpha=0.25)
     torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), logits)[0], atol=1e-5, rtol=1e-4)
+
+
+def test_deformable_attention_and_its_gradients():
+    """mmcv's GPU path, on any device: what mmcv computes in plain torch on a CPU, and autograd differentiates."""
+    from mmcv.ops import multi_scale_deform_attn as theirs
+
+    random = torch.Generator().manual_seed(0)
+    shapes, heads, depth = torch.tensor([[5, 7], [3, 2]]), 2, 4
+    value = torch.randn(2, 41, heads, depth, generator=random, dtype=torch.float64, requires_grad=True)
+    where = torch.rand(2, 6, heads, 2, 3, 2, generator=random, dtype=torch.float64).mul(1.4).sub(0.2).requires_grad_()
+    weights = torch.rand(2, 6, heads, 2, 3, generator=random, dtype=torch.float64, requires_grad=True)
+    starts = torch.tensor([0, 35])
+    ours = mmcv_ext.ms_deform_attn_forward(value, shapes, starts, where, weights, im2col_step=64)
+    expected = theirs.multi_scale_deformable_attn_pytorch(value, shapes, where, weights)
+    assert torch.equal(ours, expected)
+    grad = torch.randn(ours.shape, generator=random, dtype=torch.float64)
+    wanted = torch.autograd.grad(expected, (value, where, weights), grad)
+    got = [torch.zeros_like(one) for one in (value, where, weights)]
+    plain = (value.detach(), shapes, starts, where.detach(), weights.detach())
+    with torch.no_grad():  # as inside an autograd function
+        mmcv_ext.ms_deform_attn_backward(*plain, grad, *got, im2col_step=64)
+    assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(got, wanted, strict=True))
+    assert all(one.abs().sum() > 0 for one in got)
