@@ -221,6 +221,7 @@ EVERY_LAYER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", EVERY_LAYER)
 def test_works_like_any_module(make):
     layer = make()
