@@ -196,6 +196,27 @@ def test_as_many_names_as_are_allowed_are_compared_in_time(tmp_path, capsys):
     assert time.process_time() - start < 10
 
 
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "in.pth", f"{LONG}.pth"],
+        ["convert", LONG, "out.pth"],
+        ["convert", "in.pth", "out.pth", "--report", LONG],
+        ["convert", "in.pth", "out.pth", "--reference", LONG],
+        ["publish", "in.pth", f"{LONG}/{LONG}"],
+    ],
+)
+def test_names_that_the_system_does_not_take(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save(state_dict(), "in.pth")
+    assert main(arguments) == 2
+    assert "File name too long" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]
+
+
 def test_shared_weights_go_into_safetensors(tmp_path):
     state = state_dict()
     state["level5.root.bn.running_mean"] = state["level5.root.bn.bias"]
