@@ -35,7 +35,8 @@ CHECKED = ("bytes of zip", "directory of zip", "bytes of run", "directory of run
 DLA = ["--source", "dla", "--arch", "dla46_c"]
 SOURCES = (
     DLA, ["--source", "psconv", "--arch", "ps_resnet50"], ["--source", "torchvision", "--arch", "resnet18"], [],
-    ["--source", "psconv"], ["--source", "timm"], ["--source", "msdnet"], ["--source", "elastic", "--arch", "resnext50"],
+    ["--source", "psconv"], ["--source", "timm"], ["--source", "msdnet"],
+    ["--source", "elastic", "--arch", "resnext50"],
 )  # fmt: skip
 OPTIONS = (
     [],

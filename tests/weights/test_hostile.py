@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -215,6 +216,15 @@ def test_names_that_the_system_does_not_take(arguments, tmp_path, monkeypatch, c
     assert main(arguments) == 2
     assert "File name too long" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]
+
+
+def test_file_names_that_are_no_text_are_printed_as_escapes(tmp_path, capsys):
+    torch.save(state_dict(), tmp_path / "in.pth")
+    name = os.fsdecode(b"a\xff\x1b[31m.pth")
+    assert convert(tmp_path / "in.pth", tmp_path / name) == 0
+    assert main(["publish", str(tmp_path / "in.pth"), str(tmp_path / name)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.encode().count(rb"a\udcff\x1b[31m") == 2
 
 
 def test_shared_weights_go_into_safetensors(tmp_path):
