@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
 
 from mmms_plugin.heads import HOSTED
@@ -41,6 +42,12 @@ HOOKS = Registry(
     "hook",
     parent=ROOT_HOOKS,
     scope=SCOPE,
-    locations=["mmms_plugin.engine.progress_hook", "mmms_plugin.engine.drawing_hook"],
+    locations=[f"mmms_plugin.engine.{name}_hook" for name in ("progress", "drawing", "shape")],
+)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    "optimizer wrapper constructor",
+    parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope=SCOPE,
+    locations=["mmms_plugin.engine.shape_hook"],
 )
 METRICS = Registry("metric", parent=ROOT_METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])

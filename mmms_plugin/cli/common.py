@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 
 from mmms_plugin.errors import UserError
 
@@ -20,12 +21,30 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     add("--image-dir", metavar="DIR", help="train/<class>/ and val/<class>/ with pictures for all data of a "
         "classification config; sets the classes too")  # fmt: skip
     add_data_arguments(parser)
-    add("--work-dir", metavar="DIR", help="logs and checkpoints (default: work_dirs/CONFIG)")
+    add(
+        "--image-size",
+        metavar="SIZE",
+        help="picture size in px, 640 or 1333x800: crops, resizing and padding in proportion",
+    )
+    add("--work-dir", metavar="DIR", help="logs and checkpoints; a test writes into its folder test (default: "
+        "work_dirs/CONFIG)")  # fmt: skip
     add("--cfg-options", nargs="+", metavar="KEY=VALUE", default=[], help="override config values")
     add("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="of mmengine")
     add("--seed", type=int, help="fix all random numbers, with deterministic algorithms")
     add("--channels-last", action="store_true", help="keep the model in NHWC, faster with AMP on GPUs")
     add("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_schedule_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that fit a schedule to the data, everything that depends on them with them."""
+    add = parser.add_argument
+    add("--epochs", type=int, metavar="N", help="length of the training; warm-up, decay, evaluation, checkpoints and "
+        "learning rate are fitted to it and to the batch, and one line reports what changed")  # fmt: skip
+    add("--iters", type=int, metavar="N", help="the same in iterations")
+    add("--batch-size", type=int, metavar="N", help="pictures a batch and process; the learning rate goes with it")
+    add("--lr", type=float, help="learning rate, used as it is")
+    add("--preset", choices=["finetune"], help="finetune: length and batch for tens to thousands of pictures, clipped "
+        "gradients, the best checkpoint kept")  # fmt: skip
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +61,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def launch_options(args: argparse.Namespace):
     """LaunchOptions from parsed arguments; imports torch and mmengine."""
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # of mmengine 0.10, on import
     from mmms_plugin.engine.launch import LaunchOptions
 
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
@@ -49,8 +69,19 @@ def launch_options(args: argparse.Namespace):
              "val_ann", "img_dir", "val_split", "split_seed", "binary_masks")  # fmt: skip
     split = getattr(args, "split", "val")
     return LaunchOptions(
-        **{n: getattr(args, n) for n in names}, split=split, cfg_options=parse_cfg_options(args.cfg_options)
-    )
+        **{n: getattr(args, n) for n in names}, split=split, cfg_options=parse_cfg_options(args.cfg_options),
+        fitting=_fitting(args),
+    )  # fmt: skip
+
+
+def _fitting(args: argparse.Namespace):
+    from mmms_plugin.engine.fitting import Fitting
+    from mmms_plugin.engine.image_size import parse_image_size
+    from mmms_plugin.engine.schedule import ScheduleOptions
+
+    names = ("epochs", "iters", "batch_size", "lr", "preset")
+    size = None if args.image_size is None else parse_image_size(args.image_size)
+    return Fitting(ScheduleOptions(**{name: getattr(args, name, None) for name in names}), size)
 
 
 def parse_cfg_options(items: list[str]) -> dict[str, object]:

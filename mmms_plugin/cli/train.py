@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from mmms_plugin.cli.common import add_launch_arguments, launch_options
+from mmms_plugin.cli.common import add_launch_arguments, add_schedule_arguments, launch_options
+from mmms_plugin.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_launch_arguments(parser)
-    parser.add_argument("--pretrained", metavar="FILE", help="backbone weights to fine-tune from")
+    add_schedule_arguments(parser)
+    parser.add_argument("--pretrained", metavar="FILE", help="backbone weights to fine-tune from; none: random ones, "
+                        "whatever the config names")  # fmt: skip
     parser.add_argument("--resume", nargs="?", const="auto", metavar="FILE", help="go on from a checkpoint, by default "
                         "from the newest one in the work folder")  # fmt: skip
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision (GPU)")
@@ -17,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.auto_scale_lr and args.lr is not None:
+        raise UserError("--auto-scale-lr and --lr: give one of them")
     options = launch_options(args)
     from mmms_plugin.engine.launch import train
 

@@ -13,17 +13,23 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 
 from mmms_plugin.compat.newest import newest_checkpoint, resumable_meta
 from mmms_plugin.engine.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
+from mmms_plugin.engine.building import CheckedBuilds
+from mmms_plugin.engine.console import calm, calm_output, say
+from mmms_plugin.engine.distributed import join_on_cpu, on_cpu, wrap_on_cpu
 from mmms_plugin.engine.finite_hook import FiniteHook
+from mmms_plugin.engine.progress_hook import ProgressHook
 from mmms_plugin.errors import UserError
 
 
-class ResumableRunner(Runner):
+class ResumableRunner(CheckedBuilds):
     """A Runner whose trainings can be stopped after any iteration and resumed to the same result."""
 
     _load_from: str | None
@@ -36,6 +42,45 @@ class ResumableRunner(Runner):
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(ResumeHook())
         self.register_hook(FiniteHook())
+        if not any(isinstance(hook, ProgressHook) for hook in self.hooks):
+            self.register_hook(ProgressHook())
+
+    def build_logger(
+        self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any
+    ) -> MMLogger:  # the base's signature
+        """As ``Runner.build_logger``; the console shows what the user is to read, the file has everything."""
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        calm(logger)
+        return logger
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """As ``Runner.setup_env``, also for several processes on a CPU."""
+        if self.distributed and on_cpu():
+            join_on_cpu()
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
+        """As ``Runner.wrap_model``, also for several processes on a CPU."""
+        if not self.distributed or not on_cpu() or is_model_wrapper(model):
+            return super().wrap_model(model_wrapper_cfg, model)
+        if (model_wrapper_cfg or {}).get("type", "MMDistributedDataParallel") != "MMDistributedDataParallel":
+            raise UserError(f"model_wrapper_cfg: {model_wrapper_cfg['type']} needs a GPU")  # type: ignore[index]
+        given = {key: value for key, value in (model_wrapper_cfg or {}).items() if key != "type"}
+        unused = self.cfg.get("find_unused_parameters", False)
+        return wrap_on_cpu(model, dict(broadcast_buffers=False, find_unused_parameters=unused) | given)
+
+    def test(self) -> dict[str, float]:
+        """As ``Runner.test``; an error leaves no progress bar on the terminal."""
+        try:
+            with calm_output():
+                return super().test()
+        finally:
+            self._close_bars()
+
+    def _close_bars(self) -> None:
+        for hook in self.hooks:
+            if isinstance(hook, ProgressHook):
+                hook.close()
 
     def train(self) -> torch.nn.Module:
         """As ``Runner.train``; the seed of a checkpoint to be resumed holds from the beginning.
@@ -48,10 +93,14 @@ class ResumableRunner(Runner):
             found, remarks = newest_checkpoint(self.work_dir)
             self._load_from = None if found is None else str(found)
             for line in remarks:
-                self.logger.info(line)
+                say(line)
         if self._resume and self._load_from is not None:
             self._begin_as(self._load_from)
-        return super().train()
+        try:
+            with calm_output():
+                return super().train()
+        finally:
+            self._close_bars()
 
     def _begin_as(self, path: str) -> None:
         try:

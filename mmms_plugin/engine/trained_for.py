@@ -124,7 +124,7 @@ def _lattice(config: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if given is None:
         return {"dilation_pattern": [1]}
-    defaults = inspect.signature(PSConv2d).parameters
+    defaults = inspect.signature(PSConv2d.__init__).parameters
     found = {n: _plain(defaults[n].default if given.get(n) is None else given[n]) for n in LATTICE}
     pattern = found["dilation_pattern"]
     return {"dilation_pattern": [1]} if isinstance(pattern, list) and set(map(str, pattern)) == {"1"} else found

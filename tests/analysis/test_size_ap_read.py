@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
+from mmms_plugin.analysis.size_ap import typed_json
 from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
 from mmms_plugin.errors import UserError
 
@@ -112,6 +114,44 @@ def test_good_files_are_read_without_a_word_as_pycocotools_reads_them(files, tru
     else:
         assert truth.rles is None
         assert found.rles is None
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("piece", [200, 1 << 16])
+def test_the_typed_decoder_reads_what_the_plain_one_reads(files, monkeypatch, masks, indent, piece):
+    monkeypatch.setattr(typed_json, "PIECE", piece)
+    content = make_annotations()
+    content["annotations"][0]["note"] = "a } , { b"  # looks like a place to cut the file
+    for one in content["images"][:2]:
+        del one["width"]
+    results = make_predictions(content)
+    if masks:
+        del results[3]["bbox"]
+    results[5]["caption"] = '}, {"'
+    truth_file = files("truth.json", "\ufeff" + json.dumps(content, indent=indent))
+    run_file = files("run.json", " \n" + json.dumps(results, indent=indent))
+    assert typed_json.quick_results(run_file, masks) is not None
+    quick = [read_ground_truth(truth_file, masks=False)]
+    quick.append(read_detections(run_file, quick[0][0], masks=False))
+    if masks:
+        quick.append(read_detections(run_file, read_ground_truth(truth_file, masks=False)[0], masks=True))
+    monkeypatch.setattr("mmms_plugin.analysis.size_ap.read.quick_annotations", lambda *_: None)
+    monkeypatch.setattr("mmms_plugin.analysis.size_ap.read.quick_results", lambda *_: None)
+    plain = [read_ground_truth(truth_file, masks=False)]
+    plain.append(read_detections(run_file, plain[0][0], masks=False))
+    if masks:
+        plain.append(read_detections(run_file, plain[0][0], masks=True))
+    for (one, notes), (other, more) in zip(quick, plain, strict=True):
+        assert notes == more
+        for field in dataclasses.fields(one):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+
+
+def test_a_good_file_takes_the_quick_way(files, truth_file):
+    assert typed_json.quick_annotations(truth_file, True) is not None
+    assert typed_json.quick_results(files("run.json", make_predictions(make_annotations())), True) is not None
+    assert len(typed_json.quick_results(files("none.json", "[ ]"), False)) == 0
 
 
 LOG = '{"lr": 0.001, "loss": 1.5, "epoch": 1, "iter": 50}\n{"lr": 0.001, "loss": 1.2, "epoch": 1, "iter": 100}\n'

@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pycocotools.coco import COCO
@@ -52,6 +53,11 @@ def test_interrupted_training_goes_on_where_it_stopped(shapes, tmp_path, capfd):
     capfd.readouterr()
     assert train(tmp_path / "parts", shapes, 3, "--resume") == 0
     printed = capfd.readouterr().out
+    assert "optim_wrapper" not in printed
+    assert len(printed.splitlines()) < 20
+    (log,) = (log for log in (tmp_path / "parts").rglob("*.log") if "resumed epoch" in log.read_text())
+    assert "optim_wrapper" in log.read_text(), "the config and all else is in the file"
+    assert f"last checkpoint: {tmp_path / 'parts/iter_3.pth'}\ntest it: mmms test {CONFIG} " in printed
     assert f"--resume: {tmp_path / 'parts/iter_9.pth'} is left out: it is damaged" in printed
     assert f"--resume: going on from {tmp_path / 'parts/iter_2.pth'}" in printed
     whole, parts = (load(tmp_path / name / "iter_3.pth") for name in ("whole", "parts"))
@@ -80,6 +86,9 @@ def test_evaluation_keeps_predictions_and_draws(run, shapes, tmp_path, capfd):
     evaluation.accumulate()
     evaluation.summarize()
     assert f"coco/bbox_mAP: {round(evaluation.stats[0], 3):.4f}" in printed
+    assert printed.endswith(f"predictions: {out}\ndrawings: {drawn}\n")
+    assert (tmp_path / "work/test/mask_rcnn_ps_r18_shapes.py").is_file()
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["test"], "a training's folder keeps its config"
 
 
 def error_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
@@ -157,6 +166,17 @@ def test_a_checkpoint_of_another_dilation_pattern_is_refused(run, shapes, tmp_pa
     message = error_of(capsys, [*arguments, "model.backbone.dilation_pattern=[1,1,1,1]"])
     assert "was trained with backbone.dilation_pattern=[1, 2, 1, 4], the config has [1]" in message
     assert "--force" in message
+
+
+def test_inferencers_take_checkpoints_and_names_of_configs(run):
+    from mmdet.apis import DetInferencer
+
+    inferencer = DetInferencer(CONFIG, weights=str(run / "iter_2.pth"), device="cpu", show_progress=False)
+    (found,) = inferencer(np.zeros((96, 96, 3), np.uint8), no_save_pred=True)["predictions"]
+    assert {"labels", "scores", "bboxes", "masks"} <= set(found)
+    assert inferencer.model.dataset_meta["classes"][:2] == ("circle", "ring")
+    with pytest.raises(ValueError, match="Cannot find model: mask_rcnn_ps_r5 in mmdet"):
+        DetInferencer("mask_rcnn_ps_r5", device="cpu")
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(shapes, tmp_path, capsys):

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import warnings
 from pathlib import Path
@@ -92,7 +93,9 @@ def kill_while_saving(moment: str, name: str) -> None:
     files.os.replace, files.flush = replace_or_die, flush_or_die
 
 
-def train(folder: Path, loop: str, workers: int, seed: int | None, kill_at: object = None) -> None:
+def train(
+    folder: Path, loop: str, workers: int, seed: int | None, kill_at: object = None, launcher: str = "none"
+) -> None:
     """Train to the end, resuming what is there, or until the kill: an iteration, or a moment of saving a file."""
     torch.set_num_threads(1)
     loops.time.sleep = lambda seconds: None
@@ -101,8 +104,9 @@ def train(folder: Path, loop: str, workers: int, seed: int | None, kill_at: obje
     hooks = [Kill(kill_at)] if isinstance(kill_at, int) else []
     if isinstance(kill_at, list):
         kill_while_saving(*kill_at)
+    model = Model() if launcher == "none" else torch.nn.SyncBatchNorm.convert_sync_batchnorm(Model())
     runner = ResumableRunner(
-        Model(), work_dir=str(folder), default_scope="mmengine", custom_hooks=hooks, resume=True,
+        model, launcher=launcher, work_dir=str(folder), default_scope="mmengine", custom_hooks=hooks, resume=True,
         train_dataloader={"dataset": Noisy(), "batch_size": 3, "num_workers": workers, "sampler": sampler,
                           "persistent_workers": workers > 0, "collate_fn": {"type": "default_collate"}},
         train_cfg={"by_epoch": True, "max_epochs": 3} if by_epoch else {"by_epoch": False, "max_iters": ITERATIONS},
@@ -117,7 +121,29 @@ def train(folder: Path, loop: str, workers: int, seed: int | None, kill_at: obje
 
 def in_child(folder: Path, *arguments: object) -> int:
     """Train in a forked process; its exit status, negative if a signal ended it."""
-    folder.mkdir(exist_ok=True)
+    return end_of(child(folder, *arguments))
+
+
+def end_of(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def in_two(folder: Path, kill_at: int | None) -> list[int]:
+    """Train in two processes, as torchrun starts them; the first is killed, if any."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    pids = []
+    for rank in (0, 1):
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                          MASTER_PORT=str(port))  # fmt: skip
+        pids.append(child(folder, "infinite", 0, 1, None if rank else kill_at, "pytorch"))
+    return [end_of(pid) for pid in pids]
+
+
+def child(folder: Path, *arguments: object) -> int:
+    """The process id of a training."""
+    folder.mkdir(parents=True, exist_ok=True)
     pid = os.fork()
     if pid == 0:
         log = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -131,7 +157,7 @@ def in_child(folder: Path, *arguments: object) -> int:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return pid
 
 
 def weights(folder: Path) -> tuple[dict, int, int]:
@@ -154,7 +180,18 @@ def play(folder: Path, loop: str, workers: int, seed: int | None, kills: list) -
             "worst": worst, "left": sorted(path.name for path in (folder / "killed").glob("*.pth"))}  # fmt: skip
 
 
+def play_two(folder: Path) -> dict:
+    """As ``play``, with two processes on a CPU."""
+    statuses = [in_two(folder / "killed", 5), in_two(folder / "killed", None), in_two(folder / "through", None)]
+    (parts, _, _), (whole, _, _) = weights(folder / "killed"), weights(folder / "through")
+    output = (folder / "killed/output.txt").read_text()
+    return {"statuses": statuses, "equal": all(torch.equal(parts[key], whole[key]) for key in whole), "output": output}
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
+    if sys.argv[2] == "two processes":
+        print(json.dumps(play_two(Path(sys.argv[1]))))
+        sys.exit()
     for number, scenario in enumerate(sys.argv[2:]):
         print(json.dumps(play(Path(sys.argv[1], str(number)), *json.loads(scenario))), flush=True)

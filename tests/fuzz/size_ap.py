@@ -203,7 +203,7 @@ def quick_figures(quick: bool) -> Iterator[None]:
 
 def run(seed: int, count: int, drawn_every: int = 50) -> list[tuple[int, str]]:
     """The failing ones of ``count`` cases; one in ``drawn_every`` renders its figures."""
-    from mmms_plugin.analysis.size_ap import command  # noqa: F401  (imported once, before the processes fork)
+    from mmms_plugin.analysis.size_ap import command, report  # noqa: F401  (imported once, before the processes fork)
 
     return list(failures(partial(check, seed=seed, drawn_every=drawn_every), range(count)))
 

@@ -14,6 +14,7 @@ that are matched.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,16 +85,22 @@ class Accumulator:
         self._object_cell = bin_ * self.shape[2] + truths.category[which]
 
     def _sort_bins(self, in_bin: NDArray[np.bool_], image: Ints, category: Ints, bin_: Ints, place: Ints) -> None:
-        """Images of the detections of every bin, and how many of those precede each entry and each segment."""
-        self._bin_image = image[np.nonzero(in_bin)[1]].astype(np.int32)
-        up_to = np.cumsum(in_bin, axis=1)
-        offset = np.r_[0, np.cumsum(up_to[:, -1])][:-1] if in_bin.shape[1] else np.zeros(len(in_bin), np.int64)
+        """How many detections of every bin precede each entry and each segment; their images are for the bootstrap."""
+        self._in_bin, self._image = in_bin, image
+        up_to = np.cumsum(in_bin, axis=1, dtype=np.int32)
+        count = up_to[:, -1].astype(np.int64) if in_bin.shape[1] else np.zeros(len(in_bin), np.int64)
+        offset, self._in_bins = np.cumsum(count) - count, int(count.sum())
         self._entry_place = (offset[bin_] + up_to[bin_, place]).astype(np.int32)
         first = np.searchsorted(category, np.arange(self.shape[2]))
         segment_bin, _, segment_class = np.unravel_index(self._segments, self.shape)
         begin = first[segment_class]
         before = np.where(begin > 0, up_to[segment_bin, begin - 1], 0) if len(begin) else begin
         self._segment_place = offset[segment_bin] + before
+
+    @cached_property
+    def _bin_image(self) -> NDArray[np.int32]:
+        """Images of the detections of every bin, one bin after the other."""
+        return np.concatenate([self._image[inside] for inside in self._in_bin]).astype(np.int32)
 
     def scores(self, weights: NDArray[np.int32] | None = None) -> Scores:
         """AP and recall with ``weights`` ``(images,)`` integers, how often every image counts; None once each."""
@@ -131,7 +138,7 @@ class Accumulator:
     def _curves(self, weights: NDArray[np.int32] | None, objects: Floats) -> _Curves:
         if weights is None:
             hits, correction = np.cumsum(self._hit), np.cumsum(self._correction)
-            in_bin = np.arange(len(self._bin_image) + 1)
+            in_bin = np.arange(self._in_bins + 1)
         else:
             weights = weights.astype(np.int32)
             entry = weights[self._entry_image]
@@ -179,8 +186,20 @@ def _runs(values: Ints) -> tuple[Ints, Ints, Ints]:
 
 
 def recall_at(matches: Matches, max_det: int) -> Floats:
-    """``(bins, thresholds, classes)`` recall of the best ``max_det`` detections per image and class."""
-    return Accumulator(matches, max_det).scores().recall
+    """``(bins, thresholds, classes)`` recall of the best ``max_det`` detections per image and class.
+
+    Matching goes by falling score, so that those after the first ``max_det`` change nothing for these.
+    """
+    detections, live = matches.candidates.detections, matches.candidates.live
+    best = detections.rank[live] < max_det
+    hit, classes = (matches.status[best] == REGULAR), matches.candidates.categories
+    starts = np.searchsorted(detections.category[live[best]], np.arange(classes + 1))
+    total = np.zeros((len(hit) + 1, *hit.shape[1:]), np.int32)
+    np.cumsum(hit, 0, out=total[1:])
+    hits = np.diff(total[starts], axis=0).transpose(1, 2, 0)
+    truths = matches.candidates.truths
+    objects = np.stack([np.bincount(truths.category[inside], minlength=classes) for inside in matches.counted])
+    return np.where(objects[:, None] > 0, hits / np.maximum(objects, 1)[:, None], np.nan)
 
 
 def mean_defined(values: Floats, axis: int | tuple[int, ...]) -> Floats:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,97 @@ import numpy as np
 from mmms_plugin.errors import UserError
 
 Records = Sequence[Mapping[str, Any]]
+HIGHEST = 1e300  # of a score
 SHOWN = 5  # ids in a message
 FARTHEST = 1e9  # px, of a box's numbers: beyond any picture, and squares of it are still plain numbers
+
+
+@dataclass(frozen=True)
+class Columns:
+    """COCO annotations or results as columns.
+
+    Attributes:
+        image_id, category_id: (n,) int64.
+        boxes: (n, 4) float64 x y width height, zeros where absent. has_box: (n,) bool.
+        segmentations: as in the file, or None where nobody needs them.
+        score: (n,) float64, of results. id, area, iscrowd: of annotations; area is NaN where absent.
+        has_iscrowd: (n,) bool, whether the file says.
+    """
+
+    image_id: np.ndarray
+    category_id: np.ndarray
+    boxes: np.ndarray
+    has_box: np.ndarray
+    segmentations: Sequence[Any] | None
+    score: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    id: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    area: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    has_iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+
+def within_bounds(columns: Columns) -> bool:
+    """Whether all numbers are what the messages below allow."""
+    bounds = (
+        (columns.boxes, -FARTHEST, FARTHEST),
+        (columns.boxes[:, 2:], 0.0, FARTHEST),
+        (columns.score, -HIGHEST, HIGHEST),
+        (columns.area, 0.0, FARTHEST**2),
+    )
+    # least and most of a column with NaN are NaN, which is within no bounds
+    return all(low <= values.min(initial=high) and values.max(initial=low) <= high for values, low, high in bounds)
+
+
+def annotation_columns(records: Records, where: str) -> Columns:
+    """Annotations as columns.
+
+    Raises:
+        UserError: the first that does not fit, named.
+    """
+    absent = np.array([r.get("area") is None for r in records], bool)
+    area = np.full(len(records), np.nan)
+    area[~absent] = areas([r for r, a in zip(records, absent, strict=True) if not a], where)
+    return Columns(
+        integers(records, "image_id", where),
+        integers(records, "category_id", where),
+        *_present_boxes(records, where),
+        segmentations=[r.get("segmentation") for r in records],
+        id=integers(records, "id", where),
+        area=area,
+        iscrowd=flags(records, "iscrowd", where),
+        has_iscrowd=np.array([r.get("iscrowd") is not None for r in records], bool),
+    )
+
+
+def result_columns(records: Records, where: str) -> Columns:
+    """Results as columns.
+
+    Raises:
+        UserError: the first that does not fit, named.
+    """
+    return Columns(
+        integers(records, "image_id", where),
+        integers(records, "category_id", where),
+        *_present_boxes(records, where),
+        segmentations=[r.get("segmentation") for r in records],
+        score=numbers(records, "score", where),
+    )
+
+
+def _present_boxes(records: Records, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes, zeros where absent, and where they are present."""
+    present = np.array([bool(r.get("bbox")) for r in records], bool)
+    if present.all():
+        return boxes(records, where), present
+    bare = [i for i in np.flatnonzero(~present).tolist() if not records[i].get("segmentation")]
+    if bare:
+        raise UserError(f"{where} {bare[0]}: neither bbox nor segmentation ({len(bare)} of {len(records)} lack both)")
+    found = np.zeros((len(records), 4))
+    found[present] = boxes([r for r, p in zip(records, present, strict=True) if p], where)
+    return found, present
 
 
 def integers(records: Records, key: str, where: str) -> np.ndarray:
@@ -135,7 +225,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < 1e300
+    return isinstance(value, int | float) and abs(value) < HIGHEST
 
 
 def _is_area(value: Any) -> bool:

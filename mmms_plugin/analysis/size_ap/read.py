@@ -13,12 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap import columns
-from mmms_plugin.analysis.size_ap.columns import Records, shown
-from mmms_plugin.analysis.size_ap.data import RLE, Detections, GroundTruth, box_areas, mask_areas
+from mmms_plugin.analysis.size_ap.columns import (
+    Columns,
+    Records,
+    annotation_columns,
+    brief,
+    integers,
+    result_columns,
+    shown,
+)
+from mmms_plugin.analysis.size_ap.data import RLE, Detections, GroundTruth, box_areas, mask_areas, positions
 from mmms_plugin.analysis.size_ap.json_files import load_annotations, load_predictions
 from mmms_plugin.analysis.size_ap.segmentations import mask_boxes, to_rles
 from mmms_plugin.analysis.size_ap.suspicions import box_notes, label_hint, score_notes
+from mmms_plugin.analysis.size_ap.typed_json import quick_annotations, quick_results
 from mmms_plugin.errors import LONGEST, LONGEST_NAME, UserError, printable
 
 Notes = tuple[str, ...]
@@ -37,41 +45,38 @@ def read_ground_truth(path: str | Path, *, masks: bool, argument: str = "--ann")
         UserError: another kind of file, an annotation of an unknown image or category, ids used twice for images or
             categories, boxes that are not four finite numbers, masks that do not fit their image.
     """
-    content, where = load_annotations(path, argument), f"{argument} {path}"
-    records, images, categories = content["annotations"], content["images"], content["categories"]
+    where = f"{argument} {path}"
+    images, categories, columns = _read_annotations(Path(path), masks, argument)
     if not images or not categories:
         raise UserError(f"{where}: no {'images' if not images else 'categories'}; there is nothing to evaluate")
-    image_ids = _unique(columns.integers(images, "id", f"{where}: image"), "image", where)
-    category_ids = _unique(columns.integers(categories, "id", f"{where}: category"), "category", where)
+    image_ids = _unique(integers(images, "id", f"{where}: image"), "image", where)
+    category_ids = _unique(integers(categories, "id", f"{where}: category"), "category", where)
     sizes = np.array([[_side(image, "width"), _side(image, "height")] for image in images], np.int64)
-    image_id = columns.integers(records, "image_id", f"{where}: annotation")
-    category_id = columns.integers(records, "category_id", f"{where}: annotation")
-    _refuse_unknown(image_id, image_ids, "image", f"{where}: annotations")
-    _refuse_unknown(category_id, category_ids, "category", f"{where}: annotations")
-    ids = columns.integers(records, "id", f"{where}: annotation")
-    pixels = sizes[_positions(image_id, image_ids)]
-    rles = to_rles(records, pixels, f"{where}: annotation") if masks else None
-    boxes, box_note = _boxes_or_masks(records, pixels, rles, f"{where}: annotation")
-    areas, area_note = _areas_or_masks(records, pixels, boxes, rles, f"{where}: annotation")
+    place = _known_positions(columns.image_id, image_ids, "image", f"{where}: annotations")
+    pixels = np.take(sizes, place, axis=0)
+    _known_positions(columns.category_id, category_ids, "category", f"{where}: annotations")
+    rles = to_rles(columns.segmentations or (), pixels, f"{where}: annotation") if masks else None
+    boxes, box_note = _boxes_or_masks(columns, pixels, rles, f"{where}: annotation")
+    areas, area_note = _areas_or_masks(columns, pixels, boxes, rles, f"{where}: annotation")
     truth = GroundTruth(
         image_ids=image_ids,
         image_sizes=sizes,
         category_ids=category_ids,
-        category_names=tuple(printable(columns.brief(c.get("name", c["id"]), LONGEST_NAME)) for c in categories),
-        ids=ids,
-        image_id=image_id,
-        category_id=category_id,
+        category_names=tuple(printable(brief(c.get("name", c["id"]), LONGEST_NAME)) for c in categories),
+        ids=columns.id,
+        image_id=columns.image_id,
+        category_id=columns.category_id,
         boxes=boxes,
         annotated_area=areas,
-        iscrowd=columns.flags(records, "iscrowd", f"{where}: annotation"),
+        iscrowd=columns.iscrowd,
         rles=rles,
     )
     told = (
         *box_note,
         *area_note,
-        *_no_crowds(records),
-        *_used_twice(ids),
-        *_zero(ids),
+        *_no_crowds(columns),
+        *_used_twice(columns.id),
+        *_zero(columns.id),
         *box_notes(boxes, pixels, "objects"),
     )
     return truth, tuple(printable(f"{Path(path).name}: {note}", LONGEST) for note in told)
@@ -91,71 +96,78 @@ def read_detections(
         UserError: another kind of file, unknown images or categories, missing or non-finite scores, boxes or masks that
             are needed and absent or malformed.
     """
-    records, where = load_predictions(path, argument), f"{argument} {path}"
-    image_id = columns.integers(records, "image_id", f"{where}: prediction")
-    category_id = columns.integers(records, "category_id", f"{where}: prediction")
-    _refuse_unknown(image_id, truth.image_ids, "image", f"{where}: predictions")
-    _refuse_unknown(category_id, truth.category_ids, "category", f"{where}: predictions")
-    scores = columns.numbers(records, "score", f"{where}: prediction")
-    pixels = truth.image_sizes[_positions(image_id, truth.image_ids)]
-    rles = to_rles(records, pixels, f"{where}: prediction") if masks else None
-    boxes, box_note = _boxes_or_masks(records, pixels, rles, f"{where}: prediction")
-    detections = Detections(printable(name or Path(path).stem), image_id, category_id, boxes, scores, rles)
-    empty = ("no predictions at all (an empty list); counted as a model that finds nothing",) if not records else ()
+    where = f"{argument} {path}"
+    columns = quick_results(Path(path), masks)
+    if columns is None:
+        columns = result_columns(load_predictions(path, argument), f"{where}: prediction")
+    place = _known_positions(columns.image_id, truth.image_ids, "image", f"{where}: predictions")
+    pixels = np.take(truth.image_sizes, place, axis=0)
+    _known_positions(columns.category_id, truth.category_ids, "category", f"{where}: predictions")
+    rles = to_rles(columns.segmentations or (), pixels, f"{where}: prediction") if masks else None
+    boxes, box_note = _boxes_or_masks(columns, pixels, rles, f"{where}: prediction")
+    shown_name, scores = printable(name or Path(path).stem), columns.score
+    detections = Detections(shown_name, columns.image_id, columns.category_id, boxes, scores, rles)
+    empty = (
+        ("no predictions at all (an empty list); counted as a model that finds nothing",) if not len(columns) else ()
+    )
     told = (*empty, *(() if masks else box_note), *score_notes(scores), *box_notes(boxes, pixels, "predictions"))
     return detections, tuple(printable(f"{Path(path).name}: {note}", LONGEST) for note in told)
 
 
+def _read_annotations(path: Path, masks: bool, argument: str) -> tuple[Records, Records, Columns]:
+    """Images, categories and objects, quickly or, where something is unusual, with a word for it."""
+    quick = quick_annotations(path, masks)
+    if quick:
+        return quick
+    content = load_annotations(path, argument)
+    for what in ("images", "categories"):  # before their objects
+        if not content[what]:
+            return content["images"], content["categories"], annotation_columns([], "")
+    columns = annotation_columns(content["annotations"], f"{argument} {path}: annotation")
+    return content["images"], content["categories"], columns
+
+
 def _boxes_or_masks(
-    records: Records, pixels: NDArray, rles: tuple[RLE, ...] | None, where: str
+    columns: Columns, pixels: NDArray, rles: tuple[RLE, ...] | None, where: str
 ) -> tuple[NDArray, Notes]:
     """Boxes, where absent those around the masks: (n, 4), and a note."""
-    absent = np.array([not r.get("bbox") for r in records], bool)
+    absent = ~columns.has_box
     if not absent.any():
-        return columns.boxes(records, where), ()
-    _refuse_without_masks(records, absent, "bbox", where)
-    around = mask_boxes(_chosen_masks(records, pixels, rles, absent, where))
-    boxes = np.zeros((len(records), 4))
-    boxes[absent] = around
-    boxes[~absent] = columns.boxes([r for r, a in zip(records, absent, strict=True) if not a], where)
-    what = f"{absent.sum()} of {len(records)} {where.rpartition(' ')[2]}s"
+        return columns.boxes, ()
+    boxes = columns.boxes.copy()
+    boxes[absent] = mask_boxes(_chosen_masks(columns, pixels, rles, absent, where))
+    what = f"{absent.sum()} of {len(columns)} {where.rpartition(' ')[2]}s"
     return boxes, (f"{what} have no bbox; taken around their masks",)
 
 
 def _areas_or_masks(
-    records: Records, pixels: NDArray, boxes: NDArray, rles: tuple[RLE, ...] | None, where: str
+    columns: Columns, pixels: NDArray, boxes: NDArray, rles: tuple[RLE, ...] | None, where: str
 ) -> tuple[NDArray, Notes]:
     """The ``area`` fields in px², where absent the masks', and of objects without mask the boxes': (n,), and a note."""
-    absent = np.array([r.get("area") is None for r in records], bool)
-    areas = np.zeros(len(records))
-    areas[~absent] = columns.areas([r for r, a in zip(records, absent, strict=True) if not a], where)
+    absent = np.isnan(columns.area)
     if not absent.any():
-        return areas, ()
-    masked = absent & np.array([bool(r.get("segmentation")) for r in records], bool)
-    areas[absent] = box_areas(boxes[absent])
+        return columns.area, ()
+    areas = np.where(absent, box_areas(boxes), columns.area)
+    masked = absent & np.array([bool(one) for one in columns.segmentations or ()], bool)
     if masked.any():
-        areas[masked] = mask_areas(_chosen_masks(records, pixels, rles, masked, where))
+        areas[masked] = mask_areas(_chosen_masks(columns, pixels, rles, masked, where))
     sources = [f"{masked.sum()} from the mask"] * bool(masked.any())
     sources += [f"{(absent & ~masked).sum()} from box width x height"] * bool((absent & ~masked).any())
-    return areas, (f"{absent.sum()} of {len(records)} annotations have no area; computed {', '.join(sources)}",)
+    return areas, (f"{absent.sum()} of {len(columns)} annotations have no area; computed {', '.join(sources)}",)
 
 
 def _chosen_masks(
-    records: Records, pixels: NDArray, rles: tuple[RLE, ...] | None, chosen: NDArray[np.bool_], where: str
+    columns: Columns, pixels: NDArray, rles: tuple[RLE, ...] | None, chosen: NDArray[np.bool_], where: str
 ) -> tuple[RLE, ...]:
     at = np.flatnonzero(chosen).tolist()
-    return tuple(rles[i] for i in at) if rles is not None else to_rles([records[i] for i in at], pixels[at], where, at)
+    if rles is not None:
+        return tuple(rles[i] for i in at)
+    return to_rles([(columns.segmentations or ())[i] for i in at], pixels[at], where, at)
 
 
-def _refuse_without_masks(records: Records, absent: NDArray[np.bool_], key: str, where: str) -> None:
-    bare = [i for i in np.flatnonzero(absent).tolist() if not records[i].get("segmentation")]
-    if bare:
-        raise UserError(f"{where} {bare[0]}: neither {key} nor segmentation ({len(bare)} of {len(records)} lack both)")
-
-
-def _no_crowds(records: Records) -> Notes:
-    absent = sum("iscrowd" not in record for record in records)
-    return (f"{absent} of {len(records)} annotations have no iscrowd; taken as 0",) if absent else ()
+def _no_crowds(columns: Columns) -> Notes:
+    absent = int((~columns.has_iscrowd).sum())
+    return (f"{absent} of {len(columns)} annotations have no iscrowd; taken as 0",) if absent else ()
 
 
 def _zero(ids: NDArray) -> Notes:
@@ -181,17 +193,12 @@ def _unique(ids: NDArray, what: str, where: str) -> NDArray:
     return ids
 
 
-def _positions(ids: NDArray, known: NDArray) -> NDArray:
-    """Where each id stands in ``known``: (n,), -1 where it does not."""
-    order = np.argsort(known, kind="stable")
-    at = order[np.minimum(np.searchsorted(known, ids, sorter=order), len(known) - 1)]
-    return np.where(known[at] == ids, at, -1)
-
-
-def _refuse_unknown(ids: NDArray, known: NDArray, what: str, where: str) -> None:
-    unknown = _positions(ids, known) < 0
+def _known_positions(ids: NDArray, known: NDArray, what: str, where: str) -> NDArray:
+    """Where each id stands in ``known``, which must have it."""
+    found = positions(ids, known)
+    unknown = found < 0
     if not unknown.any():
-        return
+        return found
     values = np.unique(ids[unknown])
     hint = label_hint(ids, known) if what == "category" else "; is the annotation file that of another split?"
     few = f"{what} ids that the annotation file does not have ({len(values)} ids: {shown(values)})"

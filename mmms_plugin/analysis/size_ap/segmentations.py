@@ -6,7 +6,7 @@ pycocotools, so that areas and IoUs are the ones everybody else gets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,21 +18,22 @@ from mmms_plugin.rle import as_bytes, segmentation_problems
 
 
 def to_rles(
-    items: Sequence[Mapping[str, Any]],
+    segmentations: Sequence[Any],
     pixels: np.ndarray,
     where: str,
     numbers: Sequence[int] | np.ndarray | None = None,
 ) -> tuple[RLE, ...]:
-    """The ``segmentation`` of every item as a compressed RLE.
+    """Segmentations as compressed RLEs.
 
     Args:
-        items: annotations or results. pixels: (n, 2) width and height of each one's picture, 0 where the file lacks it.
-        where: argument and file, for messages ("--pred p.json: prediction"). numbers: the items' places in that file.
+        segmentations: of annotations or results, as in the file.
+        pixels: (n, 2) width and height of each one's picture, 0 where the file lacks it.
+        where: argument and file, for messages ("--pred p.json: prediction").
+        numbers: the items' places in that file.
     Raises:
         UserError: no segmentation, a malformed or damaged one, or an RLE whose size is not the picture's.
     """
-    numbers = range(len(items)) if numbers is None else numbers
-    segmentations = [item.get("segmentation") for item in items]
+    numbers = range(len(segmentations)) if numbers is None else numbers
     absent = next((i for i, one in enumerate(segmentations) if not one), None)
     if absent is not None:
         needed = "masks need one (polygons or RLE), boxes do not (--iou-type bbox)"

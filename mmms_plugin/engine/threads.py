@@ -1,0 +1,33 @@
+"""How many threads torch computes with.
+
+Idle threads of OpenMP wait by spinning. On a machine with other work, data loading included, they take the cores from
+the threads that are waited for: an iteration took 10 times as long (2 cores, 12 busy processes: 4.1 s, 0.44 s with
+``OMP_WAIT_POLICY=PASSIVE``, 0.46 s with one thread). The command line sets that policy before torch is imported; here
+the number is kept to what a container may use, and shared between the processes of a node.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
+
+
+def usable_cores(limit: Path = CGROUP) -> int:
+    """Cores that this process may use: its affinity, and the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = limit.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
+
+
+def settle_threads() -> None:
+    """Give each process of this node its share of the cores, unless ``OMP_NUM_THREADS`` says how many."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() // processes)))

@@ -1,0 +1,91 @@
+"""The command that a training ends with evaluates its checkpoint; threads fit the machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.hooks import CheckpointHook
+
+import mmms_plugin.cli as cli
+from mmms_plugin.cli import test as test_command
+from mmms_plugin.cli.common import launch_options
+from mmms_plugin.engine.closing import closing_lines
+from mmms_plugin.engine.distributed import check_launcher
+from mmms_plugin.engine.launch import LaunchOptions
+from mmms_plugin.engine.threads import settle_threads, usable_cores
+from mmms_plugin.errors import UserError
+
+
+def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {"model.neck.num_outs": 5, "model.backbone.dilation_pattern": (1, 2, 1, 4), "train_cfg.max_iters": 3}
+    options = LaunchOptions("my config.py", work_dir="out", coco_dir="/my data", cfg_options=settings)
+    hook = CheckpointHook(save_best="mAP", rule="greater")
+    hook.last_ckpt, hook.best_ckpt_path = str(tmp_path / "out/iter_3.pth"), str(tmp_path / "out/best_mAP_iter_2.pth")
+    runner = SimpleNamespace(hooks=[hook], work_dir="out")
+    assert closing_lines(runner, options)[0].startswith("no checkpoint was saved")
+    (tmp_path / "out").mkdir()
+    Path(hook.last_ckpt).touch()
+    assert closing_lines(runner, options)[0] == "last checkpoint: out/iter_3.pth"
+    Path(hook.best_ckpt_path).touch()
+    first, second = closing_lines(runner, options)
+    assert first == "best checkpoint: out/best_mAP_iter_2.pth"
+    words = shlex.split(second.removeprefix("test it: "))
+    assert words[:2] == ["mmms", "test"]
+    parser = argparse.ArgumentParser()
+    test_command.add_arguments(parser)
+    args = parser.parse_args(words[2:])
+    assert args.checkpoint == "out/best_mAP_iter_2.pth"
+    read = launch_options(args)
+    del settings["train_cfg.max_iters"]
+    assert (read.config, read.coco_dir, read.work_dir) == ("my config.py", "/my data", "out")
+    assert read.cfg_options == settings
+
+
+@pytest.mark.parametrize(("text", "most"), [("50000 100000", 1), ("200000 100000", 2), ("max 100000", 999), ("?", 999)])
+def test_a_container_s_share_of_the_cores_counts(tmp_path: Path, text: str, most: int) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    assert usable_cores(tmp_path / "cpu.max") == min(most, usable_cores(tmp_path / "absent"))
+
+
+def test_threads_are_shared_between_processes_unless_the_user_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
+    monkeypatch.setenv("OMP_NUM_THREADS", str(before))
+    try:
+        settle_threads()
+        assert torch.get_num_threads() == before
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        settle_threads()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_idle_threads_do_not_spin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Measured at 11 times on a busy machine; the benchmark keeps torch's own setting, so does the user's."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setitem(cli.COMMANDS, "benchmark", "")
+    assert cli.main(["benchmark", "--nonsense"]) == 2
+    assert "OMP_WAIT_POLICY" not in os.environ
+    cli.main(["--version"])
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    cli.main(["--version"])
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_processes_that_nobody_started_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UserError, match=r"the environment has no RANK: start it with torchrun or tools/dist_train\.sh"):
+        check_launcher("pytorch")
+    monkeypatch.setattr("mmms_plugin.engine.distributed.get_device", lambda: "cpu")
+    with pytest.raises(UserError, match="--launcher slurm: torch sees no GPU"):
+        check_launcher("slurm")
+    check_launcher("none")

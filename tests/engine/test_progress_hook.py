@@ -1,0 +1,117 @@
+"""The console shows progress, metrics and warnings; the log file shows everything."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from types import SimpleNamespace
+
+import pytest
+from mmengine.logging import HistoryBuffer, MMLogger
+from rich.console import Console
+
+from mmms_plugin.engine.console import ConsoleHandler, calm, calm_output, say
+from mmms_plugin.engine.progress_hook import ProgressHook
+
+
+def runner_at(iteration: int, epochs: int = 1) -> SimpleNamespace:
+    scalars = {"train/loss": HistoryBuffer([2.0, 1.0], [1, 1]), "train/time": HistoryBuffer([4.0, 2.0], [1, 1])}
+    return SimpleNamespace(
+        rank=0, iter=iteration, max_iters=100, epoch=iteration // 20, max_epochs=epochs, val_dataloader=range(8),
+        test_dataloader=range(8), message_hub=SimpleNamespace(log_scalars=scalars),
+    )  # fmt: skip
+
+
+def lines_of(hook: ProgressHook, iterations: int, seconds_each: float, now: list[float]) -> list[str]:
+    hook.console = Console(file=io.StringIO(), width=60)
+    hook.before_train(runner_at(0))
+    for iteration in range(iterations):
+        now[0] += seconds_each
+        hook.after_train_iter(runner_at(iteration), iteration)
+    return hook.console.file.getvalue().splitlines()
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then_and_at_the_end() -> None:
+    now = [0.0]
+    lines = lines_of(ProgressHook(clock=lambda: now[0]), 100, 1.0, now)
+    assert [line.split(",")[0] for line in lines] == [f"training: {done} of 100" for done in (30, 60, 90, 100)]
+    assert "loss 1.5, 0:03:30 left, " in lines[0]  # 70 iterations at 3 s
+    assert lines[0].endswith(" GiB")
+    lines = lines_of(ProgressHook(interval=40, clock=lambda: now[0]), 100, 1.0, now)
+    assert [line.split(",")[0] for line in lines] == [f"training: {done} of 100" for done in (40, 80, 100)]
+
+
+def test_a_terminal_has_bars_for_training_and_evaluation_and_none_afterwards() -> None:
+    now = [0.0]
+    hook = ProgressHook(clock=lambda: now[0])
+    hook.console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    hook.before_train(runner_at(0, epochs=5))
+    hook.after_train_iter(runner_at(45, epochs=5), 5)
+    hook.before_val_epoch(runner_at(46))
+    now[0] = 4.0
+    hook.after_val_iter(runner_at(46), 3)
+    hook._bars.refresh()
+    shown = hook.console.file.getvalue()
+    assert "epoch 3/5" in shown
+    assert "46/100" in shown
+    assert "loss 1.5, 0:02:42 left" in shown
+    assert "evaluating" in shown
+    assert "0:00:04 left" in shown  # half of 8 batches took 4 s
+    hook.after_val_epoch(runner_at(46), None)
+    assert list(hook._tasks) == ["train"]
+    hook.close()
+    assert hook.console.file.getvalue().endswith("\x1b[2K"), "the bars are taken away"
+
+
+def test_metrics_are_shown_and_empty_bins_are_not_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    calm(MMLogger.get_instance("metrics shown"))
+    hook, metrics = ProgressHook(), {"mAP": 0.25, "mAP_l": -1.0, "table": "text"}
+    hook.after_val_epoch(runner_at(46), metrics)
+    hook.after_val_epoch(runner_at(46), {f"m{n}": n / 2 for n in range(14)})
+    hook.after_test_epoch(runner_at(46), metrics)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "iteration 46: mAP: 0.2500, mAP_l: n/a"
+    assert printed[1].endswith("m11: 5.5000, 2 more in the log")
+    assert printed[2:] == ["mAP: 0.2500", "mAP_l: n/a"]
+
+
+def test_the_console_shows_what_is_for_the_user(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = MMLogger.get_instance("shown", log_file=str(tmp_path / "log.txt"))
+    calm(logger)
+    logger.info("2,000 lines of config")
+    logger.warning("a class never occurs")
+    logger.warning("a class never occurs")
+    logger.warning('"FileClient" will be deprecated in future')
+    say("going on from iter_4.pth")
+    with calm_output():
+        print("printed by the user's own code")
+        exec("print('Accumulating evaluation results...')", {"__name__": "pycocotools.cocoeval"})
+    assert capsys.readouterr().out.splitlines() == [
+        "warning: a class never occurs",
+        "going on from iter_4.pth",
+        "printed by the user's own code",
+    ]
+    log = (tmp_path / "log.txt").read_text()
+    for text in ("lines of config", "never occurs", "FileClient", "iter_4.pth", "Accumulating evaluation"):
+        assert text in log
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_log_on_a_full_disk_is_one_line(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = MMLogger.get_instance("full", log_file="/dev/full")
+    calm(logger)
+    logger.info("first")
+    logger.info("second")
+    assert capsys.readouterr().err == ("warning: the log file cannot be written ([Errno 28] No space left on device)\n")
+
+
+def test_only_the_first_process_prints() -> None:
+    handler = ConsoleHandler(logging.ERROR)  # the level that mmengine gives the others
+    assert handler.level == logging.ERROR
+    hook = ProgressHook(interval=1)
+    hook.console = Console(file=io.StringIO())
+    other = runner_at(5)
+    other.rank = 1
+    hook.after_train_iter(other, 5)
+    assert not hook.console.file.getvalue()
