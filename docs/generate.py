@@ -12,10 +12,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from mmengine.registry import MODELS
 
 from mmms_plugin.analysis.elastic_tables import ROWS
 from mmms_plugin.analysis.flops import measure
-from mmms_plugin.engine.config_files import config_names
+from mmms_plugin.analysis.shapes import draw_shapes
+from mmms_plugin.engine.config_list import read_facts
+from mmms_plugin.engine.shapes import network_shape
 from mmms_plugin.layers.dilation_lattice import dilation_matrix
 from mmms_plugin.weights.catalog import CATALOG, Entry
 
@@ -28,7 +31,7 @@ def generate(folder: Path) -> None:
     """Write the figures and the model zoo into ``folder``; the same code gives the same files."""
     folder.mkdir(exist_ok=True)
     with plt.rc_context(STYLE):
-        for name, draw in (("psconv", draw_psconv), ("elastic", draw_elastic)):
+        for name, draw in (("psconv", draw_psconv), ("elastic", draw_elastic), ("shapes", draw_resnet_shapes)):
             figure = draw()
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, bbox_inches="tight")
             plt.close(figure)
@@ -61,13 +64,14 @@ def checkpoint_table() -> str:
 
 
 def config_table() -> str:
-    """Every config with the first lines of its header."""
-    rows = []
-    for name, path in config_names().items():
-        header = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
-        text = " ".join(header).split(". ")
-        rows.append((f"`{name}`", ". ".join(text[:2]).rstrip(".") + "."))
-    return _table(("config", "what it is"), rows)
+    """Every config that comes with the package, as ``mmms configs`` lists it."""
+    heads = ("config", "task", "method", "parameters, M", "GMAC", "at", "published figure")
+    rows = [
+        (f"`{f.name}`", f.task, f.method, f"{f.params / 1e6:.1f}", f"{f.macs / 1e9:.1f}",
+         f"{f.size[0]} × {f.size[1]}", f.published or "–")
+        for f in read_facts().values()
+    ]  # fmt: skip
+    return _table(heads, rows)
 
 
 def _key(config: Mapping[str, object]) -> str:
@@ -109,6 +113,15 @@ def draw_psconv() -> plt.Figure:
     for axis, dilation in zip(axes[1:], COLOURS, strict=True):
         _kernel(axis, dilation)
     return figure
+
+
+def draw_resnet_shapes() -> plt.Figure:
+    """ResNet-50 as designed, and in Shape Adaptor's transfer mode before training."""
+    networks = []
+    for mode, name in (("human", "human design"), ("autotl", "Shape Adaptor, autotl")):
+        config = dict(type="mmms_plugin.ShapeAdaptorResNet", depth=50, mode=mode, init_cfg=None)
+        networks.append(network_shape(name, MODELS.build(config).eval(), (224, 224)))
+    return draw_shapes(networks)
 
 
 def _kernel(axis: Axes, dilation: int) -> None:

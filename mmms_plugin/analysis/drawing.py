@@ -25,7 +25,7 @@ TINY = 10  # px of the drawing: the longer side of an object that gets no label
 FILLED = 16  # px of the drawing: smaller objects keep their pixels, and get an outline only
 COVERED = 0.1  # share of an object's box that a label may cover
 OPACITY = 0.4
-VOID = 255
+VOID, UNTINTED = 255, ("background", "unlabeled", "unlabelled")
 PAPER, INK, VOID_COLOUR = (255, 255, 255), (20, 20, 20), (128, 128, 128)
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]
@@ -50,18 +50,19 @@ class Objects:
 
 @dataclass(frozen=True)
 class Style:
-    """Names and colours of the classes, and whether objects are labelled."""
+    """Names and colours of the classes, whether objects are labelled, and how large letters are beside the usual."""
 
     classes: tuple[str, ...]
     colours: tuple[Colour, ...]
     labels: bool = True
+    letters: float = 1.0
 
     @classmethod
-    def of(cls, classes: Sequence[str], palette: Any = None, labels: bool = True) -> Style:
+    def of(cls, classes: Sequence[str], palette: Any = None, labels: bool = True, letters: float = 1.0) -> Style:
         """With a palette, N triples of 0 to 255, where it fits; else with colours of equal steps in hue."""
         fits = isinstance(palette, list | tuple) and len(palette) >= len(classes)
         colours = [tuple(int(v) for v in one) for one in palette] if fits else distinct_colours(len(classes))
-        return cls(tuple(classes), tuple(colours), labels)  # type: ignore[arg-type]
+        return cls(tuple(classes), tuple(colours), labels, letters)  # type: ignore[arg-type]
 
 
 def distinct_colours(count: int) -> list[Colour]:
@@ -82,7 +83,9 @@ def draw_objects(pixels: np.ndarray, objects: Objects, style: Style) -> Image.Im
         _draw_shape(canvas, boxes[i], mask, scale, style.colours[objects.labels[i]])
     image = Image.fromarray(canvas)
     if style.labels:
-        _draw_labels(image, boxes, order, _texts(objects, style), [style.colours[k] for k in objects.labels])
+        colours = [style.colours[k] for k in objects.labels]
+        font = _font(_letters(image, style.letters))
+        _draw_labels(image, boxes, order, _texts(objects, style), colours, font)
     return _with_legend(image, [int(k) for k in np.unique(objects.labels)], style)
 
 
@@ -100,19 +103,18 @@ def draw_segments(pixels: np.ndarray, segments: np.ndarray, style: Style) -> Ima
     table[: len(style.colours)] = style.colours
     opacity = np.full(len(table), OPACITY)
     opacity[VOID] = 0
-    if style.classes and style.classes[0].lower() in ("background", "unlabeled", "unlabelled"):
-        opacity[0] = 0
+    opacity[[k for k, name in enumerate(style.classes) if name.lower() in UNTINTED]] = 0
     share = opacity[large][..., None]
     canvas = (1 - share) * np.asarray(picture) + share * table[large]
     canvas[_edges(large)] = 255
-    present = [int(k) for k in np.unique(large) if k < len(style.classes)]
+    present = [int(k) for k in np.unique(large) if k < len(style.classes) and opacity[k]]
     return _with_legend(Image.fromarray(canvas.astype(np.uint8)), present, style)
 
 
 def draw_caption(pixels: np.ndarray, lines: Sequence[str]) -> Image.Image:
     """A picture, [height, width, 3] RGB of 8 bits, above lines of text."""
     image = _resized(pixels, _scale(pixels))
-    font = _font(_letters(max(image.size)))
+    font = _font(_letters(image))
     line = round(1.6 * font.size)
     sheet = Image.new("RGB", (image.size[0], image.size[1] + line * len(lines)), PAPER)
     sheet.paste(image, (0, 0))
@@ -121,9 +123,9 @@ def draw_caption(pixels: np.ndarray, lines: Sequence[str]) -> Image.Image:
     return sheet
 
 
-def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
-    """Two drawings of one picture beside each other, each below its title."""
-    font = _font(_letters(max(left.size[0], SMALLEST)) + 2)
+def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str], letters: float = 1.0) -> Image.Image:
+    """Two drawings of one picture beside each other, each below its title; ``letters`` as in ``Style``."""
+    font = _font(round(1.15 * _letters(left, letters)))
     bar = round(1.9 * font.size)
     gap = max(6, left.size[0] // 100)
     sheet = Image.new("RGB", (left.size[0] + gap + right.size[0], bar + max(left.size[1], right.size[1])), PAPER)
@@ -152,9 +154,9 @@ def _resized(pixels: np.ndarray, scale: float) -> Image.Image:
     return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
 
 
-def _letters(side: int) -> int:
-    """Height of the letters in a drawing whose longer side is ``side`` px."""
-    return max(12, round(side / 60))
+def _letters(image: Image.Image, factor: float = 1.0) -> int:
+    """Height of the letters in a drawing."""
+    return round(factor * max(12, max(image.size) / 60))
 
 
 @lru_cache
@@ -215,10 +217,10 @@ def _texts(objects: Objects, style: Style) -> list[str]:
 
 
 def _draw_labels(
-    image: Image.Image, boxes: np.ndarray, order: np.ndarray, texts: list[str], colours: list[Colour]
+    image: Image.Image, boxes: np.ndarray, order: np.ndarray, texts: list[str], colours: list[Colour], font: Any
 ) -> None:
     """Label objects, large ones first, wherever there is room."""
-    draw, font = ImageDraw.Draw(image), _font(_letters(max(image.size)))
+    draw = ImageDraw.Draw(image)
     taken = np.zeros((0, 4))
     for i in order:
         if not texts[i] or max(boxes[i, 2:] - boxes[i, :2]) < TINY:
@@ -259,7 +261,7 @@ def _overlaps(place: Box, boxes: np.ndarray) -> np.ndarray:
 
 def _with_legend(image: Image.Image, present: list[int], style: Style) -> Image.Image:
     """The drawing above a strip that names the colours of the classes in it."""
-    font = _font(_letters(max(image.size)))
+    font = _font(_letters(image, style.letters))
     line, x, y, places = round(1.6 * font.size), 4, 0, []
     for k in present:
         width = round(1.4 * font.size + font.getlength(style.classes[k]) + font.size)

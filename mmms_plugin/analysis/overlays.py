@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,25 +15,27 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
-from pycocotools import mask as rle
 
+from mmms_plugin.analysis.drawing import Objects, Style, draw_objects, side_by_side
 from mmms_plugin.analysis.size_ap.segmentations import to_rles
 from mmms_plugin.files import written_whole
 
-COLUMNS = 2  # pictures beside each other, each with its ground truth
+LETTERS = 1.8  # the sheet is looked at as a whole
+COLUMNS, GAP = 2, 24  # pictures beside each other, each with its truth; px between them
 
 
 def draw_overlays(
     ann_file: Path, image_dir: Path, pred_file: Path, out_file: Path, *, pictures: int = 8, score: float = 0.3
 ) -> None:
-    """Write a PNG of pictures in pairs: ground truth on the left, predictions of at least ``score`` on the right.
+    """Write a PNG of pictures in pairs: the truth on the left, predictions of at least ``score`` on the right.
 
     Args:
         ann_file: COCO annotations. pred_file: COCO results with ``segmentation`` as RLE. image_dir: the pictures.
         pictures: how many, evenly spaced over the file.
     """
     truth = json.loads(ann_file.read_text())
-    names = {c["id"]: c["name"] for c in truth["categories"]}
+    places = {c["id"]: k for k, c in enumerate(truth["categories"])}
+    style = Style.of([c["name"] for c in truth["categories"]], letters=LETTERS)
     objects, found = defaultdict(list), defaultdict(list)
     for annotation in truth["annotations"]:
         objects[annotation["image_id"]].append(annotation)
@@ -43,18 +44,29 @@ def draw_overlays(
             found[prediction["image_id"]].append(prediction)
     images = [image for image in truth["images"] if objects[image["id"]]]
     chosen = [images[i] for i in np.linspace(0, len(images) - 1, min(pictures, len(images))).astype(int)]
-    rows = -(-len(chosen) // COLUMNS)
-    figure, axes = plt.subplots(rows, 2 * COLUMNS, figsize=(4 * COLUMNS * 1.6, 1.75 * rows * 1.6), squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for i, image in enumerate(chosen):
-        pixels = np.asarray(Image.open(image_dir / image["file_name"]).convert("RGB"))
-        left, right = axes[i // COLUMNS, 2 * (i % COLUMNS) : 2 * (i % COLUMNS) + 2]
-        _draw(left, pixels, objects[image["id"]], names)
-        _draw(right, pixels, found[image["id"]], names)
-    for column, title in enumerate(("ground truth", f"predicted, score >= {score:g}") * COLUMNS):
-        axes[0, column].set_title(title, fontsize=10)
-    _save(figure, out_file)
+    pairs = []
+    for image in chosen:
+        grey = Image.open(image_dir / image["file_name"]).convert("L")  # so that colour means class and nothing else
+        pixels = (0.7 * np.asarray(grey.convert("RGB")) + 0.3 * 255).astype(np.uint8)
+        halves = [
+            draw_objects(pixels, _objects(items[image["id"]], places, pixels), style) for items in (objects, found)
+        ]
+        pairs.append(side_by_side(halves[0], halves[1], ("truth", f"prediction, score >= {score:g}"), LETTERS))
+    with written_whole(out_file) as temporary:
+        _sheet(pairs).save(temporary, format="PNG", optimize=True)
+
+
+def _sheet(pairs: Sequence[Image.Image]) -> Image.Image:
+    """Drawings in rows of ``COLUMNS``, each as high as its highest."""
+    rows = [pairs[i : i + COLUMNS] for i in range(0, len(pairs), COLUMNS)]
+    width, heights = max(one.size[0] for one in pairs), [max(one.size[1] for one in row) for row in rows]
+    sheet = Image.new("RGB", (COLUMNS * width + (COLUMNS - 1) * GAP, sum(heights) + (len(rows) - 1) * GAP), "white")
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        for column, one in enumerate(row):
+            sheet.paste(one, (column * (width + GAP), top))
+        top += height + GAP
+    return sheet
 
 
 def draw_ap_bars(metrics: Mapping[str, float], out_file: Path) -> None:
@@ -77,27 +89,16 @@ def draw_ap_bars(metrics: Mapping[str, float], out_file: Path) -> None:
     _save(figure, out_file)
 
 
-def _draw(axis: plt.Axes, pixels: np.ndarray, items: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> None:
-    grey = pixels.mean(2, keepdims=True)  # so that colour means class and nothing else
-    canvas = np.repeat(0.7 * grey + 0.3 * 255, 3, 2)
-    order = list(names)
-    for item in items:
-        colour = _colour(order.index(item["category_id"]), len(names))
-        mask = rle.decode(
-            to_rles([item["segmentation"]], np.array([pixels.shape[1::-1]]), "picture with object")[0]
-        ).astype(bool)
-        canvas[mask] = 0.5 * canvas[mask] + 0.5 * 255 * np.asarray(colour)
-    axis.imshow(canvas.astype(np.uint8))
-    for item in items:
-        colour = _colour(order.index(item["category_id"]), len(names))
-        x, y, width, height = item["bbox"]
-        axis.add_patch(plt.Rectangle((x, y), width, height, fill=False, edgecolor=colour, linewidth=1))
-        score = f" {item['score']:.2f}" if "score" in item else ""
-        axis.text(x, max(y - 2, 6), names[item["category_id"]] + score, fontsize=5, color=colour)
-
-
-def _colour(index: int, count: int) -> tuple[float, float, float]:
-    return colorsys.hsv_to_rgb(0.02 + index / count, 0.9, 0.7)
+def _objects(items: Sequence[Mapping[str, Any]], places: Mapping[int, int], pixels: np.ndarray) -> Objects:
+    """COCO annotations or results with masks; ``places`` are the indices of the categories."""
+    boxes = np.array([item["bbox"] for item in items], dtype=float).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    labels = np.array([places[item["category_id"]] for item in items], dtype=int)
+    scores = np.array([item["score"] for item in items]) if all("score" in item for item in items) and items else None
+    sizes = np.tile(pixels.shape[1::-1], (len(items), 1))
+    return Objects(
+        boxes, labels, scores, to_rles([item["segmentation"] for item in items], sizes, "picture with object")
+    )  # type: ignore[arg-type]
 
 
 def _save(figure: plt.Figure, out_file: Path) -> None:

@@ -11,7 +11,8 @@ from mmms_plugin.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_launch_arguments(parser)
     add_schedule_arguments(parser)
-    parser.add_argument("--pretrained", metavar="FILE", help="backbone weights to fine-tune from")
+    parser.add_argument("--pretrained", metavar="FILE", help="backbone weights to fine-tune from; none: random ones, "
+                        "whatever the config names")  # fmt: skip
     parser.add_argument("--resume", nargs="?", const="auto", metavar="FILE", help="go on from a checkpoint, by default "
                         "from the newest one in the work folder")  # fmt: skip
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision (GPU)")

@@ -126,6 +126,7 @@ def check_labels(labels: Labels, classes: Sequence[str], findings: Findings, bin
     elif present and present <= {0, VOID} and VOID in present:
         counts = ", ".join(f"label {label}: {labels.pixels[label]} pixels" for label in sorted(present))
         findings.add("mask-binary", counts)
+        return
     outside = sorted(label for label in present if not 0 <= label < len(classes) and (binary or label != VOID))
     if binary and 1 in labels.pixels:
         outside = [1, *outside]  # beside 255, a class of its own or a mistake

@@ -168,6 +168,8 @@ def in_threads(call: Callable[[Path], T], paths: Sequence[Path], what: str) -> I
 
 def _with_progress(results: Iterable[T], total: int, what: str) -> Iterator[T]:
     if total < QUIET or not sys.stderr.isatty():
+        if total >= QUIET:
+            print(f"{what}: {total} files", file=sys.stderr, flush=True)
         yield from results
         return
     from rich.console import Console

@@ -22,7 +22,7 @@ RULES: dict[str, Rule] = {
     "no-categories": Rule("error", "annotation files without categories"),
     "no-objects": Rule("error", "annotation files without objects", "nothing to train on, and no AP to compute"),
     "no-val": Rule(
-        "warning", "data sets without a validation split", "train with --val-split 0.2, or name one with --val-ann FILE"
+        "warning", "data sets without a validation split", "train with --val-split 0.2, or add one"
     ),
     "other-categories": Rule(
         "error", "annotation files whose categories differ", "list the same categories in the same order in every file"

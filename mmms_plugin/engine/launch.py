@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
+from urllib.error import URLError
 
 import torch
 from mmengine.config import Config
@@ -21,6 +23,7 @@ from mmengine.runner import Runner
 from mmms_plugin.compat import mmcv_ops
 from mmms_plugin.compat.newest import newest_checkpoint, why_unusable
 from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.engine.building import user_fault
 from mmms_plugin.engine.cfg_options import apply_cfg_options
 from mmms_plugin.engine.checks import (
     check_backbone_weights,
@@ -31,7 +34,8 @@ from mmms_plugin.engine.checks import (
 from mmms_plugin.engine.closing import closing_lines
 from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets
-from mmms_plugin.engine.config_files import first_line, load_config
+from mmms_plugin.engine.config_files import load_config
+from mmms_plugin.engine.config_values import check_values
 from mmms_plugin.engine.console import say
 from mmms_plugin.engine.distributed import check_launcher, leave
 from mmms_plugin.engine.fitting import Fitting, ScheduleHook, fit
@@ -44,7 +48,8 @@ from mmms_plugin.engine.trained_for import check_function, start_remark, use_com
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
 
-T = TypeVar("T")
+NO_WEIGHTS = "none"
+OTHER_START = "give --pretrained FILE, or --pretrained none for random weights"
 
 
 @dataclass
@@ -118,6 +123,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
     config.launcher = options.launcher
+    check_values(config)
     used = ("train", "val") if training else ("test",)
     check_datasets(config, used)
     if not own:
@@ -153,15 +159,19 @@ def train(
 def _train(config: Config, options: LaunchOptions, pretrained: str | None, remarks: list[str]) -> Runner:
     runner = _build_runner(config, options, remarks)
     runner.register_hook(ScheduleHook())
-    if pretrained:
+    if pretrained and pretrained != NO_WEIGHTS:
         backbone = cast(torch.nn.Module, _bare(runner).backbone)
         backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
     if start := config.load_from or _initial_weights(config):
+        _check_installed(start)
         _warn(start_remark(_bare(runner), config.model, start))
     if config.load_from:
         purpose = "resume" if config.get("resume") else "start from"
         _warn(check_fits(_bare(runner), config.load_from, purpose, _classes(config.train_dataloader)))
-    runner.train()
+    try:
+        runner.train()
+    except URLError as error:
+        raise UserError(f"the config's initial weights cannot be downloaded ({error.reason}): {OTHER_START}") from error
     for line in closing_lines(runner, options):
         say(line)
     leave()
@@ -242,9 +252,12 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
         elif fault := why_unusable(resume):
             raise UserError(f"--resume {resume}: {fault}")
         config.resume, config.load_from = path is not None, None if path is None else str(path)
-    if pretrained:
+    if pretrained == NO_WEIGHTS:
+        backbone.init_cfg = None
+        config.model.pop("pretrained", None)  # mmseg's, and mmdet's of old
+    elif pretrained:
         if not Path(pretrained).is_file():
-            raise UserError(f"--pretrained {pretrained}: no such file")
+            raise UserError(f"--pretrained {pretrained}: no such file; none starts from random weights")
         backbone.init_cfg = dict(type="Pretrained", checkpoint=pretrained)
     config.load_from = config.get("load_from")
     starts_random = not (backbone.get("init_cfg") or config.load_from or config.model.get("pretrained"))
@@ -254,6 +267,12 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
             "the backbone starts from random weights, so frozen_stages and norm_eval, which are for fine-tuning, are "
             "off; give --pretrained FILE to fine-tune"
         )
+
+
+def _check_installed(start: str) -> None:
+    """Refuse weights that need a package which is not there."""
+    if start.startswith("torchvision://") and find_spec("torchvision") is None:
+        raise UserError(f"initial weights {start}: torchvision, which has their address, is missing: {OTHER_START}")
 
 
 def _initial_weights(config: Config) -> str | None:
@@ -279,21 +298,6 @@ def _build_runner(config: Config, options: LaunchOptions, remarks: list[str]) ->
     for line in (f"log: {runner.logger.log_file}", mmcv_ops(), *remarks):
         say(line)
     return runner
-
-
-def user_fault(what: str, build: Callable[[], T]) -> T:
-    """Call ``build``; errors of bad arguments in a config become one line."""
-    try:
-        return build()
-    except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError, ImportError, AssertionError) as error:
-        raise UserError(f"{what}: {type(error).__name__}: {first_line(error)}") from error
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        raise UserError(
-            "the installed torchvision was built for another torch, and mmengine imports it: install the build that "
-            "belongs to this torch, or none"
-        ) from error
 
 
 def _bare(runner: Runner) -> torch.nn.Module:

@@ -21,6 +21,7 @@ from mmengine.runner.base_loop import BaseLoop
 
 from mmms_plugin.compat.newest import newest_checkpoint, resumable_meta
 from mmms_plugin.engine.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
+from mmms_plugin.engine.building import CheckedBuilds
 from mmms_plugin.engine.console import calm, calm_output, say
 from mmms_plugin.engine.distributed import join_on_cpu, on_cpu, wrap_on_cpu
 from mmms_plugin.engine.finite_hook import FiniteHook
@@ -28,7 +29,7 @@ from mmms_plugin.engine.progress_hook import ProgressHook
 from mmms_plugin.errors import UserError
 
 
-class ResumableRunner(Runner):
+class ResumableRunner(CheckedBuilds):
     """A Runner whose trainings can be stopped after any iteration and resumed to the same result."""
 
     _load_from: str | None

@@ -24,6 +24,7 @@ from typing import Any
 from mmms_plugin.errors import UserError
 
 EVALUATIONS, LOG_LINES, WARM_UP_SHARE = 10, 20, 0.1
+SHORTEST_WARM_UP = 2  # steps: mmengine's LinearLR that ends at 1 leaves the rate at its start for good
 WARM_UPS = ("LinearLR", "ConstantLR", "WarmupLR")
 EPOCH_HOOKS = {"switch_epoch": 1, "num_last_epochs": 1}  # arguments of hooks that count epochs
 SIZES = {"pytorch": "WORLD_SIZE", "slurm": "SLURM_NTASKS", "mpi": "OMPI_COMM_WORLD_SIZE"}
@@ -216,7 +217,7 @@ def _set_decay(config: dict[str, Any], old: _Length, new: _Length, per_epoch: in
     for scheduler in schedulers_of(config):
         counted_alike = scheduler.get("by_epoch", True) == (old.unit == "epochs")
         if _warms_up(scheduler) and (old.unit == "iterations" or not counted_alike):
-            end = min(scheduler["end"], max(1, int(total * WARM_UP_SHARE)))
+            end = min(scheduler["end"], max(SHORTEST_WARM_UP, int(total * WARM_UP_SHARE)))
             _change(changes, "warm-up", scheduler["end"], end, " iterations")
             if counted_alike:
                 moved[scheduler["end"]] = end
@@ -235,7 +236,8 @@ def _stretch(scheduler: dict[str, Any], old: _Length, new: _Length, moved: dict[
         scheduler["by_epoch"] = False
         scheduler.pop("convert_to_iter_based", None)
     before = dict(scheduler)
-    for key, least in (("begin", 0), ("end", 1)):
+    shortest = SHORTEST_WARM_UP if _warms_up(before) and not before.get("convert_to_iter_based") else 1
+    for key, least in (("begin", 0), ("end", shortest)):
         if isinstance(scheduler.get(key), int) and scheduler[key]:
             scheduler[key] = moved.get(scheduler[key], max(least, _share(scheduler[key], old.count, new.count)))
     if _warms_up(before):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
@@ -19,6 +21,11 @@ from mmms_plugin.errors import UserError
 from tests.data.small_sets import picture
 
 SIDE = 40, 30
+
+
+@pytest.fixture(scope="module")
+def deeplab() -> Config:
+    return load_config("deeplabv3_ps_r50_voc12aug")
 
 
 def labels(*values: int) -> np.ndarray:
@@ -63,11 +70,11 @@ def voc_of_png(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", [split_below, split_above, listed, voc_of_png], ids=lambda made: made.__name__)
-def test_pictures_and_masks_of_any_type_are_paired(layout: Callable[[Path], None], tmp_path):
+def test_pictures_and_masks_of_any_type_are_paired(layout: Callable[[Path], None], deeplab, tmp_path):
     """And mmseg reads them, a palette of the folder's classes set in every head."""
     layout(tmp_path)
     (tmp_path / "labels.txt").write_text("background\nleaf\n")
-    config = load_config("deeplabv3_ps_r50_voc12aug")
+    config = copy.deepcopy(deeplab)
     use_voc_dir(config, OwnData("--voc-dir", tmp_path, tmp_path / "work"))
     assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {2}
     init_default_scope("mmseg")
@@ -100,7 +107,7 @@ def found_in(folder: Path, **options: bool) -> tuple[SegData, dict[str, str]]:
     return data, {finding.code: finding.text for finding in data.all_findings}
 
 
-def test_masks_of_0_and_255_stop_unless_they_are_read_as_binary(tmp_path):
+def test_masks_of_0_and_255_stop_unless_they_are_read_as_binary(deeplab, tmp_path):
     flat(tmp_path, *[labels(0, 0, 255)] * 4)
     _, codes = found_in(tmp_path)
     assert "label 0: 1600 pixels, label 255: 800 pixels" in codes["mask-binary"]
@@ -108,7 +115,7 @@ def test_masks_of_0_and_255_stop_unless_they_are_read_as_binary(tmp_path):
     data, codes = found_in(tmp_path, binary_masks=True)
     assert data.classes == ("background", "object")
     assert codes == {}
-    config = load_config("deeplabv3_ps_r50_voc12aug")
+    config = copy.deepcopy(deeplab)
     use_voc_dir(config, OwnData("--voc-dir", tmp_path, tmp_path / "work", val_split=0.5, binary_masks=True))
     (dataset,) = leaf_datasets(config.train_dataloader)
     dataset.pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from mmms_plugin.cli import main
 from mmms_plugin.engine.config_edit import dicts_in
@@ -104,6 +105,21 @@ def test_what_follows_a_warm_up_begins_where_it_now_ends():
     assert (warm_up.end, cosine.begin, cosine.end, constant.begin, constant.end) == (1, 1, 28, 28, 30)
     demo, _ = fitted("demo/mask_rcnn_ps_r18_shapes", iters=100)
     assert (demo.param_scheduler[0].end, demo.param_scheduler[1].begin, demo.param_scheduler[1].end) == (10, 10, 100)
+
+
+def test_the_rate_reaches_its_value_after_the_shortest_warm_up():
+    """mmengine's LinearLR with end=1 would stay at its start factor for the whole training."""
+    from mmengine.optim import LinearLR
+    from torch.optim import SGD
+
+    config, _ = fitted(DETECTOR, iters=4)
+    settings = {key: value for key, value in config.param_scheduler[0].items() if key not in ("type", "_scope_")}
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    scheduler = LinearLR(optimizer, **settings)
+    for _ in range(4):
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
 
 
 def test_finetune_chooses_length_and_batch_by_the_number_of_pictures():
