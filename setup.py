@@ -28,7 +28,7 @@ setup(
     install_requires=[
         "torch>=2.6",  # loads with weights_only=True by default; a build that is installed already stays
         "mmengine>=0.10.7,<0.11",
-        "mmcv-lite==2.1.0",  # the compiled mmcv of that version serves instead where it is installed
+        "mmcv-lite==2.1.0",  # the compiled mmcv of that version is used instead where it is installed
         "mmdet>=3.3,<3.4",
         "mmsegmentation>=1.2.2,<1.3",
         "setuptools<81",  # mmengine 0.10 imports pkg_resources

@@ -10,7 +10,7 @@ JOINERS = "\u200c\u200d"  # inside Persian words, inside emoji
 
 
 class UserError(ValueError):
-    """Bad input, told in one line: what is wrong, where, what is allowed, what to do.
+    """Bad input, reported in one line: what is wrong, where, what is allowed, what to do.
 
     The command line prints the message without a traceback and exits with status 2.
     """

@@ -10,7 +10,8 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.registry import MODELS
@@ -74,23 +75,38 @@ def count(module: nn.Module, x: torch.Tensor) -> Cost:
     return Cost(sum(p.numel() for p in module.parameters()), sum(counts.values()) // 2, upsampling)
 
 
-def exit_macs(backbone: nn.Module, exits: Sequence[nn.Module], size: tuple[int, int]) -> list[int]:
-    """Multiply-adds of one picture of ``size`` up to and including each exit, the earlier classifiers among them.
+class ExitCost(NamedTuple):
+    """Multiply-adds of one picture: of the part of the backbone between the exit before and this one, and of the
+    classifier."""
+
+    block: int
+    classifier: int
+
+
+def exit_costs(backbone: nn.Module, exits: Sequence[nn.Module], size: tuple[int, int]) -> list[ExitCost]:
+    """The cost of each exit for a picture of ``size``, (height, width).
 
     Args:
-        backbone: has ``start`` and ``advance``, as ``MSDNet``. exits: a classifier for each exit.
+        backbone: has ``start`` and ``advance``. exits: a classifier for each of its outputs.
     """
     network: Any = copy.deepcopy(backbone).to("meta").eval()
     classifiers = copy.deepcopy(nn.ModuleList(exits)).to("meta").eval()
     x = torch.empty(1, 3, *size, device="meta")
-    totals = []
+    totals = [0]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         maps = network.start(x)
         for index, classifier in enumerate(classifiers):
             maps = network.advance(maps, index)
+            totals.append(counter.get_total_flops() // 2)
             classifier(maps[-1])
             totals.append(counter.get_total_flops() // 2)
-    return totals
+    parts = [after - before for before, after in pairwise(totals)]
+    return [ExitCost(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def exit_macs(backbone: nn.Module, exits: Sequence[nn.Module], size: tuple[int, int]) -> list[int]:
+    """Multiply-adds of one picture up to and including each exit, the earlier classifiers among them, as published."""
+    return list(accumulate(cost.block + cost.classifier for cost in exit_costs(backbone, exits, size)))
 
 
 def _same(x: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 WHOLE = "backbone."  # of the keys of a backbone in a model
 
 
-class Backbone(BaseModule):
+class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
     """A stem and stages; returns the outputs of the stages named by ``out_indices`` and runs no stage after the last.
 
     A subclass builds its modules, calls ``declare_outputs`` and ``freeze``, and defines ``forward_stem``,
@@ -86,6 +86,19 @@ class Backbone(BaseModule):
             if index in self.out_indices:
                 outputs.append(x)
         return tuple(outputs)
+
+    def start(self, x: Tensor) -> list[Tensor]:
+        """The image to the maps that ``advance`` goes on from: a network that may stop early runs step by step."""
+        self.check_size(x)
+        return [self.forward_stem(x)]
+
+    def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
+        """From output ``index - 1``, or the start, to output ``index``, which is the last of the maps returned."""
+        first = self.out_indices[index - 1] + 1 if index else 0
+        x = maps[-1]
+        for module in (m for modules in self.stage_modules()[first : self.out_indices[index] + 1] for m in modules):
+            x = module(x)
+        return [x]
 
     def check_size(self, x: Tensor) -> None:
         """ValueError if the picture ``[N, C, H, W]`` is smaller than the stride of the last returned stage.

@@ -94,7 +94,8 @@ class BasicBlock(Block):
         self.with_cp = options.with_cp
 
     def branch(self, x: Tensor) -> Tensor:
-        return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        y: Tensor = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return y
 
 
 class Bottleneck(Block):
@@ -113,8 +114,10 @@ class Bottleneck(Block):
         self.with_cp = options.with_cp
 
     def branch(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
-        return self.bn3(self.conv3(y))
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        z: Tensor = self.bn3(self.conv3(y))
+        return z
 
 
 class ElasticBottleneck(Block):
@@ -145,7 +148,8 @@ class ElasticBottleneck(Block):
         self.with_cp = options.with_cp
 
     def branch(self, x: Tensor) -> Tensor:
-        return self.bn3(self.paths(x))
+        y: Tensor = self.bn3(self.paths(x))
+        return y
 
 
 class Root(nn.Module):
@@ -204,11 +208,13 @@ class Tree(nn.Module):
     def forward(self, x: Tensor, *passed: Tensor) -> Tensor:
         if self.level_root:
             passed = (*passed, self.pool(x))
-        if not self.is_leaf:
+        if self.is_leaf:
+            y = self.tree1(x, self.project(self.pool(x)))
+            joined: Tensor = self.root(self.tree2(y, y), y, *passed)
+        else:
             y = self.tree1(x)
-            return self.tree2(y, *passed, y)
-        y = self.tree1(x, self.project(self.pool(x)))
-        return self.root(self.tree2(y, y), y, *passed)
+            joined = self.tree2(y, *passed, y)
+        return joined
 
 
 COMPACT, WIDE = (16, 32, 64, 64, 128, 256), (16, 32, 128, 256, 512, 1024)

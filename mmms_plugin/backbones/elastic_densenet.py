@@ -97,9 +97,8 @@ class DenseLayer(nn.Module):
     def _new_map(self, maps: list[Tensor]) -> Tensor:
         # The joined maps are made inside: recomputed with checkpointing, memory grows with the number of layers only.
         x = F.relu(self.norm1(torch.cat(maps, 1)), inplace=True)
-        if self.is_plain:
-            return self.conv2(self.relu2(self.norm2(self.conv1(x))))
-        return self.paths(x)
+        new: Tensor = self.conv2(self.relu2(self.norm2(self.conv1(x)))) if self.is_plain else self.paths(x)
+        return new
 
 
 class DenseBlock(nn.Module):
@@ -130,7 +129,8 @@ class Transition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.norm(x), inplace=True)
-        return self.conv(self.pool(x)) if self.pool_first else self.pool(self.conv(x))
+        y: Tensor = self.conv(self.pool(x)) if self.pool_first else self.pool(self.conv(x))
+        return y
 
 
 @MODELS.register_module()

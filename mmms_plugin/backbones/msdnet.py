@@ -273,18 +273,21 @@ class MSDNet(Backbone):
     def start(self, x: Tensor) -> list[Tensor]:
         """The stem's maps, finest first, which ``advance`` goes on from."""
         self.check_size(x)
-        return self.stem(x)
+        maps: list[Tensor] = self.stem(x)
+        return maps
 
     def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
-        """The maps after block ``index`` from those before it; the last one is what the classifier looks at."""
-        return self.blocks[index](maps)
+        """From output ``index - 1`` to output ``index`` of ``output='exits'``, the last of the maps returned."""
+        first = self.out_indices[index - 1] + 1 if index else 0
+        for block in self.blocks[first : self.out_indices[index] + 1]:
+            maps = block(maps)
+        return maps
 
     def _exits(self, x: Tensor) -> tuple[Tensor, ...]:
         maps, outputs = self.start(x), []
-        for index in range(self.out_indices[-1] + 1):
+        for index in range(len(self.out_indices)):
             maps = self.advance(maps, index)
-            if index in self.out_indices:
-                outputs.append(maps[-1])
+            outputs.append(maps[-1])
         return tuple(outputs)
 
     def _scales(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -138,7 +138,7 @@ class ShapePlan:
                 f"side of at least {least:.2f} px; allow more, or use more adaptors"
             )
         side *= math.prod(adaptor.scale for adaptor in self.adaptors.values())
-        return min(1.0, (limit / side) ** (1 / number))
+        return min(1.0, math.pow(limit / side, 1 / number))
 
     def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
         """Height and width of the map in front of every cell, and behind the last one."""

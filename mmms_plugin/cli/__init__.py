@@ -34,6 +34,7 @@ COMMANDS = {
     "demo": "train, evaluate and draw a small PS Mask R-CNN on generated data",
     "size-ap": "AP by object size with intervals, of one or two prediction files; object sizes of a data set",
     "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
+    "early-exit": "thresholds for any budget of a network with several exits, and the time that they save",
     "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",
     "shapes": "draw the shape of shape-adapted networks, and how training moved it",
     "completion": "a script that completes commands, options and names of configs with the tab key",
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         if name in ("", "-h", "--help"):
-            print("usage: mmms COMMAND ... (mmms COMMAND --help tells more)\n")
+            print("usage: mmms COMMAND ... (mmms COMMAND --help lists its options)\n")
             print("\n".join(f"  {command:<14}{text}" for command, text in COMMANDS.items()))
             return 0 if name else 2
         if name == "--version":

@@ -10,10 +10,11 @@ DTYPES = ("float32", "bfloat16", "float16")
 CHOICES = {
     "layers": "PSConv layers beside the plain ones",
     "backbones": "PS backbones beside the plain ones",
+    "early-exit": "time that MSDNet's early exits save, beside the multiply-adds that they save",
     "size-ap": "evaluation by object size from file to result, beside the other evaluators installed",
     "size-ap-coverage": "how often 95 %% intervals of the evaluation hold the truth, on made-up data",
 }
-ROUNDS = {"layers": 15, "backbones": 15, "size-ap": 3, "size-ap-coverage": 500}
+ROUNDS = {"layers": 15, "backbones": 15, "early-exit": 5, "size-ap": 3, "size-ap-coverage": 500}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rounds = "measurements of each (15; size-ap: 3), or data sets (size-ap-coverage: 500)"
     parser.add_argument("--rounds", type=int, metavar="N", help=rounds)
     parser.add_argument("--images", type=int, default=5000, metavar="N", help="of size-ap (%(default)s)")
+    parser.add_argument("--arch", default="imagenet_step4", help="of early-exit: a setting of MSDNet (%(default)s)")
     parser.add_argument("--backward", action="store_true", help="forward and backward pass, as in training")
 
 
@@ -38,6 +40,16 @@ def run(args: argparse.Namespace) -> None:
         from mmms_plugin.analysis.size_ap.benchmark import run_size_ap_benchmark
 
         return run_size_ap_benchmark(args.images, args.rounds)
+    if args.what == "early-exit":
+        from mmms_plugin.arguments import check_choice
+        from mmms_plugin.backbones import MSDNet
+        from mmms_plugin.exits.made_up import run_early_exit_benchmark
+
+        try:
+            check_choice("--arch", args.arch, tuple(MSDNet.arch_settings))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return run_early_exit_benchmark(args.arch, 64, args.rounds)
     if args.what == "size-ap-coverage":
         from mmms_plugin.analysis.size_ap.coverage import run_coverage
 

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("input", metavar="IN", help="checkpoint: .pth, .pth.tar, .pt, .bin, .safetensors")
     add("output", metavar="OUT", help="file to write: .pth or .safetensors")
     add("--source", default="auto", metavar="S", help="whose checkpoint: psconv, elastic, dla, torchvision, timm, "
-        "openmmlab (auto: told from keys and shapes)")  # fmt: skip
+        "openmmlab (auto: recognised by keys and shapes)")  # fmt: skip
     add("--arch", default="auto", metavar="A", help="architecture, as the publishers name it (auto)")
     add("--part", choices=["auto", "backbone", "whole"], default="auto", help="what to write (auto: the backbone of a "
         "classifier, all of a detector or segmentor)")  # fmt: skip

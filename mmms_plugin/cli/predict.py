@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--labels", action=argparse.BooleanOptionalAction, default=True, help="write names and scores beside objects")
     add("--draw", action=argparse.BooleanOptionalAction, default=True, help="draw the pictures into DIR/drawn")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
+    add("--image-size", metavar="SIZE", help="picture size in px, as in training: 640 or 1333x800")
     add("--cfg-options", nargs="+", metavar="KEY=VALUE", default=[], help="override config values")
     add("--trust-checkpoint-config", action="store_true", help="use the config saved in the checkpoint. A "
         "config is Python code that is run: only for checkpoints that you would trust as a program")  # fmt: skip
@@ -39,12 +40,14 @@ def run(args: argparse.Namespace) -> None:
     config, checkpoint, pictures = _split(args.inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the hosts', about their own old calls
+        from mmms_plugin.engine.image_size import parse_image_size
         from mmms_plugin.engine.predict import PredictOptions, predict
 
         options = PredictOptions(
             config, checkpoint, pictures, args.out, args.score, args.labels, args.draw, args.device
         )
         options.trust_checkpoint_config = args.trust_checkpoint_config
+        options.image_size = None if args.image_size is None else parse_image_size(args.image_size)
         options.cfg_options = parse_cfg_options(args.cfg_options)
         predict(options)
 

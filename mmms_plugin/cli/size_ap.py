@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--area", choices=["annotation", "box", "mask"], default="annotation", help=area)
     add("--max-dets", type=int, default=100, metavar="N", help="detections per image and class (%(default)s)")
     add("--bootstrap", type=int, default=0, metavar="N", help="replicates of the image bootstrap (%(default)s)")
+    add("--no-errors", action="store_true", help="leave out what each type of error costs (TIDE), which takes longest")
     add("--confidence", type=float, default=0.95, metavar="P", help="of intervals (%(default)s)")
     add("--seed", type=int, default=0, help="of the bootstrap (%(default)s)")
     add("--resize", metavar="WxH", help=resize)
@@ -66,6 +67,10 @@ def run(args: argparse.Namespace) -> None:
     names = ("iou_type", "area", "bins", "bin_unit", "allow_gaps", "allow_overlaps", "max_dets", "seed", "confidence",
              "score_threshold")  # fmt: skip
     options = Options(
-        **{n: getattr(args, n) for n in names}, replicates=args.bootstrap, resize=_size(args.resize), progress=True
+        **{n: getattr(args, n) for n in names},
+        replicates=args.bootstrap,
+        resize=_size(args.resize),
+        errors=not args.no_errors,
+        progress=True,
     )
     run_size_ap(args.ann, args.pred, args.out, options, args.names)

@@ -49,7 +49,7 @@ def _installed_mmcv() -> str | None:
 
 
 def mmcv_ops() -> str:
-    """One line for the log: which mmcv is installed, and what serves its compiled ops."""
+    """One line for the log: which mmcv is installed, and what provides its compiled ops."""
     install()
     name = _installed_mmcv()
     if name is None:

@@ -1,6 +1,6 @@
 """Sigmoid focal loss in plain torch: Lin et al., "Focal Loss for Dense Object Detection" (2017), equation (5).
 
-mmdet calls mmcv's op on a GPU only (its own Python version serves on the CPU); here, it works on every device.
+mmdet calls mmcv's op on a GPU only (and its own Python version on the CPU); this one works on every device.
 
 Deviations from the compiled op:
 1. Logarithms are taken of the logits, not of rounded probabilities, which matters where a loss is large.

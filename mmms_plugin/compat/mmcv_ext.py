@@ -1,11 +1,11 @@
 """Stands in for ``mmcv._ext`` where mmcv has no compiled ops; signatures as called by mmcv/ops/*.py of mmcv 2.1.0.
 
-Supplied: ``nms``, ``softnms``, ``roi_align_*``, ``sigmoid_focal_loss_*``, which Faster, Mask and Cascade R-CNN,
-RetinaNet and FCOS use, on any device. Every other op of mmcv's can be imported, and says its name and the remedy when
-called.
+Supplied: ``nms``, ``softnms``, ``roi_align_*``, ``sigmoid_focal_loss_*``, ``ms_deform_attn_*``, which Faster, Mask and
+Cascade R-CNN, RetinaNet, FCOS, RTMDet, Deformable DETR and DINO use, on any device. Every other op of mmcv's can be
+imported, and says its name and the remedy when called.
 
-Which code serves: torchvision's compiled ops where they work and give mmcv's results, else plain torch. They do not
-where offset is 1, pool_mode is 'max', or torch is told to be deterministic (torchvision's gradient on a GPU is not).
+Which code is used: torchvision's compiled ops where they work and give mmcv's results, else plain torch. They do not
+where offset is 1, pool_mode is 'max', or torch has to be deterministic (torchvision's gradient on a GPU is not).
 On the CPU RoIAlign in plain torch is used in any case: on feature maps it is faster than the compiled ones.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmms_plugin.compat import focal_loss, roi_align, torchvision_ops
+from mmms_plugin.compat import deformable_attention, focal_loss, roi_align, torchvision_ops
 from mmms_plugin.compat import nms as plain_nms
 from mmms_plugin.errors import UserError
 
@@ -29,7 +29,7 @@ class MissingOpError(UserError, NotImplementedError):
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Indices [K] of the boxes [N, 4] that stay, best score first; see ``compat.nms.nms``."""
-    if offset == 0 and torchvision_ops.serves(boxes.device.type):
+    if offset == 0 and torchvision_ops.usable(boxes.device.type):
         dtype = torch.float64 if boxes.dtype == torch.float64 else torch.float32
         # mmcv compares with a float32 threshold, torchvision with a float64 one.
         threshold = torch.tensor(iou_threshold, dtype=dtype).item()
@@ -44,7 +44,7 @@ def _compiled_roi_align(tensor: Tensor) -> bool:
     return (
         tensor.device.type != "cpu"
         and not torch.are_deterministic_algorithms_enabled()
-        and torchvision_ops.serves(tensor.device.type)
+        and torchvision_ops.usable(tensor.device.type)
     )
 
 
@@ -100,6 +100,8 @@ def roi_align_backward(
         roi_align.average_backward(grad_output, rois, grad_input, pooling)
 
 
+ms_deform_attn_forward = deformable_attention.forward
+ms_deform_attn_backward = deformable_attention.backward
 sigmoid_focal_loss_forward = focal_loss.loss
 sigmoid_focal_loss_backward = focal_loss.gradient
 
@@ -121,8 +123,8 @@ def __getattr__(name: str) -> Callable[..., None]:
     def missing(*args: object, **kwargs: object) -> None:
         raise MissingOpError(
             f"mmcv op {name!r} is not supplied: the installed mmcv has no compiled ops (mmcv-lite), and only nms, "
-            "softnms, roi_align and sigmoid_focal_loss are supplied in their place. Install a compiled mmcv 2.1.0: "
-            "'make mmcv', or pip install one built for your torch"
+            "softnms, roi_align, sigmoid_focal_loss and ms_deform_attn are supplied in their place. Install a compiled "
+            "mmcv 2.1.0: 'make mmcv', or pip install one built for your torch"
         )
 
     missing.__name__ = name

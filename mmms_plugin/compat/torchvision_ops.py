@@ -63,7 +63,7 @@ def declare_missing() -> None:
 
 
 @cache
-def serves(device_type: str) -> bool:
+def usable(device_type: str) -> bool:
     """Whether torchvision's compiled ops work on devices of this type ('cpu', 'cuda')."""
     if not hasattr(torch.ops.torchvision, "nms"):
         _load_library()
@@ -73,7 +73,7 @@ def serves(device_type: str) -> bool:
 def provider() -> str:
     """What computes nms and roi_align on this machine's GPU, or CPU where there is none, in words."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if not serves(device):
+    if not usable(device):
         return f"nms and roi_align in plain torch ({device.upper()}; no compiled torchvision for it)"
     try:
         name = f"torchvision {version('torchvision')}"

@@ -1,6 +1,6 @@
 """The generated multi-scale data set on disk: COCO, VOC and ImageFolder views of the same pictures.
 
-Layout, all views in one folder, which therefore serves as root of each::
+Layout: all views share one folder, which is the root of each::
 
     shapes.json                                  settings and counts
     preview.png                                  the first training pictures with their masks outlined

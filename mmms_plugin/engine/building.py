@@ -1,4 +1,4 @@
-"""Building what a config describes: what goes wrong there is the config's fault, and is told in one line.
+"""Building what a config describes: what goes wrong there is the config's fault, and is reported in one line.
 
 So is what goes wrong with the first sample of each data set and in the first iteration: a transform that misses a key,
 a neck that expects other channels than the backbone has. Later errors are bugs, and keep their traceback.

@@ -123,7 +123,7 @@ def check_backbone_weights(backbone: nn.Module, path: str) -> str:
 
 @dataclass(frozen=True)
 class _Misfit:
-    """Keys of a model that a state dict lacks, keys it has besides, and keys of another shape."""
+    """Keys of a model that a state dict lacks, keys that only the state dict has, and keys of another shape."""
 
     missing: list[str]
     unknown: list[str]

@@ -1,6 +1,7 @@
-"""Measures what ``mmms configs`` lists: ``python -m mmms_plugin.engine.config_facts`` rewrites the list.
+"""Measures what ``mmms configs`` lists: ``python -m mmms_plugin.engine.config_facts [--all]`` rewrites the list.
 
-Models are built on the meta device: no memory and no arithmetic.
+Configs that are new are measured, all of them with --all. Models are built on the meta device: no memory and no
+arithmetic. Those of classifiers need mmpretrain, and torchvision with it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
@@ -22,11 +24,12 @@ from torch import nn
 from mmms_plugin.analysis.flops import count
 from mmms_plugin.engine.config_edit import dicts_in
 from mmms_plugin.engine.config_files import config_names, load_config
-from mmms_plugin.engine.config_list import FACTS_FILE, Facts
+from mmms_plugin.engine.config_list import FACTS_FILE, Facts, read_facts
 from mmms_plugin.files import write_text
 
 DIVISOR = 32  # detectors pad their pictures to it
-FIGURES = re.compile(r"\b(?:gives?|reports?) ((?:[\d.]+ (?:box AP|mask AP|mIoU|% top-1 error)(?:, | and )?)+)")
+FIGURES = re.compile(r"\b(?:gives?|reports?) ((?:[\d.]+ (?:box AP|mask AP|mIoU)(?:, | and )?)+)")
+TOP_1 = re.compile(r"\btop-1 (?:/ top-5 )?error (?:of )?([\d.]*\d)")
 
 
 def facts_of(name: str) -> Facts:
@@ -79,8 +82,10 @@ def published_figures(name: str) -> str:
     """The figures that the comment at the head of a config cites, such as '39.4 box AP and 35.6 mask AP'."""
     lines = config_names()[name].read_text(encoding="utf-8").splitlines()
     head = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
-    found = FIGURES.search(head)
-    return found.group(1).rstrip(", ") if found else ""
+    if found := FIGURES.search(head):
+        return found.group(1).rstrip(", ")
+    found = TOP_1.search(head)
+    return f"{found.group(1)} % top-1 error" if found else ""
 
 
 class _Measured(nn.Module):
@@ -95,12 +100,16 @@ class _Measured(nn.Module):
         return cast(Any, self.model).extract_feat(x) if self.detects else self.model(x, mode="tensor")
 
 
-def measure_all() -> None:
-    """Rewrite the list that comes with the package."""
-    facts = [asdict(facts_of(name)) for name in track(config_names(), "measuring")]
-    lines = ",\n".join(json.dumps(one) for one in facts)
+def measure_all(again: bool) -> None:
+    """Rewrite the list that comes with the package; known configs are built only if ``again``."""
+    known = {} if again else read_facts()
+    found = []
+    for name in track(config_names(), "measuring"):
+        one = known.get(name) or facts_of(name)
+        found.append({**asdict(one), "published": published_figures(name)})
+    lines = ",\n".join(json.dumps(one) for one in found)
     write_text(FACTS_FILE, f"[\n{lines}\n]\n")
 
 
 if __name__ == "__main__":
-    measure_all()
+    measure_all("--all" in sys.argv)

@@ -18,7 +18,7 @@ from mmms_plugin.datasets import write_shapes
 from mmms_plugin.errors import UserError
 
 CONFIG = "demo/mask_rcnn_ps_r18_shapes"
-MARK = "demo.json"  # tells a folder of ours from anybody else's
+MARK = "demo.json"  # marks a folder as the demo's own
 
 
 def run_demo(out: Path, iterations: int | None = None, seed: int = 0) -> dict[str, float]:

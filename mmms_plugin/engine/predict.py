@@ -25,6 +25,7 @@ from mmms_plugin.engine.cfg_options import apply_cfg_options
 from mmms_plugin.engine.checks import check_fits, read_state_dict
 from mmms_plugin.engine.config_edit import class_count_owners, leaf_datasets, set_num_classes
 from mmms_plugin.engine.config_files import first_line, load_config
+from mmms_plugin.engine.image_size import set_image_size
 from mmms_plugin.engine.inputs import Input, find_inputs
 from mmms_plugin.engine.launch import drop_initial_weights, user_fault
 from mmms_plugin.engine.predictions import Kept
@@ -54,6 +55,7 @@ class PredictOptions:
     device: str | None = None
     trust_checkpoint_config: bool = False
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
+    image_size: tuple[int, int] | None = None
 
 
 def predict(options: PredictOptions) -> None:
@@ -101,6 +103,8 @@ def _config(options: PredictOptions, meta: Mapping[str, Any]) -> Config:
             raise UserError(f"checkpoint {options.checkpoint}: its config: {first_line(error)}") from error
     if "model" not in config or not leaf_datasets(config.get("test_dataloader")):
         raise UserError(f"config {options.config or options.checkpoint}: it has no model, or no test_dataloader")
+    if options.image_size:
+        set_image_size(config._cfg_dict, options.image_size)
     apply_cfg_options(config, options.cfg_options)
     return config
 

@@ -11,7 +11,8 @@ Deviations from CocoMetric:
    says -1 if 100 is not in ``proposal_nums``.
 5. With ``classwise`` a class has its own figure; CocoMetric exchanges them where the file does not list its categories
    by rising id, because pycocotools sorts them.
-6. 'proposal_fast' is refused: mmdet 3.3's own code for it stops with NumPy 1.24 and later. 'proposal' tells the same.
+6. 'proposal_fast' is refused: mmdet 3.3's own code for it stops with NumPy 1.24 and later. 'proposal' gives the same
+   figures.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ class SizeAPMetric(BaseMetric):
             replicates=bootstrap,
             confidence=confidence,
             seed=seed,
+            errors=False,
             sweep=False,
         )
 

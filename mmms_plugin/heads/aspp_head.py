@@ -21,7 +21,7 @@ from mmms_plugin.registry import MODELS
 
 
 @MODELS.register_module()
-class ASPPHead(HostASPPHead):
+class ASPPHead(HostASPPHead):  # type: ignore[misc]  # mmseg has no types
     """Decode head for mmseg; takes the last of the backbone's maps.
 
     Args:
@@ -67,4 +67,5 @@ class ASPPHead(HostASPPHead):
     def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
         x = self._transform_inputs(inputs)
         pooled = self.image_pool(x).expand(-1, -1, *x.shape[2:])
-        return self.bottleneck(torch.cat((*self.aspp_modules(x), pooled), 1))
+        features: Tensor = self.bottleneck(torch.cat((*self.aspp_modules(x), pooled), 1))
+        return features

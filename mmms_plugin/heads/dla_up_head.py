@@ -24,7 +24,7 @@ from mmms_plugin.registry import MODELS
 
 
 @MODELS.register_module()
-class DLAUpHead(BaseDecodeHead):
+class DLAUpHead(BaseDecodeHead):  # type: ignore[misc]  # mmseg has no types
     """Decode head for mmseg behind a ``DLAUp`` neck; takes its finest map.
 
     Args:
@@ -76,11 +76,13 @@ class DLAUpHead(BaseDecodeHead):
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list[Any]) -> dict[str, Tensor]:
         """Losses of the logits cropped to the labels."""
         height, width = batch_data_samples[0].gt_sem_seg.shape
-        return super().loss_by_feat(seg_logits[:, :, :height, :width], batch_data_samples)
+        losses: dict[str, Tensor] = super().loss_by_feat(seg_logits[:, :, :height, :width], batch_data_samples)
+        return losses
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:
         """Logits cropped to the picture as it was fed to the network."""
         meta = batch_img_metas[0]
         padded = "pad_shape" in meta and not isinstance(meta["img_shape"], torch.Size)  # a Size is a sliding window's
         height, width = meta["pad_shape" if padded else "img_shape"][:2]
-        return super().predict_by_feat(seg_logits[:, :, :height, :width], batch_img_metas)
+        logits: Tensor = super().predict_by_feat(seg_logits[:, :, :height, :width], batch_img_metas)
+        return logits

@@ -34,11 +34,12 @@ class ExitClassifier(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.convs(x).mean((2, 3)))
+        logits: Tensor = self.fc(self.convs(x).mean((2, 3)))
+        return logits
 
 
 @MODELS.register_module()
-class MultiExitHead(BaseModule):
+class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
     """A classifier at every exit, trained by the weighted sum of their losses.
 
     The prediction is the last exit's; the scores of all are kept in ``exit_scores`` of every sample, which

@@ -11,6 +11,7 @@ estimator. The paper gives no further detail, hence:
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +22,13 @@ from mmms_plugin.registry import MODELS
 
 class _StraightThroughSign(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
         ctx.save_for_backward(logits)
         return torch.where(logits >= 0, 1.0, -1.0).to(logits.dtype)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        (logits,) = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        logits: Tensor = ctx.saved_tensors[0]
         return grad * (logits.abs() <= 1).to(grad.dtype)
 
 
@@ -78,8 +79,9 @@ class DynamicPSConv2d(PartwiseConv2d, nn.Conv2d):
 
     def mask(self) -> Tensor:
         """Binary ``[C_out, C_in / groups]``: 1 where a kernel uses the larger dilation."""
-        signs = (_StraightThroughSign.apply(logits) for logits in (self.left_logits, self.right_logits))
-        return (torch.kron(*signs) + 1) / 2
+        sign = _StraightThroughSign.apply
+        signs = torch.kron(sign(self.left_logits), sign(self.right_logits))  # type: ignore[no-untyped-call]
+        return (signs + 1) / 2
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 3:
@@ -90,7 +92,8 @@ class DynamicPSConv2d(PartwiseConv2d, nn.Conv2d):
         return y + self.conv_part(x, large, self.groups, multiple=self.dilations[1])
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, dilations={self.dilations}"
+        plain = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{plain}, dilations={self.dilations}"
 
 
 def _even_factor(channels: int) -> int:

@@ -98,4 +98,5 @@ class ElasticConv2d(PartwiseConv2d, nn.Conv2d):
         return y if self.bias is None else y + self.bias.to(y.dtype).view(1, -1, 1, 1)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, ratios={self.policy.ratios}, shares={self.policy.shares}"
+        plain = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{plain}, ratios={self.policy.ratios}, shares={self.policy.shares}"

@@ -11,7 +11,7 @@ def is_capturing() -> bool:
     Sizes may then be symbols, so a layer checks none and slices by none: a check would become a condition on them.
     Covers ``torch.compile``, ``torch.export``, ``torch.jit.trace`` and both ONNX exporters.
     """
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
+    return torch.compiler.is_compiling() or _is_tracing()
 
 
 def is_exporting() -> bool:
@@ -22,4 +22,9 @@ def is_exporting() -> bool:
     """
     # torch 2.6 has no is_exporting: there a compiled graph is treated as an exported one
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    return bool(exporting()) or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
+    return bool(exporting()) or _is_tracing()
+
+
+def _is_tracing() -> bool:
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call, unused-ignore]
+    return traced or torch.onnx.is_in_onnx_export()

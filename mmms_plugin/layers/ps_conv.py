@@ -120,7 +120,8 @@ class PSConv2d(PartwiseConv2d, nn.Conv2d):
         return y if self.bias is None else y + self.bias.to(y.dtype).view(1, -1, 1, 1)
 
     def extra_repr(self) -> str:
-        text = f"{super().extra_repr()}, dilation_pattern={self.dilation_pattern}, channel_order={self.channel_order!r}"
+        plain = super().extra_repr()  # type: ignore[no-untyped-call]
+        text = f"{plain}, dilation_pattern={self.dilation_pattern}, channel_order={self.channel_order!r}"
         return text + (f", axes={self.axes!r}" if self.axes != "both" else "")
 
     def _masked(self, x: Tensor) -> Tensor:

@@ -39,11 +39,12 @@ class Fuse(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         coarse = fit_to(self.up(self.proj(coarse)), (fine.shape[2], fine.shape[3]))
-        return self.node(torch.cat((fine, coarse), 1))
+        joined: Tensor = self.node(torch.cat((fine, coarse), 1))
+        return joined
 
 
 @MODELS.register_module()
-class DLAUp(BaseModule):
+class DLAUp(BaseModule):  # type: ignore[misc]  # mmengine has no types
     """Decoder of segmentation networks (one output), or an alternative to FPN in detectors (several).
 
     The down ratio of the finest output is the first input's stride: with ``DLA``, ``out_indices=(1, 2, 3, 4, 5)`` gives

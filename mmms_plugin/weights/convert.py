@@ -1,4 +1,4 @@
-"""``mmms convert``: read, map, check, try, write; what was done is told in a ``Report``."""
+"""``mmms convert``: read, map, check, try, write; a ``Report`` says what was done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--source auto``: which architecture of which source a file holds, told from its keys and shapes."""
+"""``--source auto``: which architecture of which source a file holds, recognised by its keys and shapes."""
 
 from __future__ import annotations
 

@@ -25,15 +25,20 @@ def run(command: str, config: str, *options: str) -> int:
     return main([command, config, *options, *QUICK])
 
 
-def test_an_image_folder_trains_a_network_with_several_exits(shapes, tmp_path, capfd):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
+    """The checkpoint of one epoch of the small MSDNet."""
+    folder = tmp_path_factory.mktemp("classifier")
+    assert run("train", "cifar10/msdnet_small", "--image-dir", str(shapes), "--work-dir", str(folder)) == 0
+    return next(folder.glob("epoch_*.pth"))
+
+
+def test_an_image_folder_trains_a_network_with_several_exits(shapes, trained, tmp_path, capfd):
     data = ["--image-dir", str(shapes), "--work-dir", str(tmp_path / "out")]
-    assert run("train", "cifar10/msdnet_small", *data) == 0
-    printed = capfd.readouterr().out
-    assert "5 classes: circle, ring, square, star, triangle; train: 12 pictures, val: 5 pictures" in printed
-    assert all(f"accuracy/exit{i}_top1" in printed for i in range(1, 5))
-    checkpoint = str(tmp_path / "out/epoch_1.pth")
-    if not Path(checkpoint).is_file():
-        checkpoint = str(next((tmp_path / "out").glob("*.pth")))
+    log = next(trained.parent.glob("*/*.log")).read_text()
+    assert "5 classes: circle, ring, square, star, triangle; train: 12 pictures, val: 5 pictures" in log
+    assert all(f"accuracy/exit{i}_top1" in log for i in range(1, 5))
+    checkpoint = str(trained)
     kept = ["--out", str(tmp_path / "predictions.json"), "--show-dir", str(tmp_path / "drawn")]
     assert run("test", "cifar10/msdnet_small", checkpoint, *data, *kept) == 0
     printed = capfd.readouterr().out
@@ -124,3 +129,23 @@ def test_folders_that_do_not_fit(folder, tmp_path, spoil, message, capsys):
 def test_data_of_another_task(folder, tmp_path, config, flag, message, capsys):
     assert run("train", config, flag, str(folder), "--work-dir", str(tmp_path / "out")) == 2
     assert message in capsys.readouterr().err
+
+
+def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, trained, tmp_path, capfd):
+    data = ["--image-dir", str(shapes), "--work-dir", str(tmp_path / "out")]
+    checkpoint = tmp_path / "small.pth"
+    shutil.copy(trained, checkpoint)
+    options = ["--split", "train", "--out", str(tmp_path / "report"), "--batches", "1", "4"]
+    more = ["--pictures", "4", "--rounds", "1"]
+    assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *more) == 0
+    printed = capfd.readouterr().out
+    assert "exit 1: 2.7 MMAC" in printed
+    assert "achieved" in printed
+    content = json.loads((tmp_path / "report/early_exit.json").read_text())
+    assert len([p for p in content["points"] if p["kind"] == "anytime"]) == 4
+    assert {row["batch"] for row in content["savings"]} == {1, 4}
+    assert (tmp_path / "report/accuracy_and_cost.png").stat().st_size > 5000
+    plans = json.loads(checkpoint.with_suffix(".exits.json").read_text())
+    assert (plans["size"], plans["pictures"]) == ([32, 32], 6)
+    assert run("early-exit", "cifar10/ps_resnext29_small", str(checkpoint), *data, *options, *more) == 2
+    assert "is not of this config's model" in capfd.readouterr().err

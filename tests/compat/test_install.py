@@ -113,7 +113,7 @@ def test_other_ops_name_themselves_and_the_remedy() -> None:
 
 
 def test_mmcv_ops_work_through_mmcv() -> None:
-    """mmcv's own functions over whichever extension serves: batched NMS, RoIAlign with its gradient, a missing op."""
+    """mmcv's own functions over whichever extension is used: batched NMS, RoIAlign with its gradient, a missing op."""
     ops = importlib.import_module("mmcv.ops")
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 9]])
     dets, kept = ops.batched_nms(

@@ -16,7 +16,7 @@ from tests.oracles import nms as nms_oracle
 from tests.oracles import roi_align as roi_oracle
 
 needs_torchvision = pytest.mark.skipif(
-    not torchvision_ops.serves("cpu"), reason="torchvision without compiled ops for this torch"
+    not torchvision_ops.usable("cpu"), reason="torchvision without compiled ops for this torch"
 )
 SCALE = 0.25
 ROI_CASES = [
@@ -254,7 +254,7 @@ def test_roi_align_names_an_impossible_roi(roi: list[float]) -> None:
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("ratio", [0, 2])
 def test_roi_align_in_torchvision_is_the_same(monkeypatch: pytest.MonkeyPatch, ratio: int, aligned: bool) -> None:
-    """What serves on a GPU, tried on the CPU."""
+    """The code used on a GPU, tried on the CPU."""
     data = random_rois(40, 5)
     plain = pool(mmcv_ext, *data, ratio, "avg", aligned)
     monkeypatch.setattr(mmcv_ext, "_compiled_roi_align", lambda tensor: True)
@@ -304,3 +304,26 @@ def test_focal_loss_and_its_gradient(weighted: bool) -> None:
         focal_loss.gradient(logits, target, weight, grad, gamma=2.0, alpha=0.25)
     torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), logits)[0], atol=1e-5, rtol=1e-4)
+
+
+def test_deformable_attention_and_its_gradients():
+    """mmcv's GPU path, on any device: what mmcv computes in plain torch on a CPU, and autograd differentiates."""
+    from mmcv.ops import multi_scale_deform_attn as theirs
+
+    random = torch.Generator().manual_seed(0)
+    shapes, heads, depth = torch.tensor([[5, 7], [3, 2]]), 2, 4
+    value = torch.randn(2, 41, heads, depth, generator=random, dtype=torch.float64, requires_grad=True)
+    where = torch.rand(2, 6, heads, 2, 3, 2, generator=random, dtype=torch.float64).mul(1.4).sub(0.2).requires_grad_()
+    weights = torch.rand(2, 6, heads, 2, 3, generator=random, dtype=torch.float64, requires_grad=True)
+    starts = torch.tensor([0, 35])
+    ours = mmcv_ext.ms_deform_attn_forward(value, shapes, starts, where, weights, im2col_step=64)
+    expected = theirs.multi_scale_deformable_attn_pytorch(value, shapes, where, weights)
+    assert torch.equal(ours, expected)
+    grad = torch.randn(ours.shape, generator=random, dtype=torch.float64)
+    wanted = torch.autograd.grad(expected, (value, where, weights), grad)
+    got = [torch.zeros_like(one) for one in (value, where, weights)]
+    plain = (value.detach(), shapes, starts, where.detach(), weights.detach())
+    with torch.no_grad():  # as inside an autograd function
+        mmcv_ext.ms_deform_attn_backward(*plain, grad, *got, im2col_step=64)
+    assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(got, wanted, strict=True))
+    assert all(one.abs().sum() > 0 for one in got)

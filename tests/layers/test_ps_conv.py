@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmms_plugin.layers import DepthwisePSConv2d, DynamicPSConv2d, PSConv2d
-from mmms_plugin.layers.ps_conv import published_mask
+from mmms_plugin.layers.ps_conv import PublishedPSConv2d, published_mask
 from tests.oracles.poly_scale_conv import poly_scale_conv
 
 PATTERNS = [(1, 2, 1, 4), (2, 1, 4, 1), (1, 2), (1, 2, 1, 1, 1, 1, 1, 1), (1, 2, 3), (1, 1, 1, 1), (3,), (1, 2, 4, 8)]
@@ -143,6 +143,7 @@ def test_extra_dilation1_is_the_published_sum():
     layer = PSConv2d(
         channels, channels, 3, padding=1, groups=groups, bias=False, dilation_pattern=(2, 1, 4, 1), extra_dilation1=True
     )
+    assert isinstance(layer, PublishedPSConv2d)
     nn.init.normal_(layer.extra_weight)
     own = layer.weight.detach().view(groups, 4, 2, 4, 2, 3, 3)
     extra = layer.extra_weight.detach().view(groups, 4, 2, 2, 2, 3, 3)

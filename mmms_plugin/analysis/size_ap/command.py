@@ -16,7 +16,7 @@ from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
 from mmms_plugin.analysis.size_ap.histogram import STEPS, ObjectSizes, describe_objects
 from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
 from mmms_plugin.analysis.size_ap.report_tables import probability, size_label, suggestions
-from mmms_plugin.analysis.size_ap.results import Comparison, Difference, Interval, RunResult, SizeAPResults
+from mmms_plugin.analysis.size_ap.results import ERROR_TYPES, Comparison, Difference, Interval, RunResult, SizeAPResults
 from mmms_plugin.errors import LONGEST, UserError, printable
 from mmms_plugin.files import check_folder
 
@@ -56,7 +56,7 @@ def run_size_ap(
         truth, notes = read_ground_truth(ann, masks=masks)
         runs: list[Detections] = []
         for path, name in zip(preds, _names(preds, names), strict=True):
-            # masks of predictions serve only IoU of masks and area by mask
+            # predicted masks are needed only for IoU and area by mask
             run, more = read_detections(path, truth, masks=masks, name=name)
             runs.append(run)
             notes = (*notes, *more)
@@ -118,6 +118,8 @@ def _names(preds: Sequence[str], given: Sequence[str]) -> list[str]:
 def _print_results(console: Console, results: SizeAPResults) -> None:
     for run in results.runs:
         console.print(_bin_table(run, results.iou_type))
+        if run.bins[0].errors:
+            console.print(_error_table(run))
     if results.comparison:
         console.print(_difference_table(results.comparison))
     for line in (results.area_rule, f"bins {results.bins_source} ({results.bins_reference})", results.edge_rule):
@@ -135,6 +137,17 @@ def _bin_table(run: RunResult, iou_type: str) -> Table:
         cells = (_cell(result.ap, result.intervals.get("ap")), *map(_cell, (result.ap50, result.ap75, result.ar)))
         counts = (str(result.ground_truths), str(result.detections))
         table.add_row(escape(result.bin.name), size_label(result.bin), *cells, *counts)
+    return table
+
+
+def _error_table(run: RunResult) -> Table:
+    title = f"{escape(run.name)}: AP50 gained if errors were mended"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
+    table.add_column("bin", overflow="fold")
+    for name in ERROR_TYPES:
+        table.add_column(name if len(name) < 12 else f"{name[:5]}.", no_wrap=True)  # class., local.
+    for found in run.bins:
+        table.add_row(escape(found.bin.name), *(_cell(share.gain) for share in found.errors.values()))
     return table
 
 

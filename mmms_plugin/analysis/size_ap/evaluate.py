@@ -20,15 +20,18 @@ from mmms_plugin.analysis.size_ap.bootstrap import (
     probability_positive,
 )
 from mmms_plugin.analysis.size_ap.data import AREAS, Detections, GroundTruth, describe_area
+from mmms_plugin.analysis.size_ap.error_types import MATCH, ErrorGains, error_gains
 from mmms_plugin.analysis.size_ap.groups import group_rows
 from mmms_plugin.analysis.size_ap.matching import IOU_THRESHOLDS, Candidates, Matches, find_candidates, match
 from mmms_plugin.analysis.size_ap.results import (
+    ERROR_TYPES,
     METRICS,
     Bin,
     BinResult,
     ClassMatrix,
     Comparison,
     Difference,
+    ErrorShare,
     Figure,
     Interval,
     RunResult,
@@ -57,6 +60,7 @@ class Options:
         replicates, seed, confidence: of the bootstrap; 0 replicates for none.
         score_threshold: from which a detection predicts its class, for multi-label F1.
         resize: width and height that pictures are made to fit before training; for the advice on anchors only.
+        errors: also what each type of error costs (`mmms_plugin.analysis.size_ap.error_types`).
         sweep: also AP against continuous size.
         progress: show bars.
     """
@@ -74,6 +78,7 @@ class Options:
     confidence: float = 0.95
     score_threshold: float = 0.5
     resize: tuple[int, int] | None = None
+    errors: bool = True
     sweep: bool = True
     progress: bool = False
 
@@ -95,12 +100,13 @@ class Options:
 
 @dataclass(frozen=True)
 class _Run:
-    """One run between matching and results."""
+    """One run between matching and results; ``errors`` is one a bin, or empty."""
 
     name: str
     candidates: Candidates
     matches: Matches
     accumulator: Accumulator
+    errors: tuple[ErrorGains, ...] = ()
 
 
 def evaluate(
@@ -155,7 +161,17 @@ def _match_run(truth: GroundTruth, run: Detections, bins: tuple[Bin, ...], optio
         truth, run, options.iou_type, options.area, max(options.max_dets, 1), options.thresholds
     )
     matches = match(candidates, bins)
-    return _Run(run.name, candidates, matches, Accumulator(matches))
+    return _Run(run.name, candidates, matches, Accumulator(matches), _errors(truth, run, candidates, bins, options))
+
+
+def _errors(
+    truth: GroundTruth, run: Detections, candidates: Candidates, bins: tuple[Bin, ...], options: Options
+) -> tuple[ErrorGains, ...]:
+    if not options.errors:
+        return ()
+    if min(options.thresholds) > MATCH:  # candidates of lower IoU are needed
+        candidates = find_candidates(truth, run, options.iou_type, options.area, options.max_dets, (MATCH,))
+    return tuple(error_gains(candidates, bins, options.iou_type, options.replicates, options.seed))
 
 
 def _bootstrap(runs: list[_Run], thresholds: Floats, options: Options) -> list[Replicates | None]:
@@ -184,12 +200,21 @@ def _run_result(
             ground_truths=int(scores.objects[i].sum()),
             detections=int(detections[i].sum()),
             intervals=_bin_intervals(replicates, i, figures[i], options.confidence),
+            errors=_error_shares(run.errors[i], options.confidence) if run.errors else {},
         )
         for i, bin_ in enumerate(bins.bins)
     )
     matrix = _class_matrix(truth, run, class_figures(scores, thresholds), detections, replicates, options)
     sweep = _sweep(run.candidates) if options.sweep else ()
     return RunResult(run.name, results, matrix, _stats(run.matches, figures, bins, options.max_dets), sweep)
+
+
+def _error_shares(found: ErrorGains, confidence: float) -> dict[str, ErrorShare]:
+    shares = {}
+    for k, name in enumerate(ERROR_TYPES):
+        limits = interval(found.draws[:, k], found.gains[k], confidence) if len(found.draws) else None
+        shares[name] = ErrorShare(int(found.counts[k]), _figure(found.gains[k]), limits)
+    return shares
 
 
 def class_detections(matches: Matches) -> NDArray[np.int64]:
@@ -294,6 +319,7 @@ def _compare(
             )
             for k, place in enumerate(first)
         ),
+        per_error=_error_differences(runs, options.confidence),
         groups=group_rows(
             (runs[0].candidates, runs[1].candidates),
             (runs[0].accumulator, runs[1].accumulator),
@@ -301,6 +327,18 @@ def _compare(
         ),
         score_threshold=options.score_threshold,
     )
+
+
+def _error_differences(runs: list[_Run], confidence: float) -> tuple[Difference, ...]:
+    found: list[Difference] = []
+    for bin_, first, second in zip(
+        runs[0].matches.bins if runs[0].errors else (), runs[0].errors, runs[1].errors, strict=True
+    ):
+        draws = second.draws - first.draws if len(first.draws) else None
+        for k, name in enumerate(ERROR_TYPES):
+            gains = (first.gains[k], second.gains[k])
+            found.append(_difference(bin_.name, name, *gains, _column(draws, k), confidence))
+    return tuple(found)
 
 
 def _difference(

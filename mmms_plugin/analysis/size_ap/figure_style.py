@@ -26,6 +26,7 @@ from mmms_plugin.files import written_whole
 
 RUN_COLOURS = ("#0072B2", "#D55E00")  # first run, second run
 MEASURE_COLOURS = ("#0072B2", "#E69F00", "#999999")  # AP, F1 per class, F1 overall
+ERROR_COLOURS = ("#0072B2", "#56B4E9", "#F0E442", "#E69F00", "#D55E00", "#666666")  # in the order of ERROR_TYPES
 NEUTRAL = "#595959"
 GAIN, LOSS, UNDECIDED = "#009E73", "#CC79A7", "#8C8C8C"  # sign of a difference, where its interval leaves out zero
 HEAT = "cividis"  # even in lightness, made for colour-blind readers

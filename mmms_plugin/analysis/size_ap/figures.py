@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from mmms_plugin.analysis.size_ap.figure_style import (
+    ERROR_COLOURS,
     GAIN,
     HEAT,
     LOSS,
@@ -72,6 +73,28 @@ def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str, xlabel
         return figure
 
 
+def draw_errors(labels: Sequence[str], types: Sequence[Series], ylabel: str, xlabel: str = "") -> Figure:
+    """Bars with intervals for every type of error beside each other, one place per bin.
+
+    Args:
+        labels: (n,) names of the bins, the first ("all") set apart. types: (n,) gains of each, NaN where n/a.
+    """
+    with canvas(_width(labels, 1.3), 3.3) as (figure, (axis,)):
+        x, width = _places(len(labels)), 0.84 / len(types)
+        for i, (one, colour) in enumerate(zip(types, ERROR_COLOURS, strict=True)):
+            place = x + width * (i - (len(types) - 1) / 2)
+            axis.bar(place, np.nan_to_num(one.values), 0.9 * width, color=colour, label=one.name)
+            axis.vlines(place, one.low, one.high, color="black", linewidth=0.8)
+        for place in x[np.all([~np.isfinite(one.values) for one in types], axis=0)]:
+            axis.text(place, 0, "n/a", ha="center", va="bottom", fontsize=8, color=NEUTRAL)
+        axis.axhline(0, color=NEUTRAL, linewidth=0.8)
+        axis.set_ylim(top=max(axis.get_ylim()[1], 0.01))
+        hundredths(axis.yaxis)
+        _finish_places(axis, x, labels, ylabel, xlabel)
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
+        return figure
+
+
 def draw_difference(labels: Sequence[str], series: Series, ylabel: str, xlabel: str = "") -> Figure:
     """Differences with intervals around a zero line, coloured where the interval leaves zero out.
 
@@ -104,7 +127,7 @@ def draw_class_map(
 ) -> Figure:
     """Class x size heat map, best class first; n/a hatched; classes without objects left out.
 
-    Over 120 classes only the 60 best and 60 worst are drawn, which is said.
+    Over 120 classes only the 60 best and 60 worst are drawn, and the title says so.
 
     Args:
         classes: (k,) names, any text. columns: (n,) names, the first ("all") sorts. values: (k, n), NaN where n/a.

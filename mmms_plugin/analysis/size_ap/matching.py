@@ -93,6 +93,7 @@ class Matches:
         in_bin: ``(bins, detections)`` whether the detection's own area lies in the bin.
         counted: ``(bins, truths)`` whether the object counts: in the bin and no crowd.
         status: ``(live, bins, thresholds)`` int8 `UNMATCHED`, `REGULAR` (true positive) or `IGNORED`.
+        taken: ``(truths, bins, thresholds)`` whether a detection matched the object; never so for crowds.
     """
 
     candidates: Candidates
@@ -100,6 +101,7 @@ class Matches:
     in_bin: NDArray[np.bool_]
     counted: NDArray[np.bool_]
     status: NDArray[np.int8]
+    taken: NDArray[np.bool_]
 
 
 def find_candidates(
@@ -126,7 +128,7 @@ def find_candidates(
     found = _sorted_detections(run, images, categories, run.areas(area, iou_type), max_dets, class_agnostic)
     limits = np.minimum(np.asarray(thresholds, dtype=np.float64), 1 - 1e-10)  # pycocotools' own upper limit
     classes = 1 if class_agnostic else len(categories)
-    detection, object_, iou = _overlaps(truths, found, classes, iou_type, limits.min(initial=1.0))
+    detection, object_, iou = find_overlaps(truths, found, classes, iou_type, limits.min(initial=1.0))
     order = np.lexsort((-object_, -iou, detection))
     detection, object_, iou = detection[order], object_[order], iou[order]
     live, edge_live = np.unique(detection, return_inverse=True)
@@ -141,7 +143,7 @@ def match(candidates: Candidates, bins: tuple[Bin, ...]) -> Matches:
     taken = np.zeros((len(truths), *status.shape[1:]), dtype=np.bool_)
     for walk in _rounds(candidates):
         _match_round(candidates, walk, counted.T, taken, status)
-    return Matches(candidates, bins, contains(bins, detections.area), counted, status)
+    return Matches(candidates, bins, contains(bins, detections.area), counted, status, taken)
 
 
 def _match_round(
@@ -205,7 +207,9 @@ def _rank_within(group: Ints, order: Ints) -> Ints:
     return rank
 
 
-def _overlaps(truths: Objects, found: Objects, classes: int, iou_type: str, lowest: float) -> tuple[Ints, Ints, Floats]:
+def find_overlaps(
+    truths: Objects, found: Objects, classes: int, iou_type: str, lowest: float
+) -> tuple[Ints, Ints, Floats]:
     """Detection, object and IoU of every two of one image and class that overlap by ``lowest`` or more."""
     truth_pair = truths.image * classes + truths.category
     by_pair = stable_order(np.arange(len(found)), found.image)  # within an image by class and score, as they are

@@ -17,10 +17,18 @@ from mmms_plugin.analysis.size_ap.figures import Series
 from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
 from mmms_plugin.analysis.size_ap.page import Picture, Section, picture, render
 from mmms_plugin.analysis.size_ap.report_tables import MEASURES, shape, size_label
-from mmms_plugin.analysis.size_ap.results import Comparison, RunResult, SizeAPResults
+from mmms_plugin.analysis.size_ap.results import ERROR_TYPES, Comparison, RunResult, SizeAPResults
 from mmms_plugin.analysis.size_ap.tables import to_latex, to_markdown
 from mmms_plugin.files import files_written_together, write_text
 
+ERROR_MEANINGS = (
+    ("classification", "right place, wrong class: IoU of at least 0.5 with an object of another class"),
+    ("localisation", "right class, wrong place: IoU of 0.1 to 0.5 with an object of its class"),
+    ("both", "neither: some overlap, but too little, or with an object of another class"),
+    ("duplicate", "a better detection has the object already"),
+    ("background", "no object there: IoU of at most 0.1 with anything"),
+    ("missed", "an object without a detection, and none of another type that could be mended into one"),
+)
 SIDE_AXIS = "object side = √({}), px (log scale)"
 
 
@@ -28,7 +36,7 @@ def write_report(results: SizeAPResults, out_dir: str | Path, sizes: ObjectSizes
     """Write everything about an evaluation into a folder.
 
     ``report.html`` (self-contained), ``results.json``, ``tables.md``, ``tables.tex`` (needs booktabs), ``bins.csv``,
-    ``classes.csv``, with two runs ``differences.csv``, and every figure as PNG, PDF and SVG.
+    ``classes.csv``, ``errors.csv``, with two runs ``differences.csv``, and every figure as PNG, PDF and SVG.
 
     Args:
         results: of one or two runs. out_dir: made if need be; files of the same names are replaced, all at once.
@@ -51,6 +59,8 @@ def _write_evaluation(results: SizeAPResults, out: _Output, sizes: ObjectSizes |
         "bins.csv": report_tables.bins_csv(results),
         "classes.csv": report_tables.classes_csv(results),
     }
+    if results.runs[0].bins[0].errors:
+        files["errors.csv"] = report_tables.errors_csv(results)
     if comparison:
         files["differences.csv"] = report_tables.differences_csv(results, comparison)
     names = " and ".join(run.name for run in results.runs)
@@ -105,6 +115,8 @@ class _Output:
 def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:
     comparison = results.comparison
     sections = [_bins_section(results, out)]
+    if all(run.bins[0].errors for run in results.runs):
+        sections.append(_error_section(results, out))
     if comparison:
         sections += [_difference_section(results, comparison, out)]
         sections += [_group_section(comparison, out)] if comparison.groups else []
@@ -135,6 +147,31 @@ def _bins_section(results: SizeAPResults, out: _Output) -> Section:
             pictures.append(out.figure(f"{metric}_per_bin", drawn, caption))
     tables = tuple(report_tables.bin_table(results, run) for run in results.runs)
     return Section("AP per size", pictures=tuple(pictures), tables=tables)
+
+
+def _error_section(results: SizeAPResults, out: _Output) -> Section:
+    labels = [f"{one.name}\n{size_label(one)}" for one in results.bins]
+    pictures = []
+    for run in results.runs:
+        series = [_error_series(run, name) for name in ERROR_TYPES]
+        ylabel = f"{shape(results)} AP50 gained (× 100)"
+        drawn = figures.draw_errors(labels, series, ylabel, _size_axis(results))
+        caption = (
+            f"{run.name}: what each type of error costs, as the AP50 gained if all errors of that type were mended "
+            f"(TIDE, Bolya et al. 2020, per size).{_interval_text(results)}"
+        )
+        pictures.append(out.figure(f"errors-{report_tables.position(results, run)}", drawn, caption))
+    tables = [report_tables.error_table(results, run) for run in results.runs]
+    if results.comparison:
+        tables.append(report_tables.error_difference_table(results, results.comparison))
+    return Section("Why AP is lost", ERROR_MEANINGS, tuple(pictures), tuple(tables))
+
+
+def _error_series(run: RunResult, name: str) -> Series:
+    shares = [found.errors[name] for found in run.bins]
+    low = [share.interval.low if share.interval else None for share in shares]
+    high = [share.interval.high if share.interval else None for share in shares]
+    return Series(name, _array([share.gain for share in shares]), _array(low), _array(high))
 
 
 def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Output) -> Section:

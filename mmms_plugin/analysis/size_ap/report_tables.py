@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
 from mmms_plugin.analysis.size_ap.results import (
+    ERROR_TYPES,
     METRICS,
     Bin,
     BinResult,
     Comparison,
     Difference,
+    ErrorShare,
     Interval,
     RunResult,
     SizeAPResults,
@@ -50,6 +52,35 @@ def bin_table(results: SizeAPResults, run: RunResult) -> Table:
     header = ("bin", size_of(results.bins), "objects", "detections", *METRIC_NAMES.values())
     name = f"bins-{position(results, run)}"
     return Table(name, f"{run.name}: {shape(results)} AP by object size (× 100)", header, rows)
+
+
+def error_table(results: SizeAPResults, run: RunResult) -> Table:
+    """AP50 gained by mending each type of error, per bin, with intervals and numbers of errors."""
+    rows = tuple(
+        (
+            Cell(found.bin.name),
+            Cell(percent(found.ap50)),
+            *(_share(found.errors[name]) for name in ERROR_TYPES),
+        )
+        for found in run.bins
+    )
+    caption = (
+        f"{run.name}: {shape(results)} AP50 gained if all errors of a type were mended (× 100; in parentheses: errors)"
+    )
+    return Table(f"errors-{position(results, run)}", caption, ("bin", "AP50", *ERROR_TYPES), rows)
+
+
+def error_difference_table(results: SizeAPResults, comparison: Comparison) -> Table:
+    """Second run minus first: what mending each type of error gains."""
+    found = {(d.of, d.metric): d for d in comparison.per_error}
+    rows = tuple(
+        (Cell(one.name), *(_difference(found[one.name, name]) for name in ERROR_TYPES)) for one in results.bins
+    )
+    caption = (
+        f"AP50 gained by mending, {comparison.second} minus {comparison.first}, × 100: negative where the second run "
+        "loses less to errors of a type"
+    )
+    return Table("error-differences", caption, ("bin", *ERROR_TYPES), rows)
 
 
 def class_table(results: SizeAPResults, run: RunResult) -> Table:
@@ -204,10 +235,26 @@ def classes_csv(results: SizeAPResults) -> str:
     return to_csv([*header, "ap", "ap_low", "ap_high", "ap50", "ap75", "ar", *HOW], rows)
 
 
+def errors_csv(results: SizeAPResults) -> str:
+    """Every run, bin and type of error in full precision."""
+    rows = []
+    for run in results.runs:
+        for found in run.bins:
+            for name, share in found.errors.items():
+                around = share.interval or Interval(None, None)
+                values = (found.ap50, share.count, share.gain, around.low, around.high)
+                rows.append([run.name, found.bin.name, name, *values, *_how(results)])
+    return to_csv(["run", "bin", "error", "ap50", "count", "gain", "gain_low", "gain_high", *HOW], rows)
+
+
 def differences_csv(results: SizeAPResults, comparison: Comparison) -> str:
     """Every paired difference in full precision."""
     rows = []
-    for kind, differences in (("bin", comparison.per_bin), ("class", comparison.per_class)):
+    for kind, differences in (
+        ("bin", comparison.per_bin),
+        ("class", comparison.per_class),
+        ("error", comparison.per_error),
+    ):
         for d in differences:
             around = d.interval or Interval(None, None)
             figures = (d.first, d.second, d.difference, around.low, around.high, d.probability_positive)
@@ -244,6 +291,11 @@ def _figure(value: float | None, interval: Interval | None) -> Cell:
     return Cell(percent(value), bracket(interval.low, interval.high) if interval and value is not None else "")
 
 
+def _share(share: ErrorShare) -> Cell:
+    around = bracket(share.interval.low, share.interval.high) if share.interval and share.gain is not None else ""
+    return Cell(percent(share.gain), f"{around} ({share.count:,})".strip())
+
+
 def _difference(d: Difference) -> Cell:
     if d.difference is None or d.interval is None:
         return Cell(percent(d.difference, sign=True))
@@ -251,7 +303,7 @@ def _difference(d: Difference) -> Cell:
 
 
 def probability(value: float | None) -> str:
-    """To three decimals; no number of replicates tells 0 or 1."""
+    """To three decimals, but never 0 or 1: no number of replicates can show that."""
     if value is None:
         return NOT_AVAILABLE
     return "< 0.001" if value < 0.0005 else "> 0.999" if value > 0.9995 else f"{value:.3f}"

@@ -6,10 +6,11 @@ A figure that is undefined (a bin or class without objects) is None: ``null`` in
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 METRICS = ("ap", "ap50", "ap75", "ar")
+ERROR_TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
 Figure = float | None
 
 
@@ -54,8 +55,27 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class ErrorShare:
+    """One type of error in one bin (`mmms_plugin.analysis.size_ap.error_types`).
+
+    Attributes:
+        count: errors of the type.
+        gain: AP50 gained if they were mended; None in a bin without objects.
+        interval: of the gain; None without bootstrap.
+    """
+
+    count: int
+    gain: Figure
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
 class BinResult:
-    """The figures of one bin. ``intervals`` maps a name of `METRICS` to its interval; empty without bootstrap."""
+    """The figures of one bin.
+
+    ``intervals`` maps a name of `METRICS` to its interval, empty without bootstrap; ``errors`` a name of `ERROR_TYPES`
+    to what it costs, empty if that was not asked for.
+    """
 
     bin: Bin
     ap: Figure
@@ -65,6 +85,7 @@ class BinResult:
     ground_truths: int
     detections: int
     intervals: dict[str, Interval]
+    errors: dict[str, ErrorShare] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,6 +191,7 @@ class Comparison:
         per_class: AP over all sizes of every category.
         groups: ELASTIC's Table 4; its last row is all images.
         score_threshold: a class counts as predicted in an image if a detection scores at least this.
+        per_error: AP50 gained by mending each type of error, in every bin; ``metric`` is a name of `ERROR_TYPES`.
     """
 
     first: str
@@ -178,6 +200,7 @@ class Comparison:
     per_class: tuple[Difference, ...]
     groups: tuple[GroupRow, ...]
     score_threshold: float
+    per_error: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""What gives away a mistake in boxes, scores or labels that are well-formed: lines for the user to judge.
+"""Signs of a mistake in boxes, scores or labels that are well-formed, as lines for the user to judge.
 
-Boxes as xyxy are told from xywh by two shares that no correct file has together: nearly every box would also be a valid
-xyxy box inside its picture (third number above the first, fourth above the second), and many leave the picture when
-read as x, y, width, height. A correct xywh box that leaves the picture by more than the tolerance is rare, and one of
-which width > x and height > y lies in the upper left or fills the picture.
+Boxes given as xyxy instead of xywh show in two shares that no correct file has together: nearly every box would also
+be a valid xyxy box inside its picture (third number above the first, fourth above the second), and many leave the
+picture when read as x, y, width, height. A correct xywh box that leaves the picture by more than the tolerance is
+rare, and one of which width > x and height > y lies in the upper left or fills the picture.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Cell:
 class Table:
     """One table: ``name`` (file stem), ``caption``, ``header`` texts and ``rows`` of as many cells; column 1 is names.
 
-    ``folded`` hides a long table behind its caption on the page. ``note`` is said under the caption where a table
+    ``folded`` hides a long table behind its caption on the page. ``note`` stands under the caption where a table
     stands alone, in Markdown and LaTeX; the page says it once for all.
     """
 

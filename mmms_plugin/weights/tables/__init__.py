@@ -82,7 +82,7 @@ class Arch:
             (``dict(neck=..., decode_head=...)``); they go to ``meta.model``, with the ``num_classes`` of the file.
         normalisation: where it differs from the table's.
         outputs: where they differ from the table's.
-        note: one line for the user, such as what cannot be told from the file.
+        note: one line for the user, such as what the file does not show.
     """
 
     backbone: Mapping[str, Any]
@@ -106,7 +106,7 @@ class Table:
         licence: of the published weights, SPDX name, or None where the publishers say nothing.
         outputs: what the publishers call the outputs of the backbone's stages 0, 1, ..., for ``--reference``.
         before_relu: of these, the names whose published output lacks the ReLU that ends the stage here.
-        prefixes: taken off the source keys where all keys that no rule matches have it, besides the usual ones
+        prefixes: taken off the source keys where all keys that no rule matches have it, in addition to the usual ones
             (``module.``, ``model.``, ``backbone.``), which need no entry.
         join: ``(role -> tensor, backbone config) -> {suffix: tensor}`` for rules with ``join``; the suffix follows the
             target and a dot.

@@ -1,6 +1,6 @@
 r"""Checkpoints of the ELASTIC authors: ``{'epoch', 'arch', 'state_dict', ...}``, keys with ``module.`` in front.
 
-Every bottleneck and every dense layer of theirs is two paths; names that end in ``_d`` belong to the one that is, with
+Each of their bottlenecks and dense layers has two paths; names that end in ``_d`` belong to the one that is, with
 Elastic, at half resolution.
 """
 

@@ -1,7 +1,7 @@
 """OpenMMLab zoos (mmdet, mmseg, mmpretrain, mmcls): ResNet, -V1c, -V1d, ResNeXt, SE-ResNet; whole models too.
 
 Keys are torchvision's but for deep stems and pooled shortcuts, which mmpretrain and mmcls number otherwise than mmdet
-and mmseg. ``style='caffe'`` (stride in the first 1x1 layer, pixels BGR from 0 to 255, not divided) cannot be told from
+and mmseg. ``style='caffe'`` (stride in the first 1x1 layer, pixels BGR from 0 to 255, not divided) does not show in
 keys and shapes: choose the arch.
 """
 

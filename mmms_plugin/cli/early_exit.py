@@ -1,0 +1,32 @@
+"""Choose the thresholds of a network with several exits for every budget, and measure what early exits save."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmms_plugin.cli.common import add_launch_arguments, launch_options
+from mmms_plugin.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_launch_arguments(parser)
+    add = parser.add_argument
+    add("checkpoint", help="checkpoint file; the thresholds go beside it, as CHECKPOINT.exits.json")
+    add("--split", choices=["train", "val", "test"], default="val", help="pictures: one half chooses thresholds, "
+        "the other is reported (%(default)s)")  # fmt: skip
+    add("--out", metavar="DIR", required=True, help="folder for the figure and the figures")
+    add("--batches", type=int, nargs="+", default=[1, 8, 32, 64], metavar="N", help="batch sizes (1 8 32 64)")
+    add("--pictures", type=int, default=64, metavar="N", help="pictures that measurements use (%(default)s)")
+    add("--rounds", type=int, default=5, metavar="N", help="measurements of each, of which the median counts (5)")
+
+
+def run(args: argparse.Namespace) -> None:
+    for name in ("pictures", "rounds"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} {getattr(args, name)}: allowed are integers >= 1")
+    if min(args.batches) < 1:
+        raise UserError(f"--batches {min(args.batches)}: allowed are integers >= 1")
+    options = launch_options(args)
+    from mmms_plugin.engine.early_exit import early_exit
+
+    early_exit(options, args.checkpoint, args.out, tuple(args.batches), args.pictures, args.rounds)

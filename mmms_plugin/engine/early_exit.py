@@ -1,0 +1,142 @@
+"""``mmms early-exit``: thresholds for every budget, what they reach and what they save, for a trained network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor, nn
+
+from mmms_plugin.engine.checks import check_fits, read_state_dict
+from mmms_plugin.engine.launch import LaunchOptions, drop_initial_weights, prepare_config, user_fault
+from mmms_plugin.errors import UserError
+from mmms_plugin.exits.benchmark import full_macs, measure_saving, print_savings, spent_macs
+from mmms_plugin.exits.network import EarlyExit
+from mmms_plugin.exits.plans import Plan, Plans, choose_plans, fingerprint
+from mmms_plugin.exits.report import Point, draw
+from mmms_plugin.files import make_folder, write_text
+
+TIMED_PLANS = 6
+BUDGETS = (0.5, 0.75)  # of the full network, for the table of savings
+
+
+def early_exit(
+    options: LaunchOptions, checkpoint: str, out: str, batches: tuple[int, ...], pictures: int, rounds: int
+) -> Path:
+    """Choose thresholds on half of the validation pictures, report on the other half; returns the thresholds' file.
+
+    Args:
+        out: folder for the report. batches: sizes to measure. pictures, rounds: of the measurements.
+    Raises: UserError if config, data and checkpoint do not fit each other.
+    """
+    folder = make_folder(out)
+    config, _ = prepare_config(options, training=False)
+    model = _load(config, checkpoint)
+    network = EarlyExit.of(model)
+    scores, labels, sample = _outputs(model, config, network, pictures)
+    size = (sample.shape[-2], sample.shape[-1])
+    chosen = np.random.default_rng(0).permutation(len(labels)) < len(labels) / 2
+    confidence, correct = scores.max(2), scores.argmax(2) == labels[:, None]
+    if chosen.sum() < scores.shape[1]:
+        raise UserError(f"{len(labels)} pictures: at least {2 * scores.shape[1]} are needed to choose thresholds")
+    rows = choose_plans(confidence[chosen], correct[chosen], network.costs(size))
+    plans = Plans(fingerprint(model), size, int(chosen.sum()), rows)
+    path = plans.save(Path(checkpoint).with_suffix(".exits.json"))
+    points = _points(network, plans, confidence[~chosen], correct[~chosen], sample, max(batches))
+    console = Console()
+    full = full_macs(network, size)
+    savings = [
+        measure_saving(network, sample, batch, _nearest(plans, share * full), rounds)
+        for batch in batches
+        for share in BUDGETS
+    ]
+    draw(points, folder / "accuracy_and_cost.png", max(batches))
+    content = dict(points=[asdict(p) for p in points], savings=[dict(asdict(s), kept=s.kept) for s in savings])
+    write_text(folder / "early_exit.json", json.dumps(content, indent=1) + "\n")
+    _tell(console, points, plans)
+    print_savings(savings, f"early exit, {len(sample)} pictures, {torch.get_num_threads()} threads", console)
+    console.print(f"thresholds: {path}; figure and figures: {folder}", soft_wrap=True, highlight=False)
+    return path
+
+
+def _load(config: Any, checkpoint: str) -> nn.Module:
+    from mmengine.registry import MODELS
+
+    if not Path(checkpoint).is_file():
+        raise UserError(f"checkpoint {checkpoint}: no such file")
+    init_default_scope(config.default_scope)
+    drop_initial_weights(config)
+    model = user_fault("config", lambda: MODELS.build(config.model)).eval()
+    check_fits(model, checkpoint, "test")
+    model.load_state_dict(read_state_dict(checkpoint)[0])
+    return model
+
+
+@torch.inference_mode()
+def _outputs(
+    model: nn.Module, config: Any, network: EarlyExit, pictures: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64], Tensor]:
+    """Scores ``[pictures, exits, classes]`` and labels of the validation data, and the first pictures as tensors."""
+    loader = Runner.build_dataloader(config.test_dataloader, seed=0)
+    scores, labels = [], []
+    sample: list[Tensor] = []
+    preprocess: Any = model.data_preprocessor
+    for batch in loader:
+        data = preprocess(batch, False)
+        inputs = data["inputs"]
+        scores.append(torch.stack([logits.double().softmax(1) for logits in network(inputs)], 1).numpy())
+        labels.append(np.array([int(one.gt_label[0]) for one in data["data_samples"]]))
+        taken = sum(len(part) for part in sample)
+        if taken < pictures:
+            sample.append(inputs[: pictures - taken].clone())
+    return np.concatenate(scores), np.concatenate(labels), torch.cat(sample)
+
+
+def _points(
+    network: EarlyExit, plans: Plans, confidence: NDArray[np.float64], correct: NDArray[np.bool_], sample: Tensor,
+    batch: int,
+) -> list[Point]:  # fmt: skip
+    """Every exit, and every plan, on pictures that no threshold was chosen on."""
+    costs, points, block = network.costs(plans.size), [], 0
+    seconds = network.measure_exits(sample[:batch])
+    for index, cost in enumerate(costs):
+        block += cost.block
+        accuracy = 100 * float(correct[:, index].mean())
+        name = f"exit {index + 1}"
+        points.append(Point("anytime", name, block + cost.classifier, accuracy, seconds[index] / len(sample[:batch])))
+    step = max(1, len(plans.rows) // TIMED_PLANS)
+    for number, plan in enumerate(plans.rows):
+        exits = leaving(confidence, plan.thresholds)
+        accuracy = 100 * float(correct[np.arange(len(exits)), exits].mean())
+        macs = spent_macs(network, plans.size, torch.from_numpy(exits), plan.thresholds)
+        timed = measure_saving(network, sample, batch, plan, 1).seconds if number % step == 0 else None
+        points.append(Point("budgeted", f"plan {number + 1}", macs, accuracy, timed))
+    return points
+
+
+def leaving(confidence: NDArray[np.float64], thresholds: tuple[float, ...]) -> NDArray[np.int64]:
+    """The exit that each picture leaves at."""
+    reached = confidence >= np.array(thresholds)
+    reached[:, -1] = True
+    return reached.argmax(1)
+
+
+def _nearest(plans: Plans, macs: float) -> Plan:
+    return min(plans.rows, key=lambda row: abs(row.macs - macs))
+
+
+def _tell(console: Console, points: list[Point], plans: Plans) -> None:
+    for point in points:
+        if point.kind == "anytime":
+            console.print(f"{point.name}: {point.macs / 1e6:.1f} MMAC, top-1 {point.accuracy:.2f} %", highlight=False)
+    lowest, highest = plans.rows[0].macs / 1e6, plans.rows[-1].macs / 1e6
+    text = f"{len(plans.rows)} plans from {lowest:.1f} to {highest:.1f} MMAC, chosen on {plans.pictures} pictures"
+    console.print(text, highlight=False)

@@ -1,0 +1,86 @@
+"""What early exits save in time, beside what they promise in multiply-adds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from mmms_plugin.exits.network import EarlyExit
+from mmms_plugin.exits.plans import Plan
+
+BATCHES = (1, 8, 32, 64)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """One batch size and one plan.
+
+    Attributes:
+        batch: pictures at a time. budget: share of the full network's multiply-adds that the plan allows.
+        promised: the full network's multiply-adds in those of the pictures measured, their classifiers included.
+        achieved: the full network's time in that with early exits. seconds: of one picture, with early exits.
+    """
+
+    batch: int
+    budget: float
+    promised: float
+    achieved: float
+    seconds: float
+
+    @property
+    def kept(self) -> float:
+        """How much of the promise is kept."""
+        return self.achieved / self.promised
+
+
+def full_macs(network: EarlyExit, size: tuple[int, int]) -> int:
+    """Multiply-adds of the network with its last classifier alone."""
+    costs = network.costs(size)
+    return sum(cost.block for cost in costs) + costs[-1].classifier
+
+
+def spent_macs(network: EarlyExit, size: tuple[int, int], exits: Tensor, thresholds: Sequence[float]) -> float:
+    """Average multiply-adds of pictures that left at ``exits``; skipped classifiers cost nothing."""
+    totals, so_far, last = [], 0, len(thresholds) - 1
+    for index, (cost, threshold) in enumerate(zip(network.costs(size), thresholds, strict=True)):
+        so_far += cost.block + (cost.classifier if index == last or threshold <= 1 else 0)
+        totals.append(so_far)
+    return float(torch.tensor(totals, dtype=torch.float64)[exits].mean())
+
+
+def measure_saving(network: EarlyExit, pictures: Tensor, batch: int, plan: Plan, rounds: int = 5) -> Saving:
+    """Time the full network and early exits in turn, ``rounds`` times; the median of the ratios counts."""
+    size = (pictures.shape[-2], pictures.shape[-1])
+    parts = pictures.split(batch)
+    network.measure(parts[0])
+    ratios, seconds = [], []
+    exits = torch.cat([network.classify(part, plan.thresholds).exits for part in parts])
+    for _ in range(rounds):
+        full = _seconds(lambda: [network.predict(part) for part in parts])
+        early = _seconds(lambda: [network.classify(part, plan.thresholds) for part in parts])
+        ratios.append(full / early)
+        seconds.append(early / len(pictures))
+    full_cost = full_macs(network, size)
+    promised = full_cost / spent_macs(network, size, exits, plan.thresholds)
+    return Saving(batch, plan.macs / full_cost, promised, median(ratios), median(seconds))
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def print_savings(savings: Sequence[Saving], title: str, console: Console) -> None:
+    table = Table("batch", "budget", "promised", "achieved", "achieved / promised", "ms a picture", title=title)
+    for row in savings:
+        figures = (f"{row.budget:.0%}", f"{row.promised:.2f}", f"{row.achieved:.2f}", f"{row.kept:.2f}")
+        table.add_row(str(row.batch), *figures, f"{1000 * row.seconds:.1f}")
+    console.print(table)

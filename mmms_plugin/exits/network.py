@@ -1,0 +1,221 @@
+"""A network that computes only what an answer needs."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mmms_plugin.analysis.flops import ExitCost, exit_costs
+from mmms_plugin.errors import UserError
+from mmms_plugin.exits.profile import Profile
+
+
+class Steps(Protocol):
+    """A backbone that can stop after any of its outputs; the last map of a step is the output."""
+
+    def start(self, x: Tensor) -> list[Tensor]: ...
+
+    def advance(self, maps: list[Tensor], index: int) -> list[Tensor]: ...
+
+
+class Answer(NamedTuple):
+    """``logits``: ``[N, classes]``; ``exits``: for each picture the number of the exit that gave them, from 0."""
+
+    logits: Tensor
+    exits: Tensor
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The part of a batch that has no answer yet: its maps, and which pictures they belong to."""
+
+    maps: list[Tensor]
+    pictures: Tensor
+
+    def keep(self, places: Tensor) -> _Running:
+        return _Running([x[places] for x in self.maps], self.pictures[places])  # keeps channels last
+
+
+class EarlyExit(nn.Module):
+    """A backbone and a classifier for each of its outputs, for inference.
+
+    It holds copies of the modules given, with batch norms folded into the convolutions before them and weights in
+    channels-last order, both of which CPUs like.
+
+    Args:
+        backbone: with ``start`` and ``advance``. exits: a classifier for each of its outputs.
+        fold: False leaves the modules as they are.
+    """
+
+    def __init__(self, backbone: nn.Module, exits: Sequence[nn.Module], *, fold: bool = True) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(backbone).eval()
+        self.exits = copy.deepcopy(nn.ModuleList(exits)).eval()
+        self.folded = fold
+        if fold:
+            _fold_norms(self)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.profile: Profile | None = None
+        self._costs: dict[tuple[int, int], list[ExitCost]] = {}
+        self._seconds: dict[tuple[int, ...], list[float]] = {}
+
+    @classmethod
+    def of(cls, model: nn.Module) -> EarlyExit:
+        """From a model with ``backbone`` and ``head``: of ``weights.load_model``, or mmpretrain's ``ImageClassifier``.
+
+        Raises: UserError if it has not several exits.
+        """
+        backbone, head = getattr(model, "backbone", None), getattr(model, "head", None)
+        exits = getattr(head, "exits", None)
+        if backbone is None or exits is None or not hasattr(backbone, "advance"):
+            raise UserError("the model has one classifier: early exit needs several, as of mmms_plugin.MultiExitHead")
+        return cls(backbone, list(exits))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Logits of every exit."""
+        maps, logits = self._start(x), []
+        for index, classifier in enumerate(self.exits):
+            maps = self._advance(maps, index)
+            logits.append(classifier(maps[-1]))
+        return tuple(logits)
+
+    def costs(self, size: tuple[int, int]) -> list[ExitCost]:
+        """Multiply-adds of one picture of ``size``: of each exit's part of the backbone, and of its classifier."""
+        if size not in self._costs:
+            self._costs[size] = exit_costs(self.backbone, list(self.exits), size)
+        return self._costs[size]
+
+    @torch.inference_mode()
+    def predict(self, x: Tensor, budget: float | None = None, unit: str = "macs") -> Answer:
+        """The answer of the last exit that a budget allows; classifiers before it are not computed.
+
+        Args:
+            x: pictures ``[N, 3, H, W]``. budget: for each picture in multiply-adds, or for the batch in seconds; None
+                is no limit. unit: 'macs' or 'seconds'. Seconds are measured once for every shape of ``x``; then the
+                last exit is taken that usually fits, and a slow moment of the machine is met by an earlier one.
+        Raises: UserError if even the first exit does not fit. ValueError for another unit.
+        """
+        if unit not in ("macs", "seconds"):
+            raise ValueError(f"unit={unit!r}: allowed are 'macs', 'seconds'")
+        if budget is None:
+            return self._run_to(x, len(self.exits) - 1)
+        if unit == "seconds":
+            return self._within_seconds(x, budget)
+        blocks = torch.tensor([cost.block for cost in self.costs(_size(x))]).cumsum(0)
+        needed = [int(b) + cost.classifier for b, cost in zip(blocks, self.costs(_size(x)), strict=True)]
+        return self._run_to(x, _last_fitting(needed, budget, "multiply-adds"))
+
+    def _run_to(self, x: Tensor, last: int) -> Answer:
+        maps = self._start(x)
+        for index in range(last + 1):
+            maps = self._advance(maps, index)
+        return Answer(self.exits[last](maps[-1]), torch.full((len(x),), last))
+
+    def _within_seconds(self, x: Tensor, budget: float) -> Answer:
+        started = time.perf_counter()
+        if tuple(x.shape) not in self._seconds:
+            self._seconds[tuple(x.shape)] = self.measure_exits(x)
+            started = time.perf_counter()
+        needed = self._seconds[tuple(x.shape)]
+        last = _last_fitting(needed, budget, "seconds")
+        maps = self._start(x)
+        for index in range(last + 1):
+            if index and time.perf_counter() - started + needed[index] - needed[index - 1] > budget:
+                break
+            maps, reached = self._advance(maps, index), index
+        return Answer(self.exits[reached](maps[-1]), torch.full((len(x),), reached))
+
+    @torch.inference_mode()
+    def measure_exits(self, x: Tensor, rounds: int = 3) -> list[float]:
+        """Seconds up to each exit, its own classifier among them; the second fastest of a few rounds."""
+        found = []
+        for _ in range(rounds + 1):
+            begun, spent = time.perf_counter(), 0.0
+            maps, row = self._start(x), []
+            for index, classifier in enumerate(self.exits):
+                maps = self._advance(maps, index)
+                before = time.perf_counter()
+                classifier(maps[-1])
+                row.append(time.perf_counter() - begun - spent)
+                spent += time.perf_counter() - before  # of classifiers that an answer of a later exit leaves out
+            found.append(row)
+        return [sorted(column)[1] for column in zip(*found, strict=True)]
+
+    @torch.inference_mode()
+    def classify(self, x: Tensor, thresholds: Sequence[float]) -> Answer:
+        """Each picture's answer from the first exit whose confidence reaches its threshold; confident ones leave.
+
+        The rest of the batch is only gathered into a smaller one where ``profile`` says that this saves time; without a
+        profile it always is. Confidence is the largest softmax probability.
+
+        Args:
+            x: pictures ``[N, 3, H, W]``. thresholds: one for each exit, such as ``Plan.thresholds``; above 1 the exit's
+                classifier is left out, and the last exit takes all that is left whatever its threshold.
+        Raises: ValueError for another number of thresholds.
+        """
+        if len(thresholds) != len(self.exits):
+            raise ValueError(f"{len(thresholds)} thresholds: allowed are {len(self.exits)}, one for each exit")
+        last = len(self.exits) - 1
+        running = _Running(self._start(x), torch.arange(len(x), device=x.device))
+        open_ = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        logits: Tensor | None = None
+        exits = torch.full((len(x),), last)
+        for index, threshold in enumerate(thresholds):
+            running = _Running(self._advance(running.maps, index), running.pictures)
+            if threshold > 1 and index < last:
+                continue
+            own = self.exits[index](running.maps[-1])
+            logits = own.new_empty(len(x), own.shape[1]) if logits is None else logits
+            waiting = open_[running.pictures]
+            leave = waiting if index == last else waiting & (own.softmax(1).amax(1) >= threshold)
+            gone = running.pictures[leave]
+            logits[gone], exits[gone], open_[gone] = own[leave], index, False
+            stay = (waiting & ~leave).nonzero().flatten()
+            if index == last or not len(stay):
+                break
+            if len(stay) < len(waiting) and self._pays(index + 1, len(waiting), len(stay)):
+                running = running.keep(stay)
+        return Answer(cast(Tensor, logits), exits)
+
+    def _pays(self, block: int, running: int, left: int) -> bool:
+        return self.profile is None or self.profile.pays(block, running, left)
+
+    def measure(self, x: Tensor, rounds: int = 3) -> Profile:
+        """Measure on this machine what batches of up to ``len(x)`` pictures take, for ``classify`` to use."""
+        self.profile = Profile.measure(self, x, rounds)
+        return self.profile
+
+    def _start(self, x: Tensor) -> list[Tensor]:
+        if self.folded:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return cast(Steps, self.backbone).start(x)
+
+    def _advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
+        return cast(Steps, self.backbone).advance(maps, index)
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    return x.shape[-2], x.shape[-1]
+
+
+def _last_fitting(needed: Sequence[float], budget: float, unit: str) -> int:
+    fitting = [index for index, cost in enumerate(needed) if cost <= budget]
+    if not fitting:
+        raise UserError(f"budget={budget:g}: below the first exit, which needs {needed[0]:.4g} {unit}")
+    return fitting[-1]
+
+
+def _fold_norms(module: nn.Module) -> None:
+    """Put every batch norm into the convolution just before it, where a module names them ``conv`` and ``norm``."""
+    for part in module.modules():
+        conv, norm = getattr(part, "conv", None), getattr(part, "norm", None)
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            owner: Any = part
+            owner.conv, owner.norm = fuse_conv_bn_eval(conv, norm), nn.Identity()

@@ -1,0 +1,166 @@
+"""Budgeted batches: thresholds for an average budget, chosen on a validation split and kept beside the checkpoint.
+
+Section 3 and 5.3 of the MSDNet paper: pictures leave at exit k with a probability proportional to q^k. Every q
+gives an average cost; the thresholds are those that let the wanted share of the validation pictures leave at each exit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mmms_plugin.analysis.flops import ExitCost
+from mmms_plugin.errors import UserError
+from mmms_plugin.files import write_text
+
+SKIP = 2.0  # above every confidence: the exit's classifier is not even computed
+FORMAT = 1
+STEPS = 60
+MOST = 2.0  # of |log10 q|
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Thresholds of every exit and what they came to on the validation split.
+
+    Attributes:
+        macs: average multiply-adds of a picture. thresholds: above 1 where the classifier is left out.
+        shares: of the pictures that leave at each exit. accuracy: top-1 in per cent.
+    """
+
+    macs: float
+    thresholds: tuple[float, ...]
+    shares: tuple[float, ...]
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Plans:
+    """Plans by rising cost.
+
+    Attributes:
+        model: fingerprint of the weights that they are for. size: height and width of the pictures.
+        pictures: in the validation split.
+    """
+
+    model: str
+    size: tuple[int, int]
+    pictures: int
+    rows: tuple[Plan, ...]
+
+    def within(self, budget: float) -> Plan:
+        """The most accurate plan whose average cost is within ``budget`` multiply-adds.
+
+        Raises: UserError if none is.
+        """
+        fitting = [row for row in self.rows if row.macs <= budget]
+        if not fitting:
+            raise UserError(f"budget={budget:g}: below the cheapest plan, which needs {self.rows[0].macs:.4g}")
+        return max(fitting, key=lambda row: (row.accuracy, -row.macs))
+
+    def save(self, path: str | Path) -> Path:
+        """Write them as JSON."""
+        return write_text(path, json.dumps(dict(format=FORMAT, **asdict(self)), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module | None = None) -> Plans:
+        """Read plans, for ``model`` if given.
+
+        Raises: UserError if the file cannot be read or belongs to other weights.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            plans = _from_json(content)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"thresholds {path}: not a file of mmms early-exit ({type(error).__name__})") from error
+        if model is not None and plans.model != fingerprint(model):
+            raise UserError(f"thresholds {path}: of another model; choose them anew with mmms early-exit")
+        return plans
+
+
+def _from_json(content: Mapping[str, Any]) -> Plans:
+    if content["format"] != FORMAT or not content["rows"]:
+        raise ValueError("unknown format")
+    rows = tuple(
+        Plan(
+            float(row["macs"]), tuple(map(float, row["thresholds"])), tuple(map(float, row["shares"])),
+            float(row["accuracy"]),
+        )
+        for row in content["rows"]
+    )  # fmt: skip
+    height, width = map(int, content["size"])
+    return Plans(str(content["model"]), (height, width), int(content["pictures"]), rows)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of the weights of a model as it was trained, not of the folded copy in ``EarlyExit``."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        if key.startswith(("backbone.", "head.")):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def choose_plans(
+    confidence: NDArray[np.floating], correct: NDArray[np.bool_], costs: Sequence[ExitCost], steps: int = STEPS
+) -> tuple[Plan, ...]:
+    """Plans from the cheapest, all at the first exit, to the dearest, all at the last.
+
+    Args:
+        confidence, correct: ``[pictures, exits]``, largest probability and whether it is of the right class.
+        costs: of each exit. steps: values of q.
+    Raises: ValueError for fewer pictures than exits.
+    """
+    if len(confidence) < confidence.shape[1]:
+        raise ValueError(f"{len(confidence)} validation pictures: at least {confidence.shape[1]} are needed")
+    rows = {}
+    for q in 10 ** np.linspace(-MOST, MOST, steps):
+        wanted = q ** np.arange(confidence.shape[1])
+        plan = _plan(confidence, correct, costs, wanted / wanted.sum())
+        rows[plan.thresholds] = plan
+    return tuple(sorted(rows.values(), key=lambda plan: plan.macs))
+
+
+def _plan(
+    confidence: NDArray[np.floating],
+    correct: NDArray[np.bool_],
+    costs: Sequence[ExitCost],
+    wanted: NDArray[np.floating],
+) -> Plan:
+    """Let the wanted shares leave, exit by exit, the most confident first; leave out classifiers that do not pay."""
+    count, exits = confidence.shape
+    left = np.arange(count)
+    thresholds, shares, macs, right, owed = [], [], 0.0, 0, 0.0
+    for index, cost in enumerate(costs):
+        macs += len(left) * cost.block
+        owed += wanted[index] * count
+        number = len(left) if index == exits - 1 else min(len(left), round(owed))
+        saved = number * sum(later.block + later.classifier for later in costs[index + 1 :])
+        if index < exits - 1 and saved <= len(left) * cost.classifier:
+            thresholds.append(SKIP)
+            shares.append(0.0)
+            continue
+        macs += len(left) * cost.classifier
+        order = np.argsort(-confidence[left, index], kind="stable")
+        threshold = 0.0 if number == len(left) else float(confidence[left[order[number - 1]], index])
+        leave = confidence[left, index] >= threshold
+        thresholds.append(threshold)
+        shares.append(float(leave.sum() / count))
+        right += int(correct[left[leave], index].sum())
+        left, owed = left[~leave], owed - leave.sum()
+        if not len(left):
+            rest = exits - index - 1
+            thresholds += [0.0] * rest
+            shares += [0.0] * rest
+            break
+    return Plan(macs / count, tuple(thresholds), tuple(shares), 100 * right / count)
