@@ -97,7 +97,7 @@ def refuse_errors(findings: Iterable[Finding], command: str = "") -> None:
     if not errors:
         return
     line = f"{errors[0].file}: {errors[0].text}"
-    if len(errors) > 1:
-        others = ", ".join(dict.fromkeys(finding.what for finding in errors[1:]))
-        line += f"; also {others}"
+    others = dict.fromkeys(finding.what for finding in errors if finding.what != errors[0].what)
+    if others:
+        line += f"; also {', '.join(others)}"
     raise UserError(f"{line}{f' ({command} lists everything)' if command else ''}")
