@@ -56,6 +56,16 @@ def test_the_last_map_of_every_scale_is_what_a_detector_gets():
     assert MSDNet("imagenet_step4").out_strides == (4, 8, 16, 32)
 
 
+def test_what_a_classifier_learnt_is_a_detectors_backbone(tmp_path):
+    """The checkpoint of a model with exits, as it is, loads into the backbone with ``output='scales'``."""
+    classifier = MSDNet(SMALL, output="exits")
+    state = {f"backbone.{key}": value for key, value in classifier.state_dict().items()}
+    torch.save(dict(state_dict=state | {"head.exits.0.fc.bias": torch.zeros(5)}), tmp_path / "epoch_1.pth")
+    detector = MSDNet(SMALL, init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "epoch_1.pth")))
+    detector.init_weights()
+    assert all(torch.equal(value, classifier.state_dict()[key]) for key, value in detector.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("arch", "options", "message"),
     [

@@ -200,7 +200,8 @@ def _scenarios(matches: Matches, bin_: int, errors: _Errors) -> Iterator[Matches
         mended = chosen & errors.mended
         category = detections.category
         if kind == CLASSIFICATION:
-            category = np.where(mended, matches.candidates.truths.category[errors.target], category)
+            category = category.copy()
+            category[mended] = matches.candidates.truths.category[errors.target[mended]]
         remaining = counted & ~errors.missed if kind == MISSED else counted
         yield _points(matches, errors.hit | mended, errors.false & ~chosen, category, remaining)
 

@@ -1,0 +1,7 @@
+# DLA-X102 on ImageNet: 120 epochs, steps at 30, 60 and 90, batch 256 (ELASTIC paper, section 4).
+# The plain twin of elastic_dla102x.py. The paper's Table 2: top-1 / top-5 error 21.5 / -. Not measured here.
+_base_ = "../_base_/imagenet_224.py"
+
+model = dict(
+    backbone=dict(type="mmms_plugin.DLA", arch="102x", elastic="none", out_indices=(5,)), head=dict(in_channels=1024)
+)

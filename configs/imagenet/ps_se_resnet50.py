@@ -1,0 +1,5 @@
+# PS-SE-ResNet-50 on ImageNet: 120 epochs, cosine, batch 256 (PSConv paper, section 4.1).
+# The paper's Table 1: top-1 / top-5 error 20.814 / 5.578. Not measured here.
+_base_ = "./ps_resnet50.py"
+
+model = dict(backbone=dict(depth=50, se_ratio=16))
