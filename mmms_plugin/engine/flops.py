@@ -98,7 +98,7 @@ def _exit_macs(target: str, config: Mapping[str, Any], size: tuple[int, int]) ->
     if not str(head.get("type")).endswith("MultiExitHead"):
         return []
     with torch.device("meta"):
-        return exit_macs(MODELS.build(dict(config)), list(MODELS.build(head.to_dict()).exits), size)
+        return exit_macs(MODELS.build(dict(config)), list(MODELS.build(dict(head)).exits), size)
 
 
 def _backbone_config(target: str) -> dict[str, Any]:
