@@ -111,6 +111,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     remarks: list[str] = []
     if "model" not in config:
         raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
+    task_of(config).check_installed()
     own_folder = Path("work_dirs", Path(options.config.rpartition(SEPARATOR)[2]).stem)
     config.work_dir = options.work_dir or config.get("work_dir") or str(own_folder)
     if not training:  # a training's folder holds its config, which a test would overwrite
