@@ -16,7 +16,7 @@ from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.launch import LaunchOptions, evaluate
 from mmms_plugin.engine.tasks import Classification, task_of
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import make_folder, write_text, written_whole
+from mmms_plugin.files import check_folder, make_folder, write_text, written_whole
 
 SHOWN = ("labels/F1_per_class", "labels/F1_overall", "labels/mAP", "accuracy/top1", "accuracy/top5")
 PIPELINE = "test_dataloader.dataset.pipeline"
@@ -32,12 +32,14 @@ def stress_test(options: LaunchOptions, checkpoint: str, out: str, sizes: Sequen
     config = load_config(options.config)
     if not isinstance(task_of(config), Classification):
         raise UserError(f"config {options.config}: stress-test is for classifiers")
-    folder = make_folder(out)
+    check_folder(out)
+    folder = Path(out)
     found = {}
     for size in sizes:
         cfg_options = {**resized(config, size), **options.cfg_options}
         at_size = replace(options, work_dir=str(folder / f"{size}px"), cfg_options=cfg_options)
         found[size] = {name: value for name, value in evaluate(at_size, checkpoint).items() if name in SHOWN}
+    make_folder(folder)
     write_text(folder / "stress_test.json", json.dumps(found, indent=1) + "\n")
     _draw(found, folder / "stress_test.png")
     _tell(found, Console())
