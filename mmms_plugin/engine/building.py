@@ -24,8 +24,8 @@ NO_PICTURES = "{}: no picture is left: filter_cfg leaves out those without objec
 # Each build of torchvision asks for one build of torch, and pip replaces the installed torch to please it
 NO_TORCHVISION = (
     "torchvision is missing, which mmpretrain imports; install the build that belongs to the installed torch, from "
-    "where torch came: pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...); with another "
-    "one, pip replaces torch"
+    "where torch came: pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...); "
+    "with another one, pip replaces torch"
 )
 
 

@@ -129,5 +129,5 @@ def test_a_missing_torchvision_is_named_with_the_way_that_keeps_torch():
     def build() -> None:
         raise ModuleNotFoundError("No module named 'torchvision'", name="torchvision")
 
-    with pytest.raises(UserError, match="pip install torchvision --index-url .* with another one, pip replaces torch"):
+    with pytest.raises(UserError, match=r"pip install torchvision --index-url .* with another one, pip replaces torch"):
         user_fault("config", build)
