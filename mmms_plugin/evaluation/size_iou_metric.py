@@ -15,6 +15,7 @@ from mmms_plugin.analysis.size_ap.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.evaluate import Options
 from mmms_plugin.analysis.size_iou.evaluate import MEASURES, RegionOptions, SizeIoUResults, evaluate_regions
 from mmms_plugin.analysis.size_iou.regions import image_regions, join_images
+from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder
 from mmms_plugin.registry import METRICS
 
@@ -35,9 +36,10 @@ class SizeIoUMetric(BaseMetric):
         bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...', also as a list.
         bin_unit: 'side' (square root of the area, px) or 'area' (px²), of own limits and quantiles.
         allow_gaps, allow_overlaps: accept bins that do not border on each other.
+        min_area: px; smaller regions, specks of hand-drawn masks for the most part, are left out. 1 keeps all.
         bootstrap: replicates for intervals, 0 for none.
         confidence, seed: of the bootstrap.
-        report_dir: folder for ``size_iou.html``, ``.json``, ``.csv``, tables and figures; every evaluation replaces them.
+        report_dir: folder for ``size_iou.html``, ``.json``, ``.csv``, tables and figures; evaluations replace them.
 
     Raises:
         UserError: options or bins that do not fit, a folder that cannot be written.
@@ -57,6 +59,7 @@ class SizeIoUMetric(BaseMetric):
         bin_unit: str = "side",
         allow_gaps: bool = False,
         allow_overlaps: bool = False,
+        min_area: int = 16,
         bootstrap: int = 0,
         confidence: float = 0.95,
         seed: int = 0,
@@ -68,11 +71,13 @@ class SizeIoUMetric(BaseMetric):
         bins = bins if isinstance(bins, str) else ",".join(bins)
         if not bins.strip().lower().startswith("quantiles"):
             resolve_bins(bins, bin_unit, None, allow_gaps, allow_overlaps)  # refuse now, not after the first epoch
+        if min_area < 1:
+            raise UserError(f"min_area={min_area}: must be at least 1 px")
         Options(replicates=bootstrap, confidence=confidence, seed=seed)  # the same limits
         if report_dir:
             check_folder(report_dir, "report_dir")
         self.iou = IoUMetric(ignore_index, list(iou_metrics), nan_to_num, beta, collect_device, output_dir, format_only)
-        self.options = RegionOptions(bins, bin_unit, allow_gaps, allow_overlaps, bootstrap, seed, confidence)
+        self.options = RegionOptions(bins, bin_unit, allow_gaps, allow_overlaps, min_area, bootstrap, seed, confidence)
         self.report_dir = report_dir
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
@@ -92,7 +97,9 @@ class SizeIoUMetric(BaseMetric):
             return stock
         regions = join_images(part for _, part in results)
         found = evaluate_regions(regions, self.dataset_meta["classes"], self.options)
-        MMLogger.get_current_instance().info(f"{found.area_rule}; {found.edge_rule}\n{_table(found)}")
+        MMLogger.get_current_instance().info(
+            "; ".join((found.area_rule, found.edge_rule, *found.notes)) + f"\n{_table(found)}"
+        )
         if self.report_dir:
             from mmms_plugin.analysis.size_iou.report import write_region_report  # matplotlib takes a while to import
 

@@ -28,6 +28,7 @@ def label_maps(seed: int, images: int = 6) -> list[tuple[np.ndarray, np.ndarray]
         truth = np.kron(coarse, np.ones((4, 5), int)).astype(np.uint8)
         predicted = np.roll(truth, rng.integers(-2, 3, 2), (0, 1))
         predicted = np.where(rng.random(truth.shape) < 0.1, rng.integers(0, 3, truth.shape), predicted)
+        truth = np.where(rng.random(truth.shape) < 0.03, rng.integers(0, 3, truth.shape), truth).astype(np.uint8)
         truth[rng.random(truth.shape) < 0.1] = 255
         truth[0, 0] = 7
         pairs.append((truth, predicted))
@@ -73,7 +74,7 @@ def oracle(pairs, low: float, high: float) -> tuple[list[float], int, int]:
 
 def evaluated(pairs, **options):
     regions = join_images(image_regions(*pair, len(CLASSES)) for pair in pairs)
-    return evaluate_regions(regions, CLASSES, RegionOptions(bins=BINS, **options))
+    return evaluate_regions(regions, CLASSES, RegionOptions(bins=BINS, **{"min_area": 1} | options))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -102,6 +103,8 @@ def test_intervals_are_those_of_drawn_images():
     assert min(values) <= limits.low < limits.high <= max(values)
     assert sum(limits.low <= value <= limits.high for value in values) in range(24, 31)
     assert evaluated([]).bins[0].iou is None
+    specks = oracle(pairs, 0, 4)[1]
+    assert evaluated(pairs, min_area=4).notes == (f"{specks} regions of fewer than 4 px are left out (min_area)",)
 
 
 def run(kind: str, pairs, **options) -> dict[str, float]:
@@ -116,10 +119,12 @@ def run(kind: str, pairs, **options) -> dict[str, float]:
 
 def test_metric_keeps_mmsegs_figures_and_writes_a_report(tmp_path):
     pairs = [(np.where(truth == 7, 255, truth), predicted) for truth, predicted in label_maps(1)]
-    ours = run("mmms_plugin.SizeIoUMetric", pairs, bins=BINS, bootstrap=20, report_dir=str(tmp_path / "report"))
+    ours = run(
+        "mmms_plugin.SizeIoUMetric", pairs, bins=BINS, bootstrap=20, min_area=4, report_dir=str(tmp_path / "report")
+    )
     stock = run("mmseg.IoUMetric", pairs)
     assert {key: ours[key] for key in stock} == pytest.approx(stock, nan_ok=True)
-    offline = evaluated(pairs, replicates=20)
+    offline = evaluated(pairs, replicates=20, min_area=4)
     for row in offline.bins:
         expected = [np.nan if value is None else 100 * value for value in (row.iou, row.intervals["iou"].low)]
         keys = [f"region_IoU_{row.bin.name}{end}" for end in ("", "_low")]
@@ -135,7 +140,12 @@ def test_metric_keeps_mmsegs_figures_and_writes_a_report(tmp_path):
 
 def test_wrong_options_are_refused_at_once(tmp_path):
     (tmp_path / "file").touch()
-    for options in (dict(bins="huge"), dict(bootstrap=-1), dict(report_dir=str(tmp_path / "file" / "x"))):
+    for options in (
+        dict(bins="huge"),
+        dict(min_area=0),
+        dict(bootstrap=-1),
+        dict(report_dir=str(tmp_path / "file" / "x")),
+    ):
         with pytest.raises(UserError):
             run("mmms_plugin.SizeIoUMetric", [], **options)
 

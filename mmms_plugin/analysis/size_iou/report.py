@@ -19,7 +19,7 @@ from mmms_plugin.files import files_written_together, write_text
 
 NAMES = {"iou": "IoU", "recall": "recall", "found": "found"}
 LEAD = (
-    "How well regions of different sizes are segmented. IoU: of a ground-truth region with the predicted regions of its "
+    "How well regions of each size are segmented. IoU: of a ground-truth region with the predicted regions of its "
     "class that overlap it. Recall: the share of its pixels with the right class. Found: the share of regions with an "
     "IoU of at least 0.5. Stray: predicted regions without ground truth of their class. Figures are x 100, means over "
     "the regions of a class, then over classes; n/a: no region to judge by."
@@ -90,7 +90,9 @@ def _section(results: SizeIoUResults, folder: Path) -> tuple[Section, list[Path]
         inches = figure.get_size_inches()[0]
         written += save(figure, folder, name)
         pictures.append(picture(folder / f"{name}.svg", captions[name], inches, wide=name.endswith("classes")))
-    return Section("IoU per size", pictures=tuple(pictures), tables=(bin_table(results), _class_table(results))), written
+    return Section(
+        "IoU per size", pictures=tuple(pictures), tables=(bin_table(results), _class_table(results))
+    ), written
 
 
 def _class_table(results: SizeIoUResults) -> Table:
