@@ -1,5 +1,6 @@
 # make demo   trains, evaluates and draws a small PS Mask R-CNN on generated data (CPU, minutes)
 # make test   formatter, linter, type checker and tests
+# make quick  the same checks and a choice of quick tests, in under a minute: the daily loop
 # make mmcv   builds the compiled mmcv in place of mmcv-lite (needs a C++ compiler; about 20 minutes)
 # make docs   builds the documentation into docs/_build (docs/_build/index.html)
 # Everything is installed into .venv. A torch that PYTHON or .venv already has (a CUDA build, say) is used as it is;
@@ -12,7 +13,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS = requirements/constraints.txt
 
-.PHONY: demo test lint docs mmcv install clean
+.PHONY: demo test quick lint docs mmcv install clean
 
 install: $(VENV)/.installed
 
@@ -47,6 +48,12 @@ lint: install
 
 test: lint
 	@$(BIN)/python -m pytest -m 'not compiled and not gpu'
+
+# Folders whose tests import no OpenMMLab host; tests that take more than about a second there are marked slow.
+QUICK = tests/layers tests/necks tests/backbones tests/analysis
+
+quick: lint
+	@$(BIN)/python -m pytest -x -m 'not slow and not compiled and not gpu' $(QUICK)
 
 docs: install
 	@$(BIN)/python -c 'import sphinx, myst_parser, furo' 2>/dev/null || \

@@ -5,7 +5,7 @@ Elastic (Wang et al., CVPR 2019, Table 9; github.com/allenai/elastic) the blocks
 resolution. Keys are the authors' (``level3.tree1.root.conv.weight``).
 
 1. A tree of more than one level has a ``project`` layer in the authors' code that its output does not depend on. It is
-   left out: no unused parameters. Published counts hold it; ``DLA.left_out`` says how much that is.
+   left out, so that no parameter is unused. Published counts include it; ``DLA.left_out`` lists what they include.
 2. Pooling rounds odd sizes up, as the strided 3x3 layers do, so that every size works; even sizes give the same maps.
    (allenai/elastic does so for segmentation only, ucbdrive/dla not at all.)
 3. ``strides`` and ``dilations`` for an output stride below 32; the authors have none. Elastic is on where the block's

@@ -34,6 +34,7 @@ COMMANDS = {
     "demo": "train, evaluate and draw a small PS Mask R-CNN on generated data",
     "size-ap": "AP by object size with intervals, of one or two prediction files; object sizes of a data set",
     "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
+    "stress-test": "evaluate one classifier on pictures of several sizes",
     "early-exit": "thresholds for any budget of a network with several exits, and the time that they save",
     "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",
     "shapes": "draw the shape of shape-adapted networks, and how training moved it",

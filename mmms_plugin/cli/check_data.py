@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ann", metavar="FILE", help="one COCO annotation file, in place of DIR")
     add("--img-dir", metavar="DIR", help="folder that the file names of the pictures start from")
     add("--boxes", action="store_true", help="judge for box detectors: problems of masks do not stop training")
+    add("--seg", action="store_true", help="check pictures and masks of classes, also where there are COCO annotations")
     add("--binary-masks", action="store_true", help="masks have the values 0 and 255: read 255 as class 1")
     add("--decode", action="store_true", help="read every pixel, not only headers: finds damage inside of files, slow")
     add("--json", "--out", metavar="FILE", dest="json", help="write the report as JSON")
@@ -32,4 +33,4 @@ def run(args: argparse.Namespace) -> int:
     folder, ann, images = (None if value is None else Path(value) for value in (args.folder, args.ann, args.img_dir))
     flag = "check-data" if ann is None else "--ann"
     own = OwnData(flag, folder, train_ann=ann, img_dir=images, binary_masks=args.binary_masks)
-    return run_check(own, masks=not args.boxes, decode=args.decode, json_file=args.json)
+    return run_check(own, args.json, masks=not args.boxes, decode=args.decode, segmentation=args.seg)

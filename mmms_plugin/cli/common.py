@@ -62,6 +62,8 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 def launch_options(args: argparse.Namespace):
     """LaunchOptions from parsed arguments; imports torch and mmengine."""
     warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # of mmengine 0.10, on import
+    # The hosts warn of defaults that nobody chose.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"mm(cv|det|engine|pretrain|seg)\.")
     from mmms_plugin.engine.launch import LaunchOptions
 
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))

@@ -11,6 +11,14 @@ from rich.table import Table
 from mmms_plugin.datasets.shapes import FORMATS, ShapeSettings, ShapesWritten, write_shapes
 from mmms_plugin.errors import UserError
 
+# Task -> view of the pictures, config, option that takes the folder.
+TASKS = {
+    "detection": ("coco", "demo/mask_rcnn_ps_r18_shapes", "--coco-dir"),
+    "segmentation": ("voc", "deeplabv3_ps_r50_voc12aug", "--voc-dir"),
+    "classification": ("imagefolder", "demo/msdnet_shapes", "--image-dir"),
+    "multilabel": ("coco", "demo/labels_ps_r18_shapes", "--coco-dir"),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``mmms make-shapes``."""
@@ -21,12 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=default.size, metavar="PX", help="width and height (%(default)s)")
     parser.add_argument("--seed", type=int, default=default.seed, metavar="S", help="another seed, other pictures (0)")
     parser.add_argument("--format", choices=(*FORMATS, "all"), default="all", help="which views to write (all)")
+    parser.add_argument("--task", choices=list(TASKS), help="write what one task needs, and tell how to train on it")
     parser.add_argument("--crowds", action="store_true", help="COCO view: mark some regions as iscrowd")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the data set and tell what is in it."""
-    formats = FORMATS if args.format == "all" else (args.format,)
+    if args.task and args.format != "all":
+        raise UserError("--task and --format: give one of them")
+    wanted = TASKS[args.task][0] if args.task else args.format
+    formats = FORMATS if wanted == "all" else (wanted,)
     try:
         settings = ShapeSettings(args.train, args.val, args.size, args.seed, formats, args.crowds)
     except ValueError as error:
@@ -45,6 +57,9 @@ def run(args: argparse.Namespace) -> int:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     _tell(console, written)
+    if args.task:
+        _, config, flag = TASKS[args.task]
+        console.print(f"mmms train {config} {flag} {args.out}", soft_wrap=True, highlight=False)
     return 0
 
 

@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cfg-options", nargs="+", metavar="KEY=VALUE", default=[], help="override config values")
     add("--trust-checkpoint-config", action="store_true", help="use the config saved in the checkpoint. A "
         "config is Python code that is run: only for checkpoints that you would trust as a program")  # fmt: skip
+    add("--force", action="store_true", help="use a checkpoint that was trained with another dilation pattern or the "
+        "like than the config's, which is refused otherwise")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
             config, checkpoint, pictures, args.out, args.score, args.labels, args.draw, args.device
         )
         options.trust_checkpoint_config = args.trust_checkpoint_config
+        options.force = args.force
         options.image_size = None if args.image_size is None else parse_image_size(args.image_size)
         options.cfg_options = parse_cfg_options(args.cfg_options)
         predict(options)

@@ -21,5 +21,5 @@ def run(args: argparse.Namespace) -> None:
     with console.status("writing"):
         done = publish(args.input, args.prefix)
     sizes = f"{done.before / 1e6:.1f} MB -> {done.after / 1e6:.1f} MB"
-    left_out = one_line(", ".join(done.stripped) or "nothing")
-    console.print(f"{done.path}: {sizes}; left out: {left_out}", markup=False)
+    line = f"{done.path}: {sizes}; left out: {', '.join(done.stripped) or 'nothing'}"
+    console.print(one_line(line), markup=False)

@@ -31,9 +31,7 @@ def newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
     for path in _candidates(Path(folder), named):
         fault = why_unusable(path)
         if fault is None:
-            if path != named or remarks:
-                remarks.append(f"--resume: going on from {path}, the newest whole checkpoint")
-            return path, remarks
+            return path, [*remarks, f"--resume: going on from {path}, the newest whole checkpoint"]
         remarks.append(f"--resume: {path} is left out: {fault}")
     return None, remarks
 

@@ -19,7 +19,7 @@ from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_layouts import annotation_files, describe_folder
 from mmms_plugin.data.coco_pictures import unlisted
 from mmms_plugin.data.coco_set import align_categories, read_split
-from mmms_plugin.data.findings import Finding, Findings
+from mmms_plugin.data.findings import SHOWN, Finding, Findings
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import same_content
 from mmms_plugin.data.seg_layouts import find_pairs
@@ -53,17 +53,18 @@ class Report:
         return json.dumps(content, indent=1) + "\n"
 
 
-def check_data(own: OwnData, *, masks: bool = True, decode: bool = False) -> Report:
+def check_data(own: OwnData, *, masks: bool = True, decode: bool = False, segmentation: bool = False) -> Report:
     """Check a data set of COCO annotations, or of pictures and masks.
 
     Args:
         own: its folder, or one annotation file as ``train_ann``.
         masks: whether masks are to be trained; else problems of segmentations are warnings.
         decode: read every pixel of every picture, which finds damage inside of files.
+        segmentation: look for pictures with masks, also where there are COCO annotations.
     Raises:
         UserError: it is neither, or files cannot be told apart.
     """
-    files = annotation_files(own)
+    files = {} if segmentation else annotation_files(own)
     if files:
         return _check_coco(own, files, masks, decode)
     try:
@@ -157,21 +158,18 @@ def _same_pictures(files: Mapping[str, Sequence[tuple[Path, int]]], findings: Fi
             findings.add("picture-twice", shown)
 
 
-def run_check(
-    own: OwnData,
-    *,
-    masks: bool = True,
-    decode: bool = False,
-    json_file: str | None = None,
-    console: Console | None = None,
-) -> int:
-    """Check, print the table, write the JSON; the exit status is 2 if training would fail, else 0."""
-    console = console or Console()
+def run_check(own: OwnData, json_file: str | None = None, **options: bool) -> int:
+    """Check, print the table, write the JSON; the exit status is 2 if training would stop, else 0.
+
+    Args:
+        json_file: where the report goes, if anywhere. options: of `check_data`.
+    """
+    console = Console()
     start = time.perf_counter()
-    report = check_data(own, masks=masks, decode=decode)
+    report = check_data(own, **options)
     for split, counts in report.splits.items():
         inside = ", ".join(f"{counts[key]} {key}" for key in ("images", "objects", "masks") if key in counts)
-        console.print(escape(f"{split}: {inside}, {len(counts['classes'])} classes"), highlight=False, soft_wrap=True)
+        console.print(escape(f"{split}: {inside}, classes: {len(counts['classes'])}"), highlight=False, soft_wrap=True)
     if report.findings:
         console.print(_table(report))
     errors, others = (sum((f.severity == "error") == is_error for f in report.findings) for is_error in (True, False))
@@ -189,7 +187,8 @@ def _table(report: Report) -> Table:
     table = Table("", "count", "problem", box=SIMPLE_HEAD, padding=(0, 1, 1, 0))
     for finding in report.findings:
         details = [f"[dim]{escape(one_line(finding.file))}[/]"]
-        details += [f"[dim]  {escape(one_line(example))}[/]" for example in finding.examples]
+        details += [f"[dim]  {escape(one_line(example))}[/]" for example in finding.examples[:SHOWN]]
+        details += [f"[dim]  {finding.more.strip()}[/]"] * bool(finding.more)
         details += [escape(finding.advice)] * bool(finding.advice)
         colour = COLOURS[finding.severity]
         cell = "\n".join([escape(finding.what), *details])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -99,8 +100,10 @@ def _check_categories(coco: CocoFile) -> None:
     _check_ids(coco, categories, "category")
     for i, category in enumerate(categories):
         if not isinstance(category.get("name"), str) or not category["name"].strip():
-            coco.findings.add("category-name", f"category {category.get('id', f'number {i + 1}')}")
-    names = Counter(category["name"] for category in categories if isinstance(category.get("name"), str))
+            shown = f"category {_short(category['id'])}" if category["id"] is not None else f"category number {i + 1}"
+            coco.findings.add("category-name", shown)
+            category["name"] = ""
+    names = Counter(category["name"] for category in categories if category["name"])
     for name, count in names.items():
         if count > 1:
             coco.findings.add("category-name-twice", repr(name))
@@ -113,8 +116,8 @@ def _check_images(coco: CocoFile) -> None:
     names: Counter[str] = Counter()
     for i, image in enumerate(coco.images):
         name = image.get("file_name")
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
-            coco.findings.add("file-name", f"image {image.get('id', f'number {i + 1}')}")
+        if not isinstance(name, str) or not name.strip() or not _is_file_name(name):
+            coco.findings.add("file-name", f"image {i + 1 if image['id'] is None else image['id']}")
             image["file_name"] = ""
             continue
         names[name] += 1
@@ -133,6 +136,7 @@ def _check_ids(coco: CocoFile, records: list[Record], what: str) -> None:
         if number is None:
             shown = f"{what} number {i + 1}" + (f": {_short(record['id'])}" if "id" in record else "")
             coco.findings.add(f"{what}-id", shown)
+            record["id"] = None
         elif number in seen:
             coco.findings.add(f"{what}-id-twice", str(number))
         else:
@@ -200,6 +204,14 @@ def _check_box(coco: CocoFile, record: Record) -> None:
         coco.boxed.append(record)
         if box[2] < 1 or box[3] < 1:
             coco.findings.add("box-small", shown)
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether the operating system can have a file of that name."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def as_side(value: Any) -> int:

@@ -67,7 +67,7 @@ def annotation_files(own: OwnData) -> dict[str, Path]:
 def _in_folder(own: OwnData) -> dict[str, Path]:
     folder = own.folder or Path()
     by_split: dict[str, list[Path]] = {}
-    for path in _json_files(folder):
+    for path in _json_files(folder, own.work_dir):
         by_split.setdefault(split_of(path.relative_to(folder)), []).append(path)
     unnamed = [path for path in by_split.pop("", []) if _has_annotations(path)]
     if "train" not in by_split and len(unnamed) == 1:
@@ -75,12 +75,18 @@ def _in_folder(own: OwnData) -> dict[str, Path]:
     return {split: _best(own, split, paths) for split, paths in by_split.items()}
 
 
-def _json_files(folder: Path) -> list[Path]:
-    """JSON files of a folder, its sub-folders and their annotations/; not where each picture has one."""
+def _json_files(folder: Path, work_dir: Path) -> list[Path]:
+    """JSON files of a folder, its sub-folders and their annotations/; not where each picture has one.
+
+    Nor those in a work folder, where mended copies are.
+    """
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     places += [place / "annotations" for place in places[1:] if (place / "annotations").is_dir()]
     files: list[Path] = []
+    inner_work = _is_below(work_dir, folder) and os.path.abspath(work_dir) != os.path.abspath(folder)
     for place in places:
+        if inner_work and _is_below(place, work_dir):
+            continue
         here = sorted(place / name for name in os.listdir(place) if name.lower().endswith(".json"))
         if len(here) <= MANY:
             files += (path for path in here if not OTHER_KINDS & set(_words(path.stem)))

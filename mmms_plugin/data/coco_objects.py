@@ -65,7 +65,11 @@ def _leaves(polygons: list[list[float]], size: tuple[int, int]) -> bool:
 
 
 def _boxes_from_masks(coco: CocoFile, sound: set[int], sizes: dict[Any, tuple[int, int]]) -> None:
-    bare = [record for record in coco.objects if not record.get("bbox") and record["id"] in sound]
+    bare = [record for record in coco.objects if record.get("bbox") in (None, [])]
+    for record in bare:
+        if record.get("segmentation") and record["id"] not in sound:
+            coco.findings.add("box-and-mask-missing", f"annotation {record['id']}: its segmentation is of no use")
+    bare = [record for record in bare if record["id"] in sound]
     if not bare:
         return
     boxes = mask_boxes(_rles(coco, bare, sizes)).tolist()

@@ -9,7 +9,8 @@ from typing import Any
 from mmms_plugin.data.rules import RULES, SEVERITIES
 from mmms_plugin.errors import UserError
 
-SHOWN = 3  # examples of a finding
+SHOWN = 3  # examples of a finding in a line or a table
+KEPT = 1000  # of them in JSON
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Finding:
         file: annotation file or folder.
         count: how many records or pictures have it.
         what: the problem, in the plural.
-        examples: the first few of them.
+        examples: the first thousand of them.
         advice: what to do, or what is done.
     """
 
@@ -37,9 +38,14 @@ class Finding:
     @property
     def text(self) -> str:
         """All but the file, in one line."""
-        more = f" and {self.count - len(self.examples)} more" if self.count > len(self.examples) else ""
-        shown = f" ({'; '.join(self.examples)}{more})" if self.examples else ""
+        shown = f" ({'; '.join(self.examples[:SHOWN])}{self.more})" if self.examples else ""
         return f"{self.what}: {self.count}{shown}" + (f"; {self.advice}" if self.advice else "")
+
+    @property
+    def more(self) -> str:
+        """How many have it beside the examples that are shown, in words."""
+        others = self.count - min(SHOWN, len(self.examples))
+        return f" and {others} more" if others and self.examples else ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -62,7 +68,7 @@ class Findings:
     def add(self, code: str, example: str = "", count: int = 1) -> None:
         """Count a problem; ``example`` says which record has it."""
         before, examples = self._found.get(code, (0, []))
-        if example and len(examples) < SHOWN:
+        if example and len(examples) < KEPT:
             examples.append(example)
         self._found[code] = (before + count, examples)
 
@@ -97,7 +103,7 @@ def refuse_errors(findings: Iterable[Finding], command: str = "") -> None:
     if not errors:
         return
     line = f"{errors[0].file}: {errors[0].text}"
-    if len(errors) > 1:
-        others = ", ".join(dict.fromkeys(finding.what for finding in errors[1:]))
-        line += f"; also {others}"
+    others = dict.fromkeys(finding.what for finding in errors if finding.what != errors[0].what)
+    if others:
+        line += f"; also {', '.join(others)}"
     raise UserError(f"{line}{f' ({command} lists everything)' if command else ''}")

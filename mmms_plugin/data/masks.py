@@ -85,7 +85,9 @@ def check_pairs(
             continue
         _pool(pooled, mask, name)
         size = sizes[pair.image].size
-        if 0 not in size and mask.size != size:
+        if mask.size != size and mask.size == sizes[pair.image].stored_size:
+            findings.add("picture-rotated", pair.image.name)
+        elif 0 not in size and mask.size != size:
             findings.add("mask-size", f"{name}: {mask.size[0]} x {mask.size[1]}, its picture {size[0]} x {size[1]}")
         if pair.mask is not None and pair.mask.suffix.lower() in (".jpg", ".jpeg"):
             findings.add("mask-jpeg", name)

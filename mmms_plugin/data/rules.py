@@ -90,7 +90,7 @@ RULES: dict[str, Rule] = {
     "picture-unreadable": Rule("error", "pictures that cannot be read"),
     "picture-truncated": Rule("error", "pictures that end too early", "copy or download them again"),
     "picture-rotated": Rule(
-        "error", "pictures with an EXIF rotation whose boxes were drawn without it",
+        "error", "pictures with an EXIF rotation that were annotated without it",
         "training rotates them: remove the tag (exiftool -Orientation= FILE), so that boxes and pixels agree",
     ),
     "picture-exif": Rule("warning", "pictures with an EXIF rotation",

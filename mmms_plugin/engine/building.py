@@ -55,6 +55,8 @@ def user_fault(what: str, build: Callable[[], T]) -> T:
 class CheckedBuilds(Runner):
     """A Runner that builds loops, loaders, optimizer and schedules, which mmengine does late, by `user_fault`."""
 
+    _load_from: str | None
+
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
         """As ``Runner.build_dataloader``."""
@@ -95,6 +97,10 @@ class CheckedBuilds(Runner):
     def _init_model_weights(self) -> None:
         """As ``Runner._init_model_weights``."""
         user_fault("model", lambda: Runner._init_model_weights(self))
+
+    def load_or_resume(self) -> None:
+        """As ``Runner.load_or_resume``: a checkpoint may hold anything in place of counters, states and settings."""
+        user_fault(f"checkpoint {self._load_from}", lambda: Runner.load_or_resume(self))
 
     def _guard_first_iteration(self, loop: Any) -> None:
         """Let errors of the loop's first iteration become one line; the traceback goes to a file."""

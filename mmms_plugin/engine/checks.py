@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmms_plugin.engine.config_edit import class_count_owners, leaf_datasets
-from mmms_plugin.errors import UserError, printable
+from mmms_plugin.errors import UserError
 from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.mapping import compare
+from mmms_plugin.weights.trusted import class_names
 
 
 def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
@@ -75,7 +76,7 @@ def check_fits(model: nn.Module, path: str, purpose: str, classes: tuple[str, ..
     """
     state, meta = read_state_dict(path)
     misfit = _Misfit.of(model, state)
-    known = _class_names(meta)
+    known = class_names(meta)
     if misfit.nothing:
         if known and classes and known != classes:
             return f"{path} was trained for the classes {', '.join(known)}; the data has {', '.join(classes)}"
@@ -95,13 +96,6 @@ def check_fits(model: nn.Module, path: str, purpose: str, classes: tuple[str, ..
         f"checkpoint {path} is not of this config's model: {misfit.describe(state, model)}; "
         "is it of another config or depth?"
     )
-
-
-def _class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """Classes that a checkpoint says it was trained for, or none."""
-    data = meta.get("dataset_meta")
-    names = data.get("classes") if isinstance(data, Mapping) else None
-    return tuple(printable(str(name)) for name in names) if isinstance(names, list | tuple) else ()
 
 
 def check_backbone_weights(backbone: nn.Module, path: str) -> str:

@@ -22,7 +22,7 @@ from mmms_plugin.exits.benchmark import full_macs, measure_saving, print_savings
 from mmms_plugin.exits.network import EarlyExit
 from mmms_plugin.exits.plans import Plan, Plans, choose_plans, fingerprint
 from mmms_plugin.exits.report import Point, draw
-from mmms_plugin.files import make_folder, write_text
+from mmms_plugin.files import check_folder, make_folder, write_text
 
 TIMED_PLANS = 6
 BUDGETS = (0.5, 0.75)  # of the full network, for the table of savings
@@ -37,7 +37,7 @@ def early_exit(
         out: folder for the report. batches: sizes to measure. pictures, rounds: of the measurements.
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
-    folder = make_folder(out)
+    check_folder(out)
     config, _ = prepare_config(options, training=False)
     model = _load(config, checkpoint)
     network = EarlyExit.of(model)
@@ -58,6 +58,7 @@ def early_exit(
         for batch in batches
         for share in BUDGETS
     ]
+    folder = make_folder(out)
     draw(points, folder / "accuracy_and_cost.png", max(batches))
     content = dict(points=[asdict(p) for p in points], savings=[dict(asdict(s), kept=s.kept) for s in savings])
     write_text(folder / "early_exit.json", json.dumps(content, indent=1) + "\n")

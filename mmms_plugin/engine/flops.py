@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.registry import MODELS, init_default_scope
 from rich.box import SIMPLE
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mmms_plugin.analysis.elastic_tables import Comparison, compare
-from mmms_plugin.analysis.flops import measure
+from mmms_plugin.analysis.flops import exit_macs, measure
 from mmms_plugin.engine.config_files import first_line, load_config
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
@@ -82,8 +83,22 @@ def show_backbone(target: str, options: Mapping[str, Any], size: tuple[int, int]
         _arguments(config), f"{cost.params / 1e6:.3f}", f"{cost.macs / 1e9:.3f}", f"{cost.upsampling / 1e9:.3f}"
     )
     Console().print(table)
+    exits = _exit_macs(target, config, size)
+    for number, macs in enumerate(exits):
+        Console().print(f"exit {number + 1}: {macs / 1e6:.1f} MMAC, classifiers included", highlight=False)
     if json_file:
-        _write_json(json_file, dict(config=config, size=size, measured=asdict(cost)))
+        _write_json(json_file, dict(exits=exits, config=config, size=size, measured=asdict(cost)))
+
+
+def _exit_macs(target: str, config: Mapping[str, Any], size: tuple[int, int]) -> list[int]:
+    """Multiply-adds up to each exit of a config with several classifiers; empty where there is one, or none."""
+    if MODELS.get(f"mmms_plugin.{target.removeprefix('mmms_plugin.')}") is not None:
+        return []
+    head = load_config(target).model.get("head") or {}
+    if not str(head.get("type")).endswith("MultiExitHead"):
+        return []
+    with torch.device("meta"):
+        return exit_macs(MODELS.build(dict(config)), list(MODELS.build(dict(head)).exits), size)
 
 
 def _backbone_config(target: str) -> dict[str, Any]:
@@ -93,7 +108,8 @@ def _backbone_config(target: str) -> dict[str, Any]:
     config = load_config(target)
     if "backbone" not in config.get("model", {}):
         raise UserError(f"config {target}: its model has no backbone")
-    init_default_scope(config.get("default_scope") or "mmengine")
+    own = str(config.model.backbone.get("type")).startswith("mmms_plugin.")  # needs no host
+    init_default_scope("mmengine" if own else config.get("default_scope") or "mmengine")
     return {key: value for key, value in config.model.backbone.to_dict().items() if key not in ("init_cfg", "_scope_")}
 
 

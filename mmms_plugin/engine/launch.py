@@ -33,7 +33,7 @@ from mmms_plugin.engine.checks import (
 )
 from mmms_plugin.engine.closing import closing_lines
 from mmms_plugin.engine.config_data import check_config_data
-from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, replace_components
+from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets
 from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.config_values import check_values
 from mmms_plugin.engine.console import say
@@ -44,10 +44,9 @@ from mmms_plugin.engine.lock import locked, process_rank
 from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.engine.tasks import task_of
 from mmms_plugin.engine.threads import settle_threads
-from mmms_plugin.engine.trained_for import check_function, start_remark
+from mmms_plugin.engine.trained_for import check_function, start_remark, use_components
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
-from mmms_plugin.weights.trusted import check_components
 
 NO_WEIGHTS = "none"
 OTHER_START = "give --pretrained FILE, or --pretrained none for random weights"
@@ -112,6 +111,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     remarks: list[str] = []
     if "model" not in config:
         raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
+    task_of(config).check_installed()
     own_folder = Path("work_dirs", Path(options.config.rpartition(SEPARATOR)[2]).stem)
     config.work_dir = options.work_dir or config.get("work_dir") or str(own_folder)
     if not training:  # a training's folder holds its config, which a test would overwrite
@@ -214,10 +214,8 @@ def evaluate(
     ):
         config[key] = None
     drop_initial_weights(config)
-    if "components" in (meta := read_state_dict(checkpoint)[1]):
-        components = check_components(meta["components"], f"checkpoint {checkpoint}: meta.components")
-        replace_components(config.model, components)
-        remarks.append(f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there")
+    if remark := use_components(config.model, read_state_dict(checkpoint)[1], checkpoint):
+        remarks.append(remark)
     if show_dir:
         task.draw_into(config, make_folder(show_dir, "--show-dir"))
     with tempfile.TemporaryDirectory() as scratch:

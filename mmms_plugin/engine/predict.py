@@ -30,8 +30,10 @@ from mmms_plugin.engine.inputs import Input, find_inputs
 from mmms_plugin.engine.launch import drop_initial_weights, user_fault
 from mmms_plugin.engine.predictions import Kept
 from mmms_plugin.engine.tasks import task_of
-from mmms_plugin.errors import UserError
+from mmms_plugin.engine.trained_for import check_function, use_components
+from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, write_text
+from mmms_plugin.weights.trusted import class_colours, class_names
 
 LISTED = 10  # skipped pictures that are named on the terminal; the file has all
 
@@ -43,6 +45,7 @@ class PredictOptions:
     Attributes:
         config: a config's file or name; None takes the checkpoint's own, which ``trust_checkpoint_config`` allows.
         score: least score of an object; None is 0.3.
+        force: use a checkpoint that was trained as another function of the same weights, with a warning.
     """
 
     config: str | None
@@ -54,6 +57,7 @@ class PredictOptions:
     draw: bool = True
     device: str | None = None
     trust_checkpoint_config: bool = False
+    force: bool = False
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
     image_size: tuple[int, int] | None = None
 
@@ -72,7 +76,11 @@ def predict(options: PredictOptions) -> None:
     style = Style.of(classes, palette, options.labels)
     kept = task_of(config).kept_predictions(options.out, style, options.draw, options.score)
     _check_outputs(kept, inputs)
+    remarks = [use_components(config.model, meta, options.checkpoint)]
     model = _build(config, state, options.checkpoint, options.device)
+    remarks.append(check_function(model, config.model, options.checkpoint, options.force))
+    for remark in filter(None, remarks):
+        print(one_line(remark), file=sys.stderr)
     pipeline = _pipeline(config)
     skipped: dict[Path, str] = {}
     with kept:
@@ -114,15 +122,16 @@ def _classes(config: Config, meta: Mapping[str, Any]) -> tuple[tuple[str, ...], 
     init_default_scope(config.get("default_scope") or "mmengine")
     data = leaf_datasets(config.test_dataloader)[0]
     kind = DATASETS.get(data["type"])
-    known = {**getattr(kind, "METAINFO", {}), **(data.get("metainfo") or {}), **(meta.get("dataset_meta") or {})}
-    names = known.get("classes") or known.get("CLASSES")
+    known = {**getattr(kind, "METAINFO", {}), **(data.get("metainfo") or {})}
+    trained = class_names(meta)
+    names = trained or known.get("classes") or known.get("CLASSES")
     counts = [part["num_classes"] for part in class_count_owners(config.model)]
     if names is None:
         names = [f"class {k}" for k in range(max(counts, default=1))]
     names = (names,) if isinstance(names, str) else tuple(str(name) for name in names)
-    if (meta.get("dataset_meta") or {}).get("classes") and set(counts) != {len(names)}:
+    if trained and set(counts) != {len(names)}:
         set_num_classes(config.model, len(names))
-    return names, known.get("palette")
+    return names, class_colours(meta) or known.get("palette")
 
 
 def _check_outputs(kept: Kept, inputs: Sequence[Input]) -> None:

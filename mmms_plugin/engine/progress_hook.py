@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -156,7 +157,7 @@ def _metric_texts(metrics: Mapping[str, Any], most: int | None = None) -> list[s
     texts = [
         f"{name}: {'n/a' if value == -1 else f'{value:.4f}'}"
         for name, value in metrics.items()
-        if isinstance(value, int | float)
+        if isinstance(value, int | float | np.number)
     ]
     shown = texts if most is None else texts[:most]
     return [*shown, f"{len(texts) - len(shown)} more in the log"] if len(shown) < len(texts) else shown

@@ -240,6 +240,8 @@ def _stretch(scheduler: dict[str, Any], old: _Length, new: _Length, moved: dict[
     for key, least in (("begin", 0), ("end", shortest)):
         if isinstance(scheduler.get(key), int) and scheduler[key]:
             scheduler[key] = moved.get(scheduler[key], max(least, _share(scheduler[key], old.count, new.count)))
+    if scheduler.get("end", new.count) <= scheduler.get("begin", 0):  # trainings of a few steps
+        scheduler["begin"] = max(0, scheduler.get("end", new.count) - 1)
     if _warms_up(before):
         moved[before["end"]] = scheduler["end"]
     if isinstance(before.get("T_max"), int):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,11 +30,21 @@ class Task(ABC):
     """One kind of model. ``noun`` names it in messages; ``data_flags`` are its options for the user's own data."""
 
     noun: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()  # packages beside those that are always installed
     data_flags: ClassVar[Mapping[str, UseData]]
 
     @abstractmethod
     def owns(self, config: dict[str, Any]) -> bool:
         """Whether ``config`` is of this task."""
+
+    def check_installed(self) -> None:
+        """Raises: UserError naming the packages that are missing."""
+        missing = [name for name in self.needs if find_spec(name) is None]
+        if missing:
+            raise UserError(
+                f"this config is a {self.noun} and needs {' and '.join(missing)}: install mmpretrain==1.2.0 and the "
+                "torchvision of the installed torch (pip install 'mmms_plugin[mmpretrain]')"
+            )
 
     def use_data(self, config: dict[str, Any], own: OwnData) -> list[str]:
         """Point all data sets, metrics and class counts of ``config`` at the user's data; return remarks for the log.
@@ -116,6 +127,7 @@ class Classification(Task):
     """A class for a picture: mmpretrain, folders of pictures; predictions are one JSON file."""
 
     noun = "classifier"
+    needs = ("mmpretrain", "torchvision")
     data_flags: ClassVar[Mapping[str, UseData]] = {"--image-dir": use_image_dir}
 
     def owns(self, config: dict[str, Any]) -> bool:

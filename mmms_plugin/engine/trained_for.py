@@ -14,10 +14,12 @@ from typing import Any
 
 from torch import nn
 
+from mmms_plugin.engine.config_edit import replace_components
 from mmms_plugin.engine.config_text import UNKNOWN, Unknown, assigned
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.layers import PSConv2d
 from mmms_plugin.weights.files import read_checkpoint
+from mmms_plugin.weights.trusted import check_components
 
 # Arguments of a backbone that do not change what its weights compute.
 NEUTRAL = ("type", "init_cfg", "pretrained", "frozen_stages", "norm_eval", "with_cp", "norm_cfg", "zero_init_residual",
@@ -29,6 +31,21 @@ LATTICE = ("dilation_pattern", "channel_order", "axes", "extra_dilation1")  # of
 PLAIN_FAMILY = ("ResNet", "ResNeXt", "PSResNet")
 SHOWN = 80  # characters of a value
 MISSING = object()
+
+
+def use_components(config: dict[str, Any], meta: Mapping[str, Any], checkpoint: str) -> str | None:
+    """Let a model compute as the mmdet did that a checkpoint was trained with (``meta.components``).
+
+    Args:
+        config: of the model; changed in place.
+    Returns: a line for the user where something is changed.
+    Raises: UserError for anything but the components of the key-map tables.
+    """
+    if "components" not in meta:
+        return None
+    components = check_components(meta["components"], f"checkpoint {checkpoint}: meta.components")
+    replace_components(config, components)
+    return f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there"
 
 
 def check_function(model: nn.Module, config: Mapping[str, Any], checkpoint: str, force: bool) -> str | None:

@@ -29,6 +29,7 @@ def use_voc_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     command = f"mmms check-data {shlex.quote(str(own.folder))}"
     refuse_errors(data.all_findings, command)
     remarks = [f"{own.where}: {len(data.classes)} classes: {', '.join(data.classes)}", *data.remarks]
+    remarks += [f"{split}: {len(pairs)} pictures with masks" for split, pairs in data.found.splits.items()]
     loaders = {"train_dataloader": "train", "val_dataloader": own.split, "test_dataloader": own.split}
     used = {key: split for key, split in loaders.items() if split in data.found.splits and config.get(key)}
     plain_voc = data.found.voc and not own.val_split and own.split != "train" and not own.binary_masks

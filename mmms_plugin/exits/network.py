@@ -70,12 +70,14 @@ class EarlyExit(nn.Module):
     def of(cls, model: nn.Module) -> EarlyExit:
         """From a model with ``backbone`` and ``head``: of ``weights.load_model``, or mmpretrain's ``ImageClassifier``.
 
-        Raises: UserError if it has not several exits.
+        Raises: UserError if it has not several exits, or gives several labels.
         """
         backbone, head = getattr(model, "backbone", None), getattr(model, "head", None)
         exits = getattr(head, "exits", None)
         if backbone is None or exits is None or not hasattr(backbone, "advance"):
             raise UserError("the model has one classifier: early exit needs several, as of mmms_plugin.MultiExitHead")
+        if getattr(head, "multi_label", False):
+            raise UserError("the model gives several labels: early exit is for one class a picture")
         return cls(backbone, list(exits))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -140,7 +140,7 @@ class Upsample(nn.Module):
 
 
 class Elastic(nn.Module):
-    """Equation (3): run each branch at 1/ratio of the resolution and sum; the branches are anybody's modules.
+    """Equation (3): run each branch at 1/ratio of the resolution and sum. A branch may be any module.
 
     Args:
         branches: by name, which becomes part of the state-dict keys. Each maps ``[N, C_in, h, w]`` to

@@ -65,7 +65,7 @@ def elastic_bottleneck(
     Raises: ValueError if ``groups`` does not divide ``width`` or is too small for the shares.
     """
     if groups < 1 or width < 1 or width % groups:
-        raise ValueError(f"groups={groups}: allowed are divisors of the width of the 3x3 layer, which is {width}")
+        raise ValueError(f"groups={groups}: must divide the width of the 3x3 layer, which is {width}")
     branches, ratios = {}, []
     for i, (ratio, count) in enumerate(policy.divide(groups, "groups")):
         name = ("high", "low")[i] if i < 2 else f"low{i}"

@@ -78,8 +78,8 @@ class ElasticConv2d(PartwiseConv2d, nn.Conv2d):
         spans = [self.dilation[axis] * (self.kernel_size[axis] - 1) for axis in (0, 1)]
         if any(sum(self.padding_of(axis, 1)) != span for axis, span in enumerate(spans)):
             raise ValueError(
-                f"padding={self.padding!r}: allowed is what keeps the size, {tuple(span / 2 for span in spans)}, "
-                f"when branches have ratios > 1"
+                f"padding={self.padding!r}: must be {tuple(span / 2 for span in spans)}, which keeps the size of the "
+                "map, as branches of lower resolution need"
             )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from mmms_plugin.layers.partwise_conv import PaddingMode, PartwiseConv2d, Size
 from mmms_plugin.registry import MODELS
 
 IMPLEMENTATIONS = ("grouped", "masked")
-# Fewer channels a part than this: oneDNN has no fast grouped convolution, on the CPU a few separate ones are faster.
+# With fewer channels in a part than this, oneDNN is slow at grouped convolutions; on a CPU separate ones are faster.
 NARROW = 32
 KernelTable = list[list[Tensor]]
 

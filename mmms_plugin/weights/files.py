@@ -198,12 +198,26 @@ def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
         )
 
 
+def check_path(path: str | Path, argument: str) -> Path:
+    """The path, if the system can look it up, whether something is there or not.
+
+    Raises: UserError for names that are too long, and folders that must not be looked into.
+    """
+    path = Path(path)
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:
+        detail = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{argument} {path}: cannot be used ({detail})") from error
+    return path
+
+
 def check_output(path: str | Path, force: bool, source: Path | None = None) -> Path:
     """Refuse an output that cannot be written, before any work is done.
 
     Raises: UserError.
     """
-    path = Path(path)
+    path = check_path(path, "output")
     if path.suffix not in SUFFIXES:
         raise UserError(f"output {path}: its name must end in {' or '.join(SUFFIXES)}")
     if path.is_dir():
@@ -220,7 +234,9 @@ def check_report(path: str | Path, *others: str | Path) -> None:
 
     Raises: UserError.
     """
-    path = Path(path)
+    path = check_path(path, "--report")
+    for other in others:
+        check_path(other, "output")
     if path.is_dir():
         raise UserError(f"--report {path}: it is a directory, give a file name")
     if path.resolve() in [Path(other).resolve() for other in others] or any(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
-from mmms_plugin.weights.files import SUFFIXES, Checkpoint, read_checkpoint, save_checkpoint, sha256_of
+from mmms_plugin.weights.files import SUFFIXES, Checkpoint, check_path, read_checkpoint, save_checkpoint, sha256_of
 
 # Of mmengine's meta: where and when a run took place, nothing that a user of the weights needs.
 PRIVATE = ("hook_msgs", "env_info", "exp_name", "experiment_name", "time", "seed")
@@ -42,7 +42,7 @@ def publish(source: str, prefix: str) -> Published:
 
     Raises: UserError; then nothing is written.
     """
-    target = Path(prefix)
+    target = check_path(prefix, "OUT_PREFIX")
     suffix = target.suffix if target.suffix in SUFFIXES else ".pth"
     stem = target.name.removesuffix(suffix)
     if not stem or target.is_dir():

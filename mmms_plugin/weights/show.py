@@ -32,7 +32,8 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"  outputs move by (RMS difference / standard deviation, fixed input): {moved}")
     if report.outputs:
         console.print(_statistics(report))
-    console.print(f"{report.output}: {report.part} written; meta.backbone = {report.backbone}", markup=False)
+    line = f"{report.output}: {report.part} written; meta.backbone = {report.backbone}"
+    console.print(one_line(line), markup=False)
 
 
 def _statistics(report: Report) -> Table:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.errors import UserError, first_line, printable
 from mmms_plugin.weights.mapping import compare
 from mmms_plugin.weights.tables import load_table, sources
 
@@ -169,3 +169,26 @@ def _same(item: tuple[Any, Any], entry: tuple[str, dict[str, Any]]) -> bool:
     if type(kind) is not str or kind != known_kind or not isinstance(settings, Mapping) or set(settings) != set(known):
         return False
     return all(type(settings[name]) is type(value) and settings[name] == value for name, value in known.items())
+
+
+def class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """Classes that a file says it was trained for (``meta.dataset_meta``), fit for a terminal; () if it says none."""
+    data = meta.get("dataset_meta")
+    names = data.get("classes") or data.get("CLASSES") if isinstance(data, Mapping) else None
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list | tuple) or len(names) > LARGEST or not all(isinstance(n, str) for n in names):
+        return ()
+    return tuple(printable(name) for name in names)
+
+
+def class_colours(meta: Mapping[str, Any]) -> list[tuple[int, ...]] | None:
+    """Colours that a file gives its classes, three numbers from 0 to 255 each; None if it gives none."""
+    data = meta.get("dataset_meta")
+    colours = data.get("palette") if isinstance(data, Mapping) else None
+    if not isinstance(colours, list | tuple) or len(colours) > LARGEST:
+        return None
+    sound = all(
+        isinstance(colour, list | tuple) and len(colour) == 3 and all(type(v) is int and 0 <= v < 256 for v in colour)
+        for colour in colours
+    )
+    return [tuple(colour) for colour in colours] if sound else None

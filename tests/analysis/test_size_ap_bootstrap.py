@@ -61,6 +61,7 @@ def test_replicates_do_not_depend_on_workers_and_follow_the_seed():
     assert not np.array_equal(one.bins, other.bins)
 
 
+@pytest.mark.slow
 def test_pairs_of_runs():
     """A run beside itself differs by nothing; beside one with fewer finds, by something sure and of the right sign."""
     coco, results = random_coco(3, images=60, detections=20)
@@ -97,6 +98,7 @@ def test_interval_corrects_bias_and_agrees_with_the_probability_of_sign():
     assert interval(np.array([0.4]), 0.5) == Interval(0.4, 0.4)  # one replicate
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     """40 data sets of 100 images: within what chance allows of 95 in 100 (the benchmark counts more)."""
     found = measure_coverage(40, images=100, replicates=100, population_images=4000)

@@ -24,6 +24,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", MSDNet.arch_settings)
 def test_parameters_and_multiply_adds_of_every_exit_are_the_authors(arch):
     cifar = arch.startswith("cifar")

@@ -15,6 +15,7 @@ def params(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "millions", "gmacs"),
     [
@@ -34,6 +35,7 @@ def test_parameters_and_multiply_adds_with_the_classifier(options, millions, gma
     assert f"{counter.get_total_flops() / 2e9:.3f}" == gmacs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

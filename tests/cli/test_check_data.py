@@ -23,7 +23,7 @@ def test_a_sound_data_set(folder, tmp_path, capsys):
     report = tmp_path / "report.json"
     assert main(["check-data", str(folder), "--json", str(report)]) == 0
     printed = capsys.readouterr().out
-    assert "train: 3 images, 6 objects, 6 masks, 2 classes" in printed
+    assert "train: 3 images, 6 objects, 6 masks, classes: 2" in printed
     assert "0 errors, 0 remarks: training would start" in printed
     content = json.loads(report.read_text())
     assert content["trains"] is True
@@ -82,6 +82,8 @@ def test_a_folder_of_masks(shapes, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "train: 7 images, 7 masks" in printed
     assert "pictures with the same content" in printed
+    assert main(["check-data", str(shapes), "--seg"]) == 0
+    assert "train: 4 images, 4 masks" in capsys.readouterr().out
     assert "--val-split 0.2" in printed
 
 

@@ -52,10 +52,19 @@ def test_an_image_folder_trains_a_network_with_several_exits(shapes, trained, tm
 
 def test_coco_instances_are_labels(shapes, tmp_path, capfd):
     data = ["--coco-dir", str(shapes), "--work-dir", str(tmp_path / "out")]
-    small = ["model.backbone.base_channels=16", "model.head.in_channels=512"]
-    assert main(["train", "coco_multilabel/elastic_x50_coco", *data, *QUICK, *small]) == 0
+    assert main(["train", "demo/labels_ps_r18_shapes", *data, *QUICK]) == 0
     printed = capfd.readouterr().out
     assert all(f"labels/{key}: " in printed for key in ("mAP", "F1_per_class", "F1_overall", "recall_small"))
+    options = ["--sizes", "32", "64", "--out", str(tmp_path / "sizes")]
+    checkpoint = str(next((tmp_path / "out").glob("epoch_*.pth")))
+    more = ["test_dataloader.num_workers=0", "test_dataloader.persistent_workers=False"]
+    arguments = ["stress-test", "demo/labels_ps_r18_shapes", checkpoint, *data[:2], *options]
+    assert main([*arguments, "--cfg-options", *more]) == 0
+    by_size = json.loads((tmp_path / "sizes/stress_test.json").read_text())
+    assert list(by_size) == ["32", "64"]
+    assert set(by_size["32"]) == {"labels/mAP", "labels/F1_per_class", "labels/F1_overall"}
+    assert (tmp_path / "sizes/stress_test.png").stat().st_size > 5000
+    assert main([*arguments[:4], *data[:2], "--sizes", "8", "--out", "x"]) == 2
     labels = json.loads((tmp_path / "out/annotations/labels_val.json").read_text())
     coco = json.loads((shapes / "annotations/instances_val.json").read_text())
     names = {c["id"]: c["name"] for c in coco["categories"]}
@@ -65,6 +74,19 @@ def test_coco_instances_are_labels(shapes, tmp_path, capfd):
         small_ones = {names[a["category_id"]] for a in own if a["area"] < 32**2}
         pairs = zip(entry["gt_label"], entry["label_sizes"], strict=True)
         assert {labels["metainfo"]["classes"][i] for i, sizes in pairs if "S" in sizes} == small_ones
+
+
+@pytest.mark.parametrize(("task", "entry"), [("classification", "train/ring"), ("multilabel", "annotations")])
+def test_make_shapes_writes_what_a_task_needs(tmp_path, task, entry, capsys):
+    out = str(tmp_path / "shapes")
+    assert main(["make-shapes", out, "--train", "2", "--val", "1", "--size", "96", "--task", task]) == 0
+    assert (tmp_path / "shapes" / entry).is_dir()
+    assert (
+        f"mmms train demo/{'msdnet' if task == 'classification' else 'labels_ps_r18'}_shapes --"
+        in capsys.readouterr().out
+    )
+    assert main(["make-shapes", out, "--task", task, "--format", "voc"]) == 2
+    assert "--task and --format: give one of them" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mmms_plugin.analysis.size_ap import size_ap
 from mmms_plugin.cli import main
+from mmms_plugin.errors import UserError
 from mmms_plugin.files import files_written_together
 from tests.analysis.size_ap_data import pycocotools_eval, random_coco, with_masks
 from tests.fuzz.size_ap import quick_figures
@@ -65,6 +67,25 @@ def test_two_runs_with_intervals(files, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "half minus full" in printed
     assert "P(better)" in printed
+
+
+def test_the_python_function_returns_what_the_command_reports(files, tmp_path):
+    with quick_figures(True):
+        assert run(files, tmp_path, "--bootstrap", "5", "--bins", "tiny", preds=("one", "two")) == 0
+    found = size_ap(files / "ann.json", [files / "one.json", str(files / "two.json")], bins="tiny", bootstrap=5)
+    assert found.to_json() == json.loads((tmp_path / "results.json").read_text())
+    assert [run.name for run in size_ap(files / "ann.json", files / "one.json", names=["a"]).runs] == ["a"]
+    with pytest.raises(UserError, match="bins"):
+        size_ap(files / "ann.json", files / "one.json", bins="nonsense")
+
+
+def test_it_loads_neither_torch_nor_a_host(files):
+    code = (
+        "import sys; from mmms_plugin.analysis.size_ap import size_ap; size_ap(*sys.argv[1:]);"
+        "print([m for m in ('torch', 'mmengine', 'mmdet', 'mmcv', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(files / "ann.json"), str(files / "one.json")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_a_data_set_alone(files, tmp_path, capsys):

@@ -206,6 +206,7 @@ def test_the_first_examples_and_the_number_are_told(tmp_path):
         "boxes with a negative width or height: 10 (annotation 1: [4, 5, -1, 10]; annotation 2: [10, 0, -1, 20]; "
         "annotation 3: [4, 5, -1, 10] and 7 more); boxes are [x, y, width, height]"
     )
+    assert len(finding.as_json()["examples"]) == 10
 
 
 def test_boxes_alone_need_no_masks(tmp_path):

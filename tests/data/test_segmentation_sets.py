@@ -141,6 +141,12 @@ def test_void_is_reported_and_classes_are_taken_from_the_masks(tmp_path):
     assert any("no labels.txt names the classes" in remark for remark in data.remarks)
 
 
+def rotated(path: Path) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    picture(3, SIDE).save(path, exif=tags)
+
+
 def gone(folder: Path) -> None:
     (folder / "masks/p1.png").unlink()
 
@@ -150,6 +156,7 @@ SPOILT = {
     "mask-colour": lambda folder: picture(3, SIDE).save(folder / "masks/p1.png"),
     "mask-unreadable": lambda folder: (folder / "masks/p1.png").write_bytes(b"\x89PNG no"),
     "mask-size": lambda folder: picture(3, (30, 40)).save(folder / "images/p1.png"),
+    "picture-rotated": lambda folder: rotated(folder / "images/p1.png"),
     "picture-empty": lambda folder: (folder / "images/p1.png").write_bytes(b""),
 }
 

@@ -7,6 +7,7 @@ import logging
 import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mmengine.logging import HistoryBuffer, MMLogger
 from rich.console import Console
@@ -66,7 +67,7 @@ def test_a_terminal_has_bars_for_training_and_evaluation_and_none_afterwards() -
 
 def test_metrics_are_shown_and_empty_bins_are_not_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     calm(MMLogger.get_instance("metrics shown"))
-    hook, metrics = ProgressHook(), {"mAP": 0.25, "mAP_l": -1.0, "table": "text"}
+    hook, metrics = ProgressHook(), {"mAP": np.float32(0.25), "mAP_l": -1.0, "table": "text"}
     hook.after_val_epoch(runner_at(46), metrics)
     hook.after_val_epoch(runner_at(46), {f"m{n}": n / 2 for n in range(14)})
     hook.after_test_epoch(runner_at(46), metrics)

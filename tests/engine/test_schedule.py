@@ -107,6 +107,24 @@ def test_what_follows_a_warm_up_begins_where_it_now_ends():
     assert (demo.param_scheduler[0].end, demo.param_scheduler[1].begin, demo.param_scheduler[1].end) == (10, 10, 100)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("demo/mask_rcnn_ps_r18_shapes", dict(iters=1)),
+        ("mmdet::yolox_s_8xb8-300e_coco", dict(epochs=1)),
+        ("mmdet::rtmdet_tiny_8xb32-300e_coco", dict(epochs=1)),
+        ("mmdet::retinanet_r50_fpn_90k_coco", dict(iters=2)),
+    ],
+)
+def test_the_shortest_trainings_still_have_schedulers_that_mmengine_takes(name, options):
+    config, _ = fitted(name, **options)
+    for scheduler in config.param_scheduler:
+        assert 0 <= scheduler.get("begin", 0) < scheduler.get("end", 10**9)
+        assert scheduler.get("T_max", 1) >= 1
+    assert config.train_cfg.val_interval == config.default_hooks.checkpoint.interval == 1
+    assert config.default_hooks.logger.interval == 1
+
+
 def test_the_rate_reaches_its_value_after_the_shortest_warm_up():
     """mmengine's LinearLR with end=1 would stay at its start factor for the whole training."""
     from mmengine.optim import LinearLR

@@ -11,6 +11,7 @@ from mmms_plugin.backbones import MSDNet, PSResNet
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits import EarlyExit, Plan, Plans, choose_plans
 from mmms_plugin.exits.benchmark import full_macs, measure_saving, spent_macs
+from mmms_plugin.exits.network import _Running
 from mmms_plugin.exits.plans import SKIP, fingerprint
 from mmms_plugin.exits.profile import Profile
 from mmms_plugin.heads import MultiExitHead
@@ -165,6 +166,14 @@ def test_a_smaller_batch_only_where_it_pays():
     profile = Profile([1, 2, 4], [[1.0, 2.0, 4.0], [1.0, 1.1, 1.2]], [[0.1] * 3, [0.3] * 3])
     assert profile.pays(0, 4, 2)
     assert not profile.pays(1, 4, 2)
+
+
+def test_a_smaller_batch_keeps_channels_last():
+    """Else every layer after it would be slow: the gain would be gone."""
+    maps = [torch.randn(4, 8, 5, 5).contiguous(memory_format=torch.channels_last)]
+    (kept,) = _Running(maps, torch.arange(4)).keep(torch.tensor([0, 3])).maps
+    assert kept.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(kept, maps[0][[0, 3]])
 
 
 def test_exits_of_any_backbone_with_several_outputs(pictures):

@@ -33,8 +33,11 @@ from tests.fuzz.watch import failures
 MEMORY = 8 << 30  # of address space
 CHECKED = ("bytes of zip", "directory of zip", "bytes of run", "directory of run")  # where checksums tell of any change
 DLA = ["--source", "dla", "--arch", "dla46_c"]
-SOURCES = (DLA, ["--source", "psconv", "--arch", "ps_resnet50"], ["--source", "torchvision", "--arch", "resnet18"], [],
-           ["--source", "psconv"], ["--source", "timm"], ["--source", "elastic", "--arch", "resnext50"])  # fmt: skip
+SOURCES = (
+    DLA, ["--source", "psconv", "--arch", "ps_resnet50"], ["--source", "torchvision", "--arch", "resnet18"], [],
+    ["--source", "psconv"], ["--source", "timm"], ["--source", "msdnet"],
+    ["--source", "elastic", "--arch", "resnext50"],
+)  # fmt: skip
 OPTIONS = (
     [],
     [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import pickle
@@ -20,6 +21,7 @@ import torch
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
+from tests.golden.records import load_record, make_state_dict
 from tests.weights.small import state_dict
 
 Rng = np.random.Generator
@@ -51,6 +53,13 @@ def weights() -> dict[str, Tensor]:
     return {key: value.half() if value.is_floating_point() else value for key, value in state_dict().items()}
 
 
+@lru_cache(maxsize=1)
+def exits() -> dict[str, Tensor]:
+    """An MSDNet with several classifiers, in half precision."""
+    state = make_state_dict(load_record("msdnet_cifar100_anytime"))
+    return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+
+
 def torch_bytes(content: Any, zipped: bool = True, protocol: int = 2) -> bytes:
     stream = io.BytesIO()
     torch.save(content, stream, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
@@ -62,7 +71,10 @@ def training_run() -> dict[str, Any]:
     meta = {"epoch": 3, "cfg": "model = dict(type='X')\ndata_root = '/home/me/coco/'\n", "seed": 5,
             "dataset_meta": {"classes": ("a", "b"), "palette": [(1, 2, 3)]}}  # fmt: skip
     optimizer = {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
-    return {"meta": meta, "state_dict": OrderedDict(small_weights()), "optimizer": optimizer, "epoch": 3}
+    log = {"log_scalars": {"loss": _history()}, "runtime_info": {"lr": np.float64(0.1), "iter": np.int64(3)}}
+    options = argparse.Namespace(lr=0.1, data="/data", seen=frozenset([1, 2]))
+    return {"meta": meta, "state_dict": OrderedDict(small_weights()), "optimizer": optimizer, "epoch": 3,
+            "message_hub": log, "args": options}  # fmt: skip
 
 
 def small_weights() -> dict[str, Tensor]:
@@ -403,7 +415,10 @@ def other_value(rng: Rng) -> Any:
 
 def change_content(rng: Rng) -> bytes:
     """A run whose content has other values or keys in a few places, saved by torch itself."""
-    content: dict[Any, Any] = training_run() if rng.random() < 0.6 else {"state_dict": dict(weights())}
+    chosen = rng.random()
+    content: dict[Any, Any] = training_run() if chosen < 0.6 else {"state_dict": dict(weights())}
+    if chosen > 0.95:
+        content = {"state_dict": dict(exits())}
     for _ in range(int(rng.choice([1, 1, 2, 4]))):
         place = _place(content, rng)
         key = list(place)[int(rng.integers(len(place)))] if place and rng.random() < 0.7 else _key(rng)

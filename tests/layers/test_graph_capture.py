@@ -49,6 +49,7 @@ def test_one_graph_fits_any_size(make, capture):
         torch.testing.assert_close(graph(x), model(x))
 
 
+@pytest.mark.slow
 def test_dla_with_dla_up_exported_at_one_odd_size_runs_at_another():
     class Network(nn.Module):
         def __init__(self) -> None:

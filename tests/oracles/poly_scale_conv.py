@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -28,17 +29,20 @@ def poly_scale_conv(
     out_w = (width + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
     rows = np.arange(out_h) * stride[0] - padding[0] + dilation[0] * (kh - 1) // 2
     columns = np.arange(out_w) * stride[1] - padding[1] + dilation[1] * (kw - 1) // 2
+
+    @functools.cache  # the same for every output channel
+    def samples(d: int, u: int, v: int) -> np.ndarray:
+        r = rows + (u - kh // 2) * d * dilation[0]
+        s = columns + (v - kw // 2) * d * dilation[1]
+        inside = ((r >= 0) & (r < height))[:, None] & ((s >= 0) & (s < width))[None]
+        return x[:, :, np.clip(r, 0, height - 1)][..., np.clip(s, 0, width - 1)].astype(np.float64) * inside
+
     y = np.zeros((batch, out_channels, out_h, out_w))
     for c in range(out_channels):
         group, c_in_group = divmod(c, out_channels // groups)
         for k in range(in_channels):
             d = dilation_of(c_in_group, k)
-            plane = x[:, group * in_channels + k].astype(np.float64)
             for u in range(kh):
                 for v in range(kw):
-                    r = rows + (u - kh // 2) * d * dilation[0]
-                    s = columns + (v - kw // 2) * d * dilation[1]
-                    inside = ((r >= 0) & (r < height))[:, None] & ((s >= 0) & (s < width))[None]
-                    values = plane[:, np.clip(r, 0, height - 1)][:, :, np.clip(s, 0, width - 1)]
-                    y[:, c] += weight[c, k, u, v] * values * inside
+                    y[:, c] += weight[c, k, u, v] * samples(d, u, v)[:, group * in_channels + k]
     return y

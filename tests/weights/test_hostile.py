@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -194,6 +195,36 @@ def test_as_many_names_as_are_allowed_are_compared_in_time(tmp_path, capsys):
     assert main(["convert", str(tmp_path / "in.safetensors"), str(tmp_path / "out.pth")]) == 2
     assert "its 5000 keys" in capsys.readouterr().err
     assert time.process_time() - start < 10
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "in.pth", f"{LONG}.pth"],
+        ["convert", LONG, "out.pth"],
+        ["convert", "in.pth", "out.pth", "--report", LONG],
+        ["convert", "in.pth", "out.pth", "--reference", LONG],
+        ["publish", "in.pth", f"{LONG}/{LONG}"],
+    ],
+)
+def test_names_that_the_system_does_not_take(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save(state_dict(), "in.pth")
+    assert main(arguments) == 2
+    assert "File name too long" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]
+
+
+def test_file_names_that_are_no_text_are_printed_as_escapes(tmp_path, capsys):
+    torch.save(state_dict(), tmp_path / "in.pth")
+    name = os.fsdecode(b"a\xff\x1b[31m.pth")
+    assert convert(tmp_path / "in.pth", tmp_path / name) == 0
+    assert main(["publish", str(tmp_path / "in.pth"), str(tmp_path / name)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.encode().count(rb"a\udcff\x1b[31m") == 2
 
 
 def test_shared_weights_go_into_safetensors(tmp_path):

@@ -16,7 +16,7 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.weights import load_model
 from mmms_plugin.weights.loading import load_backbone
 from mmms_plugin.weights.tables import load_table, sources
-from mmms_plugin.weights.trusted import check_components, check_part
+from mmms_plugin.weights.trusted import check_components, check_part, class_colours, class_names
 from tests.golden.records import load_record, make_state_dict
 from tests.weights.small import convert
 
@@ -162,3 +162,20 @@ def test_load_model_needs_a_converted_file(tmp_path, state):
     with pytest.raises(UserError, match=r"meta\.backbone is missing; convert the file first"):
         load_model(tmp_path / "bare.pth")
     assert not os.path.exists("ran")
+
+
+ODD = [None, [1], {"classes": 3}, {"classes": [1]}, {"classes": ["a"] * 10**6}, {"palette": 1}, {"palette": [(1, 2)]},
+       {"palette": [(1, 2, 300)]}, {"palette": ["abc"]}]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", ODD)
+def test_odd_classes_are_none(data):
+    meta = {} if data is None else {"dataset_meta": data}
+    assert (class_names(meta), class_colours(meta)) == ((), None)
+
+
+def test_classes_and_colours_are_plain():
+    meta = {"dataset_meta": {"classes": ("a\x1b[31m", "猫"), "palette": [[1, 2, 3], (4, 5, 255)]}}
+    assert class_names(meta) == ("a\\x1b[31m", "猫")
+    assert class_colours(meta) == [(1, 2, 3), (4, 5, 255)]
+    assert class_names({"dataset_meta": {"CLASSES": "nucleus"}}) == ("nucleus",)

@@ -1,1 +1,69 @@
-"""AP by object size: bins, matching, accumulation, bootstrap, groups of images, reports."""
+"""AP by object size: from COCO files to figures with intervals, and to a report.
+
+Needs NumPy, pycocotools and msgspec, for the report also matplotlib and jinja2; neither torch nor a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmms_plugin.analysis.size_ap.results import SizeAPResults
+
+Path = str | PathLike[str]
+
+
+def size_ap(
+    ann: Path,
+    preds: Path | Sequence[Path],
+    *,
+    names: Sequence[str] = (),
+    iou_type: str = "bbox",
+    area: str = "annotation",
+    bins: str = "coco",
+    bin_unit: str = "side",
+    allow_gaps: bool = False,
+    allow_overlaps: bool = False,
+    max_dets: int = 100,
+    bootstrap: int = 0,
+    confidence: float = 0.95,
+    seed: int = 0,
+    score_threshold: float = 0.5,
+    errors: bool = True,
+    sweep: bool = True,
+) -> SizeAPResults:
+    """AP by object size of one run, or of two and their difference: what ``mmms size-ap`` reports.
+
+    Args:
+        ann: COCO annotation file.
+        preds: a COCO result file, or one or two of them.
+        names: of the runs; by default their files'.
+        iou_type: overlap of boxes, 'bbox', or of masks, 'segm'.
+        area: what sizes an object: 'annotation' (its ``area`` field, as pycocotools), 'box' or 'mask'.
+        bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...'.
+        bin_unit: of own limits and quantiles: 'side' (square root of the area, px) or 'area' (px²).
+        allow_gaps, allow_overlaps: accept bins that do not border on each other.
+        max_dets: detections per image and class that count.
+        bootstrap: replicates of the image bootstrap, 0 for no intervals.
+        confidence, seed: of the bootstrap.
+        score_threshold: from this score on a class counts as predicted in an image (multi-label F1 of two runs).
+        errors: also what each type of error costs.
+        sweep: also AP against continuous size.
+
+    Returns:
+        The figures; ``to_json()`` makes plain values of them, `report.write_report` a folder with tables and figures.
+
+    Raises:
+        UserError: files or options at fault, in one line.
+    """
+    from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
+    from mmms_plugin.analysis.size_ap.read import read_files
+
+    options = Options(iou_type, area, bins, bin_unit, allow_gaps, allow_overlaps, max_dets, replicates=bootstrap,
+                      seed=seed, confidence=confidence, score_threshold=score_threshold, errors=errors,
+                      sweep=sweep)  # fmt: skip
+    paths = [preds] if isinstance(preds, str | PathLike) else list(preds)
+    truth, runs, notes = read_files(str(ann), [str(path) for path in paths], names, masks=options.masks)
+    return evaluate(truth, runs, options, notes)

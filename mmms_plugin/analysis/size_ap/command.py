@@ -11,13 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmms_plugin.analysis.size_ap.bins import resolve_bins
-from mmms_plugin.analysis.size_ap.data import Detections
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
 from mmms_plugin.analysis.size_ap.histogram import STEPS, ObjectSizes, describe_objects
-from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
+from mmms_plugin.analysis.size_ap.read import read_files
 from mmms_plugin.analysis.size_ap.report_tables import probability, size_label, suggestions
 from mmms_plugin.analysis.size_ap.results import ERROR_TYPES, Comparison, Difference, Interval, RunResult, SizeAPResults
-from mmms_plugin.errors import LONGEST, UserError, printable
+from mmms_plugin.errors import LONGEST, printable
 from mmms_plugin.files import check_folder
 
 _NUMBERS = ("AP", "AP50", "AP75", "AR", "objects", "found")
@@ -51,15 +50,8 @@ def run_size_ap(
     if out:
         check_folder(out)
     progress = Console(stderr=True)
-    masks = options.iou_type == "segm" or options.area == "mask"
     with progress.status("reading"):
-        truth, notes = read_ground_truth(ann, masks=masks)
-        runs: list[Detections] = []
-        for path, name in zip(preds, _names(preds, names), strict=True):
-            # predicted masks are needed only for IoU and area by mask
-            run, more = read_detections(path, truth, masks=masks, name=name)
-            runs.append(run)
-            notes = (*notes, *more)
+        truth, runs, notes = read_files(ann, preds, names, masks=options.masks)
     objects = truth.areas(options.area)[~truth.iscrowd]
     bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
     sizes = describe_objects(truth, bins.bins, options.area, () if runs else notes, options.resize)
@@ -103,16 +95,6 @@ def _print_histogram(console: Console, sizes: ObjectSizes) -> None:
             *(sizes.edges[min(j * STEPS // 2, len(sizes.edges) - 1)] for j in (i, i + 1))
         )
         console.print(f"  {limits:<14}{'█' * round(40 * count / max(most, 1)):<41}{count}", highlight=False)
-
-
-def _names(preds: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Different names for all runs, fit to be shown."""
-    names = [printable(name) for name in given] or [printable(Path(path).stem) for path in preds]
-    if len(set(names)) < len(names) and not given:
-        names = [printable(f"{Path(path).resolve().parent.name}/{Path(path).stem}") for path in preds]
-    if len(set(names)) < len(names):
-        raise UserError(f"--pred: both files would be called {names[0]!r}; --names A B tells them apart")
-    return names
 
 
 def _print_results(console: Console, results: SizeAPResults) -> None:

@@ -82,6 +82,11 @@ class Options:
     sweep: bool = True
     progress: bool = False
 
+    @property
+    def masks(self) -> bool:
+        """Whether segmentations are needed."""
+        return self.iou_type == "segm" or self.area == "mask"
+
     def __post_init__(self) -> None:
         for name, allowed in (("iou_type", IOU_TYPES), ("area", tuple(AREAS))):
             if getattr(self, name) not in allowed:

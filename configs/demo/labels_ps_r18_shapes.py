@@ -1,0 +1,27 @@
+# A small PS-ResNet-18 on generated pictures, several labels each: for the shapes of
+# `mmms make-shapes DIR --task multilabel`. No paper has it; not measured here.
+_base_ = "../_base_/coco_labels_224.py"
+
+model = dict(
+    backbone=dict(type="mmms_plugin.PSResNet", depth=18, base_channels=16, stem_channels=16, out_indices=(3,)),
+    head=dict(in_channels=128),
+)
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(96, 96)),
+    dict(type="RandomFlip", prob=0.5, direction="horizontal"),
+    dict(type="PackInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(96, 96)),
+    dict(type="PackInputs", meta_keys=("sample_idx", "img_path", "ori_shape", "img_shape", "label_sizes")),
+]
+train_dataloader = dict(batch_size=32, num_workers=1, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(batch_size=32, num_workers=1, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=10)
+optim_wrapper = dict(optimizer=dict(_delete_=True, type="AdamW", lr=2e-3, weight_decay=1e-4))
+param_scheduler = dict(_delete_=True, type="CosineAnnealingLR", by_epoch=True, T_max=10, convert_to_iter_based=True)
+default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=1, save_best=None))
+randomness = dict(seed=0, deterministic=True)

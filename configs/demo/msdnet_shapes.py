@@ -1,0 +1,8 @@
+# A small MSDNet on generated pictures: what cifar10/msdnet_small.py is, for the shapes of
+# `mmms make-shapes DIR --task classification`. No paper has it; not measured here.
+_base_ = "../cifar10/msdnet_small.py"
+
+train_dataloader = dict(batch_size=64)
+train_cfg = dict(max_epochs=6)
+param_scheduler = dict(total_steps=6)
+default_hooks = dict(checkpoint=dict(interval=6))
