@@ -21,6 +21,12 @@ from mmms_plugin.files import write_text
 
 T = TypeVar("T")
 NO_PICTURES = "{}: no picture is left: filter_cfg leaves out those without objects, and those below its min_size"
+# Each build of torchvision asks for one build of torch, and pip replaces the installed torch to please it
+NO_TORCHVISION = (
+    "torchvision is missing, which mmpretrain imports; install the build that belongs to the installed torch, from "
+    "where torch came: pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...); "
+    "with another one, pip replaces torch"
+)
 
 
 def user_fault(what: str, build: Callable[[], T]) -> T:
@@ -38,6 +44,8 @@ def user_fault(what: str, build: Callable[[], T]) -> T:
         return build()
     except (UserError, RunError) as error:
         raise type(error)(first_line(error)) from error
+    except ModuleNotFoundError as error:
+        raise UserError(f"{what}: {NO_TORCHVISION if error.name == 'torchvision' else first_line(error)}") from error
     except KeyError as error:  # a registry's, mostly: 'Foo is not in the mmdet::model registry. Please check ...'
         text = first_line(error).strip("'\"").partition(". Please check")[0]
         raise UserError(f"{what}: {text if ' ' in text else f'key {text!r} is missing'}") from error
