@@ -86,8 +86,8 @@ class SizeIoUMetric(BaseMetric):
         self.iou.process(data_batch, data_samples)
         stock, self.iou.results = self.iou.results, []
         for sample, areas in zip(data_samples if stock else (), stock, strict=True):
-            maps = (sample[key]["data"].squeeze().cpu().numpy() for key in ("gt_sem_seg", "pred_sem_seg"))
-            regions = image_regions(*maps, len(self.dataset_meta["classes"]), self.iou.ignore_index)
+            truth, predicted = (sample[key]["data"].squeeze().cpu().numpy() for key in ("gt_sem_seg", "pred_sem_seg"))
+            regions = image_regions(truth, predicted, len(self.dataset_meta["classes"]), self.iou.ignore_index)
             self.results.append((areas, regions))
 
     def compute_metrics(self, results: list) -> dict[str, float]:

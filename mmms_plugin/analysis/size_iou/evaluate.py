@@ -116,13 +116,19 @@ def evaluate_regions(regions: Regions, classes: Sequence[str], options: RegionOp
     figures = mean_defined(by_class, 2)  # (measures, bins)
     intervals = _intervals(table, figures, regions.images, options)
     rows = tuple(
-        RegionBin(one, *map(_figure, figures[:, i]), int(count[i].sum()), int(stray[i].sum()), intervals[i])
+        RegionBin(
+            one,
+            **dict(zip(MEASURES, map(_figure, figures[:, i]), strict=True)),
+            regions=int(count[i].sum()),
+            stray=int(stray[i].sum()),
+            intervals=intervals[i],
+        )
         for i, one in enumerate(bins.bins)
     )
     per_class = tuple(
         RegionClass(
             name,
-            *(tuple(map(_figure, measure[:, k])) for measure in by_class),
+            **{m: tuple(map(_figure, by_class[i, :, k])) for i, m in enumerate(MEASURES)},
             regions=tuple(count[:, k].astype(int).tolist()),
             stray=tuple(stray[:, k].tolist()),
         )
@@ -152,8 +158,8 @@ class _Table:
         size = self.shape[0] * self.shape[1]
         count = np.bincount(self.cell, weight, size)
         total = np.stack([np.bincount(self.cell, weight * value, size) for value in self.values])
-        means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-        return means.reshape(len(MEASURES), *self.shape), count.reshape(self.shape)
+        means: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        return means.reshape(len(MEASURES), *self.shape), count.reshape(self.shape).astype(np.float64)
 
     def stray(self) -> NDArray[np.int64]:
         """``(bins, classes)`` predicted regions without ground truth."""

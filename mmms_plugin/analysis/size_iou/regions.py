@@ -100,4 +100,4 @@ def _label(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
     import cv2
 
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    return count - 1, labels
+    return count - 1, np.asarray(labels, np.int32)
