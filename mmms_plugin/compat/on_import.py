@@ -13,13 +13,13 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-# Module to change -> "module:function" that changes it; the function gets the module and may be called twice.
-CHANGES = {
-    "mmengine.fileio.backends.local_backend": "mmms_plugin.compat.saving:write_whole",
-    "mmengine.hooks.checkpoint_hook": "mmms_plugin.compat.saving:remove_last",
-    "mmengine.infer.infer": "mmms_plugin.compat.inferencers:take_names_of_configs",
-    "mmengine.runner.checkpoint": "mmms_plugin.compat.loading:read_safely",
-    "mmengine.runner.runner": "mmms_plugin.compat.newest:find_whole",
+# Module to change -> "module:function" of those that change it; each gets the module and may be called twice.
+CHANGES: dict[str, tuple[str, ...]] = {
+    "mmengine.fileio.backends.local_backend": ("mmms_plugin.compat.saving:write_whole",),
+    "mmengine.hooks.checkpoint_hook": ("mmms_plugin.compat.saving:remove_last",),
+    "mmengine.infer.infer": ("mmms_plugin.compat.inferencers:take_names_of_configs",),
+    "mmengine.runner.checkpoint": ("mmms_plugin.compat.loading:read_safely",),
+    "mmengine.runner.runner": ("mmms_plugin.compat.newest:find_whole", "mmms_plugin.compat.cpu_processes:allow_cpu"),
 }
 # Module about to be imported -> "module:function" to call first.
 BEFORE = {"torchvision": "mmms_plugin.compat.torchvision_ops:declare_missing"}
@@ -27,8 +27,9 @@ BEFORE = {"torchvision": "mmms_plugin.compat.torchvision_ops:declare_missing"}
 
 def change(module: ModuleType) -> None:
     """Apply the change that is registered for this module."""
-    source, function = CHANGES[module.__name__].split(":")
-    getattr(import_module(source), function)(module)
+    for one in CHANGES[module.__name__]:
+        source, function = one.split(":")
+        getattr(import_module(source), function)(module)
 
 
 class _ChangingFinder:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
@@ -23,7 +22,6 @@ from mmms_plugin.compat.newest import newest_checkpoint, resumable_meta
 from mmms_plugin.engine.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
 from mmms_plugin.engine.building import CheckedBuilds
 from mmms_plugin.engine.console import calm, calm_output, say
-from mmms_plugin.engine.distributed import join_on_cpu, on_cpu, wrap_on_cpu
 from mmms_plugin.engine.finite_hook import FiniteHook
 from mmms_plugin.engine.progress_hook import ProgressHook
 from mmms_plugin.errors import UserError
@@ -52,22 +50,6 @@ class ResumableRunner(CheckedBuilds):
         logger = super().build_logger(log_level, log_file, **kwargs)
         calm(logger)
         return logger
-
-    def setup_env(self, env_cfg: dict) -> None:
-        """As ``Runner.setup_env``, also for several processes on a CPU."""
-        if self.distributed and on_cpu():
-            join_on_cpu()
-        super().setup_env(env_cfg)
-
-    def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
-        """As ``Runner.wrap_model``, also for several processes on a CPU."""
-        if not self.distributed or not on_cpu() or is_model_wrapper(model):
-            return super().wrap_model(model_wrapper_cfg, model)
-        if (model_wrapper_cfg or {}).get("type", "MMDistributedDataParallel") != "MMDistributedDataParallel":
-            raise UserError(f"model_wrapper_cfg: {model_wrapper_cfg['type']} needs a GPU")  # type: ignore[index]
-        given = {key: value for key, value in (model_wrapper_cfg or {}).items() if key != "type"}
-        unused = self.cfg.get("find_unused_parameters", False)
-        return wrap_on_cpu(model, dict(broadcast_buffers=False, find_unused_parameters=unused) | given)
 
     def test(self) -> dict[str, float]:
         """As ``Runner.test``; an error leaves no progress bar on the terminal."""

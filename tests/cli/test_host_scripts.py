@@ -69,9 +69,9 @@ def test_a_plain_script_with_a_runner(detector, tmp_path):
 
 def test_two_processes(detector, tmp_path):
     """torchrun starts the module, which runs the host's script in each process (gloo, on the CPU)."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29533", "-m",
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m",
                "mmms_plugin", "run", "mmdet::train", str(next(detector.glob("*.py"))), "--work-dir", str(tmp_path),
-               "--launcher", "pytorch", "--cfg-options", "env_cfg.dist_cfg.backend=gloo"]  # fmt: skip
+               "--launcher", "pytorch"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "iter_1.pth").is_file()

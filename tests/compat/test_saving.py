@@ -134,7 +134,7 @@ def test_changes_are_made_on_import_or_at_once_and_only_once(tmp_path: Path, mon
     (tmp_path / "late_module.py").write_text("value = 1\n")
     (tmp_path / "changing.py").write_text("def double(module):\n    module.value *= 2\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(on_import, "CHANGES", {"late_module": "changing:double"})
+    monkeypatch.setattr(on_import, "CHANGES", {"late_module": ("changing:double",)})
     on_import.install()
     import late_module
 

@@ -85,7 +85,7 @@ def test_processes_that_nobody_started_are_told(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UserError, match=r"the environment has no RANK: start it with torchrun or tools/dist_train\.sh"):
         check_launcher("pytorch")
-    monkeypatch.setattr("mmms_plugin.engine.distributed.get_device", lambda: "cpu")
+    monkeypatch.setattr("mmms_plugin.engine.distributed.on_cpu", lambda: True)
     with pytest.raises(UserError, match="--launcher slurm: torch sees no GPU"):
         check_launcher("slurm")
     check_launcher("none")

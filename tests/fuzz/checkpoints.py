@@ -51,6 +51,7 @@ OPTIONS = (
 
 def check(case: int, seed: int) -> str | None:
     """Run one case in this process; what is wrong with the outcome, or None."""
+    torch.set_num_threads(1)  # a forked process has none of its parent's threads
     _limit()
     rng = np.random.default_rng([seed, case])
     with tempfile.TemporaryDirectory(prefix="fuzz") as name:
@@ -113,13 +114,14 @@ class _Text:
 
 @contextmanager
 def _caught(descriptor: int) -> Iterator[_Text]:
-    caught, stream = _Text(), (sys.stdout, sys.stderr)[descriptor - 1]
-    with tempfile.TemporaryFile() as file:
-        stream.flush()
+    """What Python's stream and compiled code write; pytest has put a stream of its own in the place of Python's."""
+    caught, name = _Text(), ("stdout", "stderr")[descriptor - 1]
+    with tempfile.TemporaryFile() as file, os.fdopen(os.dup(file.fileno()), "w", errors="backslashreplace") as stream:
         before = os.dup(descriptor)
         os.dup2(file.fileno(), descriptor)
         try:
-            yield caught
+            with mock.patch.object(sys, name, stream):
+                yield caught
         finally:
             stream.flush()
             os.dup2(before, descriptor)

@@ -14,6 +14,7 @@ from mmms_plugin.analysis.size_ap.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
 from mmms_plugin.analysis.size_ap.histogram import STEPS, ObjectSizes, describe_objects
 from mmms_plugin.analysis.size_ap.read import read_files
+from mmms_plugin.analysis.size_ap.reading.formats import AUTO, Source
 from mmms_plugin.analysis.size_ap.report_tables import probability, size_label, suggestions
 from mmms_plugin.analysis.size_ap.results import ERROR_TYPES, Comparison, Difference, Interval, RunResult, SizeAPResults
 from mmms_plugin.errors import LONGEST, printable
@@ -29,6 +30,7 @@ def run_size_ap(
     options: Options,
     names: Sequence[str] = (),
     console: Console | None = None,
+    source: Source = AUTO,
 ) -> list[Path]:
     """Evaluate prediction files, or without any describe the data set's object sizes, and write the report.
 
@@ -39,6 +41,7 @@ def run_size_ap(
         options: how to evaluate.
         names: of the runs; by default their files' names, with the folder's where two files are called the same.
         console: where to print; standard output by default.
+        source: formats of the files, and what some of them need beside.
 
     Returns:
         The files written, the HTML page first where there is one.
@@ -51,7 +54,7 @@ def run_size_ap(
         check_folder(out)
     progress = Console(stderr=True)
     with progress.status("reading"):
-        truth, runs, notes = read_files(ann, preds, names, masks=options.masks)
+        truth, runs, notes = read_files(ann, preds, names, masks=options.masks, source=source)
     objects = truth.areas(options.area)[~truth.iscrowd]
     bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
     sizes = describe_objects(truth, bins.bins, options.area, () if runs else notes, options.resize)
