@@ -104,7 +104,7 @@ def test_found_by_the_prefixed_name_in_a_fresh_process():
     """mmengine imports the plugin by itself: no custom_imports, and no host is loaded until a head is asked for."""
     names = dict(
         HOOKS=["ProgressHook"],
-        METRICS=["ClassMetric", "LabelsMetric", "SizeAPMetric"],
+        METRICS=["ClassMetric", "LabelsMetric", "SizeAPMetric", "SizeIoUMetric"],
         MODELS=LAYERS + BACKBONES + NECKS,
     )
     code = f"""

@@ -187,11 +187,13 @@ def evaluate(
     *,
     out: str | None = None,
     show_dir: str | None = None,
+    size_report: str | None = None,
     force: bool = False,
 ) -> dict[str, float]:
     """Evaluate a checkpoint; keep predictions in ``out`` and pictures in ``show_dir``; return the metrics.
 
     Args:
+        size_report: folder for IoU by region size, of a segmentation model.
         force: evaluate a checkpoint that was trained as another function of the same weights, with a warning.
 
     Raises: UserError if config, data and checkpoint do not fit each other.
@@ -220,6 +222,8 @@ def evaluate(
         remarks.append(remark)
     if show_dir:
         task.draw_into(config, make_folder(show_dir, "--show-dir"))
+    if size_report:
+        task.report_sizes(config, Path(size_report))
     with tempfile.TemporaryDirectory() as scratch:
         if out:
             task.keep_predictions(config, Path(scratch), out)
@@ -229,7 +233,7 @@ def evaluate(
         metrics = runner.test()
         if out and is_main_process():
             task.finish_predictions(Path(scratch), out)
-    for what, where in (("predictions", out), ("drawings", show_dir)):
+    for what, where in (("predictions", out), ("drawings", show_dir), ("figures by size", size_report)):
         if where:
             say(f"{what}: {where}")
     leave()

@@ -79,6 +79,13 @@ class Task(ABC):
         hook = dict(type="mmms_plugin.DrawingHook", out_dir=str(folder))
         config["custom_hooks"] = [*(config.get("custom_hooks") or ()), hook]
 
+    def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
+        """Let the test loop report accuracy by size into ``folder``.
+
+        Raises: UserError if that is not what testing this task does.
+        """
+        raise UserError(f"--size-report: this config is a {self.noun}, allowed are segmentation models")
+
     @abstractmethod
     def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
         """What keeps and draws predictions of single pictures below ``out``.
@@ -118,6 +125,9 @@ class Detection(Task):
         masks = scratch / "predictions.segm.json"
         with written_whole(out) as temporary:
             shutil.copyfile(masks if masks.is_file() else scratch / "predictions.bbox.json", temporary)
+
+    def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
+        raise UserError("--size-report: for a detector, keep predictions with --out FILE and run mmms size-ap on them")
 
     def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
         return KeptObjects(out, style, draw, 0.3 if score is None else score)
@@ -193,6 +203,15 @@ class Segmentation(Task):
 
     def finish_predictions(self, scratch: Path, out: str) -> None:
         """The metric has written the masks where they belong."""
+
+    def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
+        """Exchange mmseg's IoUMetric for the one that counts regions by their size too."""
+        metrics = [m for m in evaluators(config) if m["type"].endswith("IoUMetric")]
+        if not metrics:
+            raise UserError("--size-report: the config's test_evaluator has no IoUMetric")
+        if not metrics[0]["type"].endswith("SizeIoUMetric"):
+            metrics[0].update(type="mmms_plugin.SizeIoUMetric", bootstrap=metrics[0].get("bootstrap", 500))
+        metrics[0]["report_dir"] = str(folder)
 
     def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
         if score is not None:

@@ -246,14 +246,15 @@ class SizeAPResults:
 
     def to_json(self) -> dict[str, Any]:
         """Dicts, lists and numbers in full precision; infinite limits become the text 'inf', undefined figures null."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """``value`` as JSON holds it: tuples as lists, infinity as the text 'inf', NaN as null."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "inf" if value > 0 else None
     return value

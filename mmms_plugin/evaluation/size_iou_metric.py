@@ -1,0 +1,128 @@
+"""IoU by region size during validation and testing of mmseg models, in place of its IoUMetric.
+
+Built on mmseg 1.2 ``mmseg/evaluation/metrics/iou_metric.py``, which gives its own figures unchanged; those of regions
+come from `mmms_plugin.analysis.size_iou`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+
+from mmms_plugin.analysis.size_ap.bins import resolve_bins
+from mmms_plugin.analysis.size_ap.evaluate import Options
+from mmms_plugin.analysis.size_iou.evaluate import MEASURES, RegionOptions, SizeIoUResults, evaluate_regions
+from mmms_plugin.analysis.size_iou.regions import image_regions, join_images
+from mmms_plugin.errors import UserError
+from mmms_plugin.files import check_folder
+from mmms_plugin.registry import METRICS
+
+KEYS = {"iou": "region_IoU", "recall": "region_recall", "found": "region_found"}
+
+
+@METRICS.register_module()
+class SizeIoUMetric(BaseMetric):
+    """mmseg's IoUMetric with IoU and recall of ground-truth regions in named bins of their size.
+
+    Keys are IoUMetric's (``mIoU``, ``aAcc``, ...), and for every bin, 'all' included, ``region_IoU_BIN``,
+    ``region_recall_BIN`` and ``region_found_BIN`` in per cent, as IoUMetric's are; with ``bootstrap`` also
+    ``region_IoU_BIN_low`` and ``_high``. NaN where the ground truth has no such region.
+
+    Args:
+        ignore_index, iou_metrics, nan_to_num, beta, collect_device, output_dir, format_only, prefix: as IoUMetric
+            takes them.
+        bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...', also as a list.
+        bin_unit: 'side' (square root of the area, px) or 'area' (px²), of own limits and quantiles.
+        allow_gaps, allow_overlaps: accept bins that do not border on each other.
+        min_area: px; smaller regions, specks of hand-drawn masks for the most part, are left out. 1 keeps all.
+        bootstrap: replicates for intervals, 0 for none.
+        confidence, seed: of the bootstrap.
+        report_dir: folder for ``size_iou.html``, ``.json``, ``.csv``, tables and figures; evaluations replace them.
+
+    Raises:
+        UserError: options or bins that do not fit, a folder that cannot be written.
+    """
+
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        iou_metrics: Sequence[str] = ("mIoU",),
+        nan_to_num: int | None = None,
+        beta: int = 1,
+        collect_device: str = "cpu",
+        output_dir: str | None = None,
+        format_only: bool = False,
+        prefix: str | None = None,
+        bins: str | Sequence[str] = "coco",
+        bin_unit: str = "side",
+        allow_gaps: bool = False,
+        allow_overlaps: bool = False,
+        min_area: int = 16,
+        bootstrap: int = 0,
+        confidence: float = 0.95,
+        seed: int = 0,
+        report_dir: str | None = None,
+    ) -> None:
+        from mmseg.evaluation import IoUMetric  # the host, only when used
+
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        bins = bins if isinstance(bins, str) else ",".join(bins)
+        if not bins.strip().lower().startswith("quantiles"):
+            resolve_bins(bins, bin_unit, None, allow_gaps, allow_overlaps)  # refuse now, not after the first epoch
+        if min_area < 1:
+            raise UserError(f"min_area={min_area}: must be at least 1 px")
+        Options(replicates=bootstrap, confidence=confidence, seed=seed)  # the same limits
+        if report_dir:
+            check_folder(report_dir, "report_dir")
+        self.iou = IoUMetric(ignore_index, list(iou_metrics), nan_to_num, beta, collect_device, output_dir, format_only)
+        self.options = RegionOptions(bins, bin_unit, allow_gaps, allow_overlaps, min_area, bootstrap, seed, confidence)
+        self.report_dir = report_dir
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep areas of classes as IoUMetric does, and a short table of every image's regions."""
+        self.iou.dataset_meta = self.dataset_meta
+        self.iou.process(data_batch, data_samples)
+        stock, self.iou.results = self.iou.results, []
+        for sample, areas in zip(data_samples if stock else (), stock, strict=True):
+            truth, predicted = (sample[key]["data"].squeeze().cpu().numpy() for key in ("gt_sem_seg", "pred_sem_seg"))
+            regions = image_regions(truth, predicted, len(self.dataset_meta["classes"]), self.iou.ignore_index)
+            self.results.append((areas, regions))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """All figures of the collected ``results``, see the class."""
+        stock = self.iou.compute_metrics([areas for areas, _ in results])
+        if self.iou.format_only:
+            return stock
+        regions = join_images(part for _, part in results)
+        found = evaluate_regions(regions, self.dataset_meta["classes"], self.options)
+        MMLogger.get_current_instance().info(
+            "; ".join((found.area_rule, found.edge_rule, *found.notes)) + f"\n{_table(found)}"
+        )
+        if self.report_dir:
+            from mmms_plugin.analysis.size_iou.report import write_region_report  # matplotlib takes a while to import
+
+            write_region_report(found, self.report_dir)
+        return {key: float(value) for key, value in stock.items()} | _keys(found)
+
+
+def _keys(results: SizeIoUResults) -> dict[str, float]:
+    keys: dict[str, float] = {}
+    for row in results.bins:
+        keys |= {f"{KEYS[name]}_{row.bin.name}": _percent(getattr(row, name)) for name in MEASURES}
+        if limits := row.intervals.get("iou"):
+            ends = {"low": limits.low, "high": limits.high}
+            keys |= {f"{KEYS['iou']}_{row.bin.name}_{end}": _percent(value) for end, value in ends.items()}
+    return keys
+
+
+def _table(results: SizeIoUResults) -> str:
+    from mmms_plugin.analysis.size_ap.tables import to_markdown
+    from mmms_plugin.analysis.size_iou.report import bin_table
+
+    return to_markdown(bin_table(results))
+
+
+def _percent(value: float | None) -> float:
+    return float("nan") if value is None else 100 * value
