@@ -36,6 +36,7 @@ COMMANDS = {
     "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
     "stress-test": "evaluate one classifier on pictures of several sizes",
     "early-exit": "thresholds for any budget of a network with several exits, and the time that they save",
+    "compare-seeds": "train configs with several seeds, and report mean and spread of their metrics beside costs",
     "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",
     "shapes": "draw the shape of shape-adapted networks, and how training moved it",
     "completion": "a script that completes commands, options and names of configs with the tab key",

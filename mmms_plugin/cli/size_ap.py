@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 
 from mmms_plugin.errors import UserError
 
+FORMATS = ("auto", "coco", "lvis", "yolo", "voc")
 BINS_HELP = (
     "coco, tiny (= tinyperson), ai-tod, soda, quantiles:N, or NAME=LOW:HIGH,... "
     "such as tiny=0:16,small=16:32,large=32:inf (%(default)s)"
@@ -17,11 +19,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``mmms size-ap``."""
     add = parser.add_argument
     resize = "what training makes pictures fit, such as 1333x800: anchors are then suggested for resized objects"
-    second = "COCO result file; a second one is compared with the first"
+    truth = "COCO or LVIS annotation file; folder or data.yaml of YOLO; folder or ImageSets list of Pascal VOC"
+    images = "folder of the images: the report then shows crops of failures; YOLO labels need their sizes"
+    second = "COCO result file, Ultralytics' predictions.json, or folder of YOLO's or VOC's; a second is compared"
     unit = "of own limits and quantiles: side = sqrt(area) in px, or area in px² (%(default)s)"
     area = "an object's size: the 'area' field as pycocotools takes it, box, or pixels of the mask (%(default)s)"
     score = "from this score on a class counts as predicted in an image: multi-label F1 of two runs (%(default)s)"
-    add("--ann", metavar="FILE", required=True, help="COCO annotation file")
+    add("--ann", metavar="FILE", required=True, help=truth)
+    add("--format", choices=FORMATS, default="auto", help="of --ann (%(default)s: judged by the files)")
+    add("--pred-format", choices=FORMATS, default="auto", help="of --pred (%(default)s)")
+    add("--images", metavar="DIR", help=images)
+    add("--classes", metavar="FILE", help="names of the classes, one a line or YAML, of YOLO or VOC labels")
     add("--pred", metavar="FILE", action="append", default=[], help=second)
     add(
         "--out", metavar="DIR", help="report: HTML, figures, tables, JSON and CSV in full precision; needed with --pred"
@@ -36,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-dets", type=int, default=100, metavar="N", help="detections per image and class (%(default)s)")
     add("--bootstrap", type=int, default=0, metavar="N", help="replicates of the image bootstrap (%(default)s)")
     add("--no-errors", action="store_true", help="leave out what each type of error costs (TIDE), which takes longest")
+    add("--gallery", type=int, default=2000, metavar="N", help="most failures of a run in the report's gallery, 0 for "
+        "none (%(default)s)")  # fmt: skip
     add("--confidence", type=float, default=0.95, metavar="P", help="of intervals (%(default)s)")
     add("--seed", type=int, default=0, help="of the bootstrap (%(default)s)")
     add("--resize", metavar="WxH", help=resize)
@@ -53,6 +63,8 @@ def _size(text: str | None) -> tuple[int, int] | None:
 def run(args: argparse.Namespace) -> None:
     if len(args.pred) > 2:
         raise UserError(f"--pred is given {len(args.pred)} times: one or two prediction files can be evaluated")
+    if not 0 <= args.gallery <= 10**5:
+        raise UserError(f"--gallery {args.gallery}: must be an integer from 0 to 100,000")
     if args.pred and not args.out:
         raise UserError("--out DIR is missing: the folder of the report")
     if args.names and len(args.names) != len(args.pred):
@@ -63,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--names: an empty name; every run needs one")
     from mmms_plugin.analysis.size_ap.command import run_size_ap
     from mmms_plugin.analysis.size_ap.evaluate import Options
+    from mmms_plugin.analysis.size_ap.reading.formats import Source
 
     names = ("iou_type", "area", "bins", "bin_unit", "allow_gaps", "allow_overlaps", "max_dets", "seed", "confidence",
              "score_threshold")  # fmt: skip
@@ -73,4 +86,5 @@ def run(args: argparse.Namespace) -> None:
         errors=not args.no_errors,
         progress=True,
     )
-    run_size_ap(args.ann, args.pred, args.out, options, args.names)
+    source = Source(args.format, args.pred_format, *(Path(one) if one else None for one in (args.images, args.classes)))
+    run_size_ap(args.ann, args.pred, args.out, options, args.names, source=source, examples=args.gallery)

@@ -39,7 +39,7 @@ def facts_of(name: str) -> Facts:
     with DefaultScope.overwrite_default_scope(config.default_scope), torch.device("meta"):
         init_default_scope(config.default_scope)
         model = revert_sync_batchnorm(MODELS.build(config.model))
-        cost = count(_Measured(model, task), torch.empty(1, 3, *size))
+        cost = count(CountedPart(model, task), torch.empty(1, 3, *size))
     return Facts(name, task, method_name(config.model), cost.params, cost.macs, size, published_figures(name))
 
 
@@ -61,7 +61,7 @@ def method_name(model: Mapping[str, Any]) -> str:
     if kind in ("ElasticResNeXt", "ElasticDenseNet", "DLA"):
         return "ELASTIC" if backbone.get("elastic") not in (None, False, "none") else "plain"
     if kind.startswith("ShapeAdaptor"):
-        return "plain" if backbone.get("mode", "standard") == "none" else "Shape Adaptor"
+        return "plain" if backbone.get("mode", "standard") == "human" else "Shape Adaptor"
     layer = (backbone.get("conv_cfg") or {}).get("type", "")
     return kind if kind == "MSDNet" else layer.removeprefix("mmms_plugin.") or "plain"
 
@@ -75,6 +75,8 @@ def picture_size(config: Config) -> tuple[int, int]:
     sides: list[Any] = [step.get("crop_size", step.get("scale")) for step in steps]
     side = [one for one in sides if one][-1]
     width, height = (side, side) if isinstance(side, int) else side
+    if task_name(config.model) == "classification":  # which pads nothing
+        return height, width
     return DIVISOR * math.ceil(height / DIVISOR), DIVISOR * math.ceil(width / DIVISOR)
 
 
@@ -88,7 +90,7 @@ def published_figures(name: str) -> str:
     return f"{found.group(1)} % top-1 error" if found else ""
 
 
-class _Measured(nn.Module):
+class CountedPart(nn.Module):
     """A model whose forward pass is the part that ``Facts.macs`` counts."""
 
     def __init__(self, model: nn.Module, task: str) -> None:

@@ -248,7 +248,8 @@ def _stretch(scheduler: dict[str, Any], old: _Length, new: _Length, moved: dict[
         whole = before["T_max"] == before.get("end", old.count) - before.get("begin", 0)
         scheduler["T_max"] = max(1, scheduler.get("end", new.count) - scheduler.get("begin", 0) if whole
                                  else _share(before["T_max"], old.count, new.count))  # fmt: skip
-    for key, least in (("step_size", 1), ("total_steps", 2)):
+    fewest = 1 if before.get("convert_to_iter_based") else 2  # one epoch of a one-cycle schedule has steps enough
+    for key, least in (("step_size", 1), ("total_steps", fewest)):
         if isinstance(before.get(key), int):
             scheduler[key] = max(least, _share(before[key], old.count, new.count))
     if "milestones" in before:

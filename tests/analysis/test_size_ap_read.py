@@ -190,7 +190,7 @@ def test_files_that_are_absent_or_swapped_are_named(files, truth_file, tmp_path)
     absent, binary = tmp_path / "no.json", tmp_path / "results.pkl"
     binary.write_bytes(b"\x80\x04\x95\xff\xfe")
     refused("--pred", "no such file", lambda: read_detections(absent, truth, masks=False))
-    refused("--pred", "this is a folder", lambda: read_detections(tmp_path, truth, masks=False))
+    refused("--pred", "this folder holds neither .txt", lambda: read_detections(tmp_path, truth, masks=False))
     refused("--pred", "not a text file in UTF-8 (a pickle", lambda: read_detections(binary, truth, masks=False))
     refused("--ann", "this is a COCO result file", lambda: read_ground_truth(run, masks=False))
     refused("--pred", "this is a COCO annotation file", lambda: read_detections(truth_file, truth, masks=False))
@@ -204,7 +204,7 @@ BAD_PREDICTIONS = {
     "unknown category": (with_first(GOOD, category_id=2), "1 of 40 are of category ids"),
     "0-based": (with_all(GOOD, "category_id", lambda c: {1: 0, 90: 1, 3: 2}[c]), "look like 0-based labels 0..2"),
     "contiguous": (with_all(GOOD, "category_id", lambda c: {1: 1, 90: 2, 3: 3}[c]), "class numbers 1..3"),
-    "text id": (with_first(GOOD, image_id="10.png"), "prediction 0: image_id 10.png"),
+    "text id": (with_first(GOOD, image_id="no.png"), "1 images that the ground truth does not have (no.png)"),
     "fraction id": (with_first(GOOD, category_id=1.5), "prediction 0: category_id 1.5"),
     "no score": (with_first(GOOD, score=None), "prediction 0: no score (1 of 40 lack it)"),
     "NaN score": (with_first(GOOD, score=float("nan")), "prediction 0: score nan"),

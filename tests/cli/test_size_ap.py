@@ -53,7 +53,7 @@ def test_numbers_of_the_report_are_pycocotools(files, tmp_path, capsys, iou_type
     for text in (printed, (tmp_path / "report.html").read_text(), json.dumps(results)):
         assert rule in text
         assert "exactly on a limit" in text
-        assert "-1.0" not in text
+        assert "-1.0" not in text.partition("<script")[0]  # coordinates of the gallery may be
 
 
 def test_two_runs_with_intervals(files, tmp_path, capsys):

@@ -125,6 +125,12 @@ def test_the_shortest_trainings_still_have_schedulers_that_mmengine_takes(name, 
     assert config.default_hooks.logger.interval == 1
 
 
+@pytest.mark.parametrize(("options", "steps"), [(dict(epochs=1), 1), (dict(iters=1), 2), (dict(iters=50), 50)])
+def test_a_one_cycle_schedule_ends_with_the_training(options, steps):
+    config, _ = fitted("cifar10/resnext29_small", pictures=6400, **options)
+    assert config.param_scheduler.total_steps == steps  # epochs, which mmengine converts, or iterations: two at least
+
+
 def test_the_rate_reaches_its_value_after_the_shortest_warm_up():
     """mmengine's LinearLR with end=1 would stay at its start factor for the whole training."""
     from mmengine.optim import LinearLR

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path as Folder
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ def size_ap(
     score_threshold: float = 0.5,
     errors: bool = True,
     sweep: bool = True,
+    format: str = "auto",
+    pred_format: str = "auto",
+    images: Path | None = None,
+    classes: Path | None = None,
 ) -> SizeAPResults:
     """AP by object size of one run, or of two and their difference: what ``mmms size-ap`` reports.
 
@@ -51,6 +56,8 @@ def size_ap(
         score_threshold: from this score on a class counts as predicted in an image (multi-label F1 of two runs).
         errors: also what each type of error costs.
         sweep: also AP against continuous size.
+        format, pred_format: of ground truth and predictions: 'coco', 'lvis', 'yolo', 'voc'; 'auto' judges by the files.
+        images: folder of the images, for YOLO's labels. classes: file with the names of the classes.
 
     Returns:
         The figures; ``to_json()`` makes plain values of them, `report.write_report` a folder with tables and figures.
@@ -60,10 +67,13 @@ def size_ap(
     """
     from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
     from mmms_plugin.analysis.size_ap.read import read_files
+    from mmms_plugin.analysis.size_ap.reading.formats import Source
 
     options = Options(iou_type, area, bins, bin_unit, allow_gaps, allow_overlaps, max_dets, replicates=bootstrap,
                       seed=seed, confidence=confidence, score_threshold=score_threshold, errors=errors,
                       sweep=sweep)  # fmt: skip
+    source = Source(format, pred_format, *(None if one is None else Folder(one) for one in (images, classes)))
     paths = [preds] if isinstance(preds, str | PathLike) else list(preds)
-    truth, runs, notes = read_files(str(ann), [str(path) for path in paths], names, masks=options.masks)
+    truth, runs, notes = read_files(str(ann), [str(path) for path in paths], names, masks=options.masks,
+                                    source=source)  # fmt: skip
     return evaluate(truth, runs, options, notes)

@@ -25,7 +25,7 @@ class Columns:
     """COCO annotations or results as columns.
 
     Attributes:
-        image_id, category_id: (n,) int64.
+        image_id, category_id: (n,) int64; ``image_id`` of results may hold names of files (n,) object.
         boxes: (n, 4) float64 x y width height, zeros where absent. has_box: (n,) bool.
         segmentations: as in the file, or None where nobody needs them.
         score: (n,) float64, of results. id, area, iscrowd: of annotations; area is NaN where absent.
@@ -86,8 +86,11 @@ def result_columns(records: Records, where: str) -> Columns:
     Raises:
         UserError: the first that does not fit, named.
     """
+    named = any(isinstance(r.get("image_id"), str) for r in records)
+    fits = [r for r in records if not isinstance(r.get("image_id"), str)]
+    numbered = integers(fits, "image_id", where)
     return Columns(
-        integers(records, "image_id", where),
+        np.array([r["image_id"] for r in records], object) if named else numbered,
         integers(records, "category_id", where),
         *_present_boxes(records, where),
         segmentations=[r.get("segmentation") for r in records],

@@ -11,11 +11,23 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmms_plugin.analysis.size_ap.bins import resolve_bins
+from mmms_plugin.analysis.size_ap.data import Detections, GroundTruth
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
+from mmms_plugin.analysis.size_ap.failures import find_failures
+from mmms_plugin.analysis.size_ap.gallery import Gallery, make_gallery
 from mmms_plugin.analysis.size_ap.histogram import STEPS, ObjectSizes, describe_objects
 from mmms_plugin.analysis.size_ap.read import read_files
+from mmms_plugin.analysis.size_ap.reading.formats import AUTO, Source
 from mmms_plugin.analysis.size_ap.report_tables import probability, size_label, suggestions
-from mmms_plugin.analysis.size_ap.results import ERROR_TYPES, Comparison, Difference, Interval, RunResult, SizeAPResults
+from mmms_plugin.analysis.size_ap.results import (
+    ERROR_TYPES,
+    Bin,
+    Comparison,
+    Difference,
+    Interval,
+    RunResult,
+    SizeAPResults,
+)
 from mmms_plugin.errors import LONGEST, printable
 from mmms_plugin.files import check_folder
 
@@ -29,6 +41,8 @@ def run_size_ap(
     options: Options,
     names: Sequence[str] = (),
     console: Console | None = None,
+    source: Source = AUTO,
+    examples: int = 2000,
 ) -> list[Path]:
     """Evaluate prediction files, or without any describe the data set's object sizes, and write the report.
 
@@ -39,6 +53,9 @@ def run_size_ap(
         options: how to evaluate.
         names: of the runs; by default their files' names, with the folder's where two files are called the same.
         console: where to print; standard output by default.
+        source: formats of the files, and what some of them need beside; its pictures are cropped for the gallery.
+        examples: failures of each run that the report's gallery shows at most, 0 for no gallery; there is none without
+            ``options.errors``.
 
     Returns:
         The files written, the HTML page first where there is one.
@@ -51,7 +68,7 @@ def run_size_ap(
         check_folder(out)
     progress = Console(stderr=True)
     with progress.status("reading"):
-        truth, runs, notes = read_files(ann, preds, names, masks=options.masks)
+        truth, runs, notes = read_files(ann, preds, names, masks=options.masks, source=source)
     objects = truth.areas(options.area)[~truth.iscrowd]
     bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
     sizes = describe_objects(truth, bins.bins, options.area, () if runs else notes, options.resize)
@@ -61,7 +78,8 @@ def run_size_ap(
         with progress.status("drawing"):
             from mmms_plugin.analysis.size_ap.report import write_report  # matplotlib takes a while to import
 
-            files = write_report(results, out, sizes)
+            shown = _gallery(truth, runs, options, bins.bins, source, examples) if examples and options.errors else None
+            files = write_report(results, out, sizes, shown)
         _print_results(console, results)
         notes = results.notes
     else:
@@ -83,6 +101,13 @@ def run_size_ap(
             f"written: {escape(printable(str(files[0]), LONGEST))} and {len(files) - 1} more files", soft_wrap=True
         )
     return files
+
+
+def _gallery(
+    truth: GroundTruth, runs: Sequence[Detections], options: Options, bins: tuple[Bin, ...], source: Source, most: int
+) -> Gallery:
+    found = [(run.name, find_failures(truth, run, options, bins, most)) for run in runs]
+    return make_gallery(truth, found, bins, source.pictures)
 
 
 def _print_histogram(console: Console, sizes: ObjectSizes) -> None:

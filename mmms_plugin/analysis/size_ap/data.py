@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmms_plugin.analysis.size_ap.reading.lvis import Federated
 from mmms_plugin.errors import UserError
 
 # One mask: {"size": [height, width], "counts": compressed run lengths}, what pycocotools.mask takes.
@@ -68,6 +69,9 @@ class GroundTruth:
         annotated_area: ``(n,)`` float64, the ``area`` field in px² (COCO: the mask's area), NaN where absent.
         iscrowd: ``(n,)`` bool.
         rles: one mask per object, or None if the masks were not read.
+        file_names: of the images, as in the file; empty where it has none.
+        format: 'coco', 'lvis', 'yolo' or 'voc': what they were read from.
+        federated: LVIS's rules, or None.
     """
 
     image_ids: NDArray[np.int64]
@@ -81,6 +85,9 @@ class GroundTruth:
     annotated_area: NDArray[np.float64]
     iscrowd: NDArray[np.bool_]
     rles: tuple[RLE, ...] | None = None
+    file_names: tuple[str, ...] = ()
+    format: str = "coco"
+    federated: Federated | None = None
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -112,6 +119,7 @@ class Detections:
         boxes: ``(n, 4)`` float64 xywh in px; of a file with masks only, the boxes around them.
         scores: ``(n,)`` float64.
         rles: one mask per detection, or None if the file has none or they were not read.
+        excused: ``(n,)`` bool, those that are no false positives if they match nothing; None for none (LVIS).
     """
 
     name: str
@@ -120,6 +128,7 @@ class Detections:
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     rles: tuple[RLE, ...] | None = None
+    excused: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.image_id)

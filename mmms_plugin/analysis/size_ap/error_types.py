@@ -99,6 +99,25 @@ class _Errors:
     false: Bools  # positives
 
 
+@dataclass(frozen=True)
+class Instances:
+    """Every single error of one run.
+
+    Attributes:
+        kind: ``(n,)`` index into `ERROR_TYPES`.
+        detection, object_: ``(n,)`` positions among the candidates' detections and truths, or `NONE`: the detection,
+            and the object that it overlaps most (of its class, or of another where the type says so).
+        iou: ``(n,)`` of the two, 0 where they do not overlap by more than 0.1.
+        in_bin: ``(bins, n)`` bool, the bins that count it.
+    """
+
+    kind: Ints
+    detection: Ints
+    object_: Ints
+    iou: Floats
+    in_bin: Bools
+
+
 def error_gains(
     candidates: Candidates, bins: tuple[Bin, ...], iou_type: str, replicates: int = 0, seed: int = 0, workers: int = 2
 ) -> list[ErrorGains]:
@@ -118,11 +137,44 @@ def error_gains(
         rows = np.stack([_ap50(one, matches.counted[i], replicates, seed, workers)
                          for one in _scenarios(matches, i, errors)], 1)  # fmt: skip
         gains = rows[:, 1:] - rows[:, :1]
-        counted = errors.false | errors.mended | (matches.in_bin[i] & (errors.kind != NONE))
-        counts = np.bincount(errors.kind[counted & (errors.kind != NONE)], minlength=len(ERROR_TYPES))
+        counts = np.bincount(errors.kind[_counted(errors, matches.in_bin[i])], minlength=len(ERROR_TYPES))
         counts[MISSED] = errors.missed.sum()
         found.append(ErrorGains(float(rows[0, 0]), counts, gains[0], gains[1:]))
     return found
+
+
+def error_instances(candidates: Candidates, bins: tuple[Bin, ...], iou_type: str) -> Instances:
+    """The single errors behind the counts of `error_gains`; arguments as there."""
+    matches = match(_at_one_threshold(candidates, candidates.edge_iou >= MATCH), bins)
+    near = _neighbours(candidates, iou_type)
+    detections = len(candidates.detections)
+    codes = []  # of a detection and its type, then of the missed objects
+    for i in range(len(bins)):
+        errors = _classify(matches, i, near)
+        at = np.flatnonzero(_counted(errors, matches.in_bin[i]))
+        missed = np.flatnonzero(errors.missed)
+        codes.append(np.append(errors.kind[at] * detections + at, MISSED * detections + missed))
+    every = np.unique(np.concatenate(codes))
+    in_bin = np.stack([np.isin(every, code, assume_unique=True) for code in codes])
+    kind = np.minimum(every // max(detections, 1), MISSED) if detections else np.full(len(every), MISSED)
+    place = every - kind * detections
+    missed_ = kind == MISSED
+    detection = np.where(missed_, NONE, place)
+    other = (kind == CLASSIFICATION) | (np.isin(kind, (BOTH, BACKGROUND_TYPE)) & _at(near.other > near.own, detection))
+    object_ = np.where(other, _at(near.other_object, detection), _at(near.own_object, detection))
+    iou = np.where(other, _at(near.other, detection), _at(near.own, detection))
+    object_ = np.where(missed_, place, object_)
+    return Instances(kind, detection, object_, np.where(missed_, 0.0, iou), in_bin)
+
+
+def _at(values: NDArray, places: Ints) -> NDArray:
+    """The values at the places; at `NONE` something of no meaning."""
+    return np.append(values, values[:1])[places] if len(values) else np.zeros(len(places), values.dtype)
+
+
+def _counted(errors: _Errors, in_bin: Bools) -> Bools:
+    """The detections whose error a bin counts."""
+    return (errors.false | errors.mended | in_bin) & (errors.kind != NONE)
 
 
 def _at_one_threshold(candidates: Candidates, kept: Bools) -> Candidates:

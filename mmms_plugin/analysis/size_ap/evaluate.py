@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.accumulate import Accumulator, mean_defined, recall_at
+from mmms_plugin.analysis.size_ap.accumulate import Accumulator, Scores, mean_defined, recall_at
 from mmms_plugin.analysis.size_ap.bins import BinSet, resolve_bins
 from mmms_plugin.analysis.size_ap.bootstrap import (
     Replicates,
@@ -23,6 +23,7 @@ from mmms_plugin.analysis.size_ap.data import AREAS, Detections, GroundTruth, de
 from mmms_plugin.analysis.size_ap.error_types import MATCH, ErrorGains, error_gains
 from mmms_plugin.analysis.size_ap.groups import group_rows
 from mmms_plugin.analysis.size_ap.matching import IOU_THRESHOLDS, Candidates, Matches, find_candidates, match
+from mmms_plugin.analysis.size_ap.reading import lvis
 from mmms_plugin.analysis.size_ap.results import (
     ERROR_TYPES,
     METRICS,
@@ -130,6 +131,8 @@ def evaluate(
     """
     if len(runs) not in (1, 2):
         raise UserError(f"{len(runs)} runs: one or two can be evaluated")
+    if truth.federated:
+        options = replace(options, max_dets=max(options.max_dets, lvis.DETECTIONS))
     areas = truth.areas(options.area)
     objects = areas[~truth.iscrowd]
     bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
@@ -211,7 +214,8 @@ def _run_result(
     )
     matrix = _class_matrix(truth, run, class_figures(scores, thresholds), detections, replicates, options)
     sweep = _sweep(run.candidates) if options.sweep else ()
-    return RunResult(run.name, results, matrix, _stats(run.matches, figures, bins, options.max_dets), sweep)
+    stats = _stats(run.matches, figures, bins, options.max_dets) | _by_frequency(truth, scores)
+    return RunResult(run.name, results, matrix, stats, sweep)
 
 
 def _error_shares(found: ErrorGains, confidence: float) -> dict[str, ErrorShare]:
@@ -237,6 +241,16 @@ def _stats(matches: Matches, figures: Floats, bins: BinSet, max_dets: int) -> di
     stats |= {name: _figure(float(mean_defined(recall.mean(0), 0))) for name, recall in early.items()}
     stats[f"AR{max_dets}"] = _figure(figures[0, 3])
     return stats | {f"AR{size}": _figure(row[3]) for size, row in sizes.items()}
+
+
+def _by_frequency(truth: GroundTruth, scores: Scores) -> dict[str, Figure]:
+    """LVIS's AP of rare, common and frequent classes."""
+    if not truth.federated:
+        return {}
+    _, first = np.unique(truth.category_ids, return_index=True)
+    frequency = np.array(truth.federated.frequency)[first]
+    ap = scores.ap[0].mean(0)
+    return {name: _figure(float(mean_defined(ap[frequency == one], 0))) for one, name in lvis.FREQUENCIES.items()}
 
 
 def _class_matrix(

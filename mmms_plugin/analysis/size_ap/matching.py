@@ -35,7 +35,8 @@ AT_ONCE = 1 << 15  # pairs of boxes: what the processor keeps at hand
 class Objects:
     """Ground truth or detections as the matching walks through them: sorted, ids replaced by indices.
 
-    Ground truth is sorted by pair of image and class, detections by class and falling score.
+    Ground truth is sorted by pair of image and class, detections by class and falling score. ``crowd`` of a detection:
+    it is no false positive if it matches nothing.
     """
 
     image: Ints
@@ -90,7 +91,8 @@ class Matches:
     Attributes:
         candidates: what was matched.
         bins: the bins.
-        in_bin: ``(bins, detections)`` whether the detection's own area lies in the bin.
+        in_bin: ``(bins, detections)`` whether the detection's own area lies in the bin, so that it counts as false
+            where it matches nothing.
         counted: ``(bins, truths)`` whether the object counts: in the bin and no crowd.
         status: ``(live, bins, thresholds)`` int8 `UNMATCHED`, `REGULAR` (true positive) or `IGNORED`.
         taken: ``(truths, bins, thresholds)`` whether a detection matched the object; never so for crowds.
@@ -143,7 +145,8 @@ def match(candidates: Candidates, bins: tuple[Bin, ...]) -> Matches:
     taken = np.zeros((len(truths), *status.shape[1:]), dtype=np.bool_)
     for walk in _rounds(candidates):
         _match_round(candidates, walk, counted.T, taken, status)
-    return Matches(candidates, bins, contains(bins, detections.area), counted, status, taken)
+    in_bin = contains(bins, detections.area) & ~detections.crowd
+    return Matches(candidates, bins, in_bin, counted, status, taken)
 
 
 def _match_round(
@@ -337,9 +340,10 @@ def _sorted_detections(
     rank[by_pair] = _rank_within(pair, np.arange(len(pair)))
     order = order[rank[order] < max_dets]
     none = np.zeros(len(order), np.bool_)
+    excused = none if run.excused is None else run.excused[order]
     rles = None if run.rles is None else tuple(run.rles[i] for i in order.tolist())
     boxes = np.take(run.boxes, order, axis=0)  # NumPy's brackets take five times as long
-    return Objects(image[order], group[order], area[order], boxes, rles, none, run.scores[order], rank[order], none)
+    return Objects(image[order], group[order], area[order], boxes, rles, excused, run.scores[order], rank[order], none)
 
 
 def _indices(data: GroundTruth | Detections, images: Ints, categories: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:

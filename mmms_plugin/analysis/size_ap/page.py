@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmms_plugin.analysis.size_ap.gallery import Gallery
 from mmms_plugin.analysis.size_ap.tables import Table
 
 PIXELS_AN_INCH = 110  # of figures on the page
@@ -44,8 +45,9 @@ def render(
     facts: Sequence[tuple[str, str]],
     notes: Sequence[str],
     sections: Sequence[Section],
+    gallery: Gallery | None = None,
 ) -> str:
-    """The page. Every text is escaped; nothing on it is loaded from elsewhere."""
+    """The page. Every text is escaped; nothing on it is loaded from elsewhere. The gallery's JSON is safe in HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("mmms_plugin.analysis.size_ap")
@@ -53,4 +55,4 @@ def render(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     page = environment.get_template("report.html.jinja")
-    return page.render(title=title, lead=lead, facts=facts, notes=notes, sections=sections)
+    return page.render(title=title, lead=lead, facts=facts, notes=notes, sections=sections, gallery=gallery)

@@ -14,6 +14,7 @@ from mmms_plugin.analysis.size_ap import figures, report_tables
 from mmms_plugin.analysis.size_ap.data import AREA_NAMES
 from mmms_plugin.analysis.size_ap.figure_style import save, shorten
 from mmms_plugin.analysis.size_ap.figures import Series
+from mmms_plugin.analysis.size_ap.gallery import Gallery
 from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
 from mmms_plugin.analysis.size_ap.page import Picture, Section, picture, render
 from mmms_plugin.analysis.size_ap.report_tables import MEASURES, shape, size_label
@@ -32,7 +33,9 @@ ERROR_MEANINGS = (
 SIDE_AXIS = "object side = √({}), px (log scale)"
 
 
-def write_report(results: SizeAPResults, out_dir: str | Path, sizes: ObjectSizes | None = None) -> list[Path]:
+def write_report(
+    results: SizeAPResults, out_dir: str | Path, sizes: ObjectSizes | None = None, gallery: Gallery | None = None
+) -> list[Path]:
     """Write everything about an evaluation into a folder.
 
     ``report.html`` (self-contained), ``results.json``, ``tables.md``, ``tables.tex`` (needs booktabs), ``bins.csv``,
@@ -40,18 +43,20 @@ def write_report(results: SizeAPResults, out_dir: str | Path, sizes: ObjectSizes
 
     Args:
         results: of one or two runs. out_dir: made if need be; files of the same names are replaced, all at once.
-        sizes: the data set's object sizes, for one more section.
+        sizes: the data set's object sizes, for one more section. gallery: of failures, for the page.
     Returns:
         The files, ``report.html`` first.
     Raises:
         UserError: the folder cannot be made.
     """
     with files_written_together(out_dir) as folder:
-        written = _write_evaluation(results, _Output(folder), sizes)
+        written = _write_evaluation(results, _Output(folder), sizes, gallery)
     return [Path(out_dir, path.name) for path in written]
 
 
-def _write_evaluation(results: SizeAPResults, out: _Output, sizes: ObjectSizes | None) -> list[Path]:
+def _write_evaluation(
+    results: SizeAPResults, out: _Output, sizes: ObjectSizes | None, gallery: Gallery | None
+) -> list[Path]:
     sections = [*_evaluation_sections(results, out), *([_size_section(sizes, out)] if sizes else [])]
     comparison = results.comparison
     files = {
@@ -65,7 +70,7 @@ def _write_evaluation(results: SizeAPResults, out: _Output, sizes: ObjectSizes |
         files["differences.csv"] = report_tables.differences_csv(results, comparison)
     names = " and ".join(run.name for run in results.runs)
     lead = f"How well objects of different sizes are found by {names}. AP and AR are × 100; n/a: no object to judge by."
-    page = render("AP by object size", lead, _facts(results), results.notes, sections)
+    page = render("AP by object size", lead, _facts(results), results.notes, sections, gallery)
     return out.finish("report.html", page, files, sections, results.area_rule)
 
 

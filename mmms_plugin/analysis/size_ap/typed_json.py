@@ -31,11 +31,16 @@ class _Image(msgspec.Struct, gc=False):
     id: int
     width: int | float | None = None
     height: int | float | None = None
+    file_name: str | None = None
+    coco_url: str | None = None
+    neg_category_ids: list[int] | None = None
+    not_exhaustive_category_ids: list[int] | None = None
 
 
 class _Category(msgspec.Struct, gc=False):
     id: int
     name: str | None = None
+    frequency: str | None = None
 
 
 class _Annotation(msgspec.Struct, gc=False):
@@ -52,14 +57,14 @@ class _AnnotationWithMask(_Annotation, gc=False):
 
 
 class _Result(msgspec.Struct, gc=False):
-    image_id: int
+    image_id: int | str
     category_id: int
     score: float
     bbox: Box
 
 
 class _ResultWithMask(msgspec.Struct, gc=False):
-    image_id: int
+    image_id: int | str
     category_id: int
     score: float
     segmentation: Any
@@ -83,7 +88,7 @@ def quick_annotations(path: Path, masks: bool) -> tuple[list[dict[str, Any]], li
         found = _columns(io.BytesIO(file.annotations), _AnnotationWithMask if masks else _Annotation, masks)
     except FAILURES:
         return None
-    named = [{"id": c.id, "name": c.id if c.name is None else c.name} for c in categories]
+    named = [{"id": c.id, "name": c.id if c.name is None else c.name, "frequency": c.frequency} for c in categories]
     return None if found is None else (images, named, found)
 
 
@@ -134,7 +139,10 @@ def _part(records: list[Any], fields: tuple[str, ...], optional_boxes: bool) -> 
 
 def _column(records: list[Any], name: str) -> np.ndarray:
     kind = np.float64 if name in ("score", "area") else np.int64
-    return np.fromiter(map(attrgetter(name), records), kind, len(records))
+    values = list(map(attrgetter(name), records))
+    if name == "image_id" and str in set(map(type, values)):  # a file's name
+        return np.array(values, object)
+    return np.fromiter(values, kind, len(records))
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:

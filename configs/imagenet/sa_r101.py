@@ -1,0 +1,14 @@
+# ResNet-101 on ImageNet, every resizing layer a shape adaptor: 120 epochs, batch 256, cosine.
+# The paper has no figure for this depth. Not measured here.
+_base_ = "../_base_/imagenet_sa.py"
+
+model = dict(
+    backbone=dict(
+        type="mmms_plugin.ShapeAdaptorResNet",
+        depth=101,
+        mode="standard",
+        out_indices=(3,),
+        resize_outputs=False,
+    ),
+    head=dict(in_channels=2048),
+)

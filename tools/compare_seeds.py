@@ -1,0 +1,8 @@
+"""`mmms compare-seeds` for those who work in a clone of the repository."""
+
+import sys
+
+from mmms_plugin.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["compare-seeds", *sys.argv[1:]]))
