@@ -85,7 +85,7 @@ class ShapeAdaptorMobileNetV2(ShapedNetwork):
 
     Args:
         width_multiplier: factor of all channels, rounded to multiples of 8; the last layer never gets fewer than 1280.
-        mode, stem, design_size, num_adaptors, limit_side, resize_outputs: as in ``ShapeAdaptorResNet``.
+        mode, stem, design_size, num_adaptors, limit_side, fixed_shape, resize_outputs: as in ``ShapeAdaptorResNet``.
         in_channels: channels of the image.
         out_indices: of the 7 groups of blocks (0 to 6) and the last 1x1 layer (7); by default the groups that end at
             strides 4, 8, 16 and 32.
@@ -116,6 +116,7 @@ class ShapeAdaptorMobileNetV2(ShapedNetwork):
         design_size: int = 224,
         num_adaptors: int | None = None,
         limit_side: float | None = None,
+        fixed_shape: bool = False,
         resize_outputs: bool = True,
         in_channels: int = 3,
         out_indices: Sequence[int] = (1, 2, 4, 6),
@@ -128,7 +129,7 @@ class ShapeAdaptorMobileNetV2(ShapedNetwork):
         if not isinstance(width_multiplier, int | float) or not width_multiplier > 0:
             raise ValueError(f"width_multiplier={width_multiplier!r}: must be a number above 0")
         check_choice("stem", stem, STEMS)
-        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side)
+        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side, fixed_shape)
         super().__init__(len(self.arch_settings) + 1, out_indices, frozen_stages, norm_eval, init_cfg or HE_INIT)
         small = stem == "cifar"
         groups = [g._replace(stride=1) if small and i == 1 else g for i, g in enumerate(self.arch_settings)]

@@ -42,14 +42,16 @@ class ShapeOptions:
         design_size: side in px of the pictures that the network is designed for; for 'standard'.
         num_adaptors: for 'standard' ``log2(design_size / 2)`` if None, for 'autosc' the published number.
         limit_side: largest side in px of the last map, which bounds the memory; None for no bound.
+        fixed: whether the shape is constant, as after ``freeze_shapes``: that of the weights that are loaded.
 
-    Raises: ValueError for an unknown mode, a number below 1, and for a bound without adaptors.
+    Raises: ValueError for an unknown mode, a number below 1, and for a bound or a fixed shape without adaptors.
     """
 
     mode: str = "standard"
     design_size: int = 224
     num_adaptors: int | None = None
     limit_side: float | None = None
+    fixed: bool = False
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, MODES)
@@ -62,6 +64,8 @@ class ShapeOptions:
                 raise ValueError(f"num_adaptors={self.num_adaptors!r}: must be an integer from 1")
         if self.limit_side is not None and (self.mode == "human" or not self.limit_side > 0):
             raise ValueError(f"limit_side={self.limit_side!r}: must be above 0, and needs a mode with adaptors")
+        if self.fixed and self.mode == "human":
+            raise ValueError(f"fixed_shape={self.fixed!r}: needs a mode with adaptors, leave it out for 'human'")
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,9 @@ class ShapePlan:
 
     def __init__(self, cells: Sequence[Cell], adaptors: dict[int, ShapeAdaptor], options: ShapeOptions) -> None:
         self.cells, self.adaptors, self.options = tuple(cells), dict(adaptors), options
+        if options.fixed:
+            for adaptor in self.adaptors.values():
+                adaptor.freeze()
 
     def stride(self, index: int) -> int:
         """The stride that cell ``index`` really has."""

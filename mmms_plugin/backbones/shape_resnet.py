@@ -43,6 +43,7 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
         design_size: side in px of the pictures that 'standard' is designed for; sets number and start of its adaptors.
         num_adaptors: another number than the published one, for 'standard' and 'autosc'.
         limit_side: bound in px for the side of the last map, which bounds the memory; None for none.
+        fixed_shape: the shape is constant, that of the weights that are loaded: for use and export after training.
         resize_outputs: return maps at the nominal ``out_strides``, as FPN and other multi-scale heads need them. This
             costs one bilinear resizing a map. With False, maps keep their learned size: for classifiers and DeepLabV3.
         in_channels, base_channels: channels of the image, and of the stem and the first stage's blocks.
@@ -65,6 +66,7 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
         design_size: int = 224,
         num_adaptors: int | None = None,
         limit_side: float | None = None,
+        fixed_shape: bool = False,
         resize_outputs: bool = True,
         in_channels: int = 3,
         base_channels: int = 64,
@@ -83,7 +85,7 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
         check_choice("stem", stem, STEMS)
         strides = check_per_stage("strides", strides, 4)
         dilations = check_per_stage("dilations", dilations, 4)
-        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side)
+        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side, fixed_shape)
         super().__init__(4, out_indices, frozen_stages, norm_eval, init_cfg, HE_INIT, zero_init_residual)
         counts = self.arch_settings[depth]
         self.cifar, self.resize_outputs = stem == "cifar", resize_outputs

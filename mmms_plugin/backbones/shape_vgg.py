@@ -64,7 +64,7 @@ class ShapeAdaptorVGG(ShapedNetwork):
 
     Args:
         depth: 16.
-        mode, design_size, num_adaptors, limit_side, resize_outputs: as in ``ShapeAdaptorResNet``.
+        mode, design_size, num_adaptors, limit_side, fixed_shape, resize_outputs: as in ``ShapeAdaptorResNet``.
         in_channels: channels of the image.
         out_indices: stages to return, by default the last. frozen_stages: -1 and 0 none (there is no stem), k the
             first k stages.
@@ -88,6 +88,7 @@ class ShapeAdaptorVGG(ShapedNetwork):
         design_size: int = 224,
         num_adaptors: int | None = None,
         limit_side: float | None = None,
+        fixed_shape: bool = False,
         resize_outputs: bool = True,
         in_channels: int = 3,
         out_indices: Sequence[int] = (4,),
@@ -99,7 +100,7 @@ class ShapeAdaptorVGG(ShapedNetwork):
     ) -> None:
         check_choice("depth", depth, tuple(self.arch_settings))
         stages = self.arch_settings[depth]
-        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side)
+        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side, fixed_shape)
         super().__init__(len(stages), out_indices, frozen_stages, norm_eval, init_cfg or HE_INIT)
         self.resize_outputs, self.first_block = resize_outputs, 0
         last = len(stages) - 1

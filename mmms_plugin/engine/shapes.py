@@ -108,7 +108,7 @@ def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 def _human_design(config: dict[str, Any]) -> dict[str, Any]:
     """The config of the same network without adaptors."""
-    own = ("mode", "num_adaptors", "limit_side", "design_size")
+    own = ("mode", "num_adaptors", "limit_side", "design_size", "fixed_shape")
     return {**{key: value for key, value in config.items() if key not in own}, "mode": "human"}
 
 

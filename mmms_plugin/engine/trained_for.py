@@ -23,7 +23,7 @@ from mmms_plugin.weights.trusted import check_components
 
 # Arguments of a backbone that do not change what its weights compute.
 NEUTRAL = ("type", "init_cfg", "pretrained", "frozen_stages", "norm_eval", "with_cp", "norm_cfg", "zero_init_residual",
-           "out_indices", "_scope_")  # fmt: skip
+           "out_indices", "_scope_", "fixed_shape")  # fmt: skip
 # Those that fit a backbone to a task: weights that training starts from may have been trained with others.
 FREE = ("strides", "dilations", "multi_grid", "ceil_mode", "contract_dilation", "output")
 PIXELS = ("mean", "std", "bgr_to_rgb", "rgb_to_bgr")

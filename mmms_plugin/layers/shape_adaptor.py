@@ -94,6 +94,9 @@ class ShapeAdaptor(nn.Module):
         """As torch's; weights of the human-designed network, which have no alpha, leave it at its initial value."""
         state_dict.setdefault(f"{prefix}alpha", self.alpha.detach())
         super()._load_from_state_dict(state_dict, prefix, *args)
+        if self.frozen:  # constant from now on at what was loaded
+            self.frozen = False
+            self.freeze()
 
     def extra_repr(self) -> str:
         return f"ratios={self.ratios}, scale={self.scale:.3f}{', doubled' if self.doubled else ''}"

@@ -25,6 +25,8 @@ ROOT = r"(?:file://)?(?:[A-Za-z]:[\\/]|~|[\\/])"
 QUOTED = re.compile(rf"(?<=')({ROOT}[^'\n]*)(?=')|(?<=\")({ROOT}[^\"\n]*)(?=\")")  # may hold spaces
 BARE = re.compile(rf"(?<![\w:/.\\'\"]){ROOT}[^\s'\"<>|,;()\[\]{{}}]*")
 HASH_DIGITS = 8
+ADAPTED = "mmms_plugin.ShapeAdaptor"
+ADAPTED_TEXT = re.compile(r"\btype=(['\"])mmms_plugin\.ShapeAdaptor(?:ResNet|VGG|MobileNetV2)\1")
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,12 @@ class Published:
     stripped: tuple[str, ...]
 
 
-def publish(source: str, prefix: str) -> Published:
+def publish(source: str, prefix: str, freeze_shapes: bool = False) -> Published:
     """Write ``PREFIX-<first 8 hex digits of its SHA-256>.pth`` (or ``.safetensors`` if the prefix ends so).
 
+    Args:
+        freeze_shapes: the networks that ``meta`` describes get ``fixed_shape=True``: the shape that shape adaptors
+            learned becomes constant. Tensors stay as they are.
     Raises: UserError; then nothing is written.
     """
     target = check_path(prefix, "OUT_PREFIX")
@@ -48,6 +53,8 @@ def publish(source: str, prefix: str) -> Published:
     if not stem or target.is_dir():
         raise UserError(f"OUT_PREFIX {prefix}: give a file name, the hash and {suffix} are put behind it")
     checkpoint = read_checkpoint(source)
+    if freeze_shapes:
+        fix_shapes(checkpoint)
     safe = suffix == ".safetensors"
     with written_whole(
         target.with_name(f"{stem}{suffix}"), rename=lambda path: _named(target, stem, path)
@@ -60,6 +67,31 @@ def publish(source: str, prefix: str) -> Published:
     if safe and checkpoint.head:
         stripped += ("head",)
     return Published(final, checkpoint.path.stat().st_size, final.stat().st_size, stripped)
+
+
+def fix_shapes(checkpoint: Checkpoint) -> None:
+    """Let the configs in ``meta`` build shape adaptors whose shape is constant.
+
+    ``meta.cfg`` is text, and is changed as text: nothing out of a checkpoint is run.
+
+    Raises: UserError if the file has no learned shape, or no config that could be changed.
+    """
+    if not any(key.endswith(".alpha") for key in checkpoint.state):
+        raise UserError(f"--freeze-shapes: {checkpoint.path} has no shape adaptor, its shape is fixed already")
+    meta, changed = checkpoint.meta, 0
+    backbone = meta.get("backbone")
+    if isinstance(backbone, dict) and str(backbone.get("type")).startswith(ADAPTED):
+        meta["backbone"], changed = {**backbone, "fixed_shape": True}, 1
+    if isinstance(meta.get("cfg"), str) and "fixed_shape=True" in meta["cfg"]:
+        changed += 1  # it was published so
+    elif isinstance(meta.get("cfg"), str):
+        meta["cfg"], places = ADAPTED_TEXT.subn(r"fixed_shape=True, \g<0>", meta["cfg"])
+        changed += places
+    if not changed:
+        raise UserError(
+            f"--freeze-shapes: the meta of {checkpoint.path} has no config of a ShapeAdaptor backbone, set "
+            "fixed_shape=True in the config that the weights are used with"
+        )
 
 
 def _named(target: Path, stem: str, file: Path) -> Path:

@@ -110,6 +110,20 @@ def test_frozen_shapes_give_the_same_and_can_be_exported():
     assert not any(p.requires_grad for name, p in model.named_parameters() if name.endswith("alpha"))
 
 
+def test_a_fixed_shape_is_that_of_the_weights_that_are_loaded():
+    trained, x = small().eval(), torch.rand(1, 3, 33, 47)
+    with torch.no_grad():
+        for number, adaptor in enumerate(trained.plan.adaptors.values()):
+            adaptor.alpha.fill_(number / 2 - 1)
+        fixed = small(fixed_shape=True).eval()
+        fixed.load_state_dict(trained.state_dict())
+        assert all(torch.equal(a, b) for a, b in zip(fixed(x), trained(x), strict=True))
+        assert not any(adaptor.alpha.requires_grad for adaptor in fixed.plan.adaptors.values())
+        for adaptor in fixed.plan.adaptors.values():
+            adaptor.alpha.zero_()
+        assert fixed.shapes(33, 47) == trained.shapes(33, 47)  # constants, not alphas
+
+
 def test_weights_of_the_human_design_load_and_leave_the_shape():
     human, adapted = small(mode="human"), small(mode="autotl")
     adapted.load_state_dict(human.state_dict())
@@ -125,6 +139,10 @@ def test_weights_of_the_human_design_load_and_leave_the_shape():
         (dict(num_adaptors=1), "num_adaptors=1: from 32 to 8 px each would have to scale by 0.250"),
         (dict(mode="autotl", num_adaptors=3), "num_adaptors=3: not for mode 'autotl', leave it out"),
         (dict(mode="human", limit_side=8), "limit_side=8: must be above 0, and needs a mode with adaptors"),
+        (
+            dict(mode="human", fixed_shape=True),
+            "fixed_shape=True: needs a mode with adaptors, leave it out for 'human'",
+        ),
         (dict(design_size=0), "design_size=0: must be an integer from 4, a side in px"),
         (dict(width_multiplier=0), "width_multiplier=0: must be a number above 0"),
     ],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import get_args
 from urllib.parse import urlparse
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmms_plugin.cli import main
@@ -80,6 +82,43 @@ def test_publish_strips_and_names_with_the_hash(suffix, tmp_path, capsys):
         released = torch.load(file)
         assert set(released) == {"meta", "state_dict", "head"}
         assert released["meta"]["dataset_meta"] == {"classes": ("a", "b")}
+
+
+def adapted_run(folder: Path) -> tuple[Path, torch.nn.Module]:
+    """A training checkpoint of a shape-adapted backbone, as mmengine writes it with the config as text."""
+    options = dict(type="mmms_plugin.ShapeAdaptorMobileNetV2", width_multiplier=0.125, stem="cifar", design_size=32)
+    backbone = MODELS.build(options).eval()
+    for number, adaptor in enumerate(backbone.plan.adaptors.values()):
+        torch.nn.init.constant_(adaptor.alpha, number / 2 - 1)
+    config = Config(dict(model=dict(type="ImageClassifier", backbone=options)))
+    state = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
+    meta = dict(cfg=config.pretty_text, backbone=options, prefix="backbone.")
+    torch.save(dict(meta=meta, state_dict=state, optimizer={}), folder / "epoch_1.pth")
+    return folder / "epoch_1.pth", backbone
+
+
+def test_publish_freezes_shapes_and_outputs_stay_the_same(tmp_path):
+    run, trained = adapted_run(tmp_path)
+    assert main(["publish", str(run), str(tmp_path / "out" / "sa"), "--freeze-shapes"]) == 0
+    (file,) = (tmp_path / "out").iterdir()
+    fixed, x = load_backbone(file).eval(), torch.rand(2, 3, 32, 40)
+    assert all(adaptor.frozen for adaptor in fixed.plan.adaptors.values())
+    assert all(torch.equal(a, b) for a, b in zip(fixed(x), trained(x), strict=True))
+    model = Config.fromstring(torch.load(file)["meta"]["cfg"], ".py").model
+    assert model.backbone.fixed_shape is True
+    again = tmp_path / "again"  # freezing what is frozen changes nothing
+    assert main(["publish", str(file), str(again / "sa"), "--freeze-shapes"]) == 0
+    assert torch.load(next(again.iterdir()))["meta"] == torch.load(file)["meta"]
+
+
+def test_publish_freezes_nothing_where_no_shape_was_learned(tmp_path, capsys):
+    torch.save(state_dict(), tmp_path / "plain.pth")
+    run, _ = adapted_run(tmp_path)
+    torch.save(dict(state_dict=torch.load(run)["state_dict"]), tmp_path / "bare.pth")
+    for name, message in (("plain", "has no shape adaptor"), ("bare", "set fixed_shape=True in the config")):
+        assert main(["publish", str(tmp_path / f"{name}.pth"), str(tmp_path / "out" / "x"), "--freeze-shapes"]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_publish_refuses_what_is_no_name(tmp_path, capsys):
