@@ -46,8 +46,11 @@ demo: install
 lint: install
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
+# Processes that run the tests; each takes about 1 GB.
+WORKERS ?= 2
+
 test: lint
-	@$(BIN)/python -m pytest -m 'not compiled and not gpu'
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not compiled and not gpu'
 
 # Folders whose tests import no OpenMMLab host; tests that take more than about a second there are marked slow.
 QUICK = tests/layers tests/necks tests/backbones tests/analysis

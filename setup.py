@@ -51,6 +51,6 @@ setup(
         "mmpretrain": ["mmpretrain==1.2.0", "importlib-metadata"],
         "docs": ["sphinx", "myst-parser", "furo"],
         # torchvision, which mmpretrain needs, is installed by the Makefile: pip would take another torch with it
-        "test": ["pytest", "ruff", "mypy", "mmpretrain==1.2.0"],
+        "test": ["pytest", "pytest-xdist", "ruff", "mypy", "mmpretrain==1.2.0"],
     },
 )

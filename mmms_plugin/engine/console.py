@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,8 @@ USUAL = (
     "it will be restarted and continue to iterate",
     "The dataset metainfo from the resumed checkpoint is different",
 )
+# Python warnings of the same kind
+USUAL_PYTHON = ("This DataLoader will create .* worker processes",)
 CHATTY = ("pycocotools", "mmengine")  # print their progress and tables; the metrics are shown by ProgressHook
 
 _bars: list[Console] = []  # that show a progress bar, which must not be written into
@@ -98,8 +101,9 @@ class _Output:
     def write(self, text: str) -> int:
         caller = sys._getframe(1).f_globals.get("__name__", "")
         if caller.partition(".")[0] in CHATTY:
-            if text.strip():
-                MMLogger.get_current_instance().info(text.rstrip())
+            logger = MMLogger.get_current_instance()
+            if text.strip() and any(isinstance(one, logging.FileHandler) for one in logger.handlers):
+                logger.info(text.rstrip())
         else:
             _print(text, self._stream, end="")
         return len(text)
@@ -110,6 +114,8 @@ class _Output:
 
 @contextlib.contextmanager
 def calm_output() -> Iterator[None]:
-    """While this lasts, the chatter of evaluation goes to the log file."""
-    with contextlib.redirect_stdout(_Output(sys.stdout)):  # type: ignore[type-var]
+    """While this lasts, the chatter of evaluation goes to the log file, and usual warnings nowhere."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(_Output(sys.stdout)):  # type: ignore[type-var]
+        for message in USUAL_PYTHON:
+            warnings.filterwarnings("ignore", message)
         yield

@@ -36,7 +36,7 @@ from mmms_plugin.engine.config_data import check_config_data
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets
 from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.config_values import check_values
-from mmms_plugin.engine.console import say
+from mmms_plugin.engine.console import calm_output, say
 from mmms_plugin.engine.distributed import check_launcher, leave
 from mmms_plugin.engine.fitting import Fitting, ScheduleHook, fit
 from mmms_plugin.engine.host_files import SEPARATOR
@@ -135,6 +135,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     return config, remarks
 
 
+@calm_output()
 def train(
     options: LaunchOptions, *, pretrained: str | None = None, resume: str | None = None, amp: bool = False,
     auto_scale_lr: bool = False,
@@ -179,6 +180,7 @@ def _train(config: Config, options: LaunchOptions, pretrained: str | None, remar
     return runner
 
 
+@calm_output()
 def evaluate(
     options: LaunchOptions,
     checkpoint: str,

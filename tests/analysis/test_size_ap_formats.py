@@ -48,6 +48,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / f"voc/{stem}.xml").write_text(voc(found[stem], order))
     names = "\n".join(f"  {i}: '{name}'" for i, name in enumerate(NAMES))
     (root / "data.yaml").write_text(f"path: .\nval: images/val\nnames:\n{names}\n")
+    (root / "list.yaml").write_text(f"val: [val.txt]\nnames: {json.dumps(NAMES)}\n")
+    (root / "val.txt").write_text("\n".join(f"./images/val/{stem}.png" for stem in stems.values()))
     (root / "coco.json").write_text(json.dumps(coco))
     (root / "results.json").write_text(json.dumps(results))
     for first, name in ((0, "from0"), (1, "from1")):
@@ -98,10 +100,10 @@ def figures(root: Path, ann: str, pred: str, **options) -> list:
 @pytest.mark.parametrize(
     ("ann", "pred"),
     [
-        ("labels/val", "yolo"), ("data.yaml", "yolo"), ("Annotations", "voc"), ("coco.json", "yolo"),
-        ("coco.json", "voc"), ("labels/val", "voc"), ("Annotations", "yolo"), ("coco.json", "named.json"),
-        ("labels/val", "from0.json"), ("labels/val", "from1.json"), ("Annotations", "from0.json"),
-        ("Annotations", "from1.json"), ("coco.json", "results.json"),
+        ("labels/val", "yolo"), ("data.yaml", "yolo"), ("list.yaml", "yolo"), ("Annotations", "voc"),
+        ("coco.json", "yolo"), ("coco.json", "voc"), ("labels/val", "voc"), ("Annotations", "yolo"),
+        ("coco.json", "named.json"), ("labels/val", "from0.json"), ("labels/val", "from1.json"),
+        ("Annotations", "from0.json"), ("Annotations", "from1.json"), ("coco.json", "results.json"),
     ],
 )  # fmt: skip
 def test_every_format_gives_the_same_figures(data, ann, pred):
@@ -124,7 +126,7 @@ TRUTH_FAULTS = {
     ("a.txt", "0 0.5 0.5 0.1\n"): "a.txt, line 1: 4 numbers; wanted are class x y width height",
     ("a.txt", "\n0 0.5 0.5 x 0.1\n"): "a.txt, line 2: '0 0.5 0.5 x 0.1' are not numbers",
     ("a.txt", "0 50 20 10 10"): "a.txt, line 1: 50 is no share of the image (0 to 1); are these pixels?",
-    ("a.txt", "0.5 .5 .5 .1 .1"): "a.txt, line 1: class 0.5: must be a whole number from 0",
+    ("a.txt", "0.5 .5 .5 .1 .1"): "a.txt, line 1: class 0.5: must be a whole number from 0 to 999999",
     ("a.txt", "0 .5 .5 -.1 .1\n0 .5 .5 -.1 .1"): "line 1: negative width or height (1 more lines like this)",
     ("a.txt", "0 nan .5 .1 .1"): "are not numbers",
     ("b.txt", ""): "b.txt: no image of that name in",
@@ -133,6 +135,10 @@ TRUTH_FAULTS = {
     ("a.xml", "<a><object>\n<name>cat</name><bndbox><xmin>9</xmin><ymin>1</ymin><xmax>2</xmax><ymax>3</ymax></bndbox>"
      "</object></a>"): "a.xml, line 1: box 9 1 2 3: min is above max",
     ("a.xml", '<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>'): "a.xml, line 1: an entity is declared",
+    ("../a.yaml", "val: [\n"): "a.yaml, line 2: not YAML",
+    ("../a.yaml", "val: nowhere"): "a.yaml: val 'nowhere': no folder or .txt list of images in",
+    ("../a.yaml", "val: images"): "and all others are missing",
+    ("../a.yaml", "- 1"): "not a data set's YAML file",
     ("a.csv", ""): "this folder holds neither .txt files (YOLO) nor .xml files (Pascal VOC)",
 }  # fmt: skip
 
@@ -143,7 +149,8 @@ def test_a_bad_label_is_named_by_file_and_line(file, text, tmp_path, capsys):
     Image.new("L", (20, 10)).save(tmp_path / "images/a.png")
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / file).write_text(text)
-    assert main(["size-ap", "--ann", str(tmp_path / "labels")]) == 2
+    ann = tmp_path / "a.yaml" if file.endswith("yaml") else tmp_path / "labels"
+    assert main(["size-ap", "--ann", str(ann)]) == 2
     error = capsys.readouterr().err
     assert TRUTH_FAULTS[file, text] in " ".join(error.split()), error
     assert error.count("\n") == 1
@@ -152,9 +159,10 @@ def test_a_bad_label_is_named_by_file_and_line(file, text, tmp_path, capsys):
 RESULT_FAULTS = {
     ("img.0.txt", "0 .5 .5 .1 .1"): "img.0.txt, line 1: 5 numbers; wanted are class x y width height confidence as "
     "shares of the image, or class and a polygon; is the confidence missing (save_conf=True)?",
-    ("img.0.txt", "1 .5 .5 .1 .1 .9\n3 .5 .5 .1 .1 .9"): "img.0.txt, line 2: class 3: allowed are 0 to 2",
+    ("img.0.txt", "1 .5 .5 .1 .1 .9\n3 .5 .5 .1 .1 .9"): "img.0.txt, line 2: class 3: must be a whole number "
+    "from 0 to 2",
     ("other.txt", ""): "1 images that the ground truth does not have (other)",
-    ("img.0.xml", "<a><object>\n<name>dog</name></object></a>"): "line 2: class 'dog': allowed are the ground truth's",
+    ("img.0.xml", "<a><object>\n<name>dog</name></object></a>"): "class 'dog': allowed are the ground truth's",
     ("img.0.xml", "<a><object>\n<name>cow</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>3</ymax>"
      "</bndbox></object></a>"): "img.0.xml, line 1: score '': must be a number",
     ("a.json", '[{"image_id": "other", "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]'): "does not have (other)",
@@ -211,6 +219,7 @@ def federated_data(seed: int, path: Path) -> tuple[dict, list[dict]]:
     results += [r | dict(image_id=first, score=r["score"] * 0.9) for r in results]
     for annotation in coco["annotations"]:
         del annotation["iscrowd"], annotation["ignore"]
+    coco["images"][1]["not_exhaustive_category_ids"].append(10**6)  # a class of another part of the data set
     (path / "lvis.json").write_text(json.dumps(coco))
     (path / "results.json").write_text(json.dumps(results))
     return coco, results

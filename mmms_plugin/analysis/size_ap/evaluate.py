@@ -88,6 +88,10 @@ class Options:
         """Whether segmentations are needed."""
         return self.iou_type == "segm" or self.area == "mask"
 
+    def for_rules_of(self, truth: GroundTruth) -> Options:
+        """The same, with as many detections of a class as the data set's own rules allow in an image (LVIS)."""
+        return replace(self, max_dets=max(self.max_dets, lvis.DETECTIONS)) if truth.federated else self
+
     def __post_init__(self) -> None:
         for name, allowed in (("iou_type", IOU_TYPES), ("area", tuple(AREAS))):
             if getattr(self, name) not in allowed:
@@ -131,8 +135,7 @@ def evaluate(
     """
     if len(runs) not in (1, 2):
         raise UserError(f"{len(runs)} runs: one or two can be evaluated")
-    if truth.federated:
-        options = replace(options, max_dets=max(options.max_dets, lvis.DETECTIONS))
+    options = options.for_rules_of(truth)
     areas = truth.areas(options.area)
     objects = areas[~truth.iscrowd]
     bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)

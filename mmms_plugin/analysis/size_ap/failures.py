@@ -51,6 +51,7 @@ def find_failures(truth: GroundTruth, run: Detections, options: Options, bins: t
 
     Of every bin and type the detections with the highest scores and the largest missed objects come first, in turn.
     """
+    options = options.for_rules_of(truth)
     limit = min(MATCH, *options.thresholds)
     candidates = find_candidates(truth, run, options.iou_type, options.area, options.max_dets, (limit,))
     found = error_instances(candidates, bins, options.iou_type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,6 +19,7 @@ PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif", 
 LARGEST = 1 << 24  # bytes of a text file about one image
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 ORIENTATION = 274
+Records = list[dict[str, Any]]
 Line = tuple[Path, int, str]  # file, line number, what is wrong there
 
 
@@ -53,8 +55,7 @@ class Rows:
     """Boxes of any number of images while they are read.
 
     Attributes:
-        image, category, box, score, segmentation: one entry an object; box is x y width height in px.
-        crowd: whether the object is to be ignored.
+        image, category, box, score, segmentation, crowd: one entry an object; box is x y width height in px.
         problems: lines that cannot be read.
     """
 
@@ -66,13 +67,27 @@ class Rows:
     crowd: list[bool] = field(default_factory=list)
     problems: list[Line] = field(default_factory=list)
 
+    def add(self, image: int, category: int, box: Sequence[float], segmentation: Any, score: float | None,
+            crowd: bool = False) -> None:  # fmt: skip
+        """Append one object; ``score`` is None for ground truth."""
+        self.image.append(image)
+        self.category.append(category)
+        self.box.append(box)
+        self.segmentation.append(segmentation)
+        self.crowd.append(crowd)
+        if score is not None:
+            self.score.append(score)
+
     def columns(self, argument: str) -> Columns:
         """All as columns; without scores, as annotations numbered from 1.
 
         Raises:
             UserError: the first line that could not be read, and how many more there are.
         """
-        raise_first(self.problems, argument)
+        if self.problems:
+            path, line, what = self.problems[0]
+            more = f" ({len(self.problems) - 1} more lines like this)" if len(self.problems) > 1 else ""
+            raise UserError(f"{argument} {path}, line {line}: {printable(what)}{more}")
         n = len(self.image)
         boxes = np.array(self.box, np.float64).reshape(n, 4)
         drawn = any(self.segmentation)
@@ -81,21 +96,13 @@ class Rows:
             np.array(self.category, np.int64),
             boxes,
             np.ones(n, bool),
-            segmentations=self.segmentation if drawn else [None] * n,
+            segmentations=self.segmentation,
             score=np.array(self.score, np.float64),
             id=np.arange(1, n + 1),
             area=np.full(n, np.nan) if drawn else boxes[:, 2] * boxes[:, 3],
-            iscrowd=np.array(self.crowd or [False] * n, bool),
+            iscrowd=np.array(self.crowd, bool),
             has_iscrowd=np.ones(n, bool),
         )
-
-
-def raise_first(problems: Sequence[Line], argument: str) -> None:
-    """Raises: UserError with the first of the problems, if there are any."""
-    if problems:
-        path, line, what = problems[0]
-        more = f" ({len(problems) - 1} more lines like this)" if len(problems) > 1 else ""
-        raise UserError(f"{argument} {path}, line {line}: {printable(what)}{more}")
 
 
 def detect(path: Path, argument: str, wanted: str = "auto") -> str:
@@ -156,25 +163,78 @@ def picture_size(path: Path, argument: str) -> tuple[int, int]:
         raise UserError(f"{argument} {path}: not a picture that can be read") from None
 
 
-def text_of(path: Path, argument: str) -> str:
-    """The whole text of a small file.
+def bytes_of(path: Path, argument: str) -> bytes:
+    """The content of a small file.
 
     Raises:
-        UserError: it cannot be read, is not UTF-8 or too large to be what it should be.
+        UserError: it cannot be read, or is too large to be what it should be.
     """
     try:
         if path.stat().st_size > LARGEST:
             raise UserError(f"{argument} {path}: {path.stat().st_size:,} bytes; too large for labels of one image")
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{argument} {path}: not a text file in UTF-8") from None
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"{argument} {path}: cannot be read ({error.strerror})") from None
 
 
-def records(names: Sequence[str], sizes: Sequence[tuple[int, int]], classes: Sequence[tuple[int, str]]) -> tuple[
-    list[dict[str, Any]], list[dict[str, Any]]
-]:  # fmt: skip
+def text_of(path: Path, argument: str) -> str:
+    """As ``bytes_of``, as text.
+
+    Raises:
+        UserError: the same, or not UTF-8.
+    """
+    try:
+        return bytes_of(path, argument).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{argument} {path}: not a text file in UTF-8") from None
+
+
+def finite(text: str) -> float | None:
+    """The number that a text holds, None if it is none or not finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def class_names(path: Path) -> list[str]:
+    """Names of classes from a text file, one a line, or from the ``names`` of a YAML file.
+
+    Raises:
+        UserError: neither.
+    """
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return [line.strip() for line in text_of(path, "--classes").splitlines() if line.strip()]
+    names = yaml_of(path, "--classes").get("names")
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise UserError(f"--classes {path}: 'names' must be a list, or a mapping from 0, 1, ... to names")
+    return [str(name) for name in names]
+
+
+def yaml_of(path: Path, argument: str) -> dict[str, Any]:
+    """The content of a data set's YAML file.
+
+    Raises:
+        UserError: another kind of file.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(text_of(path, argument))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UserError(f"{argument} {path}{f', line {mark.line + 1}' if mark else ''}: not YAML") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{argument} {path}: not a data set's YAML file (path, val, names)")
+    return content
+
+
+def records(
+    names: Sequence[str], sizes: Sequence[tuple[int, int]], classes: Sequence[tuple[int, str]]
+) -> tuple[Records, Records]:
     """Images, numbered from 1, and categories as COCO's files have them."""
     images = [
         {"id": i, "file_name": name, "width": width, "height": height}

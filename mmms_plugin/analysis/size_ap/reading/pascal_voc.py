@@ -9,37 +9,29 @@ Deviations:
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from xml.parsers import expat
 
 from mmms_plugin.analysis.size_ap.columns import Columns
 from mmms_plugin.analysis.size_ap.reading.formats import (
-    LARGEST,
+    Records,
     Rows,
     by_stem,
+    bytes_of,
+    class_names,
+    finite,
     picture_size,
     records,
     text_of,
     unknown_images,
 )
-from mmms_plugin.analysis.size_ap.reading.yolo import class_names
 from mmms_plugin.errors import UserError
 
-Records = list[dict[str, Any]]
-CORNERS = ("bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax")
+CORNERS = [f"bndbox/{name}" for name in ("xmin", "ymin", "xmax", "ymax")]
 SCORES = ("score", "confidence")
 DEEPEST = 20  # elements inside of each other
-
-
-@dataclass
-class _File:
-    """The texts of an XML file: of the image by path, of every object by path, each with its line."""
-
-    image: dict[str, str] = field(default_factory=dict)
-    objects: list[tuple[int, dict[str, tuple[int, str]]]] = field(default_factory=list)
+Texts = dict[str, tuple[int, str]]  # line and text of every element, by its path
 
 
 def read_voc_truth(
@@ -56,21 +48,18 @@ def read_voc_truth(
     """
     files = _xml_files(path, argument)
     parsed = [_parse(file, argument) for file in files.values()]
-    used = sorted({found["name"][1] for one in parsed for _, found in one.objects if "name" in found})
-    names = class_names(classes) if classes else used
-    numbers = {name: i for i, name in enumerate(names, 1)}
-    rows, sizes, file_names = Rows(), [], []
-    for i, (file, one) in enumerate(zip(files.values(), parsed, strict=True), 1):
-        file_names.append(one.image.get("filename") or file.stem)
-        sizes.append(_size(one, file, file_names[-1], pictures, argument))
-        _add_objects(file, one, i, numbers, rows, scored=False)
-    images, categories = records(file_names, sizes, [(i, name) for name, i in numbers.items()])
-    for image, file in zip(images, files.values(), strict=True):
-        image["file_name"] = f"{file.stem}{Path(image['file_name']).suffix}"
-    return images, categories, rows.columns(argument)
+    used = {found["name"][1] for _, objects in parsed for found in objects if "name" in found}
+    numbers = {name: i for i, name in enumerate(class_names(classes) if classes else sorted(used), 1)}
+    rows, sizes, names = Rows(), [], []
+    for i, (file, (image, objects)) in enumerate(zip(files.values(), parsed, strict=True), 1):
+        names.append(file.stem + Path(image.get("filename", (0, ""))[1]).suffix)
+        sizes.append(_size(image, names[-1], pictures, f"{argument} {file}: image"))
+        for found in objects:
+            _add(file, found, i, numbers, rows, scored=False)
+    return *records(names, sizes, [(i, name) for name, i in numbers.items()]), rows.columns(argument)
 
 
-def read_voc_detections(folder: Path, images: dict[str, int], classes: dict[str, int], argument: str) -> Columns:
+def read_voc_detections(folder: Path, images: Mapping[str, int], classes: Mapping[str, int], argument: str) -> Columns:
     """Predictions in XML files, with the ids of the ground truth.
 
     Args:
@@ -79,60 +68,45 @@ def read_voc_detections(folder: Path, images: dict[str, int], classes: dict[str,
     Raises:
         UserError: files that do not fit, with file and line.
     """
-    files = _xml_files(folder, argument)
+    files, rows = _xml_files(folder, argument), Rows()
     if absent := [name for name in files if name not in images]:
         raise unknown_images(absent, argument, folder)
-    rows = Rows()
     for name, file in files.items():
-        _add_objects(file, _parse(file, argument), images[name], classes, rows, scored=True)
+        for found in _parse(file, argument)[1]:
+            _add(file, found, images[name], classes, rows, scored=True)
     return rows.columns(argument)
 
 
-def _add_objects(file: Path, one: _File, image: int, classes: dict[str, int], rows: Rows, scored: bool) -> None:
-    for line, found in one.objects:
-        name = found.get("name", (line, ""))
-        if name[1] not in classes:
-            known = "the other files' or --classes" if not scored else "the ground truth's"
-            what = f"class {name[1]!r}: allowed are {known} classes" if name[1] else "an object without name"
-            rows.problems.append((file, name[0], what))
-            continue
-        wanted = [*CORNERS] + [next((s for s in SCORES if s in found), SCORES[0])] * scored
-        values = []
-        for key in wanted:
-            at, text = found.get(key, (line, ""))
-            value = _number(text)
-            if value is None:
-                rows.problems.append((file, at, f"{key} {text!r}: must be a number"))
-                break
-            values.append(value)
-        if len(values) < len(wanted):
-            continue
-        left, top, right, bottom = values[:4]
-        if right < left or bottom < top:
-            rows.problems.append((file, line, f"box {left:g} {top:g} {right:g} {bottom:g}: min is above max"))
-            continue
-        rows.image.append(image)
-        rows.category.append(classes[name[1]])
-        rows.box.append((left - 1, top - 1, right - left + 1, bottom - top + 1))
-        rows.segmentation.append(None)
-        rows.crowd.append(not scored and found.get("difficult", (0, "0"))[1] == "1")
-        rows.score += values[4:]
+def _add(file: Path, found: Texts, image: int, classes: Mapping[str, int], rows: Rows, scored: bool) -> None:
+    """One object, or what is wrong with it."""
+    start = found[""][0]
+    line, name = found.get("name", (start, ""))
+    wanted = CORNERS + [next((key for key in SCORES if key in found), SCORES[0])] * scored
+    values = {key: finite(found.get(key, (0, ""))[1]) for key in wanted}
+    wrong = next((key for key, value in values.items() if value is None), None)
+    left, top, right, bottom = (values[key] or 0.0 for key in CORNERS)
+    if name not in classes:
+        whose = "the ground truth's" if scored else "those of --classes"
+        problem = f"class {name!r}: allowed are {whose}" if name else "an object without name"
+    elif wrong:
+        line, text = found.get(wrong, (start, ""))
+        problem = f"{wrong} {text!r}: must be a number"
+    elif right < left or bottom < top:
+        line, problem = start, f"box {left:g} {top:g} {right:g} {bottom:g}: min is above max"
+    else:
+        crowd = not scored and found.get("difficult", (0, ""))[1] == "1"
+        score = values[wanted[-1]] if scored else None
+        rows.add(image, classes[name], (left - 1, top - 1, right - left + 1, bottom - top + 1), None, score, crowd)
+        return
+    rows.problems.append((file, line, problem))
 
 
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _size(one: _File, file: Path, name: str, pictures: Path | None, argument: str) -> tuple[int, int]:
+def _size(image: Texts, name: str, pictures: Path | None, argument: str) -> tuple[int, int]:
     """Width and height, from the file or from the image; 0 where neither has them."""
-    sides = [_number(one.image.get(f"size/{side}", "")) or 0 for side in ("width", "height")]
-    if not all(1 <= side < 2**31 for side in sides) and pictures and (pictures / Path(name).name).is_file():
-        return picture_size(pictures / Path(name).name, f"{argument} {file}: image")
-    return (int(sides[0]), int(sides[1])) if all(1 <= side < 2**31 for side in sides) else (0, 0)
+    width, height = (finite(image.get(f"size/{side}", (0, ""))[1]) or 0 for side in ("width", "height"))
+    if min(width, height) >= 1 and max(width, height) < 2**31:
+        return int(width), int(height)
+    return picture_size(pictures / name, argument) if pictures and (pictures / name).is_file() else (0, 0)
 
 
 def _xml_files(path: Path, argument: str) -> dict[str, Path]:
@@ -141,51 +115,47 @@ def _xml_files(path: Path, argument: str) -> dict[str, Path]:
     if path.suffix.lower() == ".xml":
         raise UserError(f"{argument} {path}: one file; name the folder of the .xml files")
     folder = path.parent.parent.parent / "Annotations"
-    names = [line.split()[0] for line in text_of(path, argument).splitlines() if line.split()]
-    files = {Path(name).name: folder / f"{Path(name).name}.xml" for name in names}
+    names = [Path(line.split()[0]).name for line in text_of(path, argument).splitlines() if line.split()]
+    files = {name: folder / f"{name}.xml" for name in names}
     if absent := [file for file in files.values() if not file.is_file()]:
         raise UserError(f"{argument} {path}: no file {absent[0]} ({len(absent)} of {len(files)} are missing)")
     return files
 
 
-def _parse(path: Path, argument: str) -> _File:
-    """The texts of one file; entities of its own, which can grow without limit, are refused."""
-    found = _File()
+def _parse(path: Path, argument: str) -> tuple[Texts, list[Texts]]:
+    """The texts of the image's own elements, and those of every object.
+
+    Raises:
+        UserError: no XML, or entities of its own, which can grow without limit.
+    """
+    image: Texts = {}
+    objects: list[Texts] = []
     stack: list[str] = []
     text: list[str] = []
     parser = expat.ParserCreate()
+
+    def refuse(what: str) -> None:
+        raise UserError(f"{argument} {path}, line {parser.CurrentLineNumber}: {what}")
 
     def start(name: str, _: dict[str, str]) -> None:
         stack.append(name)
         text.clear()
         if len(stack) > DEEPEST:
-            raise _refused("elements are nested too deep")
+            refuse("elements are nested too deep")
         if stack[1:] == ["object"]:
-            found.objects.append((parser.CurrentLineNumber, {}))
+            objects.append({"": (parser.CurrentLineNumber, "")})
 
     def end(_: str) -> None:
-        value, key = "".join(text).strip(), "/".join(stack[1:])
-        if key.startswith("object/") and found.objects:
-            found.objects[-1][1].setdefault(key[len("object/") :], (parser.CurrentLineNumber, value))
-        else:
-            found.image.setdefault(key, value)
+        inside = stack[1:2] == ["object"]
+        owner, key = (objects[-1], stack[2:]) if inside else (image, stack[1:])
+        owner.setdefault("/".join(key), (parser.CurrentLineNumber, "".join(text).strip()))
         stack.pop()
         text.clear()
 
-    def _refused(what: str) -> UserError:
-        return UserError(f"{argument} {path}, line {parser.CurrentLineNumber}: {what}")
-
-    def entity(*_: Any) -> None:
-        raise _refused("an entity is declared; labels need none")
-
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text.append
-    parser.EntityDeclHandler = entity
+    parser.EntityDeclHandler = lambda *_: refuse("an entity is declared; labels need none")
     try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"{argument} {path}: {path.stat().st_size:,} bytes; too large for labels of one image")
-        parser.Parse(path.read_bytes(), True)
+        parser.Parse(bytes_of(path, argument), True)
     except expat.ExpatError as error:
         raise UserError(f"{argument} {path}, line {error.lineno}: not XML ({expat.ErrorString(error.code)})") from None
-    except OSError as error:
-        raise UserError(f"{argument} {path}: cannot be read ({error.strerror})") from None
-    return found
+    return image, objects

@@ -10,24 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mmms_plugin.analysis.size_ap.columns import Columns
 from mmms_plugin.analysis.size_ap.reading.formats import (
+    Records,
     Rows,
     by_stem,
+    class_names,
     picture_size,
     pictures_in,
     records,
     text_of,
     unknown_images,
+    yaml_of,
 )
 from mmms_plugin.errors import UserError
 
-Records = list[dict[str, Any]]
-FARTHEST = 1.5  # a share above it means that the numbers are no shares
+FARTHEST = 4  # a share above it, far outside of the image, means that the numbers are no shares
+MOST = 10**6  # classes
 BESIDE = ("classes.txt", "../classes.txt", "../data.yaml", "../../data.yaml")
 
 
@@ -37,24 +39,28 @@ def read_yolo_truth(
     """Images, categories and objects of a labels folder or of a data set's YAML file.
 
     Args:
-        path: folder of ``.txt`` files, or YAML with ``path``, ``val`` and ``names``.
-        pictures: folder of the images; by default ``labels`` in the path becomes ``images``.
+        path: folder of ``.txt`` files, or YAML with ``path``, ``val`` (folders of images, or lists of them in ``.txt``
+            files) and ``names``.
+        pictures: folder of the images; by default ``labels`` in the path becomes ``images``, and the other way round.
         classes: names, one a line, or YAML with ``names``; by default ``classes.txt`` or ``data.yaml`` near the labels.
         argument: what the user calls the path.
     Raises:
         UserError: lines, images or classes that do not fit, with file and line.
     """
-    if not path.is_dir():
-        content = _yaml(path, argument)
-        pictures, classes = pictures or _val_folder(path, content, argument), classes or path
-        path = _exchanged(pictures, "images", "labels")
-    pictures = pictures or _exchanged(path, "labels", "images")
-    if not pictures.is_dir():
-        raise UserError(
-            f"{argument} {path}: no folder {pictures} with the images, whose sizes are needed: --images DIR"
-        )
-    files = by_stem(pictures_in(pictures), argument)
-    labels = by_stem(_text_files(path), argument)
+    if path.is_dir():
+        pictures = pictures or _exchanged(path, "labels", "images")
+        if not pictures.is_dir():
+            raise UserError(
+                f"{argument} {path}: no folder {pictures} with the images, whose sizes are needed: --images DIR"
+            )
+        files, labels = by_stem(pictures_in(pictures), argument), by_stem(_text_files(path), argument)
+    else:
+        classes = classes or path
+        files = by_stem(_val_pictures(path, argument), argument)
+        beside = {stem: _exchanged(file.parent, "images", "labels") / f"{stem}.txt" for stem, file in files.items()}
+        labels = {stem: label for stem, label in beside.items() if label.is_file()}
+        if files and not labels:
+            raise UserError(f"{argument} {path}: no labels: {next(iter(beside.values()))} and all others are missing")
     if unpaired := [name for name in labels if name not in files]:
         raise UserError(
             f"{argument} {labels[unpaired[0]]}: no image of that name in {pictures} ({len(unpaired)} lack one)"
@@ -63,7 +69,7 @@ def read_yolo_truth(
     rows = Rows()
     for i, (name, size) in enumerate(zip(files, sizes, strict=True), 1):
         if name in labels:
-            _read_lines(labels[name], i, size, rows, False, argument)
+            _read_lines(labels[name], i, size, rows, argument)
     names = _names(path, classes, rows.category, argument)
     images, categories = records([file.name for file in files.values()], sizes, list(enumerate(names)))
     return images, categories, rows.columns(argument)
@@ -90,46 +96,36 @@ def read_yolo_detections(
         size = sizes[images[name]]
         if not all(size):
             raise UserError(f"{argument} {file}: the ground truth has no size of that image, which shares need")
-        before = len(rows.image)
-        _read_lines(file, images[name], size, rows, True, argument)
-        if any(number >= len(category_ids) for number in rows.category[before:]):
-            worst = max(rows.category[before:])
-            line = next(i for i, text in enumerate(text_of(file, argument).splitlines(), 1)
-                        if text.split()[:1] and float(text.split()[0]) == worst)  # fmt: skip
-            rows.problems.append((file, line, f"class {worst}: allowed are 0 to {len(category_ids) - 1}"))
-    columns_ = category_ids[np.minimum(np.array(rows.category, np.int64), len(category_ids) - 1)]
-    rows.category = columns_.tolist()
+        _read_lines(file, images[name], size, rows, argument, len(category_ids), scored=True)
+    rows.category = category_ids[rows.category].tolist() if rows.category else []
     return rows.columns(argument)
 
 
-def _read_lines(path: Path, image: int, size: tuple[int, int], rows: Rows, scored: bool, argument: str) -> None:
+def _read_lines(
+    path: Path, image: int, size: tuple[int, int], rows: Rows, argument: str, classes: int = MOST, scored: bool = False
+) -> None:
     for number, line in enumerate(text_of(path, argument).splitlines(), 1):
         parts = line.split()
         if not parts:
             continue
         try:
-            values = [float(part) for part in parts]
+            values = list(map(float, parts))
         except ValueError:
             values = []
-        if wrong := _wrong(values, parts, scored):
+        if wrong := _wrong(values, parts, classes, scored):
             rows.problems.append((path, number, wrong))
             continue
-        if scored:
-            rows.score.append(values.pop())
-        rows.image.append(image)
-        rows.category.append(int(values[0]))
-        box, polygon = _in_pixels(values[1:], size)
-        rows.box.append(box)
-        rows.segmentation.append(polygon)
+        score = values.pop() if scored else None
+        rows.add(image, int(values[0]), *_in_pixels(values[1:], size), score)
 
 
-def _wrong(values: list[float], parts: list[str], scored: bool) -> str:
+def _wrong(values: list[float], parts: list[str], classes: int, scored: bool) -> str:
     """What is wrong with a line, in words; nothing if it is as it should be."""
     wanted = f"class x y width height{' confidence' if scored else ''} as shares of the image, or class and a polygon"
     if not values or not all(map(math.isfinite, values)):
         return f"{' '.join(parts)[:60]!r} are not numbers; wanted are {wanted}"
-    if values[0] < 0 or values[0] != int(values[0]) or values[0] > 1e6:
-        return f"class {parts[0]}: must be a whole number from 0"
+    if not 0 <= values[0] < classes or values[0] != int(values[0]):
+        return f"class {parts[0]}: must be a whole number from 0 to {classes - 1}"
     count = len(values) - 1 - scored
     if count != 4 and (count < 6 or count % 2):
         lacks = "; is the confidence missing (save_conf=True)?" if scored and count in (3, *range(5, 10**4, 2)) else ""
@@ -167,41 +163,20 @@ def _names(labels: Path, given: Path | None, used: Sequence[int], argument: str)
     return names
 
 
-def class_names(path: Path) -> list[str]:
-    """Names of classes from a text file, one a line, or from the ``names`` of a YAML file.
-
-    Raises:
-        UserError: neither.
-    """
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return [line.strip() for line in text_of(path, "--classes").splitlines() if line.strip()]
-    names = _yaml(path, "--classes").get("names")
-    if isinstance(names, dict) and set(names) == set(range(len(names))):
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise UserError(f"--classes {path}: 'names' must be a list, or a mapping from 0, 1, ... to names")
-    return [str(name) for name in names]
-
-
-def _yaml(path: Path, argument: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(text_of(path, argument))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{argument} {path}{where}: not YAML") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{argument} {path}: not a data set's YAML file (path, val, names)")
-    return content
-
-
-def _val_folder(path: Path, content: dict[str, Any], argument: str) -> Path:
-    val = content.get("val")
-    if not isinstance(val, str):
-        raise UserError(f"{argument} {path}: 'val' must be a folder of images; name the labels' folder instead")
-    return path.parent / str(content.get("path") or "") / val
+def _val_pictures(path: Path, argument: str) -> list[Path]:
+    """The images of a YAML file's ``val``: of folders, and of lists of paths, relative ones to the list's folder."""
+    content = yaml_of(path, argument)
+    val, root = content.get("val"), path.parent / str(content.get("path") or "")
+    found: list[Path] = []
+    for one in val if isinstance(val, list) else [val]:
+        source = root / str(one)
+        if source.is_dir():
+            found += pictures_in(source)
+        elif source.suffix.lower() == ".txt" and source.is_file():
+            found += [source.parent / line.strip() for line in text_of(source, argument).splitlines() if line.strip()]
+        else:
+            raise UserError(f"{argument} {path}: val {one!r}: no folder or .txt list of images in {root}")
+    return found
 
 
 def _exchanged(path: Path, part: str, other: str) -> Path:

@@ -1,0 +1,215 @@
+"""How far a network sees: the theoretical and the effective receptive field of every stage (Luo et al., NIPS 2016).
+
+Effective: the gradient of the middle cell of a stage's map with respect to the picture. As in section 3 of the paper,
+its size is the square root of the number of pixels whose gradient is above 1 - 95.45 % of the largest. The gradient of
+a pixel is the root mean square over channels of the map, channels of the picture and pictures, estimated with random
+signs for the channels of the map. Also given: the extent (side of the smallest square round these pixels; kernels with
+holes have fewer pixels than their extent) and two standard deviations of the gradient along an axis.
+
+Theoretical: the columns with a gradient other than zero in the same network with positive weights, without norms and
+activations and with mean instead of maximum pooling, so that nothing cancels and nothing is cut off.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+THRESHOLD = 1 - 0.9545  # of the largest gradient; section 3.1 of the paper
+STRIP = (32, 2048)  # height and width of the picture on which the theoretical field is measured, px
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Of one stage; lengths in px of the picture.
+
+    Attributes:
+        name, stride: of the stage. theoretical: side; None: it reaches the ends of the strip it is measured on.
+        side, extent, two_sigma: effective, see the module. cut: whether the picture was too small for the extent.
+        heat: ``[H, W]`` gradient, the largest is 1.
+    """
+
+    name: str
+    stride: int
+    theoretical: int | None
+    side: float
+    extent: int
+    two_sigma: float
+    cut: bool
+    heat: NDArray[np.float32]
+
+
+def measure(backbone: nn.Module, pictures: Sequence[Tensor], signs: int = 4, seed: int = 0) -> list[ReceptiveField]:
+    """Receptive fields of every stage of a backbone, which is left as it is.
+
+    Args:
+        backbone: ``[N, C, H, W]`` to a map or several. Stages are its own where it names them, else its outputs.
+        pictures: each ``[C, H, W]``, normalised as the backbone expects, all of one size.
+        signs: random draws for each picture. seed: of the draws.
+    """
+    device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(seed)
+    energies: dict[str, Tensor] = {}
+    strides: dict[str, int] = {}
+    with _evaluating(backbone):
+        for picture in pictures:
+            x = picture[None].to(device).requires_grad_()
+            maps = _stage_maps(backbone, x)
+            strides |= {name: round(x.shape[-1] / y.shape[-1]) for name, y in maps.items()}
+            for name, energy in _energies(x, maps, signs, generator).items():
+                energies[name] = energies.get(name, torch.zeros(())) + energy
+        reach = theoretical(backbone, channels=pictures[0].shape[0])
+    return [_field(name, strides[name], reach.get(name), energy.sqrt().numpy()) for name, energy in energies.items()]
+
+
+def _energies(x: Tensor, maps: dict[str, Tensor], signs: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Sum over the draws of the squared gradient, ``[H, W]`` for each stage."""
+    found = {}
+    for name, y in maps.items():
+        middle = y[0, :, y.shape[-2] // 2, y.shape[-1] // 2]
+        total = torch.zeros(x.shape[-2:], dtype=torch.float64)
+        for _ in range(signs):
+            draw = torch.randint(0, 2, middle.shape, generator=generator).to(middle) * 2 - 1
+            (gradient,) = torch.autograd.grad((middle * draw).sum(), x, retain_graph=True)
+            total += gradient[0].double().square().sum(0).cpu()
+        found[name] = total
+    return found
+
+
+def _field(name: str, stride: int, reach: int | None, gradient: NDArray[np.float64]) -> ReceptiveField:
+    heat = gradient / max(float(gradient.max()), np.finfo(float).tiny)
+    rows, columns = np.nonzero(heat > THRESHOLD)
+    extent = int(max(np.ptp(rows), np.ptp(columns)) + 1) if len(rows) else 0
+    ends = (rows.min(), columns.min(), heat.shape[0] - 1 - rows.max(), heat.shape[1] - 1 - columns.max())
+    sigma = float(np.sqrt(np.mean([_variance(heat.sum(1)), _variance(heat.sum(0))])))
+    side = float(np.sqrt(len(rows)))
+    return ReceptiveField(name, stride, reach, side, extent, 2 * sigma, min(ends) == 0, heat.astype(np.float32))
+
+
+def _variance(weights: NDArray[np.float64]) -> float:
+    places = np.arange(len(weights))
+    mean = np.average(places, weights=weights)
+    return float(np.average((places - mean) ** 2, weights=weights))
+
+
+def theoretical(backbone: nn.Module, channels: int = 3, strip: tuple[int, int] = STRIP) -> dict[str, int | None]:
+    """Width in px of what a cell of every stage depends on; None where it is wider than the strip.
+
+    Args:
+        backbone: as in ``measure``; a copy of it is run.
+        channels: of the picture. strip: height and width of the picture; the height only has to be large enough to run.
+    """
+    network = copy.deepcopy(backbone).double().cpu()
+    with _evaluating(network), _Positive():
+        x = torch.ones(1, channels, *strip, dtype=torch.float64, requires_grad=True)
+        maps = _stage_maps(network, x)
+        found: dict[str, int | None] = {}
+        for name, y in maps.items():
+            middle = y[0, :, y.shape[-2] // 2, y.shape[-1] // 2].sum()
+            (gradient,) = torch.autograd.grad(middle, x, retain_graph=True)
+            columns = torch.nonzero(gradient[0].abs().amax((0, 1))).flatten()
+            first, last = int(columns[0]), int(columns[-1])
+            found[name] = None if first == 0 or last == strip[1] - 1 else last - first + 1
+    return found
+
+
+class _Positive(TorchFunctionMode):
+    """Every layer as a mean over what it sees: positive weights where there are any, no norms, no activations."""
+
+    NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "dropout")
+    ACTIVATIONS = ("relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh",
+                   "hardswish", "hardsigmoid", "sigmoid", "tanh", "softplus", "softmax", "log_softmax")  # fmt: skip
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, kwargs = getattr(func, "__name__", "").strip("_"), kwargs or {}
+        if args and name in (*self.NORMS, *self.ACTIVATIONS):
+            return args[0]
+        if name == "conv2d":
+            return func(args[0], _positive(args[1]), None, *args[3:], **_without_bias(kwargs))
+        if name == "linear":
+            return F.linear(args[0], _positive(args[1] if len(args) > 1 else kwargs["weight"]))
+        if name in ("max_pool2d", "max_pool2d_with_indices"):
+            return _mean_pool(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _positive(weight: Tensor) -> Tensor:
+    """The weight's pattern of zeros, which a mask may have made, with equal values that add up to 1 where all are."""
+    ones = (weight != 0).to(weight.dtype)
+    return (ones if ones.any() else torch.ones_like(weight)) / weight[0].numel()
+
+
+def _without_bias(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in kwargs.items() if key != "bias"}
+
+
+def _mean_pool(
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    return F.avg_pool2d(x, kernel_size, stride or kernel_size, padding, ceil_mode)
+
+
+def _stage_maps(backbone: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """The map ``[N, C, h, w]`` of every stage that runs, by its name."""
+    found: dict[str, Tensor] = {}
+    handles = [last.register_forward_hook(_keeper(found, name)) for name, last in _stages(backbone)]
+    try:
+        with torch.enable_grad():
+            outputs = backbone(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    outputs = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+    maps = {f"output {i + 1}": y for i, y in enumerate(outputs) if isinstance(y, Tensor) and y.dim() == 4}
+    return found if len(found) >= len(maps) else maps
+
+
+def _keeper(found: dict[str, Tensor], name: str) -> Callable[..., None]:
+    def keep(_: nn.Module, __: Any, y: Any) -> None:
+        if isinstance(y, Tensor) and y.dim() == 4 and y.requires_grad:
+            found[name] = y
+
+    return keep
+
+
+def _stages(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Name and last module of every stage, of the networks here and of the hosts' ResNets; else nothing."""
+    own = getattr(backbone, "stage_modules", None)
+    if callable(own):
+        return [(f"stage {i + 1}", modules[-1]) for i, modules in enumerate(own()) if modules]
+    names = getattr(backbone, "res_layers", None) or ()
+    return [(f"stage {i + 1}", backbone.get_submodule(name)) for i, name in enumerate(names)]
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """In eval mode and without checkpointing, which some implementations refuse here; afterwards as it was."""
+    training = {module: module.training for module in model.modules()}
+    checkpointed = [module for module in model.modules() if getattr(module, "with_cp", False) is True]
+    for module in checkpointed:
+        module.with_cp = False  # type: ignore[assignment]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, state in training.items():
+            module.training = state
+        for module in checkpointed:
+            module.with_cp = True  # type: ignore[assignment]

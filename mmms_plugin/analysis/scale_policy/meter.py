@@ -1,0 +1,137 @@
+"""At which resolution a network looks at a picture, block by block: section 4.1.1 of the ELASTIC paper.
+
+The scale policy score of a block is ``S = A_high - A_low``, the mean activation behind the ReLU after the 3x3 layer of
+the high-resolution branch minus that of the low-resolution branch. Blocks whose branches all run at full resolution
+(strided ones, the last stage) have none: ResNeXt-50 + Elastic has 17 scores, as Figure 6 shows.
+
+1. With several branches of lower resolution, A_low is the mean of theirs.
+2. Where no ReLU follows the 3x3 layer inside of the branch, the mean of the positive part of its output is taken:
+   ElasticDenseNet, whose branches are summed first, and ElasticConv, of which the ReLU is outside of the layer.
+3. Batches should hold one picture, or pictures of one size: padding counts like any other pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmms_plugin.layers.elastic import Elastic
+from mmms_plugin.layers.elastic_conv import ElasticConv2d
+
+Handle = torch.utils.hooks.RemovableHandle
+
+
+class PolicyMeter:
+    """Hooks that reduce the activations of every Elastic block to one score a picture, and keep no map.
+
+    Use as a context: the hooks go with it, and the model is never changed. A block that runs twice for one batch, as
+    checkpointed blocks do in the backward pass, has the score of the last time.
+
+    Attributes:
+        blocks: names of the blocks, in the order of the model's modules. strides: of the low branches, by block.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._layers: dict[str, nn.Module] = {}
+        for path, module in model.named_modules():
+            if isinstance(module, Elastic | ElasticConv2d) and _lowers(module):
+                self._layers[_short_name(path)] = module
+        self.blocks = tuple(self._layers)
+        self._found: dict[str, Tensor] = {}
+        self._handles: list[Handle] = []
+
+    def __enter__(self) -> PolicyMeter:
+        for name, module in self._layers.items():
+            watch = _watch_conv if isinstance(module, ElasticConv2d) else _watch_branches
+            self._handles += watch(module, partial(self._keep, name))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _keep(self, name: str, score: Tensor) -> None:
+        self._found[name] = score
+
+    def take(self) -> Tensor:
+        """Scores of the batch that ran last: float64 ``[N, blocks]`` on the CPU. They are forgotten here.
+
+        Raises: RuntimeError if a block has not run.
+        """
+        found, self._found = self._found, {}
+        if missing := [name for name in self.blocks if name not in found]:
+            raise RuntimeError(f"block {missing[0]} has not run since the scores were last taken")
+        return torch.stack([found[name] for name in self.blocks], 1)
+
+
+def _lowers(module: Elastic | ElasticConv2d) -> bool:
+    ratios = module.ratios if isinstance(module, ElasticConv2d) else list(module.ratios.values())
+    return max(ratios) > 1 and min(ratios) == 1
+
+
+def _short_name(path: str) -> str:
+    return path.removeprefix("backbone.").removesuffix(".paths")
+
+
+def _watch_branches(module: Any, keep: Callable[[Tensor], None]) -> list[Handle]:
+    means: dict[str, Tensor] = {}
+    handles = []
+    for name in module.ratios:
+        source, is_relu = _activation(module.get_submodule(name))
+
+        def reduce(_: nn.Module, __: Any, out: Tensor, name: str = name, is_relu: bool = is_relu) -> None:
+            means[name] = _means(out if is_relu else out.detach().clamp(min=0))
+
+        handles.append(source.register_forward_hook(reduce))
+
+    def finish(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> None:
+        # method 'dilated' makes r x r pictures of one, one after the other
+        each = {name: mean.reshape(len(inputs[0]), -1).mean(1) for name, mean in means.items()}
+        low = [each[name] for name, ratio in module.ratios.items() if ratio > 1]
+        high = [each[name] for name, ratio in module.ratios.items() if ratio == 1]
+        keep(torch.stack(high).mean(0) - torch.stack(low).mean(0))
+        means.clear()
+
+    handles.append(module.register_forward_hook(finish))
+    return handles
+
+
+def _activation(branch: nn.Module) -> tuple[nn.Module, bool]:
+    """The module whose output is A, and whether it is a ReLU: the first ReLU after the last convolution over pixels."""
+    parts = list(branch.modules())
+    places = [i for i, part in enumerate(parts) if isinstance(part, nn.Conv2d) and max(part.kernel_size) > 1]
+    last = places[-1] if places else 0
+    relu = next((part for part in parts[last:] if isinstance(part, nn.ReLU)), None)
+    return (relu, True) if relu is not None else (parts[last], False)
+
+
+def _watch_conv(module: Any, keep: Callable[[Tensor], None]) -> list[Handle]:
+    """``ElasticConv2d`` adds up its branches in one function: the high one is what the low ones leave of the output."""
+    low: list[Tensor] = []
+    handles = [up.register_forward_hook(lambda _, __, out: low.append(out.detach())) for up in module.up.values()]
+
+    def finish(_: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        rest = out.detach()
+        if module.bias is not None:
+            rest = rest - module.bias.detach().to(rest.dtype).view(1, -1, 1, 1)
+        if module.groups == 1:
+            for term in low:
+                rest = rest - term
+        else:
+            parts = zip(rest.split(module.outputs, 1), module.ratios, strict=True)
+            rest = torch.cat([part for part, ratio in parts if ratio == 1], 1)
+        means = [_means(term.clamp(min=0)) for term in low]
+        keep(_means(rest.clamp(min=0)) - torch.stack(means).mean(0))
+        low.clear()
+
+    return [*handles, module.register_forward_hook(finish)]
+
+
+def _means(maps: Tensor) -> Tensor:
+    """``[N, C, H, W]`` to ``[N]`` on the CPU; sums of a picture in single precision, the last mean in double."""
+    return maps.detach().float().mean((2, 3)).double().mean(1).cpu()

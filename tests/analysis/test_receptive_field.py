@@ -1,0 +1,73 @@
+"""Receptive fields of networks whose fields are known in closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmms_plugin.analysis.receptive_field import measure, theoretical
+from mmms_plugin.layers.ps_conv import PSConv2d
+
+PICTURE = torch.rand(1, 41, 41, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def uniform(count: int, kernel: int, dilation: int = 1) -> nn.Module:
+    """Convolutions of one channel with equal weights: the gradient is a power of a uniform distribution."""
+    layers = [nn.Conv2d(1, 1, kernel, padding=dilation * (kernel // 2), dilation=dilation) for _ in range(count)]
+    for layer in layers:
+        nn.init.constant_(layer.weight, 1 / kernel**2)
+    return nn.Sequential(*layers).double()
+
+
+@pytest.mark.parametrize(
+    ("count", "kernel", "dilation"), [(1, 3, 1), (1, 5, 1), (4, 3, 1), (1, 3, 4), (2, 3, 3), (3, 5, 2)]
+)
+def test_convolutions(count, kernel, dilation):
+    (field,) = measure(uniform(count, kernel, dilation), [PICTURE])
+    assert field.theoretical == count * dilation * (kernel - 1) + 1
+    # the variance of a sum of independent steps is that of one step times their number
+    assert (field.two_sigma / 2) ** 2 == pytest.approx(count * dilation**2 * (kernel**2 - 1) / 12, rel=1e-9)
+    assert not field.cut
+    if count == 1:  # all pixels have the same gradient
+        assert (field.side, field.extent) == (kernel, dilation * (kernel - 1) + 1)
+
+
+def test_pixels_above_the_threshold_of_the_paper():
+    (field,) = measure(uniform(2, 3), [PICTURE])
+    line = torch.tensor([1.0, 2, 3, 2, 1])
+    gradient = line[:, None] * line / 9
+    assert field.side == pytest.approx(float((gradient > 1 - 0.9545).sum()) ** 0.5)
+    assert field.extent == 5
+
+
+def test_too_small_a_picture_is_told():
+    (field,) = measure(uniform(4, 3), [PICTURE[:, :7, :7]])
+    assert field.cut
+    assert theoretical(uniform(4, 3), 1, (32, 8))["output 1"] is None
+
+
+def test_dilations_of_a_pattern_are_seen_where_a_mask_leaves_them():
+    layer = PSConv2d(6, 6, 3, padding=1, dilation_pattern=(1, 2, 1, 4))  # 6 channels: computed under masks
+    assert theoretical(layer, 6)["output 1"] == 9
+    assert theoretical(PSConv2d(6, 6, 3, padding=1, dilation_pattern=(1, 3)), 6)["output 1"] == 7
+
+
+def test_stages_of_resnet18():
+    """The numbers that the usual recursion gives: stem 7 and pooling 3 reach 11 px, a layer at stride s adds 2 s."""
+    host = pytest.importorskip("mmdet.models.backbones")
+    network = host.ResNet(depth=18, base_channels=8, stem_channels=8)
+    network.train()
+    fields = measure(network, [torch.randn(3, 64, 64)], signs=1)
+    assert [(f.stride, f.theoretical) for f in fields] == [(4, 43), (8, 99), (16, 211), (32, 435)]
+    assert network.training
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_every_stage_is_measured_whatever_the_backbone_returns():
+    network = MODELS.build(dict(type="mmms_plugin.PSResNet", depth=18, base_channels=8, out_indices=(2,), with_cp=True))
+    fields = measure(network, [torch.randn(3, 64, 64)], signs=1)
+    assert [f.name for f in fields] == ["stage 1", "stage 2", "stage 3"]
+    assert [f.theoretical for f in fields] == sorted(f.theoretical for f in fields)
+    assert sum(module.with_cp for module in network.modules() if hasattr(module, "with_cp")) > 1

@@ -1,0 +1,112 @@
+"""Scale policy scores and dilation shares against what they are defined as, computed step by step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmms_plugin.analysis.scale_policy.dilations import dilation_shares
+from mmms_plugin.analysis.scale_policy.meter import PolicyMeter
+from mmms_plugin.backbones.base import run_block
+from mmms_plugin.layers import ElasticPolicy, elastic_bottleneck
+from mmms_plugin.layers.depthwise_ps_conv import DepthwisePSConv2d
+from mmms_plugin.layers.dynamic_ps_conv import DynamicPSConv2d
+from mmms_plugin.layers.elastic_conv import ElasticConv2d
+from mmms_plugin.layers.ps_conv import PSConv2d
+
+
+class Blocks(nn.Module):
+    """Two Elastic bottlenecks, the second of which has no branch of lower resolution."""
+
+    def __init__(self, policy: ElasticPolicy, with_cp: bool = False) -> None:
+        super().__init__()
+        self.paths = elastic_bottleneck(policy, 4, 16, 4, groups=8)
+        self.full = elastic_bottleneck(policy, 4, 16, 4, groups=8, lower=False)
+        self.with_cp = with_cp
+
+    def forward(self, x):
+        return self.full(run_block(self.paths, x, self.with_cp))
+
+
+def by_hand(paths, x):
+    """A_high - A_low for one picture at a time, branch by branch."""
+    scores = []
+    for one in x.split(1):
+        means = {}
+        for name, ratio in paths.ratios.items():
+            y = paths.down[name](one) if ratio > 1 else one
+            for layer in list(paths.get_submodule(name).children())[:6]:
+                y = layer(y)
+            means[ratio] = y.double().mean()
+        scores.append(means[1] - means[2])
+    return torch.stack(scores)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "dilated"])
+@pytest.mark.parametrize("with_cp", [False, True])
+def test_scores_are_those_of_the_definition_and_the_model_stays_as_it_is(method, with_cp):
+    torch.manual_seed(0)
+    model = Blocks(ElasticPolicy(method=method), with_cp).eval()
+    x = torch.randn(3, 4, 9, 11)
+    plain = model(x)
+    meter = PolicyMeter(model)
+    assert meter.blocks == ("paths",)
+    with meter:
+        model(x).sum().backward()
+        scores = meter.take()
+        model(x[:2]).sum().backward()  # checkpointed blocks run again, after which the next batch must be right
+        model(x[:1])
+        assert meter.take().shape == (1, 1)
+        with pytest.raises(RuntimeError, match="block paths has not run"):
+            meter.take()
+    torch.testing.assert_close(scores[:, 0], by_hand(model.paths, x), atol=1e-6, rtol=1e-5)
+    assert torch.equal(model(x), plain)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_score_of_an_elastic_layer(groups):
+    torch.manual_seed(0)
+    layer = ElasticConv2d(8, 8, 3, padding=1, groups=groups)
+    x = torch.randn(2, 8, 6, 6)
+    with torch.no_grad(), PolicyMeter(nn.Sequential(layer)) as meter:
+        layer(x)
+        scores = meter.take()[:, 0]
+        silent = ElasticConv2d(8, 8, 3, padding=1, groups=groups)
+        silent.load_state_dict(layer.state_dict())
+        low = (slice(None), slice(4, None)) if groups == 1 else (slice(4, None),)
+        silent.weight[low] = 0  # what is left is the branch of full resolution, and the bias
+        high = (silent(x) - layer.bias.view(1, -1, 1, 1))[:, : 8 if groups == 1 else 4]
+        silent.weight.copy_(layer.weight)
+        silent.weight[(slice(None), slice(0, 4)) if groups == 1 else (slice(0, 4),)] = 0
+        rest = (silent(x) - layer.bias.view(1, -1, 1, 1))[:, 0 if groups == 1 else 4 :]
+    expected = high.clamp(min=0).mean((1, 2, 3)) - rest.clamp(min=0).mean((1, 2, 3))
+    torch.testing.assert_close(scores.float(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_resnext50_has_the_17_blocks_of_figure_6():
+    with torch.device("meta"):
+        model = MODELS.build(dict(type="mmms_plugin.ElasticResNeXt", depth=50, elastic="full"))
+    assert len(PolicyMeter(model).blocks) == 17
+
+
+@pytest.mark.parametrize("order", ["block", "cyclic"])
+def test_shares_of_dilations(order):
+    layer = PSConv2d(8, 12, 3, padding=1, groups=1, channel_order=order)
+    layer.weight.data.copy_(layer.dilation_matrix()[:, :, None, None].expand_as(layer.weight))
+    (found,) = dilation_shares(nn.Sequential(layer, PSConv2d(8, 8, 1), nn.Conv2d(8, 8, 3)))
+    assert (found.name, found.kernels) == ("0", {1: 0.5, 2: 0.25, 4: 0.25})
+    assert found.weight == pytest.approx({1: 0.25, 2: 0.25, 4: 0.5})  # 2 x 1, 1 x 2 and 1 x 4 of 8
+
+
+def test_shares_of_the_other_forms():
+    depthwise, dynamic = DepthwisePSConv2d(4, 4, 3, padding=2, dilation=2), DynamicPSConv2d(4, 4, 3, padding=1)
+    for layer in (depthwise, dynamic):
+        nn.init.ones_(layer.weight)
+    first, second = dilation_shares(nn.ModuleList([depthwise, dynamic]))
+    assert first.weight == first.kernels == {2: 0.5, 4: 0.25, 8: 0.25}
+    large = float(dynamic.mask().detach().mean())
+    assert second.weight.get(2, 0) == pytest.approx(large)
+    assert second.weight == pytest.approx(second.kernels)
