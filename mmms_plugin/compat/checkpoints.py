@@ -146,11 +146,9 @@ def _known_method(owner: object, name: object) -> str | _StoredAnnealing:
         return name
     if owner is _OneCycle and isinstance(name, str) and name in ANNEALING:
         return _StoredAnnealing(name)
-    known = {_StoredHistory: "HistoryBuffer", _OneCycle: "OneCycleParamScheduler"}
-    shown = known.get(owner, "") if isinstance(owner, type) else ""
-    raise pickle.UnpicklingError(
-        f"getattr({shown or type(owner).__name__}, {name!r}): allowed are {STATISTICS} of HistoryBuffer"
-    )
+    known: dict[type, str] = {_StoredHistory: "HistoryBuffer", _OneCycle: "OneCycleParamScheduler"}
+    shown = known[owner] if isinstance(owner, type) and owner in known else type(owner).__name__
+    raise pickle.UnpicklingError(f"getattr({shown}, {name!r}): allowed are {STATISTICS} of HistoryBuffer")
 
 
 class _StoredOptions(argparse.Namespace):
