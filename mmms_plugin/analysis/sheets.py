@@ -16,7 +16,7 @@ Tile = NDArray[np.uint8]
 
 
 def pack(tiles: Sequence[Tile | None], side: int, across: int, down: int) -> tuple[str, ...]:
-    """Tiles ``[side, side, 3]``, row after row, on as many sheets as they need, in base64 of JPEG; None is left black."""
+    """Tiles ``[side, side, 3]``, row after row, on as many sheets as needed: JPEG in base64. None is left black."""
     return tuple(_sheet(tiles[i : i + across * down], side, across) for i in range(0, len(tiles), across * down))
 
 
