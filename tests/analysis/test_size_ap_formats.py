@@ -219,6 +219,7 @@ def federated_data(seed: int, path: Path) -> tuple[dict, list[dict]]:
     results += [r | dict(image_id=first, score=r["score"] * 0.9) for r in results]
     for annotation in coco["annotations"]:
         del annotation["iscrowd"], annotation["ignore"]
+    coco["images"][1]["not_exhaustive_category_ids"].append(10**6)  # a class of another part of the data set
     (path / "lvis.json").write_text(json.dumps(coco))
     (path / "results.json").write_text(json.dumps(results))
     return coco, results

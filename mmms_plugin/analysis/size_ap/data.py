@@ -7,13 +7,15 @@ annotation is not kept, because pycocotools overwrites it with ``iscrowd``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.reading.lvis import Federated
 from mmms_plugin.errors import UserError
+
+if TYPE_CHECKING:
+    from mmms_plugin.analysis.size_ap.reading.lvis import Federated
 
 # One mask: {"size": [height, width], "counts": compressed run lengths}, what pycocotools.mask takes.
 RLE = dict[str, Any]

@@ -117,13 +117,13 @@ def read_detections(
     """
     where = f"{argument} {path}"
     columns, label_note = _read_results(Path(path), truth, masks, argument, source)
+    place = _known_positions(columns.image_id, truth.image_ids, "image", f"{where}: predictions")
+    _known_positions(columns.category_id, truth.category_ids, "category", f"{where}: predictions")
     excused = None
     if truth.federated:
-        _known_positions(columns.image_id, truth.image_ids, "image", f"{where}: predictions")
-        columns, excused = judged(columns, truth.federated, (truth.image_id, truth.category_id))
-    place = _known_positions(columns.image_id, truth.image_ids, "image", f"{where}: predictions")
+        columns, excused = judged(columns, truth, truth.federated)
+        place = positions(columns.image_id, truth.image_ids)
     pixels = np.take(truth.image_sizes, place, axis=0)
-    _known_positions(columns.category_id, truth.category_ids, "category", f"{where}: predictions")
     rles = to_rles(columns.segmentations or (), pixels, f"{where}: prediction") if masks else None
     boxes, box_note = _boxes_or_masks(columns, pixels, rles, f"{where}: prediction")
     shown_name, scores = printable(name or Path(path).stem), columns.score

@@ -50,11 +50,11 @@ def image_regions(truth: NDArray, predicted: NDArray, classes: int, ignore_index
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"predicted {predicted.shape}: must have the ground truth's shape {truth.shape}")
-    truth, predicted = truth.astype(np.int64), predicted.astype(np.int64)
     known = (truth >= 0) & (truth < classes) & (truth != ignore_index)
-    present = [c for c in np.union1d(truth[known], predicted[known]).tolist() if 0 <= c < classes]
+    guessed = known & (predicted >= 0) & (predicted < classes)
+    present = [np.bincount(labels[at], minlength=classes) > 0 for labels, at in ((truth, known), (predicted, guessed))]
     found, stray = [np.empty((0, 4), np.int64)], [np.empty((0, 2), np.int64)]
-    for category in present:
+    for category in np.flatnonzero(present[0] | present[1]).tolist():
         rows, areas = _class_regions(known & (truth == category), predicted == category, known)
         found.append(np.column_stack([np.full(len(rows), category), rows]))
         stray.append(np.column_stack([np.full(len(areas), category), areas]))
@@ -79,20 +79,28 @@ def _class_regions(
     truth: NDArray[np.bool_], predicted: NDArray[np.bool_], known: NDArray[np.bool_]
 ) -> tuple[Ints, Ints]:
     """``(n, 3)`` area, hit, outside of every true region, and ``(m,)`` areas of the predicted regions without one."""
-    from scipy.sparse import coo_matrix
-
     (count, of_truth), (predictions, of_prediction) = _label(truth), _label(predicted)
-    at = np.flatnonzero(known & (truth | predicted))
-    pairs = (of_truth.ravel()[at], of_prediction.ravel()[at])
-    shared = coo_matrix((np.ones(len(at), np.int64), pairs), (count + 1, predictions + 1)).tocsr()
-    alone = shared[0, 1:].toarray().ravel()  # px of each predicted region outside every true one
-    both = shared[1:, 1:]
-    hit = np.asarray(both.sum(1)).ravel()
-    area = np.asarray(shared[1:].sum(1)).ravel()
-    touches = both.copy()
-    touches.data[:] = 1
-    stray = (np.asarray(touches.sum(0)).ravel() == 0) & (alone > 0)
-    return np.column_stack([area, hit, touches @ alone]).astype(np.int64), alone[stray]
+    pair, pixels = _counts(np.where(known, of_truth.astype(np.int64) * (predictions + 1) + of_prediction, 0).ravel())
+    region, guess = np.divmod(pair, predictions + 1)
+    both = (region > 0) & (guess > 0)
+
+    def total(of: Ints, chosen: NDArray[np.bool_], values: Ints, groups: int) -> Ints:
+        return np.bincount(of[chosen], values[chosen], groups + 1).astype(np.int64)
+
+    alone = total(guess, region == 0, pixels, predictions)  # px of each predicted region outside every true one
+    area, hit = total(region, region > 0, pixels, count), total(region, both, pixels, count)
+    outside = total(region, both, alone[guess], count)
+    stray = alone[1:] * (total(guess, both, pixels, predictions)[1:] == 0)
+    return np.column_stack([area, hit, outside])[1:], stray[stray > 0]
+
+
+def _counts(codes: Ints) -> tuple[Ints, Ints]:
+    """The different numbers above 0 among many, and how often each occurs; quick where equal ones are neighbours."""
+    starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+    lengths = np.diff(starts, append=len(codes))
+    values, which = np.unique(codes[starts], return_inverse=True)
+    counts = np.bincount(which, lengths).astype(np.int64)
+    return values[values > 0], counts[values > 0]
 
 
 def _label(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.analysis.size_ap.columns import Columns
+from mmms_plugin.analysis.size_ap.data import GroundTruth, positions
 from mmms_plugin.errors import UserError
 
 DETECTIONS = 300  # an image, over all classes
@@ -67,27 +68,29 @@ def read_federated(
     return Federated(pairs[0], pairs[1], tuple(str(one) for one in frequency))
 
 
-def judged(columns: Columns, rules: Federated, truths: tuple[Ints, Ints]) -> tuple[Columns, NDArray[np.bool_]]:
+def judged(columns: Columns, truth: GroundTruth, rules: Federated) -> tuple[Columns, NDArray[np.bool_]]:
     """The detections that count, in the file's order, and which of them are no false positives if they match nothing.
 
     Args:
-        columns: of a result file. rules: of the data set. truths: image and category ids of all objects.
+        columns: of a result file, whose ids are all known. truth: the data set. rules: its rules.
     """
     n = len(columns)
     order = np.lexsort((np.arange(n), -columns.score, columns.image_id))
     image = columns.image_id[order]
-    starts = np.flatnonzero(np.r_[True, image[1:] != image[:-1]]) if n else np.zeros(0, np.int64)
-    rank = np.arange(n) - np.repeat(starts, np.diff(np.r_[starts, n]))
+    starts = np.flatnonzero(np.append(True, image[1:] != image[:-1])) if n else np.zeros(0, np.int64)
+    rank = np.arange(n) - np.repeat(starts, np.diff(starts, append=n))
     kept = np.sort(order[rank < DETECTIONS])
-    pairs = np.column_stack([columns.image_id, columns.category_id])[kept]
-    asked = _among(pairs, np.concatenate([np.column_stack(truths), rules.negative]))
-    kept, pairs = kept[asked], pairs[asked]
+
+    def pairs(images: Ints, categories: Ints) -> Ints:
+        category = positions(categories, truth.category_ids)
+        known = category >= 0  # the lists of a part of LVIS may name classes that it does not have
+        return positions(images[known], truth.image_ids) * len(truth.category_ids) + category[known]
+
+    found = pairs(columns.image_id[kept], columns.category_id[kept])
+    asked = np.append(pairs(truth.image_id, truth.category_id), pairs(*rules.negative.T))
+    exists = np.isin(found, asked)
+    kept, found = kept[exists], found[exists]
     chosen = {name: getattr(columns, name)[kept] for name in ("image_id", "category_id", "boxes", "has_box", "score")}
     masks = None if columns.segmentations is None else [columns.segmentations[i] for i in kept.tolist()]
-    return replace(columns, **chosen, segmentations=masks), _among(pairs, rules.not_exhaustive)
-
-
-def _among(pairs: Ints, known: Ints) -> NDArray[np.bool_]:
-    """Whether each of ``(n, 2)`` pairs is among the known ones."""
-    both = np.unique(np.concatenate([pairs, known]), axis=0, return_inverse=True)[1].ravel()
-    return np.isin(both[: len(pairs)], both[len(pairs) :])
+    excused = np.isin(found, pairs(*rules.not_exhaustive.T))
+    return replace(columns, **chosen, segmentations=masks), excused

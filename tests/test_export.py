@@ -1,0 +1,68 @@
+"""Every backbone as a graph: torch.compile without a break, torch.export and ONNX at a size not captured at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmms_plugin.backbones.shape_plan import ShapedNetwork, freeze_shapes
+from mmms_plugin.registry import MODELS
+from tests.test_registry import BACKBONES, VARIANTS
+
+CAPTURED, OTHER = (97, 129), (160, 130)
+
+
+def built(name: str) -> tuple[nn.Module, tuple[tuple[int, int], ...]]:
+    """A small instance with its weights drawn, and the sizes that its graph is for: a learned shape belongs to one."""
+    torch.manual_seed(0)
+    model = MODELS.build(dict(type=f"mmms_plugin.{name}", **VARIANTS[name][0]))
+    model.init_weights()
+    model.eval().requires_grad_(False)
+    if isinstance(model, ShapedNetwork):
+        freeze_shapes(model)
+        return model, (CAPTURED,)
+    return model, (CAPTURED, OTHER)
+
+
+def same(found: object, model: nn.Module, x: Tensor) -> None:
+    for one, expected in zip(found, model(x), strict=True):  # type: ignore[call-overload]
+        scale = float(expected.std())
+        torch.testing.assert_close(torch.as_tensor(one), expected, atol=1e-4 * scale, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_one_graph_for_every_size(name):
+    model, sizes = built(name)
+    x = torch.randn(2, 3, *CAPTURED)
+    free = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} if len(sizes) > 1 else {}
+    graph = torch.export.export(model, (x,), dynamic_shapes=(free,)).module()
+    for size in sizes:
+        x = torch.randn(2, 3, *size)
+        same(graph(x), model, x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_compiles_in_one_piece(name):
+    model, _ = built(name)
+    x = torch.randn(2, 3, *CAPTURED)
+    same(torch.compile(model, backend="eager", fullgraph=True)(x), model, x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_onnx(name, tmp_path: Path):
+    runtime = pytest.importorskip("onnxruntime", reason="pip install onnx onnxscript onnxruntime")
+    pytest.importorskip("onnxscript", reason="pip install onnx onnxscript onnxruntime")
+    model, sizes = built(name)
+    x = torch.randn(2, 3, *CAPTURED)
+    free = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} if len(sizes) > 1 else {}
+    torch.onnx.export(model, (x,), tmp_path / "model.onnx", dynamo=True, dynamic_shapes=(free,), verbose=False)
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for size in sizes:
+        x = torch.randn(2, 3, *size)
+        same(session.run(None, {session.get_inputs()[0].name: x.numpy()}), model, x)
