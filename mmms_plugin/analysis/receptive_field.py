@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 THRESHOLD = 1 - 0.9545  # of the largest gradient; section 3.1 of the paper
-STRIP = (32, 2048)  # height and width of the picture on which the theoretical field is measured, px
+STRIP = (64, 2048)  # height and width of the picture on which the theoretical field is measured, px
 
 
 @dataclass(frozen=True)

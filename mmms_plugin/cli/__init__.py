@@ -39,6 +39,7 @@ COMMANDS = {
     "compare-seeds": "train configs with several seeds, and report mean and spread of their metrics beside costs",
     "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",
     "shapes": "draw the shape of shape-adapted networks, and how training moved it",
+    "scale-policy": "what a network does with scale: policies of pictures, exits, dilations, receptive fields",
     "completion": "a script that completes commands, options and names of configs with the tab key",
 }
 

@@ -8,7 +8,8 @@ and builds the object itself.
 1. NumPy arrays: raw bytes under a crafted dtype are pointers, and ``ndarray.__setstate__`` frees memory that others may
    look at. A ``_StoredArray`` collects the checked pieces; the array is made afterwards, numbers only, from a copy.
 2. ``HistoryBuffer`` pickles its statistics methods by way of ``getattr``. Here that name returns nothing that could be
-   called: mmengine registers the four methods by itself.
+   called: mmengine registers the four methods by itself. ``OneCycleLR`` pickles its function in the same way; it is
+   put in when the pickle has been read.
 3. ``argparse.Namespace`` and ``frozenset``, which training scripts keep their options in, hold plain data only.
 
 The names count during ``load`` and nowhere else: ``torch.load`` of other code is as strict as before.
@@ -31,6 +32,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 STATISTICS = ("min", "max", "current", "mean")
 # Of NumPy's type characters: booleans, integers and floats; keyed as a pickle names them: b1, i8, f4, ...
 NUMERIC = {code: np.dtype(code) for code in (np.dtype(char).str[1:] for char in "?bBhHiIlLqQefd")}
+ANNEALING = ("_annealing_cos", "_annealing_linear")  # of mmengine's OneCycleParamScheduler
 MAX_DIMENSIONS = 32
 MAX_NESTED = 64  # tuples inside tuples
 
@@ -116,15 +118,37 @@ def _one_dimensional(value: object) -> np.ndarray | None:
     return array if array is not None and array.ndim == 1 else None
 
 
-def _statistics_method(owner: object, name: object) -> str:
-    """For ``getattr(HistoryBuffer, name)``: the name alone.
+class _OneCycle:
+    """Stands for the class ``OneCycleParamScheduler`` in a pickle."""
+
+    def __init__(self) -> None:
+        raise pickle.UnpicklingError("OneCycleParamScheduler: allowed is its state, a dict")
+
+
+class _StoredAnnealing:
+    """A function of ``OneCycleParamScheduler`` on its way out of a pickle."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def function(self) -> Callable[..., float]:
+        from mmengine.optim import OneCycleParamScheduler
+
+        return getattr(OneCycleParamScheduler, self.name)
+
+
+def _known_method(owner: object, name: object) -> str | _StoredAnnealing:
+    """For ``getattr(HistoryBuffer, name)``: the name alone; for ``OneCycleParamScheduler``: what stands for a function.
 
     Raises: UnpicklingError for any other ``getattr``.
     """
-    if owner is not _StoredHistory or not isinstance(name, str) or name not in STATISTICS:
-        shown = "HistoryBuffer" if owner is _StoredHistory else type(owner).__name__
-        raise pickle.UnpicklingError(f"getattr({shown}, {name!r}): allowed are {STATISTICS} of HistoryBuffer")
-    return name
+    if owner is _StoredHistory and isinstance(name, str) and name in STATISTICS:
+        return name
+    if owner is _OneCycle and isinstance(name, str) and name in ANNEALING:
+        return _StoredAnnealing(name)
+    known: dict[type, str] = {_StoredHistory: "HistoryBuffer", _OneCycle: "OneCycleParamScheduler"}
+    shown = known[owner] if isinstance(owner, type) and owner in known else type(owner).__name__
+    raise pickle.UnpicklingError(f"getattr({shown}, {name!r}): allowed are {STATISTICS} of HistoryBuffer")
 
 
 class _StoredOptions(argparse.Namespace):
@@ -156,7 +180,8 @@ def _no_bytes() -> bytes:
 
 _ALLOWED: list[Any] = [
     (_StoredHistory, "mmengine.logging.history_buffer.HistoryBuffer"),
-    (_statistics_method, "builtins.getattr"),
+    (_known_method, "builtins.getattr"),
+    (_OneCycle, "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"),
     (_StoredArray, "numpy.ndarray"),
     (_StoredDtype, "numpy.dtype"),
     *((_new_array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),  # NumPy 1 and 2
@@ -247,6 +272,8 @@ def _replaced(value: Any, made: dict[int, tuple[Any, Any]], depth: int = 0) -> A
         return value.array
     if isinstance(value, _StoredDtype):
         return value.value
+    if isinstance(value, _StoredAnnealing):
+        return value.function()
     if isinstance(value, _StoredArray | _StoredHistory | _StoredOptions):
         raise pickle.UnpicklingError(f"{type(value).__name__.removeprefix('_Stored')} without its state")
     return value

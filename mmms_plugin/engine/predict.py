@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mmcv
 import numpy as np
@@ -35,6 +35,7 @@ from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, write_text
 from mmms_plugin.weights.trusted import class_colours, class_names
 
+T = TypeVar("T")
 LISTED = 10  # skipped pictures that are named on the terminal; the file has all
 
 
@@ -69,22 +70,22 @@ def predict(options: PredictOptions) -> None:
         UserError: config, checkpoint and arguments do not fit each other, or no picture could be read.
     """
     state, meta = read_state_dict(options.checkpoint)
-    config = _config(options, meta)
+    config = config_of(options, meta)
     inputs = find_inputs(options.inputs, options.out)
     check_folder(options.out)
-    classes, palette = _classes(config, meta)
+    classes, palette = classes_of(config, meta)
     style = Style.of(classes, palette, options.labels)
     kept = task_of(config).kept_predictions(options.out, style, options.draw, options.score)
     _check_outputs(kept, inputs)
     remarks = [use_components(config.model, meta, options.checkpoint)]
-    model = _build(config, state, options.checkpoint, options.device)
+    model = build_model(config, state, options.checkpoint, options.device)
     remarks.append(check_function(model, config.model, options.checkpoint, options.force))
     for remark in filter(None, remarks):
         print(one_line(remark), file=sys.stderr)
-    pipeline = _pipeline(config)
+    pipeline = picture_pipeline(config)
     skipped: dict[Path, str] = {}
     with kept:
-        for source in _with_progress(inputs):
+        for source in with_progress(inputs):
             if problem := _run_one(model, pipeline, source, kept):
                 skipped[source.path] = problem
         if len(skipped) == len(inputs):
@@ -93,7 +94,11 @@ def predict(options: PredictOptions) -> None:
     _tell(options.out, kept, len(inputs) - len(skipped), skipped)
 
 
-def _config(options: PredictOptions, meta: Mapping[str, Any]) -> Config:
+def config_of(options: PredictOptions, meta: Mapping[str, Any]) -> Config:
+    """The config that the options name, with their changes.
+
+    Raises: UserError if there is none, or it cannot be used on pictures.
+    """
     if options.config is not None:
         config = load_config(options.config)
     elif not options.trust_checkpoint_config:
@@ -117,7 +122,7 @@ def _config(options: PredictOptions, meta: Mapping[str, Any]) -> Config:
     return config
 
 
-def _classes(config: Config, meta: Mapping[str, Any]) -> tuple[tuple[str, ...], Any]:
+def classes_of(config: Config, meta: Mapping[str, Any]) -> tuple[tuple[str, ...], Any]:
     """Class names and palette: the checkpoint's, else those of the config's data set; heads are set to their number."""
     init_default_scope(config.get("default_scope") or "mmengine")
     data = leaf_datasets(config.test_dataloader)[0]
@@ -143,7 +148,11 @@ def _check_outputs(kept: Kept, inputs: Sequence[Input]) -> None:
                 raise UserError(f"--out {kept.out}: {path} is one of the pictures and would be replaced")
 
 
-def _build(config: Config, state: Mapping[str, torch.Tensor], checkpoint: str, device: str | None) -> nn.Module:
+def build_model(config: Config, state: Mapping[str, torch.Tensor], checkpoint: str, device: str | None) -> nn.Module:
+    """The model with the checkpoint's weights, in eval mode.
+
+    Raises: UserError if they do not fit, or there is no such device.
+    """
     drop_initial_weights(config)
     model = user_fault("config", lambda: revert_sync_batchnorm(MODELS.build(config.model)))
     check_fits(model, checkpoint, "test")
@@ -155,18 +164,25 @@ def _build(config: Config, state: Mapping[str, torch.Tensor], checkpoint: str, d
         raise UserError(f"--device {device}: {first_line(error)}") from error
 
 
-def _pipeline(config: Config) -> Compose:
+def picture_pipeline(config: Config) -> Compose:
     """The test pipeline without the steps that read annotations."""
     steps = leaf_datasets(config.test_dataloader)[0].get("pipeline") or config.get("test_pipeline") or []
     kept = [step for step in steps if "Annotations" not in step["type"]]
     return user_fault("test pipeline", lambda: Compose(kept))
 
 
+def problem_of(path: Path) -> str:
+    """Why a picture cannot be read, '' if it can."""
+    picture = look_at(path, decode=True)
+    if not picture.problem:
+        return ""
+    return f"{picture.problem.removeprefix('picture-')}{f' ({picture.detail})' if picture.detail else ''}"
+
+
 def _run_one(model: nn.Module, pipeline: Compose, source: Input, kept: Kept) -> str:
     """Predict and keep one picture; returns why it was skipped, '' if it was not."""
-    picture = look_at(source.path, decode=True)
-    if picture.problem:
-        return f"{picture.problem.removeprefix('picture-')}{f' ({picture.detail})' if picture.detail else ''}"
+    if problem := problem_of(source.path):
+        return problem
     pixels = mmcv.imread(str(source.path), channel_order="rgb")
     if pixels is None:
         return "OpenCV cannot read it"
@@ -177,7 +193,7 @@ def _run_one(model: nn.Module, pipeline: Compose, source: Input, kept: Kept) -> 
     return ""
 
 
-def _with_progress(inputs: Sequence[Input]):
+def with_progress(inputs: Sequence[T], doing: str = "predicting") -> Iterator[T]:
     """The inputs, with a bar on standard error; a line every tenth where that is no terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -187,7 +203,7 @@ def _with_progress(inputs: Sequence[Input]):
                 print(f"{i} of {len(inputs)} pictures", file=sys.stderr)
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(TextColumn("predicting"), *columns, console=console, transient=True) as bar:
+    with Progress(TextColumn(doing), *columns, console=console, transient=True) as bar:
         yield from bar.track(inputs)
 
 

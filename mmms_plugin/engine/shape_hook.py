@@ -119,8 +119,8 @@ class ShapeAdaptorHook(Hook):
         self.optimizer.zero_grad()
         wrapper = runner.optim_wrapper
         scaler = getattr(wrapper, "loss_scaler", None)
-        divisor = getattr(wrapper, "_accumulative_counts", 1)
-        self._gradient_scale = (1.0 if scaler is None else scaler.get_scale()) / divisor
+        share = float(wrapper.scale_loss(torch.ones(())))  # of gradient accumulation; the last batches may be fewer
+        self._gradient_scale = (1.0 if scaler is None else scaler.get_scale()) * share
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None

@@ -19,16 +19,16 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder
 from mmms_plugin.registry import METRICS
 
-KEYS = {"iou": "region_IoU", "recall": "region_recall", "found": "region_found"}
+KEYS = {"iou": "region_mIoU", "recall": "region_mRecall", "found": "region_mFound"}
 
 
 @METRICS.register_module()
 class SizeIoUMetric(BaseMetric):
     """mmseg's IoUMetric with IoU and recall of ground-truth regions in named bins of their size.
 
-    Keys are IoUMetric's (``mIoU``, ``aAcc``, ...), and for every bin, 'all' included, ``region_IoU_BIN``,
-    ``region_recall_BIN`` and ``region_found_BIN`` in per cent, as IoUMetric's are; with ``bootstrap`` also
-    ``region_IoU_BIN_low`` and ``_high``. NaN where the ground truth has no such region.
+    Keys are IoUMetric's (``mIoU``, ``aAcc``, ...), and for every bin, 'all' included, ``region_mIoU_BIN``,
+    ``region_mRecall_BIN`` and ``region_mFound_BIN`` in per cent, as IoUMetric's are; with ``bootstrap`` also
+    ``region_mIoU_BIN_low`` and ``_high``. NaN where the ground truth has no such region.
 
     Args:
         ignore_index, iou_metrics, nan_to_num, beta, collect_device, output_dir, format_only, prefix: as IoUMetric

@@ -133,6 +133,8 @@ STEPS = """
   key(row, "Enter"); out.byClass = [...document.querySelectorAll("#filters select")][2].selectedOptions[0].textContent;
   out.name = row.textContent; out.foreign = document.querySelectorAll("#gallery script, #gallery img").length;
   out.page = document.title;
+  const style = (element) => getComputedStyle(element);
+  out.colours = [style(tiles()[0]).color, style(grid).backgroundColor];
   by("outcome").textContent = JSON.stringify(out);
 });</script></body>"""
 
@@ -151,7 +153,8 @@ def test_the_page_in_a_browser(tmp_path):
     assert HOSTILE not in text
     page.write_text(text.replace("</body>", STEPS))
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking " \
-        "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom"  # fmt: skip
+        "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom " \
+        "--blink-settings=preferredColorScheme=0"  # dark  # fmt: skip
     data = f"--user-data-dir={tmp_path / 'browser'}"
     done = subprocess.run([BROWSER, *flags.split(), data, "--window-size=1200,900", page.as_uri()],
                           capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
@@ -173,3 +176,6 @@ def test_the_page_in_a_browser(tmp_path):
     assert outcome["facts"][0].startswith("small (< 32 px)")
     assert outcome["facts"][1].startswith("missed")
     assert outcome["byClass"].startswith(outcome["name"])
+    text_colour, background = (sum(map(int, re.findall(r"\d+", colour)[:3])) / 765 for colour in outcome["colours"])
+    assert text_colour > 0.8
+    assert background < 0.2

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.optim import OneCycleLR, OneCycleParamScheduler
 
 from mmms_plugin.compat.checkpoints import load
 
@@ -130,6 +131,9 @@ REFUSED = {
     "eval": (Payload(eval, ("open('ran', 'w')",)), "eval"),
     "foreign class": (Foreign(), "Foreign"),
     "getattr": (Payload(getattr, (HistoryBuffer, "__init__")), "__init__"),
+    "getattr of a scheduler": (Payload(getattr, (OneCycleParamScheduler, "__init__")), "OneCycleParamScheduler, '__in"),
+    "scheduler": (Payload(OneCycleParamScheduler, ()), "allowed is its state"),
+    "a function of a scheduler, called": (Payload(OneCycleParamScheduler._annealing_cos, (1, 2, 3)), "Trying to call"),
     "getattr of other": (Payload(getattr, (np.ndarray, "tofile")), "tofile"),
     "object array": (np.array([1, "a"], dtype=object), "O8"),
     "record array": (np.zeros(2, dtype=[("a", "f8"), ("b", "O")]), "V16"),
@@ -210,6 +214,24 @@ def test_other_code_loads_as_strictly_as_before(tmp_path: Path) -> None:
         assert isinstance(load(tmp_path / "foreign.pth"), Foreign)  # what the user allowed stays allowed
     with pytest.raises(pickle.UnpicklingError, match="HistoryBuffer"):
         torch.load(tmp_path / "run.pth")
+
+
+def test_a_one_cycle_schedule_is_resumed(tmp_path: Path) -> None:
+    """It pickles its function by way of ``getattr``."""
+
+    def schedule() -> OneCycleLR:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+        return OneCycleLR(optimizer, eta_max=1.0, total_steps=8)
+
+    first, second = schedule(), schedule()
+    for _ in range(3):
+        first.step()
+    torch.save({"param_schedulers": [first.state_dict()]}, tmp_path / "run.pth")
+    second.load_state_dict(load(tmp_path / "run.pth")["param_schedulers"][0])
+    for _ in range(4):
+        first.step()
+        second.step()
+        assert first.get_last_value() == second.get_last_value()
 
 
 def test_numbers_come_back_exactly(tmp_path: Path) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import nn
 
+from mmms_plugin.engine.shape_hook import ShapeAdaptorHook
 from mmms_plugin.errors import UserError
 
 CONSTRUCTOR = "mmms_plugin.ShapeAdaptorConstructor"
@@ -27,6 +35,9 @@ class Classifier(BaseModel):
         more = dict(design_size=32, resize_outputs=False, out_indices=(2,))
         self.backbone = MODELS.build({**backbone, **more})
         self.fc = nn.Linear(self.backbone.out_channels[-1], 4)
+
+    def init_weights(self) -> None:
+        """Nothing: every run starts from the weights that it was built with."""
 
     def forward(self, inputs: torch.Tensor, labels: torch.Tensor, mode: str = "loss") -> dict[str, torch.Tensor]:
         x = torch.stack(list(inputs)) if isinstance(inputs, list) else inputs
@@ -48,7 +59,7 @@ def collate(samples: list[dict]) -> dict:
     return dict(inputs=torch.stack([s["inputs"] for s in samples]), labels=torch.tensor([s["labels"] for s in samples]))
 
 
-def train(folder, name: str, iterations: int = 8, mode: str = "standard", **options) -> Runner:
+def train(folder, name: str, iterations: int = 8, mode: str = "standard", step: int = 4, **options) -> Runner:
     torch.manual_seed(0)
     settings = dict(constructor=CONSTRUCTOR, optimizer=dict(type="SGD", lr=0.01, momentum=0.9))
     settings |= options.pop("optim_wrapper", {})
@@ -58,9 +69,9 @@ def train(folder, name: str, iterations: int = 8, mode: str = "standard", **opti
         train_dataloader=dict(
             dataset=Pictures(), batch_size=4, sampler=dict(type="DefaultSampler", shuffle=False), collate_fn=collate
         ),
-        train_cfg=dict(by_epoch=False, max_iters=8),
+        train_cfg=dict(by_epoch=False, max_iters=iterations),
         optim_wrapper={key: value for key, value in settings.items() if value is not None},
-        custom_hooks=[dict(type="mmms_plugin.ShapeAdaptorHook", step=4, report=4)],
+        custom_hooks=[dict(type="mmms_plugin.ShapeAdaptorHook", step=step, report=4)],
         default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=4, by_epoch=False)),
         experiment_name=name,
         log_level="WARNING",
@@ -108,3 +119,83 @@ def test_a_resumed_training_gives_the_same_bits(whole, tmp_path):
 def test_a_config_that_cannot_train_shapes_is_named(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         train(tmp_path, message[:8], **options)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+    """What the hook of each training steps with."""
+    return record(monkeypatch.setattr)
+
+
+class Step(NamedTuple):
+    """The factor that the hook took out of the gradients, and the gradients of all alphas that had one."""
+
+    scale: float
+    gradients: torch.Tensor
+
+
+def record(setattr: Callable[[type, str, Any], None]) -> list[Step]:
+    """A list to which every step of the hook is added from now on."""
+    found: list[Step] = []
+    original = ShapeAdaptorHook._step
+
+    def step(self: ShapeAdaptorHook, cosine: float) -> None:
+        original(self, cosine)
+        gradients = [adaptor.alpha.grad for adaptor in self.adaptors.values() if adaptor.alpha.grad is not None]
+        found.append(Step(self._gradient_scale, torch.stack(gradients)))
+
+    setattr(ShapeAdaptorHook, "_step", step)
+    return found
+
+
+def gradients_of(pictures: Sequence[int]) -> torch.Tensor:
+    """Of the alphas of the network that ``train`` starts from, for one batch."""
+    torch.manual_seed(0)
+    model = Classifier().train()
+    model(**collate([Pictures()[i] for i in pictures]))["loss"].backward()
+    alphas = [value.grad for name, value in model.named_parameters() if name.endswith("alpha")]
+    return torch.stack([gradient for gradient in alphas if gradient is not None])
+
+
+def test_gradient_accumulation_does_not_change_the_gradient(tmp_path, steps):
+    train(tmp_path, "accumulated", iterations=3, step=1, optim_wrapper=dict(accumulative_counts=2))
+    assert [step.scale for step in steps] == [0.5, 0.5, 1.0]  # the third batch is a group of its own
+    torch.testing.assert_close(steps[0].gradients, gradients_of(range(4)))
+
+
+def test_mixed_precision_does_not_change_the_gradient(tmp_path, steps, monkeypatch):
+    """bfloat16 on the CPU, where mmengine's wrapper asks for a GPU that the calculation does not need."""
+    monkeypatch.setattr(amp_optimizer_wrapper, "is_cuda_available", lambda: True)
+    monkeypatch.setattr(amp_optimizer_wrapper, "GradScaler", functools.partial(torch.amp.GradScaler, "cpu"))
+    for scale in (1.0, 1024.0):
+        wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", loss_scale=scale)
+        train(tmp_path, f"amp {scale}", iterations=1, step=1, optim_wrapper=wrapper)
+    assert [step.scale for step in steps] == [1, 1024]
+    assert torch.equal(steps[0].gradients, steps[1].gradients)  # a power of two leaves no trace
+    found, exact = steps[0].gradients, gradients_of(range(4))
+    assert torch.cosine_similarity(found, exact, dim=0) > 0.98
+    assert not torch.equal(found, exact)
+
+
+def train_rank(rank: int, folder: Path, port: int) -> None:
+    """One of two processes: a batch, the first of two that are accumulated, so that DDP averages nothing yet."""
+    places = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2")
+    os.environ.update(places, RANK=str(rank), LOCAL_RANK=str(rank))
+    torch.set_num_threads(1)
+    steps = record(setattr)
+    more = dict(launcher="pytorch", env_cfg=dict(dist_cfg=dict(backend="gloo")), cfg=dict(find_unused_parameters=True))
+    train(folder, "ddp", iterations=2, step=1, optim_wrapper=dict(accumulative_counts=2), **more)
+    torch.save(steps[0].gradients, folder / f"rank_{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_average_the_gradient(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(train_rank, (tmp_path, port), nprocs=2)
+    first, second = (torch.load(tmp_path / f"rank_{rank}.pth") for rank in (0, 1))
+    assert torch.equal(first, second)
+    each = torch.stack([gradients_of(range(rank, 8, 2)) for rank in (0, 1)])  # every second picture goes to a process
+    torch.testing.assert_close(first, each.mean(0))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook
 
 from mmms_plugin.analysis.size_iou.evaluate import RegionOptions, evaluate_regions
 from mmms_plugin.analysis.size_iou.regions import image_regions, join_images
@@ -127,8 +128,9 @@ def test_metric_keeps_mmsegs_figures_and_writes_a_report(tmp_path):
     offline = evaluated(pairs, replicates=20, min_area=4)
     for row in offline.bins:
         expected = [np.nan if value is None else 100 * value for value in (row.iou, row.intervals["iou"].low)]
-        keys = [f"region_IoU_{row.bin.name}{end}" for end in ("", "_low")]
+        keys = [f"region_mIoU_{row.bin.name}{end}" for end in ("", "_low")]
         assert [ours[key] for key in keys] == pytest.approx(expected, nan_ok=True)
+    assert CheckpointHook(save_best="region_mIoU_rest").rules == ["greater"]
     written = {path.name for path in (tmp_path / "report").iterdir()}
     names = ("size_iou", "size_iou_per_bin", "size_iou_classes")
     assert written >= {f"{n}.{k}" for n in names[1:] for k in ("png", "pdf", "svg")} | {f"{names[0]}.html"}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmms_plugin.analysis.sheets import pack, safe_json
 from mmms_plugin.analysis.size_ap.data import GroundTruth
 from mmms_plugin.analysis.size_ap.failures import Failures
 from mmms_plugin.analysis.size_ap.report_tables import size_label
@@ -22,7 +20,6 @@ from mmms_plugin.errors import printable
 
 TILE, ACROSS, DOWN = 120, 16, 8  # px of a crop, and crops of a sheet
 SMALLEST, MARGIN = 32, 0.35  # of the region shown: px, and share of the boxes' longer side on each side
-QUALITY = 75
 OUTSIDE = (128, 128, 128)  # of the picture
 Window = tuple[float, float, float]  # left, top, side in px
 
@@ -66,8 +63,8 @@ def make_gallery(
         "items": items,
         "sheet": {"tile": TILE, "across": ACROSS, "down": DOWN},
     }
-    sheets = _sheets(tiles) if len(tiles) > missing else ()
-    return Gallery(_safe_json(data), sheets, remark)
+    sheets = pack(tiles, TILE, ACROSS, DOWN) if len(tiles) > missing else ()
+    return Gallery(safe_json(data), sheets, remark)
 
 
 def _item(truth: GroundTruth, run: int, failures: Failures, i: int) -> dict[str, Any]:
@@ -157,32 +154,6 @@ def _crops(path: Path | None, size: tuple[int, ...], windows: Sequence[Window]) 
             tile.paste(part, (round((inside[0] - left) * scale), round((inside[1] - top) * scale)))
         cut.append(np.asarray(tile))
     return list(cut)
-
-
-def _sheets(tiles: Sequence[NDArray[np.uint8] | None]) -> tuple[str, ...]:
-    """All tiles, row after row, on as many sheets as they need."""
-    from PIL import Image
-
-    sheets = []
-    for start in range(0, len(tiles), ACROSS * DOWN):
-        part = tiles[start : start + ACROSS * DOWN]
-        sheet = np.zeros((-(-len(part) // ACROSS) * TILE, ACROSS * TILE, 3), np.uint8)
-        for i, tile in enumerate(part):
-            if tile is not None:
-                y, x = (i // ACROSS) * TILE, (i % ACROSS) * TILE
-                sheet[y : y + TILE, x : x + TILE] = tile
-        file = io.BytesIO()
-        Image.fromarray(sheet).save(file, "JPEG", quality=QUALITY)
-        sheets.append(base64.b64encode(file.getvalue()).decode())
-    return tuple(sheets)
-
-
-def _safe_json(data: Any) -> str:
-    """JSON in which no text can end the script element that holds it."""
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
 
 
 def _name(truth: GroundTruth, place: int) -> str:

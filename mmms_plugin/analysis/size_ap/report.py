@@ -30,6 +30,10 @@ ERROR_MEANINGS = (
     ("background", "no object there: IoU of at most 0.1 with anything"),
     ("missed", "an object without a detection, and none of another type that could be mended into one"),
 )
+LVIS_RULES = (
+    "LVIS: the best 300 detections of an image count; those of classes that it says nothing about are left out, and so "
+    "are unmatched ones of classes that are not exhaustively annotated in it"
+)
 SIDE_AXIS = "object side = √({}), px (log scale)"
 
 
@@ -130,7 +134,9 @@ def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:
     if len(results.runs[0].classes.category_ids) > 1:
         sections.append(_class_section(results, out))
     if any(run.stats for run in results.runs):
-        sections.append(Section("pycocotools' figures", tables=(report_tables.stats_table(results),)))
+        sections.append(
+            Section(f"{report_tables.evaluator(results)}'s figures", tables=(report_tables.stats_table(results),))
+        )
     return sections
 
 
@@ -280,6 +286,7 @@ def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
         ("images", f"{results.images:,}"),
         ("objects", f"{results.annotations:,}, of which crowd regions: {results.crowds:,}"),
         ("detections", f"at most {results.max_dets} per image and class are counted"),
+        *([("rules", LVIS_RULES)] if report_tables.evaluator(results) == "lvis-api" else []),
         (
             "uncertainty",
             f"{bootstrap}seed {results.seed}" if results.replicates else "no bootstrap (--bootstrap N adds it)",

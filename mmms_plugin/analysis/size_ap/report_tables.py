@@ -158,11 +158,16 @@ def group_table(comparison: Comparison) -> Table:
 
 
 def stats_table(results: SizeAPResults) -> Table:
-    """pycocotools' figures of every run."""
+    """pycocotools' figures of every run, or lvis-api's."""
     header = ("figure", *(run.name for run in results.runs))
     names = results.runs[0].stats
     rows = tuple((Cell(name), *(Cell(percent(run.stats[name])) for run in results.runs)) for name in names)
-    return Table("coco-figures", "The figures that pycocotools prints (× 100)", header, rows)
+    return Table("coco-figures", f"The figures that {evaluator(results)} prints (× 100)", header, rows)
+
+
+def evaluator(results: SizeAPResults) -> str:
+    """Whose rules and figures the evaluation has."""
+    return "lvis-api" if "APr" in results.runs[0].stats else "pycocotools"
 
 
 def size_tables(sizes: ObjectSizes) -> tuple[Table, ...]:

@@ -1,0 +1,135 @@
+"""Numbers as JSON, CSV and Parquet, figures as PNG and SVG, and the page, all at once or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mmms_plugin.analysis.receptive_field import ReceptiveField
+from mmms_plugin.analysis.scale_policy import figures
+from mmms_plugin.analysis.scale_policy.dilations import DilationShares
+from mmms_plugin.analysis.scale_policy.page import Shown, render, shown
+from mmms_plugin.analysis.scale_policy.summary import by_class, by_size, embed, size_correlations
+from mmms_plugin.analysis.scale_policy.table import Table, write_csv, write_parquet
+from mmms_plugin.analysis.shapes import NetworkShape, draw_shapes
+from mmms_plugin.analysis.size_ap.figure_style import save
+from mmms_plugin.files import files_written_together, write_text
+
+FEWEST = 4  # pictures that a map needs
+SCORE = "Mean activation behind the ReLU after the 3x3 layer, high-resolution minus low-resolution branch"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that a report is made of.
+
+    Attributes:
+        table: of the pictures, without columns where the model has no block or exit to score. paths: of the pictures.
+        dilations: of PSConv layers. fields: of the stages. shape: of a Shape Adaptor network.
+    """
+
+    table: Table
+    paths: Mapping[str, Path]
+    dilations: Sequence[DilationShares] = ()
+    fields: Sequence[ReceptiveField] = ()
+    shape: NetworkShape | None = None
+
+
+def write_report(out: Path, title: str, measured: Measured) -> list[str]:
+    """Write everything into ``out``; returns the names of the files, without those of the figures.
+
+    Raises: UserError if the folder cannot be written to.
+    """
+    facts, content, drawn = _evaluate(measured)
+    names = ["policy.html", "policy.json"]
+    with files_written_together(out) as folder:
+        pictures = [_draw(folder, name, caption, figure) for name, caption, figure in drawn]
+        if measured.table.columns:
+            names.append("pictures.csv")
+            write_csv(measured.table, folder / "pictures.csv")
+            if write_parquet(measured.table, folder / "pictures.parquet"):
+                names.append("pictures.parquet")
+        write_text(folder / "policy.json", json.dumps(dict(title=title, **content), indent=1) + "\n")
+        write_text(folder / "policy.html", render(title, facts, pictures, measured.table, measured.paths))
+    return names
+
+
+def _draw(folder: Path, name: str, caption: str, figure: Figure) -> Shown:
+    width = round(figure.get_figwidth() * 110)
+    png, *_ = save(figure, folder, name, figures.FORMATS)
+    return shown(png, caption, width)
+
+
+Drawn = tuple[str, str, Figure]
+
+
+def _evaluate(measured: Measured) -> tuple[list[tuple[str, str]], dict[str, Any], list[Drawn]]:
+    """Facts for the page, content of the JSON file, and figures with their names and captions."""
+    table = measured.table
+    facts: list[tuple[str, str]] = []
+    content: dict[str, Any] = {"kind": table.kind, "columns": table.columns}
+    drawn: list[Drawn] = []
+    if table.kind == "scale policy":
+        facts += [("pictures", str(len(table.rows))), ("score", f"{SCORE} (ELASTIC, section 4.1.1)")]
+        _policy(table, content, drawn)
+    elif table.kind == "exits":
+        counts = np.bincount(table.exits, minlength=len(table.columns)).tolist()
+        left = ", ".join(f"{name}: {count}" for name, count in zip(table.columns, counts, strict=True))
+        facts += [("pictures", str(len(table.rows))), ("left at", f"{left} (confidence of {table.threshold:g})")]
+        content["left"] = counts
+        drawn.append(("exits", "Pictures that leave at each exit.", figures.draw_exits(table)))
+    if measured.dilations:
+        content["dilations"] = [asdict(layer) for layer in measured.dilations]
+        caption = "Share of the absolute weights of every dilation, by layer; ticks are the shares of the kernels."
+        drawn.append(("dilations", caption, figures.draw_dilations(measured.dilations)))
+    if measured.shape:
+        content["shape"] = dict(scales=dict(measured.shape.scales), sides=measured.shape.sides)
+        drawn.append(("shape", "Side of the map in front of every layer.", draw_shapes([measured.shape])))
+    if measured.fields:
+        content["receptive_fields"] = [_field(field) for field in measured.fields]
+        facts += [(f.name, _sentence(f)) for f in measured.fields]
+        caption = (
+            "Gradient of the middle cell of every stage (Luo et al., 2016; root of the relative gradient): the circle "
+            "is two standard deviations, the dashed square the theoretical receptive field."
+        )
+        drawn.append(("receptive_fields", caption, figures.draw_fields(measured.fields)))
+    content["pictures"] = table.to_json()["rows"]
+    return facts, content, drawn
+
+
+def _policy(table: Table, content: dict[str, Any], drawn: list[Drawn]) -> None:
+    drawn.append(("blocks", "Scores of all pictures at every block (Figure 6, middle).", figures.draw_blocks(table)))
+    if classes := by_class(table):
+        content["classes"] = [asdict(group) for group in classes]
+        caption = "Overall score of every class, sorted (Figure 5)."
+        drawn.append(("classes", caption, figures.draw_classes(classes)))
+    if len(table.rows) >= FEWEST:
+        points, method = embed(table)
+        content["map"] = dict(method=method, points=np.round(points, 4).tolist())
+        caption = f"Every picture by its scores at all blocks: {method} (Figure 6)."
+        drawn.append(("map", caption, figures.draw_map(table, points, method)))
+    correlations = size_correlations(table)
+    if correlations is not None:
+        content["sizes"] = [asdict(group) for group in by_size(table)]
+        content["size_correlations"] = correlations
+        caption = "Scores against the sizes of the objects that a picture shows."
+        drawn.append(("sizes", caption, figures.draw_sizes(table, correlations)))
+
+
+def _field(field: ReceptiveField) -> dict[str, Any]:
+    return {key: value for key, value in asdict(field).items() if key != "heat"} | {"cut": bool(field.cut)}
+
+
+def _sentence(field: ReceptiveField) -> str:
+    theory = "above 2048" if field.theoretical is None else str(field.theoretical)
+    cut = ", cut off by the picture" if field.cut else ""
+    return (
+        f"stride {field.stride}; receptive field {theory} px in theory; effective {2 * field.two_sigma:.0f} px (two "
+        f"standard deviations to each side), {field.side:.0f} px (gradient above 4.55 % of the largest{cut})"
+    )

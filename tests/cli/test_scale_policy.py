@@ -1,0 +1,213 @@
+"""``mmms scale-policy``: numbers, figures and page of small networks with random weights."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+
+from mmms_plugin.cli import main
+from mmms_plugin.engine import scale_policy as engine
+from mmms_plugin.engine.config_files import load_config
+
+CONFIG = """
+_base_ = "{root}/demo/mask_rcnn_ps_r18_shapes.py"
+model = dict(
+    backbone=dict(_delete_=True, type="mmdet.ResNet", depth=18, base_channels=8, stem_channels=8, conv_cfg={conv}),
+    neck=dict(in_channels=[8, 16, 32, 64]),
+)
+"""
+HOSTILE = "<img src=x onerror=\"document.title='hacked'\">"
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def save_random(config: str, path: Path) -> None:
+    loaded = load_config(config)
+    init_default_scope(loaded.default_scope)
+    torch.manual_seed(0)
+    torch.save(dict(state_dict=MODELS.build(loaded.model).state_dict(), meta={}), path)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """elastic.py and plain.py, detectors with and without ElasticConv, and their weights."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, conv in (("elastic", 'dict(type="mmms_plugin.ElasticConv")'), ("plain", "None")):
+        root = Path(__file__).parents[2] / "configs"
+        (folder / f"{name}.py").write_text(CONFIG.format(root=root, conv=conv))
+        save_random(str(folder / f"{name}.py"), folder / f"{name}.pth")
+    return folder
+
+
+def command(models, name, *arguments):
+    return ["scale-policy", str(models / f"{name}.py"), str(models / f"{name}.pth"), *map(str, arguments)]
+
+
+@pytest.fixture
+def pictures(shapes, tmp_path):
+    """Pictures of two classes, one of them with a hostile name, and one that cannot be read."""
+    files = sorted((shapes / "images").glob("*.png"))
+    for i, file in enumerate(files):
+        target = tmp_path / "in" / (HOSTILE if i % 2 else "plain") / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    (tmp_path / "in/plain/broken.png").write_bytes(files[0].read_bytes()[:200])
+    return tmp_path / "in"
+
+
+def test_a_data_set(models, shapes, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ("--coco-dir", shapes, "--split", "train", "--out", out, "--fields", 1)
+    assert main(command(models, "elastic", *options)) == 0
+    content = json.loads((out / "policy.json").read_text())
+    blocks, rows = content["columns"], content["pictures"]
+    assert len(blocks) == 13  # of ResNet-18's 16 layers of 3x3, the first of three stages has a stride
+    assert len(rows) == 4
+    truth = json.loads((shapes / "annotations/instances_train.json").read_text())
+    names = {image["file_name"]: image["id"] for image in truth["images"]}
+    for row in rows:
+        areas = [one["area"] for one in truth["annotations"] if one["image_id"] == names[row["name"]]]
+        assert sorted(row["sides"]) == pytest.approx(sorted(area**0.5 for area in areas))
+    scores = [group["score"] for group in content["classes"]]
+    assert scores == sorted(scores, reverse=True)
+    group = content["classes"][0]
+    own = [row["values"] for row in rows if group["name"] in row["classes"]]
+    assert group["pictures"] == len(own)
+    assert group["score"] == pytest.approx(sum(map(sum, own)) / len(own) / len(blocks))
+    assert [field["theoretical"] for field in content["receptive_fields"]] == sorted(
+        field["theoretical"] for field in content["receptive_fields"]
+    )
+    with open(out / "pictures.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [float(line[blocks[3]]) for line in table] == [row["values"][3] for row in rows]
+    for name in ("blocks", "classes", "map", "sizes", "receptive_fields"):
+        assert Image.open(out / f"{name}.png").width > 600
+        assert (out / f"{name}.svg").read_text().startswith("<?xml")
+    assert not (out / "progress.json").exists()
+    assert "4 pictures, scale policy: 13 columns" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypatch):
+    arguments = command(models, "elastic", "--images", pictures, "--out", tmp_path / "out", "--fields", 0)
+    measured, row = [], engine._Run._row
+
+    def stopping(self, source):
+        measured.append(source.name)
+        if len(measured) == 4:
+            raise KeyboardInterrupt
+        return row(self, source)
+
+    monkeypatch.setattr(engine._Run, "_row", stopping)
+    assert main(arguments) == 130
+    assert main(arguments) == 0
+    assert (len(measured), len(set(measured))) == (7, 6)  # the fourth was begun twice
+    captured = capsys.readouterr()
+    assert "going on after 3 of 7 pictures" in captured.err
+    assert "1 skipped" in captured.out
+    assert (tmp_path / "out/skipped.txt").read_text().startswith("plain/broken.png: ")
+
+
+def test_a_plain_network_has_receptive_fields_only(models, pictures, tmp_path, capsys):
+    assert main(command(models, "plain", "--images", pictures, "--out", tmp_path / "out", "--fields", 1)) == 0
+    assert "ResNet has no multi-scale part" in capsys.readouterr().out
+    content = json.loads((tmp_path / "out/policy.json").read_text())
+    assert [field["theoretical"] for field in content["receptive_fields"]] == [43, 99, 211, 435]
+    assert content["pictures"] == []
+
+
+def test_exits_of_a_classifier(shapes, tmp_path, capsys):
+    pytest.importorskip("mmpretrain")
+    pytest.importorskip("torchvision")
+    save_random("demo/msdnet_shapes", tmp_path / "exits.pth")
+    folder, out = shapes / "val", tmp_path / "out"
+    arguments = ["scale-policy", "demo/msdnet_shapes", str(tmp_path / "exits.pth"), "--images", str(folder)]
+    assert main([*arguments, "--out", str(out), "--fields", "0", "--confidence", "0.11"]) == 0
+    content = json.loads((out / "policy.json").read_text())
+    rows = content["pictures"]
+    first = [next((i for i, p in enumerate(row["values"]) if p >= 0.11), len(row["values"]) - 1) for row in rows]
+    assert content["left"] == [first.count(i) for i in range(len(content["columns"]))]
+    assert all(0 < p <= 1 for row in rows for p in row["values"])
+    assert "exits: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give the pictures with --images DIR or --coco-dir DIR, one of them"),
+        (["--images", "{tmp}/none"], "no such folder"),
+        (["--images", "{tmp}"], "no picture in it"),
+        (["--images", "{tmp}", "--fields", "-1"], "--fields -1: must be 0 or more"),
+        (["--images", "{tmp}", "--confidence", "0"], "--confidence 0.0: must be above 0 and at most 1"),
+        (["--coco-dir", "{shapes}", "--split", "test"], "no annotations for test"),
+    ],
+)
+def test_bad_input_is_one_line(options, message, models, shapes, tmp_path, capsys):
+    given = [option.format(tmp=tmp_path, shapes=shapes) for option in options]
+    assert main(command(models, "elastic", *given, "--out", tmp_path / "out")) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+STEPS = """
+<pre id="outcome"></pre><script>addEventListener("load", async () => {
+  const frame = () => new Promise((done) => setTimeout(done, 60));
+  const by = (id) => document.getElementById(id), grid = by("grid"), out = {};
+  const key = (element, name) => element.dispatchEvent(new KeyboardEvent("keydown", {key: name, bubbles: true}));
+  const cards = () => [...document.querySelectorAll(".card")].sort((a, b) => a.id.localeCompare(b.id));
+  const pick = (text, value) => {
+    const label = [...document.querySelectorAll("#filters label")].find((one) => one.textContent.startsWith(text));
+    const field = label.querySelector("select, input");
+    field.value = value;
+    field.dispatchEvent(new Event(field.tagName === "INPUT" ? "input" : "change"));
+  };
+  await frame();
+  out.count = by("count").textContent; out.strips = document.querySelectorAll(".card .strip i").length;
+  key(grid, "ArrowRight"); key(grid, "ArrowRight"); key(grid, "ArrowLeft");
+  out.selected = grid.getAttribute("aria-activedescendant");
+  key(grid, "Enter"); out.open = by("large").open; out.bars = document.querySelectorAll("#large-bars code").length;
+  by("close").click(); await frame(); out.closed = [by("large").open, document.activeElement.id];
+  key(document.body, "/"); out.search = document.activeElement.type;
+  pick("order by", "column 2"); out.rising = cards().map((one) => one.title);
+  pick("search", "onerror"); out.found = by("count").textContent; out.label = cards()[0].children[2].textContent;
+  pick("search", ""); pick("class", "1"); out.byClass = by("count").textContent;
+  out.foreign = document.querySelectorAll("#browse script, #browse img").length; out.page = document.title;
+  by("outcome").textContent = JSON.stringify(out);
+});</script></body>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+def test_the_page_in_a_browser(models, pictures, tmp_path):
+    out = tmp_path / "out"
+    assert main(command(models, "elastic", "--images", pictures, "--out", out, "--fields", 0)) == 0
+    page = out / "policy.html"
+    text = page.read_text()
+    assert HOSTILE not in text
+    page.write_text(text.replace("</body>", STEPS))
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking " \
+        "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom"  # fmt: skip
+    data = f"--user-data-dir={tmp_path / 'browser'}"
+    done = subprocess.run([BROWSER, *flags.split(), data, "--window-size=1200,900", page.as_uri()],
+                          capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+    found = re.search(r'<pre id="outcome">(\{.*?\})</pre>', done.stdout)
+    assert found, done.stderr[-2000:]
+    outcome = json.loads(html.unescape(found[1]))
+    rows = json.loads((out / "policy.json").read_text())["pictures"]
+    assert outcome["page"] == "elastic, elastic.pth: scale policy"
+    assert outcome["count"] == "6 of 6 pictures"
+    assert (outcome["strips"], outcome["bars"], outcome["foreign"]) == (6 * 13, 13, 0)
+    assert (outcome["selected"], outcome["open"], outcome["closed"]) == ("picture-1", True, [False, "grid"])
+    assert outcome["search"] == "search"
+    assert outcome["rising"] == [row["name"] for row in sorted(rows, key=lambda row: row["values"][2])]
+    assert outcome["found"] == outcome["byClass"] == "3 of 6 pictures"
+    assert outcome["label"] == HOSTILE
