@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -164,7 +165,25 @@ def evaluate(
         ),
         comparison=_compare(truth, done, thresholds, replicates, options) if len(done) == 2 else None,
         notes=(*notes, *_unplaced(done[0].matches)),
+        data=_fingerprint(truth, areas),
     )
+
+
+def _fingerprint(truth: GroundTruth, areas: Floats) -> str:
+    """Of what decides the figures of a given run: images, categories and objects."""
+    columns = (
+        truth.image_ids,
+        truth.category_ids,
+        truth.image_id,
+        truth.category_id,
+        truth.boxes,
+        areas,
+        truth.iscrowd,
+    )
+    digest = hashlib.sha256()
+    for column in columns:
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
 
 
 def _match_run(truth: GroundTruth, run: Detections, bins: tuple[Bin, ...], options: Options) -> _Run:
@@ -212,6 +231,7 @@ def _run_result(
             detections=int(detections[i].sum()),
             intervals=_bin_intervals(replicates, i, figures[i], options.confidence),
             errors=_error_shares(run.errors[i], options.confidence) if run.errors else {},
+            ap_draws=() if replicates is None else tuple(map(_figure, replicates.bins[:, i, 0])),
         )
         for i, bin_ in enumerate(bins.bins)
     )
