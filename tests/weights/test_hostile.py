@@ -14,6 +14,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from mmengine.runner.checkpoint import _load_checkpoint
 from safetensors.torch import save_file
 
 from mmms_plugin.cli import main
@@ -85,6 +86,8 @@ def test_a_damaged_file_is_never_converted(case, tmp_path, capsys):
     (tmp_path / "in.pth").write_bytes(make())
     (tmp_path / "folder").mkdir()
     assert words in refusal(capsys, tmp_path / "in.pth", tmp_path / "folder" / "out.pth")
+    with pytest.raises(UserError, match=words):  # inferencers and hosts' scripts, as soon as the plugin is imported
+        _load_checkpoint(str(tmp_path / "in.pth"))
 
 
 def test_every_single_byte_that_matters_is_checked(tmp_path):

@@ -1,6 +1,6 @@
 """AP by object size: from COCO files to figures with intervals, and to a report.
 
-Files pass through `reading` into arrays; `kernel` matches them and counts, in the bins of `objects`; `evaluate` puts the
+Files pass through `reading` into arrays; `kernel` matches them and counts, in the bins of `objects`; `evaluate` puts
 figures into the records of `results`; `report` shows them; `gate` judges them for CI. `command` is the whole way.
 
 Needs NumPy, pycocotools and msgspec, for the report also matplotlib and jinja2; neither torch nor a host.
