@@ -150,7 +150,7 @@ def test_two_runs_into_one_folder_leave_the_files_of_one(tmp_path):
 
 
 def test_a_report_that_fails_half_way_leaves_nothing(files, tmp_path, capsys, monkeypatch):
-    from mmms_plugin.analysis.size_ap import report
+    from mmms_plugin.analysis.size_ap.report import write as report
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mmms_plugin.analysis.size_ap.bins import resolve_bins
-from mmms_plugin.analysis.size_ap.data import Detections, GroundTruth
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-from mmms_plugin.analysis.size_ap.failures import find_failures
-from mmms_plugin.analysis.size_ap.gallery import Gallery, make_gallery
 from mmms_plugin.analysis.size_ap.gate import Condition, check_bins, read_baseline
-from mmms_plugin.analysis.size_ap.histogram import STEPS, ObjectSizes, describe_objects
-from mmms_plugin.analysis.size_ap.read import read_files
+from mmms_plugin.analysis.size_ap.kernel.data import Detections, GroundTruth
+from mmms_plugin.analysis.size_ap.objects.bins import resolve_bins
+from mmms_plugin.analysis.size_ap.objects.histogram import STEPS, ObjectSizes, describe_objects
 from mmms_plugin.analysis.size_ap.reading.formats import AUTO, Source
-from mmms_plugin.analysis.size_ap.report_tables import probability, size_label, suggestions
+from mmms_plugin.analysis.size_ap.reading.read import read_files
+from mmms_plugin.analysis.size_ap.report.failures import find_failures
+from mmms_plugin.analysis.size_ap.report.gallery import Gallery, make_gallery
+from mmms_plugin.analysis.size_ap.report.tables import probability, size_label, suggestions
 from mmms_plugin.analysis.size_ap.results import (
     ERROR_TYPES,
     Bin,
@@ -92,7 +92,7 @@ def run_size_ap(
         failures += filter(None, (one.failure(results.runs[-1]) for one in conditions))
         failures += earlier.failures(results) if earlier else ()
         with progress.status("drawing"):
-            from mmms_plugin.analysis.size_ap.report import write_report  # matplotlib takes a while to import
+            from mmms_plugin.analysis.size_ap.report.write import write_report  # matplotlib takes a while to import
 
             shown = _gallery(truth, runs, options, bins.bins, source, examples) if examples and options.errors else None
             files = write_report(results, out, sizes, shown)
@@ -101,7 +101,7 @@ def run_size_ap(
     else:
         if out:
             with progress.status("drawing"):
-                from mmms_plugin.analysis.size_ap.report import write_object_sizes
+                from mmms_plugin.analysis.size_ap.report.write import write_object_sizes
 
                 files = write_object_sizes(sizes, out)
         console.print(f"{sizes.objects} objects in {sizes.images} images; {escape(sizes.area_rule)}", soft_wrap=True)

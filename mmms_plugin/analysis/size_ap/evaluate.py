@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.accumulate import Accumulator, Scores, mean_defined, recall_at
-from mmms_plugin.analysis.size_ap.bins import BinSet, resolve_bins
-from mmms_plugin.analysis.size_ap.bootstrap import (
+from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator, Scores, mean_defined, recall_at
+from mmms_plugin.analysis.size_ap.kernel.bootstrap import (
     Replicates,
     bin_figures,
     bootstrap,
@@ -20,10 +19,11 @@ from mmms_plugin.analysis.size_ap.bootstrap import (
     interval,
     probability_positive,
 )
-from mmms_plugin.analysis.size_ap.data import AREAS, Detections, GroundTruth, describe_area
-from mmms_plugin.analysis.size_ap.error_types import MATCH, ErrorGains, error_gains
-from mmms_plugin.analysis.size_ap.groups import group_rows
-from mmms_plugin.analysis.size_ap.matching import IOU_THRESHOLDS, Candidates, Matches, find_candidates, match
+from mmms_plugin.analysis.size_ap.kernel.data import AREAS, Detections, GroundTruth, describe_area
+from mmms_plugin.analysis.size_ap.kernel.error_types import MATCH, ErrorGains, error_gains
+from mmms_plugin.analysis.size_ap.kernel.groups import group_rows
+from mmms_plugin.analysis.size_ap.kernel.matching import IOU_THRESHOLDS, Candidates, Matches, find_candidates, match
+from mmms_plugin.analysis.size_ap.objects.bins import BinSet, resolve_bins
 from mmms_plugin.analysis.size_ap.reading import lvis
 from mmms_plugin.analysis.size_ap.results import (
     ERROR_TYPES,
@@ -56,13 +56,13 @@ class Options:
     Attributes:
         iou_type: 'bbox' or 'segm'.
         area: 'annotation' (pycocotools' rule), 'box' or 'mask'.
-        bins, bin_unit, allow_gaps, allow_overlaps: see `mmms_plugin.analysis.size_ap.bins.resolve_bins`.
+        bins, bin_unit, allow_gaps, allow_overlaps: see `mmms_plugin.analysis.size_ap.objects.bins.resolve_bins`.
         max_dets: detections per image and class that count.
         thresholds: of IoU.
         replicates, seed, confidence: of the bootstrap; 0 replicates for none.
         score_threshold: from which a detection predicts its class, for multi-label F1.
         resize: width and height that pictures are made to fit before training; for the advice on anchors only.
-        errors: also what each type of error costs (`mmms_plugin.analysis.size_ap.error_types`).
+        errors: also what each type of error costs (`mmms_plugin.analysis.size_ap.kernel.error_types`).
         sweep: also AP against continuous size.
         progress: show bars.
     """

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mmms_plugin.analysis.size_ap.bootstrap import interval
+from mmms_plugin.analysis.size_ap.kernel.bootstrap import interval
 from mmms_plugin.analysis.size_ap.results import ERROR_TYPES, METRICS, BinResult, RunResult, SizeAPResults
 from mmms_plugin.errors import UserError
 

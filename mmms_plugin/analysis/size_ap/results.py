@@ -56,7 +56,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ErrorShare:
-    """One type of error in one bin (`mmms_plugin.analysis.size_ap.error_types`).
+    """One type of error in one bin (`mmms_plugin.analysis.size_ap.kernel.error_types`).
 
     Attributes:
         count: errors of the type.
