@@ -12,8 +12,8 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from mmms_plugin.analysis.size_ap import typed_json
-from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
+from mmms_plugin.analysis.size_ap.reading import typed_json
+from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
 from mmms_plugin.errors import UserError
 
 WIDTH, HEIGHT, OBJECTS = 200, 150, 40
@@ -136,8 +136,8 @@ def test_the_typed_decoder_reads_what_the_plain_one_reads(files, monkeypatch, ma
     quick.append(read_detections(run_file, quick[0][0], masks=False))
     if masks:
         quick.append(read_detections(run_file, read_ground_truth(truth_file, masks=False)[0], masks=True))
-    monkeypatch.setattr("mmms_plugin.analysis.size_ap.read.quick_annotations", lambda *_: None)
-    monkeypatch.setattr("mmms_plugin.analysis.size_ap.read.quick_results", lambda *_: None)
+    monkeypatch.setattr("mmms_plugin.analysis.size_ap.reading.read.quick_annotations", lambda *_: None)
+    monkeypatch.setattr("mmms_plugin.analysis.size_ap.reading.read.quick_results", lambda *_: None)
     plain = [read_ground_truth(truth_file, masks=False)]
     plain.append(read_detections(run_file, plain[0][0], masks=False))
     if masks:

@@ -15,13 +15,13 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from mmms_plugin.analysis.size_ap import figures
 from mmms_plugin.analysis.size_ap.command import run_size_ap
-from mmms_plugin.analysis.size_ap.data import GroundTruth
 from mmms_plugin.analysis.size_ap.evaluate import Options
-from mmms_plugin.analysis.size_ap.histogram import describe_objects
-from mmms_plugin.analysis.size_ap.report import write_object_sizes, write_report
-from mmms_plugin.analysis.size_ap.report_tables import probability
+from mmms_plugin.analysis.size_ap.kernel.data import GroundTruth
+from mmms_plugin.analysis.size_ap.objects.histogram import describe_objects
+from mmms_plugin.analysis.size_ap.report import figures
+from mmms_plugin.analysis.size_ap.report.tables import probability
+from mmms_plugin.analysis.size_ap.report.write import write_object_sizes, write_report
 from mmms_plugin.analysis.size_ap.results import (
     METRICS,
     Bin,
@@ -35,7 +35,7 @@ from mmms_plugin.analysis.size_ap.results import (
     SizeAPResults,
     SizePoint,
 )
-from mmms_plugin.analysis.size_ap.tables import (
+from mmms_plugin.analysis.tables import (
     Cell,
     Table,
     escape_latex,

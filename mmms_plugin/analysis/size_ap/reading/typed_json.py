@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 
-from mmms_plugin.analysis.size_ap.columns import Columns, within_bounds
+from mmms_plugin.analysis.size_ap.reading.columns import Columns, within_bounds
 
 PIECE = 1 << 16  # bytes; what the processor keeps at hand is decoded fastest
 BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
