@@ -173,10 +173,9 @@ def _whole(values: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: they are not, or so large that a float may stand for several.
     """
-    found = values.astype(np.int64)
-    if not ((found == values) & (np.abs(values) < 2**53)).all():
+    if (np.abs(values) >= 2**53).any() or (values != np.rint(values)).any():
         raise ValueError("no integers")
-    return found
+    return values.astype(np.int64)
 
 
 def _columns(file: BinaryIO, kind: type[msgspec.Struct], masks: bool) -> Columns | None:
