@@ -54,6 +54,7 @@ def test_dilations_of_a_pattern_are_seen_where_a_mask_leaves_them():
     assert theoretical(PSConv2d(6, 6, 3, padding=1, dilation_pattern=(1, 3)), 6)["output 1"] == 7
 
 
+@pytest.mark.slow
 def test_stages_of_resnet18():
     """The numbers that the usual recursion gives: stem 7 and pooling 3 reach 11 px, a layer at stride s adds 2 s."""
     host = pytest.importorskip("mmdet.models.backbones")
