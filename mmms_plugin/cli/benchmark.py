@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
         if getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: allowed are integers >= 1")
     if args.what == "size-ap":
-        from mmms_plugin.analysis.size_ap.benchmark import run_size_ap_benchmark
+        from mmms_plugin.benchmarks.size_ap.speed import run_size_ap_benchmark
 
         return run_size_ap_benchmark(args.images, args.rounds)
     if args.what == "early-exit":
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(str(error)) from error
         return run_early_exit_benchmark(args.arch, 64, args.rounds)
     if args.what == "size-ap-coverage":
-        from mmms_plugin.analysis.size_ap.coverage import run_coverage
+        from mmms_plugin.benchmarks.size_ap.coverage import run_coverage
 
         return run_coverage(args.rounds)
     import torch

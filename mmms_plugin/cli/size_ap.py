@@ -18,6 +18,11 @@ BINS_HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``mmms size-ap``."""
     add = parser.add_argument
+    fail_if = (
+        'exit with status 1 if it holds for the last --pred, such as "small.AP < 0.20" or "all.missed > 0.1"; '
+        "may be given several times"
+    )
+    baseline = "earlier results.json: exit with status 1 if a bin is significantly worse; needs --bootstrap"
     resize = "what training makes pictures fit, such as 1333x800: anchors are then suggested for resized objects"
     truth = "COCO or LVIS annotation file; folder or data.yaml of YOLO; folder or ImageSets list of Pascal VOC"
     images = "folder of the images: the report then shows crops of failures; YOLO labels need their sizes"
@@ -43,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--area", choices=["annotation", "box", "mask"], default="annotation", help=area)
     add("--max-dets", type=int, default=100, metavar="N", help="detections per image and class (%(default)s)")
     add("--bootstrap", type=int, default=0, metavar="N", help="replicates of the image bootstrap (%(default)s)")
+    add("--fail-if", metavar="CONDITION", action="append", default=[], help=fail_if)
+    add("--baseline", metavar="FILE", help=baseline)
     add("--no-errors", action="store_true", help="leave out what each type of error costs (TIDE), which takes longest")
     add("--gallery", type=int, default=2000, metavar="N", help="most failures of a run in the report's gallery, 0 for "
         "none (%(default)s)")  # fmt: skip
@@ -60,7 +67,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     if len(args.pred) > 2:
         raise UserError(f"--pred is given {len(args.pred)} times: one or two prediction files can be evaluated")
     if not 0 <= args.gallery <= 10**5:
@@ -75,8 +82,14 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--names: an empty name; every run needs one")
     from mmms_plugin.analysis.size_ap.command import run_size_ap
     from mmms_plugin.analysis.size_ap.evaluate import Options
+    from mmms_plugin.analysis.size_ap.gate import parse_conditions
     from mmms_plugin.analysis.size_ap.reading.formats import Source
 
+    conditions = parse_conditions(args.fail_if)
+    if (conditions or args.baseline) and not args.pred:
+        raise UserError("--fail-if and --baseline need a --pred to judge")
+    if args.baseline and not args.bootstrap:
+        raise UserError("--baseline needs --bootstrap N: whether a bin is worse is judged by intervals")
     names = ("iou_type", "area", "bins", "bin_unit", "allow_gaps", "allow_overlaps", "max_dets", "seed", "confidence",
              "score_threshold")  # fmt: skip
     options = Options(
@@ -87,4 +100,8 @@ def run(args: argparse.Namespace) -> None:
         progress=True,
     )
     source = Source(args.format, args.pred_format, *(Path(one) if one else None for one in (args.images, args.classes)))
-    run_size_ap(args.ann, args.pred, args.out, options, args.names, source=source, examples=args.gallery)
+    outcome = run_size_ap(
+        args.ann, args.pred, args.out, options, args.names, source=source, examples=args.gallery,
+        conditions=conditions, baseline=args.baseline
+    )  # fmt: skip
+    return 1 if outcome.failures else 0

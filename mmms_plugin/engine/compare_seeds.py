@@ -41,12 +41,9 @@ class Spread:
     def of(cls, values: Sequence[float]) -> Spread:
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, tuple(values))
 
-    def text(self, sign: bool = False) -> str:
-        """``58.21 ± 0.40``."""
-        mean = (
-            f"{self.mean:{'+' if sign else ''}.2f}" if abs(self.mean) >= 2 else f"{self.mean:{'+' if sign else ''}.4f}"
-        )
-        digits = len(mean.rpartition(".")[2])
+    def text(self, digits: int, sign: str = "") -> str:
+        """``58.21 ± 0.40``; ``sign`` '+' writes one in front of a gain too."""
+        mean = f"{self.mean:{sign}.{digits}f}"
         return mean if self.deviation is None else f"{mean} ± {self.deviation:.{digits}f}"
 
 
@@ -190,8 +187,9 @@ def _rows(content: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> lis
     for config, one in content.items():
         cells = [config]
         for name in names:
-            difference = one.get("difference", {}).get(name)
-            cells += [one["metrics"][name].text(), difference.text(sign=True) if difference else "–"]
+            metric, difference = one["metrics"][name], one.get("difference", {}).get(name)
+            digits = 2 if metric.mean > 1 else 4  # per cent, or a share such as COCO's AP
+            cells += [metric.text(digits), difference.text(digits, "+") if difference else "–"]
         cells += [f"{one['params'] / 1e3:.1f}", f"{one['macs'].mean / 1e6:.2f}", f"{one['kept'].mean / 2**20:.2f}"]
         rows.append([*cells, f"{one['seconds'].mean:.3f}", f"{one['peak_memory'].mean / 2**30:.2f}"])
     return rows

@@ -119,7 +119,8 @@ def _points(
         accuracy = 100 * float(correct[np.arange(len(exits)), exits].mean())
         macs = spent_macs(network, plans.size, torch.from_numpy(exits), plan.thresholds)
         timed = measure_saving(network, sample, batch, plan, 1).seconds if number % step == 0 else None
-        points.append(Point("budgeted", f"plan {number + 1}", macs, accuracy, timed))
+        shares = np.bincount(exits, minlength=len(costs)) / len(exits)
+        points.append(Point("budgeted", f"plan {number + 1}", macs, accuracy, timed, tuple(shares.tolist())))
     return points
 
 
@@ -141,3 +142,10 @@ def _tell(console: Console, points: list[Point], plans: Plans) -> None:
     lowest, highest = plans.rows[0].macs / 1e6, plans.rows[-1].macs / 1e6
     text = f"{len(plans.rows)} plans from {lowest:.1f} to {highest:.1f} MMAC, chosen on {plans.pictures} pictures"
     console.print(text, highlight=False)
+    last = max(point.macs for point in points if point.kind == "anytime")
+    budgeted = [point for point in points if point.leaving is not None]
+    for share in BUDGETS:
+        point = min(budgeted, key=lambda one: abs(one.macs - share * last))
+        shares = ", ".join(f"{100 * part:.0f}" for part in point.leaving or ())
+        text = f"{point.macs / 1e6:.1f} MMAC, top-1 {point.accuracy:.2f} %, leave at each exit: {shares} %"
+        console.print(f"budget {share:.0%}: {text}", highlight=False, soft_wrap=True)

@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmms_plugin.analysis.size_ap import figure_style
+from mmms_plugin.analysis import figure_style
 from mmms_plugin.files import written_whole
 
 
 @dataclass(frozen=True)
 class Point:
     """``kind``: 'anytime' (every picture at one exit) or 'budgeted'. ``accuracy``: top-1 in per cent; ``seconds`` of a
-    picture, None where it was not measured."""
+    picture, None where it was not measured; ``leaving``: share of the pictures that leave at each exit, if budgeted."""
 
     kind: str
     name: str
     macs: float
     accuracy: float
     seconds: float | None = None
+    leaving: tuple[float, ...] | None = None
 
 
 def draw(points: Sequence[Point], path: Path, batch: int) -> Path:

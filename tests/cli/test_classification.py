@@ -165,6 +165,8 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     assert "achieved" in printed
     content = json.loads((tmp_path / "report/early_exit.json").read_text())
     assert len([p for p in content["points"] if p["kind"] == "anytime"]) == 4
+    leaving = [p["leaving"] for p in content["points"] if p["kind"] == "budgeted"]
+    assert all(len(shares) == 4 and abs(sum(shares) - 1) < 1e-9 for shares in leaving)
     assert {row["batch"] for row in content["savings"]} == {1, 4}
     assert (tmp_path / "report/accuracy_and_cost.png").stat().st_size > 5000
     plans = json.loads(checkpoint.with_suffix(".exits.json").read_text())

@@ -150,7 +150,7 @@ def test_two_runs_into_one_folder_leave_the_files_of_one(tmp_path):
 
 
 def test_a_report_that_fails_half_way_leaves_nothing(files, tmp_path, capsys, monkeypatch):
-    from mmms_plugin.analysis.size_ap import report
+    from mmms_plugin.analysis.size_ap.report import write as report
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -197,3 +197,52 @@ def test_anchors_are_for_original_pixels_unless_resizing_is_told(files, capsys):
         float(text.split("scales=[")[1].split("]")[0]) for text in (anchors(), anchors("--resize", "512x400"))
     )
     assert larger == pytest.approx(4 * scale, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [("small.AP < 0.99", 1), ("small.AP < 0.01", 0), ("all.missed >= 0", 1), ("all.AP50 > 1", 0), ("large.AR<0", 1)],
+)
+def test_a_condition_that_holds_fails_the_run(files, tmp_path, capsys, condition, status):
+    with quick_figures(True):
+        assert run(files, tmp_path, "--fail-if", condition, "--fail-if", "all.AP > 1") == status
+    failed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == status
+    assert all(condition in line for line in failed)
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fail-if", "small < 0.2"], "must be BIN.FIGURE < NUMBER"),
+        (["--fail-if", "small.mAP < 0.2"], "'mAP' is no figure; allowed are AP, AP50"),
+        (["--fail-if", "small.AP < nan"], "'nan' is no number"),
+        (["--fail-if", "tiny.AP < 0.2"], "'tiny' is no bin; there are all, small, medium, large"),
+        (["--fail-if", "all.both < 0.2", "--no-errors"], "left out by --no-errors"),
+        (["--baseline", "x.json"], "--baseline needs --bootstrap N"),
+        (["--baseline", "x.json", "--bootstrap", "9"], "--baseline x.json: cannot be read"),
+        (["--baseline", "ANN", "--bootstrap", "9"], "must be a results.json that"),
+    ],
+)
+def test_conditions_that_cannot_be_judged_are_refused(files, tmp_path, capsys, options, message):
+    options = [str(files / "ann.json") if word == "ANN" else word for word in options]
+    assert run(files, tmp_path / "out", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bin_that_is_significantly_worse_than_the_baseline_fails_the_run(files, tmp_path, capsys):
+    options = ["--bootstrap", "100", "--no-errors"]
+    with quick_figures(True):
+        assert run(files, tmp_path / "base", *options) == 0
+        baseline = ["--baseline", str(tmp_path / "base/results.json")]
+        assert run(files, tmp_path / "same", *options, *baseline) == 0
+        assert run(files, tmp_path / "worse", *options, *baseline, preds=("two",)) == 1
+        text = capsys.readouterr().err
+        assert run(files, tmp_path / "other", *options, *baseline, "--bins", "tiny") == 2
+    assert "failed: all.AP " in text
+    assert "bins differ from this run's" in capsys.readouterr().err
+    pair = size_ap(files / "ann.json", [files / "one.json", files / "two.json"], bootstrap=100)
+    limits = next(d for d in pair.comparison.per_bin if (d.of, d.metric) == ("all", "ap")).interval
+    assert f"interval {limits.low:+.4f} to {limits.high:+.4f}" in text  # the paired bootstrap, without the predictions

@@ -8,11 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.receptive_field import ReceptiveField
-from mmms_plugin.analysis.scale_policy.dilations import DilationShares
-from mmms_plugin.analysis.scale_policy.summary import Group
-from mmms_plugin.analysis.scale_policy.table import Table
-from mmms_plugin.analysis.size_ap.figure_style import (
+from mmms_plugin.analysis.figure_style import (
     GAIN,
     LOSS,
     NEUTRAL,
@@ -25,6 +21,10 @@ from mmms_plugin.analysis.size_ap.figure_style import (
     plt,
     shorten,
 )
+from mmms_plugin.analysis.receptive_field import ReceptiveField
+from mmms_plugin.analysis.scale_policy.dilations import DilationShares
+from mmms_plugin.analysis.scale_policy.summary import Group
+from mmms_plugin.analysis.scale_policy.table import Table
 
 NAMED = 40  # classes with a bar and a name of their own
 SHADES = "cividis"

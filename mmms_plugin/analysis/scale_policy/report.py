@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from mmms_plugin.analysis.figure_style import save
 from mmms_plugin.analysis.receptive_field import ReceptiveField
 from mmms_plugin.analysis.scale_policy import figures
 from mmms_plugin.analysis.scale_policy.dilations import DilationShares
@@ -18,7 +19,6 @@ from mmms_plugin.analysis.scale_policy.page import Shown, render, shown
 from mmms_plugin.analysis.scale_policy.summary import by_class, by_size, embed, size_correlations
 from mmms_plugin.analysis.scale_policy.table import Table, write_csv, write_parquet
 from mmms_plugin.analysis.shapes import NetworkShape, draw_shapes
-from mmms_plugin.analysis.size_ap.figure_style import save
 from mmms_plugin.files import files_written_together, write_text
 
 FEWEST = 4  # pictures that a map needs

@@ -1,5 +1,8 @@
 """AP by object size: from COCO files to figures with intervals, and to a report.
 
+Files pass through `reading` into arrays; `kernel` matches them and counts, in the bins of `objects`; `evaluate` puts
+figures into the records of `results`; `report` shows them; `gate` judges them for CI. `command` is the whole way.
+
 Needs NumPy, pycocotools and msgspec, for the report also matplotlib and jinja2; neither torch nor a host.
 """
 
@@ -66,8 +69,8 @@ def size_ap(
         UserError: files or options at fault, in one line.
     """
     from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-    from mmms_plugin.analysis.size_ap.read import read_files
     from mmms_plugin.analysis.size_ap.reading.formats import Source
+    from mmms_plugin.analysis.size_ap.reading.read import read_files
 
     options = Options(iou_type, area, bins, bin_unit, allow_gaps, allow_overlaps, max_dets, replicates=bootstrap,
                       seed=seed, confidence=confidence, score_threshold=score_threshold, errors=errors,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.accumulate import Accumulator, Scores, mean_defined, recall_at
-from mmms_plugin.analysis.size_ap.bins import BinSet, resolve_bins
-from mmms_plugin.analysis.size_ap.bootstrap import (
+from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator, Scores, mean_defined, recall_at
+from mmms_plugin.analysis.size_ap.kernel.bootstrap import (
     Replicates,
     bin_figures,
     bootstrap,
@@ -19,10 +19,11 @@ from mmms_plugin.analysis.size_ap.bootstrap import (
     interval,
     probability_positive,
 )
-from mmms_plugin.analysis.size_ap.data import AREAS, Detections, GroundTruth, describe_area
-from mmms_plugin.analysis.size_ap.error_types import MATCH, ErrorGains, error_gains
-from mmms_plugin.analysis.size_ap.groups import group_rows
-from mmms_plugin.analysis.size_ap.matching import IOU_THRESHOLDS, Candidates, Matches, find_candidates, match
+from mmms_plugin.analysis.size_ap.kernel.data import AREAS, Detections, GroundTruth, describe_area
+from mmms_plugin.analysis.size_ap.kernel.error_types import MATCH, ErrorGains, error_gains
+from mmms_plugin.analysis.size_ap.kernel.groups import group_rows
+from mmms_plugin.analysis.size_ap.kernel.matching import IOU_THRESHOLDS, Candidates, Matches, find_candidates, match
+from mmms_plugin.analysis.size_ap.objects.bins import BinSet, resolve_bins
 from mmms_plugin.analysis.size_ap.reading import lvis
 from mmms_plugin.analysis.size_ap.results import (
     ERROR_TYPES,
@@ -55,13 +56,13 @@ class Options:
     Attributes:
         iou_type: 'bbox' or 'segm'.
         area: 'annotation' (pycocotools' rule), 'box' or 'mask'.
-        bins, bin_unit, allow_gaps, allow_overlaps: see `mmms_plugin.analysis.size_ap.bins.resolve_bins`.
+        bins, bin_unit, allow_gaps, allow_overlaps: see `mmms_plugin.analysis.size_ap.objects.bins.resolve_bins`.
         max_dets: detections per image and class that count.
         thresholds: of IoU.
         replicates, seed, confidence: of the bootstrap; 0 replicates for none.
         score_threshold: from which a detection predicts its class, for multi-label F1.
         resize: width and height that pictures are made to fit before training; for the advice on anchors only.
-        errors: also what each type of error costs (`mmms_plugin.analysis.size_ap.error_types`).
+        errors: also what each type of error costs (`mmms_plugin.analysis.size_ap.kernel.error_types`).
         sweep: also AP against continuous size.
         progress: show bars.
     """
@@ -164,7 +165,25 @@ def evaluate(
         ),
         comparison=_compare(truth, done, thresholds, replicates, options) if len(done) == 2 else None,
         notes=(*notes, *_unplaced(done[0].matches)),
+        data=_fingerprint(truth, areas),
     )
+
+
+def _fingerprint(truth: GroundTruth, areas: Floats) -> str:
+    """Of what decides the figures of a given run: images, categories and objects."""
+    columns = (
+        truth.image_ids,
+        truth.category_ids,
+        truth.image_id,
+        truth.category_id,
+        truth.boxes,
+        areas,
+        truth.iscrowd,
+    )
+    digest = hashlib.sha256()
+    for column in columns:
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
 
 
 def _match_run(truth: GroundTruth, run: Detections, bins: tuple[Bin, ...], options: Options) -> _Run:
@@ -212,6 +231,7 @@ def _run_result(
             detections=int(detections[i].sum()),
             intervals=_bin_intervals(replicates, i, figures[i], options.confidence),
             errors=_error_shares(run.errors[i], options.confidence) if run.errors else {},
+            ap_draws=() if replicates is None else tuple(map(_figure, replicates.bins[:, i, 0])),
         )
         for i, bin_ in enumerate(bins.bins)
     )

@@ -56,7 +56,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ErrorShare:
-    """One type of error in one bin (`mmms_plugin.analysis.size_ap.error_types`).
+    """One type of error in one bin (`mmms_plugin.analysis.size_ap.kernel.error_types`).
 
     Attributes:
         count: errors of the type.
@@ -74,7 +74,7 @@ class BinResult:
     """The figures of one bin.
 
     ``intervals`` maps a name of `METRICS` to its interval, empty without bootstrap; ``errors`` a name of `ERROR_TYPES`
-    to what it costs, empty if that was not asked for.
+    to what it costs, empty if that was not asked for. ``ap_draws`` is AP in every replicate of the bootstrap.
     """
 
     bin: Bin
@@ -86,6 +86,7 @@ class BinResult:
     detections: int
     intervals: dict[str, Interval]
     errors: dict[str, ErrorShare] = field(default_factory=dict)
+    ap_draws: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,7 @@ class SizeAPResults:
         runs: one or two.
         comparison: of two runs, else None.
         notes: lines the reader should see (what was unusual in the input).
+        data: a hash of images and annotations, to know the same data again.
     """
 
     iou_type: str
@@ -243,6 +245,7 @@ class SizeAPResults:
     runs: tuple[RunResult, ...]
     comparison: Comparison | None = None
     notes: tuple[str, ...] = ()
+    data: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Dicts, lists and numbers in full precision; infinite limits become the text 'inf', undefined figures null."""

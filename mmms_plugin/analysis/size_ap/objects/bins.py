@@ -106,7 +106,7 @@ def resolve_bins(
 
     Args:
         text: a preset, ``quantiles:N``, or ``name=low:high,...`` with ``inf`` or nothing for no upper limit.
-        unit: of one's own limits and of how quantiles are shown: 'side' (px) or 'area' (px²). Presets have their own.
+        unit: of custom limits, and of how quantiles are shown: 'side' (px) or 'area' (px²). Presets have their own.
         areas: ``(n,)`` areas of the data set's objects, px²; quantiles need them.
         allow_gaps, allow_overlaps: accept sizes between bins that no bin holds, or that several hold.
 

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.matching import IGNORED, REGULAR, Matches
+from mmms_plugin.analysis.size_ap.kernel.matching import IGNORED, REGULAR, Matches
 
 RECALLS = np.linspace(0.0, 1.00, int(np.round((1.00 - 0.0) / 0.01)) + 1, endpoint=True)  # as pycocotools writes it
 Ints = NDArray[np.int64]

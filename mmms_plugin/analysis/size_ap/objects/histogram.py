@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.bins import contains
-from mmms_plugin.analysis.size_ap.data import GroundTruth, box_areas
+from mmms_plugin.analysis.size_ap.kernel.data import GroundTruth, box_areas
+from mmms_plugin.analysis.size_ap.objects.bins import contains
+from mmms_plugin.analysis.size_ap.objects.suggest import AnchorSuggestion, quantile_edges, suggest_anchors
 from mmms_plugin.analysis.size_ap.results import Bin
-from mmms_plugin.analysis.size_ap.suggest import AnchorSuggestion, quantile_edges, suggest_anchors
 from mmms_plugin.errors import UserError
 
 SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)  # the quantiles that are listed

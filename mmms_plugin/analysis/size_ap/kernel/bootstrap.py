@@ -18,7 +18,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.accumulate import Accumulator, Scores, mean_defined
+from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator, Scores, mean_defined
 from mmms_plugin.analysis.size_ap.results import Interval
 
 Floats = NDArray[np.float64]

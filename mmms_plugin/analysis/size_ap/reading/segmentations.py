@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
-from mmms_plugin.analysis.size_ap.data import RLE
+from mmms_plugin.analysis.size_ap.kernel.data import RLE
 from mmms_plugin.errors import UserError
 from mmms_plugin.rle import as_bytes, segmentation_problems
 

@@ -20,8 +20,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.accumulate import Accumulator, mean_defined
-from mmms_plugin.analysis.size_ap.matching import Candidates
+from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator, mean_defined
+from mmms_plugin.analysis.size_ap.kernel.matching import Candidates
 from mmms_plugin.analysis.size_ap.results import GroupRow
 
 SIZES = ("small", "medium", "large")

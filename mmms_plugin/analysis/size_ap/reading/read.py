@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.columns import (
+from mmms_plugin.analysis.size_ap.kernel.data import RLE, Detections, GroundTruth, box_areas, mask_areas, positions
+from mmms_plugin.analysis.size_ap.reading import formats
+from mmms_plugin.analysis.size_ap.reading.columns import (
     Columns,
     Records,
     annotation_columns,
@@ -23,16 +25,14 @@ from mmms_plugin.analysis.size_ap.columns import (
     result_columns,
     shown,
 )
-from mmms_plugin.analysis.size_ap.data import RLE, Detections, GroundTruth, box_areas, mask_areas, positions
-from mmms_plugin.analysis.size_ap.json_files import load_annotations, load_predictions
-from mmms_plugin.analysis.size_ap.reading import formats
 from mmms_plugin.analysis.size_ap.reading.formats import AUTO, Source
+from mmms_plugin.analysis.size_ap.reading.json_files import load_annotations, load_predictions
 from mmms_plugin.analysis.size_ap.reading.lvis import is_federated, judged, read_federated
 from mmms_plugin.analysis.size_ap.reading.pascal_voc import read_voc_detections, read_voc_truth
+from mmms_plugin.analysis.size_ap.reading.segmentations import mask_boxes, to_rles
+from mmms_plugin.analysis.size_ap.reading.suspicions import box_notes, label_hint, score_notes
+from mmms_plugin.analysis.size_ap.reading.typed_json import quick_annotations, quick_results
 from mmms_plugin.analysis.size_ap.reading.yolo import read_yolo_detections, read_yolo_truth
-from mmms_plugin.analysis.size_ap.segmentations import mask_boxes, to_rles
-from mmms_plugin.analysis.size_ap.suspicions import box_notes, label_hint, score_notes
-from mmms_plugin.analysis.size_ap.typed_json import quick_annotations, quick_results
 from mmms_plugin.errors import LONGEST, LONGEST_NAME, UserError, printable
 
 Notes = tuple[str, ...]

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.bins import contains
-from mmms_plugin.analysis.size_ap.data import RLE, Detections, GroundTruth, positions
+from mmms_plugin.analysis.size_ap.kernel.data import RLE, Detections, GroundTruth, positions
+from mmms_plugin.analysis.size_ap.objects.bins import contains
 from mmms_plugin.analysis.size_ap.results import Bin
 
 IOU_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
@@ -120,7 +120,7 @@ def find_candidates(
     Args:
         truth, run: the data; what is in unknown images or categories is left out.
         iou_type: IoU of boxes ('bbox') or of masks ('segm').
-        area: where areas come from, a key of `mmms_plugin.analysis.size_ap.data.AREAS`.
+        area: where areas come from, a key of `mmms_plugin.analysis.size_ap.kernel.data.AREAS`.
         max_dets: detections per image and class, best scores first.
         thresholds: IoU thresholds.
         class_agnostic: treat all classes as one (pycocotools' ``useCats = 0``).

@@ -4,6 +4,9 @@ Reading is most of the time of an evaluation. A decoder that knows the fields ma
 not asked for; in small pieces, only columns of numbers stay in memory. A file is cut where one object ends
 and the next begins. A cut inside of a text or of a nested list leaves pieces that are not JSON, so that it is noticed.
 Whatever is unusual gives None; the reader then takes the slow path, which finds the words for it.
+
+Objects of numbers alone, which most files hold, are packed again as MessagePack: there a float has nine bytes and a
+key its length, so that all objects are alike and NumPy views them as a table, in half the time of a loop over them.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 
-from mmms_plugin.analysis.size_ap.columns import Columns, within_bounds
+from mmms_plugin.analysis.size_ap.reading.columns import Columns, within_bounds
 
 PIECE = 1 << 16  # bytes; what the processor keeps at hand is decoded fastest
 BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
@@ -71,6 +74,24 @@ class _ResultWithMask(msgspec.Struct, gc=False):
     bbox: Box | None = None
 
 
+class _PlainAnnotation(msgspec.Struct, gc=False):
+    """All numbers are floats, which take any JSON number, and are packed with the same length."""
+
+    id: float
+    image_id: float
+    category_id: float
+    area: float
+    iscrowd: float
+    bbox: Box
+
+
+class _PlainResult(msgspec.Struct, gc=False):
+    image_id: float
+    category_id: float
+    score: float
+    bbox: Box
+
+
 class _File(msgspec.Struct):
     images: msgspec.Raw
     annotations: msgspec.Raw
@@ -85,7 +106,9 @@ def quick_annotations(path: Path, masks: bool) -> tuple[list[dict[str, Any]], li
         file = msgspec.json.decode(path.read_bytes(), type=_File)
         images = msgspec.to_builtins(msgspec.json.decode(file.images, type=list[_Image]))
         categories = msgspec.json.decode(file.categories, type=list[_Category])
-        found = _columns(io.BytesIO(file.annotations), _AnnotationWithMask if masks else _Annotation, masks)
+        found = None if masks else _plain_columns(io.BytesIO(file.annotations), _PlainAnnotation)
+        kind = _AnnotationWithMask if masks else _Annotation
+        found = found or _columns(io.BytesIO(file.annotations), kind, masks)
     except FAILURES:
         return None
     named = [{"id": c.id, "name": c.id if c.name is None else c.name, "frequency": c.frequency} for c in categories]
@@ -98,9 +121,61 @@ def quick_results(path: Path, masks: bool) -> Columns | None:
         if not path.is_file():
             return None
         with path.open("rb") as file:
-            return _columns(file, _ResultWithMask if masks else _Result, masks)
+            found = None if masks else _plain_columns(file, _PlainResult)
+            file.seek(0)
+            return found or _columns(file, _ResultWithMask if masks else _Result, masks)
     except FAILURES:
         return None
+
+
+def _plain_columns(file: BinaryIO, kind: type[msgspec.Struct]) -> Columns | None:
+    """The columns of a JSON list of objects of numbers; None where they are of another kind or out of bounds."""
+    decoder, encoder = msgspec.json.Decoder(list[kind]), msgspec.msgpack.Encoder()  # type: ignore[valid-type]
+    row = _packed_row(kind.__struct_fields__)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in kind.__struct_fields__}
+    try:
+        for piece in _pieces(file):
+            records = decoder.decode(piece)
+            packed = encoder.encode(records)
+            table = np.frombuffer(packed, row, len(records), len(packed) - len(records) * row.itemsize)
+            for name, part in parts.items():
+                part.append(table[name]["value"].astype(np.float64))
+        columns: dict[str, np.ndarray] = {name: np.concatenate(parts.pop(name)) for name in kind.__struct_fields__}
+        for name in ("image_id", "category_id", "id"):
+            if name in columns:
+                columns[name] = _whole(columns[name])
+        if "iscrowd" in columns:
+            if not np.isin(columns["iscrowd"], (0, 1)).all():
+                return None
+            columns |= {"iscrowd": columns["iscrowd"] == 1, "has_iscrowd": np.ones(len(columns["iscrowd"]), bool)}
+    except FAILURES:
+        return None
+    boxes = columns.pop("bbox").reshape(-1, 4)
+    found = Columns(**columns, boxes=boxes, has_box=np.ones(len(boxes), bool), segmentations=None)
+    return found if within_bounds(found) else None
+
+
+def _packed_row(fields: tuple[str, ...]) -> np.dtype:
+    """How MessagePack lays out an object: a byte before it, every text, list and number; numbers have eight more."""
+    number = np.dtype({"names": ["value"], "formats": [">f8"], "offsets": [1], "itemsize": 9})
+    offsets, end = [], 1
+    for name in fields:
+        begin = end + 1 + len(name) + (name == "bbox")
+        offsets.append(begin)
+        end = begin + (4 if name == "bbox" else 1) * number.itemsize
+    formats: list[Any] = [(number, 4) if name == "bbox" else number for name in fields]
+    return np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": end})
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Floats as the integers that they are.
+
+    Raises:
+        ValueError: they are not, or so large that a float may stand for several.
+    """
+    if (np.abs(values) >= 2**53).any() or (values != np.rint(values)).any():
+        raise ValueError("no integers")
+    return values.astype(np.int64)
 
 
 def _columns(file: BinaryIO, kind: type[msgspec.Struct], masks: bool) -> Columns | None:

@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmms_plugin.analysis.size_ap import figures, report_tables
-from mmms_plugin.analysis.size_ap.data import AREA_NAMES
-from mmms_plugin.analysis.size_ap.figure_style import save, shorten
-from mmms_plugin.analysis.size_ap.figures import Series
-from mmms_plugin.analysis.size_ap.gallery import Gallery
-from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
-from mmms_plugin.analysis.size_ap.page import Picture, Section, picture, render
-from mmms_plugin.analysis.size_ap.report_tables import MEASURES, shape, size_label
+from mmms_plugin.analysis.figure_style import save, shorten
+from mmms_plugin.analysis.size_ap.kernel.data import AREA_NAMES
+from mmms_plugin.analysis.size_ap.objects.histogram import ObjectSizes
+from mmms_plugin.analysis.size_ap.report import figures
+from mmms_plugin.analysis.size_ap.report import tables as report_tables
+from mmms_plugin.analysis.size_ap.report.figures import Series
+from mmms_plugin.analysis.size_ap.report.gallery import Gallery
+from mmms_plugin.analysis.size_ap.report.page import Picture, Section, picture, render
+from mmms_plugin.analysis.size_ap.report.tables import MEASURES, shape, size_label
 from mmms_plugin.analysis.size_ap.results import ERROR_TYPES, Comparison, RunResult, SizeAPResults
-from mmms_plugin.analysis.size_ap.tables import to_latex, to_markdown
+from mmms_plugin.analysis.tables import to_latex, to_markdown
 from mmms_plugin.files import files_written_together, write_text
 
 ERROR_MEANINGS = (

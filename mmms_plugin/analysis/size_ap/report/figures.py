@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from mmms_plugin.analysis.size_ap.figure_style import (
+from mmms_plugin.analysis.figure_style import (
     ERROR_COLOURS,
     GAIN,
     HEAT,
@@ -31,7 +31,7 @@ from mmms_plugin.analysis.size_ap.figure_style import (
     log_side_axis,
     shorten,
 )
-from mmms_plugin.analysis.size_ap.tables import percent
+from mmms_plugin.analysis.tables import percent
 
 ROWS_A_PANEL, PANELS = 40, 3  # of the heat map; with more classes only the best and worst are drawn
 VALUES_UP_TO = 6  # size columns of the heat map that leave room for numbers

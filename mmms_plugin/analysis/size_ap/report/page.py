@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmms_plugin.analysis.size_ap.gallery import Gallery
-from mmms_plugin.analysis.size_ap.tables import Table
+from mmms_plugin.analysis.size_ap.report.gallery import Gallery
+from mmms_plugin.analysis.tables import Table
 
 PIXELS_AN_INCH = 110  # of figures on the page
 
@@ -50,7 +50,7 @@ def render(
     """The page. Every text is escaped; nothing on it is loaded from elsewhere. The gallery's JSON is safe in HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("mmms_plugin.analysis.size_ap")
+    loader = PackageLoader("mmms_plugin.analysis.size_ap.report")
     environment = Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )

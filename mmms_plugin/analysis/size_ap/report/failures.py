@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.data import Detections, GroundTruth
-from mmms_plugin.analysis.size_ap.error_types import MATCH, NONE, Instances, error_instances
 from mmms_plugin.analysis.size_ap.evaluate import Options
-from mmms_plugin.analysis.size_ap.matching import find_candidates
+from mmms_plugin.analysis.size_ap.kernel.data import Detections, GroundTruth
+from mmms_plugin.analysis.size_ap.kernel.error_types import MATCH, NONE, Instances, error_instances
+from mmms_plugin.analysis.size_ap.kernel.matching import find_candidates
 from mmms_plugin.analysis.size_ap.results import ERROR_TYPES, Bin
 
 Ints = NDArray[np.int64]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.analysis.sheets import pack, safe_json
-from mmms_plugin.analysis.size_ap.data import GroundTruth
-from mmms_plugin.analysis.size_ap.failures import Failures
-from mmms_plugin.analysis.size_ap.report_tables import size_label
+from mmms_plugin.analysis.size_ap.kernel.data import GroundTruth
+from mmms_plugin.analysis.size_ap.report.failures import Failures
+from mmms_plugin.analysis.size_ap.report.tables import size_label
 from mmms_plugin.analysis.size_ap.results import ERROR_TYPES, Bin
 from mmms_plugin.errors import printable
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.columns import shown
+from mmms_plugin.analysis.size_ap.reading.columns import shown
 
 ENOUGH, JUDGED = 5, 10_000  # boxes to judge from: at least, and about so many of very many
 LEAVING, ORDERED = 0.15, 0.97  # shares that speak for xyxy

@@ -35,9 +35,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.accumulate import Accumulator, mean_defined
-from mmms_plugin.analysis.size_ap.bootstrap import draw
-from mmms_plugin.analysis.size_ap.matching import (
+from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator, mean_defined
+from mmms_plugin.analysis.size_ap.kernel.bootstrap import draw
+from mmms_plugin.analysis.size_ap.kernel.matching import (
     IGNORED,
     REGULAR,
     UNMATCHED,
@@ -125,7 +125,7 @@ def error_gains(
 
     Args:
         candidates: of the run, at any thresholds. bins: the first holds all sizes. iou_type: 'bbox' or 'segm'.
-        replicates, seed: of the image bootstrap; the draws are those of `mmms_plugin.analysis.size_ap.bootstrap`.
+        replicates, seed: of the image bootstrap; its draws are those of `kernel.bootstrap`.
         workers: threads.
     """
     kept = candidates.edge_iou >= MATCH

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mmms_plugin.analysis.size_ap.histogram import ObjectSizes
+from mmms_plugin.analysis.size_ap.objects.histogram import ObjectSizes
+from mmms_plugin.analysis.size_ap.objects.suggest import bins_option, readable
 from mmms_plugin.analysis.size_ap.results import (
     ERROR_TYPES,
     METRICS,
@@ -18,8 +19,7 @@ from mmms_plugin.analysis.size_ap.results import (
     RunResult,
     SizeAPResults,
 )
-from mmms_plugin.analysis.size_ap.suggest import bins_option, readable
-from mmms_plugin.analysis.size_ap.tables import NOT_AVAILABLE, Cell, Table, bracket, decimal, percent, to_csv
+from mmms_plugin.analysis.tables import NOT_AVAILABLE, Cell, Table, bracket, decimal, percent, to_csv
 
 METRIC_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}
 MEASURES = {"ap": "AP", "f1_per_class": "F1 per class", "f1_overall": "F1 overall"}

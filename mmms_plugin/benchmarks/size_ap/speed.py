@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mmms_plugin.analysis.size_ap.simulate import as_coco, simulate
+from mmms_plugin.benchmarks.size_ap.simulate import as_coco, simulate
 
 REPLICATES = 1000
 OURS = "mmms"
@@ -60,7 +60,7 @@ def measure(name: str, folder: str, replicates: int = 0) -> Measurement:
 
 def _ours(truth_file: str, run_file: str, replicates: int) -> Measurement:
     from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-    from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
+    from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
 
     start = time.process_time()
     truth, _ = read_ground_truth(truth_file, masks=False)
