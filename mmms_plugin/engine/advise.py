@@ -40,7 +40,7 @@ from mmms_plugin.files import check_folder, write_text
 
 DEFAULTS = {True: "mmdet::mask-rcnn_r50_fpn_1x_coco", False: "mmdet::faster-rcnn_r50_fpn_1x_coco"}  # with masks or not
 PICTURES, SIGNS = 4, 2  # that receptive fields are measured on, and draws for each
-MOST_SIDE = 640  # px; larger pictures are cropped for it
+MOST_SIDE = 512  # px; larger pictures are cropped for it
 
 
 @dataclass

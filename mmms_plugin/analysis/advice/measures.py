@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.bins import contains, resolve_bins
+from mmms_plugin.analysis.size_ap.objects.bins import contains, resolve_bins
 
 FITTING = 0.5  # IoU with the best anchor, laid on the object's middle, from which an object counts as covered
 SCALES = 2.0 ** np.arange(-3, 3.01, 0.5)  # multiples of the anchors that are tried
