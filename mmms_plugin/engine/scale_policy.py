@@ -45,7 +45,7 @@ from mmms_plugin.files import check_folder, make_folder, write_text
 
 PROGRESS = "progress.json"  # what an interrupted run goes on from
 SECONDS = 10.0  # between two saves of the progress
-FIELD_SIDE = 640  # px; larger pictures are cropped where receptive fields are measured
+FIELD_SIDE = 512  # px; larger pictures are cropped where receptive fields are measured
 
 
 @dataclass

@@ -64,6 +64,7 @@ def pictures(shapes, tmp_path):
     return tmp_path / "in"
 
 
+@pytest.mark.slow
 def test_a_data_set(models, shapes, tmp_path, capsys):
     out = tmp_path / "out"
     options = ("--coco-dir", shapes, "--split", "train", "--out", out, "--fields", 1)
@@ -96,6 +97,7 @@ def test_a_data_set(models, shapes, tmp_path, capsys):
     assert "4 pictures, scale policy: 13 columns" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypatch):
     arguments = command(models, "elastic", "--images", pictures, "--out", tmp_path / "out", "--fields", 0)
     measured, row = [], engine._Run._row
@@ -116,6 +118,7 @@ def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypa
     assert (tmp_path / "out/skipped.txt").read_text().startswith("plain/broken.png: ")
 
 
+@pytest.mark.slow
 def test_a_plain_network_has_receptive_fields_only(models, pictures, tmp_path, capsys):
     assert main(command(models, "plain", "--images", pictures, "--out", tmp_path / "out", "--fields", 1)) == 0
     assert "ResNet has no multi-scale part" in capsys.readouterr().out
@@ -186,6 +189,7 @@ STEPS = """
 });</script></body>"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_the_page_in_a_browser(models, pictures, tmp_path):
     out = tmp_path / "out"

@@ -64,7 +64,7 @@ def draw_blocks(table: Table) -> Figure:
         step = max(1, len(places) // 24)
         axis.set_xticks(places[::step], [shorten(name, 18) for name in table.columns[::step]], rotation=60, ha="right")
         axis.set_ylabel("score, high − low resolution")
-        axis.legend(loc="best")
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
         return figure
 
 
@@ -83,7 +83,7 @@ def draw_map(table: Table, points: NDArray[np.float64], method: str) -> Figure:
                 axes[1].scatter(
                     chosen[:, 0], chosen[:, 1], color=colour, s=size, linewidths=0, label=f"{label} ({len(chosen)})"
                 )
-            axes[1].legend(loc="best")
+            axes[1].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, markerscale=3)
         for axis in axes:
             axis.set_xticks([])
             axis.set_yticks([])

@@ -123,7 +123,7 @@ def _policy(table: Table, content: dict[str, Any], drawn: list[Drawn]) -> None:
 
 
 def _field(field: ReceptiveField) -> dict[str, Any]:
-    return {key: value for key, value in asdict(field).items() if key != "heat"} | {"cut": bool(field.cut)}
+    return {key: value for key, value in asdict(field).items() if key != "heat"}
 
 
 def _sentence(field: ReceptiveField) -> str:
