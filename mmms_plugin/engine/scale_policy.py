@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -190,6 +191,8 @@ class _Run:
             else:
                 self.model.backbone(self._inputs(batch))  # type: ignore[operator,union-attr]
         scores = self.meter.take()[0].tolist() if self.meter.blocks else values or ()
+        if not all(math.isfinite(score) for score in scores):
+            raise UserError(f"{source.name}: the network's activations are not finite; did its training diverge?")
         return Row(source.name, tuple(scores), source.classes, source.sides, predicted, right)
 
     def _class_name(self, label: int) -> str:

@@ -206,6 +206,15 @@ def test_bad_input_is_one_line(options, message, models, shapes, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
+def test_a_diverged_network_is_told(models, pictures, tmp_path, capsys):
+    content = torch.load(models / "elastic.pth")
+    content["state_dict"]["backbone.conv1.weight"].fill_(float("nan"))
+    torch.save(content, tmp_path / "nan.pth")
+    arguments = ["scale-policy", str(models / "elastic.py"), str(tmp_path / "nan.pth"), "--images", str(pictures)]
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--fields", "0"]) == 2
+    assert "activations are not finite; did its training diverge?" in capsys.readouterr().err
+
+
 STEPS = """
 <pre id="outcome"></pre><script>addEventListener("load", async () => {
   const frame = () => new Promise((done) => setTimeout(done, 60));

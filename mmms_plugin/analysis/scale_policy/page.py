@@ -74,8 +74,10 @@ def _thumbnail(path: Path) -> Tile | None:
     try:
         with Image.open(path) as picture:
             picture.draft("RGB", (TILE, TILE))  # JPEG is decoded at a fraction of its size
-            turned = ImageOps.exif_transpose(picture).convert("RGB")
-            turned.thumbnail((TILE, TILE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+            whole = ImageOps.exif_transpose(picture).convert("RGB")
+            scale = TILE / max(whole.size)  # CIFAR's pictures grow
+            size = max(1, round(whole.width * scale)), max(1, round(whole.height * scale))
+            turned = whole.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     tile = Image.new("RGB", (TILE, TILE), OUTSIDE)
