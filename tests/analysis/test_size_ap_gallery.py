@@ -139,6 +139,7 @@ STEPS = """
 });</script></body>"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_the_page_in_a_browser(tmp_path):
     coco, results = random_coco(3, images=40, detections=60)

@@ -66,16 +66,19 @@ class Accumulator:
         in_bin = matches.in_bin & kept
         status = np.where(kept[live, None, None], matches.status, 0).transpose(1, 2, 0)
         self._sort_objects(matches)
-        entry_used = (status == REGULAR) | ((status == IGNORED) & in_bin[:, None, live])
-        bin_, threshold, which = np.nonzero(entry_used)
-        place = live[which]
-        true_positive, inside = status[bin_, threshold, which] == REGULAR, in_bin[bin_, place]
+        used = np.flatnonzero((status == REGULAR) | ((status == IGNORED) & in_bin[:, None, live]))
+        true_positive = np.take(status, used) == REGULAR
+        cell, which = np.divmod(used, max(len(live), 1))  # of bin and threshold
+        bin_, place = cell // self.shape[1], live[which]
+        del used, which  # half a million of them for COCO's validation set
         self._entry_image = detections.image[place].astype(np.int32)
         self._hit = true_positive.astype(np.int32)
         # a matched detection is no false positive, although the detections of the bin hold it
-        self._correction = self._hit - inside
-        segment = np.ravel_multi_index((bin_, threshold, detections.category[place]), self.shape)
-        self._segments, self._starts, self._lengths = _runs(segment)
+        self._correction = self._hit - in_bin[bin_, place]
+        cell *= self.shape[2]
+        cell += detections.category[place]
+        self._segments, self._starts, self._lengths = _runs(cell)
+        del cell
         self._sort_bins(in_bin, detections.image, detections.category, bin_, place)
 
     def _sort_objects(self, matches: Matches) -> None:
@@ -90,12 +93,13 @@ class Accumulator:
         up_to = np.cumsum(in_bin, axis=1, dtype=np.int32)
         count = up_to[:, -1].astype(np.int64) if in_bin.shape[1] else np.zeros(len(in_bin), np.int64)
         offset, self._in_bins = np.cumsum(count) - count, int(count.sum())
-        self._entry_place = (offset[bin_] + up_to[bin_, place]).astype(np.int32)
+        up_to += offset.astype(np.int32)[:, None]
+        self._entry_place = up_to[bin_, place]
         first = np.searchsorted(category, np.arange(self.shape[2]))
         segment_bin, _, segment_class = np.unravel_index(self._segments, self.shape)
         begin = first[segment_class]
-        before = np.where(begin > 0, up_to[segment_bin, begin - 1], 0) if len(begin) else begin
-        self._segment_place = offset[segment_bin] + before
+        before = up_to[segment_bin, begin - 1] if len(begin) else begin
+        self._segment_place = np.where(begin > 0, before, offset[segment_bin])
 
     @cached_property
     def _bin_image(self) -> NDArray[np.int32]:
