@@ -44,6 +44,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--fail-if": ("small.AP < 0.2", "all.missed > 1e999", "x", ".AP<1", "all.AP < nan", "\x1b.AP < 1", "all.AP <", ""),
     "--baseline": ("/dev/null", "", "/nowhere"),
     "--no-errors": ("",),
+    "--group": ("x", "=", "a=", "a=,", "a=/nowhere", "a=/dev/null,/dev/null", "\x1b[31m=x,y", "one=/dev/null", ""),
     "--allow-gaps": ("",), "--allow-overlaps": ("",), "--nonsense": ("5",),
 }  # fmt: skip
 NAMES = (

@@ -22,6 +22,7 @@ from mmms_plugin.analysis.figure_style import (
     shorten,
 )
 from mmms_plugin.analysis.receptive_field import ReceptiveField
+from mmms_plugin.analysis.scale_policy.answers import OUTCOMES
 from mmms_plugin.analysis.scale_policy.dilations import DilationShares
 from mmms_plugin.analysis.scale_policy.summary import Group
 from mmms_plugin.analysis.scale_policy.table import Table
@@ -88,6 +89,20 @@ def draw_map(table: Table, points: NDArray[np.float64], method: str) -> Figure:
             axis.set_xticks([])
             axis.set_yticks([])
         axes[0].set_xlabel(method)
+        return figure
+
+
+def draw_answers(outcomes: Sequence[int | None], points: NDArray[np.float64], method: str) -> Figure:
+    """Figure 6, right: the pictures that one of two networks gets right and the other wrong, on the first one's map."""
+    with canvas(WIDTH, 3.6) as (figure, (axis,)):
+        size = float(np.clip(600 / len(points), 3, 18))
+        colours = ("#CCCCCC", RUN_COLOURS[0], RUN_COLOURS[1], "#666666")
+        for place in (0, 3, 1, 2):  # differences lie on top
+            chosen = points[[outcome == place for outcome in outcomes]]
+            label = f"{OUTCOMES[place]} ({len(chosen)})"
+            axis.scatter(chosen[:, 0], chosen[:, 1], color=colours[place], s=size, linewidths=0, label=label)
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, markerscale=2)
+        axis.set(xticks=[], yticks=[], xlabel=method)
         return figure
 
 
