@@ -129,9 +129,10 @@ def paired_bootstrap(name: str, folder: str) -> tuple[float, float]:
         hotcoco.compare(*evaluations, n_bootstrap=PAIRED_REPLICATES)
         return clock.read()
     from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-    from mmms_plugin.analysis.size_ap.reading.read import read_files
+    from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
 
-    ours, runs, _ = read_files(paths[0], paths[1:], masks=False)
+    ours, _ = read_ground_truth(paths[0], masks=False)
+    runs = [read_detections(path, ours, masks=False)[0] for path in paths[1:]]
     times = []
     for replicates in (0, PAIRED_REPLICATES):
         clock = _Clock()
@@ -223,9 +224,10 @@ def _start(words: list[str]) -> tuple[float, float]:
 def _write(images: int, folder: str, other: float = 0.0) -> str:
     """Ground truth and a run, and another run with that share of its detections; what they are, in words."""
     truth, run = simulate(images)
-    content = dict(zip(("ann", "pred"), as_coco(truth, run), strict=True))
+    annotations, results = as_coco(truth, run)
+    content: dict[str, Any] = {"ann": annotations, "pred": results}
     if other:
-        content["other"] = content["pred"][: round(other * len(run))]
+        content["other"] = results[: round(other * len(run))]
     for stem, one in content.items():
         Path(folder, f"{stem}.json").write_text(json.dumps(one))
     return f"{images:,} images, {len(truth):,} objects, {len(run):,} detections"
