@@ -56,7 +56,7 @@ test: lint
 QUICK = tests/layers tests/necks tests/backbones tests/analysis
 
 quick: lint
-	@$(BIN)/python -m pytest -x -m 'not slow and not compiled and not gpu' $(QUICK)
+	@$(BIN)/python -m pytest -x -n $(WORKERS) --dist worksteal -m 'not slow and not compiled and not gpu' $(QUICK)
 
 docs: install
 	@$(BIN)/python -c 'import sphinx, myst_parser, furo' 2>/dev/null || \

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from mmengine.logging import MMLogger
 
 from mmms_plugin.datasets import write_shapes
+
+# Some CI services set these; rich then writes escape codes into captured output, and tests compare words of it.
+for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(_name, None)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from mmms_plugin.analysis.drawing import Objects, Style, draw_objects, side_by_side
-from mmms_plugin.analysis.size_ap.segmentations import to_rles
+from mmms_plugin.analysis.size_ap.reading.segmentations import to_rles
 from mmms_plugin.files import written_whole
 
 LETTERS = 1.8  # the sheet is looked at as a whole

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmms_plugin.analysis.size_ap.figure_style import NEUTRAL, RUN_COLOURS, STYLE, WIDTH, plt
+from mmms_plugin.analysis.figure_style import NEUTRAL, RUN_COLOURS, STYLE, WIDTH, plt
 
 LAYER_HEIGHT = 0.16  # inches
 

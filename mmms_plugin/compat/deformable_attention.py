@@ -1,6 +1,6 @@
 """Multi-scale deformable attention (Zhu et al., "Deformable DETR", 2021, equation (3)) where mmcv has no compiled op.
 
-mmcv calls its op on a GPU only, and computes the same in plain torch on the CPU; here that serves on every device. It
+mmcv calls its op on a GPU only, and computes the same in plain torch on the CPU; here that is used on every device. It
 keeps the sampled values of all points, which takes more memory than the compiled op.
 """
 

@@ -1,6 +1,6 @@
 """How mmengine reads checkpoints, once it is imported: nothing in a file is run, and what mmengine saves can be read.
 
-1. Local files are read by ``compat.checkpoints.load``. ``.safetensors`` files are checkpoints, too.
+1. Local files are checked and read by ``weights.torch_files.load_torch``. ``.safetensors`` files are checkpoints, too.
 2. Files from a web address: torch's function for them runs whatever code they carry unless it is told not to, and
    mmengine 0.10.7 does not tell it.
 3. On resuming, mmengine runs ``meta.config`` of the file as Python, and later deletes the file or folder that the file
@@ -32,14 +32,14 @@ def read_safely(module: ModuleType) -> None:
 def load_from_local(filename: str, map_location: Any = None) -> Any:
     """As mmengine's: a file of ``torch.save``.
 
-    Raises: FileNotFoundError.
+    Raises: FileNotFoundError; UserError for a file that is damaged, holds more than data, or would hang the reader.
     """
-    from mmms_plugin.compat.checkpoints import load
+    from mmms_plugin.weights.torch_files import load_torch
 
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{filename} can not be found.")
-    return disarmed(load(str(path), map_location=map_location), path.parent)
+    return disarmed(load_torch(path, map_location, mapped=False), path.parent)
 
 
 def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mmms_plugin.analysis.size_ap.data import mask_areas
-from mmms_plugin.analysis.size_ap.segmentations import mask_boxes, to_rles
-from mmms_plugin.analysis.size_ap.suspicions import ENOUGH, LEAVING, ORDERED, xyxy_shares
+from mmms_plugin.analysis.size_ap.kernel.data import mask_areas
+from mmms_plugin.analysis.size_ap.reading.segmentations import mask_boxes, to_rles
+from mmms_plugin.analysis.size_ap.reading.suspicions import ENOUGH, LEAVING, ORDERED, xyxy_shares
 from mmms_plugin.data.coco_file import CocoFile, Record, as_side, is_area
 from mmms_plugin.rle import segmentation_problems
 

@@ -38,7 +38,7 @@ class Picture:
     Attributes:
         problem: code of the rule it breaks, empty if it can be read. detail: what the decoder says.
         size: width and height in px after EXIF rotation, (0, 0) if unreadable. bytes: of the file.
-        orientation: of EXIF, 1 where nothing is said. mode: Pillow's. deep: 16 bits a channel.
+        orientation: of EXIF, 1 where none is given. mode: Pillow's. deep: 16 bits a channel.
     """
 
     problem: str = ""

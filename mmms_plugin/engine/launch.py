@@ -131,7 +131,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
         remarks += check_config_data(config, used, Path(config.work_dir))
     if fitted := fit(config, options.fitting, options.launcher, training):
         remarks += fitted
-        config.merge_from_dict(dict(options.cfg_options))  # what is said in so many words stays
+        config.merge_from_dict(dict(options.cfg_options))  # an explicit option wins
     return config, remarks
 
 

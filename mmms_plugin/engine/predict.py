@@ -1,4 +1,4 @@
-"""``mmms predict``: a trained model on pictures of one's own, one after the other."""
+"""``mmms predict``: a trained model on new pictures, one after the other."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from rich.table import Table
 
+from mmms_plugin.analysis.figure_style import save
 from mmms_plugin.analysis.flops import count
 from mmms_plugin.analysis.shapes import NetworkShape, draw_shapes, draw_trajectories
-from mmms_plugin.analysis.size_ap.figure_style import save
 from mmms_plugin.backbones.shape_plan import ShapedNetwork
 from mmms_plugin.compat.newest import newest_checkpoint
 from mmms_plugin.engine.config_files import load_config

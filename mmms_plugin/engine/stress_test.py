@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mmms_plugin.analysis.size_ap import figure_style
+from mmms_plugin.analysis import figure_style
 from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.launch import LaunchOptions, evaluate
 from mmms_plugin.engine.tasks import Classification, task_of

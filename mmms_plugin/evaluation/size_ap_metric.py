@@ -28,13 +28,13 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.accumulate import Accumulator
-from mmms_plugin.analysis.size_ap.bins import resolve_bins
-from mmms_plugin.analysis.size_ap.bootstrap import bin_figures
-from mmms_plugin.analysis.size_ap.data import Detections, GroundTruth
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-from mmms_plugin.analysis.size_ap.matching import IOU_THRESHOLDS, find_candidates, match
-from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
+from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator
+from mmms_plugin.analysis.size_ap.kernel.bootstrap import bin_figures
+from mmms_plugin.analysis.size_ap.kernel.data import Detections, GroundTruth
+from mmms_plugin.analysis.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
+from mmms_plugin.analysis.size_ap.objects.bins import resolve_bins
+from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
 from mmms_plugin.analysis.size_ap.results import SizeAPResults
 from mmms_plugin.errors import UserError
 from mmms_plugin.registry import METRICS
@@ -247,8 +247,8 @@ def _bin_keys(metric: str, results: SizeAPResults) -> dict[str, float]:
 
 
 def _table(results: SizeAPResults) -> str:
-    from mmms_plugin.analysis.size_ap.report_tables import bin_table
-    from mmms_plugin.analysis.size_ap.tables import to_markdown
+    from mmms_plugin.analysis.size_ap.report.tables import bin_table
+    from mmms_plugin.analysis.tables import to_markdown
 
     return to_markdown(bin_table(results, results.runs[0]))
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from mmms_plugin.analysis.size_ap.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.evaluate import Options
+from mmms_plugin.analysis.size_ap.objects.bins import resolve_bins
 from mmms_plugin.analysis.size_iou.evaluate import MEASURES, RegionOptions, SizeIoUResults, evaluate_regions
 from mmms_plugin.analysis.size_iou.regions import image_regions, join_images
 from mmms_plugin.errors import UserError
@@ -118,8 +118,8 @@ def _keys(results: SizeIoUResults) -> dict[str, float]:
 
 
 def _table(results: SizeIoUResults) -> str:
-    from mmms_plugin.analysis.size_ap.tables import to_markdown
     from mmms_plugin.analysis.size_iou.report import bin_table
+    from mmms_plugin.analysis.tables import to_markdown
 
     return to_markdown(bin_table(results))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmms_plugin.analysis.size_ap import figure_style
+from mmms_plugin.analysis import figure_style
 from mmms_plugin.files import written_whole
 
 

@@ -27,8 +27,15 @@ PICKLE, ZIP = b"\x80", b"PK\x03\x04"
 TORCH_GLOBALS = re.compile(r"torch\._utils\..+|torch\.nn\.parameter\..+|torch\.\w+Storage|collections\.OrderedDict")
 
 
-def load_torch(path: Path) -> Any:
-    """What a file of ``torch.save`` holds; tensors are memory-mapped where the format allows.
+def load_torch(path: Path, map_location: Any = "cpu", mapped: bool = True) -> Any:
+    """What a file of ``torch.save`` holds.
+
+    Every byte is checked first, and that torch's reader will come to an end.
+
+    Args:
+        path: of the file.
+        map_location: as ``torch.load`` takes it.
+        mapped: leave tensors in the file until they are used, where the format allows; the file must stay.
 
     Raises: UserError, in one line, for anything that is not such a file or holds more than data; OSError.
     """
@@ -44,19 +51,15 @@ def load_torch(path: Path) -> Any:
             _check_sizes(scan(pickled).storages, sizes)
         else:
             pickled = _check_pickles(path, start)
-        return _load(path, zipped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about the pickle's version
+            return load(path, map_location=map_location, mmap=zipped and mapped)
     except (OSError, UserError):
         raise
     except (ScanError, ZipError) as error:
         raise UserError(f"checkpoint {path}: {_explained(str(error), pickled or _beginning(path))}") from error
     except Exception as error:  # what torch's reader makes of a damaged pickle may be anything
         raise UserError(f"checkpoint {path}: {_refusal(error, pickled)}") from error
-
-
-def _load(path: Path, zipped: bool) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about the pickle's version
-        return load(path, map_location="cpu", mmap=zipped)
 
 
 def _check_sizes(storages: dict[str, Storage], sizes: dict[str, int]) -> None:

@@ -11,7 +11,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmms_plugin.analysis.size_ap.data import Detections, GroundTruth
+from mmms_plugin.analysis.size_ap.kernel.data import Detections, GroundTruth
 
 HEIGHT, WIDTH = 96, 128
 EDGES = [[32, 32], [16, 64], [96, 96], [64, 144], [1, 1], [1024, 1], [4, 4]]  # areas of exactly 1024, 9216, 1

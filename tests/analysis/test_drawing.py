@@ -23,6 +23,7 @@ def inside(image: Image.Image, box: tuple[float, ...]) -> np.ndarray:
     return np.asarray(image)[top:bottom, left:right]
 
 
+@pytest.mark.slow
 def test_labels_never_cover_a_small_object():
     """A crowd of 400 objects of 14 px: every one keeps its pixels, whatever is written between them."""
     corners = [(x, y, x + 14.0, y + 14.0) for x in range(10, 880, 44) for y in range(10, 680, 34)]

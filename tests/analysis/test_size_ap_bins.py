@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mmms_plugin.analysis.size_ap.bins import CLOSED, HALF_OPEN, PRESETS, contains, resolve_bins
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
+from mmms_plugin.analysis.size_ap.objects.bins import CLOSED, HALF_OPEN, PRESETS, contains, resolve_bins
 from mmms_plugin.errors import UserError
 from tests.analysis.size_ap_data import in_memory, pycocotools_eval, random_coco
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmms_plugin.analysis.size_ap.accumulate import Accumulator
-from mmms_plugin.analysis.size_ap.bins import resolve_bins
-from mmms_plugin.analysis.size_ap.bootstrap import bin_figures, bootstrap, draw, interval, probability_positive
-from mmms_plugin.analysis.size_ap.coverage import measure_coverage
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-from mmms_plugin.analysis.size_ap.matching import IOU_THRESHOLDS, find_candidates, match
+from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator
+from mmms_plugin.analysis.size_ap.kernel.bootstrap import bin_figures, bootstrap, draw, interval, probability_positive
+from mmms_plugin.analysis.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
+from mmms_plugin.analysis.size_ap.objects.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.results import Interval
-from mmms_plugin.analysis.size_ap.simulate import SMALL, simulate
+from mmms_plugin.benchmarks.size_ap.coverage import measure_coverage
+from mmms_plugin.benchmarks.size_ap.simulate import SMALL, simulate
 from tests.analysis.size_ap_data import in_memory, pycocotools_eval, random_coco
 
 BINS = resolve_bins("coco").bins

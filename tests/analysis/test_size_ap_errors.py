@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from mmms_plugin.analysis.size_ap import accumulate
-from mmms_plugin.analysis.size_ap.bins import resolve_bins
-from mmms_plugin.analysis.size_ap.bootstrap import draw
-from mmms_plugin.analysis.size_ap.data import Detections, GroundTruth
-from mmms_plugin.analysis.size_ap.error_types import ErrorGains, error_gains
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-from mmms_plugin.analysis.size_ap.matching import find_candidates
+from mmms_plugin.analysis.size_ap.kernel import accumulate
+from mmms_plugin.analysis.size_ap.kernel.bootstrap import draw
+from mmms_plugin.analysis.size_ap.kernel.data import Detections, GroundTruth
+from mmms_plugin.analysis.size_ap.kernel.error_types import ErrorGains, error_gains
+from mmms_plugin.analysis.size_ap.kernel.matching import find_candidates
+from mmms_plugin.analysis.size_ap.objects.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.results import ERROR_TYPES
 from tests.analysis.size_ap_data import in_memory, random_coco
 from tests.golden.make_tidecv import CASES, RECORD, data

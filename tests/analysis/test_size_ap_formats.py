@@ -262,6 +262,7 @@ def test_equals_lvis_api(tmp_path):
     assert {name: found[name] for name in record} == pytest.approx(record, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_loads_no_host_and_no_torch(data, tmp_path):
     arguments = ["size-ap", "--ann", str(data / "labels/val"), "--pred", str(data / "yolo"), "--out", str(tmp_path)]
     code = f"""

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmms_plugin.analysis.size_ap.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.command import run_size_ap
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-from mmms_plugin.analysis.size_ap.failures import Failures, find_failures
-from mmms_plugin.analysis.size_ap.gallery import ACROSS, TILE, make_gallery, picture_path, window
-from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
+from mmms_plugin.analysis.size_ap.objects.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.reading.formats import Source
+from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
+from mmms_plugin.analysis.size_ap.report.failures import Failures, find_failures
+from mmms_plugin.analysis.size_ap.report.gallery import ACROSS, TILE, make_gallery, picture_path, window
 from mmms_plugin.analysis.size_ap.results import ERROR_TYPES
 from tests.analysis.size_ap_data import random_coco
 
@@ -139,6 +139,7 @@ STEPS = """
 });</script></body>"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_the_page_in_a_browser(tmp_path):
     coco, results = random_coco(3, images=40, detections=60)

@@ -12,8 +12,8 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from mmms_plugin.analysis.size_ap import typed_json
-from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
+from mmms_plugin.analysis.size_ap.reading import typed_json
+from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
 from mmms_plugin.errors import UserError
 
 WIDTH, HEIGHT, OBJECTS = 200, 150, 40
@@ -136,8 +136,8 @@ def test_the_typed_decoder_reads_what_the_plain_one_reads(files, monkeypatch, ma
     quick.append(read_detections(run_file, quick[0][0], masks=False))
     if masks:
         quick.append(read_detections(run_file, read_ground_truth(truth_file, masks=False)[0], masks=True))
-    monkeypatch.setattr("mmms_plugin.analysis.size_ap.read.quick_annotations", lambda *_: None)
-    monkeypatch.setattr("mmms_plugin.analysis.size_ap.read.quick_results", lambda *_: None)
+    monkeypatch.setattr("mmms_plugin.analysis.size_ap.reading.read.quick_annotations", lambda *_: None)
+    monkeypatch.setattr("mmms_plugin.analysis.size_ap.reading.read.quick_results", lambda *_: None)
     plain = [read_ground_truth(truth_file, masks=False)]
     plain.append(read_detections(run_file, plain[0][0], masks=False))
     if masks:
@@ -152,6 +152,36 @@ def test_a_good_file_takes_the_quick_way(files, truth_file):
     assert typed_json.quick_annotations(truth_file, True) is not None
     assert typed_json.quick_results(files("run.json", make_predictions(make_annotations())), True) is not None
     assert len(typed_json.quick_results(files("none.json", "[ ]"), False)) == 0
+
+
+@pytest.mark.parametrize("largest", [2**53 - 1, 2**53 + 1, 2**63 - 1])  # from 2**53 on floats stand for several ids
+def test_unpacked_numbers_are_those_of_the_file_to_the_last_bit(files, largest):
+    rng = np.random.default_rng(0)
+    numbers = rng.random((5_000, 5)) * 10.0 ** rng.integers(-9, 9, (5_000, 5))  # several pieces
+    ids = [largest, *rng.integers(0, 2**40, len(numbers) - 1).tolist()]
+    records = [
+        {"score": score, "bbox": box, "category_id": i % 90, "image_id": one}
+        for i, (one, (score, *box)) in enumerate(zip(ids, numbers.tolist(), strict=True))
+    ]
+    found = typed_json.quick_results(files("run.json", records), False)
+    assert found.image_id.dtype == found.category_id.dtype == np.int64
+    assert found.image_id.tolist() == ids
+    assert found.category_id.tolist() == [i % 90 for i in range(len(ids))]
+    np.testing.assert_array_equal(np.column_stack((found.score, found.boxes)), numbers)
+    assert found.has_box.all()
+    assert found.segmentations is None
+
+
+@pytest.mark.parametrize("crowd", [0, 1, True, None])
+def test_unpacked_annotations_are_those_of_the_file(files, crowd):
+    content = make_annotations()
+    content["annotations"][3]["iscrowd"] = crowd
+    _, _, found = typed_json.quick_annotations(files("truth.json", content), False)
+    for name in ("id", "image_id", "category_id", "area"):
+        assert getattr(found, name).tolist() == [a[name] for a in content["annotations"]]
+    assert found.boxes.tolist() == [a["bbox"] for a in content["annotations"]]
+    assert np.flatnonzero(found.iscrowd).tolist() == ([3] if crowd else [])
+    assert np.flatnonzero(~found.has_iscrowd).tolist() == ([3] if crowd is None else [])
 
 
 LOG = '{"lr": 0.001, "loss": 1.5, "epoch": 1, "iter": 50}\n{"lr": 0.001, "loss": 1.2, "epoch": 1, "iter": 100}\n'

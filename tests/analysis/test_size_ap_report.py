@@ -15,13 +15,13 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from mmms_plugin.analysis.size_ap import figures
 from mmms_plugin.analysis.size_ap.command import run_size_ap
-from mmms_plugin.analysis.size_ap.data import GroundTruth
 from mmms_plugin.analysis.size_ap.evaluate import Options
-from mmms_plugin.analysis.size_ap.histogram import describe_objects
-from mmms_plugin.analysis.size_ap.report import write_object_sizes, write_report
-from mmms_plugin.analysis.size_ap.report_tables import probability
+from mmms_plugin.analysis.size_ap.kernel.data import GroundTruth
+from mmms_plugin.analysis.size_ap.objects.histogram import describe_objects
+from mmms_plugin.analysis.size_ap.report import figures
+from mmms_plugin.analysis.size_ap.report.tables import probability
+from mmms_plugin.analysis.size_ap.report.write import write_object_sizes, write_report
 from mmms_plugin.analysis.size_ap.results import (
     METRICS,
     Bin,
@@ -35,7 +35,7 @@ from mmms_plugin.analysis.size_ap.results import (
     SizeAPResults,
     SizePoint,
 )
-from mmms_plugin.analysis.size_ap.tables import (
+from mmms_plugin.analysis.tables import (
     Cell,
     Table,
     escape_latex,
@@ -142,6 +142,7 @@ def report(tmp_path_factory):
     return {file.name: file for file in files}
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone_and_hostile_names_are_only_text(report):
     text = report["report.html"].read_text()
     page = Page(text)
@@ -189,6 +190,7 @@ def test_every_figure_is_written_in_three_formats_and_shows_something(report):
     assert not plt.get_fignums()
 
 
+@pytest.mark.slow
 def test_one_run_without_bootstrap_over_an_old_report(tmp_path):
     results = make_results(runs=1, classes=("one",))
     bare = [dataclasses.replace(found, intervals={}) for found in results.runs[0].bins]
@@ -270,6 +272,7 @@ def test_a_data_set_without_objects_has_a_page_too(tmp_path):
     assert write_object_sizes(sizes, tmp_path)[0].exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 80, 300])
 def test_the_heat_map_stays_legible_with_many_classes(classes):
     names = [f"class number {i}" for i in range(classes)]
@@ -319,6 +322,7 @@ def test_a_wrong_folder_is_told_before_the_files_are_read(tmp_path, monkeypatch)
         run_size_ap("absent.json", ["absent.json"], str(tmp_path), Options())
 
 
+@pytest.mark.slow
 def test_every_output_says_what_sizes_an_object(report):
     rule = make_results(2).area_rule
     data = json.loads(report["results.json"].read_text())

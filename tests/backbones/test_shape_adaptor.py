@@ -34,6 +34,7 @@ def load(name: str):
     return record, backbone, {k.removeprefix("head.fc."): v for k, v in state.items() if k.startswith("head.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDS)
 def test_outputs_and_sides_are_the_authors(name):
     record, backbone, fc = load(name)
@@ -99,6 +100,7 @@ def test_a_bound_is_met_and_scales_all_adaptors_alike(mode):
     assert bound.eval()(torch.rand(1, 3, 32, 32))[-1].shape[-1] == last
 
 
+@pytest.mark.slow
 def test_frozen_shapes_give_the_same_and_can_be_exported():
     model, x = small().eval(), torch.rand(1, 3, 33, 47)
     with torch.no_grad():

@@ -237,6 +237,6 @@ def test_train_reports_in_one_line_what_it_changed(shapes, tmp_path, capfd):
     assert "schedule (--iters 2 --batch-size 2; 4 pictures): batch 8 -> 2; learning rate 0.0015 -> 0.000375" in log
     assert "--image-size: pictures 192x192 -> 64x64 px" in log
     kept = load_config(str(tmp_path / "run/mask_rcnn_ps_r18_shapes.py"))
-    assert kept.train_cfg == dict(type="IterBasedTrainLoop", max_iters=2, val_interval=9)  # said in so many words
+    assert kept.train_cfg == dict(type="IterBasedTrainLoop", max_iters=2, val_interval=9)  # given explicitly
     assert kept.param_scheduler[1].end == 2
     assert main([*arguments, "--auto-scale-lr", "--lr", "0.1"]) == 2

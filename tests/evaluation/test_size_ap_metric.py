@@ -12,7 +12,7 @@ import torch
 from mmengine.evaluator import Evaluator
 
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-from mmms_plugin.analysis.size_ap.read import read_detections, read_ground_truth
+from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
 from mmms_plugin.errors import UserError
 from mmms_plugin.registry import METRICS
 from tests.analysis.size_ap_data import HEIGHT, WIDTH, pycocotools_eval, random_coco, with_masks

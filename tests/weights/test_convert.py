@@ -332,9 +332,16 @@ def test_join_needs_every_part():
 def test_every_arch_of_every_table_builds_and_names_its_outputs(source):
     table = load_table(source)
     assert table.source == source
+    by_type: dict[str, list[Arch]] = {}
     for arch in table.archs.values():
-        assert expected(arch.backbone).width in (256, 512, 1024, 1664, 1808, 1920, 2048, 2208)
+        assert expected(arch.backbone).width > 0
         assert arch.outputs or table.outputs
+        by_type.setdefault(arch.backbone["type"], []).append(arch)
+    for archs in by_type.values():  # two of a type, as all of them would take long
+        for arch in (archs[0], archs[-1]):
+            with torch.device("meta"):
+                last = MODELS.build(dict(arch.backbone)).eval()(torch.empty(1, 3, 64, 64))[-1]
+            assert last.shape[1] == expected(arch.backbone).width  # the classifier's inputs
 
 
 def test_a_rule_that_drops_needs_its_reason():

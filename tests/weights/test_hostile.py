@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
 import time
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.runner.checkpoint import _load_checkpoint
 from safetensors.torch import save_file
 
 from mmms_plugin.cli import main
@@ -85,6 +88,7 @@ def test_a_damaged_file_is_never_converted(case, tmp_path, capsys):
     (tmp_path / "in.pth").write_bytes(make())
     (tmp_path / "folder").mkdir()
     assert words in refusal(capsys, tmp_path / "in.pth", tmp_path / "folder" / "out.pth")
+    refused_by_mmengine(tmp_path / "in.pth", words)
 
 
 def test_every_single_byte_that_matters_is_checked(tmp_path):
@@ -101,6 +105,12 @@ def test_every_single_byte_that_matters_is_checked(tmp_path):
             assert list(state) == ["a"]
             assert torch.equal(state["a"], torch.arange(6.0)), place
     assert refused > len(data) / 3 / 4
+
+
+def refused_by_mmengine(path: Path, words: str) -> None:
+    """As for inferencers and hosts' scripts, once the plugin is imported."""
+    with pytest.raises(UserError, match=re.escape(words)):
+        _load_checkpoint(str(path))
 
 
 def itself() -> dict:
@@ -133,6 +143,7 @@ def test_pickles_that_would_hang_or_exhaust_memory(case, tmp_path, capsys):
     (tmp_path / "folder").mkdir()
     start = time.process_time()
     assert words in refusal(capsys, tmp_path / "in.pth", tmp_path / "folder" / "out.pth")
+    refused_by_mmengine(tmp_path / "in.pth", words)
     assert time.process_time() - start < 10
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -10,15 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mmms_plugin.analysis.size_ap.bins import resolve_bins
-from mmms_plugin.analysis.size_ap.data import Detections, GroundTruth
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-from mmms_plugin.analysis.size_ap.failures import find_failures
-from mmms_plugin.analysis.size_ap.gallery import Gallery, make_gallery
-from mmms_plugin.analysis.size_ap.histogram import STEPS, ObjectSizes, describe_objects
-from mmms_plugin.analysis.size_ap.read import read_files
+from mmms_plugin.analysis.size_ap.gate import Condition, check_bins, read_baseline
+from mmms_plugin.analysis.size_ap.kernel.data import GroundTruth, Method
+from mmms_plugin.analysis.size_ap.objects.bins import resolve_bins
+from mmms_plugin.analysis.size_ap.objects.histogram import STEPS, ObjectSizes, describe_objects
 from mmms_plugin.analysis.size_ap.reading.formats import AUTO, Source
-from mmms_plugin.analysis.size_ap.report_tables import probability, size_label, suggestions
+from mmms_plugin.analysis.size_ap.reading.methods import Seeds, read_files
+from mmms_plugin.analysis.size_ap.report.failures import find_failures
+from mmms_plugin.analysis.size_ap.report.gallery import Gallery, make_gallery
+from mmms_plugin.analysis.size_ap.report.tables import probability, settling_lines, size_label, suggestions
 from mmms_plugin.analysis.size_ap.results import (
     ERROR_TYPES,
     Bin,
@@ -34,21 +36,31 @@ from mmms_plugin.files import check_folder
 _NUMBERS = ("AP", "AP50", "AP75", "AR", "objects", "found")
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """The files written, the HTML page first where there is one, and a line for every condition that failed the run."""
+
+    files: tuple[Path, ...]
+    failures: tuple[str, ...]
+
+
 def run_size_ap(
     ann: str,
-    preds: Sequence[str],
+    preds: Sequence[str | Seeds],
     out: str | None,
     options: Options,
     names: Sequence[str] = (),
     console: Console | None = None,
     source: Source = AUTO,
     examples: int = 2000,
-) -> list[Path]:
+    conditions: Sequence[Condition] = (),
+    baseline: str | None = None,
+) -> Outcome:
     """Evaluate prediction files, or without any describe the data set's object sizes, and write the report.
 
     Args:
         ann: COCO annotation file.
-        preds: none, one or two COCO result files.
+        preds: prediction files, or `Seeds` of methods with several; none to describe the data set.
         out: folder of the report; without predictions it may be None, and nothing is written.
         options: how to evaluate.
         names: of the runs; by default their files' names, with the folder's where two files are called the same.
@@ -56,9 +68,8 @@ def run_size_ap(
         source: formats of the files, and what some of them need beside; its pictures are cropped for the gallery.
         examples: failures of each run that the report's gallery shows at most, 0 for no gallery; there is none without
             ``options.errors``.
-
-    Returns:
-        The files written, the HTML page first where there is one.
+        conditions: figures of the last run that fail it.
+        baseline: a ``results.json`` that the last run must not be significantly worse than.
 
     Raises:
         UserError: the files or options are at fault.
@@ -66,17 +77,22 @@ def run_size_ap(
     console = console or Console()
     if out:
         check_folder(out)
+    earlier = read_baseline(baseline) if baseline else None
     progress = Console(stderr=True)
     with progress.status("reading"):
         truth, runs, notes = read_files(ann, preds, names, masks=options.masks, source=source)
     objects = truth.areas(options.area)[~truth.iscrowd]
     bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
+    check_bins(conditions, [one.name for one in bins.bins], options.errors)
     sizes = describe_objects(truth, bins.bins, options.area, () if runs else notes, options.resize)
     files: list[Path] = []
+    failures: list[str] = []
     if runs and out:
         results = evaluate(truth, runs, options, notes)
+        failures += filter(None, (one.failure(results.runs[-1]) for one in conditions))
+        failures += earlier.failures(results) if earlier else ()
         with progress.status("drawing"):
-            from mmms_plugin.analysis.size_ap.report import write_report  # matplotlib takes a while to import
+            from mmms_plugin.analysis.size_ap.report.write import write_report  # matplotlib takes a while to import
 
             shown = _gallery(truth, runs, options, bins.bins, source, examples) if examples and options.errors else None
             files = write_report(results, out, sizes, shown)
@@ -85,7 +101,7 @@ def run_size_ap(
     else:
         if out:
             with progress.status("drawing"):
-                from mmms_plugin.analysis.size_ap.report import write_object_sizes
+                from mmms_plugin.analysis.size_ap.report.write import write_object_sizes
 
                 files = write_object_sizes(sizes, out)
         console.print(f"{sizes.objects} objects in {sizes.images} images; {escape(sizes.area_rule)}", soft_wrap=True)
@@ -100,13 +116,17 @@ def run_size_ap(
         console.print(
             f"written: {escape(printable(str(files[0]), LONGEST))} and {len(files) - 1} more files", soft_wrap=True
         )
-    return files
+    for failure in failures:
+        progress.print(f"[red]failed:[/] {escape(printable(failure, LONGEST))}", soft_wrap=True)
+    return Outcome(tuple(files), tuple(failures))
 
 
 def _gallery(
-    truth: GroundTruth, runs: Sequence[Detections], options: Options, bins: tuple[Bin, ...], source: Source, most: int
+    truth: GroundTruth, methods: Sequence[Method], options: Options, bins: tuple[Bin, ...], source: Source, most: int
 ) -> Gallery:
-    found = [(run.name, find_failures(truth, run, options, bins, most)) for run in runs]
+    """Failures of every method, of several seeds those of the first."""
+    first = [(m.name if len(m.runs) == 1 else f"{m.name}: {m.runs[0].name}", m.runs[0]) for m in methods]
+    found = [(name, find_failures(truth, run, options, bins, most)) for name, run in first]
     return make_gallery(truth, found, bins, source.pictures)
 
 
@@ -127,8 +147,10 @@ def _print_results(console: Console, results: SizeAPResults) -> None:
         console.print(_bin_table(run, results.iou_type))
         if run.bins[0].errors:
             console.print(_error_table(run))
-    if results.comparison:
-        console.print(_difference_table(results.comparison))
+    for comparison in results.comparisons:
+        console.print(_difference_table(comparison))
+        for line in settling_lines(comparison):
+            console.print(escape(line), soft_wrap=True)
     for line in (results.area_rule, f"bins {results.bins_source} ({results.bins_reference})", results.edge_rule):
         console.print(escape(line), soft_wrap=True)
 

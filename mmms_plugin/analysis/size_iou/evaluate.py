@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.accumulate import mean_defined
-from mmms_plugin.analysis.size_ap.bins import BinSet, contains, resolve_bins
-from mmms_plugin.analysis.size_ap.bootstrap import draw, interval
+from mmms_plugin.analysis.size_ap.kernel.accumulate import mean_defined
+from mmms_plugin.analysis.size_ap.kernel.bootstrap import draw, interval
+from mmms_plugin.analysis.size_ap.objects.bins import BinSet, contains, resolve_bins
 from mmms_plugin.analysis.size_ap.results import Bin, Figure, Interval, plain
 from mmms_plugin.analysis.size_iou.regions import Regions
 

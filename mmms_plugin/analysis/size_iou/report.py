@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mmms_plugin.analysis.size_ap import figures
-from mmms_plugin.analysis.size_ap.figure_style import save
-from mmms_plugin.analysis.size_ap.figures import Series
-from mmms_plugin.analysis.size_ap.page import Picture, Section, picture, render
-from mmms_plugin.analysis.size_ap.report_tables import FOLD_AFTER, size_label, size_of
+from mmms_plugin.analysis.figure_style import save
+from mmms_plugin.analysis.size_ap.report import figures
+from mmms_plugin.analysis.size_ap.report.figures import Series
+from mmms_plugin.analysis.size_ap.report.page import Picture, Section, picture, render
+from mmms_plugin.analysis.size_ap.report.tables import FOLD_AFTER, size_label, size_of
 from mmms_plugin.analysis.size_ap.results import Interval
-from mmms_plugin.analysis.size_ap.tables import Cell, Table, bracket, percent, to_csv, to_latex, to_markdown
 from mmms_plugin.analysis.size_iou.evaluate import MEASURES, RegionBin, RegionClass, SizeIoUResults
+from mmms_plugin.analysis.tables import Cell, Table, bracket, percent, to_csv, to_latex, to_markdown
 from mmms_plugin.files import files_written_together, write_text
 
 NAMES = {"iou": "IoU", "recall": "recall", "found": "found"}

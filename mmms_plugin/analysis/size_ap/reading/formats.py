@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mmms_plugin.analysis.size_ap.columns import Columns, shown
+from mmms_plugin.analysis.size_ap.reading.columns import Columns, shown
 from mmms_plugin.errors import LONGEST_NAME, UserError, printable
 
 FORMATS = ("auto", "coco", "lvis", "yolo", "voc")

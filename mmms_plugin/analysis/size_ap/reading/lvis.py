@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.columns import Columns
-from mmms_plugin.analysis.size_ap.data import GroundTruth, positions
+from mmms_plugin.analysis.size_ap.kernel.data import GroundTruth, positions
+from mmms_plugin.analysis.size_ap.reading.columns import Columns
 from mmms_plugin.errors import UserError
 
 DETECTIONS = 300  # an image, over all classes

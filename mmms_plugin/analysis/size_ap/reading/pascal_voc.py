@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.parsers import expat
 
-from mmms_plugin.analysis.size_ap.columns import Columns
+from mmms_plugin.analysis.size_ap.reading.columns import Columns
 from mmms_plugin.analysis.size_ap.reading.formats import (
     Records,
     Rows,

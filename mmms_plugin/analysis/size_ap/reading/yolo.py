@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmms_plugin.analysis.size_ap.columns import Columns
+from mmms_plugin.analysis.size_ap.reading.columns import Columns
 from mmms_plugin.analysis.size_ap.reading.formats import (
     Records,
     Rows,

@@ -1,0 +1,111 @@
+"""One look for all figures of the size report: colours, fonts, axes, and saving without half-written files.
+
+Colours are Okabe and Ito's, which stay apart under the common kinds of colour blindness (Wong, Nature Methods 8, 441).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+
+from mmms_plugin.files import written_whole
+
+RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # first, second run, ...
+MEASURE_COLOURS = ("#0072B2", "#E69F00", "#999999")  # AP, F1 per class, F1 overall
+ERROR_COLOURS = ("#0072B2", "#56B4E9", "#F0E442", "#E69F00", "#D55E00", "#666666")  # in the order of ERROR_TYPES
+NEUTRAL = "#595959"
+GAIN, LOSS, UNDECIDED = "#009E73", "#CC79A7", "#8C8C8C"  # sign of a difference, where its interval leaves out zero
+HEAT = "cividis"  # even in lightness, made for colour-blind readers
+WIDTH = 6.4  # inches; a page's text width
+SMALLEST = 7  # pt
+WIDEST = 7.0  # inches; text over two columns: nothing has to be scaled down to unreadable letters
+FORMATS = ("png", "pdf", "svg")
+SIDE_TICKS = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192])
+
+# For class names that DejaVu has no letters for, where the system has one of these.
+OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC")
+_INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
+
+STYLE: Any = {  # matplotlib types the keys one by one
+    "font.family": ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in _INSTALLED)],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "hatch.linewidth": 0.5,
+    "svg.fonttype": "path",  # no font is assumed at the reader's
+    "svg.hashsalt": "mmms",  # the same numbers give the same file
+    "pdf.fonttype": 42,
+    "text.parse_math": False,  # a class may be called $x$
+}
+
+
+@contextmanager
+def canvas(width: float = WIDTH, height: float = 3.4, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of ``width`` x ``height`` inches in the one style and its axes, side by side; ``save`` closes it."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained", squeeze=False)
+        yield figure, list(axes[0])
+
+
+def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write ``folder/name.png`` (200 dpi), ``.pdf`` and ``.svg``, each whole or not at all, and close the figure."""
+    written = []
+    with plt.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box; the tables have the name
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, not once a format
+        for kind in formats:
+            target = folder / f"{name}.{kind}"
+            date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+            with written_whole(target) as temporary:
+                figure.savefig(temporary, dpi=200, format=kind, metadata=date)
+            written.append(target)
+    plt.close(figure)
+    return written
+
+
+def log_side_axis(axis: Axes, low: float, high: float) -> None:
+    """Make x a log2 axis of object side in px between ``low`` and ``high``, ticked in octaves."""
+    axis.set_xscale("log", base=2)
+    axis.set_xlim(low, high)
+    ticks = SIDE_TICKS[(low <= SIDE_TICKS) & (high >= SIDE_TICKS)]
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
+
+
+def hundredths(axis: Axis, signed: bool = False) -> None:
+    """Tick labels times 100, with a real minus; ``signed`` gives gains a plus."""
+    form = "{:+.3g}" if signed else "{:.3g}"
+    axis.set_major_formatter(lambda v, _: form.format(100 * v).replace("-", "−") if abs(v) > 1e-12 else "0")
+
+
+def shorten(name: str, limit: int = 24) -> str:
+    """A name that fits beside an axis; the middle gives way."""
+    name = " ".join(name.split())
+    return name if len(name) <= limit else f"{name[: limit - limit // 3 - 1]}…{name[-(limit // 3) :]}"

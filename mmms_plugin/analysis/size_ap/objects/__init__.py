@@ -1,0 +1,1 @@
+"""Object sizes: the bins, and what a data set alone says about them."""

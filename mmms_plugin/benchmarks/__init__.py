@@ -1,0 +1,1 @@
+"""Measurements of the plugin on made-up data; nothing else imports them."""
