@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from mmms_plugin.files import written_whole
 
-RUN_COLOURS = ("#0072B2", "#D55E00")  # first run, second run
+RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # first, second run, ...
 MEASURE_COLOURS = ("#0072B2", "#E69F00", "#999999")  # AP, F1 per class, F1 overall
 ERROR_COLOURS = ("#0072B2", "#56B4E9", "#F0E442", "#E69F00", "#D55E00", "#666666")  # in the order of ERROR_TYPES
 NEUTRAL = "#595959"

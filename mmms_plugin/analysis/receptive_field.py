@@ -49,13 +49,16 @@ class ReceptiveField:
     heat: NDArray[np.float32]
 
 
-def measure(backbone: nn.Module, pictures: Sequence[Tensor], signs: int = 4, seed: int = 0) -> list[ReceptiveField]:
+def measure(
+    backbone: nn.Module, pictures: Sequence[Tensor], signs: int = 4, seed: int = 0, theory: bool = True
+) -> list[ReceptiveField]:
     """Receptive fields of every stage of a backbone, which is left as it is.
 
     Args:
         backbone: ``[N, C, H, W]`` to a map or several. Stages are its own where it names them, else its outputs.
         pictures: each ``[C, H, W]``, normalised as the backbone expects, all of one size.
         signs: random draws for each picture. seed: of the draws.
+        theory: measure the theoretical field too, else it is None.
     """
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
@@ -68,7 +71,7 @@ def measure(backbone: nn.Module, pictures: Sequence[Tensor], signs: int = 4, see
             strides |= {name: round(x.shape[-1] / y.shape[-1]) for name, y in maps.items()}
             for name, energy in _energies(x, maps, signs, generator).items():
                 energies[name] = energies.get(name, torch.zeros(())) + energy
-        reach = theoretical(backbone, channels=pictures[0].shape[0])
+        reach = theoretical(backbone, channels=pictures[0].shape[0]) if theory else {}
     return [_field(name, strides[name], reach.get(name), energy.sqrt().numpy()) for name, energy in energies.items()]
 
 
@@ -87,13 +90,15 @@ def _energies(x: Tensor, maps: dict[str, Tensor], signs: int, generator: torch.G
 
 
 def _field(name: str, stride: int, reach: int | None, gradient: NDArray[np.float64]) -> ReceptiveField:
-    heat = gradient / max(float(gradient.max()), np.finfo(float).tiny)
+    if not gradient.any():  # no unit of the cell is on
+        return ReceptiveField(name, stride, reach, 0.0, 0, 0.0, False, gradient.astype(np.float32))
+    heat = gradient / gradient.max()
     rows, columns = np.nonzero(heat > THRESHOLD)
-    extent = int(max(np.ptp(rows), np.ptp(columns)) + 1) if len(rows) else 0
+    extent = int(max(np.ptp(rows), np.ptp(columns)) + 1)
     ends = (rows.min(), columns.min(), heat.shape[0] - 1 - rows.max(), heat.shape[1] - 1 - columns.max())
     sigma = float(np.sqrt(np.mean([_variance(heat.sum(1)), _variance(heat.sum(0))])))
     side = float(np.sqrt(len(rows)))
-    return ReceptiveField(name, stride, reach, side, extent, 2 * sigma, min(ends) == 0, heat.astype(np.float32))
+    return ReceptiveField(name, stride, reach, side, extent, 2 * sigma, bool(min(ends) == 0), heat.astype(np.float32))
 
 
 def _variance(weights: NDArray[np.float64]) -> float:
@@ -121,6 +126,24 @@ def theoretical(backbone: nn.Module, channels: int = 3, strip: tuple[int, int] =
             first, last = int(columns[0]), int(columns[-1])
             found[name] = None if first == 0 or last == strip[1] - 1 else last - first + 1
     return found
+
+
+@torch.no_grad()
+def start_afresh(backbone: nn.Module, seed: int = 0) -> nn.Module:
+    """The backbone with random weights on which fields can be compared: He initialisation, and norms that scale by 1.
+
+    Many networks begin with the last norm of a block at 0: every block is then the identity, and fields are tiny.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm) and module.affine:
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+    return backbone
 
 
 class _Positive(TorchFunctionMode):

@@ -40,6 +40,7 @@ COMMANDS = {
     "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",
     "shapes": "draw the shape of shape-adapted networks, and how training moved it",
     "scale-policy": "what a network does with scale: policies of pictures, exits, dilations, receptive fields",
+    "advise": "input size, levels, anchors and layers that suit your own data, with reasons, as a config",
     "completion": "a script that completes commands, options and names of configs with the tab key",
 }
 

@@ -13,8 +13,9 @@ CHOICES = {
     "early-exit": "time that MSDNet's early exits save, beside the multiply-adds that they save",
     "size-ap": "evaluation by object size from file to result, beside the other evaluators installed",
     "size-ap-coverage": "how often 95 %% intervals of the evaluation hold the truth, on made-up data",
+    "size-ap-seeds": "the same of the difference of two methods with several seeds each",
 }
-ROUNDS = {"layers": 15, "backbones": 15, "early-exit": 5, "size-ap": 3, "size-ap-coverage": 500}
+ROUNDS = {"layers": 15, "backbones": 15, "early-exit": 5, "size-ap": 3, "size-ap-coverage": 500, "size-ap-seeds": 300}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,9 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="(%(default)s)")
     parser.add_argument("--channels-last", action="store_true", help="NHWC")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures a batch (%(default)s)")
-    rounds = "measurements of each (15; size-ap: 3), or data sets (size-ap-coverage: 500)"
+    rounds = "measurements of each (15; size-ap: 3), or data sets (size-ap-coverage: 500, size-ap-seeds: 300)"
     parser.add_argument("--rounds", type=int, metavar="N", help=rounds)
     parser.add_argument("--images", type=int, default=5000, metavar="N", help="of size-ap (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="of size-ap-seeds, >= 2 (%(default)s)")
     parser.add_argument("--arch", default="imagenet_step4", help="of early-exit: a setting of MSDNet (%(default)s)")
     parser.add_argument("--backward", action="store_true", help="forward and backward pass, as in training")
 
@@ -54,6 +56,12 @@ def run(args: argparse.Namespace) -> None:
         from mmms_plugin.benchmarks.size_ap.coverage import run_coverage
 
         return run_coverage(args.rounds)
+    if args.what == "size-ap-seeds":
+        from mmms_plugin.benchmarks.size_ap.seed_coverage import run_seed_coverage
+
+        if args.seeds < 2:
+            raise UserError(f"--seeds {args.seeds}: must be an integer >= 2")
+        return run_seed_coverage(args.rounds, args.seeds)
     import torch
 
     from mmms_plugin.engine.benchmark import Setting, run_benchmark

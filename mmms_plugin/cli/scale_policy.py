@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fields", type=int, default=4, metavar="N", help="pictures that receptive fields are measured on, 0 for none")
     add("--confidence", type=float, default=0.9, metavar="P", help="at which a picture leaves a network with several "
         "exits (0.9)")  # fmt: skip
+    add("--compare", metavar="CHECKPOINT", help="a second network on the same pictures, beside the first; with "
+        "--coco-dir, the errors of two detectors by object size too")  # fmt: skip
+    add("--compare-config", metavar="CONFIG", help="of --compare (default: the same config)")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     add("--image-size", metavar="SIZE", help="picture size in px, as in training: 640 or 1333x800")
     add("--cfg-options", nargs="+", metavar="KEY=VALUE", default=[], help="override config values")
@@ -32,6 +35,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--fields {args.fields}: must be 0 or more, a number of pictures")
     if not 0 < args.confidence <= 1:
         raise UserError(f"--confidence {args.confidence}: must be above 0 and at most 1")
+    if args.compare_config and not args.compare:
+        raise UserError("--compare-config: give the checkpoint too, with --compare")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the hosts', about their own old calls
         from mmms_plugin.engine.image_size import parse_image_size
@@ -41,4 +46,5 @@ def run(args: argparse.Namespace) -> None:
         options.fields, options.threshold, options.device = args.fields, args.confidence, args.device
         options.image_size = None if args.image_size is None else parse_image_size(args.image_size)
         options.cfg_options = parse_cfg_options(args.cfg_options)
+        options.compare, options.compare_config = args.compare, args.compare_config
         scale_policy(options)

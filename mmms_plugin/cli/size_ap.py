@@ -1,4 +1,4 @@
-"""AP by object size of one or two COCO prediction files; without predictions, the object sizes of a data set."""
+"""AP by object size of prediction files, several seeds too; without predictions, the object sizes of a data set."""
 
 from __future__ import annotations
 
@@ -26,20 +26,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resize = "what training makes pictures fit, such as 1333x800: anchors are then suggested for resized objects"
     truth = "COCO or LVIS annotation file; folder or data.yaml of YOLO; folder or ImageSets list of Pascal VOC"
     images = "folder of the images: the report then shows crops of failures; YOLO labels need their sizes"
-    second = "COCO result file, Ultralytics' predictions.json, or folder of YOLO's or VOC's; a second is compared"
+    second = (
+        "COCO result file, Ultralytics' predictions.json, or folder of YOLO's or VOC's; the first is compared with "
+    )
+    second += "each further one"
+    group = (
+        "method and its runs with different random seeds, such as ps=a.json,b.json,c.json, in place of --pred: their "
+    )
+    group += "mean is evaluated, with intervals over images and seeds"
     unit = "of own limits and quantiles: side = sqrt(area) in px, or area in px² (%(default)s)"
     area = "an object's size: the 'area' field as pycocotools takes it, box, or pixels of the mask (%(default)s)"
-    score = "from this score on a class counts as predicted in an image: multi-label F1 of two runs (%(default)s)"
+    score = "from this score on a class counts as predicted in an image: multi-label F1 in comparisons (%(default)s)"
     add("--ann", metavar="FILE", required=True, help=truth)
     add("--format", choices=FORMATS, default="auto", help="of --ann (%(default)s: judged by the files)")
     add("--pred-format", choices=FORMATS, default="auto", help="of --pred (%(default)s)")
     add("--images", metavar="DIR", help=images)
     add("--classes", metavar="FILE", help="names of the classes, one a line or YAML, of YOLO or VOC labels")
     add("--pred", metavar="FILE", action="append", default=[], help=second)
+    add("--group", metavar="NAME=FILE,...", dest="pred", action="append", type=_Group, help=group)
     add(
         "--out", metavar="DIR", help="report: HTML, figures, tables, JSON and CSV in full precision; needed with --pred"
     )
-    add("--names", nargs="+", metavar="NAME", default=[], help="names of the runs (default: their files')")
+    add("--names", nargs="+", metavar="NAME", default=[], help="of every --pred (default: their files')")
     add("--bins", default="coco", help=BINS_HELP)
     add("--bin-unit", choices=["side", "area"], default="side", help=unit)
     add("--allow-gaps", action="store_true", help="accept sizes between bins that are in none")
@@ -59,6 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--score-threshold", type=float, default=0.5, metavar="S", help=score)
 
 
+class _Group(str):
+    """What ``--group`` was given, in one list with ``--pred`` because their order decides what is compared."""
+
+
 def _size(text: str | None) -> tuple[int, int] | None:
     """``1333x800`` as numbers."""
     found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text or "")
@@ -68,23 +80,24 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if len(args.pred) > 2:
-        raise UserError(f"--pred is given {len(args.pred)} times: one or two prediction files can be evaluated")
     if not 0 <= args.gallery <= 10**5:
         raise UserError(f"--gallery {args.gallery}: must be an integer from 0 to 100,000")
     if args.pred and not args.out:
         raise UserError("--out DIR is missing: the folder of the report")
-    if args.names and len(args.names) != len(args.pred):
-        raise UserError(f"--names {' '.join(args.names)}: allowed is one for each --pred ({len(args.pred)})")
+    single = sum(not isinstance(one, _Group) for one in args.pred)
+    if args.names and len(args.names) != single:
+        raise UserError(f"--names {' '.join(args.names)}: allowed is one for each --pred ({single})")
     if len(set(args.names)) < len(args.names):
-        raise UserError(f"--names {' '.join(args.names)}: the two runs need different names")
+        raise UserError(f"--names {' '.join(args.names)}: the runs need different names")
     if not all(name.strip() for name in args.names):
         raise UserError("--names: an empty name; every run needs one")
     from mmms_plugin.analysis.size_ap.command import run_size_ap
     from mmms_plugin.analysis.size_ap.evaluate import Options
     from mmms_plugin.analysis.size_ap.gate import parse_conditions
     from mmms_plugin.analysis.size_ap.reading.formats import Source
+    from mmms_plugin.analysis.size_ap.reading.methods import parse_group
 
+    preds = [parse_group(one) if isinstance(one, _Group) else one for one in args.pred]
     conditions = parse_conditions(args.fail_if)
     if (conditions or args.baseline) and not args.pred:
         raise UserError("--fail-if and --baseline need a --pred to judge")
@@ -101,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     )
     source = Source(args.format, args.pred_format, *(Path(one) if one else None for one in (args.images, args.classes)))
     outcome = run_size_ap(
-        args.ann, args.pred, args.out, options, args.names, source=source, examples=args.gallery,
+        args.ann, preds, args.out, options, args.names, source=source, examples=args.gallery,
         conditions=conditions, baseline=args.baseline
     )  # fmt: skip
     return 1 if outcome.failures else 0

@@ -39,7 +39,7 @@ def set_image_size(config: dict[str, Any], size: tuple[int, int]) -> str:
     Raises:
         UserError: the config has no picture size.
     """
-    old = _own_size(config)
+    old = own_size(config)
     factors = size[0] / old[0], size[1] / old[1]
     for part in _pipeline_steps(config):
         kind = str(part["type"]).rpartition(".")[2]
@@ -64,8 +64,12 @@ def _pipeline_steps(config: dict[str, Any]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _own_size(config: dict[str, Any]) -> tuple[int, int]:
-    """Width and height."""
+def own_size(config: dict[str, Any]) -> tuple[int, int]:
+    """Width and height of a config's pictures: of its random crop, else of the test pipeline's Resize.
+
+    Raises:
+        UserError: it has neither.
+    """
     steps = [
         step for step in dicts_in(config.get("train_dataloader") or config.get("test_dataloader")) if "type" in step
     ]

@@ -16,12 +16,16 @@ from mmms_plugin.errors import UserError, printable
 
 @dataclass(frozen=True)
 class Source:
-    """A picture: its file, its name in the report, its classes, and the sides of its objects in px."""
+    """A picture: its file, its name in the report, its classes, and the sides of its objects in px.
+
+    ``file_name`` is its name in the annotation file, '' for a picture of a folder.
+    """
 
     path: Path
     name: str
     classes: tuple[str, ...] = ()
     sides: tuple[float, ...] = ()
+    file_name: str = ""
 
 
 def find_sources(images: str | None, coco_dir: str | None, split: str, out: Path) -> list[Source]:
@@ -50,11 +54,8 @@ def _of_folder(folder: Path, out: Path) -> list[Source]:
 
 
 def _of_data_set(folder: Path, split: str) -> list[Source]:
-    own = OwnData("--coco-dir", folder, training=False, split=split)
-    files = annotation_files(own)
-    if split not in files:
-        raise UserError(f"--coco-dir {folder}: no annotations for {split} (found: {', '.join(files) or 'none'})")
-    coco = read_split(own, split, files[split], masks=False, look=False)
+    own, file = OwnData("--coco-dir", folder, training=False, split=split), data_set_file(folder, split)
+    coco = read_split(own, split, file, masks=False, look=False)
     objects = _objects(coco)
     sources = {}
     for image in coco.images:
@@ -62,10 +63,21 @@ def _of_data_set(folder: Path, split: str) -> list[Source]:
             classes, sides = objects.get(image["id"], ([], []))
             name = printable(image["file_name"])
             path = (coco.image_dir or folder) / image["file_name"]
-            sources[name] = Source(path, name, tuple(sorted(set(classes))), tuple(sides))
+            sources[name] = Source(path, name, tuple(sorted(set(classes))), tuple(sides), image["file_name"])
     if not sources:
-        raise UserError(f"--coco-dir {folder}: {files[split]} lists no picture")
+        raise UserError(f"--coco-dir {folder}: {file} lists no picture")
     return list(sources.values())
+
+
+def data_set_file(folder: Path, split: str) -> Path:
+    """The annotation file of a split.
+
+    Raises: UserError if there is none.
+    """
+    files = annotation_files(OwnData("--coco-dir", folder, training=False, split=split))
+    if split not in files:
+        raise UserError(f"--coco-dir {folder}: no annotations for {split} (found: {', '.join(files) or 'none'})")
+    return files[split]
 
 
 def _objects(coco: CocoFile) -> dict[int, tuple[list[str], list[float]]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from mmms_plugin.data.pictures import quiet_libraries
 from mmms_plugin.engine.building import user_fault
 from mmms_plugin.engine.checks import read_state_dict
 from mmms_plugin.engine.policy_pictures import Source, find_sources
+from mmms_plugin.engine.policy_sizes import compare_sizes
 from mmms_plugin.engine.predict import (
     LISTED,
     PredictOptions,
@@ -43,9 +45,9 @@ from mmms_plugin.engine.shapes import network_shape
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, make_folder, write_text
 
-PROGRESS = "progress.json"  # what an interrupted run goes on from
+PROGRESS, PROGRESS_COMPARED = "progress.json", "progress_compared.json"  # what an interrupted run goes on from
 SECONDS = 10.0  # between two saves of the progress
-FIELD_SIDE = 640  # px; larger pictures are cropped where receptive fields are measured
+FIELD_SIDE = 512  # px; larger pictures are cropped where receptive fields are measured
 
 
 @dataclass
@@ -56,6 +58,7 @@ class PolicyOptions:
         images: folder of pictures; their classes are the names of its sub-folders. coco_dir: data set; one of both.
         split: of the data set. fields: pictures that receptive fields are measured on, 0 for none.
         threshold: confidence at which a picture leaves a network with several exits.
+        compare: checkpoint of a second network. compare_config: its config, None for the same.
     """
 
     config: str
@@ -69,6 +72,14 @@ class PolicyOptions:
     device: str | None = None
     image_size: tuple[int, int] | None = None
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
+    compare: str | None = None
+    compare_config: str | None = None
+
+    def second(self) -> PolicyOptions | None:
+        """Of the network that is compared, None where none is."""
+        if self.compare is None:
+            return None
+        return replace(self, config=self.compare_config or self.config, checkpoint=self.compare)
 
 
 def scale_policy(options: PolicyOptions) -> None:
@@ -77,22 +88,33 @@ def scale_policy(options: PolicyOptions) -> None:
     Raises:
         UserError: config, checkpoint and arguments do not fit each other, or no picture could be read.
     """
-    state, meta = read_state_dict(options.checkpoint)
-    config = config_of(_as_predict(options), meta)
     sources = find_sources(options.images, options.coco_dir, options.split, options.out)
     check_folder(options.out)
-    classes, _ = classes_of(config, meta)
-    model = build_model(config, state, options.checkpoint, options.device)
+    run, second = _load(options, PROGRESS), options.second()
+    other = None if second is None else _load(second, PROGRESS_COMPARED)
     make_folder(options.out)
-    run = _Run(options, config, model, classes)
     with quiet_libraries():
         table, skipped = run.measure_all(sources)
         fields = run.fields(sources, skipped)
+        compared = None if other is None else other.measure_all(sources)[0]
     paths = {source.name: source.path for source in sources}
-    measured = Measured(table, paths, dilation_shares(model), fields, _shape(options, model))
+    measured = Measured(table, paths, dilation_shares(run.model), fields, _shape(options, run.model), compared)
+    if second is not None:
+        measured = replace(measured, other_title=_title(second))
     written = write_report(options.out, _title(options), measured)
-    (options.out / PROGRESS).unlink(missing_ok=True)
-    _tell(options, measured, type(model.backbone).__name__, skipped, written)
+    for name in (PROGRESS, PROGRESS_COMPARED):
+        (options.out / name).unlink(missing_ok=True)
+    _tell(options, measured, type(run.model.backbone).__name__, skipped, written)
+    if second is not None and options.coco_dir and not run.classifies:
+        compare_sizes([_as_predict(one) for one in (options, second)], Path(options.coco_dir), options.split, sources)
+
+
+def _load(options: PolicyOptions, progress: str) -> _Run:
+    state, meta = read_state_dict(options.checkpoint)
+    config = config_of(_as_predict(options), meta)
+    classes, _ = classes_of(config, meta)
+    model = build_model(config, state, options.checkpoint, options.device)
+    return _Run(options, config, model, classes, options.out / progress)
 
 
 def _as_predict(options: PolicyOptions) -> PredictOptions:
@@ -109,7 +131,10 @@ def _title(options: PolicyOptions) -> str:
 class _Run:
     """One model on many pictures, one after the other."""
 
-    def __init__(self, options: PolicyOptions, config: Config, model: nn.Module, classes: Sequence[str]) -> None:
+    def __init__(
+        self, options: PolicyOptions, config: Config, model: nn.Module, classes: Sequence[str], progress: Path
+    ) -> None:
+        self.progress = progress
         self.options, self.model, self.classes = options, model, classes
         self.pipeline: Compose = picture_pipeline(config)
         self.meter = PolicyMeter(model)
@@ -125,7 +150,7 @@ class _Run:
 
     def measure_all(self, sources: Sequence[Source]) -> tuple[Table, dict[str, str]]:
         """The table of all pictures, and why others were skipped; goes on where an interrupted run stopped."""
-        if not self.table.columns:
+        if not (self.table.columns or (self.classifies and self.options.compare)):
             return self.table, {}
         done, skipped = self._earlier()
         rows = {row.name: row for row in done}
@@ -165,7 +190,9 @@ class _Run:
                     values = sample.exit_scores.double().amax(1).cpu().tolist()
             else:
                 self.model.backbone(self._inputs(batch))  # type: ignore[operator,union-attr]
-        scores = self.meter.take()[0].tolist() if values is None else values
+        scores = self.meter.take()[0].tolist() if self.meter.blocks else values or ()
+        if not all(math.isfinite(score) for score in scores):
+            raise UserError(f"{source.name}: the network's activations are not finite; did its training diverge?")
         return Row(source.name, tuple(scores), source.classes, source.sides, predicted, right)
 
     def _class_name(self, label: int) -> str:
@@ -207,7 +234,7 @@ class _Run:
     def _earlier(self) -> tuple[list[Row], dict[str, str]]:
         self.key = self._key()
         try:
-            content = json.loads((self.options.out / PROGRESS).read_text(encoding="utf-8"))
+            content = json.loads(self.progress.read_text(encoding="utf-8"))
             if content["key"] != self.key:
                 return [], {}
             skipped = {str(name): str(reason) for name, reason in content["skipped"].items()}
@@ -218,7 +245,7 @@ class _Run:
     def _save(self, rows: Mapping[str, Row], skipped: Mapping[str, str]) -> None:
         table = Table(self.table.kind, self.table.columns, list(rows.values()))
         content = dict(key=self.key, skipped=dict(skipped), rows=table.to_json()["rows"])
-        write_text(self.options.out / PROGRESS, json.dumps(content))
+        write_text(self.progress, json.dumps(content))
 
 
 def _middle(picture: Tensor, height: int, width: int) -> Tensor:
@@ -241,7 +268,7 @@ def _tell(
     table = measured.table
     if table.columns:
         console.print(f"{len(table.rows)} pictures, {table.kind}: {len(table.columns)} columns")
-    elif not measured.dilations and measured.shape is None:
+    elif not measured.dilations and measured.shape is None and measured.other is None:
         console.print(
             f"{backbone} has no multi-scale part (no Elastic block of lower resolution, no PSConv layer, no Shape "
             "Adaptor, no second exit): only its receptive fields are reported"

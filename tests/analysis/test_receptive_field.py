@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmms_plugin.analysis.receptive_field import measure, theoretical
+from mmms_plugin.analysis.receptive_field import measure, start_afresh, theoretical
 from mmms_plugin.layers.ps_conv import PSConv2d
 
 PICTURE = torch.rand(1, 41, 41, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -72,3 +72,18 @@ def test_every_stage_is_measured_whatever_the_backbone_returns():
     assert [f.name for f in fields] == ["stage 1", "stage 2", "stage 3"]
     assert [f.theoretical for f in fields] == sorted(f.theoretical for f in fields)
     assert sum(module.with_cp for module in network.modules() if hasattr(module, "with_cp")) > 1
+
+
+def test_a_fresh_start_shows_what_blocks_see_that_begin_as_the_identity():
+    network = MODELS.build(dict(type="mmms_plugin.PSResNet", depth=18, base_channels=8, dilation_pattern=(1, 1, 1, 1)))
+    picture = torch.randn(3, 128, 128, generator=torch.Generator().manual_seed(0))
+    for name, module in network.named_modules():
+        if name.endswith(".bn2"):
+            nn.init.zeros_(module.weight)
+    before = measure(network, [picture], theory=False)[0]
+    after = measure(start_afresh(network), [picture], theory=False)[0]
+    assert before.extent <= 11 < after.extent  # 7 of the stem, 3 of the pooling at stride 2
+    assert before.theoretical is None
+    nn.init.constant_(network.bn1.bias, -1e6)
+    silent = measure(network, [picture], theory=False)[0]
+    assert (silent.side, silent.extent, silent.two_sigma) == (0, 0, 0)

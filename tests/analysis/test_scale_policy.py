@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import json
+
 import pytest
 import torch
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmms_plugin.analysis.scale_policy.answers import compare_answers
 from mmms_plugin.analysis.scale_policy.dilations import dilation_shares
 from mmms_plugin.analysis.scale_policy.meter import PolicyMeter
+from mmms_plugin.analysis.scale_policy.summary import by_class, by_size, embed, size_correlations
+from mmms_plugin.analysis.scale_policy.table import Row, Table, rows_of, write_csv
 from mmms_plugin.backbones.base import run_block
 from mmms_plugin.layers import ElasticPolicy, elastic_bottleneck
 from mmms_plugin.layers.depthwise_ps_conv import DepthwisePSConv2d
@@ -110,3 +116,42 @@ def test_shares_of_the_other_forms():
     large = float(dynamic.mask().detach().mean())
     assert second.weight.get(2, 0) == pytest.approx(large)
     assert second.weight == pytest.approx(second.kernels)
+
+
+def test_answers_of_two_networks():
+    def table(rights):
+        rows = [Row(str(i), (), (f"c{i % 2}",), (20.0 * (i + 1),), "", right) for i, right in enumerate(rights)]
+        return Table("none", (), rows)
+
+    first, second = table([True, True, False, False, None]), table([True, False, True, False, True])
+    found = {one.name: one.counts for one in compare_answers(first, second)}
+    assert found["all"] == (1, 1, 1, 1)
+    assert (found["small"], found["medium"]) == ((1, 0, 0, 0), (0, 1, 1, 1))
+    assert (found["class c0"], found["class c1"]) == ((1, 0, 1, 0), (0, 1, 0, 1))
+    assert "large" not in found  # its answer is not known
+
+
+def test_averages_maps_and_correlations():
+    rows = [Row(f"p{i}", (float(i), -float(i)), (("a", "b")[i % 2],), (2.0**i,)) for i in range(6)]
+    table = Table("scale policy", ("one", "two"), rows)
+    assert [(g.name, g.pictures, g.blocks) for g in by_class(table)] == [("a", 3, (2.0, -2.0)), ("b", 3, (3.0, -3.0))]
+    assert size_correlations(table) == pytest.approx([1, -1])
+    assert [(g.name, g.pictures) for g in by_size(table)] == [("small", 5), ("medium", 1)]
+    points, _ = embed(table)
+    assert points.shape == (6, 2)
+    assert size_correlations(Table("scale policy", ("one", "two"), rows[:2])) is None
+
+
+def test_a_table_survives_its_file_and_damaged_rows_do_not(tmp_path):
+    rows = [Row("=cmd", (0.5, 1.0), ("x",), (3.0,), "y", False), Row("b", (0.1, 0.2))]
+    table = Table("exits", ("exit 1", "exit 2"), rows, 0.4)
+    content = json.loads(json.dumps(table.to_json()))["rows"]
+    assert rows_of(content, 2) == rows
+    broken = [None, {}, {**content[0], "values": [1]}, {**content[0], "values": ["x", 1]}, content[1]]
+    assert rows_of(broken, 2) == rows[1:]
+    assert rows_of({"a": 1}, 2) == []
+    assert table.exits.tolist() == [0, 1]
+    write_csv(table, tmp_path / "t.csv")
+    lines = list(csv.reader((tmp_path / "t.csv").open(newline="")))
+    assert lines[1][0] == "'=cmd"  # no formula in a spreadsheet
+    assert [line[lines[0].index("exit")] for line in lines[1:]] == ["1", "2"]

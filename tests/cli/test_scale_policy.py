@@ -16,6 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmms_plugin.cli import main
+from mmms_plugin.engine import policy_sizes
 from mmms_plugin.engine import scale_policy as engine
 from mmms_plugin.engine.config_files import load_config
 
@@ -64,6 +65,7 @@ def pictures(shapes, tmp_path):
     return tmp_path / "in"
 
 
+@pytest.mark.slow
 def test_a_data_set(models, shapes, tmp_path, capsys):
     out = tmp_path / "out"
     options = ("--coco-dir", shapes, "--split", "train", "--out", out, "--fields", 1)
@@ -96,6 +98,7 @@ def test_a_data_set(models, shapes, tmp_path, capsys):
     assert "4 pictures, scale policy: 13 columns" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypatch):
     arguments = command(models, "elastic", "--images", pictures, "--out", tmp_path / "out", "--fields", 0)
     measured, row = [], engine._Run._row
@@ -116,12 +119,55 @@ def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypa
     assert (tmp_path / "out/skipped.txt").read_text().startswith("plain/broken.png: ")
 
 
+@pytest.mark.slow
 def test_a_plain_network_has_receptive_fields_only(models, pictures, tmp_path, capsys):
     assert main(command(models, "plain", "--images", pictures, "--out", tmp_path / "out", "--fields", 1)) == 0
     assert "ResNet has no multi-scale part" in capsys.readouterr().out
     content = json.loads((tmp_path / "out/policy.json").read_text())
     assert [field["theoretical"] for field in content["receptive_fields"]] == [43, 99, 211, 435]
     assert content["pictures"] == []
+
+
+@pytest.mark.slow
+def test_two_detectors(models, shapes, tmp_path, monkeypatch):
+    """The report by object size is size-ap's own; here, that it gets both models' predictions in the data's numbers."""
+    calls = []
+    monkeypatch.setattr(policy_sizes, "run_size_ap", lambda *given, **named: calls.append((given, named)))
+    out, name = tmp_path / "out", str(models / "plain.pth")
+    options = ("--coco-dir", shapes, "--out", out, "--fields", 0, "--compare", name)
+    assert main(command(models, "elastic", *options, "--compare-config", models / "plain.py")) == 0
+    content = json.loads((out / "policy.json").read_text())
+    assert content["compared"]["title"] == "plain, plain.pth"
+    assert len(content["pictures"]) == 2
+    ((ann, files, folder, _), named) = calls[0]
+    assert (Path(ann).name, folder, named["names"]) == (
+        "instances_val.json",
+        str(out / "size_ap"),
+        ["elastic", "plain"],
+    )
+    truth = json.loads((shapes / "annotations/instances_val.json").read_text())
+    known = {image["id"] for image in truth["images"]}
+    for file in files:
+        found = json.loads(Path(file).read_text())
+        assert found
+        assert {one["image_id"] for one in found} <= known
+        assert {one["category_id"] for one in found} <= {one["id"] for one in truth["categories"]}
+
+
+@pytest.mark.slow
+def test_two_classifiers(shapes, tmp_path, capsys):
+    pytest.importorskip("mmpretrain")
+    pytest.importorskip("torchvision")
+    for name in ("first", "second"):
+        save_random("demo/msdnet_shapes", tmp_path / f"{name}.pth")
+    pictures, out = shapes / "val", tmp_path / "out"
+    arguments = ["scale-policy", "demo/msdnet_shapes", str(tmp_path / "first.pth"), "--images", str(pictures)]
+    assert main([*arguments, "--out", str(out), "--fields", "0", "--compare", str(tmp_path / "second.pth")]) == 0
+    content = json.loads((out / "policy.json").read_text())
+    assert content["compared"]["pictures"] == content["pictures"]  # they have the same weights
+    page = (out / "policy.html").read_text()
+    assert page.count('"threshold":') == 2
+    assert "lower strip" in page
 
 
 def test_exits_of_a_classifier(shapes, tmp_path, capsys):
@@ -147,6 +193,7 @@ def test_exits_of_a_classifier(shapes, tmp_path, capsys):
         (["--images", "{tmp}"], "no picture in it"),
         (["--images", "{tmp}", "--fields", "-1"], "--fields -1: must be 0 or more"),
         (["--images", "{tmp}", "--confidence", "0"], "--confidence 0.0: must be above 0 and at most 1"),
+        (["--images", "{tmp}", "--compare-config", "x.py"], "--compare-config: give the checkpoint too"),
         (["--coco-dir", "{shapes}", "--split", "test"], "no annotations for test"),
     ],
 )
@@ -157,6 +204,15 @@ def test_bad_input_is_one_line(options, message, models, shapes, tmp_path, capsy
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_diverged_network_is_told(models, pictures, tmp_path, capsys):
+    content = torch.load(models / "elastic.pth")
+    content["state_dict"]["backbone.conv1.weight"].fill_(float("nan"))
+    torch.save(content, tmp_path / "nan.pth")
+    arguments = ["scale-policy", str(models / "elastic.py"), str(tmp_path / "nan.pth"), "--images", str(pictures)]
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--fields", "0"]) == 2
+    assert "activations are not finite; did its training diverge?" in capsys.readouterr().err
 
 
 STEPS = """
@@ -186,6 +242,7 @@ STEPS = """
 });</script></body>"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_the_page_in_a_browser(models, pictures, tmp_path):
     out = tmp_path / "out"

@@ -107,7 +107,7 @@ def test_a_data_set_alone(files, tmp_path, capsys):
         (["--resize", "1333"], (), "--resize 1333: must be WIDTHxHEIGHT, such as 1333x800"),
         (["--names", "a"], ("one", "two"), "--names a: allowed is one for each --pred (2)"),
         ([], ("one", "one"), "--names A B tells them apart"),
-        ([], ("one", "two", "one"), "--pred is given 3 times"),
+        ([], ("one", "two", "one"), "--names A B tells them apart"),
         ([], ("ann",), "this is a COCO annotation file"),
         (["--ann", "nowhere.json"], ("one",), "no such file"),
     ],
@@ -246,3 +246,50 @@ def test_a_bin_that_is_significantly_worse_than_the_baseline_fails_the_run(files
     pair = size_ap(files / "ann.json", [files / "one.json", files / "two.json"], bootstrap=100)
     limits = next(d for d in pair.comparison.per_bin if (d.of, d.metric) == ("all", "ap")).interval
     assert f"interval {limits.low:+.4f} to {limits.high:+.4f}" in text  # the paired bootstrap, without the predictions
+
+
+def test_groups_and_runs_are_compared_with_the_first(files, tmp_path, capsys):
+    one, two, other = (str(files / f"{name}.json") for name in ("one", "two", "ann2"))
+    Path(other).write_text(json.dumps(json.loads(Path(one).read_text())[1::2]))
+    groups = ["--group", f"ps={one},{two}", "--pred", other, "--group", f"more={two},{other}"]
+    with quick_figures(True):
+        assert run(files, tmp_path / "out", *groups, "--bootstrap", "10", "--names", "plain", preds=()) == 0
+    printed = capsys.readouterr()
+    assert "plain minus ps: AP" in printed.out
+    assert "one seed only: plain" in printed.err
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert [(r["name"], [seed["name"] for seed in r["seeds"]]) for r in results["runs"]] == [
+        ("ps", ["one", "two"]), ("plain", []), ("more", ["two", "ann2"]),
+    ]  # fmt: skip
+    comparisons = [results["comparison"], *results["more_comparisons"]]
+    assert [(c["first"], c["second"]) for c in comparisons] == [("ps", "plain"), ("ps", "more")]
+    page = (tmp_path / "out/report.html").read_text()
+    assert all(text in page for text in ("What would settle it: more minus ps", "ps: AP of each seed", "ps (2 seeds)"))
+    with (tmp_path / "out/settling.csv").open() as file:
+        assert {(row["second_run"], row["bin"]) for row in csv.DictReader(file)} >= {("plain", "all"), ("more", "all")}
+    with (tmp_path / "out/ap_against_size.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["run"] == "ps"]
+    assert [float(row["side"]) for row in rows] == [point["side"] for point in results["runs"][0]["sweep"]]
+    assert [row["ap_low"] and float(row["ap_low"]) for row in rows] == [
+        "" if point["interval"]["low"] is None else point["interval"]["low"] for point in results["runs"][0]["sweep"]
+    ]
+    found = size_ap(files / "ann.json", {"ps": [one, two], "plain": other, "more": [two, other]}, bootstrap=10)
+    assert found.to_json()["more_comparisons"] == results["more_comparisons"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--group", "ps"], "--group 'ps': must be NAME=FILE,FILE"),
+        (["--group", "=a.json"], "must be NAME=FILE,FILE"),
+        (["--group", "ps=a.json,"], "must be NAME=FILE,FILE"),
+        (["--group", "ps=a.json,a.json"], "the same file twice"),
+        (["--group", "ps=a.json", "--group", "ps=b.json"], "two methods are called 'ps'"),
+        (["--group", "ps=/nowhere/a.json"], "/nowhere/a.json"),
+        (["--group", "ps=a.json", "--names", "A", "B"], "allowed is one for each --pred (1)"),
+    ],
+)
+def test_groups_that_make_no_sense_are_refused(files, tmp_path, capsys, options, message):
+    assert run(files, tmp_path / "out", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

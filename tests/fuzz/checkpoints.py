@@ -11,15 +11,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import resource
 import shutil
 import sys
 import tempfile
-import traceback
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -28,7 +24,7 @@ import numpy as np
 import torch
 
 from tests.fuzz import file_mutants
-from tests.fuzz.watch import failures
+from tests.fuzz.watch import failures, run_command
 
 MEMORY = 8 << 30  # of address space
 CHECKED = ("bytes of zip", "directory of zip", "bytes of run", "directory of run")  # where checksums tell of any change
@@ -58,7 +54,7 @@ def check(case: int, seed: int) -> str | None:
         folder = Path(name)
         (folder / "out").mkdir()
         kind, arguments = _case(rng, folder)
-        status, printed, errors = _run(arguments)
+        status, printed, errors = run_command(arguments)
         complaint = _complaint(status, printed, errors, folder / "out", kind in CHECKED)
         if complaint:
             kept = Path(tempfile.gettempdir(), f"checkpoint_fuzz_{seed}_{case}")
@@ -91,43 +87,6 @@ def _case(rng: np.random.Generator, folder: Path) -> tuple[str, list[str]]:
     chosen = DLA if plain and rng.random() < 0.7 else SOURCES[int(rng.integers(len(SOURCES)))]
     options = OPTIONS[int(rng.integers(len(OPTIONS)))]
     return kind, ["convert", str(source), str(folder / f"out/out{suffix}"), *chosen, *options]
-
-
-def _run(arguments: list[str]) -> tuple[int | str, str, str]:
-    """Exit status or traceback, standard output and standard error, caught where the system writes."""
-    from mmms_plugin.cli import main
-
-    with _caught(1) as output, _caught(2) as errors, warnings.catch_warnings():
-        warnings.simplefilter("always")
-        try:
-            status: int | str = main(arguments)
-        except SystemExit as end:
-            status = f"exits by itself with {end.code}"
-        except BaseException:
-            status = traceback.format_exc()
-    return status, output.text, errors.text
-
-
-class _Text:
-    text = ""
-
-
-@contextmanager
-def _caught(descriptor: int) -> Iterator[_Text]:
-    """What Python's stream and compiled code write; pytest has put a stream of its own in the place of Python's."""
-    caught, name = _Text(), ("stdout", "stderr")[descriptor - 1]
-    with tempfile.TemporaryFile() as file, os.fdopen(os.dup(file.fileno()), "w", errors="backslashreplace") as stream:
-        before = os.dup(descriptor)
-        os.dup2(file.fileno(), descriptor)
-        try:
-            with mock.patch.object(sys, name, stream):
-                yield caught
-        finally:
-            stream.flush()
-            os.dup2(before, descriptor)
-            os.close(before)
-            file.seek(0)
-            caught.text = file.read().decode("utf-8", "backslashreplace")
 
 
 def _complaint(status: int | str, printed: str, errors: str, out: Path, same_weights: bool) -> str | None:

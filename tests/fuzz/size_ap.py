@@ -9,12 +9,9 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import shutil
 import sys
 import tempfile
-import traceback
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -25,7 +22,7 @@ from unittest import mock
 import numpy as np
 
 from tests.fuzz.json_mutants import files, mutate
-from tests.fuzz.watch import failures
+from tests.fuzz.watch import failures, run_command
 
 BINS = (
     "coco", "tiny", "ai-tod", "soda", "quantiles:3", "quantiles:99999999999999999999", "quantiles:" + "9" * 5000, "",
@@ -47,6 +44,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--fail-if": ("small.AP < 0.2", "all.missed > 1e999", "x", ".AP<1", "all.AP < nan", "\x1b.AP < 1", "all.AP <", ""),
     "--baseline": ("/dev/null", "", "/nowhere"),
     "--no-errors": ("",),
+    "--group": ("x", "=", "a=", "a=,", "a=/nowhere", "a=/dev/null,/dev/null", "\x1b[31m=x,y", "one=/dev/null", ""),
     "--allow-gaps": ("",), "--allow-overlaps": ("",), "--nonsense": ("5",),
 }  # fmt: skip
 NAMES = (
@@ -75,7 +73,7 @@ def check(case: int, seed: int, drawn_every: int) -> str | None:
         arguments = _case(rng, Path(folder))
         out = Path(folder, "out")
         with quick_figures(case % drawn_every != 0):
-            status, printed, errors = _run(arguments)
+            status, printed, errors = run_command(["size-ap", *arguments])
         complaint = _complaint(status, printed, errors, out)
         if complaint:
             kept = Path(tempfile.gettempdir(), f"size_ap_fuzz_{seed}_{case}")
@@ -106,45 +104,6 @@ def _case(rng: np.random.Generator, folder: Path) -> list[str]:
     if rng.random() < 0.3:
         arguments += ["--names", *(NAMES[i] for i in rng.integers(len(NAMES), size=max(1, len(runs))).tolist())]
     return arguments
-
-
-def _run(arguments: list[str]) -> tuple[int | str, str, str]:
-    """Exit status or traceback, standard output and standard error of the command, caught where the system writes."""
-    from mmms_plugin.cli import main
-
-    with _caught(1) as output, _caught(2) as errors, warnings.catch_warnings():
-        warnings.simplefilter("always")
-        try:
-            status: int | str = main(["size-ap", *arguments])
-        except SystemExit as end:
-            status = f"exits by itself with {end.code}"
-        except BaseException:
-            status = traceback.format_exc()
-    return status, output.text, errors.text
-
-
-class _Text:
-    text = ""
-
-
-@contextmanager
-def _caught(descriptor: int) -> Iterator[_Text]:
-    """What is written to standard output (1) or standard error (2), by Python or by compiled code."""
-    caught, name = _Text(), ("stdout", "stderr")[descriptor - 1]
-    stream, before = getattr(sys, name), os.dup(descriptor)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), descriptor)
-        errors = "strict" if descriptor == 1 else "backslashreplace"  # as Python opens them
-        setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", errors=errors, closefd=False))
-        try:
-            yield caught
-        finally:
-            getattr(sys, name).close()
-            setattr(sys, name, stream)
-            os.dup2(before, descriptor)
-            os.close(before)
-            file.seek(0)
-            caught.text = file.read().decode("utf-8", "backslashreplace")
 
 
 def _complaint(status: int | str, printed: str, errors: str, out: Path) -> str | None:

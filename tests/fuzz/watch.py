@@ -1,10 +1,16 @@
-"""Run a function on thousands of cases in a process of its own, and tell which of them crash or hang it."""
+"""Run a function on thousands of cases in a process of its own, and report which of them crash or hang it."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import sys
+import tempfile
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 PATIENCE = 10.0  # seconds of processor time; a case that needs more hangs
@@ -28,6 +34,45 @@ def failures(check: Callable[[int], str | None], cases: range) -> Iterator[tuple
             if complaint:
                 yield case, complaint
         worker.join()
+
+
+def run_command(arguments: list[str]) -> tuple[int | str, str, str]:
+    """Exit status or traceback of ``mmms``, standard output and standard error, caught where the system writes."""
+    from mmms_plugin.cli import main
+
+    with _caught(1) as output, _caught(2) as errors, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        try:
+            status: int | str = main(arguments)
+        except SystemExit as end:
+            status = f"exits by itself with {end.code}"
+        except BaseException:
+            status = traceback.format_exc()
+    return status, output.text, errors.text
+
+
+class _Text:
+    text = ""
+
+
+@contextmanager
+def _caught(descriptor: int) -> Iterator[_Text]:
+    """What is written to standard output (1) or standard error (2), by Python or by compiled code."""
+    caught, name = _Text(), ("stdout", "stderr")[descriptor - 1]
+    stream, before = getattr(sys, name), os.dup(descriptor)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), descriptor)
+        errors = "strict" if descriptor == 1 else "backslashreplace"  # as Python opens them
+        setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", errors=errors, closefd=False))
+        try:
+            yield caught
+        finally:
+            getattr(sys, name).close()
+            setattr(sys, name, stream)
+            os.dup2(before, descriptor)
+            os.close(before)
+            file.seek(0)
+            caught.text = file.read().decode("utf-8", "backslashreplace")
 
 
 def _watched(

@@ -22,6 +22,7 @@ from mmms_plugin.analysis.figure_style import (
     shorten,
 )
 from mmms_plugin.analysis.receptive_field import ReceptiveField
+from mmms_plugin.analysis.scale_policy.answers import OUTCOMES
 from mmms_plugin.analysis.scale_policy.dilations import DilationShares
 from mmms_plugin.analysis.scale_policy.summary import Group
 from mmms_plugin.analysis.scale_policy.table import Table
@@ -64,7 +65,7 @@ def draw_blocks(table: Table) -> Figure:
         step = max(1, len(places) // 24)
         axis.set_xticks(places[::step], [shorten(name, 18) for name in table.columns[::step]], rotation=60, ha="right")
         axis.set_ylabel("score, high − low resolution")
-        axis.legend(loc="best")
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
         return figure
 
 
@@ -83,11 +84,25 @@ def draw_map(table: Table, points: NDArray[np.float64], method: str) -> Figure:
                 axes[1].scatter(
                     chosen[:, 0], chosen[:, 1], color=colour, s=size, linewidths=0, label=f"{label} ({len(chosen)})"
                 )
-            axes[1].legend(loc="best")
+            axes[1].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, markerscale=3)
         for axis in axes:
             axis.set_xticks([])
             axis.set_yticks([])
         axes[0].set_xlabel(method)
+        return figure
+
+
+def draw_answers(outcomes: Sequence[int | None], points: NDArray[np.float64], method: str) -> Figure:
+    """Figure 6, right: the pictures that one of two networks gets right and the other wrong, on the first one's map."""
+    with canvas(WIDTH, 3.6) as (figure, (axis,)):
+        size = float(np.clip(600 / len(points), 3, 18))
+        colours = ("#CCCCCC", RUN_COLOURS[0], RUN_COLOURS[1], "#666666")
+        for place in (0, 3, 1, 2):  # differences lie on top
+            chosen = points[[outcome == place for outcome in outcomes]]
+            label = f"{OUTCOMES[place]} ({len(chosen)})"
+            axis.scatter(chosen[:, 0], chosen[:, 1], color=colours[place], s=size, linewidths=0, label=label)
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, markerscale=2)
+        axis.set(xticks=[], yticks=[], xlabel=method)
         return figure
 
 

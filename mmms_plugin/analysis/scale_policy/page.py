@@ -34,13 +34,18 @@ def shown(path: Path, caption: str, width: int = 700) -> Shown:
 
 
 def render(
-    title: str, facts: Sequence[tuple[str, str]], figures: Sequence[Shown], table: Table, paths: Mapping[str, Path]
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    figures: Sequence[Shown],
+    table: Table,
+    paths: Mapping[str, Path],
+    other: Table | None = None,
 ) -> str:
     """The page. Every text is escaped, and nothing on it is loaded from elsewhere.
 
     Args:
         facts: what, value. figures: from top to bottom. table: its pictures are browsed; none without rows.
-        paths: of the pictures, by their names in the table.
+        paths: of the pictures, by their names in the table. other: of a second network on the same pictures.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -49,9 +54,12 @@ def render(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     tiles = thumbnails([paths[row.name] for row in table.rows])
-    gallery = dict(data=safe_json(_data(table, tiles)), sheets=pack(tiles, TILE, ACROSS, DOWN)) if table.rows else None
+    gallery = (
+        dict(data=safe_json(_data(table, tiles, other)), sheets=pack(tiles, TILE, ACROSS, DOWN)) if table.rows else None
+    )
     page = environment.get_template("policy.html.jinja")
-    return page.render(title=title, facts=facts, figures=figures, gallery=gallery, exits=table.kind == "exits")
+    exits, two = table.kind == "exits", other is not None
+    return page.render(title=title, facts=facts, figures=figures, gallery=gallery, exits=exits, two=two)
 
 
 def thumbnails(paths: Sequence[Path]) -> list[Tile | None]:
@@ -66,8 +74,10 @@ def _thumbnail(path: Path) -> Tile | None:
     try:
         with Image.open(path) as picture:
             picture.draft("RGB", (TILE, TILE))  # JPEG is decoded at a fraction of its size
-            turned = ImageOps.exif_transpose(picture).convert("RGB")
-            turned.thumbnail((TILE, TILE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+            whole = ImageOps.exif_transpose(picture).convert("RGB")
+            scale = TILE / max(whole.size)  # CIFAR's pictures grow
+            size = max(1, round(whole.width * scale)), max(1, round(whole.height * scale))
+            turned = whole.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     tile = Image.new("RGB", (TILE, TILE), OUTSIDE)
@@ -75,32 +85,42 @@ def _thumbnail(path: Path) -> Tile | None:
     return np.asarray(tile)
 
 
-def _data(table: Table, tiles: Sequence[Tile | None]) -> dict[str, Any]:
+def _data(table: Table, tiles: Sequence[Tile | None], other: Table | None) -> dict[str, Any]:
     places = {name: i for i, name in enumerate(class_names(table.rows))}
+    second = {row.name: row for row in other.rows} if other else {}
+    rows = zip(table.rows, tiles, strict=True)
+    return {
+        "runs": [_run(one) for one in (table, other) if one is not None],
+        "classes": list(places),
+        "items": [_item(row, second.get(row.name), tile is not None, places) for row, tile in rows],
+        "sheet": {"tile": TILE, "across": ACROSS, "down": DOWN},
+    }
+
+
+def _run(table: Table) -> dict[str, Any]:
     values = table.values
     return {
         "kind": table.kind,
         "columns": table.columns,
         "threshold": table.threshold,
-        "classes": list(places),
         "means": [_short(value) for value in values.mean(0)],
         "spreads": [_short(value) for value in values.std(0)],
-        "items": [_item(row, tile is not None, places) for row, tile in zip(table.rows, tiles, strict=True)],
-        "sheet": {"tile": TILE, "across": ACROSS, "down": DOWN},
     }
 
 
-def _item(row: Row, has_tile: bool, places: Mapping[str, int]) -> dict[str, Any]:
+def _item(row: Row, other: Row | None, has_tile: bool, places: Mapping[str, int]) -> dict[str, Any]:
     return {
         "name": row.name,
         "classes": [places[name] for name in row.classes],
-        "values": [_short(value) for value in row.values],
         "objects": len(row.sides),
         "side": _short(float(np.median(row.sides))) if row.sides else None,
-        "predicted": row.predicted,
-        "right": row.right,
+        "runs": [_answer(one) for one in (row, other) if one is not None],
         "tile": has_tile,
     }
+
+
+def _answer(row: Row) -> dict[str, Any]:
+    return {"values": [_short(value) for value in row.values], "predicted": row.predicted, "right": row.right}
 
 
 def _short(value: float) -> float:

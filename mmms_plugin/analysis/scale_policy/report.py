@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from mmms_plugin.analysis.figure_style import save
 from mmms_plugin.analysis.receptive_field import ReceptiveField
 from mmms_plugin.analysis.scale_policy import figures
+from mmms_plugin.analysis.scale_policy.answers import OUTCOMES, compare_answers, outcome
 from mmms_plugin.analysis.scale_policy.dilations import DilationShares
 from mmms_plugin.analysis.scale_policy.page import Shown, render, shown
 from mmms_plugin.analysis.scale_policy.summary import by_class, by_size, embed, size_correlations
@@ -32,6 +33,7 @@ class Measured:
     Attributes:
         table: of the pictures, without columns where the model has no block or exit to score. paths: of the pictures.
         dilations: of PSConv layers. fields: of the stages. shape: of a Shape Adaptor network.
+        other: of a second network on the same pictures. other_title: its name.
     """
 
     table: Table
@@ -39,6 +41,8 @@ class Measured:
     dilations: Sequence[DilationShares] = ()
     fields: Sequence[ReceptiveField] = ()
     shape: NetworkShape | None = None
+    other: Table | None = None
+    other_title: str = ""
 
 
 def write_report(out: Path, title: str, measured: Measured) -> list[str]:
@@ -50,13 +54,17 @@ def write_report(out: Path, title: str, measured: Measured) -> list[str]:
     names = ["policy.html", "policy.json"]
     with files_written_together(out) as folder:
         pictures = [_draw(folder, name, caption, figure) for name, caption, figure in drawn]
-        if measured.table.columns:
+        if measured.other is not None and measured.other.rows:
+            names.append("pictures_compared.csv")
+            write_csv(measured.other, folder / "pictures_compared.csv")
+        if measured.table.rows:
             names.append("pictures.csv")
             write_csv(measured.table, folder / "pictures.csv")
             if write_parquet(measured.table, folder / "pictures.parquet"):
                 names.append("pictures.parquet")
         write_text(folder / "policy.json", json.dumps(dict(title=title, **content), indent=1) + "\n")
-        write_text(folder / "policy.html", render(title, facts, pictures, measured.table, measured.paths))
+        page = render(title, facts, pictures, measured.table, measured.paths, measured.other)
+        write_text(folder / "policy.html", page)
     return names
 
 
@@ -84,6 +92,9 @@ def _evaluate(measured: Measured) -> tuple[list[tuple[str, str]], dict[str, Any]
         facts += [("pictures", str(len(table.rows))), ("left at", f"{left} (confidence of {table.threshold:g})")]
         content["left"] = counts
         drawn.append(("exits", "Pictures that leave at each exit.", figures.draw_exits(table)))
+    if measured.other is not None:
+        facts.append(("compared with", measured.other_title))
+        _comparison(measured, content, drawn)
     if measured.dilations:
         content["dilations"] = [asdict(layer) for layer in measured.dilations]
         caption = "Share of the absolute weights of every dilation, by layer; ticks are the shares of the kernels."
@@ -101,6 +112,25 @@ def _evaluate(measured: Measured) -> tuple[list[tuple[str, str]], dict[str, Any]
         drawn.append(("receptive_fields", caption, figures.draw_fields(measured.fields)))
     content["pictures"] = table.to_json()["rows"]
     return facts, content, drawn
+
+
+def _comparison(measured: Measured, content: dict[str, Any], drawn: list[Drawn]) -> None:
+    first, second = measured.table, measured.other
+    assert second is not None
+    if second.kind == "scale policy":
+        caption = f"Scores of all pictures at every block of {measured.other_title}."
+        drawn.append(("blocks_compared", caption, figures.draw_blocks(second)))
+    answers = compare_answers(first, second)
+    content["compared"] = dict(
+        title=measured.other_title, columns=second.columns, outcomes=OUTCOMES,
+        answers=[asdict(one) for one in answers], pictures=second.to_json()["rows"],
+    )  # fmt: skip
+    if answers and first.columns and len(first.rows) >= FEWEST:
+        rows = {row.name: row for row in second.rows}
+        outcomes = [outcome(row, rows[row.name]) if row.name in rows else None for row in first.rows]
+        points, method = embed(first)
+        caption = f"Pictures that one network gets right and the other wrong, by the first one's scores: {method}."
+        drawn.append(("answers", caption, figures.draw_answers(outcomes, points, method)))
 
 
 def _policy(table: Table, content: dict[str, Any], drawn: list[Drawn]) -> None:
@@ -123,7 +153,7 @@ def _policy(table: Table, content: dict[str, Any], drawn: list[Drawn]) -> None:
 
 
 def _field(field: ReceptiveField) -> dict[str, Any]:
-    return {key: value for key, value in asdict(field).items() if key != "heat"} | {"cut": bool(field.cut)}
+    return {key: value for key, value in asdict(field).items() if key != "heat"}
 
 
 def _sentence(field: ReceptiveField) -> str:

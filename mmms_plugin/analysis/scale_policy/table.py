@@ -38,12 +38,12 @@ class Row:
     @property
     def score(self) -> float:
         """Mean of the values: the overall scale policy score of a picture."""
-        return float(np.mean(self.values))
+        return float(np.mean(self.values)) if self.values else 0.0
 
 
 @dataclass(frozen=True)
 class Table:
-    """All pictures. ``kind``: 'scale policy' (a score for each block) or 'exits' (a confidence for each exit).
+    """All pictures. ``kind``: 'scale policy' (a score for each block), 'exits' (a confidence for each exit), or 'none'.
 
     Attributes:
         columns: names of the blocks or exits. threshold: confidence at which a picture leaves, for exits.

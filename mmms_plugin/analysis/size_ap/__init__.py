@@ -8,7 +8,7 @@ Needs NumPy, pycocotools and msgspec, for the report also matplotlib and jinja2;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path as Folder
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ Path = str | PathLike[str]
 
 def size_ap(
     ann: Path,
-    preds: Path | Sequence[Path],
+    preds: Path | Sequence[Path] | Mapping[str, Path | Sequence[Path]],
     *,
     names: Sequence[str] = (),
     iou_type: str = "bbox",
@@ -42,12 +42,13 @@ def size_ap(
     images: Path | None = None,
     classes: Path | None = None,
 ) -> SizeAPResults:
-    """AP by object size of one run, or of two and their difference: what ``mmms size-ap`` reports.
+    """AP by object size of runs and methods, and what each gains over the first: what ``mmms size-ap`` reports.
 
     Args:
         ann: COCO annotation file.
-        preds: a COCO result file, or one or two of them.
-        names: of the runs; by default their files'.
+        preds: a COCO result file, or several; or a dict of a method's name and its files, one a seed, such as
+            ``{"plain": ["a.json", "b.json"], "ps": ["c.json", "d.json"]}``.
+        names: of runs that are single files; by default their files'.
         iou_type: overlap of boxes, 'bbox', or of masks, 'segm'.
         area: what sizes an object: 'annotation' (its ``area`` field, as pycocotools), 'box' or 'mask'.
         bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...'.
@@ -70,13 +71,19 @@ def size_ap(
     """
     from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
     from mmms_plugin.analysis.size_ap.reading.formats import Source
-    from mmms_plugin.analysis.size_ap.reading.read import read_files
+    from mmms_plugin.analysis.size_ap.reading.methods import Seeds, read_files
 
     options = Options(iou_type, area, bins, bin_unit, allow_gaps, allow_overlaps, max_dets, replicates=bootstrap,
                       seed=seed, confidence=confidence, score_threshold=score_threshold, errors=errors,
                       sweep=sweep)  # fmt: skip
     source = Source(format, pred_format, *(None if one is None else Folder(one) for one in (images, classes)))
-    paths = [preds] if isinstance(preds, str | PathLike) else list(preds)
-    truth, runs, notes = read_files(str(ann), [str(path) for path in paths], names, masks=options.masks,
-                                    source=source)  # fmt: skip
-    return evaluate(truth, runs, options, notes)
+    if isinstance(preds, Mapping):
+        runs: list[str | Folder | Seeds] = [Seeds(name, _several(files)) for name, files in preds.items()]
+    else:
+        runs = [*_several(preds)]
+    truth, methods, notes = read_files(str(ann), runs, names, masks=options.masks, source=source)
+    return evaluate(truth, methods, options, notes)
+
+
+def _several(paths: Path | Sequence[Path]) -> tuple[str, ...]:
+    return (str(paths),) if isinstance(paths, str | PathLike) else tuple(map(str, paths))

@@ -13,14 +13,14 @@ from rich.table import Table
 
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
 from mmms_plugin.analysis.size_ap.gate import Condition, check_bins, read_baseline
-from mmms_plugin.analysis.size_ap.kernel.data import Detections, GroundTruth
+from mmms_plugin.analysis.size_ap.kernel.data import GroundTruth, Method
 from mmms_plugin.analysis.size_ap.objects.bins import resolve_bins
 from mmms_plugin.analysis.size_ap.objects.histogram import STEPS, ObjectSizes, describe_objects
 from mmms_plugin.analysis.size_ap.reading.formats import AUTO, Source
-from mmms_plugin.analysis.size_ap.reading.read import read_files
+from mmms_plugin.analysis.size_ap.reading.methods import Seeds, read_files
 from mmms_plugin.analysis.size_ap.report.failures import find_failures
 from mmms_plugin.analysis.size_ap.report.gallery import Gallery, make_gallery
-from mmms_plugin.analysis.size_ap.report.tables import probability, size_label, suggestions
+from mmms_plugin.analysis.size_ap.report.tables import probability, settling_lines, size_label, suggestions
 from mmms_plugin.analysis.size_ap.results import (
     ERROR_TYPES,
     Bin,
@@ -46,7 +46,7 @@ class Outcome:
 
 def run_size_ap(
     ann: str,
-    preds: Sequence[str],
+    preds: Sequence[str | Seeds],
     out: str | None,
     options: Options,
     names: Sequence[str] = (),
@@ -60,7 +60,7 @@ def run_size_ap(
 
     Args:
         ann: COCO annotation file.
-        preds: none, one or two COCO result files.
+        preds: prediction files, or `Seeds` of methods with several; none to describe the data set.
         out: folder of the report; without predictions it may be None, and nothing is written.
         options: how to evaluate.
         names: of the runs; by default their files' names, with the folder's where two files are called the same.
@@ -122,9 +122,11 @@ def run_size_ap(
 
 
 def _gallery(
-    truth: GroundTruth, runs: Sequence[Detections], options: Options, bins: tuple[Bin, ...], source: Source, most: int
+    truth: GroundTruth, methods: Sequence[Method], options: Options, bins: tuple[Bin, ...], source: Source, most: int
 ) -> Gallery:
-    found = [(run.name, find_failures(truth, run, options, bins, most)) for run in runs]
+    """Failures of every method, of several seeds those of the first."""
+    first = [(m.name if len(m.runs) == 1 else f"{m.name}: {m.runs[0].name}", m.runs[0]) for m in methods]
+    found = [(name, find_failures(truth, run, options, bins, most)) for name, run in first]
     return make_gallery(truth, found, bins, source.pictures)
 
 
@@ -145,8 +147,10 @@ def _print_results(console: Console, results: SizeAPResults) -> None:
         console.print(_bin_table(run, results.iou_type))
         if run.bins[0].errors:
             console.print(_error_table(run))
-    if results.comparison:
-        console.print(_difference_table(results.comparison))
+    for comparison in results.comparisons:
+        console.print(_difference_table(comparison))
+        for line in settling_lines(comparison):
+            console.print(escape(line), soft_wrap=True)
     for line in (results.area_rule, f"bins {results.bins_source} ({results.bins_reference})", results.edge_rule):
         console.print(escape(line), soft_wrap=True)
 

@@ -1,29 +1,24 @@
-"""The whole evaluation by object size: one or two runs in, `SizeAPResults` out."""
+"""The whole evaluation by object size: runs, or methods of several seeds in, `SizeAPResults` out."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator, Scores, mean_defined, recall_at
-from mmms_plugin.analysis.size_ap.kernel.bootstrap import (
-    Replicates,
-    bin_figures,
-    bootstrap,
-    class_figures,
-    interval,
-    probability_positive,
-)
-from mmms_plugin.analysis.size_ap.kernel.data import AREAS, Detections, GroundTruth, describe_area
+from mmms_plugin.analysis.size_ap.compare import compare
+from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator, mean_defined, recall_at
+from mmms_plugin.analysis.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
+from mmms_plugin.analysis.size_ap.kernel.data import Detections, GroundTruth, Method, describe_area
 from mmms_plugin.analysis.size_ap.kernel.error_types import MATCH, ErrorGains, error_gains
-from mmms_plugin.analysis.size_ap.kernel.groups import group_rows
-from mmms_plugin.analysis.size_ap.kernel.matching import IOU_THRESHOLDS, Candidates, Matches, find_candidates, match
+from mmms_plugin.analysis.size_ap.kernel.levels import combined, levels
+from mmms_plugin.analysis.size_ap.kernel.matching import Candidates, Matches, find_candidates, match
+from mmms_plugin.analysis.size_ap.kernel.sweep import size_windows, sweep
+from mmms_plugin.analysis.size_ap.measured import Measured, Run, figure
 from mmms_plugin.analysis.size_ap.objects.bins import BinSet, resolve_bins
+from mmms_plugin.analysis.size_ap.options import Options
 from mmms_plugin.analysis.size_ap.reading import lvis
 from mmms_plugin.analysis.size_ap.results import (
     ERROR_TYPES,
@@ -31,118 +26,43 @@ from mmms_plugin.analysis.size_ap.results import (
     Bin,
     BinResult,
     ClassMatrix,
-    Comparison,
-    Difference,
     ErrorShare,
     Figure,
     Interval,
     RunResult,
+    SeedResult,
     SizeAPResults,
     SizePoint,
 )
 from mmms_plugin.errors import UserError
 
-IOU_TYPES = ("bbox", "segm")
-LIMITS = {"max_dets": (1, 10**6), "replicates": (0, 10**5), "seed": (0, 2**32 - 1)}
-MOST_CONFIDENCE = 0.9999  # more than replicates can resolve
+__all__ = ["Options", "evaluate"]
 Floats = NDArray[np.float64]
-SMALLEST_OCTAVE = -2.0  # of the sweep over sizes; a quarter of a pixel
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to evaluate.
-
-    Attributes:
-        iou_type: 'bbox' or 'segm'.
-        area: 'annotation' (pycocotools' rule), 'box' or 'mask'.
-        bins, bin_unit, allow_gaps, allow_overlaps: see `mmms_plugin.analysis.size_ap.objects.bins.resolve_bins`.
-        max_dets: detections per image and class that count.
-        thresholds: of IoU.
-        replicates, seed, confidence: of the bootstrap; 0 replicates for none.
-        score_threshold: from which a detection predicts its class, for multi-label F1.
-        resize: width and height that pictures are made to fit before training; for the advice on anchors only.
-        errors: also what each type of error costs (`mmms_plugin.analysis.size_ap.kernel.error_types`).
-        sweep: also AP against continuous size.
-        progress: show bars.
-    """
-
-    iou_type: str = "bbox"
-    area: str = "annotation"
-    bins: str = "coco"
-    bin_unit: str = "side"
-    allow_gaps: bool = False
-    allow_overlaps: bool = False
-    max_dets: int = 100
-    thresholds: tuple[float, ...] = IOU_THRESHOLDS
-    replicates: int = 0
-    seed: int = 0
-    confidence: float = 0.95
-    score_threshold: float = 0.5
-    resize: tuple[int, int] | None = None
-    errors: bool = True
-    sweep: bool = True
-    progress: bool = False
-
-    @property
-    def masks(self) -> bool:
-        """Whether segmentations are needed."""
-        return self.iou_type == "segm" or self.area == "mask"
-
-    def for_rules_of(self, truth: GroundTruth) -> Options:
-        """The same, with as many detections of a class as the data set's own rules allow in an image (LVIS)."""
-        return replace(self, max_dets=max(self.max_dets, lvis.DETECTIONS)) if truth.federated else self
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("iou_type", IOU_TYPES), ("area", tuple(AREAS))):
-            if getattr(self, name) not in allowed:
-                raise UserError(f"{name} {getattr(self, name)!r}: allowed are {', '.join(allowed)}")
-        for name, (least, most) in LIMITS.items():
-            if not least <= getattr(self, name) <= most:
-                shown = f"{'bootstrap' if name == 'replicates' else name}={getattr(self, name)}"
-                raise UserError(f"{shown}: must be an integer from {least} to {most:,}")
-        if not 0 < self.confidence <= MOST_CONFIDENCE:
-            raise UserError(f"confidence={self.confidence}: must be above 0 and at most {MOST_CONFIDENCE}")
-        if math.isnan(self.score_threshold):
-            raise UserError("score_threshold=nan: must be a number")
-        if not self.thresholds or not all(0 < t <= 1 for t in self.thresholds):
-            raise UserError(f"thresholds {self.thresholds}: allowed are numbers in (0, 1], at least one")
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One run between matching and results; ``errors`` is one a bin, or empty."""
-
-    name: str
-    candidates: Candidates
-    matches: Matches
-    accumulator: Accumulator
-    errors: tuple[ErrorGains, ...] = ()
 
 
 def evaluate(
-    truth: GroundTruth, runs: Sequence[Detections], options: Options, notes: Sequence[str] = ()
+    truth: GroundTruth, runs: Sequence[Detections | Method], options: Options, notes: Sequence[str] = ()
 ) -> SizeAPResults:
-    """Evaluate one run, or two and their difference.
+    """Evaluate runs or methods, each but the first also compared with the first.
 
     Args:
         truth: ground truth.
-        runs: one or two runs on it.
+        runs: on it; a method of several seeds is one of them.
         options: how.
         notes: what the reader of the files had to say; kept in the results.
 
     Raises:
         UserError: options or bins that do not fit, or data without the areas or masks they need.
     """
-    if len(runs) not in (1, 2):
-        raise UserError(f"{len(runs)} runs: one or two can be evaluated")
+    if not runs:
+        raise UserError("no runs: at least one is needed")
     options = options.for_rules_of(truth)
     areas = truth.areas(options.area)
     objects = areas[~truth.iscrowd]
     bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
-    done = [_match_run(truth, run, bins.bins, options) for run in runs]
-    thresholds = np.asarray(options.thresholds)
-    replicates = _bootstrap(done, thresholds, options)
+    methods = [one if isinstance(one, Method) else Method(one.name, (one,)) for one in runs]
+    done = _measure(truth, methods, bins.bins, options)
+    comparisons = tuple(compare(truth, done[0], other, options) for other in done[1:])
     return SizeAPResults(
         iou_type=options.iou_type,
         area=options.area,
@@ -159,12 +79,10 @@ def evaluate(
         replicates=options.replicates,
         confidence=options.confidence,
         seed=options.seed,
-        runs=tuple(
-            _run_result(truth, run, bins, thresholds, draws, options)
-            for run, draws in zip(done, replicates, strict=True)
-        ),
-        comparison=_compare(truth, done, thresholds, replicates, options) if len(done) == 2 else None,
-        notes=(*notes, *_unplaced(done[0].matches)),
+        runs=tuple(_run_result(truth, method, bins, options) for method in done),
+        comparison=comparisons[0] if comparisons else None,
+        more_comparisons=comparisons[1:],
+        notes=(*notes, *_unplaced(done[0].runs[0].matches), *_single(done)),
         data=_fingerprint(truth, areas),
     )
 
@@ -186,12 +104,28 @@ def _fingerprint(truth: GroundTruth, areas: Floats) -> str:
     return digest.hexdigest()
 
 
-def _match_run(truth: GroundTruth, run: Detections, bins: tuple[Bin, ...], options: Options) -> _Run:
+def _measure(truth: GroundTruth, methods: Sequence[Method], bins: tuple[Bin, ...], options: Options) -> list[Measured]:
+    """Every method's runs matched, and all of them bootstrapped with the same draws of images."""
+    runs = [[_match_run(truth, one, bins, options) for one in method.runs] for method in methods]
+    every = [run for some in runs for run in some]
+    replicates = iter(
+        bootstrap(
+            [run.accumulator for run in every], np.asarray(options.thresholds), every[0].candidates.images,
+            options.replicates, options.seed, progress=options.progress,
+        ) if options.replicates else ()
+    )  # fmt: skip
+    return [
+        Measured(method.name, tuple(some), tuple(next(replicates) for _ in some if options.replicates), options.seed)
+        for method, some in zip(methods, runs, strict=True)
+    ]
+
+
+def _match_run(truth: GroundTruth, run: Detections, bins: tuple[Bin, ...], options: Options) -> Run:
     candidates = find_candidates(
         truth, run, options.iou_type, options.area, max(options.max_dets, 1), options.thresholds
     )
     matches = match(candidates, bins)
-    return _Run(run.name, candidates, matches, Accumulator(matches), _errors(truth, run, candidates, bins, options))
+    return Run(run.name, candidates, matches, Accumulator(matches), _errors(truth, run, candidates, bins, options))
 
 
 def _errors(
@@ -204,49 +138,52 @@ def _errors(
     return tuple(error_gains(candidates, bins, options.iou_type, options.replicates, options.seed))
 
 
-def _bootstrap(runs: list[_Run], thresholds: Floats, options: Options) -> list[Replicates | None]:
-    if not options.replicates:
-        return [None] * len(runs)
-    accumulators = [run.accumulator for run in runs]
-    images = runs[0].candidates.images
-    return [*bootstrap(accumulators, thresholds, images, options.replicates, options.seed, progress=options.progress)]
-
-
-def _run_result(
-    truth: GroundTruth,
-    run: _Run,
-    bins: BinSet,
-    thresholds: Floats,
-    replicates: Replicates | None,
-    options: Options,
-) -> RunResult:
-    scores = run.accumulator.scores()
-    figures = bin_figures(scores, thresholds)
-    detections = class_detections(run.matches)
+def _run_result(truth: GroundTruth, method: Measured, bins: BinSet, options: Options) -> RunResult:
+    first, figures = method.runs[0], method.by_bin
+    detections = np.mean([class_detections(run.matches) for run in method.runs], 0).round().astype(int)
+    draws = None if method.bin_levels is None else combined([method.bin_levels], options.confidence)
+    shares = _error_shares(method, options.confidence)
     results = tuple(
         BinResult(
             bin_,
             *_four(figures[i]),
-            ground_truths=int(scores.objects[i].sum()),
+            ground_truths=int(first.scores.objects[i].sum()),
             detections=int(detections[i].sum()),
-            intervals=_bin_intervals(replicates, i, figures[i], options.confidence),
-            errors=_error_shares(run.errors[i], options.confidence) if run.errors else {},
-            ap_draws=() if replicates is None else tuple(map(_figure, replicates.bins[:, i, 0])),
+            intervals=_bin_intervals(draws, i, figures[i], options.confidence),
+            errors=shares[i] if shares else {},
+            ap_draws=() if draws is None else tuple(map(figure, draws[:, i, 0])),
         )
         for i, bin_ in enumerate(bins.bins)
     )
-    matrix = _class_matrix(truth, run, class_figures(scores, thresholds), detections, replicates, options)
-    sweep = _sweep(run.candidates) if options.sweep else ()
-    stats = _stats(run.matches, figures, bins, options.max_dets) | _by_frequency(truth, scores)
-    return RunResult(run.name, results, matrix, stats, sweep)
+    matrix = _class_matrix(truth, method, detections, options)
+    seeds = [
+        SeedResult(run.name, tuple(map(figure, row[:, 0]))) for run, row in zip(method.runs, method.by_run, strict=True)
+    ]
+    return RunResult(
+        method.name,
+        results,
+        matrix,
+        _mean_stats([_stats(run, bins, options.max_dets) | _by_frequency(truth, run) for run in method.runs]),
+        _sweep([run.candidates for run in method.runs], options) if options.sweep else (),
+        tuple(seeds) if len(seeds) > 1 else (),
+    )
 
 
-def _error_shares(found: ErrorGains, confidence: float) -> dict[str, ErrorShare]:
-    shares = {}
-    for k, name in enumerate(ERROR_TYPES):
-        limits = interval(found.draws[:, k], found.gains[k], confidence) if len(found.draws) else None
-        shares[name] = ErrorShare(int(found.counts[k]), _figure(found.gains[k]), limits)
-    return shares
+def _error_shares(method: Measured, confidence: float) -> list[dict[str, ErrorShare]]:
+    """By bin and type of error."""
+    if not method.runs[0].errors:
+        return []
+    draws = None if method.error_levels is None else combined([method.error_levels], confidence)
+    counts = np.mean([[one.counts for one in run.errors] for run in method.runs], 0).round().astype(int)
+    return [
+        {
+            name: ErrorShare(
+                int(counts[i, k]), figure(gain), None if draws is None else interval(draws[:, i, k], gain, confidence)
+            )
+            for k, (name, gain) in enumerate(zip(ERROR_TYPES, gains, strict=True))
+        }
+        for i, gains in enumerate(method.gains)
+    ]
 
 
 def class_detections(matches: Matches) -> NDArray[np.int64]:
@@ -255,41 +192,39 @@ def class_detections(matches: Matches) -> NDArray[np.int64]:
     return np.stack([np.bincount(category[inside], minlength=classes) for inside in matches.in_bin])
 
 
-def _stats(matches: Matches, figures: Floats, bins: BinSet, max_dets: int) -> dict[str, Figure]:
+def _stats(run: Run, bins: BinSet, max_dets: int) -> dict[str, float]:
     """pycocotools' figures by name; those of small, medium and large with the preset 'coco' only."""
+    figures = bin_figures(run.scores, run.candidates.thresholds)
     sizes = dict(zip("sml", figures[1:], strict=True)) if bins.source == "coco" else {}
-    early = {f"AR{n}": recall_at(matches, n)[0] for n in (1, 10) if n < max_dets}
-    stats = dict(zip(("AP", "AP50", "AP75"), _four(figures[0])[:3], strict=True))
-    stats |= {f"AP{size}": _figure(row[0]) for size, row in sizes.items()}
-    stats |= {name: _figure(float(mean_defined(recall.mean(0), 0))) for name, recall in early.items()}
-    stats[f"AR{max_dets}"] = _figure(figures[0, 3])
-    return stats | {f"AR{size}": _figure(row[3]) for size, row in sizes.items()}
+    early = {f"AR{n}": recall_at(run.matches, n)[0] for n in (1, 10) if n < max_dets}
+    stats = dict(zip(("AP", "AP50", "AP75"), figures[0, :3].tolist(), strict=True))
+    stats |= {f"AP{size}": float(row[0]) for size, row in sizes.items()}
+    stats |= {name: float(mean_defined(recall.mean(0), 0)) for name, recall in early.items()}
+    stats[f"AR{max_dets}"] = float(figures[0, 3])
+    return stats | {f"AR{size}": float(row[3]) for size, row in sizes.items()}
 
 
-def _by_frequency(truth: GroundTruth, scores: Scores) -> dict[str, Figure]:
+def _by_frequency(truth: GroundTruth, run: Run) -> dict[str, float]:
     """LVIS's AP of rare, common and frequent classes."""
     if not truth.federated:
         return {}
     _, first = np.unique(truth.category_ids, return_index=True)
     frequency = np.array(truth.federated.frequency)[first]
-    ap = scores.ap[0].mean(0)
-    return {name: _figure(float(mean_defined(ap[frequency == one], 0))) for one, name in lvis.FREQUENCIES.items()}
+    ap = run.scores.ap[0].mean(0)
+    return {name: float(mean_defined(ap[frequency == one], 0)) for one, name in lvis.FREQUENCIES.items()}
 
 
-def _class_matrix(
-    truth: GroundTruth,
-    run: _Run,
-    figures: Floats,
-    detections: NDArray[np.int64],
-    replicates: Replicates | None,
-    options: Options,
-) -> ClassMatrix:
+def _mean_stats(stats: Sequence[dict[str, float]]) -> dict[str, Figure]:
+    return {name: figure(float(np.mean([one[name] for one in stats]))) for name in stats[0]}
+
+
+def _class_matrix(truth: GroundTruth, method: Measured, detections: NDArray[np.int64], options: Options) -> ClassMatrix:
     ids, first = np.unique(truth.category_ids, return_index=True)
-    by_class = figures.transpose(2, 1, 0)  # (4, classes, bins)
-    counts = run.accumulator.objects().astype(int)
+    by_class = method.by_class.transpose(2, 1, 0)  # (4, classes, bins)
+    counts = method.runs[0].accumulator.objects().astype(int)
     intervals = None
-    if replicates is not None:
-        draws = replicates.class_ap.transpose(2, 1, 0)  # (classes, bins, replicates)
+    if method.class_levels is not None:
+        draws = combined([method.class_levels], options.confidence).transpose(2, 1, 0)  # (classes, bins, replicates)
         intervals = tuple(
             tuple(interval(draw, point, options.confidence) for draw, point in zip(row, points, strict=True))
             for row, points in zip(draws, by_class[0], strict=True)
@@ -307,98 +242,38 @@ def _class_matrix(
     )
 
 
-def _sweep(candidates: Candidates, at_once: int = 8) -> tuple[SizePoint, ...]:
-    """AP in windows one octave of side wide, a quarter octave apart, over the sizes the data set has."""
-    area = candidates.truths.area[~candidates.truths.crowd & (candidates.truths.area > 0)]
-    if not len(area):
+def _sweep(runs: Sequence[Candidates], options: Options) -> tuple[SizePoint, ...]:
+    """AP against size with its band, the mean over the runs of a method."""
+    windows = size_windows(runs[0])
+    if not windows:
         return ()
-    octave = np.log2(np.sqrt(area)).clip(min=SMALLEST_OCTAVE)
-    centres = np.arange(np.floor(octave.min() * 4), np.ceil(octave.max() * 4) + 1) / 4
-    windows = [Bin(f"{c:g}", float(4 ** (c - 0.5)), float(4 ** (c + 0.5))) for c in centres]
-    points: list[SizePoint] = []
-    for start in range(0, len(windows), at_once):
-        part = tuple(windows[start : start + at_once])
-        scores = Accumulator(match(candidates, part)).scores()
-        figures = bin_figures(scores, candidates.thresholds)
-        for window, row, objects in zip(part, figures, scores.objects.sum(1), strict=True):
-            side, (low, high) = 2.0 ** float(window.name), window.limits
-            points.append(SizePoint(side, low, high, _figure(row[0]), _figure(row[3]), int(objects)))
-    return tuple(points)
+    figures, objects, draws = zip(*(sweep(run, options.replicates, options.seed) for run in runs), strict=True)
+    means = np.mean(figures, 0)
+    band = None
+    if options.replicates:
+        found = levels(np.stack(figures)[..., 0], np.stack(draws), options.seed)
+        band = combined([found], options.confidence)
+    return tuple(
+        SizePoint(
+            side, *window.limits, figure(means[i, 0]), figure(means[i, 1]), int(objects[0][i]),
+            None if band is None else interval(band[:, i], means[i, 0], options.confidence),
+        )
+        for i, (side, window) in enumerate(windows)
+    )  # fmt: skip
 
 
-def _compare(
-    truth: GroundTruth,
-    runs: list[_Run],
-    thresholds: Floats,
-    replicates: list[Replicates | None],
-    options: Options,
-) -> Comparison:
-    scores = [run.accumulator.scores() for run in runs]
-    by_bin = [bin_figures(s, thresholds) for s in scores]
-    class_ap = [s.ap[0].mean(0) for s in scores]
-    draws = None if replicates[0] is None else replicates[1].bins - replicates[0].bins  # type: ignore[union-attr]
-    class_draws = (
-        None if replicates[0] is None else (replicates[1].class_ap - replicates[0].class_ap)[:, 0]  # type: ignore[union-attr]
-    )
-    bins = runs[0].matches.bins
-    _, first = np.unique(truth.category_ids, return_index=True)
-    return Comparison(
-        runs[0].name,
-        runs[1].name,
-        per_bin=tuple(
-            _difference(bin_.name, metric, by_bin[0][i, j], by_bin[1][i, j], _column(draws, i, j), options.confidence)
-            for i, bin_ in enumerate(bins)
-            for j, metric in enumerate(METRICS)
-        ),
-        per_class=tuple(
-            _difference(
-                truth.category_names[place],
-                "ap",
-                class_ap[0][k],
-                class_ap[1][k],
-                _column(class_draws, k),
-                options.confidence,
-            )
-            for k, place in enumerate(first)
-        ),
-        per_error=_error_differences(runs, options.confidence),
-        groups=group_rows(
-            (runs[0].candidates, runs[1].candidates),
-            (runs[0].accumulator, runs[1].accumulator),
-            options.score_threshold,
-        ),
-        score_threshold=options.score_threshold,
-    )
-
-
-def _error_differences(runs: list[_Run], confidence: float) -> tuple[Difference, ...]:
-    found: list[Difference] = []
-    for bin_, first, second in zip(
-        runs[0].matches.bins if runs[0].errors else (), runs[0].errors, runs[1].errors, strict=True
-    ):
-        draws = second.draws - first.draws if len(first.draws) else None
-        for k, name in enumerate(ERROR_TYPES):
-            gains = (first.gains[k], second.gains[k])
-            found.append(_difference(bin_.name, name, *gains, _column(draws, k), confidence))
-    return tuple(found)
-
-
-def _difference(
-    of: str, metric: str, first: float, second: float, draws: Floats | None, confidence: float
-) -> Difference:
-    limits = None if draws is None else interval(draws, second - first, confidence)
-    sign = None if draws is None else probability_positive(draws, second - first)
-    return Difference(of, metric, _figure(first), _figure(second), _figure(second - first), limits, sign)
-
-
-def _column(draws: Floats | None, *index: int) -> Floats | None:
-    return None if draws is None else draws[:, index[0]] if len(index) == 1 else draws[:, index[0], index[1]]
-
-
-def _bin_intervals(replicates: Replicates | None, bin_: int, row: Floats, confidence: float) -> dict[str, Interval]:
-    if replicates is None:
+def _bin_intervals(draws: Floats | None, bin_: int, row: Floats, confidence: float) -> dict[str, Interval]:
+    if draws is None:
         return {}
-    return {metric: interval(replicates.bins[:, bin_, j], row[j], confidence) for j, metric in enumerate(METRICS)}
+    return {metric: interval(draws[:, bin_, j], row[j], confidence) for j, metric in enumerate(METRICS)}
+
+
+def _single(methods: Sequence[Measured]) -> tuple[str, ...]:
+    """A note on single runs beside methods of several seeds."""
+    alone = [one.name for one in methods if len(one.runs) == 1]
+    if not alone or len(alone) == len(methods):
+        return ()
+    return (f"one seed only: {', '.join(alone)}; how much other seeds would differ is unknown and in no interval",)
 
 
 def _unplaced(matches: Matches) -> tuple[str, ...]:
@@ -408,13 +283,9 @@ def _unplaced(matches: Matches) -> tuple[str, ...]:
 
 
 def _four(row: Floats) -> tuple[Figure, Figure, Figure, Figure]:
-    ap, ap50, ap75, ar = map(_figure, row)
+    ap, ap50, ap75, ar = map(figure, row)
     return ap, ap50, ap75, ar
 
 
 def _table(values: Floats) -> tuple[tuple[Figure, ...], ...]:
-    return tuple(tuple(_figure(value) for value in row) for row in values)
-
-
-def _figure(value: float) -> Figure:
-    return None if np.isnan(value) else float(value)
+    return tuple(tuple(figure(value) for value in row) for row in values)

@@ -114,7 +114,10 @@ class ClassMatrix:
 
 @dataclass(frozen=True)
 class SizePoint:
-    """AP and AR of the objects in one window of a continuous sweep over size (side = square root of the area, px)."""
+    """AP and AR of the objects in one window of a continuous sweep over size (side = square root of the area, px).
+
+    ``interval`` is AP's, one point of the band; None without bootstrap.
+    """
 
     side: float
     low: float
@@ -122,11 +125,20 @@ class SizePoint:
     ap: Figure
     ar: Figure
     ground_truths: int
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One run of a method with several seeds: its name, and AP in every bin."""
+
+    name: str
+    ap: tuple[Figure, ...]
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run (one prediction file).
+    """One run (one prediction file), or a method with several seeds: then all figures are means over its runs.
 
     Attributes:
         name: the run's.
@@ -136,6 +148,7 @@ class RunResult:
             where the bins are the preset 'coco'; otherwise those that do not depend on bins. The number after the
             third AR is the evaluation's ``max_dets``.
         sweep: AP against continuous size, empty if not asked for.
+        seeds: the runs of a method with several; empty for one run.
     """
 
     name: str
@@ -143,6 +156,7 @@ class RunResult:
     classes: ClassMatrix
     stats: dict[str, Figure]
     sweep: tuple[SizePoint, ...] = ()
+    seeds: tuple[SeedResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,6 +197,30 @@ class GroupRow:
 
 
 @dataclass(frozen=True)
+class Settling:
+    """How sure the difference of AP in one bin is, and what would settle it (`kernel.levels`).
+
+    Attributes:
+        of: the bin's name.
+        images, seeds, both: standard deviations of the difference due to the choice of images, to that of seeds, and to
+            seeds that do better on some images than on others; the latter two are 0 where no method has several seeds.
+        settled: the interval of the difference leaves out zero.
+        images_needed: so many images in all, with these seeds, would settle it if the difference stays as it is; None
+            if it is settled, or if a thousand times the images would not do.
+        seeds_needed: so many seeds of each method, with these images; None if it is settled, no method has several
+            seeds, or a thousand would not do.
+    """
+
+    of: str
+    images: float
+    seeds: float
+    both: float
+    settled: bool
+    images_needed: int | None
+    seeds_needed: int | None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two runs on the same images: differences per bin and per class (over all sizes), and per group of images.
 
@@ -193,6 +231,7 @@ class Comparison:
         groups: ELASTIC's Table 4; its last row is all images.
         score_threshold: a class counts as predicted in an image if a detection scores at least this.
         per_error: AP50 gained by mending each type of error, in every bin; ``metric`` is a name of `ERROR_TYPES`.
+        settling: how sure the difference of AP is in every bin; empty without bootstrap.
     """
 
     first: str
@@ -202,11 +241,12 @@ class Comparison:
     groups: tuple[GroupRow, ...]
     score_threshold: float
     per_error: tuple[Difference, ...] = ()
+    settling: tuple[Settling, ...] = ()
 
 
 @dataclass(frozen=True)
 class SizeAPResults:
-    """A whole evaluation: how it was done, and one `RunResult` per prediction file.
+    """A whole evaluation: how it was done, and one `RunResult` per prediction file or method.
 
     Attributes:
         iou_type: 'bbox' or 'segm'.
@@ -221,8 +261,9 @@ class SizeAPResults:
         replicates: bootstrap replicates, 0 without.
         confidence: of the intervals, such as 0.95.
         seed: of the bootstrap.
-        runs: one or two.
-        comparison: of two runs, else None.
+        runs: one or more, methods with several seeds among them.
+        comparison: of the second run with the first; None for one run.
+        more_comparisons: of the further runs, each with the first.
         notes: lines the reader should see (what was unusual in the input).
         data: a hash of images and annotations, to know the same data again.
     """
@@ -246,6 +287,12 @@ class SizeAPResults:
     comparison: Comparison | None = None
     notes: tuple[str, ...] = ()
     data: str = ""
+    more_comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """All of them, in the order of the runs."""
+        return (self.comparison, *self.more_comparisons) if self.comparison else ()
 
     def to_json(self) -> dict[str, Any]:
         """Dicts, lists and numbers in full precision; infinite limits become the text 'inf', undefined figures null."""

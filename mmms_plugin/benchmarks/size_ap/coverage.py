@@ -67,9 +67,9 @@ def measure_coverage(
         points = [bin_figures(run.scores(), THRESHOLDS)[:, 0] for run in runs]
         draws = [r.bins[..., 0] for r in bootstrap(runs, THRESHOLDS, images, replicates, seed)]
         for i in range(len(BINS)):
-            hits[0, i] += _holds(interval(draws[0][:, i], points[0][i]), truth[0, i])
+            hits[0, i] += holds(interval(draws[0][:, i], points[0][i]), truth[0, i])
             gain = interval(draws[1][:, i] - draws[0][:, i], points[1][i] - points[0][i])
-            hits[1, i] += _holds(gain, truth[1, i] - truth[0, i])
+            hits[1, i] += holds(gain, truth[1, i] - truth[0, i])
     return Coverage(*(hits / data_sets))
 
 
@@ -98,5 +98,6 @@ def _two(images: int, seed: int, population: Population) -> list[Accumulator]:
     return runs
 
 
-def _holds(limits: Interval, value: float) -> bool:
+def holds(limits: Interval, value: float) -> bool:
+    """Whether ``value`` lies in an interval that has limits."""
     return limits.low is not None and limits.high is not None and limits.low <= value <= limits.high

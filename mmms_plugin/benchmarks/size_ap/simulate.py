@@ -41,8 +41,14 @@ COCO_VAL = Population()
 SMALL = Population(objects=4.0, detections=10.0, classes=2, present=2)
 
 
-def simulate(images: int, population: Population = COCO_VAL, seed: int = 0) -> tuple[GroundTruth, Detections]:
-    """``images`` random images of ``population``; the same seed gives the same ones."""
+def simulate(
+    images: int, population: Population = COCO_VAL, seed: int = 0, run: int | None = None
+) -> tuple[GroundTruth, Detections]:
+    """``images`` random images of ``population``; the same seed gives the same ones.
+
+    Runs of different numbers on one seed's images differ as detectors do that were trained with different random seeds:
+    they share objects and difficulties, but not luck.
+    """
     rng = np.random.default_rng(seed)
     frequency = 1.0 / np.arange(1, population.classes + 1)
     palette = rng.choice(population.classes, (images, population.present), p=frequency / frequency.sum())
@@ -62,7 +68,9 @@ def simulate(images: int, population: Population = COCO_VAL, seed: int = 0) -> t
         annotated_area=boxes[:, 2] * boxes[:, 3] * rng.uniform(0.5, 0.9, len(image)),
         iscrowd=rng.random(len(image)) < 0.01,
     )
-    return truth, _detect(rng, truth, palette, population)
+    difficulty = rng.normal(0, 0.7, images)
+    own = rng if run is None else np.random.default_rng([seed, run])
+    return truth, _detect(own, truth, palette, population, difficulty)
 
 
 def as_coco(truth: GroundTruth, run: Detections) -> tuple[dict, list[dict]]:
@@ -91,9 +99,10 @@ def _boxes(rng: np.random.Generator, count: int) -> Floats:
     return np.stack((x * (WIDTH - width).clip(1), y * (HEIGHT - height).clip(1), width, height), 1)
 
 
-def _detect(rng: np.random.Generator, truth: GroundTruth, palette: Ints, population: Population) -> Detections:
+def _detect(
+    rng: np.random.Generator, truth: GroundTruth, palette: Ints, population: Population, difficulty: Floats
+) -> Detections:
     images = len(truth.image_ids)
-    difficulty = rng.normal(0, 0.7, images)
     # larger objects are found more often and more exactly
     ease = population.skill + 0.5 * (np.log(truth.boxes[:, 2]) - 4) - difficulty[truth.image_id - 1]
     found = np.flatnonzero(rng.normal(0, 1, len(truth)) < ease)

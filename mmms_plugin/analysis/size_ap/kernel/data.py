@@ -146,6 +146,14 @@ class Detections:
         return mask_areas(_masks(self.rles, f"predictions {self.name!r}"))
 
 
+@dataclass(frozen=True)
+class Method:
+    """A method's name and its runs: one, or one a seed, trained alike otherwise."""
+
+    name: str
+    runs: tuple[Detections, ...]
+
+
 def describe_area(area: str, iou_type: str) -> str:
     """The sentence that every output prints about where areas come from."""
     shape = "box width x height (pycocotools' rule)"

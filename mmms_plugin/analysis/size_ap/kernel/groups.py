@@ -15,6 +15,7 @@ Deviations:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -69,33 +70,37 @@ def multilabel_f1(truth: Bools, predicted: Bools) -> tuple[float, float]:
 
 
 def group_rows(
-    candidates: tuple[Candidates, Candidates],
-    accumulators: tuple[Accumulator, Accumulator],
+    candidates: Sequence[Sequence[Candidates]],
+    accumulators: Sequence[Sequence[Accumulator]],
     score_threshold: float = 0.5,
 ) -> tuple[GroupRow, ...]:
-    """Both runs' AP and F1 and the relative improvement in every group of images.
+    """Both methods' AP and F1, means over their runs, and the relative improvement in every group of images.
 
     Args:
-        candidates, accumulators: of the two runs, on the same images; the first bin is 'all'.
+        candidates, accumulators: of the runs of the two methods, on the same images; the first bin is 'all'.
         score_threshold: from which score on a detection predicts its class.
     """
-    truth = labels(candidates[0])
-    predicted = [predicted_labels(c, score_threshold) for c in candidates]
+    truth = labels(candidates[0][0])
+    predicted = [[predicted_labels(c, score_threshold) for c in runs] for runs in candidates]
     rows = []
-    for sizes, member in size_groups(candidates[0]):
+    for sizes, member in size_groups(candidates[0][0]):
         figures = [
-            _figures(accumulator, member, truth, guess)
-            for accumulator, guess in zip(accumulators, predicted, strict=True)
+            _mean([_figures(run, member, truth, guess) for run, guess in zip(runs, guesses, strict=True)])
+            for runs, guesses in zip(accumulators, predicted, strict=True)
         ]
         relative = {name: _relative(figures[0][name], figures[1][name]) for name in MEASURES}
         rows.append(GroupRow(sizes, int(member.sum()), figures[0], figures[1], relative))
     return tuple(rows)
 
 
-def _figures(accumulator: Accumulator, member: Bools, truth: Bools, predicted: Bools) -> dict[str, float | None]:
+def _figures(accumulator: Accumulator, member: Bools, truth: Bools, predicted: Bools) -> tuple[float, float, float]:
     ap = mean_defined(accumulator.scores(member.astype(np.int32)).ap[0].mean(0), 0)
-    values = (float(ap), *multilabel_f1(truth[member], predicted[member]))
-    return {name: None if np.isnan(value) else value for name, value in zip(MEASURES, values, strict=True)}
+    return float(ap), *multilabel_f1(truth[member], predicted[member])
+
+
+def _mean(figures: Sequence[tuple[float, float, float]]) -> dict[str, float | None]:
+    means = np.mean(figures, 0).tolist()
+    return {name: None if np.isnan(value) else value for name, value in zip(MEASURES, means, strict=True)}
 
 
 def _relative(first: float | None, second: float | None) -> float | None:

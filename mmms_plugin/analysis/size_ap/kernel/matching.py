@@ -205,8 +205,8 @@ def _rank_within(group: Ints, order: Ints) -> Ints:
     ordered = group[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, np.int64)
     lengths = np.diff(np.r_[starts, len(ordered)])
-    rank = np.empty(len(group), dtype=np.int64)
-    rank[order] = np.arange(len(group)) - np.repeat(starts, lengths)
+    rank = np.zeros(len(group), dtype=np.int64)
+    rank[order] = np.arange(len(ordered)) - np.repeat(starts, lengths)
     return rank
 
 
@@ -225,24 +225,26 @@ def find_overlaps(
     parts = [_box_overlaps, _mask_overlaps][iou_type == "segm"](truths, found, by_pair, limits, lowest)
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    row, column, iou = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return by_pair[row], column, iou
+    detection, object_, iou = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return detection, object_, iou
 
 
 def _box_overlaps(truths: Objects, found: Objects, by_pair: Ints, limits: Ints, lowest: float) -> list[Edges]:
     """As ``bbIou`` of pycocotools computes it, for all pairs of image and class at once, some thousand boxes a time."""
     starts, ends, firsts, lasts = limits.T
-    row = _spans(starts, ends)
+    row = by_pair[_spans(starts, ends)]
     first, objects = np.repeat(firsts, ends - starts), np.repeat(lasts - firsts, ends - starts)
-    ours, theirs = _corners(np.take(found.boxes, by_pair[row], axis=0)), _corners(truths.boxes)
+    theirs = _corners(truths.boxes)
     cuts = np.searchsorted(np.cumsum(objects), np.arange(AT_ONCE, objects.sum() + AT_ONCE, AT_ONCE)) + 1
     edges, begin = [], 0
     for end in np.minimum(cuts, len(row)).tolist():
-        mine = np.repeat(np.arange(begin, end), objects[begin:end])
+        part = row[begin:end]
+        ours = _corners(np.take(found.boxes, part, axis=0))
+        mine = np.repeat(np.arange(end - begin), objects[begin:end])
         other = _spans(first[begin:end], first[begin:end] + objects[begin:end])
         mine, other, iou = _box_ious(ours, theirs, mine, other, truths.crowd)
         kept = iou >= lowest
-        edges.append((row[mine[kept]], other[kept], iou[kept]))
+        edges.append((part[mine[kept]], other[kept], iou[kept]))
         begin = end
     return edges
 
@@ -274,7 +276,7 @@ def _mask_overlaps(truths: Objects, found: Objects, by_pair: Ints, limits: Ints,
         ious = mask_utils.iou(masks, list(truths.rles[first:last]), crowd[first:last])  # type: ignore[index]
         row, column = np.nonzero(ious >= lowest)
         if len(row):
-            edges.append((row + start, column + first, ious[row, column]))
+            edges.append((by_pair[row + start], column + first, ious[row, column]))
     return edges
 
 
@@ -334,16 +336,15 @@ def _sorted_detections(
     if agnostic:  # the original classes settle ties of score where classes are merged
         order = stable_order(order, category)
     order = stable_order(falling_order(stable_order(order, image), run.scores), group)
-    by_pair = stable_order(order, image)
-    pair = image[by_pair] * (len(categories) + 1) + group[by_pair]
-    rank = np.zeros(len(run), np.int64)
-    rank[by_pair] = _rank_within(pair, np.arange(len(pair)))
-    order = order[rank[order] < max_dets]
+    rank = _rank_within(image * (len(categories) + 1) + group, stable_order(order, image))[order]
+    if rank.max(initial=0) >= max_dets:
+        order, rank = order[rank < max_dets], rank[rank < max_dets]
+    image, group = image[order], group[order]
     none = np.zeros(len(order), np.bool_)
     excused = none if run.excused is None else run.excused[order]
     rles = None if run.rles is None else tuple(run.rles[i] for i in order.tolist())
     boxes = np.take(run.boxes, order, axis=0)  # NumPy's brackets take five times as long
-    return Objects(image[order], group[order], area[order], boxes, rles, excused, run.scores[order], rank[order], none)
+    return Objects(image, group, area[order], boxes, rles, excused, run.scores[order], rank, none)
 
 
 def _indices(data: GroundTruth | Detections, images: Ints, categories: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:

@@ -6,7 +6,7 @@ user's terminal and for the report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,45 +139,6 @@ def read_detections(
         *box_notes(boxes, pixels, "predictions"),
     )
     return detections, tuple(printable(f"{Path(path).name}: {note}", LONGEST) for note in told)
-
-
-def read_files(
-    ann: str | Path,
-    preds: Sequence[str | Path],
-    names: Sequence[str] = (),
-    *,
-    masks: bool,
-    source: Source = AUTO,
-) -> tuple[GroundTruth, list[Detections], Notes]:
-    """Read an annotation file and the result files of several runs on it.
-
-    Args:
-        ann, preds: the files. names: of the runs; by default their files', with the folder's where two are the same.
-        masks: read segmentations; masks of predictions serve only IoU of masks and area by mask.
-        source: formats, and where names of classes and sizes of images are found.
-    Raises:
-        UserError: as `read_ground_truth` and `read_detections`; or names that are not one a run, all different.
-    """
-    names = _names(preds, names)
-    truth, notes = read_ground_truth(ann, masks=masks, source=source)
-    runs: list[Detections] = []
-    for path, name in zip(preds, names, strict=True):
-        run, more = read_detections(path, truth, masks=masks, name=name, source=source)
-        runs.append(run)
-        notes = (*notes, *more)
-    return truth, runs, notes
-
-
-def _names(preds: Sequence[str | Path], given: Sequence[str]) -> list[str]:
-    """Different names for all runs, fit to be shown."""
-    if given and len(given) != len(preds):
-        raise UserError(f"--names {' '.join(given)}: allowed is one for each --pred ({len(preds)})")
-    names = [printable(name) for name in given] or [printable(Path(path).stem) for path in preds]
-    if len(set(names)) < len(names) and not given:
-        names = [printable(f"{Path(path).resolve().parent.name}/{Path(path).stem}") for path in preds]
-    if len(set(names)) < len(names):
-        raise UserError(f"--pred: two runs would be called {names[0]!r}; --names A B tells them apart")
-    return names
 
 
 def _read_annotations(path: Path, masks: bool, argument: str, source: Source) -> tuple[str, Records, Records, Columns]:

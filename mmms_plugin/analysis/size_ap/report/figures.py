@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from textwrap import wrap
 
 import numpy as np
@@ -55,14 +56,14 @@ def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str, xlabel
     """Bars with intervals, the runs beside each other, one place per label; n/a is written where a bar is missing.
 
     Args:
-        labels: (n,) names of the places, the first one ("all") set apart. runs: one or two.
+        labels: (n,) names of the places, the first one ("all") set apart. runs: one or more.
     """
     with canvas(_width(labels, 0.95 + 0.33 * (len(runs) - 1)), 3.3) as (figure, (axis,)):
         x, width = _places(len(labels)), 0.74 / len(runs)
         tops = [np.where(np.isfinite(r.high), r.high, r.values) for r in runs]
         ceiling = 1.22 * max(0.05, float(np.nanmax([np.nanmax([*t, 0.0]) for t in tops])))
         for i, run in enumerate(runs):
-            _bars(axis, x + width * (i - (len(runs) - 1) / 2), run, width, RUN_COLOURS[i], ceiling)
+            _bars(axis, x + width * (i - (len(runs) - 1) / 2), run, width, RUN_COLOURS[i % len(RUN_COLOURS)], ceiling)
         axis.set_ylim(0, ceiling)
         axis.set_yticks([tick for tick in axis.get_yticks() if tick <= min(1.0, ceiling)])
         hundredths(axis.yaxis)
@@ -161,10 +162,10 @@ def draw_curves(sides: np.ndarray, runs: Sequence[Series], counts: np.ndarray, y
     """AP against object size with bands, above the number of objects that each point stands on.
 
     Args:
-        sides: (n,) centres of the windows, px. runs: one or two. counts: (n,) objects per window.
+        sides: (n,) centres of the windows, px. runs: one or more. counts: (n,) objects per window.
     """
     with canvas(6.4, 3.6) as (figure, (axis,)):
-        for run, colour, line in zip(runs, RUN_COLOURS, ("-", "--"), strict=False):
+        for run, colour, line in zip(runs, cycle(RUN_COLOURS), cycle(("-", "--", ":")), strict=False):
             if np.isfinite(run.low).any():
                 axis.fill_between(sides, run.low, run.high, color=colour, alpha=0.18, linewidth=0)
             axis.plot(sides, run.values, line, color=colour, label=run.name, marker="o", markersize=3)

@@ -80,7 +80,51 @@ def error_difference_table(results: SizeAPResults, comparison: Comparison) -> Ta
         f"AP50 gained by mending, {comparison.second} minus {comparison.first}, × 100: negative where the second run "
         "loses less to errors of a type"
     )
-    return Table("error-differences", caption, ("bin", *ERROR_TYPES), rows)
+    return Table(f"error-differences{suffix(results, comparison)}", caption, ("bin", *ERROR_TYPES), rows)
+
+
+def seed_table(results: SizeAPResults, run: RunResult) -> Table:
+    """AP of every seed of a method, by bin."""
+    rows = tuple((Cell(seed.name), *(Cell(percent(ap)) for ap in seed.ap)) for seed in run.seeds)
+    header = ("seed", *(one.name for one in results.bins))
+    return Table(f"seeds-{position(results, run)}", f"{run.name}: AP of each seed (× 100)", header, rows)
+
+
+def settling_table(results: SizeAPResults, comparison: Comparison) -> Table:
+    """What the difference's uncertainty is made of, and how many more images or seeds would settle it."""
+    by_bin = {d.of: d for d in comparison.per_bin if d.metric == "ap"}
+    rows = tuple(
+        (
+            Cell(one.of),
+            _difference(by_bin[one.of]),
+            *(Cell(f"{100 * value:.2f}") for value in (one.images, one.seeds, one.both)),
+            Cell("yes" if one.settled else "no"),
+            Cell(_needed(one.settled, one.images_needed)),
+            Cell(_needed(one.settled, one.seeds_needed)),
+        )
+        for one in comparison.settling
+    )
+    header = ("bin", "Δ AP", "SD, images", "SD, seeds", "SD, both", "settled", "images needed", "seeds needed")
+    caption = (
+        f"What would settle it: {comparison.second} minus {comparison.first}, × 100. SD: standard deviation of the "
+        "difference due to the choice of images, of seeds, and to seeds that do better on some images than on others. "
+        "Needed: images in all (with these seeds) or seeds of each method (with these images) at which the interval "
+        "would leave out zero if the difference stayed as it is"
+    )
+    return Table(f"settling{suffix(results, comparison)}", caption, header, rows)
+
+
+def settling_lines(comparison: Comparison) -> tuple[str, ...]:
+    """For the terminal: what would settle each difference that is not settled."""
+    lines = []
+    for one in comparison.settling:
+        ways = [f"{one.images_needed:,} images"] if one.images_needed else []
+        ways += [f"{one.seeds_needed:,} seeds of each method"] if one.seeds_needed else []
+        would = (
+            f"{' or '.join(ways)} would do, if it stays as it is" if ways else "a thousand times the data would not do"
+        )
+        lines += [] if one.settled else [f"{one.of}: the difference is not settled; {would}"]
+    return tuple(lines)
 
 
 def class_table(results: SizeAPResults, run: RunResult) -> Table:
@@ -117,10 +161,10 @@ def difference_table(results: SizeAPResults, comparison: Comparison) -> Table:
     metrics = [f"Δ {name}" for name in METRIC_NAMES.values()]
     header = ("bin", "AP, first", "AP, second", metrics[0], "P(Δ AP > 0)", *metrics[1:])
     caption = f"{comparison.second} (second) minus {comparison.first} (first), × 100"
-    return Table("differences", caption, header, tuple(rows))
+    return Table(f"differences{suffix(results, comparison)}", caption, header, tuple(rows))
 
 
-def class_difference_table(comparison: Comparison, objects: Sequence[tuple[str, int]]) -> Table:
+def class_difference_table(results: SizeAPResults, comparison: Comparison, objects: Sequence[tuple[str, int]]) -> Table:
     """Second run minus first per class over all sizes, largest gain first.
 
     Args:
@@ -141,10 +185,10 @@ def class_difference_table(comparison: Comparison, objects: Sequence[tuple[str, 
     )
     header = ("class", "objects", "AP, first", "AP, second", "Δ AP", "P(Δ AP > 0)")
     caption = f"Per class: {comparison.second} (second) minus {comparison.first} (first), × 100"
-    return Table("class-differences", caption, header, rows, len(rows) > FOLD_AFTER)
+    return Table(f"class-differences{suffix(results, comparison)}", caption, header, rows, len(rows) > FOLD_AFTER)
 
 
-def group_table(comparison: Comparison) -> Table:
+def group_table(results: SizeAPResults, comparison: Comparison) -> Table:
     """ELASTIC's Table 4: the relative improvement on images grouped by the object sizes they contain."""
     rows = []
     for row in comparison.groups:
@@ -154,7 +198,12 @@ def group_table(comparison: Comparison) -> Table:
         f"Relative improvement of {comparison.second} over {comparison.first} in images that contain objects of just "
         f"these sizes (%; in parentheses: first → second, × 100)"
     )
-    return Table("image-groups", caption, ("sizes in the image", "images", *MEASURES.values()), tuple(rows))
+    return Table(
+        f"image-groups{suffix(results, comparison)}",
+        caption,
+        ("sizes in the image", "images", *MEASURES.values()),
+        tuple(rows),
+    )
 
 
 def stats_table(results: SizeAPResults) -> Table:
@@ -252,20 +301,50 @@ def errors_csv(results: SizeAPResults) -> str:
     return to_csv(["run", "bin", "error", "ap50", "count", "gain", "gain_low", "gain_high", *HOW], rows)
 
 
-def differences_csv(results: SizeAPResults, comparison: Comparison) -> str:
-    """Every paired difference in full precision."""
+def differences_csv(results: SizeAPResults) -> str:
+    """Every paired difference of every comparison in full precision."""
     rows = []
-    for kind, differences in (
-        ("bin", comparison.per_bin),
-        ("class", comparison.per_class),
-        ("error", comparison.per_error),
-    ):
-        for d in differences:
-            around = d.interval or Interval(None, None)
-            figures = (d.first, d.second, d.difference, around.low, around.high, d.probability_positive)
-            rows.append([kind, d.of, d.metric, *figures, *_how(results)])
+    for one in results.comparisons:
+        for kind, differences in (("bin", one.per_bin), ("class", one.per_class), ("error", one.per_error)):
+            for d in differences:
+                around = d.interval or Interval(None, None)
+                figures = (d.first, d.second, d.difference, around.low, around.high, d.probability_positive)
+                rows.append([kind, d.of, d.metric, *figures, *_how(results), one.first, one.second])
     header = ["kind", "of", "metric", "first", "second", "difference", "low", "high", "p_positive", *HOW]
+    return to_csv([*header, "first_run", "second_run"], rows)
+
+
+def settling_csv(results: SizeAPResults) -> str:
+    """What would settle each difference; standard deviations in full precision."""
+    rows = [
+        [one.first, one.second, s.of, s.images, s.seeds, s.both, s.settled, s.images_needed, s.seeds_needed]
+        for one in results.comparisons
+        for s in one.settling
+    ]
+    header = ["first_run", "second_run", "bin", "sd_images", "sd_seeds", "sd_both", "settled"]
+    return to_csv([*header, "images_needed", "seeds_needed"], rows)
+
+
+def sweep_csv(results: SizeAPResults) -> str:
+    """AP against size with its band, every window in full precision; sides in px."""
+    rows: list[list[object]] = []
+    for run in results.runs:
+        for p in run.sweep:
+            around = p.interval or Interval(None, None)
+            values = (p.side, p.low, p.high, p.ground_truths, p.ap, around.low, around.high, p.ar)
+            rows.append([run.name, *values, *_how(results)])
+    header = ["run", "side", "side_low", "side_high", "ground_truths", "ap", "ap_low", "ap_high", "ar", *HOW]
     return to_csv(header, rows)
+
+
+def suffix(results: SizeAPResults, comparison: Comparison) -> str:
+    """Nothing for the first comparison, -2, -3, ... for the further ones, in names of files and tables."""
+    place = results.comparisons.index(comparison)
+    return f"-{place + 1}" if place else ""
+
+
+def _needed(settled: bool, count: int | None) -> str:
+    return "" if settled else NOT_AVAILABLE if count is None else f"{count:,}"
 
 
 def _how(results: SizeAPResults) -> tuple[str, str]:
@@ -283,7 +362,7 @@ def size_of(bins: Sequence[Bin]) -> str:
 
 
 def position(results: SizeAPResults, run: RunResult) -> int:
-    """1 for the first run, 2 for the second: file names come from it, not from the runs' names."""
+    """1 for the first run, 2 for the second, ...: file names come from it, not from the runs' names."""
     return results.runs.index(run) + 1
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from mmms_plugin.analysis.figure_style import save, shorten
 from mmms_plugin.analysis.size_ap.kernel.data import AREA_NAMES
+from mmms_plugin.analysis.size_ap.kernel.sweep import MOST_REPLICATES
 from mmms_plugin.analysis.size_ap.objects.histogram import ObjectSizes
 from mmms_plugin.analysis.size_ap.report import figures
 from mmms_plugin.analysis.size_ap.report import tables as report_tables
@@ -44,10 +45,11 @@ def write_report(
     """Write everything about an evaluation into a folder.
 
     ``report.html`` (self-contained), ``results.json``, ``tables.md``, ``tables.tex`` (needs booktabs), ``bins.csv``,
-    ``classes.csv``, ``errors.csv``, with two runs ``differences.csv``, and every figure as PNG, PDF and SVG.
+    ``classes.csv``, ``errors.csv``, ``ap_against_size.csv``, with several runs
+    ``differences.csv`` and, with a bootstrap, ``settling.csv``, and every figure as PNG, PDF and SVG.
 
     Args:
-        results: of one or two runs. out_dir: made if need be; files of the same names are replaced, all at once.
+        results: of one run or more. out_dir: made if need be; files of the same names are replaced, all at once.
         sizes: the data set's object sizes, for one more section. gallery: of failures, for the page.
     Returns:
         The files, ``report.html`` first.
@@ -63,7 +65,6 @@ def _write_evaluation(
     results: SizeAPResults, out: _Output, sizes: ObjectSizes | None, gallery: Gallery | None
 ) -> list[Path]:
     sections = [*_evaluation_sections(results, out), *([_size_section(sizes, out)] if sizes else [])]
-    comparison = results.comparison
     files = {
         "results.json": json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False),
         "bins.csv": report_tables.bins_csv(results),
@@ -71,8 +72,12 @@ def _write_evaluation(
     }
     if results.runs[0].bins[0].errors:
         files["errors.csv"] = report_tables.errors_csv(results)
-    if comparison:
-        files["differences.csv"] = report_tables.differences_csv(results, comparison)
+    if all(run.sweep for run in results.runs):
+        files["ap_against_size.csv"] = report_tables.sweep_csv(results)
+    if results.comparisons:
+        files["differences.csv"] = report_tables.differences_csv(results)
+    if any(comparison.settling for comparison in results.comparisons):
+        files["settling.csv"] = report_tables.settling_csv(results)
     names = " and ".join(run.name for run in results.runs)
     lead = f"How well objects of different sizes are found by {names}. AP and AR are × 100; n/a: no object to judge by."
     page = render("AP by object size", lead, _facts(results), results.notes, sections, gallery)
@@ -123,13 +128,12 @@ class _Output:
 
 
 def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:
-    comparison = results.comparison
     sections = [_bins_section(results, out)]
     if all(run.bins[0].errors for run in results.runs):
         sections.append(_error_section(results, out))
-    if comparison:
+    for comparison in results.comparisons:
         sections += [_difference_section(results, comparison, out)]
-        sections += [_group_section(comparison, out)] if comparison.groups else []
+        sections += [_group_section(results, comparison, out)] if comparison.groups else []
     if all(run.sweep for run in results.runs):
         sections.append(_sweep_section(results, out))
     if len(results.runs[0].classes.category_ids) > 1:
@@ -157,8 +161,9 @@ def _bins_section(results: SizeAPResults, out: _Output) -> Section:
             )
             caption = f"{shape(results)} {name} by object size; n: objects.{_interval_text(results)}"
             pictures.append(out.figure(f"{metric}_per_bin", drawn, caption))
-    tables = tuple(report_tables.bin_table(results, run) for run in results.runs)
-    return Section("AP per size", pictures=tuple(pictures), tables=tables)
+    tables = [report_tables.bin_table(results, run) for run in results.runs]
+    tables += [report_tables.seed_table(results, run) for run in results.runs if run.seeds]
+    return Section("AP per size", pictures=tuple(pictures), tables=tuple(tables))
 
 
 def _error_section(results: SizeAPResults, out: _Output) -> Section:
@@ -174,8 +179,7 @@ def _error_section(results: SizeAPResults, out: _Output) -> Section:
         )
         pictures.append(out.figure(f"errors-{report_tables.position(results, run)}", drawn, caption))
     tables = [report_tables.error_table(results, run) for run in results.runs]
-    if results.comparison:
-        tables.append(report_tables.error_difference_table(results, results.comparison))
+    tables += [report_tables.error_difference_table(results, one) for one in results.comparisons]
     return Section("Why AP is lost", ERROR_MEANINGS, tuple(pictures), tuple(tables))
 
 
@@ -198,20 +202,24 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Ou
     caption = f"{comparison.second} minus {comparison.first}."
     if results.replicates:
         caption += (
-            f" Lines: {results.confidence:.0%} intervals of the paired image bootstrap ({results.replicates:,} "
-            "replicates); coloured where they leave zero out (green: better, pink: worse). "
+            f" Lines: {results.confidence:.0%} intervals of the paired {_bootstrap_of(results)} "
+            f"({results.replicates:,} replicates); coloured where they leave zero out (green: better, pink: worse). "
             "P: probability that the difference is above zero."
         )
     names = results.runs[0].classes
     objects = [(name, row[0]) for name, row in zip(names.category_names, names.ground_truths, strict=True)]
     tables = [report_tables.difference_table(results, comparison)]
     if len(objects) > 1:
-        tables.append(report_tables.class_difference_table(comparison, objects))
-    picture_ = out.figure("ap_difference", drawn, caption)
-    return Section("Difference of the two runs", pictures=(picture_,), tables=tuple(tables))
+        tables.append(report_tables.class_difference_table(results, comparison, objects))
+    if comparison.settling:
+        tables.append(report_tables.settling_table(results, comparison))
+    number = report_tables.suffix(results, comparison)
+    picture_ = out.figure(f"ap_difference{number}", drawn, caption)
+    title = f"Difference: {comparison.second}" if results.more_comparisons else "Difference of the two runs"
+    return Section(title, pictures=(picture_,), tables=tuple(tables))
 
 
-def _group_section(comparison: Comparison, out: _Output) -> Section:
+def _group_section(results: SizeAPResults, comparison: Comparison, out: _Output) -> Section:
     rows = comparison.groups
     labels = [f"{' + '.join(row.sizes)}  ({row.images:,})" for row in rows]
     nothing = np.full(len(rows), np.nan)
@@ -226,16 +234,14 @@ def _group_section(comparison: Comparison, out: _Output) -> Section:
         f"(Wang et al. 2019, Table 4). F1: multi-label, a class counts as predicted in an image if a detection of it "
         f"scores at least {comparison.score_threshold:g}."
     )
-    picture_ = out.figure("image_groups", drawn, caption)
-    return Section(
-        "By the sizes an image contains", pictures=(picture_,), tables=(report_tables.group_table(comparison),)
-    )
+    picture_ = out.figure(f"image_groups{report_tables.suffix(results, comparison)}", drawn, caption)
+    title = "By the sizes an image contains" + (f": {comparison.second}" if results.more_comparisons else "")
+    return Section(title, pictures=(picture_,), tables=(report_tables.group_table(results, comparison),))
 
 
 def _sweep_section(results: SizeAPResults, out: _Output) -> Section:
     points = results.runs[0].sweep
-    nothing = np.full(len(points), np.nan)
-    series = [Series(run.name, _array([p.ap for p in run.sweep]), nothing, nothing) for run in results.runs]
+    series = [_curve(run) for run in results.runs]
     sides, counts = _array([p.side for p in points]), _array([p.ground_truths for p in points])
     drawn = figures.draw_curves(
         sides, series, counts, f"{shape(results)} AP (× 100)", SIDE_AXIS.format(AREA_NAMES[results.area])
@@ -243,7 +249,15 @@ def _sweep_section(results: SizeAPResults, out: _Output) -> Section:
     ratio = points[0].high / points[0].low if points[0].low > 0 else float("nan")
     width = f" from side / {ratio**0.5:.3g} to side × {ratio**0.5:.3g}" if np.isfinite(ratio) else ""
     caption = f"AP of the objects in a window that slides over size{width}; above: objects in the window."
+    if points[0].interval:
+        count = min(results.replicates, MOST_REPLICATES)
+        caption += f" Bands: {results.confidence:.0%} intervals of the {_bootstrap_of(results)} ({count:,} replicates)."
     return Section("AP against object size", pictures=(out.figure("ap_against_size", drawn, caption),))
+
+
+def _curve(run: RunResult) -> Series:
+    low, high = ([getattr(p.interval, end) if p.interval else None for p in run.sweep] for end in ("low", "high"))
+    return Series(run.name, _array([p.ap for p in run.sweep]), _array(low), _array(high))
 
 
 def _class_section(results: SizeAPResults, out: _Output) -> Section:
@@ -276,9 +290,9 @@ def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
     )
     bins = ", ".join(f"{one.name} {size_label(one)}" for one in results.bins if one.name != "all")
     kind = f"{results.confidence:.0%} bias-corrected percentile intervals"
-    bootstrap = f"{results.replicates:,} image-bootstrap replicates, {kind}, "
+    bootstrap = f"{results.replicates:,} replicates of the {_bootstrap_of(results)}, {kind}, "
     return [
-        ("runs", ", ".join(run.name for run in results.runs)),
+        ("runs", ", ".join(f"{run.name} ({len(run.seeds)} seeds)" if run.seeds else run.name for run in results.runs)),
         ("overlap of", f"{'masks' if results.iou_type == 'segm' else 'boxes'} ({results.iou_type}), IoU {ious}"),
         ("object size", results.area_rule),
         ("bins", f"{bins} ({'side = √area' if results.bins[0].unit == 'side' else 'area'})"),
@@ -326,4 +340,10 @@ def _array(values: Sequence[float | int | None]) -> np.ndarray:
 def _interval_text(results: SizeAPResults) -> str:
     if not results.replicates:
         return ""
-    return f" Lines: {results.confidence:.0%} intervals of the image bootstrap ({results.replicates:,} replicates)."
+    kind = _bootstrap_of(results)
+    return f" Lines: {results.confidence:.0%} intervals of the {kind} ({results.replicates:,} replicates)."
+
+
+def _bootstrap_of(results: SizeAPResults) -> str:
+    seeds = any(run.seeds for run in results.runs)
+    return "bootstrap over images and seeds" if seeds else "image bootstrap"

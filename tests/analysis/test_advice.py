@@ -1,0 +1,92 @@
+"""What follows from the sizes of objects: shares counted by hand, and the rules at both sides of their limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmms_plugin.analysis.advice.measures import Geometry, Objects, best_ious, best_scale, shares
+from mmms_plugin.analysis.advice.rules import RULE, Options, advise
+
+ANCHORS = np.array([(side, side) for side in (32.0, 64.0, 128.0, 256.0)])
+PSCONV = {"model.backbone.conv_cfg": {"type": "mmms_plugin.PSConv"}}
+
+
+def squares(*sides: float) -> Objects:
+    boxes = np.array([(side, side) for side in sides])
+    return Objects(boxes.prod(1), boxes, len(sides))
+
+
+def geometry(field: float = 200.0, strides=(4, 8, 16), anchors=ANCHORS) -> Geometry:
+    return Geometry(strides, anchors, field, 435, (512, 512))
+
+
+def topics(found):
+    return {advice.topic: advice for advice in found}
+
+
+def test_shares_by_size():
+    found = shares(squares(2, 3, 20, 40, 100, 250), geometry())
+    assert [(one.name, one.objects) for one in found] == [("all", 6), ("small", 3), ("medium", 1), ("large", 2)]
+    assert found[0].below_cell == pytest.approx(2 / 6)
+    assert (found[1].below_cell, found[2].below_cell) == (pytest.approx(2 / 3), 0)
+    assert [one.beyond_field for one in found] == [pytest.approx(1 / 6), 0, 0, 0.5]
+    assert found[1].off_anchors == 1  # (20 / 32)^2 is below 0.5
+    assert found[2].off_anchors == 0
+
+
+def test_iou_of_boxes_with_one_middle():
+    found = best_ious(np.array([(10.0, 20.0), (40.0, 10.0)]), np.array([(20.0, 10.0), (10.0, 10.0)]))
+    assert found == pytest.approx([0.5, 0.5])
+    assert best_scale(squares(8, 16, 32, 64).boxes, ANCHORS) == (0.25, 0)
+
+
+def test_small_objects_need_no_layer_that_sees_farther():
+    options = Options(
+        plain={"model.backbone.dilation_pattern": (1, 1, 1, 1)}, multi_scale=PSCONV, multi_scale_field=400
+    )
+    found = topics(advise(squares(*np.linspace(8, 60, 50)), geometry(), options))
+    assert found["layers"].changes == options.plain
+    assert found["layers"].evidence.startswith("experiment: ")
+    assert found["input size"].size is None
+
+
+def test_large_objects_do():
+    options = Options(multi_scale=PSCONV, multi_scale_field=400)
+    found = topics(advise(squares(*np.linspace(210, 390, 50)), geometry(), options))
+    assert found["layers"].changes == PSCONV
+    assert "100.0% of the objects" in found["layers"].why
+    assert "it is 400 px and 0.0%" in found["layers"].why
+    assert "no paired training" in found["layers"].evidence
+    backbone = topics(advise(squares(*np.linspace(210, 390, 50)), geometry(), Options()))["backbone"]
+    assert (backbone.changes, backbone.evidence) == ({}, RULE)
+
+
+@pytest.mark.parametrize("count", [9, 10])
+def test_a_tenth_beyond_the_field_decides(count):
+    sides = [100.0] * (100 - count) + [300.0] * count
+    found = topics(advise(squares(*sides), geometry(), Options(multi_scale=PSCONV, multi_scale_field=400)))
+    assert bool(found["layers"].changes) == (count == 10)
+
+
+def test_objects_below_a_cell_ask_for_finer_levels_then_for_larger_pictures():
+    finer = {"model.neck.start_level": 0}
+    few = topics(advise(squares(*[6.0] * 20, *[50.0] * 80), geometry(strides=(8, 16)), Options(finer=finer)))
+    assert few["levels"].changes == finer
+    assert "input size" not in few
+    many = topics(advise(squares(*[3.0] * 20, *[50.0] * 80), geometry(strides=(8, 16)), Options(finer=finer)))
+    assert many["levels"].changes == finer
+    assert many["input size"].size == (672, 672)  # 4 / 3 of 512, in steps of 32
+    assert "0.0% are smaller than 4 px" in many["input size"].why
+    largest = topics(advise(squares(*[1.0] * 20, *[50.0] * 80), geometry(), Options()))
+    assert largest["input size"].size == (1024, 1024)
+
+
+def test_anchors_follow_the_pictures_that_are_advised():
+    key = "model.rpn_head.anchor_generator.scales"
+    found = topics(advise(squares(*[8.0, 16.0, 32.0, 64.0] * 5), geometry(), Options(scales=(key, (8.0,)))))
+    assert found["anchors"].changes == {key: [2.0]}
+    assert found["anchors"].evidence == RULE
+    kept = topics(advise(squares(*[32.0, 64.0] * 5), geometry(), Options(scales=(key, (8.0,)))))
+    assert kept["anchors"].changes == {}
+    assert "anchors" not in topics(advise(squares(32), geometry(anchors=None), Options()))

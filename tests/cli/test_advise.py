@@ -1,0 +1,121 @@
+"""``mmms advise``: from a data set and a config to a config that trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmms_plugin.cli import main
+from mmms_plugin.engine.config_files import load_config
+from mmms_plugin.engine.detector_facts import anchors_of, options_of, strides_of, with_changes
+
+CONFIG = """
+_base_ = "{root}/demo/mask_rcnn_ps_r18_shapes.py"
+model = dict(
+    backbone=dict(
+        _delete_=True, type="mmdet.ResNet", depth=18, base_channels=8, stem_channels=8, num_stages=2, strides=(1, 2),
+        dilations=(1, 1), out_indices=(0, 1), {layers}
+    ),
+    neck=dict(in_channels=[8, 16], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16), bbox_head=dict(in_channels=16, fc_out_channels=16),
+        mask_roi_extractor=dict(out_channels=16), mask_head=dict(in_channels=16, conv_out_channels=16),
+    ),
+)
+"""
+SMALL, LARGE = 14.0, 45.0  # px, limits of the objects of the two data sets below
+
+
+def write_config(path: Path, layers: str = "") -> Path:
+    path.write_text(CONFIG.format(root=Path(__file__).parents[2] / "configs", layers=layers))
+    return path
+
+
+def part_of(shapes: Path, folder: Path, keep) -> Path:
+    """The generated data set, with the objects whose side is to be kept."""
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "images").symlink_to(shapes / "images")
+    for file in (shapes / "annotations").glob("*.json"):
+        content = json.loads(file.read_text())
+        content["annotations"] = [one for one in content["annotations"] if keep(one["area"] ** 0.5)]
+        (folder / "annotations" / file.name).write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.slow
+def test_large_objects_get_psconv_and_the_config_trains(shapes, tmp_path, capsys):
+    data = part_of(shapes, tmp_path / "data", lambda side: side > LARGE)
+    config, written = write_config(tmp_path / "plain.py"), tmp_path / "written/advised.py"
+    arguments = ["advise", "--coco-dir", str(data), "--config", str(config)]
+    assert main([*arguments, "--write", str(written), "--json", str(tmp_path / "advice.json")]) == 0
+    content = json.loads((tmp_path / "advice.json").read_text())
+    assert content["shares"][0]["beyond_field"] == 1
+    assert content["geometry"]["theoretical"] == 99  # of ResNet-18's second stage
+    output = capsys.readouterr().out
+    assert "PSConv in the backbone" in output
+    assert f"mmms train {written}" in output
+    assert written.read_text().startswith("# Written by mmms advise for ")
+    advised = load_config(str(written))
+    assert advised.model.backbone.conv_cfg == dict(type="mmms_plugin.PSConv")
+    assert advised.model.roi_head.bbox_head.num_classes == len(advised.train_dataloader.dataset.metainfo.classes)
+    assert main(["train", str(written), "--work-dir", str(tmp_path / "work"), "--iters", "1", "--batch-size", "2"]) == 0
+    assert list((tmp_path / "work").glob("*.pth"))
+
+
+@pytest.mark.slow
+def test_small_objects_get_plain_layers(shapes, tmp_path, capsys):
+    data = part_of(shapes, tmp_path / "data", lambda side: side < SMALL)
+    config = write_config(tmp_path / "ps.py", 'conv_cfg=dict(type="mmms_plugin.PSConv")')
+    arguments = ["advise", "--coco-dir", str(data), "--config", str(config), "--json", str(tmp_path / "advice.json")]
+    assert main(arguments) == 0
+    assert "plain layers in place of the multi-scale ones, which are not expected to help" in capsys.readouterr().out
+    advice = {one["topic"]: one for one in json.loads((tmp_path / "advice.json").read_text())["advice"]}
+    assert advice["layers"]["changes"] == {"model.backbone.conv_cfg": None}
+    assert "conv_cfg" not in with_changes(load_config(str(config)), advice["layers"]["changes"]).model.backbone
+
+
+def test_a_finer_level_of_a_pyramid():
+    base = load_config("mmdet::retinanet_r50_fpn_1x_coco")
+    init_default_scope("mmdet")
+    config = Config(base.to_dict())
+    config.model.backbone.update(depth=18, base_channels=8, stem_channels=8, init_cfg=None)
+    config.model.neck.update(in_channels=[8, 16, 32, 64], out_channels=8)
+    config.model.bbox_head.update(in_channels=8, feat_channels=8)
+    options = options_of(config)
+    finer = with_changes(config, options.finer)
+    assert strides_of(config, (32,)) == (8, 16, 32, 64, 128)
+    assert strides_of(finer, (32,)) == (4, 8, 16, 32, 64, 128)
+    assert anchors_of(finer).shape == (6 * 9, 2)
+    assert float(anchors_of(config).prod(1).min() ** 0.5) == pytest.approx(32)
+    model = MODELS.build(finer.model).eval()
+    maps = model.extract_feat(torch.zeros(1, 3, 128, 128))
+    assert [128 // y.shape[-1] for y in maps] == [4, 8, 16, 32, 64, 128]
+    assert options.scales == ("model.bbox_head.anchor_generator.octave_base_scale", (4.0,))
+    assert config.model.neck.num_outs == 5  # the config itself stays
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--checkpoint", "x.pth"], "--checkpoint: give its --config too"),
+        (["--write", "{tmp}/new.txt"], "a config's name ends in .py"),
+        (["--config", "deeplabv3_ps_r50_voc12aug"], "it is a segmentation model, allowed are detectors"),
+        (["--coco-dir", "{tmp}/none"], "no such folder"),
+        (["--coco-dir", "{shapes}/images"], "no annotations for train"),
+        (["--coco-dir", "{tmp}/empty"], "has no object with a box"),
+    ],
+)
+def test_bad_input_is_one_line(options, message, shapes, tmp_path, capsys):
+    part_of(shapes, tmp_path / "empty", lambda side: False)
+    given = [option.format(tmp=tmp_path, shapes=shapes) for option in options]
+    assert main(["advise", "--coco-dir", str(shapes), *given]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
