@@ -31,6 +31,7 @@ CONDITION = re.compile(r"\s*(?P<bin>.+?)\.(?P<figure>\w+)\s*(?P<operator><=|>=|<
 FORM = 'must be BIN.FIGURE < NUMBER (or <=, >, >=), such as "small.AP < 0.20" or "all.missed > 0.1"'
 # what must be the same in both for a comparison
 SETTINGS = ("data", "iou_type", "area", "bins", "max_dets", "iou_thresholds", "replicates", "seed")
+ROUNDING = 1e-9  # of a mean of precisions
 
 
 @dataclass(frozen=True)
@@ -133,19 +134,28 @@ def read_baseline(path: str) -> Baseline:
     """
     wanted = "must be a results.json that `mmms size-ap --bootstrap N` wrote"
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
         settings, run = _settings(content), content["runs"][-1]
         by_name = {found["bin"]["name"]: found for found in run["bins"]}
         ap = {name: None if found["ap"] is None else float(found["ap"]) for name, found in by_name.items()}
         draws = {name: np.array(found["ap_draws"], np.float64) for name, found in by_name.items()}
         replicates, label = int(settings["replicates"]), str(run["name"])
+        complete = list(by_name) == [one["name"] for one in settings["bins"]]
+        figures = np.concatenate([np.array(list(ap.values()), np.float64), *map(np.ravel, draws.values())])
     except OSError as error:
         raise UserError(f"--baseline {path}: cannot be read ({error.strerror})") from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
         raise UserError(f"--baseline {path}: {wanted}") from None
+    if not complete or ((figures < 0) | (figures > 1 + ROUNDING)).any():  # undefined ones are NaN and pass
+        raise UserError(f"--baseline {path}: {wanted}")
     if replicates < 1 or any(one.shape != (replicates,) for one in draws.values()):
         raise UserError(f"--baseline {path}: has no bootstrap; {wanted}")
     return Baseline(path, label, settings, ap, draws)
+
+
+def _refuse(word: str) -> float:
+    """NaN and Infinity are no JSON: undefined figures are written as null."""
+    raise ValueError(word)
 
 
 def _settings(content: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,12 @@
 """Time and memory from file to result, beside the other evaluators that are installed, in one run.
 
 The data are made up, of COCO val's size. Every measurement has a process of its own, so that memory is that of one
-evaluator, and the evaluators take turns, so that a slow moment of the machine touches all. Time is the processor's,
-with one thread, without the start of Python and imports.
+evaluator; the evaluators take turns, every other round backwards, so that a slow moment of the machine touches all.
+The processor's time is what to compare, with one thread, without the start of Python and imports; time on the clock is
+beside it, which other work on the machine lengthens. Ours leaves out error types and the curve over sizes, which the
+others do not compute.
+
+Then 500 paired replicates of the bootstrap beside hotcoco's, and how long the command takes to start.
 
 Beside ours and pycocotools, which is always there: ultrafast-pycocotools, hotcoco and faster-coco-eval, if installed.
 """
@@ -15,14 +19,17 @@ import io
 import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -30,7 +37,7 @@ from rich.table import Table
 
 from mmms_plugin.benchmarks.size_ap.simulate import as_coco, simulate
 
-REPLICATES = 1000
+REPLICATES, PAIRED_REPLICATES, PAIRED_IMAGES, TINY = 1000, 500, 1000, 20
 OURS = "mmms"
 # name: (module of COCO, module and name of the evaluation)
 OTHERS = {
@@ -39,17 +46,34 @@ OTHERS = {
     "faster-coco-eval": ("faster_coco_eval", "faster_coco_eval", "COCOeval_faster"),
     "pycocotools": ("pycocotools.coco", "pycocotools.cocoeval", "COCOeval"),
 }
+SLOW = ("faster-coco-eval", "pycocotools")  # measured once
 ONE_THREAD = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Seconds of processor time to read both files and to evaluate, peak memory of the process in MiB, and AP."""
+    """One evaluation in a process of its own.
+
+    Attributes:
+        load, evaluate: seconds of processor time to read both files, to evaluate. wall: seconds on the clock of both.
+        mebibytes: peak memory. ap: the result.
+    """
 
     load: float
     evaluate: float
+    wall: float
     mebibytes: float
     ap: float
+
+
+class _Clock:
+    """Seconds of the processor and on the clock since its making."""
+
+    def __init__(self) -> None:
+        self.start = time.process_time(), time.perf_counter()
+
+    def read(self) -> tuple[float, float]:
+        return time.process_time() - self.start[0], time.perf_counter() - self.start[1]
 
 
 def measure(name: str, folder: str, replicates: int = 0) -> Measurement:
@@ -62,12 +86,13 @@ def _ours(truth_file: str, run_file: str, replicates: int) -> Measurement:
     from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
     from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
 
-    start = time.process_time()
+    clock = _Clock()
     truth, _ = read_ground_truth(truth_file, masks=False)
     run, _ = read_detections(run_file, truth, masks=False)
-    loaded = time.process_time()
+    loaded, _ = clock.read()
     results = evaluate(truth, [run], Options(errors=False, sweep=False, replicates=replicates))
-    return Measurement(loaded - start, time.process_time() - loaded, _peak(), results.runs[0].bins[0].ap or 0.0)
+    end, wall = clock.read()
+    return Measurement(loaded, end - loaded, wall, _peak(), results.runs[0].bins[0].ap or 0.0)
 
 
 def _other(name: str, truth_file: str, run_file: str) -> Measurement:
@@ -76,45 +101,136 @@ def _other(name: str, truth_file: str, run_file: str) -> Measurement:
     coco_class = importlib.import_module(data_module).COCO
     evaluation_class = getattr(importlib.import_module(evaluation_module), evaluation_name)
     with contextlib.redirect_stdout(io.StringIO()):
-        start = time.process_time()
+        clock = _Clock()
         truth = coco_class(truth_file)
         run = (truth.loadRes if hasattr(truth, "loadRes") else truth.load_res)(run_file)
-        loaded = time.process_time()
+        loaded, _ = clock.read()
         evaluation = evaluation_class(truth, run, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-        end = time.process_time()
-    return Measurement(loaded - start, end - loaded, _peak(), float(evaluation.stats[0]))
+        end, wall = clock.read()
+    return Measurement(loaded, end - loaded, wall, _peak(), float(evaluation.stats[0]))
+
+
+def paired_bootstrap(name: str, folder: str) -> tuple[float, float]:
+    """Processor and clock seconds of the paired bootstrap of two runs, ``pred.json`` and ``other.json``, alone.
+
+    Ours is the time of an evaluation with it less that of one without; hotcoco's ``compare`` does nothing else.
+    """
+    paths = [str(Path(folder, f"{stem}.json")) for stem in ("ann", "pred", "other")]
+    if name != OURS:
+        hotcoco: Any = importlib.import_module("hotcoco")
+        truth = hotcoco.COCO(paths[0])
+        evaluations = [hotcoco.COCOeval(truth, truth.load_res(path), "bbox") for path in paths[1:]]
+        for evaluation in evaluations:
+            evaluation.evaluate()
+        clock = _Clock()
+        hotcoco.compare(*evaluations, n_bootstrap=PAIRED_REPLICATES)
+        return clock.read()
+    from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
+    from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
+
+    ours, _ = read_ground_truth(paths[0], masks=False)
+    runs = [read_detections(path, ours, masks=False)[0] for path in paths[1:]]
+    times = []
+    for replicates in (0, PAIRED_REPLICATES):
+        clock = _Clock()
+        evaluate(ours, runs, Options(errors=False, sweep=False, replicates=replicates))
+        times.append(clock.read())
+    return times[1][0] - times[0][0], times[1][1] - times[0][1]
 
 
 def run_size_ap_benchmark(images: int = 5000, rounds: int = 3) -> None:
-    """Print medians over ``rounds`` of all evaluators, and ours with a bootstrap of 1000 replicates (once)."""
+    """Print medians over ``rounds`` of all evaluators; once, ours with a bootstrap of 1000 replicates, those of `SLOW`,
+    and the paired bootstrap; and what it takes to start.
+    """
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # read by the processes that measure
-    with tempfile.TemporaryDirectory() as folder:
-        with get_context("spawn").Pool(1) as pool:  # on Linux a process starts with the peak of the one it comes from
-            what = pool.apply(_write, (images, folder))
-        jobs = [(name, 0) for _ in range(rounds) for name in (OURS, *_installed())] + [(OURS, REPLICATES)]
-        found: dict[str, list[Measurement]] = {}
-        for name, replicates in track(jobs, "measuring", console=Console(stderr=True), transient=True):
-            label = _label(name) + (f", bootstrap of {replicates}" if replicates else "")
-            with get_context("spawn").Pool(1) as pool:
-                found.setdefault(label, []).append(pool.apply(measure, (name, folder, replicates)))
     console = Console()
-    console.print(_table(what, rounds, found))
+    with tempfile.TemporaryDirectory() as folder:
+        what = _fresh(_write, images, folder)
+        found: dict[str, list[Measurement]] = {}
+        for name, replicates in track([*_jobs(rounds)], "measuring", console=Console(stderr=True), transient=True):
+            label = _label(name) + (f", bootstrap of {replicates}" if replicates else "")
+            found.setdefault(label, []).append(_fresh(measure, name, folder, replicates))
+        console.print(_table(what, rounds, found))
     if len({round(m.ap, 9) for many in found.values() for m in many}) > 1:
         console.print("AP differs between them: please report this")
+    absent = [name for name in OTHERS if not _version(name)]
+    if absent:
+        console.print(f"not installed, and so not measured: {', '.join(absent)}")
+    with tempfile.TemporaryDirectory() as folder:
+        console.print(_bootstrap_table(folder, rounds))
+    with tempfile.TemporaryDirectory() as folder:
+        console.print(_start_table(folder, rounds))
 
 
-def _write(images: int, folder: str) -> str:
+def _fresh(function: Callable[..., Any], *arguments: object) -> Any:
+    """The function's value, from a process of its own: on Linux one starts with the peak of the one it comes from."""
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def _jobs(rounds: int) -> Iterator[tuple[str, int]]:
+    """Evaluator and replicates of every measurement."""
+    names = [OURS, *(name for name in OTHERS if _version(name))]
+    for i in range(rounds):
+        now = [name for name in names if i == 0 or name not in SLOW]
+        yield from ((name, 0) for name in (now if i % 2 == 0 else now[::-1]))
+    yield OURS, REPLICATES
+
+
+def _bootstrap_table(folder: str, rounds: int) -> Table:
+    what = _fresh(_write, PAIRED_IMAGES, folder, 0.9)
+    title = f"{PAIRED_REPLICATES} paired replicates of two runs: {what}"
+    table = Table("", "processor, s", "clock, s", title=title, caption=f"medians of {rounds} rounds")
+    names = [OURS, *(["hotcoco"] if _version("hotcoco") else [])]
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for i in range(rounds):
+        for name in names if i % 2 == 0 else names[::-1]:
+            times[name].append(_fresh(paired_bootstrap, name, folder))
+    for name, many in times.items():
+        table.add_row(_label(name), *(f"{median(one):.2f}" for one in zip(*many, strict=True)))
+    return table
+
+
+def _start_table(folder: str, rounds: int) -> Table:
+    """A new Python for each; with the report, matplotlib's start and figures in three formats are most of it."""
+    _write(TINY, folder)
+    ann, pred, out = (str(Path(folder, name)) for name in ("ann.json", "pred.json", "report"))
+    command = [sys.executable, "-c", "import sys; from mmms_plugin.cli import main; sys.exit(main())", "size-ap"]
+    evaluate = f"from mmms_plugin.analysis.size_ap import size_ap; size_ap({ann!r}, {pred!r})"
+    jobs = {
+        "mmms size-ap --help": [*command, "--help"],
+        "mmms size-ap --ann (sizes of objects)": [*command, "--ann", ann],
+        "size_ap(ann, pred) in Python, with error types": [sys.executable, "-c", evaluate],
+        "mmms size-ap with the report": [*command, "--ann", ann, "--pred", pred, "--out", out],
+    }
+    title = f"from the start of Python to its end, {TINY} images"
+    table = Table("", "processor, s", "clock, s", title=title, caption=f"medians of {rounds} rounds")
+    for name, words in jobs.items():
+        many = [_start(words) for _ in range(rounds)]
+        table.add_row(name, *(f"{median(one):.2f}" for one in zip(*many, strict=True)))
+    return table
+
+
+def _start(words: list[str]) -> tuple[float, float]:
+    before, clock = resource.getrusage(resource.RUSAGE_CHILDREN), _Clock()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, clock.read()[1]
+
+
+def _write(images: int, folder: str, other: float = 0.0) -> str:
+    """Ground truth and a run, and another run with that share of its detections; what they are, in words."""
     truth, run = simulate(images)
-    for stem, content in zip(("ann", "pred"), as_coco(truth, run), strict=True):
-        Path(folder, f"{stem}.json").write_text(json.dumps(content))
+    annotations, results = as_coco(truth, run)
+    content: dict[str, Any] = {"ann": annotations, "pred": results}
+    if other:
+        content["other"] = results[: round(other * len(run))]
+    for stem, one in content.items():
+        Path(folder, f"{stem}.json").write_text(json.dumps(one))
     return f"{images:,} images, {len(truth):,} objects, {len(run):,} detections"
-
-
-def _installed() -> list[str]:
-    return [name for name in OTHERS if _version(name)]
 
 
 def _version(name: str) -> str | None:
@@ -129,12 +245,15 @@ def _label(name: str) -> str:
 
 
 def _table(what: str, rounds: int, found: dict[str, list[Measurement]]) -> Table:
-    caption = f"medians of {rounds} rounds, seconds of processor time; memory: peak of the process"
-    table = Table("", "read", "evaluate", "both", "MiB", "AP", title=f"box AP by size: {what}", caption=caption)
+    caption = f"seconds of the processor, medians of {rounds} rounds (slow ones: of one); memory: peak of the process"
+    title = f"box AP by size: {what}"
+    table = Table("", "read", "evaluate", "both", "on the clock", "MiB", "AP", title=title, caption=caption)
     for name, many in found.items():
-        load, evaluation, memory = (median(getattr(m, key) for m in many) for key in ("load", "evaluate", "mebibytes"))
+        columns = ("load", "evaluate", "wall", "mebibytes")
+        load, evaluation, wall, memory = (median(getattr(m, key) for m in many) for key in columns)
         both = median(m.load + m.evaluate for m in many)
-        table.add_row(name, f"{load:.2f}", f"{evaluation:.2f}", f"{both:.2f}", f"{memory:.0f}", f"{many[0].ap:.9f}")
+        times = (f"{seconds:.2f}" for seconds in (load, evaluation, both, wall))
+        table.add_row(name, *times, f"{memory:.0f}", f"{many[0].ap:.9f}")
     return table
 
 

@@ -13,6 +13,8 @@ that are matched.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,6 +52,25 @@ class _Curves:
     recall: Floats  # of every segment
 
 
+class _Buffers(threading.local):
+    """Arrays that a thread fills anew in every replicate; getting their memory anew would take longer than filling it.
+
+    Every name has one length and type, that of its first use.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, NDArray] = {}
+
+    def get(self, name: str, size: int, dtype: type) -> NDArray:
+        if name not in self._held:
+            self._held[name] = np.empty(size, dtype)
+        return self._held[name]
+
+
+def _new(_: str, size: int, dtype: type) -> NDArray:
+    return np.empty(size, dtype)
+
+
 class Accumulator:
     """Matches sorted once into curves, one segment per bin, threshold and class that has matches.
 
@@ -61,6 +82,7 @@ class Accumulator:
     def __init__(self, matches: Matches, max_det: int | None = None) -> None:
         candidates = matches.candidates
         detections, live = candidates.detections, candidates.live
+        self._buffers = _Buffers()
         self.shape = (len(matches.bins), len(candidates.thresholds), candidates.categories)
         kept = np.ones(len(detections), np.bool_) if max_det is None else detections.rank < max_det
         in_bin = matches.in_bin & kept
@@ -102,9 +124,19 @@ class Accumulator:
         self._segment_place = np.where(begin > 0, before, offset[segment_bin])
 
     @cached_property
-    def _bin_image(self) -> NDArray[np.int32]:
-        """Images of the detections of every bin, one bin after the other."""
-        return np.concatenate([self._image[inside] for inside in self._in_bin]).astype(np.int32)
+    def _places(self) -> tuple[Ints, Ints, Ints]:
+        """For the bootstrap: images of every entry and of the detections of every bin, and places of the entries.
+
+        In 64 bits, which NumPy would turn them into on every use.
+        """
+        images = np.concatenate([self._image[inside] for inside in self._in_bin])
+        return self._entry_image.astype(np.int64), images.astype(np.int64), self._entry_place.astype(np.int64)
+
+    @cached_property
+    def _of_entry(self) -> tuple[Ints, Floats]:
+        """Every entry's segment, and a number that falls by 1 from segment to segment."""
+        segment = np.repeat(np.arange(len(self._segments)), self._lengths)
+        return segment, (len(self._segments) - segment).astype(np.float64)
 
     def scores(self, weights: NDArray[np.int32] | None = None) -> Scores:
         """AP and recall with ``weights`` ``(images,)`` integers, how often every image counts; None once each."""
@@ -140,44 +172,70 @@ class Accumulator:
         return table
 
     def _curves(self, weights: NDArray[np.int32] | None, objects: Floats) -> _Curves:
-        if weights is None:
-            hits, correction = np.cumsum(self._hit), np.cumsum(self._correction)
-            in_bin = np.arange(self._in_bins + 1)
-        else:
-            weights = weights.astype(np.int32)
-            entry = weights[self._entry_image]
-            hits, correction = np.cumsum(entry * self._hit), np.cumsum(entry * self._correction)
-            in_bin = np.zeros(len(self._bin_image) + 1, np.int64)
-            np.cumsum(weights[self._bin_image], out=in_bin[1:])
-        seen = correction + in_bin[self._entry_place]
-        hits_before, correction_before = (_before(total, self._starts) for total in (hits, correction))
-        hits = hits - np.repeat(hits_before, self._lengths)
-        seen = seen - np.repeat(correction_before + in_bin[self._segment_place], self._lengths)
-        precision = hits / (seen + np.spacing(1))
+        size, get = len(self._hit), _new if weights is None else self._buffers.get
+        hits, seen = self._counts(weights, get)
+        precision, recall = get("precision", size, np.float64), get("recall", size, np.float64)
+        np.add(seen, np.spacing(1), out=precision)
+        np.divide(hits, precision, out=precision)
         segment_bin, _, segment_class = np.unravel_index(self._segments, self.shape)
         total = np.maximum(objects[segment_bin, segment_class], 1)
-        recall = hits / np.repeat(total, self._lengths)
-        after = np.where(hits > 0, _levels(recall), 0)
-        before = np.r_[0, after[:-1]] if len(after) else after
+        np.take(total, self._of_entry[0], out=recall, mode="clip")
+        np.divide(hits, recall, out=recall)
+        last = recall[self._starts + self._lengths - 1] if size else recall
+        after, before = get("after", size, np.int64), get("before", size, np.int64)
+        _levels(recall, after, get("level", size, np.float64))
+        after *= hits > 0
+        before[1:] = after[:-1]
         before[self._starts] = 0
-        last = recall[self._starts + self._lengths - 1] if len(recall) else recall
         return _Curves(self._envelope(precision), before, after, last)
 
+    def _counts(self, weights: NDArray[np.int32] | None, get: Callable[[str, int, type], NDArray]) -> tuple[Ints, Ints]:
+        """True positives, and detections of the bin, of every entry's segment up to the entry."""
+        size = len(self._hit)
+        hits, seen = get("hits", size, np.int64), get("seen", size, np.int64)
+        if weights is None:
+            np.cumsum(self._hit, out=hits)
+            np.cumsum(self._correction, out=seen)
+            corrected = _before(seen, self._starts) + self._segment_place
+            seen += self._entry_place
+        else:
+            entry_image, bin_image, entry_place = self._places
+            in_bin = get("in_bin", len(bin_image) + 1, np.int64)
+            drawn, entry = get("drawn", len(bin_image), np.int64), get("entry", size, np.int64)
+            weights = weights.astype(np.int64)
+            in_bin[0] = 0
+            np.cumsum(np.take(weights, bin_image, out=drawn, mode="clip"), out=in_bin[1:])
+            np.take(weights, entry_image, out=entry, mode="clip")
+            np.cumsum(np.multiply(entry, self._hit, out=hits), out=hits)
+            np.cumsum(np.multiply(entry, self._correction, out=seen), out=seen)
+            corrected = _before(seen, self._starts) + in_bin[self._segment_place]
+            seen += np.take(in_bin, entry_place, out=entry, mode="clip")
+        segment, other = self._of_entry[0], get("other", size, np.int64)
+        hits -= np.take(_before(hits, self._starts), segment, out=other, mode="clip")
+        seen -= np.take(corrected, segment, out=other, mode="clip")
+        return hits, seen
+
     def _envelope(self, precision: Floats) -> Floats:
-        """Highest precision from each entry to the end of its segment."""
+        """Highest precision from each entry to the end of its segment, in place of it."""
         # precision is at most 1, so a step of 1 from segment to segment keeps later ones from reaching in
-        step = np.repeat(np.arange(len(self._segments), 0, -1.0), self._lengths)
-        return np.maximum.accumulate((precision + step)[::-1])[::-1] - step
+        step = self._of_entry[1]
+        precision += step
+        np.maximum.accumulate(precision[::-1], out=precision[::-1])
+        precision -= step
+        return precision
 
 
 def _before(total: Ints, starts: Ints) -> Ints:
     return np.where(starts > 0, total[starts - 1], 0) if len(starts) else starts
 
 
-def _levels(recall: Floats) -> Ints:
-    """How many recall levels are at or below ``recall``, compared as pycocotools' searchsorted does."""
-    nearest = (recall * (len(RECALLS) - 1) + 1e-9).astype(np.int64)
-    return nearest + (recall >= RECALLS[nearest])
+def _levels(recall: Floats, out: Ints, level: Floats) -> None:
+    """How many recall levels are at or below ``recall``, compared as pycocotools' searchsorted does; uses ``level``."""
+    np.multiply(recall, len(RECALLS) - 1, out=level)
+    level += 1e-9
+    np.copyto(out, level, casting="unsafe")
+    np.take(RECALLS, out, out=level, mode="clip")
+    out += recall >= level
 
 
 def _runs(values: Ints) -> tuple[Ints, Ints, Ints]:
