@@ -20,8 +20,9 @@ test_pipeline = [
 train_dataloader = dict(batch_size=32, num_workers=1, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=32, num_workers=1, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=10)
+train_cfg = dict(max_epochs=8)
 optim_wrapper = dict(optimizer=dict(_delete_=True, type="AdamW", lr=2e-3, weight_decay=1e-4))
-param_scheduler = dict(_delete_=True, type="CosineAnnealingLR", by_epoch=True, T_max=10, convert_to_iter_based=True)
-default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=1, save_best=None))
+param_scheduler = dict(_delete_=True, type="CosineAnnealingLR", by_epoch=True, T_max=8, convert_to_iter_based=True)
+default_hooks = dict(checkpoint=dict(interval=8, max_keep_ckpts=1, save_best=None))
 randomness = dict(seed=0, deterministic=True)
+auto_scale_lr = dict(base_batch_size=32)

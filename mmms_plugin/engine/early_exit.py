@@ -19,6 +19,7 @@ from mmms_plugin.engine.checks import check_fits, read_state_dict
 from mmms_plugin.engine.launch import LaunchOptions, drop_initial_weights, prepare_config, user_fault
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits.benchmark import full_macs, measure_saving, print_savings, spent_macs
+from mmms_plugin.exits.clock import clock_name
 from mmms_plugin.exits.network import EarlyExit
 from mmms_plugin.exits.plans import Plan, Plans, choose_plans, fingerprint
 from mmms_plugin.exits.report import Point, draw
@@ -63,7 +64,8 @@ def early_exit(
     content = dict(points=[asdict(p) for p in points], savings=[dict(asdict(s), kept=s.kept) for s in savings])
     write_text(folder / "early_exit.json", json.dumps(content, indent=1) + "\n")
     _tell(console, points, plans)
-    print_savings(savings, f"early exit, {len(sample)} pictures, {torch.get_num_threads()} threads", console)
+    threads = torch.get_num_threads()
+    print_savings(savings, f"early exit, {len(sample)} pictures, {threads} threads, {clock_name()}", console)
     console.print(f"thresholds: {path}; figure and figures: {folder}", soft_wrap=True, highlight=False)
     return path
 

@@ -25,7 +25,7 @@ from mmms_plugin.weights.trusted import check_components
 NEUTRAL = ("type", "init_cfg", "pretrained", "frozen_stages", "norm_eval", "with_cp", "norm_cfg", "zero_init_residual",
            "out_indices", "_scope_", "fixed_shape")  # fmt: skip
 # Those that fit a backbone to a task: weights that training starts from may have been trained with others.
-FREE = ("strides", "dilations", "multi_grid", "ceil_mode", "contract_dilation", "output")
+FREE = ("strides", "dilations", "multi_grid", "ceil_mode", "contract_dilation", "output", "resize_outputs")
 PIXELS = ("mean", "std", "bgr_to_rgb", "rgb_to_bgr")
 LATTICE = ("dilation_pattern", "channel_order", "axes", "extra_dilation1")  # of PSConv2d
 PLAIN_FAMILY = ("ResNet", "ResNeXt", "PSResNet")
@@ -124,8 +124,14 @@ def _backbone_pairs(
     defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
     said = (*NEUTRAL, *LATTICE, *free, *(["conv_cfg"] if pairs else []))
     names = [name for name in {**theirs, **own} if isinstance(name, str) and name not in said]
-    others = [(f"backbone.{n}", *(c.get(n, defaults.get(n, MISSING)) for c in (theirs, own))) for n in names]
+    others = [(f"backbone.{n}", *(_given(c, n, defaults) for c in (theirs, own))) for n in names]
     return pairs + [pair for pair in others if all(value is not MISSING for value in pair[1:])]
+
+
+def _given(config: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> Any:
+    """An argument, or its default; for ``elastic`` False and True are other words for 'none' and 'full'."""
+    value = config.get(name, defaults.get(name, MISSING))
+    return {False: "none", True: "full"}[value] if name == "elastic" and isinstance(value, bool) else value
 
 
 def _lattice(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from mmms_plugin.backbones import MSDNet
 from mmms_plugin.exits.benchmark import BATCHES, full_macs, measure_saving, print_savings
+from mmms_plugin.exits.clock import clock_name
 from mmms_plugin.exits.network import EarlyExit
 from mmms_plugin.exits.plans import choose_plans
 from mmms_plugin.heads import MultiExitHead
@@ -39,5 +40,5 @@ def run_early_exit_benchmark(arch: str, pictures: int, rounds: int, batches: tup
         for budget in BUDGETS:
             plan = min(plans, key=lambda row: abs(row.macs - budget * full))
             savings.append(measure_saving(network, images, batch, plan, rounds))
-    title = f"{arch}, {pictures} pictures of {side} px, {torch.get_num_threads()} threads"
+    title = f"{arch}, {pictures} pictures of {side} px, {torch.get_num_threads()} threads, {clock_name()}"
     print_savings(savings, title, Console())

@@ -34,13 +34,51 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class _Running:
-    """The part of a batch that has no answer yet: its maps, and which pictures they belong to."""
+    """The part of a batch that is computed: its maps, and which pictures they belong to (None: the whole batch)."""
 
     maps: list[Tensor]
-    pictures: Tensor
+    pictures: Tensor | None
 
     def keep(self, places: Tensor) -> _Running:
-        return _Running([x[places] for x in self.maps], self.pictures[places])  # keeps channels last
+        pictures = places if self.pictures is None else self.pictures[places]
+        return _Running([x[places] for x in self.maps], pictures)  # keeps channels last
+
+
+class _Answers:
+    """The answers of a batch so far. A few small operations an exit: on small networks they would show."""
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self.waiting = count
+        self._open: Tensor | None = None  # None while no picture has an answer
+        self._logits: Tensor | None = None
+        self._exits = torch.empty(count, dtype=torch.long, device=device)
+
+    def take(self, logits: Tensor, index: int, ready: Tensor | None, pictures: Tensor | None) -> Tensor | None:
+        """Answer the ``ready`` ones (None: all) of the running pictures that have no answer yet.
+
+        Returns: places, among those running, of the pictures that still have none; None if all have one.
+        """
+        still = self._open if pictures is None or self._open is None else self._open[pictures]
+        if still is None and (ready is None or bool(ready.all())):
+            self.waiting, self._logits = 0, logits
+            self._exits.fill_(index)
+            return None
+        leave = still if ready is None else ready if still is None else ready & still
+        gone = cast(Tensor, leave).nonzero().flatten()
+        if self._open is None:
+            self._open = torch.ones(len(self._exits), dtype=torch.bool, device=logits.device)
+            self._logits = logits.new_empty(len(self._exits), logits.shape[1])
+        where = gone if pictures is None else pictures[gone]
+        cast(Tensor, self._logits)[where] = logits[gone]
+        self._exits[where] = index
+        self._open[where] = False
+        self.waiting -= len(gone)
+        if not self.waiting:
+            return None
+        return (self._open if pictures is None else self._open[pictures]).nonzero().flatten()
+
+    def all(self) -> Answer:
+        return Answer(cast(Tensor, self._logits), self._exits)
 
 
 class EarlyExit(nn.Module):
@@ -164,27 +202,22 @@ class EarlyExit(nn.Module):
         """
         if len(thresholds) != len(self.exits):
             raise ValueError(f"{len(thresholds)} thresholds: allowed are {len(self.exits)}, one for each exit")
-        last = len(self.exits) - 1
-        running = _Running(self._start(x), torch.arange(len(x), device=x.device))
-        open_ = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        logits: Tensor | None = None
-        exits = torch.full((len(x),), last)
+        last, running, answers = len(self.exits) - 1, _Running(self._start(x), None), _Answers(len(x), x.device)
         for index, threshold in enumerate(thresholds):
             running = _Running(self._advance(running.maps, index), running.pictures)
             if threshold > 1 and index < last:
                 continue
-            own = self.exits[index](running.maps[-1])
-            logits = own.new_empty(len(x), own.shape[1]) if logits is None else logits
-            waiting = open_[running.pictures]
-            leave = waiting if index == last else waiting & (own.softmax(1).amax(1) >= threshold)
-            gone = running.pictures[leave]
-            logits[gone], exits[gone], open_[gone] = own[leave], index, False
-            stay = (waiting & ~leave).nonzero().flatten()
-            if index == last or not len(stay):
+            logits = self.exits[index](running.maps[-1])
+            ready = None if index == last else logits.softmax(1).amax(1) >= threshold
+            size = len(logits)
+            if ready is not None and answers.waiting == size and not ready.any():
+                continue
+            stay = answers.take(logits, index, ready, running.pictures)
+            if stay is None:
                 break
-            if len(stay) < len(waiting) and self._pays(index + 1, len(waiting), len(stay)):
+            if answers.waiting < size and self._pays(index + 1, size, answers.waiting):
                 running = running.keep(stay)
-        return Answer(cast(Tensor, logits), exits)
+        return answers.all()
 
     def _pays(self, block: int, running: int, left: int) -> bool:
         return self.profile is None or self.profile.pays(block, running, left)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmms_plugin.exits.clock import seconds
 
 if TYPE_CHECKING:
     from mmms_plugin.exits.network import EarlyExit
@@ -63,9 +64,4 @@ def _part(network: EarlyExit, maps: list[Tensor], index: int) -> Tensor:
 
 
 def _fastest(rounds: int, call: Callable[[], Any]) -> float:
-    found = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - started)
-    return min(found)
+    return min(seconds(call) for _ in range(rounds))

@@ -1,0 +1,31 @@
+"""The clock of all measurements: what a network takes on this machine, not what others take from it meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def clock_name() -> str:
+    """'processor time' with one thread and no GPU in use, which other programs hardly disturb; else 'wall time'."""
+    return "processor time" if _one_thread() else "wall time"
+
+
+def now() -> float:
+    """Seconds of that clock from some moment on; waits for the GPU first."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.thread_time() if _one_thread() else time.perf_counter()
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes."""
+    started = now()
+    call()
+    return now() - started
+
+
+def _one_thread() -> bool:
+    return torch.get_num_threads() == 1 and not torch.cuda.is_initialized()
