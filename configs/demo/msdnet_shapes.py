@@ -3,6 +3,7 @@
 _base_ = "../cifar10/msdnet_small.py"
 
 train_dataloader = dict(batch_size=64)
-train_cfg = dict(max_epochs=6)
-param_scheduler = dict(total_steps=6)
-default_hooks = dict(checkpoint=dict(interval=6))
+train_cfg = dict(max_epochs=4)
+param_scheduler = dict(total_steps=4)
+default_hooks = dict(checkpoint=dict(interval=4))
+auto_scale_lr = dict(base_batch_size=64)

@@ -128,7 +128,7 @@ def empty_class(folder: Path) -> None:
         (no_val, "no folder val; expected are train/<class>/ and val/<class>/ with pictures"),
         (no_classes, "no class folders in train; expected are"),
         (other_class, "classes of train and val differ: 1 not in train (first: 'wolf')"),
-        (unreadable, "1 of 4 pictures cannot be read: train/cat/0.png (unreadable)"),
+        (unreadable, "2 of 8 pictures cannot be read: train/cat/0.png (unreadable), val/dog/1.png (empty)"),
         (empty_class, "no pictures in train/cow"),
     ],
 )
@@ -138,6 +138,18 @@ def test_folders_that_do_not_fit(folder, tmp_path, spoil, message, capsys):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert message in lines[0]
+
+
+def test_many_unreadable_pictures_are_listed_in_a_file(folder, tmp_path, capsys):
+    broken = sorted(folder.glob("*/*/0.png"))
+    for path in broken:
+        path.write_bytes(b"no picture")
+    options = ["--image-dir", str(folder), "--work-dir", str(tmp_path / "out")]
+    assert run("train", "cifar10/msdnet_small", *options) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    listing = tmp_path / "out/unreadable.txt"
+    assert line.endswith(f"val/cat/0.png (unreadable) and 1 more, listed in {listing}")
+    assert listing.read_text().splitlines() == [f"{path.relative_to(folder)} (unreadable)" for path in broken]
 
 
 @pytest.mark.parametrize(
