@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -156,7 +158,20 @@ def test_plans_are_kept_for_these_weights_alone(net, plans, tmp_path):
         loaded.within(5)
     with pytest.raises(UserError, match=r"thresholds .*a.exits.json: of another model"):
         Plans.load(path, Net(MSDNet(SMALL, output="exits")))
-    for text in ("", "[]", "{}", '{"format": 1, "rows": []}', '{"format": 1, "rows": [3], "size": 4}'):
+    whole = path.read_text()
+    first = json.loads(whole)["rows"][0]
+    bad = [json.dumps({**json.loads(whole), "rows": [{**first, **change}]}) for change in (
+        dict(macs=float("nan")), dict(thresholds=[]), dict(shares=[1.0]), dict(accuracy=float("inf")), dict(macs="x"),
+    )]  # fmt: skip
+    for text in (
+        "",
+        "[]",
+        "{}",
+        '{"format": 1, "rows": []}',
+        '{"format": 1, "rows": [3], "size": 4}',
+        "[" * 9999,
+        *bad,
+    ):
         path.write_text(text)
         with pytest.raises(UserError, match="not a file of mmms early-exit"):
             Plans.load(path)
