@@ -97,6 +97,19 @@ def test_a_batch_shrinks_as_its_pictures_leave(net, pictures, plans):
     assert counter.get_total_flops() // 2 == pytest.approx(24 * spent)
 
 
+def test_where_leaving_early_is_slower_the_whole_network_is_computed(net, pictures, plans, monkeypatch):
+    network, thresholds = EarlyExit.of(net), plans[len(plans) // 2].thresholds
+    early = network.classify(pictures[:8], thresholds).exits
+    assert early.min() < 3
+    clock = iter([1.0, 1.2, 1.0, 0.9, 1.0, 1.1] + [1.0, 0.9] * 3)  # the whole network and early exits in turn
+    monkeypatch.setattr("mmms_plugin.exits.network.seconds", lambda call: next(clock))
+    assert not network.measure_plan(pictures, 8, thresholds, rounds=3)
+    assert network.classify(pictures[:8], thresholds).exits.tolist() == [3] * 8
+    assert network.classify(pictures[:4], thresholds).exits.tolist() == early[:4].tolist()  # another batch size
+    assert network.measure_plan(pictures, 8, thresholds, rounds=3)
+    assert torch.equal(network.classify(pictures[:8], thresholds).exits, early)
+
+
 def test_anytime_by_multiply_adds_and_by_seconds(net, pictures, scores, monkeypatch):
     network = EarlyExit.of(net)
     costs = network.costs((16, 16))
