@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mmms_plugin.analysis.flops import ExitCost, exit_costs
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits.clock import seconds
+from mmms_plugin.exits.folding import fold_norms
 from mmms_plugin.exits.profile import Profile
 
 
@@ -100,7 +100,7 @@ class EarlyExit(nn.Module):
         self.exits = copy.deepcopy(nn.ModuleList(exits)).eval()
         self.folded = fold
         if fold:
-            _fold_norms(self)
+            fold_norms(self)
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.profile: Profile | None = None
         self._slower: set[tuple[int, tuple[float, ...]]] = set()  # batch sizes and thresholds, see measure_plan
@@ -278,12 +278,3 @@ def _last_fitting(needed: Sequence[float], budget: float, unit: str) -> int:
     if not fitting:
         raise UserError(f"budget={budget:g}: below the first exit, which needs {needed[0]:.4g} {unit}")
     return fitting[-1]
-
-
-def _fold_norms(module: nn.Module) -> None:
-    """Put every batch norm into the convolution just before it, where a module names them ``conv`` and ``norm``."""
-    for part in module.modules():
-        conv, norm = getattr(part, "conv", None), getattr(part, "norm", None)
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            owner: Any = part
-            owner.conv, owner.norm = fuse_conv_bn_eval(conv, norm), nn.Identity()

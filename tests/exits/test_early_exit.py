@@ -10,9 +10,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmms_plugin.backbones import MSDNet, PSResNet
+from mmms_plugin.backbones.msdnet import ConvNorm
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits import EarlyExit, Plan, Plans, choose_plans
 from mmms_plugin.exits.benchmark import full_macs, measure_saving, spent_macs
+from mmms_plugin.exits.folding import FoldedLayer
 from mmms_plugin.exits.network import _Running
 from mmms_plugin.exits.plans import SKIP, fingerprint
 from mmms_plugin.exits.profile import Profile
@@ -75,6 +77,18 @@ def test_every_picture_gets_the_answer_of_the_first_confident_exit(net, pictures
         answer = network.classify(pictures, thresholds.tolist())
         assert torch.equal(answer.exits, expected)
         torch.testing.assert_close(answer.logits, scores[torch.arange(24), expected], rtol=1e-4, atol=1e-4)
+
+
+def test_folding_leaves_one_call_a_layer(net, pictures, scores):
+    """Else networks for 32 px spend their time in Python, and early exits save less than they promise."""
+    network = EarlyExit.of(net)
+    kinds = [type(part) for part in network.modules()]
+    assert torch.nn.BatchNorm2d not in kinds
+    assert kinds.count(FoldedLayer) == sum(isinstance(part, ConvNorm) for part in net.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.stack(network(pictures), 1), scores, rtol=1e-4, atol=1e-4)
+    plain = EarlyExit(net.backbone, list(net.head.exits), fold=False)
+    assert plain.costs((16, 16)) == network.costs((16, 16))
 
 
 def test_nothing_after_an_exit_is_computed(net, pictures, plans):
