@@ -183,5 +183,25 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     assert (tmp_path / "report/accuracy_and_cost.png").stat().st_size > 5000
     plans = json.loads(checkpoint.with_suffix(".exits.json").read_text())
     assert (plans["size"], plans["pictures"]) == ([32, 32], 6)
+    again = ["--thresholds", str(checkpoint.with_suffix(".exits.json"))]
+    assert (
+        run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *more, *again, "--budget", "9") == 0
+    )
+    reported = json.loads((tmp_path / "report/early_exit.json").read_text())
+    assert [row["batch"] for row in reported["savings"]] == [1, 4]  # one budget
+    assert all(row["budget"] * reported["points"][3]["macs"] <= 9e6 for row in reported["savings"])
+    assert json.loads(checkpoint.with_suffix(".exits.json").read_text()) == plans
+    capfd.readouterr()
+    for bad, message in (
+        ("1", "budget=1000000: below the cheapest plan, which needs 26"),
+        ("0", "--budget 0: allowed"),
+    ):
+        assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *again, "--budget", bad) == 2
+        assert message in capfd.readouterr().err
+    other = json.dumps({**plans, "model": "0" * 64})
+    (tmp_path / "other.json").write_text(other)
+    wrong = ["--thresholds", str(tmp_path / "other.json")]
+    assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *wrong) == 2
+    assert "other.json: of another model; choose them anew" in capfd.readouterr().err
     assert run("early-exit", "cifar10/ps_resnext29_small", str(checkpoint), *data, *options, *more) == 2
     assert "is not of this config's model" in capfd.readouterr().err

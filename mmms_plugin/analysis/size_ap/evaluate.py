@@ -88,7 +88,7 @@ def evaluate(
 
 
 def _fingerprint(truth: GroundTruth, areas: Floats) -> str:
-    """Of what decides the figures of a given run: images, categories and objects."""
+    """Of what decides the figures of a given run: images, categories, objects, and LVIS's lists."""
     columns = (
         truth.image_ids,
         truth.category_ids,
@@ -97,9 +97,11 @@ def _fingerprint(truth: GroundTruth, areas: Floats) -> str:
         truth.boxes,
         areas,
         truth.iscrowd,
+        *((truth.federated.negative, truth.federated.not_exhaustive) if truth.federated else ()),
     )
     digest = hashlib.sha256()
     for column in columns:
+        digest.update(str(np.shape(column)).encode())
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
 
@@ -151,13 +153,14 @@ def _run_result(truth: GroundTruth, method: Measured, bins: BinSet, options: Opt
             detections=int(detections[i].sum()),
             intervals=_bin_intervals(draws, i, figures[i], options.confidence),
             errors=shares[i] if shares else {},
-            ap_draws=() if draws is None else tuple(map(figure, draws[:, i, 0])),
+            ap_draws=() if method.bin_levels is None else tuple(map(figure, method.bin_levels.draws[:, i, 0])),
         )
         for i, bin_ in enumerate(bins.bins)
     )
     matrix = _class_matrix(truth, method, detections, options)
     seeds = [
-        SeedResult(run.name, tuple(map(figure, row[:, 0]))) for run, row in zip(method.runs, method.by_run, strict=True)
+        SeedResult(run.name, tuple(map(figure, row[:, 0])), _seed_draws(method, k))
+        for k, (run, row) in enumerate(zip(method.runs, method.by_run, strict=True))
     ]
     return RunResult(
         method.name,
@@ -167,6 +170,11 @@ def _run_result(truth: GroundTruth, method: Measured, bins: BinSet, options: Opt
         _sweep([run.candidates for run in method.runs], options) if options.sweep else (),
         tuple(seeds) if len(seeds) > 1 else (),
     )
+
+
+def _seed_draws(method: Measured, seed: int) -> tuple[tuple[Figure, ...], ...]:
+    """AP of one run: of every bin, in every draw of images."""
+    return tuple(tuple(map(figure, row)) for row in method.replicates[seed].bins[..., 0].T) if method.replicates else ()
 
 
 def _error_shares(method: Measured, confidence: float) -> list[dict[str, ErrorShare]]:
