@@ -87,8 +87,8 @@ class EarlyExit(nn.Module):
     """A backbone and a classifier for each of its outputs, for inference.
 
     It holds copies of the modules given, with batch norms folded into the convolutions before them and weights in
-    channels-last order, both of which CPUs like. ``predict`` is the anytime setting and ``classify`` the budgeted one of
-    section 3 of the MSDNet paper.
+    channels-last order, both of which CPUs like. ``predict`` is the anytime setting of section 3 of the MSDNet paper,
+    ``classify`` the budgeted one.
 
     Args:
         backbone: with ``start`` and ``advance``. exits: a classifier for each of its outputs.

@@ -24,7 +24,7 @@ class Point:
 
 
 def draw(points: Sequence[Point], path: Path, batch: int) -> Path:
-    """Write the figure as PNG: accuracy against multiply-adds and against time, as Figures 4 and 5 of the MSDNet paper.
+    """Write the figure as PNG: accuracy against multiply-adds and against time.
 
     Args:
         batch: pictures at a time in the measurements. path: is replaced whole.
