@@ -47,12 +47,17 @@ def full_macs(network: EarlyExit, size: tuple[int, int]) -> int:
 
 
 def spent_macs(network: EarlyExit, size: tuple[int, int], exits: Tensor, thresholds: Sequence[float]) -> float:
-    """Average multiply-adds of pictures that left at ``exits``; skipped classifiers cost nothing."""
+    """Average multiply-adds of pictures that left at ``exits``; skipped classifiers cost nothing.
+
+    Args:
+        size: (height, width) in px. exits: ``[N]``, numbers of exits from 0. thresholds: above 1, the classifier is
+            skipped.
+    """
     totals, so_far, last = [], 0, len(thresholds) - 1
     for index, (cost, threshold) in enumerate(zip(network.costs(size), thresholds, strict=True)):
         so_far += cost.block + (cost.classifier if index == last or threshold <= 1 else 0)
         totals.append(so_far)
-    return float(torch.tensor(totals, dtype=torch.float64)[exits].mean())
+    return float(torch.tensor(totals, dtype=torch.float64)[exits.cpu()].mean())
 
 
 def measure_saving(network: EarlyExit, pictures: Tensor, batch: int, plan: Plan, rounds: int = 5) -> Saving:

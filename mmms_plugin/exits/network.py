@@ -87,7 +87,8 @@ class EarlyExit(nn.Module):
     """A backbone and a classifier for each of its outputs, for inference.
 
     It holds copies of the modules given, with batch norms folded into the convolutions before them and weights in
-    channels-last order, both of which CPUs like.
+    channels-last order, both of which CPUs like. ``predict`` is the anytime setting of section 3 of the MSDNet paper,
+    ``classify`` the budgeted one.
 
     Args:
         backbone: with ``start`` and ``advance``. exits: a classifier for each of its outputs.
@@ -122,7 +123,7 @@ class EarlyExit(nn.Module):
         return cls(backbone, list(exits))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Logits of every exit."""
+        """Logits of every exit: ``[N, 3, H, W]`` to as many tensors ``[N, classes]`` as there are exits."""
         maps, logits = self._start(x), []
         for index, classifier in enumerate(self.exits):
             maps = self._advance(maps, index)
@@ -130,7 +131,8 @@ class EarlyExit(nn.Module):
         return tuple(logits)
 
     def costs(self, size: tuple[int, int]) -> list[ExitCost]:
-        """Multiply-adds of one picture of ``size``: of each exit's part of the backbone, and of its classifier."""
+        """Multiply-adds of one picture of ``size``, (height, width) in px: of each exit's part of the backbone, and of
+        its classifier."""
         if size not in self._costs:
             self._costs[size] = exit_costs(self.backbone, list(self.exits), size)
         return self._costs[size]
@@ -233,7 +235,11 @@ class EarlyExit(nn.Module):
         return self.profile is None or self.profile.pays(block, running, left)
 
     def measure(self, x: Tensor, rounds: int = 3) -> Profile:
-        """Measure on this machine what batches of up to ``len(x)`` pictures take, for ``classify`` to use."""
+        """Measure on this machine what batches of up to ``len(x)`` pictures take, for ``classify`` to use.
+
+        Args:
+            x: pictures ``[N, 3, H, W]``. rounds: the fastest of as many counts.
+        """
         self.profile = Profile.measure(self, x, rounds)
         return self.profile
 
