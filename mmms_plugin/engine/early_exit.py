@@ -60,6 +60,8 @@ def early_exit(options: LaunchOptions, checkpoint: str, out: str, wanted: Wanted
     model = _load(config, checkpoint)
     network = EarlyExit.of(model)
     given = None if wanted.thresholds is None else Plans.load(wanted.thresholds, model)
+    if given is not None:
+        _timed(given, wanted.budgets, 0)  # refuses a budget before anything is computed
     scores, labels, sample = _outputs(model, config, network, wanted.pictures)
     size = (sample.shape[-2], sample.shape[-1])
     confidence, correct = scores.max(2), scores.argmax(2) == labels[:, None]
