@@ -50,7 +50,7 @@ lint: install
 WORKERS ?= 2
 
 test: lint
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not compiled and not gpu'
+	@MMMS_NO_SKIP=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not compiled and not gpu'
 
 # Folders whose tests import no OpenMMLab host; tests that take more than about a second there are marked slow.
 QUICK = tests/layers tests/necks tests/backbones tests/analysis

@@ -37,6 +37,7 @@ setup(
         "pycocotools>=2.0.8",
         "matplotlib",
         "numpy",
+        "scipy",  # Student's t, for methods with several seeds
         "pillow",
         "jinja2",
         "rich",

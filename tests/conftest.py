@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
+from mmengine.config import utils
 from mmengine.logging import MMLogger
 
 from mmms_plugin.datasets import write_shapes
@@ -15,12 +19,28 @@ for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(_name, None)
 
 
+def pytest_configure() -> None:
+    """``make test`` installs what classifiers need and sets MMMS_NO_SKIP: there no test of theirs may be skipped."""
+    missing = [name for name in ("mmpretrain", "torchvision") if PathFinder.find_spec(name) is None]
+    if missing and os.environ.get("MMMS_NO_SKIP"):
+        raise pytest.UsageError(f"{' and '.join(missing)} not installed: tests of classifiers would be skipped")
+
+
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A COCO, VOC and ImageFolder data set of the same 4 + 2 pictures of 96 px; leave it as it is."""
     folder = tmp_path_factory.mktemp("data") / "shapes"
     write_shapes(folder, train=4, val=2, size=96, formats=("coco", "voc", "imagefolder"))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _model_index_read_once() -> Iterator[None]:
+    """For every config with an ``mmdet::`` base, mmengine reads the index of all models of mmdet, dozens of files: most
+    of the time that loading it takes."""
+    original, utils.load = utils.load, functools.cache(utils.load)
+    yield
+    utils.load = original
 
 
 @pytest.fixture(autouse=True)

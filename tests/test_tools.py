@@ -1,14 +1,18 @@
-"""tools/dist_train.sh starts what it is told to."""
+"""tools/dist_train.sh starts what it is told to, and make test tests what it should."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "tools/dist_train.sh"
+from tests import conftest
+
+REPOSITORY = Path(__file__).parents[1]
+SCRIPT = REPOSITORY / "tools/dist_train.sh"
 
 
 @pytest.mark.parametrize("arguments", [[], ["config.py"], ["config.py", "0"], ["config.py", "--resume"]])
@@ -31,3 +35,14 @@ def test_every_option_reaches_torchrun_and_mmms_train(tmp_path: Path) -> None:
         "--master_addr", "10.0.0.7", "--master_port", "29501", str(SCRIPT.with_name("train.py")), "my config.py",
         "--launcher", "pytorch", "--coco-dir", "my data", "--resume",
     ]  # fmt: skip
+
+
+def test_no_test_of_classifiers_is_skipped_under_make_test(monkeypatch):
+    finder = SimpleNamespace(find_spec=lambda name: None if name == "torchvision" else name)
+    monkeypatch.setattr(conftest, "PathFinder", finder)
+    monkeypatch.delenv("MMMS_NO_SKIP", raising=False)
+    conftest.pytest_configure()
+    monkeypatch.setenv("MMMS_NO_SKIP", "1")
+    with pytest.raises(pytest.UsageError, match="torchvision not installed: tests of classifiers"):
+        conftest.pytest_configure()
+    assert "MMMS_NO_SKIP=1 $(BIN)/python -m pytest" in (REPOSITORY / "Makefile").read_text()

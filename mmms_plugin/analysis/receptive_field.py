@@ -151,12 +151,16 @@ class _Positive(TorchFunctionMode):
 
     NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "dropout")
     ACTIVATIONS = ("relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh",
-                   "hardswish", "hardsigmoid", "sigmoid", "tanh", "softplus", "softmax", "log_softmax")  # fmt: skip
+                   "hardswish", "softplus", "softmax", "log_softmax")  # fmt: skip
+
+    GATES = ("sigmoid", "hardsigmoid", "tanh")  # other maps are multiplied by these
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = getattr(func, "__name__", "").strip("_"), kwargs or {}
         if args and name in (*self.NORMS, *self.ACTIVATIONS):
             return args[0]
+        if args and name in self.GATES and args[0].dim() > 1:  # a learned number keeps its value
+            return args[0] / args[0].detach().amax()  # at most 1: products of gates must not grow
         if name == "conv2d":
             return func(args[0], _positive(args[1]), None, *args[3:], **_without_bias(kwargs))
         if name == "linear":

@@ -14,6 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("checkpoint", help="checkpoint file; the thresholds go beside it, as CHECKPOINT.exits.json")
     add("--split", choices=["train", "val", "test"], default="val", help="pictures: one half chooses thresholds, "
         "the other is reported (%(default)s)")  # fmt: skip
+    add("--thresholds", metavar="FILE", help="report these, chosen before, on all the pictures; choose none")
+    add("--budget", type=float, nargs="+", metavar="MMAC", help="average million multiply-adds a picture, to be timed "
+        "(half and three quarters of the full network's)")  # fmt: skip
     add("--out", metavar="DIR", required=True, help="folder for the figure and the figures")
     add("--batches", type=int, nargs="+", default=[1, 8, 32, 64], metavar="N", help="batch sizes (1 8 32 64)")
     add("--pictures", type=int, default=64, metavar="N", help="pictures that measurements use (%(default)s)")
@@ -26,7 +29,10 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} {getattr(args, name)}: allowed are integers >= 1")
     if min(args.batches) < 1:
         raise UserError(f"--batches {min(args.batches)}: allowed are integers >= 1")
+    if args.budget and not min(args.budget) > 0:
+        raise UserError(f"--budget {min(args.budget):g}: allowed are million multiply-adds above 0")
     options = launch_options(args)
-    from mmms_plugin.engine.early_exit import early_exit
+    from mmms_plugin.engine.early_exit import Wanted, early_exit
 
-    early_exit(options, args.checkpoint, args.out, tuple(args.batches), args.pictures, args.rounds)
+    wanted = Wanted(tuple(args.batches), args.pictures, args.rounds, tuple(args.budget or ()), args.thresholds)
+    early_exit(options, args.checkpoint, args.out, wanted)

@@ -9,6 +9,7 @@ from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import SUFFIXES, look_at_all
 from mmms_plugin.data.splitting import held_back
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import write_text
 
 LAYOUT = "train/<class>/ and val/<class>/ with pictures"
 NAMED = 3  # unreadable pictures that a message names
@@ -42,9 +43,7 @@ def read_folders(own: OwnData) -> dict[str, ImageFolder]:
     _check_classes(own, splits)
     if own.val_split:
         splits["train"], splits["val"] = _hold_back(splits["train"], own)
-    checked = splits if own.training else {own.split: splits[own.split]}
-    for split in checked.values():
-        _check_pictures(own, split)
+    _check_pictures(own, splits if own.training else {own.split: splits[own.split]})
     return splits
 
 
@@ -88,11 +87,22 @@ def _hold_back(split: ImageFolder, own: OwnData) -> tuple[ImageFolder, ImageFold
     return ImageFolder(split.root, split.classes, train), ImageFolder(split.root, split.classes, val)
 
 
-def _check_pictures(own: OwnData, split: ImageFolder) -> None:
-    paths = [path for path, _ in split.pictures]
-    looked = look_at_all([split.root / path for path in paths], f"looking at {split.root.name}")
-    bad = [(path, picture) for path, picture in zip(paths, looked, strict=True) if picture.problem]
-    if bad:
-        shown = ", ".join(f"{split.root.name}/{p} ({x.problem.removeprefix('picture-')})" for p, x in bad[:NAMED])
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        raise UserError(f"{own.where}: {len(bad)} of {len(paths)} pictures cannot be read: {shown}{more}")
+def _check_pictures(own: OwnData, splits: dict[str, ImageFolder]) -> None:
+    """Raise UserError naming the pictures that cannot be read; a list of them is written if they are many."""
+    count, bad = 0, []
+    for split in splits.values():
+        paths = [path for path, _ in split.pictures]
+        looked = look_at_all([split.root / path for path in paths], f"looking at {split.root.name}")
+        count += len(paths)
+        bad += [
+            f"{split.root.name}/{path} ({picture.problem.removeprefix('picture-')})"
+            for path, picture in zip(paths, looked, strict=True)
+            if picture.problem
+        ]
+    if not bad:
+        return
+    more = ""
+    if len(bad) > NAMED:
+        listing = write_text(own.work_dir / "unreadable.txt", "\n".join(bad) + "\n")
+        more = f" and {len(bad) - NAMED} more, listed in {listing}"
+    raise UserError(f"{own.where}: {len(bad)} of {count} pictures cannot be read: {', '.join(bad[:NAMED])}{more}")

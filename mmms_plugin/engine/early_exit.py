@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mmms_plugin.engine.checks import check_fits, read_state_dict
 from mmms_plugin.engine.launch import LaunchOptions, drop_initial_weights, prepare_config, user_fault
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits.benchmark import full_macs, measure_saving, print_savings, spent_macs
-from mmms_plugin.exits.clock import clock_name
+from mmms_plugin.exits.clock import clock_name, now
 from mmms_plugin.exits.network import EarlyExit
 from mmms_plugin.exits.plans import Plan, Plans, choose_plans, fingerprint
 from mmms_plugin.exits.report import Point, draw
@@ -29,45 +29,89 @@ TIMED_PLANS = 6
 BUDGETS = (0.5, 0.75)  # of the full network, for the table of savings
 
 
-def early_exit(
-    options: LaunchOptions, checkpoint: str, out: str, batches: tuple[int, ...], pictures: int, rounds: int
-) -> Path:
+@dataclass(frozen=True)
+class Wanted:
+    """What to report.
+
+    Attributes:
+        batches: sizes to measure. pictures, rounds: of the measurements.
+        budgets: average million multiply-adds a picture, to measure; none means ``BUDGETS``.
+        thresholds: a file of thresholds chosen before, or None to choose them.
+    """
+
+    batches: tuple[int, ...]
+    pictures: int
+    rounds: int
+    budgets: tuple[float, ...] = ()
+    thresholds: str | None = None
+
+
+def early_exit(options: LaunchOptions, checkpoint: str, out: str, wanted: Wanted) -> Path:
     """Choose thresholds on half of the validation pictures, report on the other half; returns the thresholds' file.
 
+    Thresholds that were chosen before are reported on all of them.
+
     Args:
-        out: folder for the report. batches: sizes to measure. pictures, rounds: of the measurements.
-    Raises: UserError if config, data and checkpoint do not fit each other.
+        out: folder for the report.
+    Raises: UserError if config, data, checkpoint and thresholds do not fit each other, or no plan is within a budget.
     """
     check_folder(out)
     config, _ = prepare_config(options, training=False)
     model = _load(config, checkpoint)
     network = EarlyExit.of(model)
-    scores, labels, sample = _outputs(model, config, network, pictures)
+    given = None if wanted.thresholds is None else Plans.load(wanted.thresholds, model)
+    if given is not None:
+        _timed(given, wanted.budgets, 0)  # refuses a budget before anything is computed
+    scores, labels, sample = _outputs(model, config, network, wanted.pictures)
     size = (sample.shape[-2], sample.shape[-1])
-    chosen = np.random.default_rng(0).permutation(len(labels)) < len(labels) / 2
     confidence, correct = scores.max(2), scores.argmax(2) == labels[:, None]
-    if chosen.sum() < scores.shape[1]:
-        raise UserError(f"{len(labels)} pictures: at least {2 * scores.shape[1]} are needed to choose thresholds")
-    rows = choose_plans(confidence[chosen], correct[chosen], network.costs(size))
-    plans = Plans(fingerprint(model), size, int(chosen.sum()), rows)
-    path = plans.save(Path(checkpoint).with_suffix(".exits.json"))
-    points = _points(network, plans, confidence[~chosen], correct[~chosen], sample, max(batches))
-    console = Console()
-    full = full_macs(network, size)
+    if given is None:
+        chosen = np.random.default_rng(0).permutation(len(labels)) < len(labels) / 2
+        plans = _choose(model, network, size, confidence[chosen], correct[chosen])
+        path = plans.save(Path(checkpoint).with_suffix(".exits.json"))
+        confidence, correct = confidence[~chosen], correct[~chosen]
+    else:
+        plans, path = _of_size(given, size, str(wanted.thresholds)), Path(str(wanted.thresholds))
+    timed = _timed(plans, wanted.budgets, full_macs(network, size))
+    largest = max(wanted.batches)
+    points = _points(network, plans, confidence, correct, sample, largest)
     savings = [
-        measure_saving(network, sample, batch, _nearest(plans, share * full), rounds)
-        for batch in batches
-        for share in BUDGETS
+        measure_saving(network, sample, batch, plan, wanted.rounds) for batch in wanted.batches for plan in timed
     ]
     folder = make_folder(out)
-    draw(points, folder / "accuracy_and_cost.png", max(batches))
+    draw(points, folder / "accuracy_and_cost.png", largest)
     content = dict(points=[asdict(p) for p in points], savings=[dict(asdict(s), kept=s.kept) for s in savings])
     write_text(folder / "early_exit.json", json.dumps(content, indent=1) + "\n")
+    console, threads = Console(), torch.get_num_threads()
     _tell(console, points, plans)
-    threads = torch.get_num_threads()
     print_savings(savings, f"early exit, {len(sample)} pictures, {threads} threads, {clock_name()}", console)
     console.print(f"thresholds: {path}; figure and figures: {folder}", soft_wrap=True, highlight=False)
     return path
+
+
+def _choose(
+    model: nn.Module, network: EarlyExit, size: tuple[int, int], confidence: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+) -> Plans:  # fmt: skip
+    count, exits = confidence.shape
+    if count < exits:
+        raise UserError(f"{count} pictures to choose thresholds on: at least {exits} are needed, one for each exit")
+    return Plans(fingerprint(model), size, count, choose_plans(confidence, correct, network.costs(size)))
+
+
+def _of_size(plans: Plans, size: tuple[int, int], path: str) -> Plans:
+    if plans.size != size:
+        raise UserError(
+            f"thresholds {path}: for pictures of {plans.size[0]} x {plans.size[1]} px, these have {size[0]} x {size[1]}"
+        )
+    return plans
+
+
+def _timed(plans: Plans, budgets: tuple[float, ...], full: int) -> list[Plan]:
+    """The plans to measure; budgets in million multiply-adds."""
+    if budgets:
+        return [plans.within(1e6 * budget) for budget in budgets]
+    return [min(plans.rows, key=lambda row: abs(row.macs - share * full)) for share in BUDGETS]
 
 
 def _load(config: Any, checkpoint: str) -> nn.Module:
@@ -109,7 +153,7 @@ def _points(
 ) -> list[Point]:  # fmt: skip
     """Every exit, and every plan, on pictures that no threshold was chosen on."""
     costs, points, block = network.costs(plans.size), [], 0
-    seconds = network.measure_exits(sample[:batch])
+    seconds = network.measure_exits(sample[:batch], 5, now)
     for index, cost in enumerate(costs):
         block += cost.block
         accuracy = 100 * float(correct[:, index].mean())
@@ -120,7 +164,7 @@ def _points(
         exits = leaving(confidence, plan.thresholds)
         accuracy = 100 * float(correct[np.arange(len(exits)), exits].mean())
         macs = spent_macs(network, plans.size, torch.from_numpy(exits), plan.thresholds)
-        timed = measure_saving(network, sample, batch, plan, 1).seconds if number % step == 0 else None
+        timed = measure_saving(network, sample, batch, plan, 3).seconds if number % step == 0 else None
         shares = np.bincount(exits, minlength=len(costs)) / len(exits)
         points.append(Point("budgeted", f"plan {number + 1}", macs, accuracy, timed, tuple(shares.tolist())))
     return points
@@ -131,10 +175,6 @@ def leaving(confidence: NDArray[np.float64], thresholds: tuple[float, ...]) -> N
     reached = confidence >= np.array(thresholds)
     reached[:, -1] = True
     return reached.argmax(1)
-
-
-def _nearest(plans: Plans, macs: float) -> Plan:
-    return min(plans.rows, key=lambda row: abs(row.macs - macs))
 
 
 def _tell(console: Console, points: list[Point], plans: Plans) -> None:

@@ -85,10 +85,12 @@ def _draw(found: dict[int, dict[str, float]], path: Path) -> None:
         width = 0.8 / len(names)
         for number, (name, colour) in enumerate(zip(names, figure_style.MEASURE_COLOURS, strict=False)):
             left = [place + (number - (len(names) - 1) / 2) * width for place in range(len(found))]
-            axes.bar(left, [metrics[name] for metrics in found.values()], width, label=name, color=colour)
+            label = name.partition("/")[2].replace("_", " ")
+            bars = axes.bar(left, [metrics[name] for metrics in found.values()], width, label=label, color=colour)
+            axes.bar_label(bars, fmt="%.0f", fontsize=7)  # a bar of 0 is seen, too
         axes.set_xticks(range(len(found)), [f"{size} px" for size in found])
-        axes.set(ylabel="%", ylim=(0, 100))
-        axes.legend(ncols=len(names))
+        axes.set(ylabel="%", ylim=(0, 105))
+        figure.legend(loc="outside upper center", ncols=len(names))
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=160)
         plt.close(figure)

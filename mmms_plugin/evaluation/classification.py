@@ -115,8 +115,12 @@ class LabelsMetric(_Predictions):
 
     Keys, below ``labels/``: ``mAP``; ``F1_per_class``, the mean of the classes' own F1, and ``F1_overall``, from pooled
     counts (Table 3); where the data say how large the objects are, ``recall_small``, ``_medium``, ``_large`` of the
-    labels with such an object, and ``F1_overall_S``, ``_M``, ``_MS``, ... of the pictures whose objects have just these
-    sizes (Table 4). What there is no picture for is left out.
+    labels with such an object, ``F1_per_class_small``, ``F1_overall_small``, ... and ``F1_overall_S``, ``_M``, ``_MS``,
+    ... of the pictures whose objects have just these sizes (Table 4). What there is no picture for is left out.
+
+    A wrong label has no size. F1 of a size therefore counts the pictures with an object of that size: a class with such
+    an object is right or missed, a class with objects of other sizes alone is ignored, and a class that is predicted
+    without any object is wrong.
 
     Args:
         out_file: where to keep the predicted labels of every picture, as JSON.
@@ -142,10 +146,19 @@ class LabelsMetric(_Predictions):
         return metrics | _by_size(results, predicted, truth)
 
 
-def f1(predicted: NDArray[np.bool_], truth: NDArray[np.bool_], axis: int | None) -> Any:
-    """F1 in per cent; 0 where nothing is predicted and nothing is there."""
-    hits, wrong = (predicted & truth).sum(axis), (predicted ^ truth).sum(axis)
-    return 100 * 2 * hits / np.maximum(2 * hits + wrong, 1)
+def f1(
+    predicted: NDArray[np.bool_], truth: NDArray[np.bool_], axis: int | None, counted: NDArray[np.bool_] | None = None
+) -> Any:
+    """F1 in per cent; 0 where nothing is predicted and nothing is there.
+
+    Args:
+        predicted, truth: ``[pictures, classes]``. axis: 0 for each class, None for pooled counts.
+        counted: ``[pictures, classes]``, the entries to count; None is all.
+    """
+    hits, wrong = predicted & truth, predicted ^ truth
+    if counted is not None:
+        hits, wrong = hits & counted, wrong & counted
+    return 100 * 2 * hits.sum(axis) / np.maximum(2 * hits.sum(axis) + wrong.sum(axis), 1)
 
 
 def mean_average_precision(scores: Floats, truth: NDArray[np.bool_]) -> float:
@@ -164,16 +177,22 @@ def _mean_of(values: Sequence[float] | Floats) -> float:
 
 def _by_size(results: list[dict[str, Any]], predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
     metrics = {}
-    pairs = [
-        (predicted[i, label], sizes)
-        for i, result in enumerate(results)
-        for label, sizes in zip(result["labels"].astype(int), result["sizes"], strict=False)
-    ]
     for size, name in (("S", "small"), ("M", "medium"), ("L", "large")):
-        if found := [hit for hit, sizes in pairs if size in sizes]:
-            metrics[f"recall_{name}"] = 100 * float(np.mean(found))
+        if (of_size := _labels_of(size, results, truth)).any():
+            metrics[f"recall_{name}"] = 100 * float(predicted[of_size].mean())
+            counted = (of_size | ~truth) & of_size.any(1, keepdims=True)
+            metrics[f"F1_per_class_{name}"] = _mean_of(f1(predicted, truth, 0, counted)[of_size.any(0)])
+            metrics[f"F1_overall_{name}"] = float(f1(predicted, truth, None, counted))
     combined = np.array(["".join(sorted(set("".join(result["sizes"])))) for result in results])
     for sizes in COMBINATIONS:
         if (rows := combined == sizes).any():
             metrics[f"F1_overall_{sizes}"] = float(f1(predicted[rows], truth[rows], None))
     return metrics
+
+
+def _labels_of(size: str, results: list[dict[str, Any]], truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which labels have an object of that size, ``[pictures, classes]``."""
+    found = np.zeros_like(truth)
+    for row, result in zip(found, results, strict=True):
+        row[[int(y) for y, sizes in zip(result["labels"], result["sizes"], strict=False) if size in sizes]] = True
+    return found

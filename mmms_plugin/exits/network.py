@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, cast
+from statistics import median
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mmms_plugin.analysis.flops import ExitCost, exit_costs
 from mmms_plugin.errors import UserError
+from mmms_plugin.exits.clock import seconds
+from mmms_plugin.exits.folding import fold_norms
 from mmms_plugin.exits.profile import Profile
 
 
@@ -85,7 +87,8 @@ class EarlyExit(nn.Module):
     """A backbone and a classifier for each of its outputs, for inference.
 
     It holds copies of the modules given, with batch norms folded into the convolutions before them and weights in
-    channels-last order, both of which CPUs like.
+    channels-last order, both of which CPUs like. ``predict`` is the anytime setting of section 3 of the MSDNet paper,
+    ``classify`` the budgeted one.
 
     Args:
         backbone: with ``start`` and ``advance``. exits: a classifier for each of its outputs.
@@ -98,9 +101,10 @@ class EarlyExit(nn.Module):
         self.exits = copy.deepcopy(nn.ModuleList(exits)).eval()
         self.folded = fold
         if fold:
-            _fold_norms(self)
+            fold_norms(self)
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.profile: Profile | None = None
+        self._slower: set[tuple[int, tuple[float, ...]]] = set()  # batch sizes and thresholds, see measure_plan
         self._costs: dict[tuple[int, int], list[ExitCost]] = {}
         self._seconds: dict[tuple[int, ...], list[float]] = {}
 
@@ -119,7 +123,7 @@ class EarlyExit(nn.Module):
         return cls(backbone, list(exits))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Logits of every exit."""
+        """Logits of every exit: ``[N, 3, H, W]`` to as many tensors ``[N, classes]`` as there are exits."""
         maps, logits = self._start(x), []
         for index, classifier in enumerate(self.exits):
             maps = self._advance(maps, index)
@@ -127,7 +131,8 @@ class EarlyExit(nn.Module):
         return tuple(logits)
 
     def costs(self, size: tuple[int, int]) -> list[ExitCost]:
-        """Multiply-adds of one picture of ``size``: of each exit's part of the backbone, and of its classifier."""
+        """Multiply-adds of one picture of ``size``, (height, width) in px: of each exit's part of the backbone, and of
+        its classifier."""
         if size not in self._costs:
             self._costs[size] = exit_costs(self.backbone, list(self.exits), size)
         return self._costs[size]
@@ -156,7 +161,7 @@ class EarlyExit(nn.Module):
         maps = self._start(x)
         for index in range(last + 1):
             maps = self._advance(maps, index)
-        return Answer(self.exits[last](maps[-1]), torch.full((len(x),), last))
+        return Answer(self.exits[last](maps[-1]), torch.full((len(x),), last, device=x.device))
 
     def _within_seconds(self, x: Tensor, budget: float) -> Answer:
         started = time.perf_counter()
@@ -170,21 +175,25 @@ class EarlyExit(nn.Module):
             if index and time.perf_counter() - started + needed[index] - needed[index - 1] > budget:
                 break
             maps, reached = self._advance(maps, index), index
-        return Answer(self.exits[reached](maps[-1]), torch.full((len(x),), reached))
+        return Answer(self.exits[reached](maps[-1]), torch.full((len(x),), reached, device=x.device))
 
     @torch.inference_mode()
-    def measure_exits(self, x: Tensor, rounds: int = 3) -> list[float]:
-        """Seconds up to each exit, its own classifier among them; the second fastest of a few rounds."""
+    def measure_exits(self, x: Tensor, rounds: int = 3, clock: Callable[[], float] = time.perf_counter) -> list[float]:
+        """Seconds up to each exit, its own classifier among them; the second fastest of a few rounds.
+
+        Args:
+            x: pictures ``[N, 3, H, W]``. clock: in seconds; a budget is kept in wall time, the default.
+        """
         found = []
         for _ in range(rounds + 1):
-            begun, spent = time.perf_counter(), 0.0
+            begun, spent = clock(), 0.0
             maps, row = self._start(x), []
             for index, classifier in enumerate(self.exits):
                 maps = self._advance(maps, index)
-                before = time.perf_counter()
+                before = clock()
                 classifier(maps[-1])
-                row.append(time.perf_counter() - begun - spent)
-                spent += time.perf_counter() - before  # of classifiers that an answer of a later exit leaves out
+                row.append(clock() - begun - spent)
+                spent += clock() - before  # of classifiers that an answer of a later exit leaves out
             found.append(row)
         return [sorted(column)[1] for column in zip(*found, strict=True)]
 
@@ -193,7 +202,8 @@ class EarlyExit(nn.Module):
         """Each picture's answer from the first exit whose confidence reaches its threshold; confident ones leave.
 
         The rest of the batch is only gathered into a smaller one where ``profile`` says that this saves time; without a
-        profile it always is. Confidence is the largest softmax probability.
+        profile it always is. Where ``measure_plan`` found the whole network faster, that is computed, and all pictures
+        leave at the last exit. Confidence is the largest softmax probability.
 
         Args:
             x: pictures ``[N, 3, H, W]``. thresholds: one for each exit, such as ``Plan.thresholds``; above 1 the exit's
@@ -202,6 +212,8 @@ class EarlyExit(nn.Module):
         """
         if len(thresholds) != len(self.exits):
             raise ValueError(f"{len(thresholds)} thresholds: allowed are {len(self.exits)}, one for each exit")
+        if (len(x), tuple(thresholds)) in self._slower:
+            return self._run_to(x, len(self.exits) - 1)
         last, running, answers = len(self.exits) - 1, _Running(self._start(x), None), _Answers(len(x), x.device)
         for index, threshold in enumerate(thresholds):
             running = _Running(self._advance(running.maps, index), running.pictures)
@@ -223,9 +235,36 @@ class EarlyExit(nn.Module):
         return self.profile is None or self.profile.pays(block, running, left)
 
     def measure(self, x: Tensor, rounds: int = 3) -> Profile:
-        """Measure on this machine what batches of up to ``len(x)`` pictures take, for ``classify`` to use."""
+        """Measure on this machine what batches of up to ``len(x)`` pictures take, for ``classify`` to use.
+
+        Args:
+            x: pictures ``[N, 3, H, W]``. rounds: the fastest of as many counts.
+        """
         self.profile = Profile.measure(self, x, rounds)
         return self.profile
+
+    def measure_plan(self, pictures: Tensor, batch: int, thresholds: Sequence[float], rounds: int = 5) -> bool:
+        """Whether leaving early beats the whole network for batches of this size, measured; ``classify`` keeps to it.
+
+        On a small network, an exit's own operations can take longer than what it saves.
+
+        Args:
+            pictures: ``[N, 3, H, W]``, such as those to come. batch: pictures at a time.
+            thresholds: as of ``classify``. rounds: both are timed in turn; the median of the ratios counts.
+        """
+        key, parts = (batch, tuple(thresholds)), pictures.split(batch)
+        self._slower.discard(key)
+        ratios = []
+        for _ in range(rounds):
+            whole = seconds(lambda: [self.predict(part) for part in parts])
+            ratios.append(seconds(lambda: [self.classify(part, thresholds) for part in parts]) / whole)
+        if median(ratios) > 1:
+            self._slower.add(key)
+        return key not in self._slower
+
+    def forget_plans(self) -> None:
+        """Undo what ``measure_plan`` found."""
+        self._slower.clear()
 
     def _start(self, x: Tensor) -> list[Tensor]:
         if self.folded:
@@ -245,12 +284,3 @@ def _last_fitting(needed: Sequence[float], budget: float, unit: str) -> int:
     if not fitting:
         raise UserError(f"budget={budget:g}: below the first exit, which needs {needed[0]:.4g} {unit}")
     return fitting[-1]
-
-
-def _fold_norms(module: nn.Module) -> None:
-    """Put every batch norm into the convolution just before it, where a module names them ``conv`` and ``norm``."""
-    for part in module.modules():
-        conv, norm = getattr(part, "conv", None), getattr(part, "norm", None)
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            owner: Any = part
-            owner.conv, owner.norm = fuse_conv_bn_eval(conv, norm), nn.Identity()

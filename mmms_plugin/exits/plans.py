@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ class Plans:
         """
         fitting = [row for row in self.rows if row.macs <= budget]
         if not fitting:
-            raise UserError(f"budget={budget:g}: below the cheapest plan, which needs {self.rows[0].macs:.4g}")
+            least = f"{self.rows[0].macs:.0f} multiply-adds a picture"
+            raise UserError(f"budget={budget:.0f}: below the cheapest plan, which needs {least}")
         return max(fitting, key=lambda row: (row.accuracy, -row.macs))
 
     def save(self, path: str | Path) -> Path:
@@ -80,7 +82,7 @@ class Plans:
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             plans = _from_json(content)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f"thresholds {path}: not a file of mmms early-exit ({type(error).__name__})") from error
         if model is not None and plans.model != fingerprint(model):
             raise UserError(f"thresholds {path}: of another model; choose them anew with mmms early-exit")
@@ -98,6 +100,16 @@ def _from_json(content: Mapping[str, Any]) -> Plans:
         for row in content["rows"]
     )  # fmt: skip
     height, width = map(int, content["size"])
+    exits = len(rows[0].thresholds)
+    for row in rows:
+        numbers = (row.macs, row.accuracy, *row.thresholds, *row.shares)
+        if (
+            not exits
+            or len(row.thresholds) != exits
+            or len(row.shares) != exits
+            or not all(map(math.isfinite, numbers))
+        ):
+            raise ValueError("not thresholds")
     return Plans(str(content["model"]), (height, width), int(content["pictures"]), rows)
 
 

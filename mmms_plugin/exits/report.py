@@ -24,7 +24,12 @@ class Point:
 
 
 def draw(points: Sequence[Point], path: Path, batch: int) -> Path:
-    """Two panels over one axis of accuracy."""
+    """Write the figure as PNG: accuracy against multiply-adds and against time.
+
+    Args:
+        batch: pictures at a time in the measurements. path: is replaced whole.
+    Raises: UserError if the file cannot be written.
+    """
     import matplotlib.pyplot as plt
 
     with plt.rc_context(figure_style.STYLE):

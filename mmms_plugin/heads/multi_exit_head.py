@@ -43,7 +43,7 @@ class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
     """A classifier at every exit, trained by the weighted sum of their losses.
 
     The prediction is the last exit's; the scores of all are kept in ``exit_scores`` of every sample, which
-    ``ExitAccuracy`` reads.
+    ``ClassMetric`` reads.
 
     Args:
         num_classes: classes.
@@ -84,6 +84,12 @@ class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
         )
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Logits ``[N, num_classes]`` of every exit.
+
+        Args:
+            feats: a map ``[N, in_channels[i], H, W]`` for each exit.
+        Raises: ValueError for another number of maps.
+        """
         if len(feats) != len(self.exits):
             raise ValueError(
                 f"{len(feats)} maps for {len(self.exits)} exits: give the backbone as many out_indices as in_channels"

@@ -57,7 +57,7 @@ def test_large_objects_do():
     assert found["layers"].changes == PSCONV
     assert "100.0% of the objects" in found["layers"].why
     assert "it is 400 px and 0.0%" in found["layers"].why
-    assert "no paired training" in found["layers"].evidence
+    assert "not confirmed here" in found["layers"].evidence
     backbone = topics(advise(squares(*np.linspace(210, 390, 50)), geometry(), Options()))["backbone"]
     assert (backbone.changes, backbone.evidence) == ({}, RULE)
 

@@ -48,6 +48,23 @@ def test_too_small_a_picture_is_told():
     assert theoretical(uniform(4, 3), 1, (32, 8))["output 1"] is None
 
 
+class Gated(nn.Module):
+    """x times the sigmoid of a convolution of x, as in Swish and in squeeze-and-excitation, with growing sums."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.ModuleList(nn.Conv2d(1, 1, 3, padding=1) for _ in range(12))
+
+    def forward(self, x):
+        for gate in self.gates:
+            x = x + x * torch.sigmoid(gate(x))
+        return x
+
+
+def test_gates_neither_hide_nor_blow_up_what_they_see():
+    assert theoretical(Gated(), 1) == {"output 1": 12 * 2 + 1}
+
+
 def test_dilations_of_a_pattern_are_seen_where_a_mask_leaves_them():
     layer = PSConv2d(6, 6, 3, padding=1, dilation_pattern=(1, 2, 1, 4))  # 6 channels: computed under masks
     assert theoretical(layer, 6)["output 1"] == 9

@@ -7,7 +7,6 @@ import json
 
 import pytest
 import torch
-from mmengine.registry import MODELS
 from torch import nn
 
 from mmms_plugin.analysis.scale_policy.answers import compare_answers
@@ -16,6 +15,7 @@ from mmms_plugin.analysis.scale_policy.meter import PolicyMeter
 from mmms_plugin.analysis.scale_policy.summary import by_class, by_size, embed, size_correlations
 from mmms_plugin.analysis.scale_policy.table import Row, Table, rows_of, write_csv
 from mmms_plugin.backbones.base import run_block
+from mmms_plugin.backbones.elastic_resnext import ElasticResNeXt
 from mmms_plugin.layers import ElasticPolicy, elastic_bottleneck
 from mmms_plugin.layers.depthwise_ps_conv import DepthwisePSConv2d
 from mmms_plugin.layers.dynamic_ps_conv import DynamicPSConv2d
@@ -94,7 +94,7 @@ def test_score_of_an_elastic_layer(groups):
 
 def test_resnext50_has_the_17_blocks_of_figure_6():
     with torch.device("meta"):
-        model = MODELS.build(dict(type="mmms_plugin.ElasticResNeXt", depth=50, elastic="full"))
+        model = ElasticResNeXt(depth=50, elastic="full")
     assert len(PolicyMeter(model).blocks) == 17
 
 

@@ -148,6 +148,15 @@ def test_the_band_of_the_curve_is_the_interval_of_a_bin_with_the_limits_of_the_w
         assert astuple(point.interval) == pytest.approx(astuple(found.intervals["ap"]))
 
 
+def test_intervals_of_a_method_stay_within_zero_and_one(data):
+    """Two seeds, one of which finds nothing: Student's t with one degree of freedom would reach far beyond."""
+    truth, runs = data
+    nothing = in_memory(random_coco(3, images=30, classes=2, detections=12)[0], [], "none")[1]
+    for found in evaluate(truth, [Method("m", (runs[0], nothing))], Options(replicates=20)).runs[0].bins:
+        for limits in found.intervals.values():
+            assert limits.low is None or 0 <= limits.low <= limits.high <= 1
+
+
 def test_coverage_is_counted():
     """Two data sets: the command that measures coverage runs, and intervals over seeds are the wider ones."""
     found = measure_seed_coverage(2, images=40, replicates=20, population_images=500)

@@ -128,7 +128,7 @@ def empty_class(folder: Path) -> None:
         (no_val, "no folder val; expected are train/<class>/ and val/<class>/ with pictures"),
         (no_classes, "no class folders in train; expected are"),
         (other_class, "classes of train and val differ: 1 not in train (first: 'wolf')"),
-        (unreadable, "1 of 4 pictures cannot be read: train/cat/0.png (unreadable)"),
+        (unreadable, "2 of 8 pictures cannot be read: train/cat/0.png (unreadable), val/dog/1.png (empty)"),
         (empty_class, "no pictures in train/cow"),
     ],
 )
@@ -138,6 +138,18 @@ def test_folders_that_do_not_fit(folder, tmp_path, spoil, message, capsys):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert message in lines[0]
+
+
+def test_many_unreadable_pictures_are_listed_in_a_file(folder, tmp_path, capsys):
+    broken = sorted(folder.glob("*/*/0.png"))
+    for path in broken:
+        path.write_bytes(b"no picture")
+    options = ["--image-dir", str(folder), "--work-dir", str(tmp_path / "out")]
+    assert run("train", "cifar10/msdnet_small", *options) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    listing = tmp_path / "out/unreadable.txt"
+    assert line.endswith(f"val/cat/0.png (unreadable) and 1 more, listed in {listing}")
+    assert listing.read_text().splitlines() == [f"{path.relative_to(folder)} (unreadable)" for path in broken]
 
 
 @pytest.mark.parametrize(
@@ -171,5 +183,25 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     assert (tmp_path / "report/accuracy_and_cost.png").stat().st_size > 5000
     plans = json.loads(checkpoint.with_suffix(".exits.json").read_text())
     assert (plans["size"], plans["pictures"]) == ([32, 32], 6)
+    again = ["--thresholds", str(checkpoint.with_suffix(".exits.json"))]
+    assert (
+        run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *more, *again, "--budget", "9") == 0
+    )
+    reported = json.loads((tmp_path / "report/early_exit.json").read_text())
+    assert [row["batch"] for row in reported["savings"]] == [1, 4]  # one budget
+    assert all(row["budget"] * reported["points"][3]["macs"] <= 9e6 for row in reported["savings"])
+    assert json.loads(checkpoint.with_suffix(".exits.json").read_text()) == plans
+    capfd.readouterr()
+    for bad, message in (
+        ("1", "budget=1000000: below the cheapest plan, which needs 26"),
+        ("0", "--budget 0: allowed"),
+    ):
+        assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *again, "--budget", bad) == 2
+        assert message in capfd.readouterr().err
+    other = json.dumps({**plans, "model": "0" * 64})
+    (tmp_path / "other.json").write_text(other)
+    wrong = ["--thresholds", str(tmp_path / "other.json")]
+    assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *wrong) == 2
+    assert "other.json: of another model; choose them anew" in capfd.readouterr().err
     assert run("early-exit", "cifar10/ps_resnext29_small", str(checkpoint), *data, *options, *more) == 2
     assert "is not of this config's model" in capfd.readouterr().err

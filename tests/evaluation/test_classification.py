@@ -71,6 +71,14 @@ def test_recall_by_object_size_and_f1_by_the_sizes_in_a_picture():
     ]
     found = metrics_of(LabelsMetric(), samples)
     assert (found["recall_small"], found["recall_medium"], found["recall_large"]) == (50, 100, 100)
-    assert {k: round(v, 3) for k, v in found.items() if k.startswith("F1_overall_")} == {
-        "F1_overall_M": 66.667, "F1_overall_MS": 66.667, "F1_overall_LS": 100
+    # small: class 0 of pictures 0 (hit) and 1 (missed); class 1 of picture 1 is medium and ignored
+    # medium: class 1 of picture 1 and class 0 of picture 2 are hits, class 1 of picture 2 is wrong, picture 0 has none
+    by_size = {
+        k: round(v, 3) for k, v in found.items() if k.startswith("F1_") and k[3:] not in ("per_class", "overall")
+    }
+    assert by_size == {
+        "F1_per_class_small": 66.667, "F1_overall_small": 66.667,
+        "F1_per_class_medium": 83.333, "F1_overall_medium": 80,
+        "F1_per_class_large": 100, "F1_overall_large": 100,
+        "F1_overall_M": 66.667, "F1_overall_MS": 66.667, "F1_overall_LS": 100,
     }  # fmt: skip

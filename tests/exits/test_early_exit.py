@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmms_plugin.backbones import MSDNet, PSResNet
+from mmms_plugin.backbones.msdnet import ConvNorm
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits import EarlyExit, Plan, Plans, choose_plans
 from mmms_plugin.exits.benchmark import full_macs, measure_saving, spent_macs
+from mmms_plugin.exits.folding import FoldedLayer
 from mmms_plugin.exits.network import _Running
 from mmms_plugin.exits.plans import SKIP, fingerprint
 from mmms_plugin.exits.profile import Profile
@@ -75,6 +79,18 @@ def test_every_picture_gets_the_answer_of_the_first_confident_exit(net, pictures
         torch.testing.assert_close(answer.logits, scores[torch.arange(24), expected], rtol=1e-4, atol=1e-4)
 
 
+def test_folding_leaves_one_call_a_layer(net, pictures, scores):
+    """Else networks for 32 px spend their time in Python, and early exits save less than they promise."""
+    network = EarlyExit.of(net)
+    kinds = [type(part) for part in network.modules()]
+    assert torch.nn.BatchNorm2d not in kinds
+    assert kinds.count(FoldedLayer) == sum(isinstance(part, ConvNorm) for part in net.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.stack(network(pictures), 1), scores, rtol=1e-4, atol=1e-4)
+    plain = EarlyExit(net.backbone, list(net.head.exits), fold=False)
+    assert plain.costs((16, 16)) == network.costs((16, 16))
+
+
 def test_nothing_after_an_exit_is_computed(net, pictures, plans):
     """Counted while it runs, one picture at a time; classifiers that a plan leaves out are not computed either."""
     network = EarlyExit.of(net)
@@ -93,6 +109,19 @@ def test_a_batch_shrinks_as_its_pictures_leave(net, pictures, plans):
     assert len(set(exits.tolist())) > 2
     spent = spent_macs(network, (16, 16), exits, plan.thresholds)
     assert counter.get_total_flops() // 2 == pytest.approx(24 * spent)
+
+
+def test_where_leaving_early_is_slower_the_whole_network_is_computed(net, pictures, plans, monkeypatch):
+    network, thresholds = EarlyExit.of(net), plans[len(plans) // 2].thresholds
+    early = network.classify(pictures[:8], thresholds).exits
+    assert early.min() < 3
+    clock = iter([1.0, 1.2, 1.0, 0.9, 1.0, 1.1] + [1.0, 0.9] * 3)  # the whole network and early exits in turn
+    monkeypatch.setattr("mmms_plugin.exits.network.seconds", lambda call: next(clock))
+    assert not network.measure_plan(pictures, 8, thresholds, rounds=3)
+    assert network.classify(pictures[:8], thresholds).exits.tolist() == [3] * 8
+    assert network.classify(pictures[:4], thresholds).exits.tolist() == early[:4].tolist()  # another batch size
+    assert network.measure_plan(pictures, 8, thresholds, rounds=3)
+    assert torch.equal(network.classify(pictures[:8], thresholds).exits, early)
 
 
 def test_anytime_by_multiply_adds_and_by_seconds(net, pictures, scores, monkeypatch):
@@ -156,7 +185,20 @@ def test_plans_are_kept_for_these_weights_alone(net, plans, tmp_path):
         loaded.within(5)
     with pytest.raises(UserError, match=r"thresholds .*a.exits.json: of another model"):
         Plans.load(path, Net(MSDNet(SMALL, output="exits")))
-    for text in ("", "[]", "{}", '{"format": 1, "rows": []}', '{"format": 1, "rows": [3], "size": 4}'):
+    whole = path.read_text()
+    first = json.loads(whole)["rows"][0]
+    bad = [json.dumps({**json.loads(whole), "rows": [{**first, **change}]}) for change in (
+        dict(macs=float("nan")), dict(thresholds=[]), dict(shares=[1.0]), dict(accuracy=float("inf")), dict(macs="x"),
+    )]  # fmt: skip
+    for text in (
+        "",
+        "[]",
+        "{}",
+        '{"format": 1, "rows": []}',
+        '{"format": 1, "rows": [3], "size": 4}',
+        "[" * 9999,
+        *bad,
+    ):
         path.write_text(text)
         with pytest.raises(UserError, match="not a file of mmms early-exit"):
             Plans.load(path)

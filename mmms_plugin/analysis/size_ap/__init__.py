@@ -3,7 +3,8 @@
 Files pass through `reading` into arrays; `kernel` matches them and counts, in the bins of `objects`; `evaluate` puts
 figures into the records of `results`; `report` shows them; `gate` judges them for CI. `command` is the whole way.
 
-Needs NumPy, pycocotools and msgspec, for the report also matplotlib and jinja2; neither torch nor a host.
+Needs NumPy, pycocotools and msgspec, for the report also matplotlib and jinja2, for several seeds
+scipy; neither torch nor a host.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator, mean_def
 from mmms_plugin.analysis.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
 from mmms_plugin.analysis.size_ap.kernel.data import Detections, GroundTruth, Method, describe_area
 from mmms_plugin.analysis.size_ap.kernel.error_types import MATCH, ErrorGains, error_gains
-from mmms_plugin.analysis.size_ap.kernel.levels import combined, levels
+from mmms_plugin.analysis.size_ap.kernel.levels import Levels, combined, levels
 from mmms_plugin.analysis.size_ap.kernel.matching import Candidates, Matches, find_candidates, match
 from mmms_plugin.analysis.size_ap.kernel.sweep import size_windows, sweep
 from mmms_plugin.analysis.size_ap.measured import Measured, Run, figure
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def _fingerprint(truth: GroundTruth, areas: Floats) -> str:
-    """Of what decides the figures of a given run: images, categories and objects."""
+    """Of what decides the figures of a given run: images, categories, objects, and LVIS's lists."""
     columns = (
         truth.image_ids,
         truth.category_ids,
@@ -97,9 +97,11 @@ def _fingerprint(truth: GroundTruth, areas: Floats) -> str:
         truth.boxes,
         areas,
         truth.iscrowd,
+        *((truth.federated.negative, truth.federated.not_exhaustive) if truth.federated else ()),
     )
     digest = hashlib.sha256()
     for column in columns:
+        digest.update(str(np.shape(column)).encode())
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
 
@@ -141,7 +143,7 @@ def _errors(
 def _run_result(truth: GroundTruth, method: Measured, bins: BinSet, options: Options) -> RunResult:
     first, figures = method.runs[0], method.by_bin
     detections = np.mean([class_detections(run.matches) for run in method.runs], 0).round().astype(int)
-    draws = None if method.bin_levels is None else combined([method.bin_levels], options.confidence)
+    draws = _shares(method.bin_levels, options.confidence)
     shares = _error_shares(method, options.confidence)
     results = tuple(
         BinResult(
@@ -151,13 +153,14 @@ def _run_result(truth: GroundTruth, method: Measured, bins: BinSet, options: Opt
             detections=int(detections[i].sum()),
             intervals=_bin_intervals(draws, i, figures[i], options.confidence),
             errors=shares[i] if shares else {},
-            ap_draws=() if draws is None else tuple(map(figure, draws[:, i, 0])),
+            ap_draws=() if method.bin_levels is None else tuple(map(figure, method.bin_levels.draws[:, i, 0])),
         )
         for i, bin_ in enumerate(bins.bins)
     )
     matrix = _class_matrix(truth, method, detections, options)
     seeds = [
-        SeedResult(run.name, tuple(map(figure, row[:, 0]))) for run, row in zip(method.runs, method.by_run, strict=True)
+        SeedResult(run.name, tuple(map(figure, row[:, 0])), _seed_draws(method, k))
+        for k, (run, row) in enumerate(zip(method.runs, method.by_run, strict=True))
     ]
     return RunResult(
         method.name,
@@ -167,6 +170,11 @@ def _run_result(truth: GroundTruth, method: Measured, bins: BinSet, options: Opt
         _sweep([run.candidates for run in method.runs], options) if options.sweep else (),
         tuple(seeds) if len(seeds) > 1 else (),
     )
+
+
+def _seed_draws(method: Measured, seed: int) -> tuple[tuple[Figure, ...], ...]:
+    """AP of one run: of every bin, in every draw of images."""
+    return tuple(tuple(map(figure, row)) for row in method.replicates[seed].bins[..., 0].T) if method.replicates else ()
 
 
 def _error_shares(method: Measured, confidence: float) -> list[dict[str, ErrorShare]]:
@@ -223,8 +231,9 @@ def _class_matrix(truth: GroundTruth, method: Measured, detections: NDArray[np.i
     by_class = method.by_class.transpose(2, 1, 0)  # (4, classes, bins)
     counts = method.runs[0].accumulator.objects().astype(int)
     intervals = None
-    if method.class_levels is not None:
-        draws = combined([method.class_levels], options.confidence).transpose(2, 1, 0)  # (classes, bins, replicates)
+    found = _shares(method.class_levels, options.confidence)
+    if found is not None:
+        draws = found.transpose(2, 1, 0)  # (classes, bins, replicates)
         intervals = tuple(
             tuple(interval(draw, point, options.confidence) for draw, point in zip(row, points, strict=True))
             for row, points in zip(draws, by_class[0], strict=True)
@@ -249,10 +258,8 @@ def _sweep(runs: Sequence[Candidates], options: Options) -> tuple[SizePoint, ...
         return ()
     figures, objects, draws = zip(*(sweep(run, options.replicates, options.seed) for run in runs), strict=True)
     means = np.mean(figures, 0)
-    band = None
-    if options.replicates:
-        found = levels(np.stack(figures)[..., 0], np.stack(draws), options.seed)
-        band = combined([found], options.confidence)
+    found = levels(np.stack(figures)[..., 0], np.stack(draws), options.seed) if options.replicates else None
+    band = _shares(found, options.confidence)
     return tuple(
         SizePoint(
             side, *window.limits, figure(means[i, 0]), figure(means[i, 1]), int(objects[0][i]),
@@ -260,6 +267,11 @@ def _sweep(runs: Sequence[Candidates], options: Options) -> tuple[SizePoint, ...
         )
         for i, (side, window) in enumerate(windows)
     )  # fmt: skip
+
+
+def _shares(found: Levels | None, confidence: float) -> Floats | None:
+    """A method's figures in every replicate; they are shares, and wide intervals stay within 0 and 1."""
+    return None if found is None else combined([found], confidence).clip(0, 1)
 
 
 def _bin_intervals(draws: Floats | None, bin_: int, row: Floats, confidence: float) -> dict[str, Interval]:

@@ -1,8 +1,8 @@
 """Conditions for CI: ``--fail-if "small.AP < 0.20"``, and no bin significantly worse than an earlier ``results.json``.
 
 The comparison with earlier results is the paired bootstrap without the earlier predictions: a draw of images depends on
-their number, the seed and its place alone, so that the figures of the same draw, kept in ``results.json``, belong
-together.
+their number, the seed and its place alone, so that the figures of the same draw, kept in ``results.json`` for every run
+of a group, belong together. Groups are compared over images and seeds (`kernel.levels`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mmms_plugin.analysis.size_ap.kernel.bootstrap import interval
+from mmms_plugin.analysis.size_ap.kernel.levels import Levels, combined, levels
 from mmms_plugin.analysis.size_ap.results import ERROR_TYPES, METRICS, BinResult, RunResult, SizeAPResults
 from mmms_plugin.errors import UserError
 
@@ -93,13 +94,12 @@ def check_bins(conditions: Sequence[Condition], bins: Sequence[str], errors: boo
 
 @dataclass(frozen=True)
 class Baseline:
-    """Earlier results: their settings, name, and AP and its draws by bin."""
+    """Earlier results: their settings, the name of their last run, and its AP by bin."""
 
     path: str
     name: str
     settings: dict[str, Any]
-    ap: dict[str, float | None]
-    draws: dict[str, np.ndarray]
+    bins: dict[str, tuple[float, Levels]]
 
     def failures(self, results: SizeAPResults) -> tuple[str, ...]:
         """A line for every bin in which the last run is significantly worse.
@@ -107,23 +107,25 @@ class Baseline:
         Raises:
             UserError: the earlier results are of other data or settings.
         """
-        now = _settings(results.to_json())
+        content = results.to_json()
+        now = _settings(content)
         differ = [name for name in SETTINGS if now[name] != self.settings[name]]
         if differ:
             what = "the annotations" if differ[0] == "data" else differ[0].replace("_", " ")
             raise UserError(f"--baseline {self.path}: {what} differ from this run's; both must be evaluated alike")
-        return tuple(filter(None, (self._failure(found, results.confidence) for found in results.runs[-1].bins)))
+        found = ((name, *self.bins[name], *one) for name, one in _last_run(content).items())
+        return tuple(filter(None, (self._failure(*one, results.confidence) for one in found)))
 
-    def _failure(self, found: BinResult, confidence: float) -> str | None:
-        earlier, name = self.ap[found.bin.name], found.bin.name
-        if earlier is None or found.ap is None:
+    def _failure(
+        self, name: str, earlier: float, before: Levels, ap: float, after: Levels, confidence: float
+    ) -> str | None:
+        if math.isnan(earlier) or math.isnan(ap):
             return None
-        draws = np.array(found.ap_draws, np.float64) - self.draws[name]
-        around = interval(draws, found.ap - earlier, confidence)
+        around = interval(combined([before, after], confidence), ap - earlier, confidence)
         if around.high is None or around.low is None or around.high >= 0:
             return None
-        change = f"{found.ap - earlier:+.4f}, {confidence:.0%} interval {around.low:+.4f} to {around.high:+.4f}"
-        return f"{name}.AP {found.ap:.4f} is below the baseline's {earlier:.4f} ({self.name}): {change}"
+        change = f"{ap - earlier:+.4f}, {confidence:.0%} interval {around.low:+.4f} to {around.high:+.4f}"
+        return f"{name}.AP {ap:.4f} is below the baseline's {earlier:.4f} ({self.name}): {change}"
 
 
 def read_baseline(path: str) -> Baseline:
@@ -135,22 +137,34 @@ def read_baseline(path: str) -> Baseline:
     wanted = "must be a results.json that `mmms size-ap --bootstrap N` wrote"
     try:
         content = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
-        settings, run = _settings(content), content["runs"][-1]
-        by_name = {found["bin"]["name"]: found for found in run["bins"]}
-        ap = {name: None if found["ap"] is None else float(found["ap"]) for name, found in by_name.items()}
-        draws = {name: np.array(found["ap_draws"], np.float64) for name, found in by_name.items()}
-        replicates, label = int(settings["replicates"]), str(run["name"])
-        complete = list(by_name) == [one["name"] for one in settings["bins"]]
-        figures = np.concatenate([np.array(list(ap.values()), np.float64), *map(np.ravel, draws.values())])
+        settings, name = _settings(content), str(content["runs"][-1]["name"])
+        bins = _last_run(content) if settings["replicates"] else None
     except OSError as error:
         raise UserError(f"--baseline {path}: cannot be read ({error.strerror})") from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
         raise UserError(f"--baseline {path}: {wanted}") from None
-    if not complete or ((figures < 0) | (figures > 1 + ROUNDING)).any():  # undefined ones are NaN and pass
-        raise UserError(f"--baseline {path}: {wanted}")
-    if replicates < 1 or any(one.shape != (replicates,) for one in draws.values()):
+    if bins is None:
         raise UserError(f"--baseline {path}: has no bootstrap; {wanted}")
-    return Baseline(path, label, settings, ap, draws)
+    return Baseline(path, name, settings, bins)
+
+
+def _last_run(content: dict[str, Any]) -> dict[str, tuple[float, Levels]]:
+    """AP of the last run by bin, NaN if undefined, and how it varies with images and seeds.
+
+    Raises:
+        ValueError and others of `read_baseline`: the content is not what `SizeAPResults.to_json` gives.
+    """
+    run, found = content["runs"][-1], {}
+    for i, one in enumerate(run["bins"]):
+        seeds = [(each["ap"][i], each["ap_draws"][i]) for each in run["seeds"]] or [(one["ap"], one["ap_draws"])]
+        points, draws = (np.array(figures, np.float64) for figures in zip(*seeds, strict=True))
+        every = np.append(draws, [*points, math.nan if one["ap"] is None else one["ap"]])
+        if draws.shape != (len(seeds), content["replicates"]) or ((every < 0) | (every > 1 + ROUNDING)).any():
+            raise ValueError(one["bin"]["name"])
+        found[one["bin"]["name"]] = (float(every[-1]), levels(points, draws, content["seed"]))
+    if list(found) != [one["name"] for one in content["bins"]]:
+        raise ValueError("bins")
+    return found
 
 
 def _refuse(word: str) -> float:

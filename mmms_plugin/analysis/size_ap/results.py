@@ -74,7 +74,8 @@ class BinResult:
     """The figures of one bin.
 
     ``intervals`` maps a name of `METRICS` to its interval, empty without bootstrap; ``errors`` a name of `ERROR_TYPES`
-    to what it costs, empty if that was not asked for. ``ap_draws`` is AP in every replicate of the bootstrap.
+    to what it costs, empty if that was not asked for. ``ap_draws`` is AP in every draw of images
+    (the mean over seeds where there are several).
     """
 
     bin: Bin
@@ -130,10 +131,11 @@ class SizePoint:
 
 @dataclass(frozen=True)
 class SeedResult:
-    """One run of a method with several seeds: its name, and AP in every bin."""
+    """One run of a method with several seeds: its name, AP in every bin, and AP of every bin in every replicate."""
 
     name: str
     ap: tuple[Figure, ...]
+    ap_draws: tuple[tuple[Figure, ...], ...] = ()
 
 
 @dataclass(frozen=True)

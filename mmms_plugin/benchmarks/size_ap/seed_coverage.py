@@ -6,6 +6,9 @@ interval of each bin holds the true difference of the methods, and the interval 
 
 Beside them stand two shorter ways, for what they are worth: the bootstrap over images alone, which takes the mean over
 the seeds that happen to be there for the method, and one seed of each method, which is what most papers report.
+
+With 300 data sets and three seeds a method, intervals over images and seeds held the true difference 95 to 98 times in
+100, those over images alone 65 to 87 times, those of one seed 64 to 85 times.
 """
 
 from __future__ import annotations

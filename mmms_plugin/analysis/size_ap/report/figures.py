@@ -70,7 +70,7 @@ def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str, xlabel
         _finish_places(axis, x, labels, ylabel, xlabel)
         if len(runs) > 1:
             beside = _inches(" " * 12 + "".join(run.name for run in runs)) < figure.get_size_inches()[0] - 1.0
-            axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2 if beside else 1, borderaxespad=0.2)
+            axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(runs) if beside else 1, borderaxespad=0.2)
         return figure
 
 

@@ -14,7 +14,7 @@ from mmms_plugin.analysis.figure_style import save, shorten
 from mmms_plugin.analysis.size_ap.kernel.data import AREA_NAMES
 from mmms_plugin.analysis.size_ap.kernel.sweep import MOST_REPLICATES
 from mmms_plugin.analysis.size_ap.objects.histogram import ObjectSizes
-from mmms_plugin.analysis.size_ap.report import figures
+from mmms_plugin.analysis.size_ap.report import csv_files, figures
 from mmms_plugin.analysis.size_ap.report import tables as report_tables
 from mmms_plugin.analysis.size_ap.report.figures import Series
 from mmms_plugin.analysis.size_ap.report.gallery import Gallery
@@ -67,17 +67,17 @@ def _write_evaluation(
     sections = [*_evaluation_sections(results, out), *([_size_section(sizes, out)] if sizes else [])]
     files = {
         "results.json": json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False),
-        "bins.csv": report_tables.bins_csv(results),
-        "classes.csv": report_tables.classes_csv(results),
+        "bins.csv": csv_files.bins_csv(results),
+        "classes.csv": csv_files.classes_csv(results),
     }
     if results.runs[0].bins[0].errors:
-        files["errors.csv"] = report_tables.errors_csv(results)
+        files["errors.csv"] = csv_files.errors_csv(results)
     if all(run.sweep for run in results.runs):
-        files["ap_against_size.csv"] = report_tables.sweep_csv(results)
+        files["ap_against_size.csv"] = csv_files.sweep_csv(results)
     if results.comparisons:
-        files["differences.csv"] = report_tables.differences_csv(results)
+        files["differences.csv"] = csv_files.differences_csv(results)
     if any(comparison.settling for comparison in results.comparisons):
-        files["settling.csv"] = report_tables.settling_csv(results)
+        files["settling.csv"] = csv_files.settling_csv(results)
     names = " and ".join(run.name for run in results.runs)
     lead = f"How well objects of different sizes are found by {names}. AP and AR are × 100; n/a: no object to judge by."
     page = render("AP by object size", lead, _facts(results), results.notes, sections, gallery)

@@ -1,0 +1,35 @@
+"""The benchmark of AP by size: evaluators agree on its data, take turns, and absent ones are left out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mmms_plugin.benchmarks.size_ap import speed
+
+
+def test_ours_and_pycocotools_agree_on_its_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "PAIRED_REPLICATES", 3)
+    assert speed._write(5, str(tmp_path), other=0.5).startswith("5 images, ")
+    ours, theirs = (speed.measure(name, str(tmp_path)) for name in (speed.OURS, "pycocotools"))
+    assert ours.ap == pytest.approx(theirs.ap, abs=1e-12)
+    assert 0 < ours.ap < 1
+    assert min(ours.load, ours.evaluate, ours.wall, ours.mebibytes, theirs.load, theirs.evaluate, theirs.wall) > 0
+    runs = [json.loads((tmp_path / f"{stem}.json").read_text()) for stem in ("pred", "other")]
+    assert runs[1] == runs[0][: len(runs[0]) // 2]
+    assert speed.paired_bootstrap(speed.OURS, str(tmp_path))[1] > 0
+    table = speed._table("made up", 1, {"mmms": [ours]})
+    assert table.row_count == 1
+
+
+@pytest.mark.parametrize("installed", [("hotcoco", "pycocotools"), ()])
+def test_those_installed_take_turns_and_slow_ones_are_measured_once(monkeypatch, installed):
+    monkeypatch.setattr(speed, "_version", lambda name: "1.0" if name in installed else None)
+    jobs = [*speed._jobs(3)]
+    order = [name for name, replicates in jobs if not replicates]
+    if installed:
+        assert order == ["mmms", "hotcoco", "pycocotools", "hotcoco", "mmms", "mmms", "hotcoco"]
+    else:
+        assert order == ["mmms"] * 3
+    assert jobs[-1] == ("mmms", speed.REPLICATES)
