@@ -46,17 +46,18 @@ demo: install
 lint: install
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-# Processes that run the tests; each takes about 1 GB.
+# Processes that run the tests, of one thread each; each takes about 1 GB.
 WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test: lint
-	@MMMS_NO_SKIP=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not compiled and not gpu'
+	@MMMS_NO_SKIP=1 $(PYTEST) -m 'not compiled and not gpu'
 
 # Folders whose tests import no OpenMMLab host; tests that take more than about a second there are marked slow.
 QUICK = tests/layers tests/necks tests/backbones tests/analysis
 
 quick: lint
-	@$(BIN)/python -m pytest -x -n $(WORKERS) --dist worksteal -m 'not slow and not compiled and not gpu' $(QUICK)
+	@$(PYTEST) -x -m 'not slow and not compiled and not gpu' $(QUICK)
 
 docs: install
 	@$(BIN)/python -c 'import sphinx, myst_parser, furo' 2>/dev/null || \
