@@ -7,6 +7,7 @@ authors' code has for it (github.com/allenai/elastic).
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,13 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.registry import MODELS
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 UPSAMPLE_OPS = 8
+_INTERPOLATE = inspect.signature(F.interpolate)
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,28 @@ def measure(config: Mapping[str, Any], size: tuple[int, int], classes: int | Non
 
 def count(module: nn.Module, x: torch.Tensor) -> Cost:
     """Cost of ``module(x)`` in eval mode."""
-    upsample = torch.ops.aten.upsample_bilinear2d
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping={upsample: _count_upsampling}) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, _Upsampling() as upsampling:
         module.eval()(x)
-    counts = dict(counter.get_flop_counts()["Global"])
-    upsampling = counts.pop(upsample, 0)
-    return Cost(sum(p.numel() for p in module.parameters()), sum(counts.values()) // 2, upsampling)
+    return Cost(sum(p.numel() for p in module.parameters()), counter.get_total_flops() // 2, upsampling.operations)
+
+
+class _Upsampling(TorchFunctionMode):
+    """Counts the operations of bilinear interpolation where it is called.
+
+    The operator below is not always seen: in some processes torch has taken it apart before a dispatch mode gets it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is F.interpolate and _INTERPOLATE.bind(*args, **(kwargs or {})).arguments.get("mode") == "bilinear":
+            self.operations += UPSAMPLE_OPS * out.numel()
+        return out
 
 
 class ExitCost(NamedTuple):
@@ -120,7 +140,3 @@ class _Classifier(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.backbone(x)[-1].mean((2, 3)))
-
-
-def _count_upsampling(*_args: Any, out_shape: Any = None, **_options: Any) -> int:
-    return UPSAMPLE_OPS * math.prod(out_shape)
