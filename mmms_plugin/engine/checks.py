@@ -1,10 +1,10 @@
-"""Told before training starts, in one line: config, data set and checkpoint that do not fit each other."""
+"""Checks before training starts: config, data set and checkpoint that do not fit each other, one line each."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmms_plugin.engine.config_edit import class_count_owners, leaf_datasets
 from mmms_plugin.errors import UserError
+from mmms_plugin.layers.shape_adaptor import ShapeAdaptor
 from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.mapping import compare
 from mmms_plugin.weights.trusted import class_names
@@ -101,12 +102,17 @@ def check_fits(model: nn.Module, path: str, purpose: str, classes: tuple[str, ..
 def check_backbone_weights(backbone: nn.Module, path: str) -> str:
     """Check that a file holds all weights of a backbone (a classifier beside it is fine); return the keys' prefix.
 
+    Weights of a plain network have no shape of a shape-adapted one: that begins as the config says, as AutoTL is meant.
+
     Raises: UserError.
     """
     state, _ = read_state_dict(path)
     prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
     state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     misfit = _Misfit.of(backbone, state)
+    shape = {f"{name}.alpha" for name, part in backbone.named_modules() if isinstance(part, ShapeAdaptor)}
+    if shape <= set(misfit.missing):
+        misfit = replace(misfit, missing=[key for key in misfit.missing if key not in shape])
     if misfit.missing or misfit.differ:
         raise UserError(
             f"--pretrained {path}: not the weights of this config's backbone: {misfit.describe(state, backbone)}; "

@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.optim.optimizer import amp_optimizer_wrapper
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
+from mmms_plugin.engine.checks import check_backbone_weights
 from mmms_plugin.engine.shape_hook import ShapeAdaptorHook
 from mmms_plugin.errors import UserError
 
@@ -199,3 +200,18 @@ def test_processes_average_the_gradient(tmp_path):
     assert torch.equal(first, second)
     each = torch.stack([gradients_of(range(rank, 8, 2)) for rank in (0, 1)])  # every second picture goes to a process
     torch.testing.assert_close(first, each.mean(0))
+
+
+@pytest.mark.parametrize("plain", ["ResNet", "mmms_plugin.ShapeAdaptorResNet"])
+def test_weights_of_a_plain_network_start_a_shape_adapted_one(plain, tmp_path):
+    """AutoTL: weights are all there, shapes begin as the config says; a weight too few is still refused."""
+    init_default_scope("mmdet")
+    options = dict(depth=50, base_channels=8) | (dict(mode="human") if "Shape" in plain else dict(stem_channels=8))
+    state = MODELS.build(dict(type=plain, **options)).state_dict()
+    adapted = MODELS.build(dict(type="mmms_plugin.ShapeAdaptorResNet", depth=50, base_channels=8, mode="autotl"))
+    torch.save(state, tmp_path / "plain.pth")
+    assert check_backbone_weights(adapted, str(tmp_path / "plain.pth")) == ""
+    state.pop("layer2.0.conv1.weight")
+    torch.save(state, tmp_path / "short.pth")
+    with pytest.raises(UserError, match=r"1 tensors missing \(first: layer2.0.conv1.weight\)"):
+        check_backbone_weights(adapted, str(tmp_path / "short.pth"))
