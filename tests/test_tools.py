@@ -45,4 +45,4 @@ def test_no_test_of_classifiers_is_skipped_under_make_test(monkeypatch):
     monkeypatch.setenv("MMMS_NO_SKIP", "1")
     with pytest.raises(pytest.UsageError, match="torchvision not installed: tests of classifiers"):
         conftest.pytest_configure()
-    assert "MMMS_NO_SKIP=1 $(BIN)/python -m pytest" in (REPOSITORY / "Makefile").read_text()
+    assert "MMMS_NO_SKIP=1 $(PYTEST)" in (REPOSITORY / "Makefile").read_text()
