@@ -1,4 +1,4 @@
-"""tools/dist_train.sh starts what it is told to, and make test tests what it should."""
+"""tools/dist_train.sh starts the processes asked for, and make test leaves out no classifier."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ The scale policy score of a block is ``S = A_high - A_low``, the mean activation
 the high-resolution branch minus that of the low-resolution branch. Blocks whose branches all run at full resolution
 (strided ones, the last stage) have none: ResNeXt-50 + Elastic has 17 scores, as Figure 6 shows.
 
-1. With several branches of lower resolution, A_low is the mean of theirs.
+1. With several branches of lower resolution, A_low is the mean over those branches.
 2. Where no ReLU follows the 3x3 layer inside of the branch, the mean of the positive part of its output is taken:
    ElasticDenseNet, whose branches are summed first, and ElasticConv, of which the ReLU is outside of the layer.
 3. Batches should hold one picture, or pictures of one size: padding counts like any other pixel.
