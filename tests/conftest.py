@@ -20,7 +20,7 @@ for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
 
 
 def pytest_configure() -> None:
-    """``make test`` installs what classifiers need and sets MMMS_NO_SKIP: there no test of classifiers may be skipped."""
+    """``make test`` installs what classifiers need and sets MMMS_NO_SKIP: none of their tests may be skipped then."""
     missing = [name for name in ("mmpretrain", "torchvision") if PathFinder.find_spec(name) is None]
     if missing and os.environ.get("MMMS_NO_SKIP"):
         raise pytest.UsageError(f"{' and '.join(missing)} not installed: tests of classifiers would be skipped")
