@@ -63,20 +63,24 @@ def measure(
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
     energies: dict[str, Tensor] = {}
-    strides: dict[str, int] = {}
+    reach = theoretical(backbone, channels=pictures[0].shape[0]) if theory else {}
     with _evaluating(backbone):
         for picture in pictures:
-            x = picture[None].to(device).requires_grad_()
-            maps = _stage_maps(backbone, x)
-            strides |= {name: round(x.shape[-1] / y.shape[-1]) for name, y in maps.items()}
-            for name, energy in _energies(x, maps, signs, generator).items():
+            found, strides = _energies(backbone, picture[None].to(device), signs, generator)
+            for name, energy in found.items():
                 energies[name] = energies.get(name, torch.zeros(())) + energy
-        reach = theoretical(backbone, channels=pictures[0].shape[0]) if theory else {}
     return [_field(name, strides[name], reach.get(name), energy.sqrt().numpy()) for name, energy in energies.items()]
 
 
-def _energies(x: Tensor, maps: dict[str, Tensor], signs: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Sum over the draws of the squared gradient, ``[H, W]`` for each stage."""
+def _energies(
+    backbone: nn.Module, x: Tensor, signs: int, generator: torch.Generator
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Sum over the draws of the squared gradient, ``[H, W]`` for each stage, and the strides of the stages.
+
+    The graph of a picture ends here: two of them at once would be gigabytes for a large network.
+    """
+    x = x.requires_grad_()
+    maps = _stage_maps(backbone, x)
     found = {}
     for name, y in maps.items():
         middle = y[0, :, y.shape[-2] // 2, y.shape[-1] // 2]
@@ -86,7 +90,7 @@ def _energies(x: Tensor, maps: dict[str, Tensor], signs: int, generator: torch.G
             (gradient,) = torch.autograd.grad((middle * draw).sum(), x, retain_graph=True)
             total += gradient[0].double().square().sum(0).cpu()
         found[name] = total
-    return found
+    return found, {name: round(x.shape[-1] / y.shape[-1]) for name, y in maps.items()}
 
 
 def _field(name: str, stride: int, reach: int | None, gradient: NDArray[np.float64]) -> ReceptiveField:

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=(*FORMATS, "all"), default="all", help="which views to write (all)")
     parser.add_argument("--task", choices=list(TASKS), help="write what one task needs, and tell how to train on it")
     parser.add_argument("--crowds", action="store_true", help="COCO view: mark some regions as iscrowd")
+    parser.add_argument("--large", action="store_true", help="large objects only, one or two in a picture")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     wanted = TASKS[args.task][0] if args.task else args.format
     formats = FORMATS if wanted == "all" else (wanted,)
     try:
-        settings = ShapeSettings(args.train, args.val, args.size, args.seed, formats, args.crowds)
+        settings = ShapeSettings(args.train, args.val, args.size, args.seed, formats, args.crowds, args.large)
     except ValueError as error:
         raise UserError(f"--{error}") from error
     console = Console()
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
             settings.seed,
             settings.formats,
             settings.crowds,
+            settings.large,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     _tell(console, written)

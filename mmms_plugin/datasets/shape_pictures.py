@@ -22,6 +22,7 @@ SPLITS = ("train", "val")
 _OTHER_SCENES = {2: "single", 4: "crowded", 7: "single", 10: "empty", 12: "crowded", 13: "single"}
 SCENES = tuple(_OTHER_SCENES.get(k, "mixed") for k in range(16))
 SMALLEST = 10.0  # px, the nominal side of the smallest shape, whatever the size of the picture
+LARGEST = 0.72  # of the picture's side, the nominal side of the largest shape
 _TRIES = 40
 _MIN_AREA = 24  # px in sight
 _KEPT_BY_BORDER = 0.5  # share of a shape that must lie inside the picture
@@ -40,7 +41,7 @@ class Picture:
 
     image: (H, W, 3) uint8, RGB. ids: (H, W) uint8, 0 is background, k the pixels where object k is in sight: the masks
     ``ids == k`` are disjoint. labels: index into ``CLASSES`` of object k at position k - 1. void: (H, W) bool,
-    the edge pixels whose colour is a mixture of two things. scene: one of ``SCENES``.
+    the edge pixels whose colour is a mixture of two things. scene: one of ``SCENES``, or 'large'.
     """
 
     image: NDArray[np.uint8]
@@ -61,8 +62,8 @@ class _Shape:
     light: tuple[float, float]
 
 
-def draw_picture(seed: int, split: str, index: int, size: int = 192) -> Picture:
-    """Picture ``index`` of a split, ``size`` px wide and high.
+def draw_picture(seed: int, split: str, index: int, size: int = 192, large: bool = False) -> Picture:
+    """Picture ``index`` of a split, ``size`` px wide and high; with ``large``, one or two large shapes in each.
 
     Raises ValueError for an unknown split, a negative seed or index, or a size below 32.
     """
@@ -73,7 +74,7 @@ def draw_picture(seed: int, split: str, index: int, size: int = 192) -> Picture:
             raise ValueError(f"{name}={value}: must be {least} or more")
     sequence = np.random.SeedSequence((seed, SPLITS.index(split), index))
     rng = np.random.Generator(np.random.PCG64(sequence))
-    scene = SCENES[index % len(SCENES)]
+    scene = "large" if large else SCENES[index % len(SCENES)]
     canvas = _background(rng, size)
     ids = np.zeros((size, size), np.uint8)
     void = np.zeros((size, size), np.bool_)
@@ -104,8 +105,9 @@ def _cast(rng: np.random.Generator, scene: str, size: int) -> list[tuple[float, 
     if scene == "empty":
         return []
     low, high, least, most = {
-        "mixed": (SMALLEST, 0.72 * size, 3, 8),
-        "single": (0.64 * size, 0.72 * size, 1, 1),
+        "mixed": (SMALLEST, LARGEST * size, 3, 8),
+        "single": (0.64 * size, LARGEST * size, 1, 1),
+        "large": (0.5 * size, LARGEST * size, 1, 2),
         "crowded": (SMALLEST, max(1.4 * SMALLEST, 0.14 * size), 12, 24),
     }[scene]
     count = least + int(rng.random() * (most - least + 1))

@@ -54,6 +54,7 @@ class ShapeSettings:
     seed: int = 0
     formats: tuple[str, ...] = FORMATS
     crowds: bool = False
+    large: bool = False
 
     def __post_init__(self) -> None:
         ranges = {"train": (0, 100_000), "val": (0, 100_000), "size": (32, 2048), "seed": (0, 2**32 - 1)}
@@ -87,19 +88,21 @@ def write_shapes(
     seed: int = 0,
     formats: str | Sequence[str] = "all",
     crowds: bool = False,
+    large: bool = False,
     progress: Report | None = None,
 ) -> ShapesWritten:
     """Write the data set to ``out_dir``, whole or not at all.
 
     train, val: number of pictures, numbered so that the first n are the same in a larger set. size: px, both sides.
     formats: 'all' or some of 'coco', 'voc', 'imagefolder'. crowds: in the crowded pictures, the objects of one class
-    become one region with ``iscrowd`` 1 (COCO view only; pixels stay). progress: called with (pictures done, in all).
+    become one region with ``iscrowd`` 1 (COCO view only; pixels stay). large: large objects only, one or two in a
+    picture. progress: called with (pictures done, in all).
 
     A folder that already holds the same settings is left as it is. Raises ValueError for bad settings, UserError where
     ``out_dir`` is something else, is the current folder, or cannot be written.
     """
     wanted = FORMATS if formats == "all" else (formats,) if isinstance(formats, str) else tuple(formats)
-    settings = ShapeSettings(train, val, size, seed, wanted, crowds)
+    settings = ShapeSettings(train, val, size, seed, wanted, crowds, large)
     root = Path(out_dir).resolve()
     try:
         return _reuse(root, settings) or _write_whole(root, settings, progress or (lambda done, total: None))
@@ -134,7 +137,8 @@ def _reuse(root: Path, settings: ShapeSettings) -> ShapesWritten | None:
         return None
     try:
         note = json.loads((root / _SETTINGS_FILE).read_text(encoding="utf-8"))
-        present = {key: note["settings"][key] for key in (*asdict(settings), "version")}
+        found = {"large": False, **note["settings"]}  # older data sets do not name it
+        present = {key: found[key] for key in (*asdict(settings), "version")}
         objects, files = note["objects"], int(note["files"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{root} is not empty and is no shapes data set; name a new or an empty folder") from None
@@ -164,7 +168,7 @@ def _write_all(folder: Path, settings: ShapeSettings, progress: Report) -> dict[
         annotations: list[dict[str, Any]] = []
         areas: list[int] = []
         for index, name in enumerate(names):
-            picture = draw_picture(settings.seed, split, index, settings.size)
+            picture = draw_picture(settings.seed, split, index, settings.size, settings.large)
             areas += np.bincount(picture.ids.ravel(), minlength=len(picture.labels) + 1)[1:].tolist()
             if "coco" in settings.formats:
                 Image.fromarray(picture.image).save(folder / "images" / f"{name}.png", **_PNG)
