@@ -38,6 +38,7 @@ setup(
         "matplotlib",
         "numpy",
         "scipy",  # Student's t, for methods with several seeds
+        "scikit-learn",  # t-SNE of scale policies
         "pillow",
         "jinja2",
         "rich",
@@ -50,10 +51,9 @@ setup(
         # and pip would replace the installed torch to please it. Install the one that belongs to yours, from where
         # torch came: pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...)
         "mmpretrain": ["mmpretrain==1.2.0", "importlib-metadata"],
-        # mmms scale-policy: t-SNE instead of principal components, and its table as Parquet too
-        "policy": ["scikit-learn", "pyarrow"],
+        "policy": ["pyarrow"],  # the table of mmms scale-policy as Parquet too
         "docs": ["sphinx", "myst-parser", "furo"],
         # torchvision, which mmpretrain needs, is installed by the Makefile: pip would take another torch with it
-        "test": ["pytest", "pytest-xdist", "ruff", "mypy", "mmpretrain==1.2.0"],
+        "test": ["pytest", "pytest-xdist", "ruff", "mypy", "mmpretrain==1.2.0", "pyarrow"],
     },
 )

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 THRESHOLD = 1 - 0.9545  # of the largest gradient; section 3.1 of the paper
+MOST_SIDE = 512  # px of a picture that fields are measured on
 STRIP = (64, 2048)  # height and width of the picture on which the theoretical field is measured, px
 
 
@@ -70,6 +71,16 @@ def measure(
             for name, energy in found.items():
                 energies[name] = energies.get(name, torch.zeros(())) + energy
     return [_field(name, strides[name], reach.get(name), energy.sqrt().numpy()) for name, energy in energies.items()]
+
+
+def middles(pictures: Sequence[Tensor], most_side: int = MOST_SIDE) -> list[Tensor]:
+    """The middle of each picture ``[C, H, W]``, cut to one size for all that is at most ``most_side`` px."""
+    height, width = (min(most_side, *(picture.shape[axis] for picture in pictures)) for axis in (-2, -1))
+    found = []
+    for picture in pictures:
+        top, left = (picture.shape[-2] - height) // 2, (picture.shape[-1] - width) // 2
+        found.append(picture[:, top : top + height, left : left + width])
+    return found
 
 
 def _energies(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from mmms_plugin.cli.common import parse_cfg_options
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--compare-config", metavar="CONFIG", help="of --compare (default: the same config)")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     add("--image-size", metavar="SIZE", help="picture size in px, as in training: 640 or 1333x800")
+    add("--force", action="store_true", help="use a checkpoint that was trained as another function of the same "
+        "weights, with a warning")  # fmt: skip
     add("--cfg-options", nargs="+", metavar="KEY=VALUE", default=[], help="override config values")
 
 
@@ -40,11 +43,18 @@ def run(args: argparse.Namespace) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the hosts', about their own old calls
         from mmms_plugin.engine.image_size import parse_image_size
-        from mmms_plugin.engine.scale_policy import PolicyOptions, scale_policy
+        from mmms_plugin.engine.scale_policy import Network, PolicyOptions, scale_policy
 
-        options = PolicyOptions(args.config, args.checkpoint, args.out, args.images, args.coco_dir, args.split)
-        options.fields, options.threshold, options.device = args.fields, args.confidence, args.device
-        options.image_size = None if args.image_size is None else parse_image_size(args.image_size)
-        options.cfg_options = parse_cfg_options(args.cfg_options)
-        options.compare, options.compare_config = args.compare, args.compare_config
-        scale_policy(options)
+        size = None if args.image_size is None else parse_image_size(args.image_size)
+        changes = parse_cfg_options(args.cfg_options)
+        network = Network(args.config, args.checkpoint, args.device, size, changes, args.force)
+        second = (
+            replace(network, config=args.compare_config or args.config, checkpoint=args.compare)
+            if args.compare
+            else None
+        )
+        scale_policy(
+            PolicyOptions(
+                network, args.out, args.images, args.coco_dir, args.split, args.fields, args.confidence, second
+            )
+        )

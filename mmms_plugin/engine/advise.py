@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmms_plugin.analysis.advice.measures import Geometry, Objects, Shares, shares
 from mmms_plugin.analysis.advice.rules import Advice, advise
-from mmms_plugin.analysis.receptive_field import ReceptiveField, measure, start_afresh
+from mmms_plugin.analysis.receptive_field import ReceptiveField, measure, middles, start_afresh
 from mmms_plugin.data.coco_file import CocoFile, is_area
 from mmms_plugin.data.coco_layouts import annotation_files
 from mmms_plugin.data.coco_set import read_split
@@ -40,7 +40,6 @@ from mmms_plugin.files import check_folder, write_text
 
 DEFAULTS = {True: "mmdet::mask-rcnn_r50_fpn_1x_coco", False: "mmdet::faster-rcnn_r50_fpn_1x_coco"}  # with masks or not
 PICTURES, SIGNS = 4, 2  # that receptive fields are measured on, and draws for each
-MOST_SIDE = 512  # px; larger pictures are cropped for it
 
 
 @dataclass
@@ -166,13 +165,7 @@ def _pictures(config: Config, coco: CocoFile) -> list[Tensor]:
             found.append(preprocess(pseudo_collate([packed]), False)["inputs"][0])
     if not found:
         raise UserError(f"{coco.path}: none of its {len(coco.images)} pictures can be read")
-    height, width = (min(MOST_SIDE, *(picture.shape[axis] for picture in found)) for axis in (-2, -1))
-    return [_middle(picture, height, width) for picture in found]
-
-
-def _middle(picture: Tensor, height: int, width: int) -> Tensor:
-    top, left = (picture.shape[-2] - height) // 2, (picture.shape[-1] - width) // 2
-    return picture[:, top : top + height, left : left + width]
+    return middles(found)
 
 
 def _objects(coco: CocoFile, config: Config, size: tuple[int, int]) -> Objects:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -12,6 +13,7 @@ from mmengine.registry import TASK_UTILS
 from numpy.typing import NDArray
 
 from mmms_plugin.analysis.advice.rules import Options
+from mmms_plugin.backbones.ps_resnet import PSResNet
 from mmms_plugin.engine.building import user_fault
 from mmms_plugin.engine.config_edit import dicts_in
 
@@ -62,11 +64,38 @@ def options_of(config: Config) -> Options:
         pattern = tuple(backbone.get("dilation_pattern", PATTERN))
         plain = None if set(pattern) == {1} else {"model.backbone.dilation_pattern": PLAIN}
         multi_scale = {"model.backbone.dilation_pattern": PATTERN if set(pattern) == {1} else pattern}
-    elif name in TAKES_CONV_CFG and layer in ("", "Conv2d", "Conv", "PSConv"):
-        plain = {"model.backbone.conv_cfg": None} if layer == "PSConv" else None
-        own = dict(backbone["conv_cfg"]) if layer == "PSConv" else dict(type="mmms_plugin.PSConv")
-        multi_scale = {"model.backbone.conv_cfg": own}
+    elif name in TAKES_CONV_CFG and layer == "PSConv":
+        plain = {"model.backbone.conv_cfg": None}
+        multi_scale = {"model.backbone.conv_cfg": dict(backbone["conv_cfg"])}
+    elif name in TAKES_CONV_CFG and layer in ("", "Conv2d", "Conv"):
+        multi_scale = _as_ps_resnet(name, backbone)
     return Options(_scales(key, head), _finer(config, key, head), plain, multi_scale, other_layers=others)
+
+
+def _as_ps_resnet(name: str, backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes that make a ResNet of mmdet a PSResNet, which is the paper's network: its stem stays plain.
+
+    Where a backbone has arguments that PSResNet lacks (deformable layers, plugins), its ``conv_cfg`` is changed. Layers
+    that start from plain weights have to adapt, norms too: none of them is frozen.
+    """
+    without = {"type", "conv_cfg", "pretrained", "_scope_"}
+    starts = backbone.get("init_cfg") or backbone.get("pretrained")
+    free = {"model.backbone.frozen_stages": -1, "model.backbone.norm_eval": False} if starts else {}
+    if not set(backbone) - without <= set(inspect.signature(PSResNet).parameters):
+        return {"model.backbone.conv_cfg": dict(type="mmms_plugin.PSConv"), **free}
+    defaults: dict[str, Any] = dict(norm_eval=True, stem_channels=backbone.get("base_channels", 64))  # mmdet's
+    if name == "ResNeXt":
+        defaults |= dict(base_width=4) if backbone.get("groups", 1) > 1 else {}  # mmdet has the width of groups alone
+    elif name == "ResNetV1d":
+        defaults |= dict(deep_stem=True, avg_down=True)
+    if backbone.get("pretrained"):  # the old name
+        defaults |= dict(init_cfg=dict(type="Pretrained", checkpoint=backbone["pretrained"]))
+    changes = {key: value for key, value in defaults.items() if backbone.get(key) is None}
+    return {
+        "model.backbone.type": "mmms_plugin.PSResNet", "model.backbone.dilation_pattern": PATTERN,
+        **{f"model.backbone.{key}": None for key in without - {"type"} if key in backbone},
+        **{f"model.backbone.{key}": value for key, value in changes.items()}, **free,
+    }  # fmt: skip
 
 
 def _name(part: Mapping[str, Any]) -> str:

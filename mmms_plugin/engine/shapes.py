@@ -50,7 +50,7 @@ def show_shapes(sources: Sequence[str], size: tuple[int, int], out: str) -> list
     console = Console(highlight=False)
     console.print(_table(every, size))
     for source in sources:
-        if scalars := _trajectories(Path(source)):
+        if scalars := trajectories(Path(source)):
             save(draw_trajectories(scalars), folder, f"trajectory_{Path(source).resolve().name}")
     console.print(f"written to {folder}: {', '.join(sorted(p.name for p in folder.glob('*.png')))}, shapes.json")
     return every
@@ -131,7 +131,7 @@ def _table(networks: Sequence[NetworkShape], size: tuple[int, int]) -> Table:
     return table
 
 
-def _trajectories(folder: Path) -> dict[str, list[tuple[int, float]]]:
+def trajectories(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """``{place: [(iteration, s), ...]}`` from the scalars that training logged; empty if there are none."""
     found: dict[str, list[tuple[int, float]]] = {}
     for file in sorted(folder.glob("*/vis_data/scalars.json")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -137,9 +138,17 @@ def test_averages_maps_and_correlations():
     assert [(g.name, g.pictures, g.blocks) for g in by_class(table)] == [("a", 3, (2.0, -2.0)), ("b", 3, (3.0, -3.0))]
     assert size_correlations(table) == pytest.approx([1, -1])
     assert [(g.name, g.pictures) for g in by_size(table)] == [("small", 5), ("medium", 1)]
-    points, _ = embed(table)
-    assert points.shape == (6, 2)
     assert size_correlations(Table("scale policy", ("one", "two"), rows[:2])) is None
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_pictures_of_one_policy_lie_together_on_the_map(columns):
+    noise = np.random.default_rng(0).normal(size=(24, columns))
+    rows = [Row(str(i), tuple(noise[i] * 0.05 + 5 * (i % 2))) for i in range(24)]
+    points, method = embed(Table("scale policy", ("one", "two", "three")[:columns], rows))
+    far = np.linalg.norm(points[:, None] - points, axis=2) + np.diag([np.inf] * 24)
+    assert all(far[i].argmin() % 2 == i % 2 for i in range(24))
+    assert method.startswith("t-SNE")
 
 
 def test_a_table_survives_its_file_and_damaged_rows_do_not(tmp_path):

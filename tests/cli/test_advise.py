@@ -62,7 +62,7 @@ def test_large_objects_get_psconv_and_the_config_trains(shapes, tmp_path, capsys
     assert f"mmms train {written}" in output
     assert written.read_text().startswith("# Written by mmms advise for ")
     advised = load_config(str(written))
-    assert advised.model.backbone.conv_cfg == dict(type="mmms_plugin.PSConv")
+    assert advised.model.backbone.type == "mmms_plugin.PSResNet"
     assert advised.model.roi_head.bbox_head.num_classes == len(advised.train_dataloader.dataset.metainfo.classes)
     assert main(["train", str(written), "--work-dir", str(tmp_path / "work"), "--iters", "1", "--batch-size", "2"]) == 0
     assert list((tmp_path / "work").glob("*.pth"))
@@ -98,6 +98,43 @@ def test_a_finer_level_of_a_pyramid():
     assert [128 // y.shape[-1] for y in maps] == [4, 8, 16, 32, 64, 128]
     assert options.scales == ("model.bbox_head.anchor_generator.octave_base_scale", (4.0,))
     assert config.model.neck.num_outs == 5  # the config itself stays
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        dict(type="ResNet", depth=18, base_channels=8),
+        dict(type="ResNet", depth=50, base_channels=8, norm_eval=False, frozen_stages=1, style="caffe"),
+        dict(type="mmdet.ResNet", depth=50, base_channels=8, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
+        dict(type="ResNetV1d", depth=50, base_channels=8, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1),
+             out_indices=(2,)),
+        dict(type="ResNeXt", depth=50, groups=2, base_width=4, base_channels=64),
+        dict(type="ResNeXt", depth=50, base_channels=8),
+    ],
+    ids=lambda backbone: backbone["type"] + str(len(backbone)),
+)  # fmt: skip
+def test_psconv_is_all_that_a_resnet_gets(backbone):
+    """With a pattern of ones, the advised network is the host's, value for value and in training mode too."""
+    init_default_scope("mmdet")
+    config = Config(dict(model=dict(backbone=backbone)))
+    changes = dict(options_of(config).multi_scale)
+    assert changes.pop("model.backbone.dilation_pattern") == (1, 2, 1, 4)
+    advised = with_changes(config, changes | {"model.backbone.dilation_pattern": (1, 1, 1, 1)})
+    plain, multi_scale = (MODELS.build(one.model.backbone) for one in (config, advised))
+    multi_scale.load_state_dict(plain.state_dict())
+    picture = torch.randn(2, 3, 64, 64)
+    for model in (plain, multi_scale):
+        model.train()
+    for one, other in zip(plain(picture), multi_scale(picture), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_psconv_where_psresnet_cannot_take_a_backbone_s_place():
+    backbone = dict(type="ResNet", depth=50, dcn=dict(type="DCN"), init_cfg=dict(type="Pretrained", checkpoint="x"))
+    changes = options_of(Config(dict(model=dict(backbone=backbone)))).multi_scale
+    assert changes["model.backbone.conv_cfg"] == dict(type="mmms_plugin.PSConv")
+    assert changes["model.backbone.frozen_stages"] == -1  # layers that start from plain weights have to adapt
+    assert changes["model.backbone.norm_eval"] is False
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,8 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmms_plugin.cli import main
-from mmms_plugin.engine import policy_sizes
-from mmms_plugin.engine import scale_policy as engine
 from mmms_plugin.engine.config_files import load_config
+from mmms_plugin.engine.policy_run import PolicyRun
 
 CONFIG = """
 _base_ = "{root}/demo/mask_rcnn_ps_r18_shapes.py"
@@ -91,6 +90,9 @@ def test_a_data_set(models, shapes, tmp_path, capsys):
     with open(out / "pictures.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert [float(line[blocks[3]]) for line in table] == [row["values"][3] for row in rows]
+    parquet = pytest.importorskip("pyarrow.parquet").read_table(out / "pictures.parquet").to_pydict()
+    assert parquet[blocks[3]] == [row["values"][3] for row in rows]
+    assert parquet["picture"] == [row["name"] for row in rows]
     for name in ("blocks", "classes", "map", "sizes", "receptive_fields"):
         assert Image.open(out / f"{name}.png").width > 600
         assert (out / f"{name}.svg").read_text().startswith("<?xml")
@@ -101,7 +103,7 @@ def test_a_data_set(models, shapes, tmp_path, capsys):
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypatch):
     arguments = command(models, "elastic", "--images", pictures, "--out", tmp_path / "out", "--fields", 0)
-    measured, row = [], engine._Run._row
+    measured, row = [], PolicyRun._row
 
     def stopping(self, source):
         measured.append(source.name)
@@ -109,12 +111,12 @@ def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypa
             raise KeyboardInterrupt
         return row(self, source)
 
-    monkeypatch.setattr(engine._Run, "_row", stopping)
+    monkeypatch.setattr(PolicyRun, "_row", stopping)
     assert main(arguments) == 130
     assert main(arguments) == 0
     assert (len(measured), len(set(measured))) == (7, 6)  # the fourth was begun twice
     captured = capsys.readouterr()
-    assert "going on after 3 of 7 pictures" in captured.err
+    assert "measuring: going on after 3 of 7 pictures" in captured.err
     assert "1 skipped" in captured.out
     assert (tmp_path / "out/skipped.txt").read_text().startswith("plain/broken.png: ")
 
@@ -129,29 +131,37 @@ def test_a_plain_network_has_receptive_fields_only(models, pictures, tmp_path, c
 
 
 @pytest.mark.slow
-def test_two_detectors(models, shapes, tmp_path, monkeypatch):
-    """The report by object size is size-ap's own; here, that it gets both models' predictions in the data's numbers."""
-    calls = []
-    monkeypatch.setattr(policy_sizes, "run_size_ap", lambda *given, **named: calls.append((given, named)))
-    out, name = tmp_path / "out", str(models / "plain.pth")
-    options = ("--coco-dir", shapes, "--out", out, "--fields", 0, "--compare", name)
-    assert main(command(models, "elastic", *options, "--compare-config", models / "plain.py")) == 0
-    content = json.loads((out / "policy.json").read_text())
-    assert content["compared"]["title"] == "plain, plain.pth"
-    assert len(content["pictures"]) == 2
-    ((ann, files, folder, _), named) = calls[0]
-    assert (Path(ann).name, folder, named["names"]) == (
-        "instances_val.json",
-        str(out / "size_ap"),
-        ["elastic", "plain"],
-    )
-    truth = json.loads((shapes / "annotations/instances_val.json").read_text())
-    known = {image["id"] for image in truth["images"]}
-    for file in files:
-        found = json.loads(Path(file).read_text())
+def test_two_detectors(models, shapes, tmp_path, capsys, monkeypatch):
+    """Errors by object size are size-ap's own; an interruption while boxes are predicted loses no picture."""
+    out = tmp_path / "out"
+    options = ("--coco-dir", shapes, "--split", "train", "--out", out, "--fields", 0, "--compare", models / "plain.pth")
+    arguments = command(models, "elastic", *options, "--compare-config", models / "plain.py")
+    predicted, boxes = [], PolicyRun._boxes
+
+    def stopping(self, source):
+        predicted.append((self.network.title, source.name))
+        if len(predicted) == 7:
+            raise KeyboardInterrupt
+        return boxes(self, source)
+
+    monkeypatch.setattr(PolicyRun, "_boxes", stopping)
+    assert main(arguments) == 130
+    assert (out / "policy.html").is_file()
+    assert main(arguments) == 0
+    assert (len(predicted), len(set(predicted))) == (9, 8)  # four pictures each, the seventh of all was begun twice
+    assert "predicting: going on after 2 of 4 pictures" in capsys.readouterr().err
+    assert json.loads((out / "policy.json").read_text())["compared"]["title"] == "plain, plain.pth"
+    truth = json.loads((shapes / "annotations/instances_train.json").read_text())
+    for number in (1, 2):
+        found = json.loads((out / f"size_ap/run_{number}.json").read_text())
         assert found
-        assert {one["image_id"] for one in found} <= known
+        assert {one["image_id"] for one in found} <= {image["id"] for image in truth["images"]}
         assert {one["category_id"] for one in found} <= {one["id"] for one in truth["categories"]}
+    assert [one["name"] for one in json.loads((out / "size_ap/results.json").read_text())["runs"]] == [
+        "elastic",
+        "plain",
+    ]
+    assert not list(out.glob("progress*"))
 
 
 @pytest.mark.slow
@@ -183,6 +193,25 @@ def test_exits_of_a_classifier(shapes, tmp_path, capsys):
     assert content["left"] == [first.count(i) for i in range(len(content["columns"]))]
     assert all(0 < p <= 1 for row in rows for p in row["values"])
     assert "exits: " in capsys.readouterr().out
+    assert Image.open(out / "exit_examples.png").width > 600
+
+
+@pytest.mark.slow
+def test_shape_adaptors_and_how_training_moved_them(shapes, tmp_path):
+    pytest.importorskip("mmpretrain")
+    pytest.importorskip("torchvision")
+    out, run = tmp_path / "out", tmp_path / "run"
+    (run / "20260101_000000/vis_data").mkdir(parents=True)
+    save_random("cifar10/sa_r50_small", run / "iter_2.pth")
+    lines = [dict(step=step, **{"s_stem.0": 0.7 + step / 100}) for step in (1, 2)]
+    scalars = run / "20260101_000000/vis_data/scalars.json"
+    scalars.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = ["scale-policy", "cifar10/sa_r50_small", str(run / "iter_2.pth"), "--images", str(shapes / "val")]
+    assert main([*arguments, "--out", str(out), "--fields", "0"]) == 0
+    content = json.loads((out / "policy.json").read_text())
+    assert content["trajectories"] == {"stem.0": [[1, 0.71], [2, 0.72]]}
+    assert content["shape"]["scales"]
+    assert (out / "trajectories.png").is_file()
 
 
 @pytest.mark.parametrize(

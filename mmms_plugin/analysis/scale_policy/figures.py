@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from mmms_plugin.analysis.figure_style import (
     GAIN,
     LOSS,
     NEUTRAL,
     RUN_COLOURS,
+    SMALLEST,
     STYLE,
     WIDEST,
     WIDTH,
@@ -25,10 +27,12 @@ from mmms_plugin.analysis.receptive_field import ReceptiveField
 from mmms_plugin.analysis.scale_policy.answers import OUTCOMES
 from mmms_plugin.analysis.scale_policy.dilations import DilationShares
 from mmms_plugin.analysis.scale_policy.summary import Group
-from mmms_plugin.analysis.scale_policy.table import Table
+from mmms_plugin.analysis.scale_policy.table import Row, Table
+from mmms_plugin.analysis.sheets import Tile
 
 NAMED = 40  # classes with a bar and a name of their own
 SHADES = "cividis"
+CELLS = 80  # along each axis of a density
 FORMATS = ("png", "svg")
 
 
@@ -93,16 +97,24 @@ def draw_map(table: Table, points: NDArray[np.float64], method: str) -> Figure:
 
 
 def draw_answers(outcomes: Sequence[int | None], points: NDArray[np.float64], method: str) -> Figure:
-    """Figure 6, right: the pictures that one of two networks gets right and the other wrong, on the first one's map."""
-    with canvas(WIDTH, 3.6) as (figure, (axis,)):
-        size = float(np.clip(600 / len(points), 3, 18))
-        colours = ("#CCCCCC", RUN_COLOURS[0], RUN_COLOURS[1], "#666666")
-        for place in (0, 3, 1, 2):  # differences lie on top
-            chosen = points[[outcome == place for outcome in outcomes]]
-            label = f"{OUTCOMES[place]} ({len(chosen)})"
-            axis.scatter(chosen[:, 0], chosen[:, 1], color=colours[place], s=size, linewidths=0, label=label)
-        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, markerscale=2)
-        axis.set(xticks=[], yticks=[], xlabel=method)
+    """Figure 6, right: density of all pictures on the first network's map, and of those that one network gets right."""
+    places = np.array([-1 if outcome is None else outcome for outcome in outcomes])
+    panels = [("all pictures", np.full(len(places), True), NEUTRAL)]
+    panels += [(OUTCOMES[i], places == i, RUN_COLOURS[i - 1]) for i in (1, 2)]
+    low, high = points.min(0), points.max(0)
+    margin = np.maximum(0.12 * (high - low), 1e-6)
+    edges = [np.linspace(low[i] - margin[i], high[i] + margin[i], CELLS + 1) for i in (0, 1)]
+    with canvas(WIDEST, 2.8, len(panels)) as (figure, axes):
+        for axis, (name, chosen, colour) in zip(axes, panels, strict=True):
+            x, y = points[chosen].T
+            density = gaussian_filter(np.histogram2d(x, y, bins=edges)[0], CELLS / 20)
+            axis.imshow(density.T, origin="lower", extent=(0, 1, 0, 1), cmap="Greys", vmin=0, aspect="equal",
+                        vmax=max(1e-9, 1.6 * density.max()))  # fmt: skip
+            size = float(np.clip(400 / len(points), 2, 12))
+            dots = (points[chosen] - low + margin) / (high - low + 2 * margin)
+            axis.scatter(dots[:, 0], dots[:, 1], s=size, color=colour, linewidths=0)
+            axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1), title=f"{name} ({int(chosen.sum())})")
+        axes[0].set_xlabel(method)
         return figure
 
 
@@ -137,6 +149,26 @@ def draw_exits(table: Table) -> Figure:
         axis.set(xlabel=f"exit, confidence ≥ {table.threshold:g}", ylabel="pictures", xticks=range(1, count + 1))
         if any(row.right is not None for row in table.rows):
             axis.legend(title="answer of the last exit")
+        return figure
+
+
+def draw_examples(groups: Sequence[tuple[str, int, Sequence[tuple[Row, Tile | None]]]]) -> Figure:
+    """A row of pictures for every exit: its name, how many leave there, and some of them with their answers."""
+    across = max(1, *(len(chosen) for _, _, chosen in groups))
+    with plt.rc_context(STYLE):
+        side = WIDEST / (across + 1)
+        figure, axes = plt.subplots(
+            len(groups), across + 1, figsize=(WIDEST, (side + 0.15) * len(groups)), layout="constrained", squeeze=False
+        )
+        for line, (name, count, chosen) in zip(axes, groups, strict=True):
+            line[0].text(0.5, 0.5, f"{name}\n{count} pictures", ha="center", va="center", fontsize=8)
+            for axis, (row, tile) in zip(line[1:], chosen, strict=False):
+                if tile is not None:
+                    axis.imshow(tile)
+                colour = LOSS if row.right is False else NEUTRAL
+                axis.set_title(shorten(row.predicted, 14), fontsize=SMALLEST, color=colour, pad=2)
+            for axis in line:
+                axis.axis("off")
         return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from mmms_plugin.analysis.receptive_field import ReceptiveField
 from mmms_plugin.analysis.scale_policy import figures
 from mmms_plugin.analysis.scale_policy.answers import OUTCOMES, compare_answers, outcome
 from mmms_plugin.analysis.scale_policy.dilations import DilationShares
-from mmms_plugin.analysis.scale_policy.page import Shown, render, shown
+from mmms_plugin.analysis.scale_policy.page import Shown, render, shown, thumbnails
 from mmms_plugin.analysis.scale_policy.summary import by_class, by_size, embed, size_correlations
-from mmms_plugin.analysis.scale_policy.table import Table, write_csv, write_parquet
-from mmms_plugin.analysis.shapes import NetworkShape, draw_shapes
+from mmms_plugin.analysis.scale_policy.table import Row, Table, write_csv, write_parquet
+from mmms_plugin.analysis.shapes import NetworkShape, draw_shapes, draw_trajectories
 from mmms_plugin.files import files_written_together, write_text
 
 FEWEST = 4  # pictures that a map needs
+EXAMPLES = 8  # pictures that are shown of every exit
 SCORE = "Mean activation behind the ReLU after the 3x3 layer, high-resolution minus low-resolution branch"
 
 
@@ -33,6 +34,7 @@ class Measured:
     Attributes:
         table: of the pictures, without columns where the model has no block or exit to score. paths: of the pictures.
         dilations: of PSConv layers. fields: of the stages. shape: of a Shape Adaptor network.
+        trajectories: of its adaptors while it was trained, ``{place: [(iteration, s), ...]}``; empty where unknown.
         other: of a second network on the same pictures. other_title: its name.
     """
 
@@ -41,6 +43,7 @@ class Measured:
     dilations: Sequence[DilationShares] = ()
     fields: Sequence[ReceptiveField] = ()
     shape: NetworkShape | None = None
+    trajectories: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     other: Table | None = None
     other_title: str = ""
 
@@ -92,6 +95,9 @@ def _evaluate(measured: Measured) -> tuple[list[tuple[str, str]], dict[str, Any]
         facts += [("pictures", str(len(table.rows))), ("left at", f"{left} (confidence of {table.threshold:g})")]
         content["left"] = counts
         drawn.append(("exits", "Pictures that leave at each exit.", figures.draw_exits(table)))
+        groups = [(name, [row for row, left in zip(table.rows, table.exits, strict=True) if left == place])
+                  for place, name in enumerate(table.columns)]  # fmt: skip
+        drawn.append(_examples(groups, measured.paths))
     if measured.other is not None:
         facts.append(("compared with", measured.other_title))
         _comparison(measured, content, drawn)
@@ -102,8 +108,12 @@ def _evaluate(measured: Measured) -> tuple[list[tuple[str, str]], dict[str, Any]
     if measured.shape:
         content["shape"] = dict(scales=dict(measured.shape.scales), sides=measured.shape.sides)
         drawn.append(("shape", "Side of the map in front of every layer.", draw_shapes([measured.shape])))
+    if measured.trajectories:
+        content["trajectories"] = {place: list(points) for place, points in measured.trajectories.items()}
+        caption = "s of every adaptor while the network was trained."
+        drawn.append(("trajectories", caption, draw_trajectories(measured.trajectories)))
     if measured.fields:
-        content["receptive_fields"] = [_field(field) for field in measured.fields]
+        content["receptive_fields"] = [_numbers(one) for one in measured.fields]
         facts += [(f.name, _sentence(f)) for f in measured.fields]
         caption = (
             "Gradient of the middle cell of every stage (Luo et al., 2016; root of the relative gradient): the circle "
@@ -129,7 +139,10 @@ def _comparison(measured: Measured, content: dict[str, Any], drawn: list[Drawn])
         rows = {row.name: row for row in second.rows}
         outcomes = [outcome(row, rows[row.name]) if row.name in rows else None for row in first.rows]
         points, method = embed(first)
-        caption = f"Pictures that one network gets right and the other wrong, by the first one's scores: {method}."
+        caption = (
+            f"Density of all pictures by the first network's scores ({method}), and of those that one network alone "
+            "gets right (Figure 6, right)."
+        )
         drawn.append(("answers", caption, figures.draw_answers(outcomes, points, method)))
 
 
@@ -152,14 +165,26 @@ def _policy(table: Table, content: dict[str, Any], drawn: list[Drawn]) -> None:
         drawn.append(("sizes", caption, figures.draw_sizes(table, correlations)))
 
 
-def _field(field: ReceptiveField) -> dict[str, Any]:
-    return {key: value for key, value in asdict(field).items() if key != "heat"}
+def _examples(groups: Sequence[tuple[str, Sequence[Row]]], paths: Mapping[str, Path]) -> Drawn:
+    """Pictures that leave at every exit, evenly spread over those that do."""
+    shown_rows = []
+    for name, rows in groups:
+        count = min(EXAMPLES, len(rows))
+        chosen = [rows[i * len(rows) // count] for i in range(count)]
+        tiles = thumbnails([paths[row.name] for row in chosen])
+        shown_rows.append((name, len(rows), list(zip(chosen, tiles, strict=True))))
+    caption = "Examples of the pictures that leave at each exit; the last exit's answer, pink where it is wrong."
+    return "exit_examples", caption, figures.draw_examples(shown_rows)
 
 
-def _sentence(field: ReceptiveField) -> str:
-    theory = "above 2048" if field.theoretical is None else str(field.theoretical)
-    cut = ", cut off by the picture" if field.cut else ""
+def _numbers(one: ReceptiveField) -> dict[str, Any]:
+    return {key: value for key, value in asdict(one).items() if key != "heat"}
+
+
+def _sentence(one: ReceptiveField) -> str:
+    theory = "above 2048" if one.theoretical is None else str(one.theoretical)
+    cut = ", cut off by the picture" if one.cut else ""
     return (
-        f"stride {field.stride}; receptive field {theory} px in theory; effective {2 * field.two_sigma:.0f} px (two "
-        f"standard deviations to each side), {field.side:.0f} px (gradient above 4.55 % of the largest{cut})"
+        f"stride {one.stride}; receptive field {theory} px in theory; effective {2 * one.two_sigma:.0f} px (two "
+        f"standard deviations to each side), {one.side:.0f} px (gradient above 4.55 % of the largest{cut})"
     )

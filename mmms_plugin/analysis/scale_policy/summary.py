@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,19 +59,16 @@ def size_correlations(table: Table) -> list[float] | None:
 
 
 def embed(table: Table, seed: int = 0) -> tuple[NDArray[np.float64], str]:
-    """Every picture as a point of the plane, and how: t-SNE where scikit-learn is installed, else two principal axes.
+    """Every picture, of two or more, as a point of the plane, ``[pictures, 2]``, by t-SNE; and how, in words.
 
     Columns are brought to mean 0 and variance 1 first, since activations differ in size from block to block.
     """
+    from sklearn.manifold import TSNE
+
     values = table.values
     spread = values.std(0)
     values = (values - values.mean(0)) / np.where(spread > 0, spread, 1)
-    if len(values) > FEWEST and find_spec("sklearn") is not None:
-        from sklearn.manifold import TSNE
-
-        perplexity = min(30.0, (len(values) - 1) / 3)
-        points = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
-        return np.asarray(points, float), f"t-SNE, perplexity {perplexity:g}"
-    left, scale, _ = np.linalg.svd(values, full_matrices=False)
-    axes = (left * scale)[:, :2]
-    return np.pad(axes, ((0, 0), (0, 2 - axes.shape[1]))), "principal components (t-SNE needs scikit-learn)"
+    perplexity = min(30.0, (len(values) - 1) / 3)
+    start: Any = "pca" if min(values.shape) > 1 else "random"
+    points = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(values)
+    return np.asarray(points, float), f"t-SNE, perplexity {perplexity:.3g}"
