@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmms_plugin.analysis.receptive_field import ReceptiveField, measure, middles
 from mmms_plugin.analysis.scale_policy.meter import PolicyMeter
-from mmms_plugin.analysis.scale_policy.table import Row, Table, rows_of
+from mmms_plugin.analysis.scale_policy.table import Row, Table, leaving_exit, rows_of
 from mmms_plugin.engine.building import user_fault
 from mmms_plugin.engine.checks import read_state_dict
 from mmms_plugin.engine.policy_pictures import Source
@@ -117,12 +117,15 @@ class PolicyRun:
         with torch.no_grad():
             if self.classifies:
                 (sample,) = self.model.test_step(batch)  # type: ignore[operator]
-                labels = [self._class_name(int(label)) for label in sample.pred_label.reshape(-1)]
+                numbers = sample.pred_label.reshape(-1)
+                if self.table.kind == "exits":
+                    confidences, answers = sample.exit_scores.double().cpu().max(1)
+                    values = confidences.tolist()
+                    numbers = answers[[leaving_exit(values, self.table.threshold)]]
+                labels = [self._class_name(int(label)) for label in numbers]
                 predicted = "; ".join(labels)
                 known = source.classes and set(source.classes) & set(self.classes)
                 right = bool(set(labels) & set(source.classes)) if known else None
-                if self.table.kind == "exits":
-                    values = sample.exit_scores.double().amax(1).cpu().tolist()
             else:
                 self.model.backbone(self._inputs(batch))  # type: ignore[operator,union-attr]
         scores = self.meter.take()[0].tolist() if self.meter.blocks else values or ()
@@ -195,8 +198,9 @@ class PolicyRun:
         for value in self.model.state_dict().values():
             digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
         network = self.network
-        digest.update(repr((self.data, self.table.columns, self.pipeline, self.classes, network.image_size,
-                            sorted(network.cfg_options.items(), key=str))).encode())  # fmt: skip
+        changes = sorted(network.cfg_options.items(), key=str)
+        used = (self.table.columns, self.table.threshold, self.pipeline, self.classes, network.image_size, changes)
+        digest.update(repr((self.data, *used)).encode())
         return digest.hexdigest()
 
 

@@ -180,20 +180,29 @@ def test_two_classifiers(shapes, tmp_path, capsys):
     assert "lower strip" in page
 
 
+@pytest.mark.slow
 def test_exits_of_a_classifier(shapes, tmp_path, capsys):
     pytest.importorskip("mmpretrain")
     pytest.importorskip("torchvision")
     save_random("demo/msdnet_shapes", tmp_path / "exits.pth")
-    folder, out = shapes / "val", tmp_path / "out"
-    arguments = ["scale-policy", "demo/msdnet_shapes", str(tmp_path / "exits.pth"), "--images", str(folder)]
-    assert main([*arguments, "--out", str(out), "--fields", "0", "--confidence", "0.11"]) == 0
-    content = json.loads((out / "policy.json").read_text())
-    rows = content["pictures"]
-    first = [next((i for i, p in enumerate(row["values"]) if p >= 0.11), len(row["values"]) - 1) for row in rows]
-    assert content["left"] == [first.count(i) for i in range(len(content["columns"]))]
+
+    def report(confidence):
+        out = tmp_path / str(confidence)
+        arguments = ["scale-policy", "demo/msdnet_shapes", str(tmp_path / "exits.pth"), "--images", str(shapes / "val")]
+        assert main([*arguments, "--out", str(out), "--fields", "0", "--confidence", str(confidence)]) == 0
+        return json.loads((out / "policy.json").read_text())
+
+    content = report(0.11)
+    rows, count = content["pictures"], len(content["columns"])
+    leaves = [next((i for i, p in enumerate(row["values"]) if p >= 0.11), count - 1) for row in rows]
+    assert content["left"] == [leaves.count(i) for i in range(count)]
     assert all(0 < p <= 1 for row in rows for p in row["values"])
     assert "exits: " in capsys.readouterr().out
-    assert Image.open(out / "exit_examples.png").width > 600
+    assert Image.open(tmp_path / "0.11/exit_examples.png").width > 600
+    firsts, lasts = ([row["predicted"] for row in report(confidence)["pictures"]] for confidence in (1e-9, 1))
+    assert firsts != lasts  # the answer is that of the exit at which a picture leaves
+    for row, leaving, first, last in zip(rows, leaves, firsts, lasts, strict=True):
+        assert row["predicted"] == {0: first, count - 1: last}.get(leaving, row["predicted"])
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def draw_exits(table: Table) -> Figure:
                 base = base + height
         axis.set(xlabel=f"exit, confidence ≥ {table.threshold:g}", ylabel="pictures", xticks=range(1, count + 1))
         if any(row.right is not None for row in table.rows):
-            axis.legend(title="answer of the last exit")
+            axis.legend(title="answer of the exit")
         return figure
 
 

@@ -58,8 +58,11 @@ def render(
         dict(data=safe_json(_data(table, tiles, other)), sheets=pack(tiles, TILE, ACROSS, DOWN)) if table.rows else None
     )
     page = environment.get_template("policy.html.jinja")
-    exits, two = table.kind == "exits", other is not None
-    return page.render(title=title, facts=facts, figures=figures, gallery=gallery, exits=exits, two=two)
+    strips = sum(bool(one.columns) for one in (table, other) if one is not None)
+    return page.render(
+        title=title, facts=facts, figures=figures, gallery=gallery, exits=table.kind == "exits",
+        two=other is not None, strips=strips,
+    )  # fmt: skip
 
 
 def thumbnails(paths: Sequence[Path]) -> list[Tile | None]:

@@ -173,7 +173,7 @@ def _examples(groups: Sequence[tuple[str, Sequence[Row]]], paths: Mapping[str, P
         chosen = [rows[i * len(rows) // count] for i in range(count)]
         tiles = thumbnails([paths[row.name] for row in chosen])
         shown_rows.append((name, len(rows), list(zip(chosen, tiles, strict=True))))
-    caption = "Examples of the pictures that leave at each exit; the last exit's answer, pink where it is wrong."
+    caption = "Examples of the pictures that leave at each exit, with its answer, pink where it is wrong."
     return "exit_examples", caption, figures.draw_examples(shown_rows)
 
 

@@ -24,7 +24,8 @@ class Row:
     Attributes:
         name: path below the folder that was given. values: one for each column of the table.
         classes: of the picture, or of the objects it shows; empty where unknown.
-        sides: of its objects, square roots of their areas in px. predicted: class, '' for none.
+        sides: of its objects, square roots of their areas in px. predicted: class, '' for none; of several exits, the
+            answer of the one at which the picture leaves.
         right: whether the prediction is one of ``classes``; None where that is not known.
     """
 
@@ -61,14 +62,18 @@ class Table:
 
     @property
     def exits(self) -> NDArray[np.int64]:
-        """``[pictures]``: the first exit, from 0, whose confidence reaches the threshold; the last takes the rest."""
-        reached = self.values >= self.threshold
-        reached[:, -1] = True
-        return reached.argmax(1)
+        """``[pictures]``: see ``leaving_exit``."""
+        return np.array([leaving_exit(row.values, self.threshold) for row in self.rows], np.int64)
 
     def to_json(self) -> dict[str, Any]:
         """Dicts, lists and numbers; what ``rows_of`` reads."""
         return asdict(self)
+
+
+def leaving_exit(confidences: Sequence[float], threshold: float) -> int:
+    """The first exit, from 0, whose confidence reaches the threshold; the last takes the rest."""
+    reached = (i for i, confidence in enumerate(confidences) if confidence >= threshold)
+    return next(reached, len(confidences) - 1)
 
 
 def rows_of(content: Any, columns: int) -> list[Row]:
