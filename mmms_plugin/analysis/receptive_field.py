@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 
 THRESHOLD = 1 - 0.9545  # of the largest gradient; section 3.1 of the paper
 MOST_SIDE = 512  # px of a picture that fields are measured on
-STRIP = (64, 2048)  # height and width of the picture on which the theoretical field is measured, px
+HEIGHT, WIDTHS = 64, (512, 2048)  # px, of the strips on which theoretical fields are measured: narrow ones take less
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ReceptiveField:
     """Of one stage; lengths in px of the picture.
 
     Attributes:
-        name, stride: of the stage. theoretical: side; None: it reaches the ends of the strip it is measured on.
+        name, stride: of the stage. theoretical: side; None: it is wider than 2,048 px, the strip it is measured on.
         side, extent, two_sigma: effective, see the module. cut: whether the picture was too small for the extent.
         heat: ``[H, W]`` gradient, the largest is 1.
     """
@@ -122,25 +122,36 @@ def _variance(weights: NDArray[np.float64]) -> float:
     return float(np.average((places - mean) ** 2, weights=weights))
 
 
-def theoretical(backbone: nn.Module, channels: int = 3, strip: tuple[int, int] = STRIP) -> dict[str, int | None]:
-    """Width in px of what a cell of every stage depends on; None where it is wider than the strip.
+def theoretical(
+    backbone: nn.Module, channels: int = 3, height: int = HEIGHT, widths: Sequence[int] = WIDTHS
+) -> dict[str, int | None]:
+    """Width in px of what a cell of every stage depends on; None where it is wider than the widest strip.
 
     Args:
         backbone: as in ``measure``; a copy of it is run.
-        channels: of the picture. strip: height and width of the picture; the height only has to be large enough to run.
+        channels: of the picture. height: of the picture; it only has to be large enough to run.
+        widths: of the pictures that are tried, until every field ends inside.
     """
     network = copy.deepcopy(backbone).double().cpu()
+    found: dict[str, int | None] = {}
     with _evaluating(network), _Positive():
-        x = torch.ones(1, channels, *strip, dtype=torch.float64, requires_grad=True)
-        maps = _stage_maps(network, x)
-        found: dict[str, int | None] = {}
-        for name, y in maps.items():
-            middle = y[0, :, y.shape[-2] // 2, y.shape[-1] // 2].sum()
-            (gradient,) = torch.autograd.grad(middle, x, retain_graph=True)
-            columns = torch.nonzero(gradient[0].abs().amax((0, 1))).flatten()
-            first, last = int(columns[0]), int(columns[-1])
-            found[name] = None if first == 0 or last == strip[1] - 1 else last - first + 1
+        for width in widths:
+            x = torch.ones(1, channels, height, width, dtype=torch.float64, requires_grad=True)
+            for name, y in _stage_maps(network, x).items():
+                if found.get(name) is None:
+                    found[name] = _reach(y, x)
+            if None not in found.values():
+                break
     return found
+
+
+def _reach(y: Tensor, x: Tensor) -> int | None:
+    """Width of what the middle cell of a map depends on; None where it has an end of the picture in it."""
+    middle = y[0, :, y.shape[-2] // 2, y.shape[-1] // 2].sum()
+    (gradient,) = torch.autograd.grad(middle, x, retain_graph=True)
+    columns = torch.nonzero(gradient[0].abs().amax((0, 1))).flatten()
+    first, last = int(columns[0]), int(columns[-1])
+    return None if first == 0 or last == x.shape[-1] - 1 else last - first + 1
 
 
 @torch.no_grad()

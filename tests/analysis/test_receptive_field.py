@@ -45,7 +45,8 @@ def test_pixels_above_the_threshold_of_the_paper():
 def test_too_small_a_picture_is_told():
     (field,) = measure(uniform(4, 3), [PICTURE[:, :7, :7]])
     assert field.cut
-    assert theoretical(uniform(4, 3), 1, (32, 8))["output 1"] is None
+    assert theoretical(uniform(4, 3), 1, 32, (6, 8))["output 1"] is None
+    assert theoretical(uniform(4, 3), 1, 32, (8, 16))["output 1"] == 9  # the first strip was too narrow
 
 
 class Gated(nn.Module):

@@ -23,7 +23,7 @@ from mmms_plugin.analysis.figure_style import (
     plt,
     shorten,
 )
-from mmms_plugin.analysis.receptive_field import ReceptiveField
+from mmms_plugin.analysis.receptive_field import WIDTHS, ReceptiveField
 from mmms_plugin.analysis.scale_policy.answers import OUTCOMES
 from mmms_plugin.analysis.scale_policy.dilations import DilationShares
 from mmms_plugin.analysis.scale_policy.summary import Group
@@ -209,7 +209,7 @@ def draw_fields(fields: Sequence[ReceptiveField]) -> Figure:
                 box = plt.Rectangle(corner, field.theoretical, field.theoretical, fill=False, color="white", ls="--")
                 axis.add_patch(box)
             axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-            theory = f"more than {width}" if field.theoretical is None else str(field.theoretical)
+            theory = f"more than {WIDTHS[-1]}" if field.theoretical is None else str(field.theoretical)
             effective = f"±2 std {2 * field.two_sigma:.0f} px"
             title = f"{field.name}, stride {field.stride}\ntheory {theory} px\n{effective}"
             axis.set_title(title, fontsize=8)

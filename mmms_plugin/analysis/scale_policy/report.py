@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mmms_plugin.analysis.figure_style import save
-from mmms_plugin.analysis.receptive_field import ReceptiveField
+from mmms_plugin.analysis.receptive_field import WIDTHS, ReceptiveField
 from mmms_plugin.analysis.scale_policy import figures
 from mmms_plugin.analysis.scale_policy.answers import OUTCOMES, compare_answers, outcome
 from mmms_plugin.analysis.scale_policy.dilations import DilationShares
@@ -182,7 +182,7 @@ def _numbers(one: ReceptiveField) -> dict[str, Any]:
 
 
 def _sentence(one: ReceptiveField) -> str:
-    theory = "above 2048" if one.theoretical is None else str(one.theoretical)
+    theory = f"above {WIDTHS[-1]}" if one.theoretical is None else str(one.theoretical)
     cut = ", cut off by the picture" if one.cut else ""
     return (
         f"stride {one.stride}; receptive field {theory} px in theory; effective {2 * one.two_sigma:.0f} px (two "
