@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import warnings
 
 from mmms_plugin.errors import UserError
 
@@ -31,6 +32,8 @@ def run(args: argparse.Namespace) -> None:
         options = shlex.split(args.train)
     except ValueError as error:
         raise UserError(f"--train {args.train}: {error}") from None
-    from mmms_plugin.engine.compare_seeds import compare_seeds
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the hosts', about their own old calls
+        from mmms_plugin.engine.compare_seeds import compare_seeds
 
-    compare_seeds(args.configs, args.seeds, args.out, options, args.metrics)
+        compare_seeds(args.configs, args.seeds, args.out, options, args.metrics)

@@ -238,6 +238,6 @@ def _tell(finding: Finding) -> None:
     console.print(table)
     weights = "random weights" if finding.random else "the checkpoint's weights"
     say = Console(highlight=False, markup=False, soft_wrap=True).print
-    say(f"The receptive field is measured with {weights}, on pictures of the data, for plain layers.")
+    say(f"The receptive field is the plain backbone's, to which neck and head add; measured with {weights} on the data's pictures.")
     for advice in finding.advice:
         say(f"- {advice.topic}: {advice.what}\n  why: {advice.why}\n  support: {advice.evidence}")

@@ -203,7 +203,7 @@ def _print(rows: Sequence[Sequence[str]], title: str, folder: Path) -> None:
     )
     table = Table(title=title, caption=caption, box=SIMPLE, padding=(0, 1, 0, 0))
     for name in rows[0]:
-        table.add_column(name, justify="left" if name == "config" else "right")
+        table.add_column(name, justify="left" if name == "config" else "right", overflow="fold")  # a cut name is none
     for row in rows[1:]:
         table.add_row(*row)
     console = Console()

@@ -32,13 +32,16 @@ def dense_head(config: Config) -> tuple[str, dict[str, Any]]:
 
 
 def anchors_of(config: Config) -> NDArray[np.float64] | None:
-    """``[k, 2]`` width and height in px of all base anchors; None without an anchor generator."""
+    """``[k, 2]`` width and height in px of all base anchors; None for detectors without, which predict from points."""
     _, head = dense_head(config)
     generator = head.get("anchor_generator")
     if not isinstance(generator, dict):
         return None
     built = user_fault("anchor_generator", lambda: TASK_UTILS.build(deepcopy(dict(generator))))
-    boxes = np.concatenate([level.numpy() for level in built.base_anchors])
+    levels = getattr(built, "base_anchors", None)
+    if not levels:
+        return None
+    boxes = np.concatenate([level.numpy() for level in levels])
     return (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
 
 
@@ -69,7 +72,10 @@ def options_of(config: Config) -> Options:
         multi_scale = {"model.backbone.conv_cfg": dict(backbone["conv_cfg"])}
     elif name in TAKES_CONV_CFG and layer in ("", "Conv2d", "Conv"):
         multi_scale = _as_ps_resnet(name, backbone)
-    return Options(_scales(key, head), _finer(config, key, head), plain, multi_scale, other_layers=others)
+    return Options(
+        _scales(key, head), _finer(config, key, head), plain, multi_scale, other_layers=others,
+        two_stage="roi_head" in config.model,
+    )  # fmt: skip
 
 
 def _as_ps_resnet(name: str, backbone: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,5 @@
+# The poly-scale twin of retinanet_r18_large_shapes: what `mmms advise` makes of it. docs/seeing_scale.md has what was
+# measured.
+_base_ = "retinanet_r18_large_shapes.py"
+
+model = dict(backbone=dict(type="mmms_plugin.PSResNet", norm_eval=True))
