@@ -64,12 +64,14 @@ def measure(
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
     energies: dict[str, Tensor] = {}
-    reach = theoretical(backbone, channels=pictures[0].shape[0]) if theory else {}
+    strides: dict[str, int] = {}
     with _evaluating(backbone):
         for picture in pictures:
             found, strides = _energies(backbone, picture[None].to(device), signs, generator)
             for name, energy in found.items():
                 energies[name] = energies.get(name, torch.zeros(())) + energy
+    height = min(HEIGHT, max(16, 2 * max(strides.values())))
+    reach = theoretical(backbone, pictures[0].shape[0], height) if theory else {}
     return [_field(name, strides[name], reach.get(name), energy.sqrt().numpy()) for name, energy in energies.items()]
 
 
@@ -188,7 +190,7 @@ class _Positive(TorchFunctionMode):
         if args and name in self.GATES and args[0].dim() > 1:  # a learned number keeps its value
             return args[0] / args[0].detach().amax()  # at most 1: products of gates must not grow
         if name == "conv2d":
-            return func(args[0], _positive(args[1]), None, *args[3:], **_without_bias(kwargs))
+            return _mean_conv(*args, **kwargs)
         if name == "linear":
             return F.linear(args[0], _positive(args[1] if len(args) > 1 else kwargs["weight"]))
         if name in ("max_pool2d", "max_pool2d_with_indices"):
@@ -202,8 +204,23 @@ def _positive(weight: Tensor) -> Tensor:
     return (ones if ones.any() else torch.ones_like(weight)) / weight[0].numel()
 
 
-def _without_bias(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in kwargs.items() if key != "bias"}
+def _mean_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """``conv2d`` with ``_positive`` weights. Where all are equal, so are all outputs of a group: one is computed."""
+    positive = _positive(weight)
+    if x.dim() != 4 or positive.amin() != positive.amax():
+        return F.conv2d(x, positive, None, stride, padding, dilation, groups)
+    means = x.unflatten(1, (groups, -1)).mean(2)
+    kernel = positive.new_full((groups, 1, *weight.shape[2:]), 1 / weight[0, 0].numel())
+    y = F.conv2d(means, kernel, None, stride, padding, dilation, groups)
+    return y.repeat_interleave(len(weight) // groups, 1)
 
 
 def _mean_pool(

@@ -35,6 +35,7 @@ from mmms_plugin.engine.image_size import own_size, set_image_size
 from mmms_plugin.engine.launch import drop_initial_weights
 from mmms_plugin.engine.predict import build_model, picture_pipeline, problem_of
 from mmms_plugin.engine.tasks import Detection, task_of
+from mmms_plugin.engine.trained_for import check_function
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, write_text
 
@@ -60,14 +61,14 @@ class Finding:
 
     Attributes:
         config: name of the detector's config. geometry, shares: of the detector with plain layers.
-        advice: in the order of the detector's parts. random: whether fields are of random weights.
+        advice: in the order of the detector's parts. weights: those that fields are measured with, in words.
     """
 
     config: str
     geometry: Geometry
     shares: Sequence[Shares]
     advice: Sequence[Advice]
-    random: bool
+    weights: str
 
 
 @calm_output()
@@ -123,6 +124,8 @@ def _find(config: Config, name: str, coco: CocoFile, checkpoint: str | None) -> 
     plain = with_changes(config, options.plain or {})
     pictures = _pictures(config, coco)
     weights = None if options.plain else checkpoint  # those of multi-scale layers say nothing about plain ones
+    if checkpoint is not None:
+        _check(config, checkpoint)
     fields = measure(_backbone(plain, weights), pictures, SIGNS)
     geometry = _geometry(plain, fields, size)
     if options.multi_scale is not None:
@@ -130,7 +133,17 @@ def _find(config: Config, name: str, coco: CocoFile, checkpoint: str | None) -> 
         seen = measure(_backbone(changed, weights), pictures, SIGNS, theory=False)
         options = replace(options, multi_scale_field=_width(seen))
     objects = _objects(coco, config, size)
-    return Finding(name, geometry, shares(objects, geometry), advise(objects, geometry, options), weights is None)
+    source = "random weights" if weights is None else "the checkpoint's weights"
+    if options.plain and checkpoint is not None:
+        source = "random weights, since the checkpoint's are of multi-scale layers"
+    return Finding(name, geometry, shares(objects, geometry), advise(objects, geometry, options), source)
+
+
+def _check(config: Config, checkpoint: str) -> None:
+    """Raises: UserError if a checkpoint does not fit, or was trained as another function of the same weights."""
+    copied = Config(config.to_dict())
+    model = build_model(copied, read_state_dict(checkpoint)[0], checkpoint, "cpu")
+    check_function(model, copied.model, checkpoint, force=False)
 
 
 def _geometry(config: Config, fields: Sequence[ReceptiveField], size: tuple[int, int]) -> Geometry:
@@ -220,7 +233,7 @@ def _as_json(finding: Finding) -> dict[str, Any]:
     if finding.geometry.anchors is not None:
         geometry["anchors"] = finding.geometry.anchors.round(3).tolist()
     return dict(
-        config=finding.config, random_weights=finding.random, geometry=geometry,
+        config=finding.config, weights=finding.weights, geometry=geometry,
         shares=[asdict(one) for one in finding.shares], advice=[asdict(one) for one in finding.advice],
     )  # fmt: skip
 
@@ -236,8 +249,7 @@ def _tell(finding: Finding) -> None:
         anchors = "no anchors" if one.off_anchors is None else f"{one.off_anchors:.1%}"
         table.add_row(one.name, str(one.objects), f"{one.below_cell:.1%}", anchors, f"{one.beyond_field:.1%}")
     console.print(table)
-    weights = "random weights" if finding.random else "the checkpoint's weights"
     say = Console(highlight=False, markup=False, soft_wrap=True).print
-    say(f"The receptive field is the plain backbone's, to which neck and head add; measured with {weights} on the data's pictures.")
+    say(f"The receptive field is the plain backbone's, to which neck and head add; measured with {finding.weights}.")
     for advice in finding.advice:
         say(f"- {advice.topic}: {advice.what}\n  why: {advice.why}\n  support: {advice.evidence}")

@@ -85,7 +85,7 @@ def own_size(config: dict[str, Any]) -> tuple[int, int]:
             if str(step["type"]).rpartition(".")[2] == name and step.get(key) is not None:
                 side = step[key]
                 return (side, side) if isinstance(side, int) else (int(side[0]), int(side[1]))
-    raise UserError("--image-size: the config's pipelines have no Resize and no crop to set")
+    raise UserError("the config's pipelines have no Resize and no crop: --image-size and mmms advise need one")
 
 
 def _scaled_sides(value: Any, old: tuple[int, int], new: tuple[int, int]) -> Any:

@@ -69,6 +69,37 @@ def test_large_objects_get_psconv_and_the_config_trains(shapes, tmp_path, capsys
 
 
 @pytest.mark.slow
+def test_fields_of_a_checkpoint(shapes, tmp_path, capsys):
+    """A network that looks at single pixels sees less than one with random weights; that of another function is not
+    taken."""
+    config = write_config(tmp_path / "plain.py")
+    init_default_scope("mmdet")
+    state = MODELS.build(load_config(str(config)).model).state_dict()
+    for key, value in state.items():
+        if key.startswith("backbone") and value.dim() == 4 and value.shape[-1] > 1:
+            middle = value[:, :, value.shape[2] // 2, value.shape[3] // 2].clone()
+            value.zero_()[:, :, value.shape[2] // 2, value.shape[3] // 2] = middle
+    torch.save(dict(state_dict=state, meta={}), tmp_path / "pixels.pth")
+    meta = dict(backbone=dict(type="mmms_plugin.PSResNet", depth=18, dilation_pattern=[1, 2, 1, 4]))
+    torch.save(dict(state_dict=state, meta=meta), tmp_path / "ps.pth")
+
+    def advise(*checkpoint):
+        file = tmp_path / "advice.json"
+        assert (
+            main(["advise", "--coco-dir", str(shapes), "--config", str(config), *checkpoint, "--json", str(file)]) == 0
+        )
+        return json.loads(file.read_text())
+
+    blind, random = advise("--checkpoint", str(tmp_path / "pixels.pth")), advise()
+    assert 0 < blind["geometry"]["field"] < random["geometry"]["field"] / 2
+    assert (blind["weights"], random["weights"]) == ("the checkpoint's weights", "random weights")
+    capsys.readouterr()
+    given = ["--checkpoint", str(tmp_path / "ps.pth")]
+    assert main(["advise", "--coco-dir", str(shapes), "--config", str(config), *given]) == 2
+    assert "was trained with backbone.dilation_pattern=[1, 2, 1, 4], the config has [1]" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_small_objects_get_plain_layers(shapes, tmp_path, capsys):
     data = part_of(shapes, tmp_path / "data", lambda side: side < SMALL)
     config = write_config(tmp_path / "ps.py", 'conv_cfg=dict(type="mmms_plugin.PSConv")')

@@ -244,6 +244,20 @@ def test_bad_input_is_one_line(options, message, models, shapes, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
+def test_a_checkpoint_of_another_function_is_refused(models, pictures, tmp_path, capsys):
+    """Weights do not show the dilations: fields and scores would be those of a network that nobody trained."""
+    content = torch.load(models / "plain.pth")
+    content["meta"] = dict(backbone=dict(type="mmms_plugin.PSResNet", depth=18, dilation_pattern=[1, 2, 1, 4]))
+    torch.save(content, tmp_path / "ps.pth")
+    arguments = ["scale-policy", str(models / "plain.py"), str(tmp_path / "ps.pth"), "--images", str(pictures)]
+    arguments += ["--out", str(tmp_path / "out"), "--fields", "0"]
+    assert main(arguments) == 2
+    assert "was trained with backbone.dilation_pattern=[1, 2, 1, 4], the config has [1]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*arguments, "--force"]) == 0
+    assert "was trained with" in capsys.readouterr().err
+
+
 def test_a_diverged_network_is_told(models, pictures, tmp_path, capsys):
     content = torch.load(models / "elastic.pth")
     content["state_dict"]["backbone.conv1.weight"].fill_(float("nan"))
