@@ -113,7 +113,7 @@ def test_trains_a_step_and_predicts(name: str, shapes: Path, tmp_path: Path):
     if isinstance(task, Detection):
         count = len(sample.pred_instances.labels)
         assert sample.pred_instances.bboxes.shape == (count, 4)
-        assert ("masks" in sample.pred_instances) == bool(config.model.roi_head.get("mask_head"))
+        assert ("masks" in sample.pred_instances) == bool(config.model.get("roi_head", {}).get("mask_head"))
     elif isinstance(task, Classification):
         assert sample.pred_score.shape == (5,)
     else:
