@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from torch import nn
 
 from mmms_plugin.analysis.scale_policy.dilations import dilation_shares
-from mmms_plugin.analysis.scale_policy.report import Measured, write_report
-from mmms_plugin.analysis.shapes import NetworkShape
+from mmms_plugin.analysis.scale_policy.report import Findings, write_report
 from mmms_plugin.backbones.shape_plan import ShapedNetwork
 from mmms_plugin.data.pictures import quiet_libraries
-from mmms_plugin.engine.policy_pictures import find_sources
+from mmms_plugin.engine.policy_pictures import Source, find_sources
 from mmms_plugin.engine.policy_run import Network, PolicyRun
 from mmms_plugin.engine.policy_sizes import FOLDER, compare_sizes
 from mmms_plugin.engine.predict import LISTED
@@ -59,20 +57,10 @@ def scale_policy(options: PolicyOptions) -> None:
     other = None if compare is None else PolicyRun(compare, options.threshold, out / PROGRESS_COMPARED, data)
     make_folder(out)
     with quiet_libraries():
-        table, skipped = run.measure_all(sources, answers=other is not None)
-        fields = run.fields(sources, skipped, options.fields)
-        measured = Measured(
-            table,
-            {source.name: source.path for source in sources},
-            dilation_shares(run.model),
-            fields,
-            _shape(options.network, run.model),
-            trajectories(Path(options.network.checkpoint).parent) if _is_shaped(run.model) else {},
-            None if other is None else other.measure_all(sources, answers=True)[0],
-            "" if other is None else other.network.title,
-        )
-    written = write_report(out, options.network.title, measured)
-    _tell(options, measured, type(run.model.backbone).__name__, skipped, written)
+        first, skipped = _measure(run, sources, options.fields, answers=other is not None)
+        second = None if other is None else _measure(other, sources, options.fields, answers=True)[0]
+    written = write_report(out, first, second, {source.name: source.path for source in sources})
+    _tell(out, first, second, type(run.model.backbone).__name__, skipped, written)
     runs = [run] if other is None else [run, other]
     if other is not None and options.coco_dir and not run.classifies:
         compare_sizes(runs, out / FOLDER, Path(options.coco_dir), options.split, sources, skipped)
@@ -80,35 +68,40 @@ def scale_policy(options: PolicyOptions) -> None:
         one.forget_progress()
 
 
-def _is_shaped(model: nn.Module) -> bool:
-    return isinstance(model.backbone, ShapedNetwork)
-
-
-def _shape(network: Network, model: nn.Module) -> NetworkShape | None:
-    backbone = model.backbone
-    if not isinstance(backbone, ShapedNetwork):
-        return None
-    width, height = network.image_size or (224, 224)
-    return network_shape(network.title, backbone, (height, width))
+def _measure(run: PolicyRun, sources: Sequence[Source], fields: int, answers: bool) -> tuple[Findings, dict[str, str]]:
+    """All that is known of a network, and why pictures were skipped."""
+    network, backbone = run.network, run.model.backbone
+    table, skipped = run.measure_all(sources, answers)
+    found = Findings(network.title, table, dilation_shares(run.model), run.fields(sources, skipped, fields))
+    if isinstance(backbone, ShapedNetwork):
+        width, height = network.image_size or (224, 224)
+        shape = network_shape(network.title, backbone, (height, width))
+        found = replace(found, shape=shape, trajectories=trajectories(Path(network.checkpoint).parent))
+    return found, skipped
 
 
 def _tell(
-    options: PolicyOptions, measured: Measured, backbone: str, skipped: Mapping[str, str], written: Sequence[str]
+    out: Path,
+    first: Findings,
+    second: Findings | None,
+    backbone: str,
+    skipped: Mapping[str, str],
+    written: Sequence[str],
 ) -> None:
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    table = measured.table
+    table = first.table
     if table.columns:
         console.print(f"{len(table.rows)} pictures, {table.kind}: {len(table.columns)} columns")
-    elif not measured.dilations and measured.shape is None and measured.other is None:
+    elif not first.dilations and first.shape is None and second is None:
         console.print(
             f"{backbone} has no multi-scale part (no Elastic block of lower resolution, no PSConv layer, no Shape "
             "Adaptor, no second exit): only its receptive fields are reported"
         )
-    listing = options.out / "skipped.txt"
+    listing = out / "skipped.txt"
     listing.unlink(missing_ok=True)
     if skipped:
         lines = [f"{name}: {reason}" for name, reason in skipped.items()]
         write_text(listing, "\n".join(lines) + "\n")
         more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
         console.print(f"{len(lines)} skipped, all in {listing}: {'; '.join(lines[:LISTED])}{more}")
-    console.print(f"written to {options.out}: {', '.join(written)}, figures")
+    console.print(f"written to {out}: {', '.join(written)}, figures")

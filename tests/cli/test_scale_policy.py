@@ -174,7 +174,13 @@ def test_two_classifiers(shapes, tmp_path, capsys):
     arguments = ["scale-policy", "demo/msdnet_shapes", str(tmp_path / "first.pth"), "--images", str(pictures)]
     assert main([*arguments, "--out", str(out), "--fields", "0", "--compare", str(tmp_path / "second.pth")]) == 0
     content = json.loads((out / "policy.json").read_text())
-    assert content["compared"]["pictures"] == content["pictures"]  # they have the same weights
+    compared = content.pop("compared")
+    title = content.pop("title")
+    assert (title, compared.pop("title")) == ("msdnet_shapes, first.pth", "msdnet_shapes, second.pth")
+    assert compared.pop("answers") == []  # the classes of the checkpoints are not known
+    assert compared.pop("outcomes")[1] == "only first right"
+    assert compared == content  # all that is known of the first is known of the second: they have the same weights
+    assert {path.name for path in out.glob("exits*.png")} == {"exits.png", "exits_compared.png"}
     page = (out / "policy.html").read_text()
     assert page.count('"threshold":') == 2
     assert "lower strip" in page

@@ -33,9 +33,10 @@ class DilationShares:
 
 
 def dilation_shares(model: nn.Module) -> list[DilationShares]:
-    """Of every PSConv layer with kernels larger than 1 x 1, in the order of the model's modules."""
+    """Of every PSConv layer with kernels of several dilations, in the order of the model's modules."""
     layers = ((path, m) for path, m in model.named_modules() if isinstance(m, Layer) and max(m.kernel_size) > 1)
-    return [_shares(path.removeprefix("backbone."), layer) for path, layer in layers]
+    found = (_shares(path.removeprefix("backbone."), layer) for path, layer in layers)
+    return [layer for layer in found if len(layer.kernels) > 1]
 
 
 @torch.no_grad()

@@ -33,6 +33,7 @@ from mmms_plugin.analysis.sheets import Tile
 NAMED = 40  # classes with a bar and a name of their own
 SHADES = "cividis"
 CELLS = 80  # along each axis of a density
+Example = tuple[Row, Tile | None]  # a picture and its thumbnail, if it can be read
 FORMATS = ("png", "svg")
 
 
@@ -152,7 +153,7 @@ def draw_exits(table: Table) -> Figure:
         return figure
 
 
-def draw_examples(groups: Sequence[tuple[str, int, Sequence[tuple[Row, Tile | None]]]]) -> Figure:
+def draw_examples(groups: Sequence[tuple[str, int, Sequence[Example]]]) -> Figure:
     """A row of pictures for every exit: its name, how many leave there, and some of them with their answers."""
     across = max(1, *(len(chosen) for _, _, chosen in groups))
     with plt.rc_context(STYLE):

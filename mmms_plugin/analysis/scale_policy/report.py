@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from mmms_plugin.analysis.figure_style import save
 from mmms_plugin.analysis.receptive_field import WIDTHS, ReceptiveField
@@ -28,46 +29,47 @@ SCORE = "Mean activation behind the ReLU after the 3x3 layer, high-resolution mi
 
 
 @dataclass(frozen=True)
-class Measured:
-    """All that a report is made of.
+class Findings:
+    """What was measured of one network.
 
     Attributes:
-        table: of the pictures, without columns where the model has no block or exit to score. paths: of the pictures.
+        title: its name. table: of the pictures, without columns where the model has no block or exit to score.
         dilations: of PSConv layers. fields: of the stages. shape: of a Shape Adaptor network.
         trajectories: of its adaptors while it was trained, ``{place: [(iteration, s), ...]}``; empty where unknown.
-        other: of a second network on the same pictures. other_title: its name.
     """
 
+    title: str
     table: Table
-    paths: Mapping[str, Path]
     dilations: Sequence[DilationShares] = ()
     fields: Sequence[ReceptiveField] = ()
     shape: NetworkShape | None = None
     trajectories: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    other: Table | None = None
-    other_title: str = ""
 
 
-def write_report(out: Path, title: str, measured: Measured) -> list[str]:
+def write_report(out: Path, first: Findings, second: Findings | None, paths: Mapping[str, Path]) -> list[str]:
     """Write everything into ``out``; returns the names of the files, without those of the figures.
 
+    Args:
+        second: of another network on the same pictures, None for none. paths: of the pictures, by name.
     Raises: UserError if the folder cannot be written to.
     """
-    facts, content, drawn = _evaluate(measured)
+    part = _evaluate(first, paths)
+    if second is not None:
+        _compare(part, first, second, paths)
     names = ["policy.html", "policy.json"]
     with files_written_together(out) as folder:
-        pictures = [_draw(folder, name, caption, figure) for name, caption, figure in drawn]
-        if measured.other is not None and measured.other.rows:
+        pictures = [_draw(folder, name, caption, figure) for name, caption, figure in part.drawn]
+        if second is not None and second.table.rows:
             names.append("pictures_compared.csv")
-            write_csv(measured.other, folder / "pictures_compared.csv")
-        if measured.table.rows:
+            write_csv(second.table, folder / "pictures_compared.csv")
+        if first.table.rows:
             names.append("pictures.csv")
-            write_csv(measured.table, folder / "pictures.csv")
-            if write_parquet(measured.table, folder / "pictures.parquet"):
+            write_csv(first.table, folder / "pictures.csv")
+            if write_parquet(first.table, folder / "pictures.parquet"):
                 names.append("pictures.parquet")
-        write_text(folder / "policy.json", json.dumps(dict(title=title, **content), indent=1) + "\n")
-        page = render(title, facts, pictures, measured.table, measured.paths, measured.other)
-        write_text(folder / "policy.html", page)
+        write_text(folder / "policy.json", json.dumps(dict(title=first.title, **part.content), indent=1) + "\n")
+        other = None if second is None else second.table
+        write_text(folder / "policy.html", render(first.title, part.facts, pictures, first.table, paths, other))
     return names
 
 
@@ -77,104 +79,110 @@ def _draw(folder: Path, name: str, caption: str, figure: Figure) -> Shown:
     return shown(png, caption, width)
 
 
-Drawn = tuple[str, str, Figure]
+@dataclass
+class _Part:
+    """Facts for the page, content of the JSON file, figures with their names and captions, and the map of pictures."""
+
+    facts: list[tuple[str, str]]
+    content: dict[str, Any]
+    drawn: list[tuple[str, str, Figure]]
+    points: tuple[NDArray[np.float64], str] | None = None
+
+    def add(self, name: str, caption: str, figure: Figure) -> None:
+        self.drawn.append((name, caption, figure))
 
 
-def _evaluate(measured: Measured) -> tuple[list[tuple[str, str]], dict[str, Any], list[Drawn]]:
-    """Facts for the page, content of the JSON file, and figures with their names and captions."""
-    table = measured.table
-    facts: list[tuple[str, str]] = []
-    content: dict[str, Any] = {"kind": table.kind, "columns": table.columns}
-    drawn: list[Drawn] = []
+def _evaluate(found: Findings, paths: Mapping[str, Path]) -> _Part:
+    table = found.table
+    part = _Part([], {"kind": table.kind, "columns": table.columns}, [])
     if table.kind == "scale policy":
-        facts += [("pictures", str(len(table.rows))), ("score", f"{SCORE} (ELASTIC, section 4.1.1)")]
-        _policy(table, content, drawn)
+        part.facts += [("pictures", str(len(table.rows))), ("score S", f"{SCORE} (ELASTIC, section 4.1.1)")]
+        _add_policy(part, table)
     elif table.kind == "exits":
-        counts = np.bincount(table.exits, minlength=len(table.columns)).tolist()
-        left = ", ".join(f"{name}: {count}" for name, count in zip(table.columns, counts, strict=True))
-        facts += [("pictures", str(len(table.rows))), ("left at", f"{left} (confidence of {table.threshold:g})")]
-        content["left"] = counts
-        drawn.append(("exits", "Pictures that leave at each exit.", figures.draw_exits(table)))
-        groups = [(name, [row for row, left in zip(table.rows, table.exits, strict=True) if left == place])
-                  for place, name in enumerate(table.columns)]  # fmt: skip
-        drawn.append(_examples(groups, measured.paths))
-    if measured.other is not None:
-        facts.append(("compared with", measured.other_title))
-        _comparison(measured, content, drawn)
-    if measured.dilations:
-        content["dilations"] = [asdict(layer) for layer in measured.dilations]
+        _add_exits(part, table, paths)
+    if found.dilations:
+        part.content["dilations"] = [asdict(layer) for layer in found.dilations]
         caption = "Share of the absolute weights of every dilation, by layer; ticks are the shares of the kernels."
-        drawn.append(("dilations", caption, figures.draw_dilations(measured.dilations)))
-    if measured.shape:
-        content["shape"] = dict(scales=dict(measured.shape.scales), sides=measured.shape.sides)
-        drawn.append(("shape", "Side of the map in front of every layer.", draw_shapes([measured.shape])))
-    if measured.trajectories:
-        content["trajectories"] = {place: list(points) for place, points in measured.trajectories.items()}
+        part.add("dilations", caption, figures.draw_dilations(found.dilations))
+    if found.shape:
+        part.content["shape"] = dict(scales=dict(found.shape.scales), sides=found.shape.sides)
+        part.add("shape", "Side of the map in front of every layer.", draw_shapes([found.shape]))
+    if found.trajectories:
+        part.content["trajectories"] = {place: list(points) for place, points in found.trajectories.items()}
         caption = "s of every adaptor while the network was trained."
-        drawn.append(("trajectories", caption, draw_trajectories(measured.trajectories)))
-    if measured.fields:
-        content["receptive_fields"] = [_numbers(one) for one in measured.fields]
-        facts += [(f.name, _sentence(f)) for f in measured.fields]
+        part.add("trajectories", caption, draw_trajectories(found.trajectories))
+    if found.fields:
+        part.content["receptive_fields"] = [_numbers(one) for one in found.fields]
+        part.facts += [(f.name, _sentence(f)) for f in found.fields]
         caption = (
             "Gradient of the middle cell of every stage (Luo et al., 2016; root of the relative gradient): the circle "
             "is two standard deviations, the dashed square the theoretical receptive field."
         )
-        drawn.append(("receptive_fields", caption, figures.draw_fields(measured.fields)))
-    content["pictures"] = table.to_json()["rows"]
-    return facts, content, drawn
+        part.add("receptive_fields", caption, figures.draw_fields(found.fields))
+    part.content["pictures"] = table.to_json()["rows"]
+    return part
 
 
-def _comparison(measured: Measured, content: dict[str, Any], drawn: list[Drawn]) -> None:
-    first, second = measured.table, measured.other
-    assert second is not None
-    if second.kind == "scale policy":
-        caption = f"Scores of all pictures at every block of {measured.other_title}."
-        drawn.append(("blocks_compared", caption, figures.draw_blocks(second)))
-    answers = compare_answers(first, second)
-    content["compared"] = dict(
-        title=measured.other_title, columns=second.columns, outcomes=OUTCOMES,
-        answers=[asdict(one) for one in answers], pictures=second.to_json()["rows"],
-    )  # fmt: skip
-    if answers and first.columns and len(first.rows) >= FEWEST:
-        rows = {row.name: row for row in second.rows}
-        outcomes = [outcome(row, rows[row.name]) if row.name in rows else None for row in first.rows]
-        points, method = embed(first)
+def _compare(part: _Part, first: Findings, second: Findings, paths: Mapping[str, Path]) -> None:
+    """Add what a second network does, each figure behind the first one's, and where their answers differ."""
+    other = _evaluate(second, paths)
+    part.facts += [("compared with", second.title), *((f"its {name}", text) for name, text in other.facts)]
+    for name, caption, figure in other.drawn:
+        places = [i for i, drawn in enumerate(part.drawn) if drawn[0] == name]
+        drawn = (f"{name}_compared", f"The same of {second.title}: {caption}", figure)
+        part.drawn.insert(places[0] + 1 if places else len(part.drawn), drawn)
+    answers = compare_answers(first.table, second.table)
+    part.content["compared"] = dict(
+        title=second.title, outcomes=OUTCOMES, answers=[asdict(one) for one in answers], **other.content
+    )
+    if answers and first.table.columns and len(first.table.rows) >= FEWEST:
+        points, method = part.points or embed(first.table)
+        rows = {row.name: row for row in second.table.rows}
+        outcomes = [outcome(row, rows[row.name]) if row.name in rows else None for row in first.table.rows]
         caption = (
             f"Density of all pictures by the first network's scores ({method}), and of those that one network alone "
             "gets right (Figure 6, right)."
         )
-        drawn.append(("answers", caption, figures.draw_answers(outcomes, points, method)))
+        part.add("answers", caption, figures.draw_answers(outcomes, points, method))
 
 
-def _policy(table: Table, content: dict[str, Any], drawn: list[Drawn]) -> None:
-    drawn.append(("blocks", "Scores of all pictures at every block (Figure 6, middle).", figures.draw_blocks(table)))
+def _add_policy(part: _Part, table: Table) -> None:
+    part.add("blocks", "Scores of all pictures at every block (Figure 6, middle).", figures.draw_blocks(table))
     if classes := by_class(table):
-        content["classes"] = [asdict(group) for group in classes]
+        part.content["classes"] = [asdict(group) for group in classes]
         caption = "Overall score of every class, sorted (Figure 5)."
-        drawn.append(("classes", caption, figures.draw_classes(classes)))
+        part.add("classes", caption, figures.draw_classes(classes))
     if len(table.rows) >= FEWEST:
-        points, method = embed(table)
-        content["map"] = dict(method=method, points=np.round(points, 4).tolist())
+        part.points = points, method = embed(table)
+        part.content["map"] = dict(method=method, points=np.round(points, 4).tolist())
         caption = f"Every picture by its scores at all blocks: {method} (Figure 6)."
-        drawn.append(("map", caption, figures.draw_map(table, points, method)))
+        part.add("map", caption, figures.draw_map(table, points, method))
     correlations = size_correlations(table)
     if correlations is not None:
-        content["sizes"] = [asdict(group) for group in by_size(table)]
-        content["size_correlations"] = correlations
+        part.content["sizes"] = [asdict(group) for group in by_size(table)]
+        part.content["size_correlations"] = correlations
         caption = "Scores against the sizes of the objects that a picture shows."
-        drawn.append(("sizes", caption, figures.draw_sizes(table, correlations)))
+        part.add("sizes", caption, figures.draw_sizes(table, correlations))
 
 
-def _examples(groups: Sequence[tuple[str, Sequence[Row]]], paths: Mapping[str, Path]) -> Drawn:
-    """Pictures that leave at every exit, evenly spread over those that do."""
-    shown_rows = []
-    for name, rows in groups:
-        count = min(EXAMPLES, len(rows))
-        chosen = [rows[i * len(rows) // count] for i in range(count)]
-        tiles = thumbnails([paths[row.name] for row in chosen])
-        shown_rows.append((name, len(rows), list(zip(chosen, tiles, strict=True))))
+def _add_exits(part: _Part, table: Table, paths: Mapping[str, Path]) -> None:
+    counts = np.bincount(table.exits, minlength=len(table.columns)).tolist()
+    left = ", ".join(f"{name}: {count}" for name, count in zip(table.columns, counts, strict=True))
+    part.facts += [("pictures", str(len(table.rows))), ("left at", f"{left} (confidence of {table.threshold:g})")]
+    part.content["left"] = counts
+    part.add("exits", "Pictures that leave at each exit.", figures.draw_exits(table))
     caption = "Examples of the pictures that leave at each exit, with its answer, pink where it is wrong."
-    return "exit_examples", caption, figures.draw_examples(shown_rows)
+    groups = [(name, [row for row, place in zip(table.rows, table.exits, strict=True) if place == i])
+              for i, name in enumerate(table.columns)]  # fmt: skip
+    part.add("exit_examples", caption, figures.draw_examples([_examples(*group, paths) for group in groups]))
+
+
+def _examples(name: str, rows: Sequence[Row], paths: Mapping[str, Path]) -> tuple[str, int, list[figures.Example]]:
+    """Of the pictures that leave at an exit, some that are evenly spread over all."""
+    count = min(EXAMPLES, len(rows))
+    chosen = [rows[i * len(rows) // count] for i in range(count)]
+    tiles = thumbnails([paths[row.name] for row in chosen])
+    return name, len(rows), list(zip(chosen, tiles, strict=True))
 
 
 def _numbers(one: ReceptiveField) -> dict[str, Any]:
