@@ -13,7 +13,7 @@ activations and with mean instead of maximum pooling, so that nothing cancels an
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +51,12 @@ class ReceptiveField:
 
 
 def measure(
-    backbone: nn.Module, pictures: Sequence[Tensor], signs: int = 4, seed: int = 0, theory: bool = True
+    backbone: nn.Module,
+    pictures: Sequence[Tensor],
+    signs: int = 4,
+    seed: int = 0,
+    theory: bool = True,
+    watch: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
 ) -> list[ReceptiveField]:
     """Receptive fields of every stage of a backbone, which is left as it is.
 
@@ -60,13 +65,14 @@ def measure(
         pictures: each ``[C, H, W]``, normalised as the backbone expects, all of one size.
         signs: random draws for each picture. seed: of the draws.
         theory: measure the theoretical field too, else it is None.
+        watch: iterates over the pictures, to show progress.
     """
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
     energies: dict[str, Tensor] = {}
     strides: dict[str, int] = {}
     with _evaluating(backbone):
-        for picture in pictures:
+        for picture in watch(pictures):
             found, strides = _energies(backbone, picture[None].to(device), signs, generator)
             for name, energy in found.items():
                 energies[name] = energies.get(name, torch.zeros(())) + energy

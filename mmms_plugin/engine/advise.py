@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,14 @@ from mmms_plugin.engine.console import calm_output
 from mmms_plugin.engine.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
 from mmms_plugin.engine.image_size import own_size, set_image_size
 from mmms_plugin.engine.launch import drop_initial_weights
-from mmms_plugin.engine.predict import build_model, picture_pipeline, problem_of
+from mmms_plugin.engine.predict import build_model, picture_pipeline, problem_of, with_progress
 from mmms_plugin.engine.tasks import Detection, task_of
 from mmms_plugin.engine.trained_for import check_function
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, write_text
 
 DEFAULTS = {True: "mmdet::mask-rcnn_r50_fpn_1x_coco", False: "mmdet::faster-rcnn_r50_fpn_1x_coco"}  # with masks or not
+WATCH = partial(with_progress, doing="receptive fields")
 PICTURES, SIGNS = 4, 2  # that receptive fields are measured on, and draws for each
 
 
@@ -126,11 +128,11 @@ def _find(config: Config, name: str, coco: CocoFile, checkpoint: str | None) -> 
     weights = None if options.plain else checkpoint  # those of multi-scale layers say nothing about plain ones
     if checkpoint is not None:
         _check(config, checkpoint)
-    fields = measure(_backbone(plain, weights), pictures, SIGNS)
+    fields = measure(_backbone(plain, weights), pictures, SIGNS, watch=WATCH)
     geometry = _geometry(plain, fields, size)
     if options.multi_scale is not None:
         changed = with_changes(config, options.multi_scale)
-        seen = measure(_backbone(changed, weights), pictures, SIGNS, theory=False)
+        seen = measure(_backbone(changed, weights), pictures, SIGNS, theory=False, watch=WATCH)
         options = replace(options, multi_scale_field=_width(seen))
     objects = _objects(coco, config, size)
     source = "random weights" if weights is None else "the checkpoint's weights"

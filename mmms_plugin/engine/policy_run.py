@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from mmms_plugin.engine.predict import (
     config_of,
     picture_pipeline,
     problem_of,
+    with_progress,
 )
 from mmms_plugin.engine.trained_for import check_function, use_components
 from mmms_plugin.errors import UserError, one_line
@@ -170,7 +172,8 @@ class PolicyRun:
                 pictures.append(self._inputs(self._batch(source))[0])
         if not pictures:
             return []
-        return measure(self.model.backbone, middles(pictures))  # type: ignore[arg-type]
+        watch = partial(with_progress, doing="receptive fields")
+        return measure(self.model.backbone, middles(pictures), watch=watch)  # type: ignore[arg-type]
 
     def _batch(self, source: Source) -> Any:
         sample = {"img_path": str(source.path), "img_id": 0}

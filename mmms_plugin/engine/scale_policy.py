@@ -59,7 +59,8 @@ def scale_policy(options: PolicyOptions) -> None:
     with quiet_libraries():
         first, skipped = _measure(run, sources, options.fields, answers=other is not None)
         second = None if other is None else _measure(other, sources, options.fields, answers=True)[0]
-    written = write_report(out, first, second, {source.name: source.path for source in sources})
+    with Console(stderr=True).status("drawing figures and page"):
+        written = write_report(out, first, second, {source.name: source.path for source in sources})
     _tell(out, first, second, type(run.model.backbone).__name__, skipped, written)
     runs = [run] if other is None else [run, other]
     if other is not None and options.coco_dir and not run.classifies:
