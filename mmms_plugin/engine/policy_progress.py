@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,22 @@ class Progress:
         finally:
             self._save()
         if not self.found:
-            name, reason = next(iter(self.skipped.items()))
-            raise UserError(f"none of the {len(sources)} pictures can be read; {name}: {reason}")
+            raise UserError(_none_of(self.skipped))
 
     def _save(self) -> None:
         write_text(self.path, json.dumps(dict(key=self.key, skipped=self.skipped, found=self.found)))
 
-    def remove(self) -> None:
-        """Delete the file: the results are written elsewhere."""
-        self.path.unlink(missing_ok=True)
+
+def check_readable(sources: Sequence[Source]) -> None:
+    """Raises: UserError if no picture can be read; the first that can ends the search."""
+    problems: dict[str, str] = {}
+    for source in sources:
+        if not (problem := problem_of(source.path)):
+            return
+        problems[source.name] = problem
+    raise UserError(_none_of(problems))
+
+
+def _none_of(problems: Mapping[str, str]) -> str:
+    name, reason = next(iter(problems.items()))
+    return f"none of the {len(problems)} pictures can be read; {name}: {reason}"

@@ -139,14 +139,17 @@ class PolicyRun:
         return self.classes[label] if label < len(self.classes) else str(label)
 
     # ---- boxes
-    def boxes(self, sources: Sequence[Source], skipped: Mapping[str, str]) -> dict[str, list[list[float]]]:
+    def boxes(self, sources: Sequence[Source], skipped: dict[str, str]) -> dict[str, list[list[float]]]:
         """``[label, score, left, top, width, height]`` in px of every object of score 0.001 or more, by picture.
 
-        Raises: UserError if the model predicts no boxes.
+        Args:
+            skipped: pictures that cannot be read, and why; those that are found here are added.
+        Raises: UserError if the model predicts no boxes, or no picture can be read.
         """
         done = self._progress("_boxes")
         done.skipped |= skipped
         done.measure(sources, self._boxes, "predicting")
+        skipped |= done.skipped
         return done.found
 
     def _boxes(self, source: Source) -> list[list[float]]:
@@ -162,13 +165,21 @@ class PolicyRun:
         return [[label, score, *corner, *size] for label, score, corner, size in each]
 
     # ---- receptive fields
-    def fields(self, sources: Sequence[Source], skipped: Mapping[str, str], count: int) -> list[ReceptiveField]:
-        """Receptive fields, measured on the middle of the first ``count`` pictures that can be read."""
+    def fields(self, sources: Sequence[Source], skipped: dict[str, str], count: int) -> list[ReceptiveField]:
+        """Receptive fields, measured on the middle of the first ``count`` pictures that can be read.
+
+        Args:
+            skipped: pictures that cannot be read, and why; those that are found here are added.
+        """
         pictures: list[Tensor] = []
         for source in sources:
-            if len(pictures) >= count:
+            if len(pictures) == count:
                 break
-            if source.name not in skipped and not problem_of(source.path):
+            if source.name in skipped:
+                continue
+            if problem := problem_of(source.path):
+                skipped[source.name] = problem
+            else:
                 pictures.append(self._inputs(self._batch(source))[0])
         if not pictures:
             return []

@@ -25,12 +25,13 @@ def compare_sizes(
     folder: Path,
     split: str,
     sources: Sequence[Source],
-    skipped: Mapping[str, str],
+    skipped: dict[str, str],
 ) -> None:
     """Predict with both detectors and write the report of size-ap.
 
     Args:
-        out: for the report. folder, split: of the data set. sources: its pictures. skipped: those that cannot be read.
+        out: for the report. folder, split: of the data set. sources: its pictures.
+        skipped: those that cannot be read, and why; those that are found here are added.
     Raises: UserError if a model predicts no boxes, or none of the data set's classes.
     """
     truth = data_set_file(folder, split)

@@ -13,6 +13,7 @@ from mmms_plugin.analysis.scale_policy.report import Findings, write_report
 from mmms_plugin.backbones.shape_plan import ShapedNetwork
 from mmms_plugin.data.pictures import quiet_libraries
 from mmms_plugin.engine.policy_pictures import Source, find_sources
+from mmms_plugin.engine.policy_progress import check_readable
 from mmms_plugin.engine.policy_run import Network, PolicyRun
 from mmms_plugin.engine.policy_sizes import FOLDER, compare_sizes
 from mmms_plugin.engine.predict import LISTED
@@ -52,6 +53,7 @@ def scale_policy(options: PolicyOptions) -> None:
     out, compare = options.out, options.compare
     sources = find_sources(options.images, options.coco_dir, options.split, out)
     check_folder(out)
+    check_readable(sources)
     data = repr((options.images, options.coco_dir, options.split))
     run = PolicyRun(options.network, options.threshold, out / PROGRESS, data)
     other = None if compare is None else PolicyRun(compare, options.threshold, out / PROGRESS_COMPARED, data)
@@ -61,10 +63,11 @@ def scale_policy(options: PolicyOptions) -> None:
         second = None if other is None else _measure(other, sources, options.fields, answers=True)[0]
     with Console(stderr=True).status("drawing figures and page"):
         written = write_report(out, first, second, {source.name: source.path for source in sources})
-    _tell(out, first, second, type(run.model.backbone).__name__, skipped, written)
+    _tell(out, first, second, type(run.model.backbone).__name__, written)
     runs = [run] if other is None else [run, other]
     if other is not None and options.coco_dir and not run.classifies:
         compare_sizes(runs, out / FOLDER, Path(options.coco_dir), options.split, sources, skipped)
+    _list_skipped(out / "skipped.txt", skipped)
     for one in runs:
         one.forget_progress()
 
@@ -81,28 +84,26 @@ def _measure(run: PolicyRun, sources: Sequence[Source], fields: int, answers: bo
     return found, skipped
 
 
-def _tell(
-    out: Path,
-    first: Findings,
-    second: Findings | None,
-    backbone: str,
-    skipped: Mapping[str, str],
-    written: Sequence[str],
-) -> None:
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+def _tell(out: Path, first: Findings, second: Findings | None, backbone: str, written: Sequence[str]) -> None:
     table = first.table
     if table.columns:
-        console.print(f"{len(table.rows)} pictures, {table.kind}: {len(table.columns)} columns")
+        _say(f"{len(table.rows)} pictures, {table.kind}: {len(table.columns)} columns")
     elif not first.dilations and first.shape is None and second is None:
-        console.print(
+        _say(
             f"{backbone} has no multi-scale part (no Elastic block of lower resolution, no PSConv layer, no Shape "
             "Adaptor, no second exit): only its receptive fields are reported"
         )
-    listing = out / "skipped.txt"
+    _say(f"written to {out}: {', '.join(written)}, figures")
+
+
+def _list_skipped(listing: Path, skipped: Mapping[str, str]) -> None:
     listing.unlink(missing_ok=True)
     if skipped:
         lines = [f"{name}: {reason}" for name, reason in skipped.items()]
         write_text(listing, "\n".join(lines) + "\n")
         more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
-        console.print(f"{len(lines)} skipped, all in {listing}: {'; '.join(lines[:LISTED])}{more}")
-    console.print(f"written to {out}: {', '.join(written)}, figures")
+        _say(f"{len(lines)} skipped, all in {listing}: {'; '.join(lines[:LISTED])}{more}")
+
+
+def _say(text: str) -> None:
+    Console(highlight=False, soft_wrap=True, markup=False).print(text)

@@ -123,8 +123,10 @@ def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypa
 
 @pytest.mark.slow
 def test_a_plain_network_has_receptive_fields_only(models, pictures, tmp_path, capsys):
-    assert main(command(models, "plain", "--images", pictures, "--out", tmp_path / "out", "--fields", 1)) == 0
-    assert "ResNet has no multi-scale part" in capsys.readouterr().out
+    assert main(command(models, "plain", "--images", pictures, "--out", tmp_path / "out", "--fields", 9)) == 0
+    output = capsys.readouterr().out
+    assert "ResNet has no multi-scale part" in output
+    assert "1 skipped" in output
     content = json.loads((tmp_path / "out/policy.json").read_text())
     assert [field["theoretical"] for field in content["receptive_fields"]] == [43, 99, 211, 435]
     assert content["pictures"] == []
@@ -234,16 +236,21 @@ def test_shape_adaptors_and_how_training_moved_them(shapes, tmp_path):
     [
         ([], "give the pictures with --images DIR or --coco-dir DIR, one of them"),
         (["--images", "{tmp}/none"], "no such folder"),
-        (["--images", "{tmp}"], "no picture in it"),
+        (["--images", "{tmp}/empty"], "no picture in it"),
+        (["--images", "{tmp}/broken"], "none of the 1 pictures can be read; broken.png: "),
         (["--images", "{tmp}", "--fields", "-1"], "--fields -1: must be 0 or more"),
         (["--images", "{tmp}", "--confidence", "0"], "--confidence 0.0: must be above 0 and at most 1"),
         (["--images", "{tmp}", "--compare-config", "x.py"], "--compare-config: give the checkpoint too"),
         (["--coco-dir", "{shapes}", "--split", "test"], "no annotations for test"),
     ],
 )
-def test_bad_input_is_one_line(options, message, models, shapes, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["elastic", "plain"])
+def test_bad_input_is_one_line(options, message, name, models, shapes, tmp_path, capsys):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken/broken.png").write_bytes(b"\x89PNG")
     given = [option.format(tmp=tmp_path, shapes=shapes) for option in options]
-    assert main(command(models, "elastic", *given, "--out", tmp_path / "out")) == 2
+    assert main(command(models, name, *given, "--out", tmp_path / "out")) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
