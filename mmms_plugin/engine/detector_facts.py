@@ -32,7 +32,10 @@ def dense_head(config: Config) -> tuple[str, dict[str, Any]]:
 
 
 def anchors_of(config: Config) -> NDArray[np.float64] | None:
-    """``[k, 2]`` width and height in px of all base anchors; None for detectors without, which predict from points."""
+    """``[k, 4]`` width, height and distances to the next across and down, in px, of all base anchors.
+
+    None for detectors without, which predict from points.
+    """
     _, head = dense_head(config)
     generator = head.get("anchor_generator")
     if not isinstance(generator, dict):
@@ -41,8 +44,9 @@ def anchors_of(config: Config) -> NDArray[np.float64] | None:
     levels = getattr(built, "base_anchors", None)
     if not levels:
         return None
-    boxes = np.concatenate([level.numpy() for level in levels])
-    return (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
+    sizes = [(level[:, 2:] - level[:, :2]).double().numpy() for level in levels]
+    steps = [np.broadcast_to(stride, size.shape) for stride, size in zip(built.strides, sizes, strict=True)]
+    return np.concatenate([np.concatenate(sizes), np.concatenate(steps)], 1)
 
 
 def strides_of(config: Config, stages: tuple[int, ...]) -> tuple[int, ...]:

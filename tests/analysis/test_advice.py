@@ -10,7 +10,7 @@ import pytest
 from mmms_plugin.analysis.advice.measures import Geometry, Objects, best_ious, best_scale, shares
 from mmms_plugin.analysis.advice.rules import RULE, Options, advise
 
-ANCHORS = np.array([(side, side) for side in (32.0, 64.0, 128.0, 256.0)])
+ANCHORS = np.array([(side, side, 1.0, 1.0) for side in (32.0, 64.0, 128.0, 256.0)])
 PSCONV = {"model.backbone.conv_cfg": {"type": "mmms_plugin.PSConv"}}
 
 
@@ -37,9 +37,13 @@ def test_shares_by_size():
     assert found[2].off_anchors == 0
 
 
-def test_iou_of_boxes_with_one_middle():
-    found = best_ious(np.array([(10.0, 20.0), (40.0, 10.0)]), np.array([(20.0, 10.0), (10.0, 10.0)]))
-    assert found == pytest.approx([0.5, 0.5])
+def test_iou_with_anchors():
+    fine, coarse = 1e-9, 10.0
+    found = best_ious(np.array([(10.0, 20.0), (40.0, 10.0)]), np.array([(20, 10, fine, fine), (10, 10, fine, fine)]))
+    assert found == pytest.approx(np.full((2, 32), 0.5))
+    squares_on_a_grid = best_ious(np.array([(10.0, 10.0)]), np.array([(10, 10, coarse, fine)]))[0]
+    assert squares_on_a_grid.max() == pytest.approx(1, abs=0.05)
+    assert squares_on_a_grid.min() == pytest.approx(5 / 15, abs=0.05)  # half an object away
     assert best_scale(squares(8, 16, 32, 64).boxes, ANCHORS) == (0.25, 0)
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, TASK_UTILS, init_default_scope
 
+from mmms_plugin.analysis.advice.measures import off_anchors
 from mmms_plugin.cli import main
 from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.detector_facts import anchors_of, options_of, strides_of, with_changes
@@ -122,13 +124,28 @@ def test_a_finer_level_of_a_pyramid():
     finer = with_changes(config, options.finer)
     assert strides_of(config, (32,)) == (8, 16, 32, 64, 128)
     assert strides_of(finer, (32,)) == (4, 8, 16, 32, 64, 128)
-    assert anchors_of(finer).shape == (6 * 9, 2)
-    assert float(anchors_of(config).prod(1).min() ** 0.5) == pytest.approx(32)
+    assert anchors_of(finer).shape == (6 * 9, 4)
+    assert float(anchors_of(config)[:, :2].prod(1).min() ** 0.5) == pytest.approx(32)
     model = MODELS.build(finer.model).eval()
     maps = model.extract_feat(torch.zeros(1, 3, 128, 128))
     assert [128 // y.shape[-1] for y in maps] == [4, 8, 16, 32, 64, 128]
     assert options.scales == ("model.bbox_head.anchor_generator.octave_base_scale", (4.0,))
     assert config.model.neck.num_outs == 5  # the config itself stays
+
+
+def test_objects_off_the_anchors_against_all_anchors_of_a_picture():
+    """mmdet's own anchors of a picture of 256 px, and objects at 500 random places in it."""
+    init_default_scope("mmdet")
+    generator = dict(type="AnchorGenerator", strides=[8, 16, 32], ratios=[0.5, 1.0], scales=[1.5])
+    config = Config(dict(model=dict(rpn_head=dict(anchor_generator=generator))))
+    grid = TASK_UTILS.build(generator).grid_priors([(32, 32), (16, 16), (8, 8)], device="cpu")
+    every = torch.cat(grid).double()
+    middles = torch.rand(500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 128 + 64
+    for width, height in ((9, 9), (14, 20), (30, 22), (60, 20)):
+        size = torch.tensor([width, height], dtype=torch.float64)
+        objects = torch.cat([middles - size / 2, middles + size / 2], 1)
+        oracle = float((bbox_overlaps(objects, every).amax(1) < 0.5).double().mean())
+        assert off_anchors(size[None].numpy(), anchors_of(config)) == pytest.approx(oracle, abs=0.07)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def _anchors(objects: Objects, geometry: Geometry, options: Options) -> Advice |
         return None
     off = shares(objects, geometry)[0].off_anchors or 0.0
     scale, left = best_scale(objects.boxes, geometry.anchors)
-    text = f"{off:.1%} of the objects have an IoU below 0.5 with every anchor"
+    text = f"{off:.1%} of the objects have an IoU below 0.5 with every anchor, as a mean over where they may lie"
     if off < MANY or off - left < GAIN or options.scales is None:
         return Advice("anchors", "keep the anchors", f"{text}; other scales would leave {min(off, left):.1%}", RULE)
     key, old = options.scales
