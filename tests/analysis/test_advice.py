@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmms_plugin.analysis.advice.measures import Geometry, Objects, best_ious, best_scale, shares
+from mmms_plugin.analysis.advice.measures import Geometry, Objects, shares
 from mmms_plugin.analysis.advice.rules import RULE, Options, advise
+from mmms_plugin.analysis.anchors import best_ious, best_scale
 
 ANCHORS = np.array([(side, side, 1.0, 1.0) for side in (32.0, 64.0, 128.0, 256.0)])
 PSCONV = {"model.backbone.conv_cfg": {"type": "mmms_plugin.PSConv"}}

@@ -11,7 +11,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 from mmengine.registry import MODELS, TASK_UTILS, init_default_scope
 
-from mmms_plugin.analysis.advice.measures import off_anchors
+from mmms_plugin.analysis.anchors import off_anchors
 from mmms_plugin.cli import main
 from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.detector_facts import anchors_of, options_of, strides_of, with_changes

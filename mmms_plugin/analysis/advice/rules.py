@@ -10,11 +10,11 @@ from mmms_plugin.analysis.advice.measures import (
     Geometry,
     Objects,
     Shares,
-    best_scale,
     quantile,
     share_beyond,
     shares,
 )
+from mmms_plugin.analysis.anchors import best_scale
 
 MANY = 0.05  # share of the objects below a cell or off the anchors from which something is changed
 FAR = 0.10  # share beyond the receptive field from which a layer that sees farther is expected to help

@@ -13,6 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from mmms_plugin.analysis.anchors import off_anchors
+
 FPN_STRIDES = (4, 8, 16, 32, 64)  # of the hosts' Mask R-CNN
 
 
@@ -22,7 +24,7 @@ class AnchorSuggestion:
 
     Attributes:
         scale: for ``anchor_generator.scales=[scale]``. strides: of the pyramid's levels, px. sides: anchor sides, px.
-        ratios: height / width. covered: share of the objects whose side is within half an octave of an anchor's.
+        ratios: height / width. covered: share of the objects with an anchor of IoU 0.5, over all places on its grid.
     """
 
     scale: float
@@ -53,7 +55,7 @@ def bins_option(edges: Sequence[float]) -> str:
 def suggest_anchors(
     sides: np.ndarray, aspects: np.ndarray, strides: tuple[int, ...] = FPN_STRIDES
 ) -> AnchorSuggestion | None:
-    """The scale (a power of sqrt 2) whose anchors come within half an octave of most objects, and three ratios.
+    """The scale (a power of sqrt 2) whose anchors cover most objects, wherever these lie, and three ratios.
 
     Args:
         sides: (n,) box sides sqrt(w h), px, > 0. aspects: (n,) height / width. strides: of the levels, px.
@@ -62,16 +64,16 @@ def suggest_anchors(
     """
     if not len(sides):
         return None
-    octaves = np.log2(np.maximum(sides, 1e-6))
-    scales = 2.0 ** np.arange(-2, 5.01, 0.5)
-    best, best_share = 8.0, -1.0
-    for scale in sorted(scales, key=lambda s: abs(math.log2(s / 8))):
-        anchors = np.log2(scale * np.asarray(strides, float))
-        share = float((np.abs(octaves[:, None] - anchors).min(1) <= 0.5 + 1e-9).mean())
-        if share > best_share + 1e-9:
-            best, best_share = float(scale), share
     logs = np.quantile(np.log2(np.clip(aspects, 1 / 64, 64)), [1 / 6, 1 / 2, 5 / 6])
     ratios = tuple(sorted({readable(float(ratio)) for ratio in 2**logs}))
+    boxes = np.stack([sides / np.sqrt(aspects), sides * np.sqrt(aspects)], 1)
+    best, best_share = 8.0, -1.0
+    for scale in sorted(2.0 ** np.arange(-2, 5.01, 0.5), key=lambda s: abs(math.log2(s / 8))):
+        anchors = [(scale * step / ratio**0.5, scale * step * ratio**0.5, step, step)
+                   for step in strides for ratio in ratios]  # fmt: skip
+        share = 1 - off_anchors(boxes, np.array(anchors))
+        if share > best_share + 1e-9:
+            best, best_share = float(scale), share
     sides_px = tuple(readable(best * stride) for stride in strides)
     return AnchorSuggestion(readable(best), strides, sides_px, ratios, best_share)
 

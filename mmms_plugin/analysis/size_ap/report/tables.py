@@ -260,7 +260,7 @@ def suggestions(sizes: ObjectSizes) -> tuple[tuple[str, str], ...]:
         where = "in pixels of the original pictures (--resize 1333x800 takes resizing into account)"
         if sizes.resize:
             where = f"in pixels of pictures resized to fit {sizes.resize[0]}x{sizes.resize[1]}"
-        covered = f"{a.covered:.0%} of objects within a factor of √2"
+        covered = f"{a.covered:.0%} of objects have an IoU of 0.5 with one, as a mean over where they may lie"
         lines.append((f"anchors for a pyramid, {where}", f"{values}: sides {sides} px; {covered}"))
     return tuple(lines)
 
