@@ -260,17 +260,17 @@ def test_object_sizes_count_as_numpy_does_and_suggest_bins_of_equal_count(tmp_pa
     assert anchors is not None
     rng, boxes = np.random.default_rng(0), truth.boxes[1:, 2:]
     covered = []
-    for width, height in boxes:  # each object at 20 places on the grids of all anchors
+    for box in boxes:  # each object at 20 places on the grids of all anchors
         middles = rng.uniform(0, 64, (20, 2))
         best = np.zeros(20)
         for side, stride in zip(anchors.sides, anchors.strides, strict=True):
             away = np.abs((middles + stride / 2) % stride - stride / 2)
             for ratio in anchors.ratios:
                 size = side / ratio**0.5, side * ratio**0.5
-                low = np.maximum(-np.array(size) / 2, away - (width / 2, height / 2))
-                high = np.minimum(np.array(size) / 2, away + (width / 2, height / 2))
+                low = np.maximum(-np.array(size) / 2, away - box / 2)
+                high = np.minimum(np.array(size) / 2, away + box / 2)
                 both = np.clip(high - low, 0, None).prod(1)
-                best = np.maximum(best, both / (width * height + size[0] * size[1] - both))
+                best = np.maximum(best, both / (box.prod() + size[0] * size[1] - both))
         covered.append((best >= 0.5).mean())
     assert anchors.covered == pytest.approx(np.mean(covered), abs=0.02)
     files = {file.name for file in write_object_sizes(sizes, tmp_path)}
