@@ -82,7 +82,13 @@ def measure(
 
 
 def middles(pictures: Sequence[Tensor], most_side: int = MOST_SIDE) -> list[Tensor]:
-    """The middle of each picture ``[C, H, W]``, cut to one size for all that is at most ``most_side`` px."""
+    """The middle of each picture ``[C, H, W]``, cut to one size for all that is at most ``most_side`` px.
+
+    Of upright and other pictures, those that are more: a size for both would be a small one.
+    """
+    upright = [picture for picture in pictures if picture.shape[-2] > picture.shape[-1]]
+    others = [picture for picture in pictures if picture.shape[-2] <= picture.shape[-1]]
+    pictures = upright if len(upright) > len(others) else others
     height, width = (min(most_side, *(picture.shape[axis] for picture in pictures)) for axis in (-2, -1))
     found = []
     for picture in pictures:

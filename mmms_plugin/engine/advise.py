@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -90,6 +92,10 @@ def run_advise(options: AdviseOptions) -> Finding:
         config = _detector(name)
         if options.image_size:
             set_image_size(config._cfg_dict, options.image_size)
+        if options.write:  # before minutes of work: whether the data fit the config
+            with TemporaryDirectory() as folder:
+                trained = OwnData("--coco-dir", Path(options.coco_dir), Path(folder))
+                use_coco_dir(deepcopy(config._cfg_dict), trained)
         finding = _find(config, name, coco, options.checkpoint)
     _tell(finding)
     if options.json_file:

@@ -37,7 +37,7 @@ def use_coco_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     for metric in coco_metrics(config):
         metric["ann_file"] = str(files[evaluated])
     set_num_classes(config["model"], len(classes))
-    remarks = [f"{own.where}: {len(classes)} classes: {', '.join(classes)}"]
+    remarks = [f"{own.where}: {len(classes)} class{'' if len(classes) == 1 else 'es'}: {', '.join(classes)}"]
     remarks += [
         f"{split}: {len(coco.images)} images, {len(coco.content['annotations'])} objects, {files[split]}"
         for split, coco in splits.items()

@@ -76,8 +76,10 @@ def options_of(config: Config) -> Options:
         multi_scale = {"model.backbone.conv_cfg": dict(backbone["conv_cfg"])}
     elif name in TAKES_CONV_CFG and layer in ("", "Conv2d", "Conv"):
         multi_scale = _as_ps_resnet(name, backbone)
+    finer = _finer(config, key, head)
+    finer_anchors = None if finer is None else anchors_of(with_changes(config, finer))
     return Options(
-        _scales(key, head), _finer(config, key, head), plain, multi_scale, other_layers=others,
+        _scales(key, head), finer, finer_anchors, plain, multi_scale, other_layers=others,
         two_stage="roi_head" in config.model,
     )  # fmt: skip
 

@@ -15,10 +15,11 @@ from mmms_plugin.errors import UserError
 
 @dataclass(frozen=True)
 class Input:
-    """A picture's file, and its name among the results: a path without suffix below the folder that was given."""
+    """A picture's file, its name among the results, without suffix, and its path below the folder that was given."""
 
     path: Path
     name: str
+    below: Path
 
 
 def find_inputs(arguments: Sequence[str], out: Path) -> list[Input]:
@@ -35,7 +36,7 @@ def find_inputs(arguments: Sequence[str], out: Path) -> list[Input]:
     for argument in arguments:
         for path, below in _pictures_of(argument, out.resolve()):
             found.setdefault(path.resolve(), below)
-    return [Input(path, name) for path, name in zip(found, _names(found), strict=True)]
+    return [Input(path, name, found[path]) for path, name in zip(found, _names(found), strict=True)]
 
 
 def _pictures_of(argument: str, out: Path) -> Iterable[tuple[Path, Path]]:

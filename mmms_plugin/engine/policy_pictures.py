@@ -45,11 +45,9 @@ def _of_folder(folder: Path, out: Path) -> list[Source]:
     if not folder.is_dir():
         raise UserError(f"--images {folder}: no such folder")
     sources = []
-    root = folder.resolve()
     for found in find_inputs([str(folder)], out):
-        below = found.path.relative_to(root) if found.path.is_relative_to(root) else Path(found.path.name)
-        classes = (printable(below.parts[0]),) if len(below.parts) > 1 else ()
-        sources.append(Source(found.path, printable(below.as_posix()), classes))
+        classes = (printable(found.below.parts[0]),) if len(found.below.parts) > 1 else ()
+        sources.append(Source(found.path, printable(found.below.as_posix()), classes))
     return sources
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmms_plugin.engine.policy_pictures import Source
 from mmms_plugin.engine.predict import problem_of, with_progress
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import write_text
 
 SECONDS = 10.0  # between two saves
@@ -55,7 +55,12 @@ class Progress:
                 if problem := problem_of(source.path):
                     self.skipped[source.name] = problem
                 else:
-                    self.found[source.name] = one(source)
+                    try:
+                        self.found[source.name] = one(source)
+                    except UserError:
+                        raise
+                    except ValueError as error:  # a picture too small for the network, say
+                        self.skipped[source.name] = one_line(str(error))
                 if time.monotonic() - saved > SECONDS:
                     self._save()
                     saved = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,12 @@ def compare_sizes(
     options = Options(replicates=200, sweep=False, progress=False)
     pictures = Truth(pictures=sources[0].path.parent)
     run_size_ap(str(truth), [str(file) for file in files], str(out), options, names=_names(runs), source=pictures)
+
+
+def remove_sizes(out: Path) -> None:
+    """Delete what an earlier run wrote there, if it is that."""
+    if not out.is_symlink() and (out / "run_1.json").is_file() and (out / "run_2.json").is_file():
+        shutil.rmtree(out, ignore_errors=True)
 
 
 def _numbers(classes: Sequence[str], categories: Sequence[Mapping[str, Any]]) -> list[int | None]:

@@ -15,7 +15,7 @@ from mmms_plugin.data.pictures import quiet_libraries
 from mmms_plugin.engine.policy_pictures import Source, find_sources
 from mmms_plugin.engine.policy_progress import check_readable
 from mmms_plugin.engine.policy_run import Network, PolicyRun
-from mmms_plugin.engine.policy_sizes import FOLDER, compare_sizes
+from mmms_plugin.engine.policy_sizes import FOLDER, compare_sizes, remove_sizes
 from mmms_plugin.engine.predict import LISTED
 from mmms_plugin.engine.shapes import network_shape, trajectories
 from mmms_plugin.files import check_folder, make_folder, write_text
@@ -57,16 +57,20 @@ def scale_policy(options: PolicyOptions) -> None:
     data = repr((options.images, options.coco_dir, options.split))
     run = PolicyRun(options.network, options.threshold, out / PROGRESS, data)
     other = None if compare is None else PolicyRun(compare, options.threshold, out / PROGRESS_COMPARED, data)
+    by_size = other is not None and options.coco_dir is not None and not run.classifies
     make_folder(out)
     with quiet_libraries():
         first, skipped = _measure(run, sources, options.fields, answers=other is not None)
         second = None if other is None else _measure(other, sources, options.fields, answers=True)[0]
+    remove_sizes(out / FOLDER)
     with Console(stderr=True).status("drawing figures and page"):
-        written = write_report(out, first, second, {source.name: source.path for source in sources})
+        paths = {source.name: source.path for source in sources}
+        links = [("Errors of the two detectors by object size", f"{FOLDER}/report.html")] if by_size else []
+        written = write_report(out, first, second, paths, links)
     _tell(out, first, second, type(run.model.backbone).__name__, written)
     runs = [run] if other is None else [run, other]
-    if other is not None and options.coco_dir and not run.classifies:
-        compare_sizes(runs, out / FOLDER, Path(options.coco_dir), options.split, sources, skipped)
+    if by_size:
+        compare_sizes(runs, out / FOLDER, Path(options.coco_dir or ""), options.split, sources, skipped)
     _list_skipped(out / "skipped.txt", skipped)
     for one in runs:
         one.forget_progress()

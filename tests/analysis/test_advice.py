@@ -71,6 +71,13 @@ def test_large_objects_do():
     assert (backbone.changes, backbone.evidence) == ({}, RULE)
 
 
+def test_psconv_is_not_advised_where_it_sees_no_more_of_them():
+    options = Options(multi_scale=PSCONV, multi_scale_field=205)
+    found = topics(advise(squares(*np.linspace(210, 390, 50)), geometry(), options))
+    assert (found["layers"].changes, found["layers"].evidence) == ({}, RULE)
+    assert found["layers"].what == "no PSConv: it would see no more of them"
+
+
 @pytest.mark.parametrize("count", [9, 10])
 def test_a_tenth_beyond_the_field_decides(count):
     sides = [100.0] * (100 - count) + [300.0] * count
@@ -89,6 +96,16 @@ def test_objects_below_a_cell_ask_for_finer_levels_then_for_larger_pictures():
     assert "0.0% are smaller than 4 px" in many["input size"].why
     largest = topics(advise(squares(*[1.0] * 20, *[50.0] * 80), geometry(), Options()))
     assert largest["input size"].size == (1024, 1024)
+
+
+def test_anchors_are_those_of_the_level_that_is_added():
+    coarse = np.array([(16.0, 16.0, 1.0, 1.0), (32.0, 32.0, 1.0, 1.0)])
+    finer = np.array([(8.0, 8.0, 1.0, 1.0), *coarse])
+    options = Options(("key", (2.0,)), {"model.neck.start_level": 0}, finer)
+    found = topics(advise(squares(*[6.0] * 20, *[16.0] * 40, *[32.0] * 40), geometry(200, (8, 16), coarse), options))
+    assert found["levels"].changes == options.finer
+    assert found["anchors"].changes == {}  # (6 / 8)^2 is above 0.5
+    assert "0.0% of the objects have an IoU below 0.5" in found["anchors"].why
 
 
 def test_anchors_follow_the_pictures_that_are_advised():

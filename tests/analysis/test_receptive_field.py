@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmms_plugin.analysis.receptive_field import measure, start_afresh, theoretical
+from mmms_plugin.analysis.receptive_field import measure, middles, start_afresh, theoretical
 from mmms_plugin.layers.ps_conv import PSConv2d
 
 PICTURE = torch.rand(1, 41, 41, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -40,6 +40,12 @@ def test_pixels_above_the_threshold_of_the_paper():
     gradient = line[:, None] * line / 9
     assert field.side == pytest.approx(float((gradient > 1 - 0.9545).sum()) ** 0.5)
     assert field.extent == 5
+
+
+def test_upright_pictures_do_not_make_the_others_small():
+    sizes = [(40, 90), (90, 40), (50, 80), (600, 700)]
+    found = middles([torch.zeros(1, *size) for size in sizes], most_side=64)
+    assert [tuple(one.shape) for one in found] == [(1, 40, 64)] * 3
 
 
 def test_too_small_a_picture_is_told():

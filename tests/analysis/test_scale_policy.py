@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import conv2d
 
 from mmms_plugin.analysis.scale_policy.answers import compare_answers
 from mmms_plugin.analysis.scale_policy.dilations import dilation_shares
@@ -73,22 +74,26 @@ def test_scores_are_those_of_the_definition_and_the_model_stays_as_it_is(method,
     assert not any(module._forward_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize("method", ["bilinear", "dilated"])
 @pytest.mark.parametrize("groups", [1, 4])
-def test_score_of_an_elastic_layer(groups):
+def test_score_of_an_elastic_layer(groups, method):
+    """A of the low branch is taken before its map is brought back to full resolution, as in whole Elastic blocks."""
     torch.manual_seed(0)
-    layer = ElasticConv2d(8, 8, 3, padding=1, groups=groups)
-    x = torch.randn(2, 8, 6, 6)
+    layer = ElasticConv2d(8, 8, 3, padding=1, groups=groups, method=method, pool=method == "bilinear")
+    x = torch.randn(2, 8, 8, 8)
     with torch.no_grad(), PolicyMeter(nn.Sequential(layer)) as meter:
         layer(x)
         scores = meter.take()[:, 0]
-        silent = ElasticConv2d(8, 8, 3, padding=1, groups=groups)
+        silent = ElasticConv2d(8, 8, 3, padding=1, groups=groups, method=method, pool=method == "bilinear")
         silent.load_state_dict(layer.state_dict())
         low = (slice(None), slice(4, None)) if groups == 1 else (slice(4, None),)
         silent.weight[low] = 0  # what is left is the branch of full resolution, and the bias
         high = (silent(x) - layer.bias.view(1, -1, 1, 1))[:, : 8 if groups == 1 else 4]
-        silent.weight.copy_(layer.weight)
-        silent.weight[(slice(None), slice(0, 4)) if groups == 1 else (slice(0, 4),)] = 0
-        rest = (silent(x) - layer.bias.view(1, -1, 1, 1))[:, 0 if groups == 1 else 4 :]
+        part = layer.weight[low]
+        if method == "bilinear":
+            rest = conv2d(layer.down["1"](x[:, 4:]), part, padding=1, groups=1 if groups == 1 else 2)
+        else:  # the same as a convolution of dilation 2: each of its phases is a map of low resolution
+            rest = conv2d(x[:, 4:], part, padding=2, dilation=2, groups=1 if groups == 1 else 2)
     expected = high.clamp(min=0).mean((1, 2, 3)) - rest.clamp(min=0).mean((1, 2, 3))
     torch.testing.assert_close(scores.float(), expected, atol=1e-6, rtol=1e-5)
 

@@ -194,13 +194,32 @@ def test_psconv_where_psresnet_cannot_take_a_backbone_s_place():
         (["--coco-dir", "{tmp}/none"], "no such folder"),
         (["--coco-dir", "{shapes}/images"], "no annotations for train"),
         (["--coco-dir", "{tmp}/empty"], "has no object with a box"),
+        (
+            [
+                "--coco-dir",
+                "{tmp}/boxes",
+                "--config",
+                "demo/mask_rcnn_r18_large_shapes",
+                "--json",
+                "{tmp}/a.json",
+                "--write",
+                "{tmp}/a.py",
+            ],
+            "mask",
+        ),
     ],
 )
 def test_bad_input_is_one_line(options, message, shapes, tmp_path, capsys):
     part_of(shapes, tmp_path / "empty", lambda side: False)
+    part_of(shapes, tmp_path / "boxes", lambda side: True)
+    for file in (tmp_path / "boxes/annotations").glob("*.json"):
+        content = json.loads(file.read_text())
+        for one in content["annotations"]:
+            del one["segmentation"]
+        file.write_text(json.dumps(content))
     given = [option.format(tmp=tmp_path, shapes=shapes) for option in options]
     assert main(["advise", "--coco-dir", str(shapes), *given]) == 2
-    error = capsys.readouterr().err
+    output, error = capsys.readouterr()
     assert message in error
-    assert error.count("\n") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+    assert (error.count("\n"), output) == (1, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes", "empty"]

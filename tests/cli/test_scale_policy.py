@@ -122,6 +122,33 @@ def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypa
 
 
 @pytest.mark.slow
+def test_links_keep_their_names_and_small_pictures_are_skipped(models, pictures, tmp_path, capsys):
+    """A tree of links is a usual way to choose pictures; one picture that is too small does not stop the others."""
+    files = sorted((pictures / "plain").glob("*.png"))[1:]
+    for i, name in enumerate(("cat/a.png", "dog/b.png", "dog/c.png")):
+        store = tmp_path / f"store/{i}/picture.png"
+        store.parent.mkdir(parents=True)
+        shutil.copy(files[i % len(files)], store)
+        (tmp_path / "links" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "links" / name).symlink_to(store)
+    Image.new("RGB", (192, 12)).save(tmp_path / "links/thin.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "answers.png").touch()  # of an earlier run with --compare
+    (out / "notes.txt").touch()
+    assert main(command(models, "elastic", "--images", tmp_path / "links", "--out", out, "--fields", 0)) == 0
+    rows = json.loads((out / "policy.json").read_text())["pictures"]
+    assert [(row["name"], row["classes"]) for row in rows][:3] == [
+        ("cat/a.png", ["cat"]),
+        ("dog/b.png", ["dog"]),
+        ("dog/c.png", ["dog"]),
+    ]
+    assert (out / "skipped.txt").read_text().startswith("thin.png: map of ")
+    assert (out / "notes.txt").exists()
+    assert not (out / "answers.png").exists()
+
+
+@pytest.mark.slow
 def test_a_plain_network_has_receptive_fields_only(models, pictures, tmp_path, capsys):
     assert main(command(models, "plain", "--images", pictures, "--out", tmp_path / "out", "--fields", 9)) == 0
     output = capsys.readouterr().out
@@ -164,6 +191,9 @@ def test_two_detectors(models, shapes, tmp_path, capsys, monkeypatch):
         "plain",
     ]
     assert not list(out.glob("progress*"))
+    assert 'href="size_ap/report.html"' in (out / "policy.html").read_text()
+    assert main(command(models, "elastic", *options[:-2])) == 0
+    assert not (out / "size_ap").exists()  # of the run before
 
 
 @pytest.mark.slow

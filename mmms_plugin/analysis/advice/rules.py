@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mmms_plugin.analysis.advice.measures import (
     Geometry,
@@ -18,7 +21,7 @@ from mmms_plugin.analysis.anchors import best_scale
 
 MANY = 0.05  # share of the objects below a cell or off the anchors from which something is changed
 FAR = 0.10  # share beyond the receptive field from which a layer that sees farther is expected to help
-GAIN = 0.02  # share of the objects that new anchors must win
+GAIN = 0.02  # share of the objects that new anchors or layers must win
 LARGEST = 2.0  # factor of the input size that is advised at most
 STEP = 32  # px; input sizes are multiples
 RULE = "rule of thumb"
@@ -53,6 +56,7 @@ class Options:
     Attributes:
         scales: configured value of the anchors' scale, and the key it is set by; None where there is none.
         finer: changes that add a level of half the stride; None where the detector does not allow it.
+        finer_anchors: of the detector with this level, as `Geometry.anchors`.
         plain: changes that make multi-scale layers plain ones; None where the layers are plain already.
         multi_scale: changes that make the plain layers PSConv; None where the backbone does not take them.
         multi_scale_field: effective receptive field with them, px.
@@ -62,6 +66,7 @@ class Options:
 
     scales: tuple[str, tuple[float, ...]] | None = None
     finer: Mapping[str, Any] | None = None
+    finer_anchors: NDArray[np.float64] | None = None
     plain: Mapping[str, Any] | None = None
     multi_scale: Mapping[str, Any] | None = None
     multi_scale_field: float = 0.0
@@ -90,6 +95,9 @@ def advise(objects: Objects, geometry: Geometry, options: Options) -> list[Advic
     """The advice for a detector with plain layers of this geometry, in the order of its parts."""
     total = shares(objects, geometry)[0]
     small, factor = _small_objects(objects, geometry, options, total)
+    if any(advice.topic == "levels" for advice in small):
+        strides = (min(geometry.strides) // 2, *geometry.strides)
+        geometry = replace(geometry, strides=strides, anchors=options.finer_anchors)
     seen = objects.scaled(factor)
     found = [*small, _anchors(seen, geometry, options), _layers(seen, geometry, options)]
     return [advice for advice in found if advice is not None]
@@ -98,7 +106,7 @@ def advise(objects: Objects, geometry: Geometry, options: Options) -> list[Advic
 def _small_objects(objects: Objects, geometry: Geometry, options: Options, total: Shares) -> tuple[list[Advice], float]:
     """Finer cells and larger pictures; and the factor by which pictures grow."""
     stride, found = min(geometry.strides), []
-    text = f"{total.below_cell:.1%} of the {total.objects} objects are smaller than one cell of {stride} px"
+    text = f"{total.below_cell:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px"
     if total.below_cell < MANY:
         return [Advice("input size", "keep the input size and the finest level", text, RULE)], 1.0
     if options.finer is not None:
@@ -108,6 +116,7 @@ def _small_objects(objects: Objects, geometry: Geometry, options: Options, total
         found.append(Advice("levels", f"add a level of stride {stride}", why, RULE, options.finer))
         if left < MANY:
             return found, 1.0
+        text = f"{left:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px even then"
     factor = min(LARGEST, max(1.0, stride / max(quantile(objects.sides, MANY), 1e-6)))
     width, height = (max(STEP, round(side * factor / STEP) * STEP) for side in geometry.size)
     factor = min(width / geometry.size[0], height / geometry.size[1])
@@ -115,6 +124,10 @@ def _small_objects(objects: Objects, geometry: Geometry, options: Options, total
     why = f"{text}; in pictures of {width} x {height} px {left:.1%} are smaller than {stride} px"
     found.append(Advice("input size", f"pictures of {width} x {height} px", why, RULE, size=(width, height)))
     return found, factor
+
+
+def _objects(count: int) -> str:
+    return f"the {count} object{'' if count == 1 else 's'}"
 
 
 def _anchors(objects: Objects, geometry: Geometry, options: Options) -> Advice | None:
@@ -154,6 +167,9 @@ def _layers(objects: Objects, geometry: Geometry, options: Options) -> Advice:
         what = f"keep {options.other_layers}" if options.other_layers else "a deeper backbone, or one with Elastic"
         return Advice("backbone", what, f"{text}; {smaller}", RULE)
     left = share_beyond(objects, options.multi_scale_field)
+    if beyond - left < GAIN:
+        text += f"; with PSConv it would be {options.multi_scale_field:.0f} px and {left:.1%}; {smaller}"
+        return Advice("layers", "no PSConv: it would see no more of them", text, RULE)
     why = (
         f"{text}; with PSConv, pattern (1, 2, 1, 4), it is {options.multi_scale_field:.0f} px and {left:.1%}; {smaller}"
     )

@@ -112,8 +112,12 @@ def _activation(branch: nn.Module) -> tuple[nn.Module, bool]:
 
 def _watch_conv(module: Any, keep: Callable[[Tensor], None]) -> list[Handle]:
     """``ElasticConv2d`` adds up its branches in one function: the high one is what the low ones leave of the output."""
-    low: list[Tensor] = []
-    handles = [up.register_forward_hook(lambda _, __, out: low.append(out.detach())) for up in module.up.values()]
+    low: list[Tensor] = []  # at full resolution
+    means: list[Tensor] = []  # before that: interpolation would mix positive and negative values
+    handles = []
+    for up in module.up.values():
+        handles.append(up.register_forward_hook(lambda _, inputs, out: low.append(out.detach())))
+        handles.append(up.register_forward_pre_hook(lambda _, inputs: means.append(_means(_positive(inputs[0])))))
 
     def finish(_: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
         rest = out.detach()
@@ -125,11 +129,16 @@ def _watch_conv(module: Any, keep: Callable[[Tensor], None]) -> list[Handle]:
         else:
             parts = zip(rest.split(module.outputs, 1), module.ratios, strict=True)
             rest = torch.cat([part for part, ratio in parts if ratio == 1], 1)
-        means = [_means(term.clamp(min=0)) for term in low]
-        keep(_means(rest.clamp(min=0)) - torch.stack(means).mean(0))
+        each = [mean.reshape(len(inputs[0]), -1).mean(1) for mean in means]  # as in _watch_branches
+        keep(_means(_positive(rest)) - torch.stack(each).mean(0))
         low.clear()
+        means.clear()
 
     return [*handles, module.register_forward_hook(finish)]
+
+
+def _positive(maps: Tensor) -> Tensor:
+    return maps.detach().clamp(min=0)
 
 
 def _means(maps: Tensor) -> Tensor:

@@ -40,12 +40,14 @@ def render(
     table: Table,
     paths: Mapping[str, Path],
     other: Table | None = None,
+    links: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The page. Every text is escaped, and nothing on it is loaded from elsewhere.
 
     Args:
         facts: what, value. figures: from top to bottom. table: its pictures are browsed; none without rows.
         paths: of the pictures, by their names in the table. other: of a second network on the same pictures.
+        links: text and address.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -61,7 +63,7 @@ def render(
     strips = sum(bool(one.columns) for one in (table, other) if one is not None)
     return page.render(
         title=title, facts=facts, figures=figures, gallery=gallery, exits=table.kind == "exits",
-        two=other is not None, strips=strips,
+        two=other is not None, links=links, strips=strips,
     )  # fmt: skip
 
 

@@ -24,6 +24,9 @@ from mmms_plugin.analysis.shapes import NetworkShape, draw_shapes, draw_trajecto
 from mmms_plugin.files import files_written_together, write_text
 
 FEWEST = 4  # pictures that a map needs
+FIGURES = ("blocks", "classes", "map", "sizes", "exits", "exit_examples", "dilations", "shape", "trajectories",
+           "receptive_fields", "answers")  # fmt: skip
+TABLES = ("pictures.csv", "pictures.parquet", "pictures_compared.csv")
 EXAMPLES = 8  # pictures that are shown of every exit
 SCORE = "Mean activation behind the ReLU after the 3x3 layer, high-resolution minus low-resolution branch"
 
@@ -46,11 +49,18 @@ class Findings:
     trajectories: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
 
 
-def write_report(out: Path, first: Findings, second: Findings | None, paths: Mapping[str, Path]) -> list[str]:
+def write_report(
+    out: Path,
+    first: Findings,
+    second: Findings | None,
+    paths: Mapping[str, Path],
+    links: Sequence[tuple[str, str]] = (),
+) -> list[str]:
     """Write everything into ``out``; returns the names of the files, without those of the figures.
 
     Args:
         second: of another network on the same pictures, None for none. paths: of the pictures, by name.
+        links: text and address of pages that belong to it.
     Raises: UserError if the folder cannot be written to.
     """
     part = _evaluate(first, paths)
@@ -69,8 +79,18 @@ def write_report(out: Path, first: Findings, second: Findings | None, paths: Map
                 names.append("pictures.parquet")
         write_text(folder / "policy.json", json.dumps(dict(title=first.title, **part.content), indent=1) + "\n")
         other = None if second is None else second.table
-        write_text(folder / "policy.html", render(first.title, part.facts, pictures, first.table, paths, other))
+        page = render(first.title, part.facts, pictures, first.table, paths, other, links)
+        write_text(folder / "policy.html", page)
+        made = {path.name for path in folder.iterdir()}
+    for name in _possible_names() - made:  # of an earlier run into the same folder
+        (out / name).unlink(missing_ok=True)
     return names
+
+
+def _possible_names() -> set[str]:
+    """Of all files that a report may have."""
+    stems = [f"{name}{end}" for name in FIGURES for end in ("", "_compared")]
+    return {f"{stem}.{kind}" for stem in stems for kind in figures.FORMATS} | set(TABLES)
 
 
 def _draw(folder: Path, name: str, caption: str, figure: Figure) -> Shown:
