@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mmms_plugin.errors import UserError
+
 THRESHOLD = 1 - 0.9545  # of the largest gradient; section 3.1 of the paper
 MOST_SIDE = 512  # px of a picture that fields are measured on
 HEIGHT, WIDTHS = 64, (512, 2048)  # px, of the strips on which theoretical fields are measured: narrow ones take less
@@ -66,6 +68,7 @@ def measure(
         signs: random draws for each picture. seed: of the draws.
         theory: measure the theoretical field too, else it is None.
         watch: iterates over the pictures, to show progress.
+    Raises: UserError if the pictures are too small for the backbone.
     """
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
@@ -73,10 +76,13 @@ def measure(
     strides: dict[str, int] = {}
     with _evaluating(backbone):
         for picture in watch(pictures):
-            found, strides = _energies(backbone, picture[None].to(device), signs, generator)
+            try:
+                found, strides = _energies(backbone, picture[None].to(device), signs, generator)
+            except ValueError as error:
+                raise UserError(f"receptive fields: {error}; larger pictures are needed (--image-size)") from error
             for name, energy in found.items():
                 energies[name] = energies.get(name, torch.zeros(())) + energy
-    height = min(HEIGHT, max(16, 2 * max(strides.values())))
+    height = min(HEIGHT, max(16, 4 * max(strides.values())))
     reach = theoretical(backbone, pictures[0].shape[0], height) if theory else {}
     return [_field(name, strides[name], reach.get(name), energy.sqrt().numpy()) for name, energy in energies.items()]
 

@@ -22,16 +22,15 @@ class Progress:
 
     Args:
         path: of the file. key: of everything that the results depend on; a file of another key is not used.
-        skipped: pictures that are known to be unreadable, and why.
 
     Attributes:
-        found: what a file or ``measure`` gave, by name; values that JSON can hold. skipped: as above.
+        found: what a file or ``measure`` gave, by name; values that JSON can hold. skipped: why others gave nothing.
     """
 
-    def __init__(self, path: Path, key: str, skipped: dict[str, str] | None = None) -> None:
+    def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
         self.found: dict[str, Any] = {}
-        self.skipped = dict(skipped or {})
+        self.skipped: dict[str, str] = {}
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["key"] == key:

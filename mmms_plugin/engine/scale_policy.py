@@ -61,12 +61,15 @@ def scale_policy(options: PolicyOptions) -> None:
     make_folder(out)
     with quiet_libraries():
         first, skipped = _measure(run, sources, options.fields, answers=other is not None)
-        second = None if other is None else _measure(other, sources, options.fields, answers=True)[0]
-    remove_sizes(out / FOLDER)
+        second = None
+        if other is not None:
+            second, more = _measure(other, sources, options.fields, answers=True)
+            skipped = more | skipped
     with Console(stderr=True).status("drawing figures and page"):
         paths = {source.name: source.path for source in sources}
         links = [("Errors of the two detectors by object size", f"{FOLDER}/report.html")] if by_size else []
         written = write_report(out, first, second, paths, links)
+        remove_sizes(out / FOLDER)
     _tell(out, first, second, type(run.model.backbone).__name__, written)
     runs = [run] if other is None else [run, other]
     if by_size:

@@ -8,6 +8,8 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmms_plugin.analysis.receptive_field import measure, middles, start_afresh, theoretical
+from mmms_plugin.backbones.ps_resnet import PSResNet
+from mmms_plugin.errors import UserError
 from mmms_plugin.layers.ps_conv import PSConv2d
 
 PICTURE = torch.rand(1, 41, 41, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -40,6 +42,11 @@ def test_pixels_above_the_threshold_of_the_paper():
     gradient = line[:, None] * line / 9
     assert field.side == pytest.approx(float((gradient > 1 - 0.9545).sum()) ** 0.5)
     assert field.extent == 5
+
+
+def test_a_picture_that_a_backbone_refuses_is_one_line():
+    with pytest.raises(UserError, match=r"receptive fields: .* larger pictures are needed"):
+        measure(PSResNet(18, base_channels=8, stem_channels=8), [torch.zeros(3, 16, 16)])
 
 
 def test_upright_pictures_do_not_make_the_others_small():

@@ -146,6 +146,24 @@ def test_averages_maps_and_correlations():
     assert size_correlations(Table("scale policy", ("one", "two"), rows[:2])) is None
 
 
+def test_a_batch_that_failed_leaves_nothing_behind(monkeypatch):
+    """A picture that is too small for the network is skipped; the next one's score is its own."""
+    layer, x = ElasticConv2d(8, 8, 3, padding=1), torch.randn(1, 8, 8, 8)
+
+    def failing(terms):
+        raise ValueError("too small")
+
+    with torch.no_grad(), PolicyMeter(nn.Sequential(layer)) as meter:
+        layer(x)
+        expected = meter.take()
+        with monkeypatch.context() as patch:
+            patch.setattr("mmms_plugin.layers.elastic_conv.sum_terms", failing)
+            with pytest.raises(ValueError, match="too small"):
+                layer(torch.randn(1, 8, 8, 8))
+        layer(x)
+        assert torch.equal(meter.take(), expected)
+
+
 @pytest.mark.parametrize("columns", [1, 3])
 def test_pictures_of_one_policy_lie_together_on_the_map(columns):
     noise = np.random.default_rng(0).normal(size=(24, columns))

@@ -128,22 +128,23 @@ def test_links_keep_their_names_and_small_pictures_are_skipped(models, pictures,
     for i, name in enumerate(("cat/a.png", "dog/b.png", "dog/c.png")):
         store = tmp_path / f"store/{i}/picture.png"
         store.parent.mkdir(parents=True)
-        shutil.copy(files[i % len(files)], store)
+        shutil.copy(files[0], store)
         (tmp_path / "links" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "links" / name).symlink_to(store)
-    Image.new("RGB", (192, 12)).save(tmp_path / "links/thin.png")
+    Image.new("RGB", (192, 12)).save(tmp_path / "links/a thin one.png")
     out = tmp_path / "out"
     out.mkdir()
     (out / "answers.png").touch()  # of an earlier run with --compare
     (out / "notes.txt").touch()
     assert main(command(models, "elastic", "--images", tmp_path / "links", "--out", out, "--fields", 0)) == 0
     rows = json.loads((out / "policy.json").read_text())["pictures"]
-    assert [(row["name"], row["classes"]) for row in rows][:3] == [
+    assert [(row["name"], row["classes"]) for row in rows] == [
         ("cat/a.png", ["cat"]),
         ("dog/b.png", ["dog"]),
         ("dog/c.png", ["dog"]),
     ]
-    assert (out / "skipped.txt").read_text().startswith("thin.png: map of ")
+    assert rows[0]["values"] == rows[1]["values"] == rows[2]["values"]  # nothing is left of the thin one
+    assert (out / "skipped.txt").read_text().startswith("a thin one.png: map of ")
     assert (out / "notes.txt").exists()
     assert not (out / "answers.png").exists()
 
@@ -235,6 +236,7 @@ def test_exits_of_a_classifier(shapes, tmp_path, capsys):
     leaves = [next((i for i, p in enumerate(row["values"]) if p >= 0.11), count - 1) for row in rows]
     assert content["left"] == [leaves.count(i) for i in range(count)]
     assert all(0 < p <= 1 for row in rows for p in row["values"])
+    assert set(leaves) & {0, count - 1}
     assert "exits: " in capsys.readouterr().out
     assert Image.open(tmp_path / "0.11/exit_examples.png").width > 600
     firsts, lasts = ([row["predicted"] for row in report(confidence)["pictures"]] for confidence in (1e-9, 1))

@@ -85,7 +85,7 @@ def _watch_branches(module: Any, keep: Callable[[Tensor], None]) -> list[Handle]
         source, is_relu = _activation(module.get_submodule(name))
 
         def reduce(_: nn.Module, __: Any, out: Tensor, name: str = name, is_relu: bool = is_relu) -> None:
-            means[name] = _means(out if is_relu else out.detach().clamp(min=0))
+            means[name] = _means(out if is_relu else _positive(out))
 
         handles.append(source.register_forward_hook(reduce))
 
@@ -114,7 +114,12 @@ def _watch_conv(module: Any, keep: Callable[[Tensor], None]) -> list[Handle]:
     """``ElasticConv2d`` adds up its branches in one function: the high one is what the low ones leave of the output."""
     low: list[Tensor] = []  # at full resolution
     means: list[Tensor] = []  # before that: interpolation would mix positive and negative values
-    handles = []
+
+    def begin(_: nn.Module, __: tuple[Tensor, ...]) -> None:  # nothing is left of a batch that failed on the way
+        low.clear()
+        means.clear()
+
+    handles = [module.register_forward_pre_hook(begin)]
     for up in module.up.values():
         handles.append(up.register_forward_hook(lambda _, inputs, out: low.append(out.detach())))
         handles.append(up.register_forward_pre_hook(lambda _, inputs: means.append(_means(_positive(inputs[0])))))
@@ -131,8 +136,7 @@ def _watch_conv(module: Any, keep: Callable[[Tensor], None]) -> list[Handle]:
             rest = torch.cat([part for part, ratio in parts if ratio == 1], 1)
         each = [mean.reshape(len(inputs[0]), -1).mean(1) for mean in means]  # as in _watch_branches
         keep(_means(_positive(rest)) - torch.stack(each).mean(0))
-        low.clear()
-        means.clear()
+        begin(_, inputs)
 
     return [*handles, module.register_forward_hook(finish)]
 

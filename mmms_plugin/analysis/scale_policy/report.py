@@ -109,6 +109,7 @@ class _Part:
     points: tuple[NDArray[np.float64], str] | None = None
 
     def add(self, name: str, caption: str, figure: Figure) -> None:
+        assert name in FIGURES, name  # else it would outlive a later run into the same folder
         self.drawn.append((name, caption, figure))
 
 

@@ -13,9 +13,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from mmms_plugin.analysis.anchors import off_anchors
+from mmms_plugin.analysis.anchors import best_scale
 
 FPN_STRIDES = (4, 8, 16, 32, 64)  # of the hosts' Mask R-CNN
+DEFAULT_SCALE = 8.0  # theirs
 
 
 @dataclass(frozen=True)
@@ -60,22 +61,19 @@ def suggest_anchors(
     Args:
         sides: (n,) box sides sqrt(w h), px, > 0. aspects: (n,) height / width. strides: of the levels, px.
     Returns:
-        None without objects. Of scales that cover equally many, the one nearest 8, the hosts' default.
+        None without objects. Of 1 to 64, and of scales that cover equally many the one nearest 8, the hosts' default.
     """
     if not len(sides):
         return None
     logs = np.quantile(np.log2(np.clip(aspects, 1 / 64, 64)), [1 / 6, 1 / 2, 5 / 6])
     ratios = tuple(sorted({readable(float(ratio)) for ratio in 2**logs}))
     boxes = np.stack([sides / np.sqrt(aspects), sides * np.sqrt(aspects)], 1)
-    best, best_share = 8.0, -1.0
-    for scale in sorted(2.0 ** np.arange(-2, 5.01, 0.5), key=lambda s: abs(math.log2(s / 8))):
-        anchors = [(scale * step / ratio**0.5, scale * step * ratio**0.5, step, step)
-                   for step in strides for ratio in ratios]  # fmt: skip
-        share = 1 - off_anchors(boxes, np.array(anchors))
-        if share > best_share + 1e-9:
-            best, best_share = float(scale), share
+    anchors = [(DEFAULT_SCALE * step / ratio**0.5, DEFAULT_SCALE * step * ratio**0.5, step, step)
+               for step in strides for ratio in ratios]  # fmt: skip
+    multiple, left_out = best_scale(boxes, np.array(anchors))
+    best = DEFAULT_SCALE * multiple
     sides_px = tuple(readable(best * stride) for stride in strides)
-    return AnchorSuggestion(readable(best), strides, sides_px, ratios, best_share)
+    return AnchorSuggestion(readable(best), strides, sides_px, ratios, 1 - left_out)
 
 
 def readable(value: float) -> float:
