@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from mmms_plugin.analysis.anchors import best_scale
 MANY = 0.05  # share of the objects below a cell or off the anchors from which something is changed
 FAR = 0.10  # share beyond the receptive field from which a layer that sees farther is expected to help
 GAIN = 0.02  # share of the objects that new anchors or layers must win
-LARGEST = 2.0  # factor of the input size that is advised at most
+LARGEST = 2.0  # factor of the input size that is advised at most, but for its rounding
 STEP = 32  # px; input sizes are multiples
 RULE = "rule of thumb"
 NUCLEI = (
@@ -118,7 +119,9 @@ def _small_objects(objects: Objects, geometry: Geometry, options: Options, total
             return found, 1.0
         text = f"{left:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px even then"
     factor = min(LARGEST, max(1.0, stride / max(quantile(objects.sides, MANY), 1e-6)))
-    width, height = (max(STEP, round(side * factor / STEP) * STEP) for side in geometry.size)
+    width, height = (
+        ceil(side * factor / STEP - 1e-9) * STEP for side in geometry.size
+    )  # rounded down, some stay below
     factor = min(width / geometry.size[0], height / geometry.size[1])
     left = float((objects.scaled(factor).sides < stride).mean())
     why = f"{text}; in pictures of {width} x {height} px {left:.1%} are smaller than {stride} px"
