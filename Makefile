@@ -8,7 +8,6 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS = requirements/constraints.txt
@@ -17,38 +16,21 @@ CONSTRAINTS = requirements/constraints.txt
 
 install: $(VENV)/.installed
 
-$(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
-	  { echo "make: $(PYTHON) is not Python 3.10 to 3.12; give one with make PYTHON=python3.11"; exit 2; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
-	  { echo "make: $(PYTHON) has no venv module; on Debian: apt install python3-venv"; exit 2; }
-	@if $(PYTHON) -c 'import torch' 2>/dev/null; then \
-	  echo "Using the torch of $(PYTHON)"; $(PYTHON) -m venv --system-site-packages $(VENV); \
-	else $(PYTHON) -m venv $(VENV); fi
-
-$(VENV)/.installed: $(VENV)/bin/python setup.py pyproject.toml $(CONSTRAINTS)
-	@echo "Installing into $(VENV) (about a minute; log: $(VENV)/install.log)"
-	@: > $(VENV)/install.log
-	@$(BIN)/python -c 'import torch' 2>/dev/null || \
-	  $(PIP) install -q --no-deps --retries 0 --extra-index-url $(TORCH_CPU_INDEX) -c $(CONSTRAINTS) torch \
-	  >> $(VENV)/install.log 2>&1 || { tail -n 5 $(VENV)/install.log; exit 1; }
-	@grep -v '^torch==' $(CONSTRAINTS) > $(VENV)/constraints.txt
-	@$(PIP) install -q -c $(VENV)/constraints.txt -e '.[test]' >> $(VENV)/install.log 2>&1 || \
-	  { tail -n 5 $(VENV)/install.log; exit 1; }
-	@$(BIN)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torchvision") is None)' || \
-	  $(PIP) install -q --no-deps --retries 0 --extra-index-url $(TORCH_CPU_INDEX) -c $(CONSTRAINTS) torchvision \
-	  >> $(VENV)/install.log 2>&1 || { tail -n 5 $(VENV)/install.log; exit 1; }
-	@touch $@
+$(VENV)/.installed: requirements/install.py setup.py pyproject.toml $(CONSTRAINTS)
+	@command -v $(PYTHON) > /dev/null || \
+	  { echo "make: no $(PYTHON) here; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
+	@$(PYTHON) requirements/install.py --venv $(VENV)
 
 demo: install
 	@$(BIN)/mmms demo
 
 lint: install
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+	@$(BIN)/ruff check -q --preview --select PLW1514 .  # text files name their encoding
 
 # Processes that run the tests, of one thread each; each takes about 1 GB.
 WORKERS ?= 2
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+PYTEST = PYTHONWARNDEFAULTENCODING=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test: lint
 	@MMMS_NO_SKIP=1 $(PYTEST) -m 'not compiled and not gpu'

@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mmms_plugin/__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mmms_plugin/__init__.py").read_text(encoding="utf-8")).group(1)
 CONFIG_FOLDERS = {
     ".".join(("mmms_plugin", *folder.relative_to(HERE).parts)): str(folder.relative_to(HERE))
     for folder in (HERE / "configs", *sorted((HERE / "configs").rglob("*")))
@@ -17,14 +17,14 @@ setup(
     name="mmms_plugin",
     version=VERSION,
     description="Multi-scale convolution layers and backbones for OpenMMLab (mmdet, mmseg, mmpretrain)",
-    long_description=(HERE / "README.md").read_text(),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=[*find_packages(include=["mmms_plugin", "mmms_plugin.*"]), *CONFIG_FOLDERS],
     package_dir=CONFIG_FOLDERS,
     package_data={"": ["*.html", "*.jinja", "*.json", "templates/*.jinja"]},
-    entry_points={"console_scripts": ["mmms = mmms_plugin.cli:main"]},
+    entry_points={"console_scripts": ["mmms = mmms_plugin.cli:script"]},
     install_requires=[
         "torch>=2.6",  # loads with weights_only=True by default; a build that is installed already stays
         "mmengine>=0.10.7,<0.11",
@@ -45,6 +45,8 @@ setup(
         "safetensors>=0.4",
         "msgspec>=0.18",
         "shtab>=1.6",  # tab completion
+        "filelock>=4",  # one training per work folder
+        "psutil>=5.9",  # memory of processes, on Windows
     ],
     extras_require={
         # mmpretrain imports torchvision, which is left out on purpose: each build of it asks for one build of torch,

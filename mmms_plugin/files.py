@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile, mkstemp
+from tempfile import NamedTemporaryFile, TemporaryDirectory, mkstemp
+
+from filelock import SoftFileLock, Timeout
 
 from mmms_plugin.errors import UserError
+
+WINDOWS = os.name == "nt"
+PATIENCE = 2.0  # seconds for another program to let go of a file on Windows
+LOCK = ".writing.lock"
 
 
 @contextmanager
@@ -34,11 +40,11 @@ def written_whole(path: str | Path, rename: Callable[[Path], Path] | None = None
         os.close(descriptor)
         temporary = Path(name)
         yield temporary
-        temporary.chmod(0o666 & ~umask())  # mkstemp, and some libraries, make files that only their owner can read
         flush(temporary)
+        temporary.chmod(0o666 & ~umask())  # mkstemp, and some libraries, make files that only their owner can read
         final = path if rename is None else rename(temporary)
-        os.replace(temporary, final)
-        flush(final.parent)
+        replace(temporary, final)
+        flush_folder(final.parent)
     except OSError as error:
         raise UserError(f"output {path}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -65,8 +71,8 @@ def files_written_together(folder: str | Path, argument: str = "--out") -> Itera
             yield Path(name)
             with _locked(folder):
                 for path in sorted(Path(name).iterdir()):
-                    os.replace(path, folder / path.name)
-                flush(folder)
+                    replace(path, folder / path.name)
+                flush_folder(folder)
     except BaseException as error:
         for path in new:
             with suppress(OSError):
@@ -78,14 +84,30 @@ def files_written_together(folder: str | Path, argument: str = "--out") -> Itera
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Alone among the processes that ask for the same folder, where the system has such locks."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Take turns with other processes that write into the folder; give up waiting after some seconds."""
+    lock = SoftFileLock(folder / LOCK, timeout=10)
+    with suppress(Timeout, OSError):  # moving the files unlocked is better than losing them
+        lock.acquire()
     try:
-        with suppress(OSError):  # some network file systems have none
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a file onto another, as ``os.replace``; on Windows, wait for programs that have the other one open.
+
+    Raises:
+        OSError: it cannot be renamed, or another program keeps the target open.
+    """
+    deadline = time.monotonic() + (PATIENCE if WINDOWS else 0)
+    while True:
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -95,9 +117,18 @@ def write_text(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
-def flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, have reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def flush(file: Path) -> None:
+    """Wait until the content of a file has reached the disk."""
+    with file.open("r+b") as stream:  # Windows flushes only what is open for writing
+        os.fsync(stream.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the names in a folder have reached the disk, where the system can do so: Windows opens no folders."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
     finally:
@@ -116,7 +147,7 @@ def make_folder(folder: str | Path, argument: str = "--out") -> Path:
     except OSError as error:
         raise UserError(f"{argument} {folder}: this folder cannot be made ({error.strerror})") from None
     try:
-        TemporaryFile(dir=folder).close()
+        NamedTemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(f"{argument} {folder}: nothing can be written there ({error.strerror})") from None
     return folder

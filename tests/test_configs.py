@@ -43,7 +43,7 @@ def test_the_published_models_are_all_there():
 
 @pytest.mark.parametrize("name", config_names())
 def test_the_head_of_the_file_says_whose_figure_it_is(name):
-    lines = config_names()[name].read_text().splitlines()
+    lines = config_names()[name].read_text(encoding="utf-8").splitlines()
     head = " ".join(line for line in lines[: lines.index(next(x for x in lines if not x.startswith("#")))])
     assert any(words in head.lower() for words in ("not measured here", "was measured here", "was measured", "twin of"))
 

@@ -43,5 +43,5 @@ def test_mask_rcnn_trains_with_amp_and_channels_last(shapes: Path, tmp_path: Pat
     command = ["train", "demo/mask_rcnn_ps_r18_shapes", "--coco-dir", str(shapes), "--work-dir", str(tmp_path)]
     assert main([*command, "--amp", "--channels-last", "--cfg-options", *options]) == 0
     (log,) = tmp_path.glob("*/vis_data/scalars.json")
-    losses = [row["loss"] for row in map(json.loads, log.read_text().splitlines()) if "loss" in row]
+    losses = [row["loss"] for row in map(json.loads, log.read_text(encoding="utf-8").splitlines()) if "loss" in row]
     assert losses[-1] < 0.8 * losses[0]

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.heads import HOSTED
 from mmms_plugin.registry import MODELS
+from tests.without_float64 import OnMps
 
 MODELS.import_from_location()
 LAYERS = sorted(n for n, c in MODELS.module_dict.items() if issubclass(c, nn.Conv2d))
@@ -153,6 +154,14 @@ def test_every_parameter_learns(name, options):
     sum(y.square().mean() for y in model(torch.randn(2, 3, 64, 64))).backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not without
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_nothing_is_computed_in_float64(name, options):
+    """Apple's MPS has no float64."""
+    model = build(name, options).train()
+    sum(y.square().mean() for y in model(torch.randn(2, 3, 64, 64).as_subclass(OnMps))).backward()
+    model.eval()(torch.randn(1, 3, 65, 64).as_subclass(OnMps))
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)

@@ -25,7 +25,7 @@ def test_wrong_use_is_told(arguments: list[str]) -> None:
 def test_every_option_reaches_torchrun_and_mmms_train(tmp_path: Path) -> None:
     """The Python that it calls is one that prints its arguments."""
     python = tmp_path / "python"
-    python.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    python.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n', encoding="utf-8")
     python.chmod(0o755)
     variables = dict(PYTHON=str(python), NNODES="2", NODE_RANK="1", MASTER_ADDR="10.0.0.7", PORT="29501")
     command = [SCRIPT, "my config.py", "4", "--coco-dir", "my data", "--resume"]
@@ -45,4 +45,4 @@ def test_no_test_of_classifiers_is_skipped_under_make_test(monkeypatch):
     monkeypatch.setenv("MMMS_NO_SKIP", "1")
     with pytest.raises(pytest.UsageError, match="torchvision not installed: tests of classifiers"):
         conftest.pytest_configure()
-    assert "MMMS_NO_SKIP=1 $(PYTEST)" in (REPOSITORY / "Makefile").read_text()
+    assert "MMMS_NO_SKIP=1 $(PYTEST)" in (REPOSITORY / "Makefile").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import sys
 
-from mmms_plugin.cli import main
+from mmms_plugin.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main(["convert", *sys.argv[1:]]))
+    sys.exit(script("convert"))

@@ -33,13 +33,13 @@ def draw_overlays(
         ann_file: COCO annotations. pred_file: COCO results with ``segmentation`` as RLE. image_dir: the pictures.
         pictures: how many, evenly spaced over the file.
     """
-    truth = json.loads(ann_file.read_text())
+    truth = json.loads(ann_file.read_text(encoding="utf-8"))
     places = {c["id"]: k for k, c in enumerate(truth["categories"])}
     style = Style.of([c["name"] for c in truth["categories"]], letters=LETTERS)
     objects, found = defaultdict(list), defaultdict(list)
     for annotation in truth["annotations"]:
         objects[annotation["image_id"]].append(annotation)
-    for prediction in json.loads(pred_file.read_text()):
+    for prediction in json.loads(pred_file.read_text(encoding="utf-8")):
         if prediction["score"] >= score:
             found[prediction["image_id"]].append(prediction)
     images = [image for image in truth["images"] if objects[image["id"]]]

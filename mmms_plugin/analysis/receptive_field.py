@@ -119,7 +119,7 @@ def _energies(
         for _ in range(signs):
             draw = torch.randint(0, 2, middle.shape, generator=generator).to(middle) * 2 - 1
             (gradient,) = torch.autograd.grad((middle * draw).sum(), x, retain_graph=True)
-            total += gradient[0].double().square().sum(0).cpu()
+            total += gradient[0].cpu().double().square().sum(0)
         found[name] = total
     return found, {name: round(x.shape[-1] / y.shape[-1]) for name, y in maps.items()}
 
@@ -152,7 +152,7 @@ def theoretical(
         channels: of the picture. height: of the picture; it only has to be large enough to run.
         widths: of the pictures that are tried, until every field ends inside.
     """
-    network = copy.deepcopy(backbone).double().cpu()
+    network = copy.deepcopy(backbone).cpu().double()
     found: dict[str, int | None] = {}
     with _evaluating(network), _Positive():
         for width in widths:

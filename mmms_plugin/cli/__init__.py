@@ -11,12 +11,16 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
+import locale
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from mmms_plugin.errors import RunError, UserError, one_line
+from mmms_plugin.errors import RunError, UserError, first_line, one_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
@@ -52,12 +56,31 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
+def script(*command: str) -> int:
+    """What ``mmms`` and the scripts in ``tools/`` call: run ``main`` with ``command`` before their arguments.
+
+    Hosts and pycocotools read and write text in the encoding of the system. Where that is not UTF-8, as on Windows
+    before Python 3.15, Python is started once more in its UTF-8 mode, so that class names stay what they are.
+    """
+    if sys.flags.utf8_mode or locale.getpreferredencoding(False).lower().replace("-", "") == "utf8":
+        return main([*command, *sys.argv[1:]])
+    again = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+    if os.name != "nt":
+        os.execv(sys.executable, again)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the new process handles Ctrl-C
+    return subprocess.call(again)  # on Windows execv returns to the prompt at once
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``mmms COMMAND ...`` and return its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a letter that the encoding lacks, as cp1252 lacks "≥", is a "?"
     name = argv[0] if argv else ""
     if name != "benchmark":  # whose times are those of torch's own settings; engine.threads says why this is needed
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that MPS lacks run on the CPU
     try:
         if name in ("", "-h", "--help"):
             print("usage: mmms COMMAND ... (mmms COMMAND --help lists its options)\n")
@@ -83,6 +106,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(name, str(error))
     except RunError as error:
         return _refuse(name, str(error), status=1)
+    except ImportError as error:
+        if error.name != "cv2":
+            raise
+        remedy = "pip uninstall -y opencv-python, then pip install --force-reinstall opencv-python-headless"
+        return _refuse(name, f"OpenCV cannot be loaded on this system ({first_line(error)}): {remedy}")
     except BrokenPipeError:  # as in `mmms ... | head`
         _drop_output()
         return 141

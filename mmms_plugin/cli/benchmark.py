@@ -21,7 +21,7 @@ ROUNDS = {"layers": 15, "backbones": 15, "early-exit": 5, "size-ap": 3, "size-ap
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     choices = "; ".join(f"{name}: {text}" for name, text in CHOICES.items())
     parser.add_argument("what", choices=list(CHOICES), help=choices)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (%(default)s)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="(%(default)s)")
     parser.add_argument("--channels-last", action="store_true", help="NHWC")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures a batch (%(default)s)")
@@ -64,10 +64,10 @@ def run(args: argparse.Namespace) -> None:
         return run_seed_coverage(args.rounds, args.seeds)
     import torch
 
+    from mmms_plugin.devices import usable_device
     from mmms_plugin.engine.benchmark import Setting, run_benchmark
 
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {args.device}: torch sees no CUDA device")
+    usable_device(args.device)
     dtype = getattr(torch, args.dtype)
     return run_benchmark(
         args.what, Setting(args.device, dtype, args.channels_last, args.batch, args.rounds, args.backward)

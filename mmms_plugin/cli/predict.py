@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--score", type=float, metavar="S", help="least score of an object, kept and drawn (0.3); detectors only")
     add("--labels", action=argparse.BooleanOptionalAction, default=True, help="write names and scores beside objects")
     add("--draw", action=argparse.BooleanOptionalAction, default=True, help="draw the pictures into DIR/drawn")
-    add("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
+    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps, ... (default: cuda where there is one)")
     add("--image-size", metavar="SIZE", help="picture size in px, as in training: 640 or 1333x800")
     add("--cfg-options", nargs="+", metavar="KEY=VALUE", default=[], help="override config values")
     add("--trust-checkpoint-config", action="store_true", help="use the config saved in the checkpoint. A "

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--compare", metavar="CHECKPOINT", help="a second network on the same pictures, beside the first; with "
         "--coco-dir, the errors of two detectors by object size too")  # fmt: skip
     add("--compare-config", metavar="CONFIG", help="of --compare (default: the same config)")
-    add("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
+    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps, ... (default: cuda where there is one)")
     add("--image-size", metavar="SIZE", help="picture size in px, as in training: 640 or 1333x800")
     add("--force", action="store_true", help="use a checkpoint that was trained as another function of the same "
         "weights, with a warning")  # fmt: skip

@@ -1,20 +1,23 @@
-"""What today's PyTorch needs from yesterday's OpenMMLab.
+"""What today's Python and PyTorch need from yesterday's OpenMMLab.
 
 mmdet 3.3 wants mmcv 2.1, of which there are no binaries for torch >= 2.2. mmcv-lite 2.1 installs in seconds, but has no
 ``mmcv._ext``, the compiled module with NMS and RoIAlign. ``install`` puts ours in that place. Where mmcv has its own,
-nothing changes. ``on_import`` lists the changes to mmengine. This file is imported with the plugin: it imports neither
+nothing changes. ``on_import`` lists the changes to mmengine. Python 3.14 has no ``pkgutil.find_loader``, which mmengine
+and mmcv call; there it is put back. This file is imported with the plugin: it imports neither
 torch nor mmcv.
 """
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mmms_plugin.compat import on_import
 
@@ -30,9 +33,20 @@ class _ExtensionFinder:
         return spec_from_file_location(EXTENSION, REPLACEMENT) if name == EXTENSION else None
 
 
+def _find_loader(name: str) -> Any:
+    """As ``pkgutil.find_loader`` until Python 3.13: the loader of a module, or None if there is no such module."""
+    try:
+        spec = find_spec(name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ImportError(f"loader of {name}: {type(error).__name__}: {error}") from error
+    return None if spec is None else spec.loader
+
+
 def install() -> None:
     """Let ``import mmcv._ext`` find the replacement where mmcv has no compiled ops, and mend mmengine when it comes."""
     on_import.install()
+    if not hasattr(pkgutil, "find_loader"):
+        pkgutil.find_loader = _find_loader  # type: ignore[assignment]
     if _ExtensionFinder not in sys.meta_path:
         sys.meta_path.append(_ExtensionFinder)
 

@@ -20,6 +20,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "mmengine.infer.infer": ("mmms_plugin.compat.inferencers:take_names_of_configs",),
     "mmengine.runner.checkpoint": ("mmms_plugin.compat.loading:read_safely",),
     "mmengine.runner.runner": ("mmms_plugin.compat.newest:find_whole", "mmms_plugin.compat.cpu_processes:allow_cpu"),
+    "mmengine.utils.dl_utils.collect_env": ("mmms_plugin.compat.environment:be_quiet",),
+    "multiprocessing.spawn": ("mmms_plugin.compat.spawned:import_plugin_first",),
 }
 # Module about to be imported -> "module:function" to call first.
 BEFORE = {"torchvision": "mmms_plugin.compat.torchvision_ops:declare_missing"}

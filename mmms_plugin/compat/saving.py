@@ -48,10 +48,10 @@ def remove_last(module: ModuleType) -> None:
 @contextmanager
 def _opened_whole(path: str, mode: str = "r") -> Iterator[IO]:
     if "w" not in mode:
-        with open(path, mode) as file:
+        with open(path, mode, encoding="utf-8") as file:
             yield file
         return
-    with written_whole(path) as temporary, temporary.open(mode) as file:
+    with written_whole(path) as temporary, temporary.open(mode, encoding="utf-8") as file:
         yield file
 
 

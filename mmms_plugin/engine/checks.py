@@ -51,7 +51,7 @@ def _check_categories(config: dict[str, Any], dataset: dict[str, Any], path: Pat
                 f"set num_classes={len(classes)} in every head, or give --coco-dir DIR, which does"
             )
         return
-    names = {category["name"] for category in json.loads(path.read_text())["categories"]}
+    names = {category["name"] for category in json.loads(path.read_text(encoding="utf-8"))["categories"]}
     if counts and counts != [len(names)]:
         raise UserError(
             f"{path} has {len(names)} categories, the config's num_classes is {_either(counts)}: "

@@ -7,7 +7,6 @@ A run is an ``mmms train`` in a process of its own, so that no run sees anything
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.trained_cost import trained_cost
 from mmms_plugin.errors import RunError, UserError, one_line
 from mmms_plugin.files import check_folder, make_folder, write_text
+from mmms_plugin.processes import wait_and_measure
 
 NOT_METRICS = ("step", "time", "data_time", "epoch", "iter")
 OWN_OPTIONS = ("--seed", "--work-dir", "--resume")
@@ -128,16 +128,15 @@ def _train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> in
     with open(log, "ab") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            peak = wait_and_measure(process)
         except KeyboardInterrupt:
             process.terminate()
             raise
-    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
         kind = UserError if process.returncode == 2 else RunError
         raise kind(one_line(f"{config}, seed {seed}: {last} (see {log})"))
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak
 
 
 def read_scalars(work_dir: Path) -> tuple[dict[str, float], float]:

@@ -23,7 +23,7 @@ def config_names() -> dict[str, Path]:
     """Every config that comes with the package, by its path below the config folder and without the suffix."""
     root = config_root()
     files = (f for f in sorted(root.rglob("*.py")) if not f.relative_to(root).parts[0].startswith("_"))
-    return {str(f.relative_to(root).with_suffix("")): f for f in files}
+    return {f.relative_to(root).with_suffix("").as_posix(): f for f in files}
 
 
 def find_config(name: str) -> Path:

@@ -32,14 +32,14 @@ def run_demo(out: Path, iterations: int | None = None, seed: int = 0) -> dict[st
     console.print(f"1/4 drawing pictures into {out / 'data'}", highlight=False)
     write_shapes(out / "data", formats="coco")
     console.print("2/4 loading mmdet and building a Mask R-CNN with PS-ResNet-18 of half the width")
-    with (out / "log.txt").open("w") as log:
+    with (out / "log.txt").open("w", encoding="utf-8") as log:
         metrics = _train_and_evaluate(out, iterations, seed, log, console)
     console.print("4/4 drawing predictions")
     draw_overlays(
         out / "data/annotations/instances_val.json", out / "data/images", out / "predictions.json", out / "overlays.png"
     )
     draw_ap_bars(metrics, out / "ap_by_size.png")
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     _tell(console, out, metrics, time.monotonic() - started)
     return metrics
 
@@ -67,7 +67,7 @@ def _clear(out: Path) -> None:
         raise UserError(f"{out} is there already and not of an earlier demo: give another folder with --out")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    (out / MARK).write_text(json.dumps({"config": CONFIG}))
+    (out / MARK).write_text(json.dumps({"config": CONFIG}), encoding="utf-8")
 
 
 def _tell(console: Console, out: Path, metrics: dict[str, float], seconds: float) -> None:

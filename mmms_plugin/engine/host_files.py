@@ -29,7 +29,7 @@ def host_files(host: str, kind: str) -> dict[str, Path]:
     package = Path(spec.submodule_search_locations[0])
     for root in (package / ".mim" / kind, package.parent / kind):
         if root.is_dir():
-            return {str(file.relative_to(root).with_suffix("")): file for file in sorted(root.rglob("*.py"))}
+            return {file.relative_to(root).with_suffix("").as_posix(): file for file in sorted(root.rglob("*.py"))}
     raise UserError(f"{host}{SEPARATOR}: the installed {host} came without its {kind}")
 
 

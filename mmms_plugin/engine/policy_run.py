@@ -121,7 +121,7 @@ class PolicyRun:
                 (sample,) = self.model.test_step(batch)  # type: ignore[operator]
                 numbers = sample.pred_label.reshape(-1)
                 if self.table.kind == "exits":
-                    confidences, answers = sample.exit_scores.double().cpu().max(1)
+                    confidences, answers = sample.exit_scores.cpu().double().max(1)
                     values = confidences.tolist()
                     numbers = answers[[leaving_exit(values, self.table.threshold)]]
                 labels = [self._class_name(int(label)) for label in numbers]

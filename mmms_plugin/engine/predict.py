@@ -21,6 +21,7 @@ from torch import nn
 
 from mmms_plugin.analysis.drawing import Style
 from mmms_plugin.data.pictures import look_at
+from mmms_plugin.devices import usable_device
 from mmms_plugin.engine.cfg_options import apply_cfg_options
 from mmms_plugin.engine.checks import check_fits, read_state_dict
 from mmms_plugin.engine.config_edit import class_count_owners, leaf_datasets, set_num_classes
@@ -157,11 +158,7 @@ def build_model(config: Config, state: Mapping[str, torch.Tensor], checkpoint: s
     model = user_fault("config", lambda: revert_sync_batchnorm(MODELS.build(config.model)))
     check_fits(model, checkpoint, "test")
     model.load_state_dict(dict(state), strict=False)  # check_fits has compared them; counters of batches may lack
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return model.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device}: {first_line(error)}") from error
+    return model.to(usable_device(device)).eval()
 
 
 def picture_pipeline(config: Config) -> Compose:

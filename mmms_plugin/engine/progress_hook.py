@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from mmms_plugin.engine.console import bar_on, say
+from mmms_plugin.processes import peak_memory
 from mmms_plugin.registry import HOOKS
 
 WINDOW = 50  # iterations that loss and time are averaged over
@@ -145,10 +145,7 @@ def _time(seconds: float) -> str:
 
 def _memory() -> str:
     """The most that was used so far: of the GPU, or of this process."""
-    if torch.cuda.is_available():
-        used = torch.cuda.max_memory_allocated()
-    else:
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
     return f"{used / 2**30:.1f} GiB"
 
 

@@ -20,7 +20,7 @@ def usable_cores(limit: Path = CGROUP) -> int:
     """Cores that this process may use: its affinity, and the quota of its container."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = limit.read_text().split()
+        quota, period = limit.read_text(encoding="utf-8").split()
         return max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):
         return cores

@@ -115,7 +115,9 @@ def _lacks(dataset: dict[str, Any], own: OwnData, classes: tuple[str, ...], comm
     masks, listing = dataset.get("data_prefix", {}).get("seg_map_path", ""), dataset.get("ann_file", "")
     if masks == MASKS:  # checked already
         return ""
-    if not ((root / masks).is_dir() and (root / listing).is_file() and (root / listing).read_text().split()):
+    if not (
+        (root / masks).is_dir() and (root / listing).is_file() and (root / listing).read_text(encoding="utf-8").split()
+    ):
         return f"no {masks}/ with {listing} (the SBD masks)"
     try:
         pairs = listed_pairs(own, root / listing, pictures_by_name(root / "JPEGImages"), pictures_by_name(root / masks))

@@ -15,8 +15,8 @@ def clock_name() -> str:
 
 def now() -> float:
     """Seconds of that clock from some moment on; waits for the GPU first."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+    if _gpu_in_use():
+        torch.accelerator.synchronize()
     return time.thread_time() if _one_thread() else time.perf_counter()
 
 
@@ -28,4 +28,8 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def _one_thread() -> bool:
-    return torch.get_num_threads() == 1 and not torch.cuda.is_initialized()
+    return torch.get_num_threads() == 1 and not _gpu_in_use()
+
+
+def _gpu_in_use() -> bool:
+    return torch.cuda.is_initialized() or torch.backends.mps.is_available()

@@ -48,4 +48,4 @@ def _statistics(report: Report) -> Table:
 def write_report(report: Report, path: str) -> None:
     """Write the report as JSON, whole or not at all."""
     with written_whole(Path(path)) as temporary:
-        temporary.write_text(json.dumps(report.as_dict(), indent=2))
+        temporary.write_text(json.dumps(report.as_dict(), indent=2), encoding="utf-8")

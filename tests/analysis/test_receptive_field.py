@@ -11,6 +11,7 @@ from mmms_plugin.analysis.receptive_field import measure, middles, start_afresh,
 from mmms_plugin.backbones.ps_resnet import PSResNet
 from mmms_plugin.errors import UserError
 from mmms_plugin.layers.ps_conv import PSConv2d
+from tests.without_float64 import OnMps
 
 PICTURE = torch.rand(1, 41, 41, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -34,6 +35,14 @@ def test_convolutions(count, kernel, dilation):
     assert not field.cut
     if count == 1:  # all pixels have the same gradient
         assert (field.side, field.extent) == (kernel, dilation * (kernel - 1) + 1)
+
+
+def test_a_device_without_float64_measures_the_same():
+    """Theoretical fields are computed on the CPU."""
+    backbone, picture = uniform(2, 3).float(), PICTURE.float()
+    (expected,) = measure(backbone, [picture])
+    (field,) = measure(backbone, [picture.as_subclass(OnMps)], theory=False)
+    assert (field.side, field.extent, field.two_sigma) == (expected.side, expected.extent, expected.two_sigma)
 
 
 def test_pixels_above_the_threshold_of_the_paper():

@@ -22,7 +22,8 @@ from mmms_plugin.layers import ElasticPolicy, elastic_bottleneck
 from mmms_plugin.layers.depthwise_ps_conv import DepthwisePSConv2d
 from mmms_plugin.layers.dynamic_ps_conv import DynamicPSConv2d
 from mmms_plugin.layers.elastic_conv import ElasticConv2d
-from mmms_plugin.layers.ps_conv import PSConv2d
+from mmms_plugin.layers.ps_conv import PSConv2d, PublishedPSConv2d
+from tests.without_float64 import OnMps
 
 
 class Blocks(nn.Module):
@@ -124,6 +125,22 @@ def test_shares_of_the_other_forms():
     assert second.weight == pytest.approx(second.kernels)
 
 
+def test_scores_and_shares_where_the_device_has_no_float64():
+    torch.manual_seed(0)
+    model, x = Blocks(ElasticPolicy()).eval(), torch.randn(2, 4, 8, 8)
+    with torch.no_grad(), PolicyMeter(model) as meter:
+        model(x)
+        expected = meter.take()
+        model(x.as_subclass(OnMps))
+        assert torch.equal(meter.take(), expected)
+    layers = nn.ModuleList([PSConv2d(8, 8, 3, padding=1), PublishedPSConv2d(8, 8, 3, padding=1, groups=2)])
+    expected = dilation_shares(layers)
+    for layer in layers:
+        for name, parameter in list(layer.named_parameters()):
+            setattr(layer, name, nn.Parameter(parameter.detach().as_subclass(OnMps)))
+    assert dilation_shares(layers) == expected
+
+
 def test_answers_of_two_networks():
     def table(rights):
         rows = [Row(str(i), (), (f"c{i % 2}",), (20.0 * (i + 1),), "", right) for i, right in enumerate(rights)]
@@ -184,6 +201,6 @@ def test_a_table_survives_its_file_and_damaged_rows_do_not(tmp_path):
     assert rows_of({"a": 1}, 2) == []
     assert table.exits.tolist() == [0, 1]
     write_csv(table, tmp_path / "t.csv")
-    lines = list(csv.reader((tmp_path / "t.csv").open(newline="")))
+    lines = list(csv.reader((tmp_path / "t.csv").open(newline="", encoding="utf-8")))
     assert lines[1][0] == "'=cmd"  # no formula in a spreadsheet
     assert [line[lines[0].index("exit")] for line in lines[1:]] == ["1", "2"]

@@ -28,7 +28,7 @@ def gains(truth: GroundTruth, run: Detections, iou_type: str = "bbox", **options
 
 @pytest.mark.parametrize(("seed", "iou_type"), CASES)
 def test_over_all_sizes_counts_and_gains_are_tidecvs(monkeypatch, seed, iou_type):
-    expected = json.loads(RECORD.read_text())[f"{seed} {iou_type}"]
+    expected = json.loads(RECORD.read_text(encoding="utf-8"))[f"{seed} {iou_type}"]
     truth, run = in_memory(*data(seed, iou_type))
     usual = gains(truth, run, iou_type)[0]
     np.testing.assert_allclose(usual.gains, expected["gains"], atol=2e-3)  # recall levels that differ in the last bit

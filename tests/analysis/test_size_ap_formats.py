@@ -42,24 +42,24 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth = {stem: [a for a in coco["annotations"] if stems[a["image_id"]] == stem] for stem in stems.values()}
     found = {stem: [r for r in results if stems[r["image_id"]] == stem] for stem in stems.values()}
     for stem in stems.values():
-        (root / f"labels/val/{stem}.txt").write_text(yolo(truth[stem], order))
-        (root / f"yolo/{stem}.txt").write_text(yolo(found[stem], order))
-        (root / f"Annotations/{stem}.xml").write_text(voc(truth[stem], order))
-        (root / f"voc/{stem}.xml").write_text(voc(found[stem], order))
+        (root / f"labels/val/{stem}.txt").write_text(yolo(truth[stem], order), encoding="utf-8")
+        (root / f"yolo/{stem}.txt").write_text(yolo(found[stem], order), encoding="utf-8")
+        (root / f"Annotations/{stem}.xml").write_text(voc(truth[stem], order), encoding="utf-8")
+        (root / f"voc/{stem}.xml").write_text(voc(found[stem], order), encoding="utf-8")
     names = "\n".join(f"  {i}: '{name}'" for i, name in enumerate(NAMES))
-    (root / "data.yaml").write_text(f"path: .\nval: images/val\nnames:\n{names}\n")
-    (root / "list.yaml").write_text(f"val: [val.txt]\nnames: {json.dumps(NAMES)}\n")
-    (root / "val.txt").write_text("\n".join(f"./images/val/{stem}.png" for stem in stems.values()))
-    (root / "coco.json").write_text(json.dumps(coco))
-    (root / "results.json").write_text(json.dumps(results))
+    (root / "data.yaml").write_text(f"path: .\nval: images/val\nnames:\n{names}\n", encoding="utf-8")
+    (root / "list.yaml").write_text(f"val: [val.txt]\nnames: {json.dumps(NAMES)}\n", encoding="utf-8")
+    (root / "val.txt").write_text("\n".join(f"./images/val/{stem}.png" for stem in stems.values()), encoding="utf-8")
+    (root / "coco.json").write_text(json.dumps(coco), encoding="utf-8")
+    (root / "results.json").write_text(json.dumps(results), encoding="utf-8")
     for first, name in ((0, "from0"), (1, "from1")):
         named = [
             r | dict(image_id=by_ultralytics(stems[r["image_id"]]), category_id=order.index(r["category_id"]) + first)
             for r in results
         ]
-        (root / f"{name}.json").write_text(json.dumps(named))
+        (root / f"{name}.json").write_text(json.dumps(named), encoding="utf-8")
     named = [r | dict(image_id=by_ultralytics(stems[r["image_id"]])) for r in results]
-    (root / "named.json").write_text(json.dumps(named))
+    (root / "named.json").write_text(json.dumps(named), encoding="utf-8")
     return root
 
 
@@ -115,7 +115,7 @@ def test_every_format_gives_the_same_figures(data, ann, pred):
 def test_polygons_and_masks_of_yolo(data, tmp_path):
     for folder, score in (("labels", ""), ("found", " 0.5")):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "img.0.txt").write_text(f"1 0.25 0.25 0.75 0.25 0.5 0.75{score}")
+        (tmp_path / folder / "img.0.txt").write_text(f"1 0.25 0.25 0.75 0.25 0.5 0.75{score}", encoding="utf-8")
     options = dict(images=data / "images/val", classes=data / "data.yaml", iou_type="segm")
     result = size_ap(tmp_path / "labels", tmp_path / "found", **options)
     assert result.runs[0].bins[0].ap == pytest.approx(1)
@@ -148,7 +148,7 @@ def test_a_bad_label_is_named_by_file_and_line(file, text, tmp_path, capsys):
     (tmp_path / "images").mkdir()
     Image.new("L", (20, 10)).save(tmp_path / "images/a.png")
     (tmp_path / "labels").mkdir()
-    (tmp_path / "labels" / file).write_text(text)
+    (tmp_path / "labels" / file).write_text(text, encoding="utf-8")
     ann = tmp_path / "a.yaml" if file.endswith("yaml") else tmp_path / "labels"
     assert main(["size-ap", "--ann", str(ann)]) == 2
     error = capsys.readouterr().err
@@ -173,7 +173,7 @@ RESULT_FAULTS = {
 def test_a_bad_prediction_is_named_by_file_and_line(file, text, data, tmp_path):
     (tmp_path / "found").mkdir()
     path = tmp_path / "found" / file
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as error:
         size_ap(data / "labels/val", path if file.endswith(".json") else path.parent)
     assert RESULT_FAULTS[file, text] in str(error.value)
@@ -197,7 +197,9 @@ def test_difficult_objects_are_left_out(tmp_path):
     for folder, more in (("Annotations", "<difficult>1</difficult>"), ("found", "<score>1</score>")):
         (tmp_path / folder).mkdir()
         box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
-        (tmp_path / folder / "a.xml").write_text(f"<a><object><name>cow</name>{more}{box}</object></a>")
+        (tmp_path / folder / "a.xml").write_text(
+            f"<a><object><name>cow</name>{more}{box}</object></a>", encoding="utf-8"
+        )
     result = size_ap(tmp_path / "Annotations", tmp_path / "found")
     assert result.runs[0].bins[0].ap is None
     assert "1 objects are marked difficult" in "".join(result.notes)
@@ -220,8 +222,8 @@ def federated_data(seed: int, path: Path) -> tuple[dict, list[dict]]:
     for annotation in coco["annotations"]:
         del annotation["iscrowd"], annotation["ignore"]
     coco["images"][1]["not_exhaustive_category_ids"].append(10**6)  # a class of another part of the data set
-    (path / "lvis.json").write_text(json.dumps(coco))
-    (path / "results.json").write_text(json.dumps(results))
+    (path / "lvis.json").write_text(json.dumps(coco), encoding="utf-8")
+    (path / "results.json").write_text(json.dumps(results), encoding="utf-8")
     return coco, results
 
 
@@ -241,13 +243,13 @@ def test_lvis_rules(tmp_path):
     """Equal to COCO's evaluation of what the rules leave, where every class is exhaustive, and better where not."""
     coco, results = federated_data(5, tmp_path)
     found = size_ap(tmp_path / "lvis.json", tmp_path / "results.json")
-    (tmp_path / "left.json").write_text(json.dumps(without_rules(coco, results)))
+    (tmp_path / "left.json").write_text(json.dumps(without_rules(coco, results)), encoding="utf-8")
     strict = size_ap(tmp_path / "lvis.json", tmp_path / "left.json", format="coco", max_dets=300)
     assert found.max_dets == 300
     assert len(results) > 1.2 * len(without_rules(coco, results))
     for image in coco["images"]:
         image["not_exhaustive_category_ids"] = []
-    (tmp_path / "exhaustive.json").write_text(json.dumps(coco))
+    (tmp_path / "exhaustive.json").write_text(json.dumps(coco), encoding="utf-8")
     exhaustive = size_ap(tmp_path / "exhaustive.json", tmp_path / "results.json")
     assert exhaustive.runs[0].bins == strict.runs[0].bins
     assert found.runs[0].bins[0].ap > exhaustive.runs[0].bins[0].ap
@@ -258,7 +260,7 @@ def test_equals_lvis_api(tmp_path):
     """Figures that lvis-api 0.5.3 gave for these files, made by ``federated_data(5)``."""
     federated_data(5, tmp_path)
     found = size_ap(tmp_path / "lvis.json", tmp_path / "results.json").runs[0].stats
-    record = json.loads((Path(__file__).parent / "lvis_api.json").read_text())
+    record = json.loads((Path(__file__).parent / "lvis_api.json").read_text(encoding="utf-8"))
     assert {name: found[name] for name in record} == pytest.approx(record, abs=1e-12)
 
 

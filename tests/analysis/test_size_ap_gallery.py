@@ -32,7 +32,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 def written(folder: Path, coco: dict, results: list[dict]) -> tuple[Path, Path]:
     paths = folder / "ann.json", folder / "pred.json"
     for path, content in zip(paths, (coco, results), strict=True):
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
     return paths
 
 
@@ -150,9 +150,9 @@ def test_the_page_in_a_browser(tmp_path):
     options = Options(sweep=False)
     run_size_ap(str(ann), [str(pred)], str(tmp_path / "out"), options, source=Source(pictures=tmp_path), examples=1500)
     page = tmp_path / "out/report.html"
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert HOSTILE not in text
-    page.write_text(text.replace("</body>", STEPS))
+    page.write_text(text.replace("</body>", STEPS), encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking " \
         "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom " \
         "--blink-settings=preferredColorScheme=0"  # dark  # fmt: skip

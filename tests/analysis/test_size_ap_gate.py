@@ -24,7 +24,7 @@ from tests.analysis.size_ap_data import in_memory, random_coco
 def results(tmp_path_factory) -> SizeAPResults:
     folder = tmp_path_factory.mktemp("gate")
     for name, content in zip(("ann.json", "pred.json"), random_coco(3), strict=True):
-        (folder / name).write_text(json.dumps(content))
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
     return size_ap(folder / "ann.json", [folder / "pred.json"], bootstrap=20, errors=False)
 
 
@@ -40,7 +40,7 @@ def changed(content: Any, place: tuple[str | int, ...], value: object) -> Any:
 
 def test_the_same_results_are_not_worse(results, tmp_path):
     path = tmp_path / "results.json"
-    path.write_text(json.dumps(results.to_json()))
+    path.write_text(json.dumps(results.to_json()), encoding="utf-8")
     assert read_baseline(str(path)).failures(results) == ()
 
 
@@ -68,7 +68,7 @@ def test_the_same_results_are_not_worse(results, tmp_path):
 @pytest.mark.filterwarnings("error")
 def test_a_damaged_baseline_is_refused_in_one_line(results, tmp_path, place, value):
     path = tmp_path / "results.json"
-    path.write_text(json.dumps(changed(results.to_json(), place, value)))
+    path.write_text(json.dumps(changed(results.to_json(), place, value)), encoding="utf-8")
     with pytest.raises(UserError, match=r"--baseline .*results\.json: .*must be a results\.json that") as caught:
         read_baseline(str(path)).failures(results)
     assert "\n" not in str(caught.value)
@@ -94,7 +94,7 @@ def test_the_baseline_is_judged_as_methods_beside_each_other(tmp_path, one, two)
     before, after = method("before", truth, one, 1), method("after", truth, two, 2)
     options = Options(replicates=300, errors=False, sweep=False)
     path = tmp_path / "results.json"
-    path.write_text(json.dumps(evaluate(truth, [before], options).to_json()))
+    path.write_text(json.dumps(evaluate(truth, [before], options).to_json()), encoding="utf-8")
     (line, *_) = read_baseline(str(path)).failures(evaluate(truth, [after], options))
     beside = next(d for d in evaluate(truth, [before, after], options).comparison.per_bin if d.metric == "ap")
     low, high = (float(word.rstrip(",")) for word in line.split("interval ")[1].split(" to "))

@@ -65,7 +65,7 @@ def files(tmp_path):
 
     def write(name: str, content: object) -> Path:
         path = tmp_path / name
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
         return path
 
     return write

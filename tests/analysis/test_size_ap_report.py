@@ -144,7 +144,7 @@ def report(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_page_stands_alone_and_hostile_names_are_only_text(report):
-    text = report["report.html"].read_text()
+    text = report["report.html"].read_text(encoding="utf-8")
     page = Page(text)
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "link", "iframe", "object", "i", "b"}
@@ -157,31 +157,35 @@ def test_the_page_stands_alone_and_hostile_names_are_only_text(report):
 
 
 def test_the_page_says_how_everything_was_measured(report):
-    text = Page(report["report.html"].read_text()).text
+    text = Page(report["report.html"].read_text(encoding="utf-8")).text
     for part in ("1,234", "90%", "at most 77 per image", "0.50 to 0.60", "area 'mask'", "bins are half-open", "seed 5",
                  "32–96 px", "≥ 96 px", "Lin et al. 2014", "44, of which crowd regions: 4", "n/a"):  # fmt: skip
         assert part in text
 
 
 def test_undefined_figures_are_n_a_in_tables_and_empty_or_null_in_data(report):
-    page = Page(report["report.html"].read_text()).text
-    for text in (page, report["tables.md"].read_text(), report["tables.tex"].read_text()):
+    page = Page(report["report.html"].read_text(encoding="utf-8")).text
+    for text in (
+        page,
+        report["tables.md"].read_text(encoding="utf-8"),
+        report["tables.tex"].read_text(encoding="utf-8"),
+    ):
         assert "n/a" in text
         assert not re.search(r"[-−]1\.0\b|[-−]100\.0|nan|None", text)
-    rows = list(csv.DictReader(report["bins.csv"].open()))
+    rows = list(csv.DictReader(report["bins.csv"].open(encoding="utf-8")))
     assert [row["ap"] for row in rows[:4]] == ["0.3333333333333333", "0.123456789012345", "0.5", ""]
     assert rows[3]["area_high_px2"] == "inf"
-    data = json.loads(report["results.json"].read_text())
+    data = json.loads(report["results.json"].read_text(encoding="utf-8"))
     assert [found["ap"] for found in data["runs"][0]["bins"]] == list(AP)
-    assert len(list(csv.DictReader(report["classes.csv"].open()))) == 2 * 4 * 4
-    assert {row["kind"] for row in csv.DictReader(report["differences.csv"].open())} == {"bin", "class"}
+    assert len(list(csv.DictReader(report["classes.csv"].open(encoding="utf-8")))) == 2 * 4 * 4
+    assert {row["kind"] for row in csv.DictReader(report["differences.csv"].open(encoding="utf-8"))} == {"bin", "class"}
 
 
 def test_every_figure_is_written_in_three_formats_and_shows_something(report):
     names = {"ap_per_bin", "ar_per_bin", "ap_difference", "image_groups", "ap_against_size", "object_sizes"}
     for name in (*names, "class_by_size-1", "class_by_size-2"):
         assert report[f"{name}.pdf"].read_bytes().startswith(b"%PDF")
-        assert "<svg" in report[f"{name}.svg"].read_text()[:1000]
+        assert "<svg" in report[f"{name}.svg"].read_text(encoding="utf-8")[:1000]
         picture = np.asarray(Image.open(report[f"{name}.png"]).convert("L"))
         assert picture.shape[1] > 600
         assert 0.02 < (picture < 250).mean() < 0.9
@@ -195,16 +199,16 @@ def test_one_run_without_bootstrap_over_an_old_report(tmp_path):
     results = make_results(runs=1, classes=("one",))
     bare = [dataclasses.replace(found, intervals={}) for found in results.runs[0].bins]
     run = dataclasses.replace(results.runs[0], bins=tuple(bare), sweep=())
-    (tmp_path / "report.html").write_text("old")
+    (tmp_path / "report.html").write_text("old", encoding="utf-8")
     files = write_report(dataclasses.replace(results, runs=(run,), replicates=0, notes=()), tmp_path)
-    text = Page(files[0].read_text()).text
+    text = Page(files[0].read_text(encoding="utf-8")).text
     assert "no bootstrap" in text
     assert "Difference" not in text
     assert "old" not in text.split()
 
 
 def test_latex_is_escaped_and_balanced(report):
-    text = report["tables.tex"].read_text()
+    text = report["tables.tex"].read_text(encoding="utf-8")
     assert r"a\_b \& c\%" in text
     assert r"\textbackslash{}input\{x\} \$y\$ \#1 \textasciitilde{} \textasciicircum{} \{z\}" in text
     assert r"\textless{}script\textgreater{}" in text
@@ -219,7 +223,7 @@ def test_latex_is_escaped_and_balanced(report):
 
 
 def test_markdown_keeps_hostile_names_in_their_cells(report):
-    lines = [line for line in report["tables.md"].read_text().splitlines() if line.startswith("|")]
+    lines = [line for line in report["tables.md"].read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert any(r"\|pipe\| \*star\* \[l\](http://x.y)" in line for line in lines)
     assert not any("<" in line for line in lines)
 
@@ -275,8 +279,10 @@ def test_object_sizes_count_as_numpy_does_and_suggest_bins_of_equal_count(tmp_pa
     assert anchors.covered == pytest.approx(np.mean(covered), abs=0.02)
     files = {file.name for file in write_object_sizes(sizes, tmp_path)}
     assert {"object_sizes.html", "object_sizes.json", "object_size_tables.tex", "object_sizes.pdf"} <= files
-    assert json.loads((tmp_path / "object_sizes.json").read_text())["classes"][-1]["median_side"] is None
-    assert '--bins "q1=0:' in Page((tmp_path / "object_sizes.html").read_text()).text
+    assert (
+        json.loads((tmp_path / "object_sizes.json").read_text(encoding="utf-8"))["classes"][-1]["median_side"] is None
+    )
+    assert '--bins "q1=0:' in Page((tmp_path / "object_sizes.html").read_text(encoding="utf-8")).text
 
 
 def test_a_data_set_without_objects_has_a_page_too(tmp_path):
@@ -321,7 +327,7 @@ def test_bars_of_many_bins_with_long_names_stay_legible_on_a_page(runs):
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"--out .*file/out: this folder cannot be made"):
         write_report(make_results(1), tmp_path / "file" / "out")
 
@@ -338,13 +344,13 @@ def test_a_wrong_folder_is_told_before_the_files_are_read(tmp_path, monkeypatch)
 @pytest.mark.slow
 def test_every_output_says_what_sizes_an_object(report):
     rule = make_results(2).area_rule
-    data = json.loads(report["results.json"].read_text())
+    data = json.loads(report["results.json"].read_text(encoding="utf-8"))
     assert data["area_rule"] == rule
     for name in ("bins.csv", "classes.csv", "differences.csv"):
-        assert {row["area"] for row in csv.DictReader(report[name].open())} == {rule}
-    text = report["tables.md"].read_text()
+        assert {row["area"] for row in csv.DictReader(report[name].open(encoding="utf-8"))} == {rule}
+    text = report["tables.md"].read_text(encoding="utf-8")
     assert text.count(f"**\n\n{escape_markdown(rule)}\n") == len(re.findall(r"^\*\*", text, re.M)) > 5
-    text = report["tables.tex"].read_text()
+    text = report["tables.tex"].read_text(encoding="utf-8")
     assert text.count(f"; {escape_latex(rule)}}}") == text.count(r"\caption{") > 5
 
 

@@ -17,7 +17,7 @@ def test_ours_and_pycocotools_agree_on_its_data(tmp_path, monkeypatch):
     assert ours.ap == pytest.approx(theirs.ap, abs=1e-12)
     assert 0 < ours.ap < 1
     assert min(ours.load, ours.evaluate, ours.wall, ours.mebibytes, theirs.load, theirs.evaluate, theirs.wall) > 0
-    runs = [json.loads((tmp_path / f"{stem}.json").read_text()) for stem in ("pred", "other")]
+    runs = [json.loads((tmp_path / f"{stem}.json").read_text(encoding="utf-8")) for stem in ("pred", "other")]
     assert runs[1] == runs[0][: len(runs[0]) // 2]
     assert all(map(math.isfinite, speed.paired_bootstrap(speed.OURS, str(tmp_path))))  # of 3 replicates, it is noise
     table = speed._table("made up", 1, {"mmms": [ours]})

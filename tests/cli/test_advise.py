@@ -35,7 +35,7 @@ SMALL, LARGE = 14.0, 45.0  # px, limits of the objects of the two data sets belo
 
 
 def write_config(path: Path, layers: str = "") -> Path:
-    path.write_text(CONFIG.format(root=Path(__file__).parents[2] / "configs", layers=layers))
+    path.write_text(CONFIG.format(root=Path(__file__).parents[2] / "configs", layers=layers), encoding="utf-8")
     return path
 
 
@@ -44,9 +44,9 @@ def part_of(shapes: Path, folder: Path, keep) -> Path:
     (folder / "annotations").mkdir(parents=True)
     (folder / "images").symlink_to(shapes / "images")
     for file in (shapes / "annotations").glob("*.json"):
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         content["annotations"] = [one for one in content["annotations"] if keep(one["area"] ** 0.5)]
-        (folder / "annotations" / file.name).write_text(json.dumps(content))
+        (folder / "annotations" / file.name).write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 
@@ -56,13 +56,13 @@ def test_large_objects_get_psconv_and_the_config_trains(shapes, tmp_path, capsys
     config, written = write_config(tmp_path / "plain.py"), tmp_path / "written/advised.py"
     arguments = ["advise", "--coco-dir", str(data), "--config", str(config)]
     assert main([*arguments, "--write", str(written), "--json", str(tmp_path / "advice.json")]) == 0
-    content = json.loads((tmp_path / "advice.json").read_text())
+    content = json.loads((tmp_path / "advice.json").read_text(encoding="utf-8"))
     assert content["shares"][0]["beyond_field"] == 1
     assert content["geometry"]["theoretical"] == 99  # of ResNet-18's second stage
     output = capsys.readouterr().out
     assert "PSConv in the backbone" in output
     assert f"mmms train {written}" in output
-    assert written.read_text().startswith("# Written by mmms advise for ")
+    assert written.read_text(encoding="utf-8").startswith("# Written by mmms advise for ")
     advised = load_config(str(written))
     assert advised.model.backbone.type == "mmms_plugin.PSResNet"
     assert advised.model.roi_head.bbox_head.num_classes == len(advised.train_dataloader.dataset.metainfo.classes)
@@ -90,7 +90,7 @@ def test_fields_of_a_checkpoint(shapes, tmp_path, capsys):
         assert (
             main(["advise", "--coco-dir", str(shapes), "--config", str(config), *checkpoint, "--json", str(file)]) == 0
         )
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
 
     blind, random = advise("--checkpoint", str(tmp_path / "pixels.pth")), advise()
     assert 0 < blind["geometry"]["field"] < random["geometry"]["field"] / 2
@@ -108,7 +108,7 @@ def test_small_objects_get_plain_layers(shapes, tmp_path, capsys):
     arguments = ["advise", "--coco-dir", str(data), "--config", str(config), "--json", str(tmp_path / "advice.json")]
     assert main(arguments) == 0
     assert "plain layers in place of the multi-scale ones, which are not expected to help" in capsys.readouterr().out
-    advice = {one["topic"]: one for one in json.loads((tmp_path / "advice.json").read_text())["advice"]}
+    advice = {one["topic"]: one for one in json.loads((tmp_path / "advice.json").read_text(encoding="utf-8"))["advice"]}
     assert advice["layers"]["changes"] == {"model.backbone.conv_cfg": None}
     assert "conv_cfg" not in with_changes(load_config(str(config)), advice["layers"]["changes"]).model.backbone
 
@@ -213,10 +213,10 @@ def test_bad_input_is_one_line(options, message, shapes, tmp_path, capsys):
     part_of(shapes, tmp_path / "empty", lambda side: False)
     part_of(shapes, tmp_path / "boxes", lambda side: True)
     for file in (tmp_path / "boxes/annotations").glob("*.json"):
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         for one in content["annotations"]:
             del one["segmentation"]
-        file.write_text(json.dumps(content))
+        file.write_text(json.dumps(content), encoding="utf-8")
     given = [option.format(tmp=tmp_path, shapes=shapes) for option in options]
     assert main(["advise", "--coco-dir", str(shapes), *given]) == 2
     output, error = capsys.readouterr()

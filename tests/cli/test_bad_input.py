@@ -40,10 +40,10 @@ def test_data_that_would_train_silently_wrong(shapes, tmp_path, capsys):
     folder = tmp_path / "set"
     shutil.copytree(shapes, folder)
     path = folder / "annotations/instances_train.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     content["annotations"][0]["bbox"][2] = float("nan")
     content["annotations"][1]["bbox"][2] = -5
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     line = refused(capsys, "--coco-dir", str(folder), "--work-dir", str(tmp_path / "new"))
     assert "boxes with NaN" in line
     assert "also boxes with a negative width or height" in line

@@ -25,7 +25,7 @@ def test_a_sound_data_set(folder, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "train: 3 images, 6 objects, 6 masks, classes: 2" in printed
     assert "0 errors, 0 remarks: training would start" in printed
-    content = json.loads(report.read_text())
+    content = json.loads(report.read_text(encoding="utf-8"))
     assert content["trains"] is True
     assert content["splits"]["val"]["images"] == 3
     assert content["findings"] == []
@@ -33,16 +33,16 @@ def test_a_sound_data_set(folder, tmp_path, capsys):
 
 def test_all_problems_are_listed_at_once(folder, tmp_path, capsys):
     path = folder / "train/_annotations.coco.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     content["annotations"][0]["bbox"] = [1, 2, -3, 4]
     content["annotations"][1]["category_id"] = 9
     content["annotations"][2].pop("area")
     content["images"][2]["file_name"] = "[red]gone\x1b.jpg"
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     shutil.copy(folder / "train/p1.jpg", folder / "valid/p3.jpg")
     assert main(["check-data", str(folder), "--out", str(tmp_path / "report.json")]) == 2
     printed = capsys.readouterr().out
-    report = json.loads((tmp_path / "report.json").read_text())
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     found = {(finding["code"], finding["severity"]) for finding in report["findings"]}
     assert found == {
         ("box-negative", "error"), ("unknown-category", "error"), ("picture-missing", "error"), ("area", "mended"),
@@ -59,16 +59,16 @@ def test_all_problems_are_listed_at_once(folder, tmp_path, capsys):
 def test_one_annotation_file(folder, capsys):
     path = folder / "valid/_annotations.coco.json"
     assert main(["check-data", "--ann", str(path)]) == 0
-    path.write_text("[1, 2")
+    path.write_text("[1, 2", encoding="utf-8")
     assert main(["check-data", "--ann", str(path)]) == 2
     assert "annotation files that cannot be read" in capsys.readouterr().out
 
 
 def test_boxes_alone(folder):
     path = folder / "train/_annotations.coco.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     assert main(["check-data", str(folder)]) == 2
     assert main(["check-data", str(folder), "--boxes"]) == 0
 

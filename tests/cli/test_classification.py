@@ -35,14 +35,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
 
 def test_an_image_folder_trains_a_network_with_several_exits(shapes, trained, tmp_path, capfd):
     data = ["--image-dir", str(shapes), "--work-dir", str(tmp_path / "out")]
-    log = next(trained.parent.glob("*/*.log")).read_text()
+    log = next(trained.parent.glob("*/*.log")).read_text(encoding="utf-8")
     assert "5 classes: circle, ring, square, star, triangle; train: 12 pictures, val: 5 pictures" in log
     assert all(f"accuracy/exit{i}_top1" in log for i in range(1, 5))
     checkpoint = str(trained)
     kept = ["--out", str(tmp_path / "predictions.json"), "--show-dir", str(tmp_path / "drawn")]
     assert run("test", "cifar10/msdnet_small", checkpoint, *data, *kept) == 0
     printed = capfd.readouterr().out
-    records = json.loads((tmp_path / "predictions.json").read_text())
+    records = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
     top1 = sum(r["predicted"][0] == r["labels"][0] for r in records) / len(records)
     assert float(re.findall(r"accuracy/top1: ([\d.]+)", printed)[-1]) == pytest.approx(100 * top1, abs=1e-3)
     assert len(records) == len(list((tmp_path / "drawn").iterdir())) == 5
@@ -60,13 +60,13 @@ def test_coco_instances_are_labels(shapes, tmp_path, capfd):
     more = ["test_dataloader.num_workers=0", "test_dataloader.persistent_workers=False"]
     arguments = ["stress-test", "demo/labels_ps_r18_shapes", checkpoint, *data[:2], *options]
     assert main([*arguments, "--cfg-options", *more]) == 0
-    by_size = json.loads((tmp_path / "sizes/stress_test.json").read_text())
+    by_size = json.loads((tmp_path / "sizes/stress_test.json").read_text(encoding="utf-8"))
     assert list(by_size) == ["32", "64"]
     assert set(by_size["32"]) == {"labels/mAP", "labels/F1_per_class", "labels/F1_overall"}
     assert (tmp_path / "sizes/stress_test.png").stat().st_size > 5000
     assert main([*arguments[:4], *data[:2], "--sizes", "8", "--out", "x"]) == 2
-    labels = json.loads((tmp_path / "out/annotations/labels_val.json").read_text())
-    coco = json.loads((shapes / "annotations/instances_val.json").read_text())
+    labels = json.loads((tmp_path / "out/annotations/labels_val.json").read_text(encoding="utf-8"))
+    coco = json.loads((shapes / "annotations/instances_val.json").read_text(encoding="utf-8"))
     names = {c["id"]: c["name"] for c in coco["categories"]}
     for image, entry in zip(coco["images"], labels["data_list"], strict=True):
         own = [a for a in coco["annotations"] if a["image_id"] == image["id"]]
@@ -149,7 +149,9 @@ def test_many_unreadable_pictures_are_listed_in_a_file(folder, tmp_path, capsys)
     (line,) = capsys.readouterr().err.strip().splitlines()
     listing = tmp_path / "out/unreadable.txt"
     assert line.endswith(f"val/cat/0.png (unreadable) and 1 more, listed in {listing}")
-    assert listing.read_text().splitlines() == [f"{path.relative_to(folder)} (unreadable)" for path in broken]
+    assert listing.read_text(encoding="utf-8").splitlines() == [
+        f"{path.relative_to(folder)} (unreadable)" for path in broken
+    ]
 
 
 @pytest.mark.parametrize(
@@ -175,22 +177,22 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     printed = capfd.readouterr().out
     assert "exit 1: 2.7 MMAC" in printed
     assert "achieved" in printed
-    content = json.loads((tmp_path / "report/early_exit.json").read_text())
+    content = json.loads((tmp_path / "report/early_exit.json").read_text(encoding="utf-8"))
     assert len([p for p in content["points"] if p["kind"] == "anytime"]) == 4
     leaving = [p["leaving"] for p in content["points"] if p["kind"] == "budgeted"]
     assert all(len(shares) == 4 and abs(sum(shares) - 1) < 1e-9 for shares in leaving)
     assert {row["batch"] for row in content["savings"]} == {1, 4}
     assert (tmp_path / "report/accuracy_and_cost.png").stat().st_size > 5000
-    plans = json.loads(checkpoint.with_suffix(".exits.json").read_text())
+    plans = json.loads(checkpoint.with_suffix(".exits.json").read_text(encoding="utf-8"))
     assert (plans["size"], plans["pictures"]) == ([32, 32], 6)
     again = ["--thresholds", str(checkpoint.with_suffix(".exits.json"))]
     assert (
         run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *more, *again, "--budget", "9") == 0
     )
-    reported = json.loads((tmp_path / "report/early_exit.json").read_text())
+    reported = json.loads((tmp_path / "report/early_exit.json").read_text(encoding="utf-8"))
     assert [row["batch"] for row in reported["savings"]] == [1, 4]  # one budget
     assert all(row["budget"] * reported["points"][3]["macs"] <= 9e6 for row in reported["savings"])
-    assert json.loads(checkpoint.with_suffix(".exits.json").read_text()) == plans
+    assert json.loads(checkpoint.with_suffix(".exits.json").read_text(encoding="utf-8")) == plans
     capfd.readouterr()
     for bad, message in (
         ("1", "budget=1000000: below the cheapest plan, which needs 26"),
@@ -199,7 +201,7 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
         assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *again, "--budget", bad) == 2
         assert message in capfd.readouterr().err
     other = json.dumps({**plans, "model": "0" * 64})
-    (tmp_path / "other.json").write_text(other)
+    (tmp_path / "other.json").write_text(other, encoding="utf-8")
     wrong = ["--thresholds", str(tmp_path / "other.json")]
     assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *wrong) == 2
     assert "other.json: of another model; choose them anew" in capfd.readouterr().err

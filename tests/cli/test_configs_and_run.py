@@ -72,9 +72,10 @@ def test_run_imports_the_plugin_first_and_hands_over_the_arguments(tmp_path):
     script.write_text(
         "import sys, beside\nimport mmcv.ops\nfrom mmengine.config import Config\nprint(__name__, sys.argv[1:3])\n"
         "print(Config.fromfile(sys.argv[3]).model.type, mmcv.ops.nms.__module__)\n"
-        "sys.exit(3)\n"
+        "sys.exit(3)\n",
+        encoding="utf-8",
     )
-    (tmp_path / "beside.py").write_text("")
+    (tmp_path / "beside.py").write_text("", encoding="utf-8")
     arguments = ["-m", "mmms_plugin", "run", str(script), "--help", "x", "mmdet::retinanet_r50_fpn_1x_coco"]
     done = python(*arguments, cwd=tmp_path)
     assert done.stdout.splitlines() == ["__main__ ['--help', 'x']", "RetinaNet mmcv.ops.nms"], done.stderr
@@ -98,7 +99,7 @@ def test_run_finds_the_hosts_scripts(capsys):
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_tab_completion(capsys, tmp_path):
     assert main(["completion", "bash"]) == 0
-    (tmp_path / "mmms").write_text(capsys.readouterr().out)
+    (tmp_path / "mmms").write_text(capsys.readouterr().out, encoding="utf-8")
 
     def complete(*words: str) -> set[str]:
         line = f"source {tmp_path / 'mmms'}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _shtab_mmms"
@@ -116,7 +117,7 @@ def test_tab_completion(capsys, tmp_path):
 
 def test_the_mmpretrain_extra_leaves_torch_alone():
     """Every torchvision asks for one build of torch, and pip would replace the installed one by it."""
-    setup = (Path(__file__).parents[2] / "setup.py").read_text()
+    setup = (Path(__file__).parents[2] / "setup.py").read_text(encoding="utf-8")
     extra = next(line for line in setup.splitlines() if line.strip().startswith('"mmpretrain": ['))
     assert "torchvision" not in extra
     assert "pip install torchvision --index-url" in setup

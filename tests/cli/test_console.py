@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import mmms_plugin
 from mmms_plugin.cli import COMMANDS, main
@@ -52,11 +54,36 @@ def test_wrong_use_is_one_line_and_status_2(arguments, message, capsys):
     assert message in lines[0]
 
 
+def test_an_opencv_that_the_system_cannot_load_is_one_line(tmp_path):
+    """As on servers and in containers, which lack libraries of a desktop."""
+    (tmp_path / "cv2.py").write_text(
+        "raise ImportError('libxcb.so.1: cannot open shared object file', name='cv2', path=__file__)", encoding="utf-8"
+    )
+    variables = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "mmms_plugin", "train", "mask_rcnn_ps_r50_fpn_1x"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("mmms train: error: OpenCV cannot be loaded on this system (libxcb.so.1: cannot")
+    assert done.stderr.endswith("opencv-python-headless\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("cuda", "torch sees no CUDA device"), ("mps", "torch sees no MPS device"), ("gpu", "allowed are cpu, cuda")],
+)
+def test_a_device_that_is_not_there_is_one_line(device, message, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert main(["benchmark", "layers", "--device", device]) == 2
+    assert f"--device {device}: {message}" in capsys.readouterr().err
+
+
 def test_demo_keeps_its_hands_off_other_peoples_folders(tmp_path, capsys):
-    (tmp_path / "thesis.tex").write_text("all of it")
+    (tmp_path / "thesis.tex").write_text("all of it", encoding="utf-8")
     assert main(["demo", "--out", str(tmp_path)]) == 2
     assert "give another folder with --out" in capsys.readouterr().err
-    assert (tmp_path / "thesis.tex").read_text() == "all of it"
+    assert (tmp_path / "thesis.tex").read_text(encoding="utf-8") == "all of it"
 
 
 def test_benchmark_prints_times_and_multiply_adds(capsys, monkeypatch):
@@ -99,7 +126,7 @@ def test_flops_prints_the_papers_tables_beside_the_measured(capsys, monkeypatch,
     # DenseNet201: 4.291 is the count on the authors' code, too; DLA-X102+Elastic: Table 8 has 24.9; all else is DLA-X60
     differ = {"DenseNet201*", "DLA-X102+Elastic", "DLA-X60+Elastic", "DLA-X60+sElastic"}
     assert {line[0] for line in lines if "!" in line} == differ | {"bilinear,", "nearest,", "trained", "high"}
-    rows = json.loads((tmp_path / "elastic.json").read_text())
+    rows = json.loads((tmp_path / "elastic.json").read_text(encoding="utf-8"))
     for model, counted in COUNTED.items():
         for row in (row for row in rows if row["model"] == model):
             cost = row["measured"]

@@ -37,7 +37,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
     folder = tmp_path_factory.mktemp("segmenter")
-    (folder / "tiny.py").write_text(SEGMENTER.format(root=Path(__file__).parents[2] / "configs"))
+    (folder / "tiny.py").write_text(SEGMENTER.format(root=Path(__file__).parents[2] / "configs"), encoding="utf-8")
     data = ["--voc-dir", str(shapes), "--image-size", "64"]
     options = ["--iters", "1", "--work-dir", str(folder / "run"), "--cfg-options", *QUICK]
     assert main(["train", str(folder / "tiny.py"), *data, *options]) == 0
@@ -61,7 +61,8 @@ def test_a_plain_script_with_a_runner(detector, tmp_path):
     script.write_text(
         "import sys\nfrom mmdet.registry import MODELS\nfrom mmengine.config import Config\n"
         "from mmengine.runner import Runner\nconfig = Config.fromfile(sys.argv[1])\nconfig.work_dir = sys.argv[2]\n"
-        "Runner.from_cfg(config).train()\n"
+        "Runner.from_cfg(config).train()\n",
+        encoding="utf-8",
     )
     run_script(str(script), str(next(detector.glob("*.py"))), str(tmp_path / "work"))
     assert (tmp_path / "work/iter_1.pth").is_file()

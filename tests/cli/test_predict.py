@@ -51,7 +51,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with detector.pth of two classes, segmenter.py, and segmenter.pth of three."""
     folder = tmp_path_factory.mktemp("models")
     root = Path(__file__).parents[2] / "configs"
-    (folder / "segmenter.py").write_text(SEGMENTER.format(root=root))
+    (folder / "segmenter.py").write_text(SEGMENTER.format(root=root), encoding="utf-8")
     save_random(DETECTOR, ("cell", "debris"), folder / "detector.pth")
     save_random(str(folder / "segmenter.py"), ("background", "road", "tree"), folder / "segmenter.pth")
     return folder
@@ -84,7 +84,7 @@ def test_a_detector_gives_one_coco_file_and_drawings(models, pictures, tmp_path,
     assert main(["predict", *arguments, *options]) == 0
     printed = capsys.readouterr().out
     assert "3 pictures: 21 objects of score 0.01 or more" in printed
-    skipped = (out / "skipped.txt").read_text().splitlines()
+    skipped = (out / "skipped.txt").read_text(encoding="utf-8").splitlines()
     assert [line.split(": ")[0] for line in skipped] == [str(pictures / name) for name in ("broken.png", "empty.jpg")]
     assert "truncated" in skipped[0]
     assert "empty" in skipped[1]
@@ -119,7 +119,7 @@ def test_a_segmentation_model_gives_masks_with_the_class_indices(models, picture
     out = tmp_path / "out"
     config, checkpoint = str(models / "segmenter.py"), str(models / "segmenter.pth")
     assert main(["predict", config, checkpoint, str(pictures / "*" / "*.png"), "--out", str(out)]) == 0
-    assert (out / "labels.txt").read_text().split() == ["background", "road", "tree"]
+    assert (out / "labels.txt").read_text(encoding="utf-8").split() == ["background", "road", "tree"]
     assert sorted(str(file.relative_to(out)) for file in out.rglob("*.png")) == [
         "drawn/a/same.png", "drawn/b/same.png", "masks/a/same.png", "masks/b/same.png",
     ]  # fmt: skip
@@ -204,5 +204,5 @@ def test_many_pictures_in_bounded_memory(models, shapes, tmp_path):
         ]
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]) / 1024)
-    assert json.loads((tmp_path / "o/predictions.json").read_text())["images"][-1]["id"] == 160
+    assert json.loads((tmp_path / "o/predictions.json").read_text(encoding="utf-8"))["images"][-1]["id"] == 160
     assert peaks[1] < peaks[0] + 40

@@ -43,7 +43,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for name, conv in (("elastic", 'dict(type="mmms_plugin.ElasticConv")'), ("plain", "None")):
         root = Path(__file__).parents[2] / "configs"
-        (folder / f"{name}.py").write_text(CONFIG.format(root=root, conv=conv))
+        (folder / f"{name}.py").write_text(CONFIG.format(root=root, conv=conv), encoding="utf-8")
         save_random(str(folder / f"{name}.py"), folder / f"{name}.pth")
     return folder
 
@@ -69,11 +69,11 @@ def test_a_data_set(models, shapes, tmp_path, capsys):
     out = tmp_path / "out"
     options = ("--coco-dir", shapes, "--split", "train", "--out", out, "--fields", 1)
     assert main(command(models, "elastic", *options)) == 0
-    content = json.loads((out / "policy.json").read_text())
+    content = json.loads((out / "policy.json").read_text(encoding="utf-8"))
     blocks, rows = content["columns"], content["pictures"]
     assert len(blocks) == 13  # of ResNet-18's 16 layers of 3x3, the first of three stages has a stride
     assert len(rows) == 4
-    truth = json.loads((shapes / "annotations/instances_train.json").read_text())
+    truth = json.loads((shapes / "annotations/instances_train.json").read_text(encoding="utf-8"))
     names = {image["file_name"]: image["id"] for image in truth["images"]}
     for row in rows:
         areas = [one["area"] for one in truth["annotations"] if one["image_id"] == names[row["name"]]]
@@ -87,7 +87,7 @@ def test_a_data_set(models, shapes, tmp_path, capsys):
     assert [field["theoretical"] for field in content["receptive_fields"]] == sorted(
         field["theoretical"] for field in content["receptive_fields"]
     )
-    with open(out / "pictures.csv", newline="") as file:
+    with open(out / "pictures.csv", newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [float(line[blocks[3]]) for line in table] == [row["values"][3] for row in rows]
     parquet = pytest.importorskip("pyarrow.parquet").read_table(out / "pictures.parquet").to_pydict()
@@ -95,7 +95,7 @@ def test_a_data_set(models, shapes, tmp_path, capsys):
     assert parquet["picture"] == [row["name"] for row in rows]
     for name in ("blocks", "classes", "map", "sizes", "receptive_fields"):
         assert Image.open(out / f"{name}.png").width > 600
-        assert (out / f"{name}.svg").read_text().startswith("<?xml")
+        assert (out / f"{name}.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert not (out / "progress.json").exists()
     assert "4 pictures, scale policy: 13 columns" in capsys.readouterr().out
 
@@ -118,7 +118,7 @@ def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypa
     captured = capsys.readouterr()
     assert "measuring: going on after 3 of 7 pictures" in captured.err
     assert "1 skipped" in captured.out
-    assert (tmp_path / "out/skipped.txt").read_text().startswith("plain/broken.png: ")
+    assert (tmp_path / "out/skipped.txt").read_text(encoding="utf-8").startswith("plain/broken.png: ")
 
 
 @pytest.mark.slow
@@ -137,14 +137,14 @@ def test_links_keep_their_names_and_small_pictures_are_skipped(models, pictures,
     (out / "answers.png").touch()  # of an earlier run with --compare
     (out / "notes.txt").touch()
     assert main(command(models, "elastic", "--images", tmp_path / "links", "--out", out, "--fields", 0)) == 0
-    rows = json.loads((out / "policy.json").read_text())["pictures"]
+    rows = json.loads((out / "policy.json").read_text(encoding="utf-8"))["pictures"]
     assert [(row["name"], row["classes"]) for row in rows] == [
         ("cat/a.png", ["cat"]),
         ("dog/b.png", ["dog"]),
         ("dog/c.png", ["dog"]),
     ]
     assert rows[0]["values"] == rows[1]["values"] == rows[2]["values"]  # nothing is left of the thin one
-    assert (out / "skipped.txt").read_text().startswith("a thin one.png: map of ")
+    assert (out / "skipped.txt").read_text(encoding="utf-8").startswith("a thin one.png: map of ")
     assert (out / "notes.txt").exists()
     assert not (out / "answers.png").exists()
 
@@ -155,7 +155,7 @@ def test_a_plain_network_has_receptive_fields_only(models, pictures, tmp_path, c
     output = capsys.readouterr().out
     assert "ResNet has no multi-scale part" in output
     assert "1 skipped" in output
-    content = json.loads((tmp_path / "out/policy.json").read_text())
+    content = json.loads((tmp_path / "out/policy.json").read_text(encoding="utf-8"))
     assert [field["theoretical"] for field in content["receptive_fields"]] == [43, 99, 211, 435]
     assert content["pictures"] == []
 
@@ -180,19 +180,19 @@ def test_two_detectors(models, shapes, tmp_path, capsys, monkeypatch):
     assert main(arguments) == 0
     assert (len(predicted), len(set(predicted))) == (9, 8)  # four pictures each, the seventh of all was begun twice
     assert "predicting: going on after 2 of 4 pictures" in capsys.readouterr().err
-    assert json.loads((out / "policy.json").read_text())["compared"]["title"] == "plain, plain.pth"
-    truth = json.loads((shapes / "annotations/instances_train.json").read_text())
+    assert json.loads((out / "policy.json").read_text(encoding="utf-8"))["compared"]["title"] == "plain, plain.pth"
+    truth = json.loads((shapes / "annotations/instances_train.json").read_text(encoding="utf-8"))
     for number in (1, 2):
-        found = json.loads((out / f"size_ap/run_{number}.json").read_text())
+        found = json.loads((out / f"size_ap/run_{number}.json").read_text(encoding="utf-8"))
         assert found
         assert {one["image_id"] for one in found} <= {image["id"] for image in truth["images"]}
         assert {one["category_id"] for one in found} <= {one["id"] for one in truth["categories"]}
-    assert [one["name"] for one in json.loads((out / "size_ap/results.json").read_text())["runs"]] == [
+    assert [one["name"] for one in json.loads((out / "size_ap/results.json").read_text(encoding="utf-8"))["runs"]] == [
         "elastic",
         "plain",
     ]
     assert not list(out.glob("progress*"))
-    assert 'href="size_ap/report.html"' in (out / "policy.html").read_text()
+    assert 'href="size_ap/report.html"' in (out / "policy.html").read_text(encoding="utf-8")
     assert main(command(models, "elastic", *options[:-2])) == 0
     assert not (out / "size_ap").exists()  # of the run before
 
@@ -206,7 +206,7 @@ def test_two_classifiers(shapes, tmp_path, capsys):
     pictures, out = shapes / "val", tmp_path / "out"
     arguments = ["scale-policy", "demo/msdnet_shapes", str(tmp_path / "first.pth"), "--images", str(pictures)]
     assert main([*arguments, "--out", str(out), "--fields", "0", "--compare", str(tmp_path / "second.pth")]) == 0
-    content = json.loads((out / "policy.json").read_text())
+    content = json.loads((out / "policy.json").read_text(encoding="utf-8"))
     compared = content.pop("compared")
     title = content.pop("title")
     assert (title, compared.pop("title")) == ("msdnet_shapes, first.pth", "msdnet_shapes, second.pth")
@@ -214,7 +214,7 @@ def test_two_classifiers(shapes, tmp_path, capsys):
     assert compared.pop("outcomes")[1] == "only first right"
     assert compared == content  # all that is known of the first is known of the second: they have the same weights
     assert {path.name for path in out.glob("exits*.png")} == {"exits.png", "exits_compared.png"}
-    page = (out / "policy.html").read_text()
+    page = (out / "policy.html").read_text(encoding="utf-8")
     assert page.count('"threshold":') == 2
     assert "lower strip" in page
 
@@ -229,7 +229,7 @@ def test_exits_of_a_classifier(shapes, tmp_path, capsys):
         out = tmp_path / str(confidence)
         arguments = ["scale-policy", "demo/msdnet_shapes", str(tmp_path / "exits.pth"), "--images", str(shapes / "val")]
         assert main([*arguments, "--out", str(out), "--fields", "0", "--confidence", str(confidence)]) == 0
-        return json.loads((out / "policy.json").read_text())
+        return json.loads((out / "policy.json").read_text(encoding="utf-8"))
 
     content = report(0.11)
     rows, count = content["pictures"], len(content["columns"])
@@ -254,10 +254,10 @@ def test_shape_adaptors_and_how_training_moved_them(shapes, tmp_path):
     save_random("cifar10/sa_r50_small", run / "iter_2.pth")
     lines = [dict(step=step, **{"s_stem.0": 0.7 + step / 100}) for step in (1, 2)]
     scalars = run / "20260101_000000/vis_data/scalars.json"
-    scalars.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    scalars.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     arguments = ["scale-policy", "cifar10/sa_r50_small", str(run / "iter_2.pth"), "--images", str(shapes / "val")]
     assert main([*arguments, "--out", str(out), "--fields", "0"]) == 0
-    content = json.loads((out / "policy.json").read_text())
+    content = json.loads((out / "policy.json").read_text(encoding="utf-8"))
     assert content["trajectories"] == {"stem.0": [[1, 0.71], [2, 0.72]]}
     assert content["shape"]["scales"]
     assert (out / "trajectories.png").is_file()
@@ -345,9 +345,9 @@ def test_the_page_in_a_browser(models, pictures, tmp_path):
     out = tmp_path / "out"
     assert main(command(models, "elastic", "--images", pictures, "--out", out, "--fields", 0)) == 0
     page = out / "policy.html"
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert HOSTILE not in text
-    page.write_text(text.replace("</body>", STEPS))
+    page.write_text(text.replace("</body>", STEPS), encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking " \
         "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom"  # fmt: skip
     data = f"--user-data-dir={tmp_path / 'browser'}"
@@ -356,7 +356,7 @@ def test_the_page_in_a_browser(models, pictures, tmp_path):
     found = re.search(r'<pre id="outcome">(\{.*?\})</pre>', done.stdout)
     assert found, done.stderr[-2000:]
     outcome = json.loads(html.unescape(found[1]))
-    rows = json.loads((out / "policy.json").read_text())["pictures"]
+    rows = json.loads((out / "policy.json").read_text(encoding="utf-8"))["pictures"]
     assert outcome["page"] == "elastic, elastic.pth: scale policy"
     assert outcome["count"] == "6 of 6 pictures"
     assert (outcome["strips"], outcome["bars"], outcome["foreign"]) == (6 * 13, 13, 0)

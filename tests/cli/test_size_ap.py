@@ -25,7 +25,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     coco, masks = with_masks(coco, results)
     both = [{**m, "bbox": r["bbox"]} for m, r in zip(masks, results, strict=True)]
     for name, content in (("ann", coco), ("one", both), ("two", both[::2])):
-        (folder / f"{name}.json").write_text(json.dumps(content, default=lambda counts: counts.decode()))
+        (folder / f"{name}.json").write_text(
+            json.dumps(content, default=lambda counts: counts.decode()), encoding="utf-8"
+        )
     return folder
 
 
@@ -37,20 +39,20 @@ def run(files: Path, out: Path, *more: str, preds: tuple[str, ...] = ("one",)) -
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 def test_numbers_of_the_report_are_pycocotools(files, tmp_path, capsys, iou_type):
     assert run(files, tmp_path, "--iou-type", iou_type) == 0
-    results = json.loads((tmp_path / "results.json").read_text())
-    found = json.loads((files / "one.json").read_text())
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    found = json.loads((files / "one.json").read_text(encoding="utf-8"))
     if iou_type == "segm":
         found = [{k: v for k, v in r.items() if k != "bbox"} for r in found]
-    expected = pycocotools_eval(json.loads((files / "ann.json").read_text()), found, iou_type).stats
+    expected = pycocotools_eval(json.loads((files / "ann.json").read_text(encoding="utf-8")), found, iou_type).stats
     ours = [-1 if v is None else v for v in results["runs"][0]["stats"].values()]
     assert ours == pytest.approx(expected.tolist(), abs=1e-9)
-    with (tmp_path / "bins.csv").open() as file:
+    with (tmp_path / "bins.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     column = next(name for name in rows[0] if name.lower() == "ap")
     assert float(rows[0][column]) == results["runs"][0]["bins"][0]["ap"]
     printed = capsys.readouterr().out
     rule = "box width x height" if iou_type == "bbox" else "the pixels of their mask"
-    for text in (printed, (tmp_path / "report.html").read_text(), json.dumps(results)):
+    for text in (printed, (tmp_path / "report.html").read_text(encoding="utf-8"), json.dumps(results)):
         assert rule in text
         assert "exactly on a limit" in text
         assert "-1.0" not in text.partition("<script")[0]  # coordinates of the gallery may be
@@ -59,7 +61,7 @@ def test_numbers_of_the_report_are_pycocotools(files, tmp_path, capsys, iou_type
 def test_two_runs_with_intervals(files, tmp_path, capsys):
     options = ["--bootstrap", "20", "--bins", "quantiles:3", "--area", "mask", "--names", "full", "half"]
     assert run(files, tmp_path, *options, preds=("one", "two")) == 0
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert [r["name"] for r in results["runs"]] == ["full", "half"]
     assert results["area_rule"] == "area 'mask': ground truth and detections by the pixels of the mask"
     assert len(results["comparison"]["groups"]) == 8
@@ -73,7 +75,7 @@ def test_the_python_function_returns_what_the_command_reports(files, tmp_path):
     with quick_figures(True):
         assert run(files, tmp_path, "--bootstrap", "5", "--bins", "tiny", preds=("one", "two")) == 0
     found = size_ap(files / "ann.json", [files / "one.json", str(files / "two.json")], bins="tiny", bootstrap=5)
-    assert found.to_json() == json.loads((tmp_path / "results.json").read_text())
+    assert found.to_json() == json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert [run.name for run in size_ap(files / "ann.json", files / "one.json", names=["a"]).runs] == ["a"]
     with pytest.raises(UserError, match="bins"):
         size_ap(files / "ann.json", files / "one.json", bins="nonsense")
@@ -121,32 +123,35 @@ def test_wrong_input_is_told_in_one_line(files, tmp_path, capsys, arguments, pre
 
 
 def test_names_cannot_reach_the_terminal_as_commands_nor_a_spreadsheet_as_formulas(files, tmp_path, capsys):
-    coco = json.loads((files / "ann.json").read_text())
+    coco = json.loads((files / "ann.json").read_text(encoding="utf-8"))
     for category, name in zip(coco["categories"], ("=1+1", "-5", "\x1b[2J\ud800"), strict=True):
         category["name"] = name
-    (tmp_path / "ann.json").write_text(json.dumps(coco))
+    (tmp_path / "ann.json").write_text(json.dumps(coco), encoding="utf-8")
     changed = ["--ann", str(tmp_path / "ann.json"), "--names", "@SUM(A1)", "\x1b]0;title\x07"]
     with quick_figures(True):
         assert run(files, tmp_path / "out", *changed, preds=("one", "two")) == 0
-    shown = "".join(capsys.readouterr()) + (tmp_path / "out/report.html").read_text()
+    shown = "".join(capsys.readouterr()) + (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert {char for char in shown if not char.isprintable()} == {"\n"}
     assert "\\x1b]0;title\\x07" in shown
-    with (tmp_path / "out/classes.csv").open() as file:
+    with (tmp_path / "out/classes.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["category"] for row in rows} == {"'=1+1", "'-5", "\\x1b[2J\\ud800"}
     assert rows[0]["run"] == "'@SUM(A1)"
-    with (tmp_path / "out/differences.csv").open() as file:
+    with (tmp_path / "out/differences.csv").open(encoding="utf-8") as file:
         assert any(float(row["difference"] or 0) < 0 for row in csv.DictReader(file))  # numbers stay numbers
 
 
 def test_two_runs_into_one_folder_leave_the_files_of_one(tmp_path):
     with files_written_together(tmp_path / "out") as first:
-        (first / "a").write_text("first")
+        (first / "a").write_text("first", encoding="utf-8")
         with files_written_together(tmp_path / "out") as second:
             for name in "ab":
-                (second / name).write_text("second")
-        (first / "b").write_text("first")
-    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"a": "first", "b": "first"}
+                (second / name).write_text("second", encoding="utf-8")
+        (first / "b").write_text("first", encoding="utf-8")
+    assert {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir()} == {
+        "a": "first",
+        "b": "first",
+    }
 
 
 def test_a_report_that_fails_half_way_leaves_nothing(files, tmp_path, capsys, monkeypatch):
@@ -165,7 +170,7 @@ def test_a_report_that_fails_half_way_leaves_nothing(files, tmp_path, capsys, mo
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
 def test_a_full_disk_behind_the_output_is_one_line(files):
     command = "import sys; from mmms_plugin.cli import main; sys.exit(main(sys.argv[1:]))"
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
             [sys.executable, "-c", command, "size-ap", "--ann", str(files / "ann.json")],
             stdout=full,
@@ -250,24 +255,24 @@ def test_a_bin_that_is_significantly_worse_than_the_baseline_fails_the_run(files
 
 def test_groups_and_runs_are_compared_with_the_first(files, tmp_path, capsys):
     one, two, other = (str(files / f"{name}.json") for name in ("one", "two", "ann2"))
-    Path(other).write_text(json.dumps(json.loads(Path(one).read_text())[1::2]))
+    Path(other).write_text(json.dumps(json.loads(Path(one).read_text(encoding="utf-8"))[1::2]), encoding="utf-8")
     groups = ["--group", f"ps={one},{two}", "--pred", other, "--group", f"more={two},{other}"]
     with quick_figures(True):
         assert run(files, tmp_path / "out", *groups, "--bootstrap", "10", "--names", "plain", preds=()) == 0
     printed = capsys.readouterr()
     assert "plain minus ps: AP" in printed.out
     assert "one seed only: plain" in printed.err
-    results = json.loads((tmp_path / "out/results.json").read_text())
+    results = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))
     assert [(r["name"], [seed["name"] for seed in r["seeds"]]) for r in results["runs"]] == [
         ("ps", ["one", "two"]), ("plain", []), ("more", ["two", "ann2"]),
     ]  # fmt: skip
     comparisons = [results["comparison"], *results["more_comparisons"]]
     assert [(c["first"], c["second"]) for c in comparisons] == [("ps", "plain"), ("ps", "more")]
-    page = (tmp_path / "out/report.html").read_text()
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert all(text in page for text in ("What would settle it: more minus ps", "ps: AP of each seed", "ps (2 seeds)"))
-    with (tmp_path / "out/settling.csv").open() as file:
+    with (tmp_path / "out/settling.csv").open(encoding="utf-8") as file:
         assert {(row["second_run"], row["bin"]) for row in csv.DictReader(file)} >= {("plain", "all"), ("more", "all")}
-    with (tmp_path / "out/ap_against_size.csv").open() as file:
+    with (tmp_path / "out/ap_against_size.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["run"] == "ps"]
     assert [float(row["side"]) for row in rows] == [point["side"] for point in results["runs"][0]["sweep"]]
     assert [row["ap_low"] and float(row["ap_low"]) for row in rows] == [

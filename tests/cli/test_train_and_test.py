@@ -48,15 +48,15 @@ def test_interrupted_training_goes_on_where_it_stopped(shapes, tmp_path, capfd):
     assert train(tmp_path / "whole", shapes, 3, "--seed", "4") == 0
     assert train(tmp_path / "first", shapes, 2, "--seed", "4") == 0
     (tmp_path / "first").rename(tmp_path / "parts")
-    (tmp_path / "parts/last_checkpoint").write_text("")
+    (tmp_path / "parts/last_checkpoint").write_text("", encoding="utf-8")
     (tmp_path / "parts/iter_9.pth").write_bytes((tmp_path / "parts/iter_2.pth").read_bytes()[:-1000])
     capfd.readouterr()
     assert train(tmp_path / "parts", shapes, 3, "--resume") == 0
     printed = capfd.readouterr().out
     assert "optim_wrapper" not in printed
     assert len(printed.splitlines()) < 20
-    (log,) = (log for log in (tmp_path / "parts").rglob("*.log") if "resumed epoch" in log.read_text())
-    assert "optim_wrapper" in log.read_text(), "the config and all else is in the file"
+    (log,) = (log for log in (tmp_path / "parts").rglob("*.log") if "resumed epoch" in log.read_text(encoding="utf-8"))
+    assert "optim_wrapper" in log.read_text(encoding="utf-8"), "the config and all else is in the file"
     assert f"last checkpoint: {tmp_path / 'parts/iter_3.pth'}\ntest it: mmms test {CONFIG} " in printed
     assert f"--resume: {tmp_path / 'parts/iter_9.pth'} is left out: it is damaged" in printed
     assert f"--resume: going on from {tmp_path / 'parts/iter_2.pth'}" in printed
@@ -77,7 +77,7 @@ def test_evaluation_keeps_predictions_and_draws(run, shapes, tmp_path, capfd):
     assert "mmcv-lite 2.1.0: " in printed or "with its own compiled ops" in printed
     assert "5 classes: circle, ring, square, triangle, star" in printed
     assert len(list(drawn.rglob("*.png"))) == 2
-    predictions = json.loads(out.read_text())
+    predictions = json.loads(out.read_text(encoding="utf-8"))
     assert predictions
     assert {"image_id", "bbox", "score", "category_id", "segmentation"} <= set(predictions[0])
     truth = COCO(str(shapes / "annotations/instances_val.json"))
@@ -118,11 +118,11 @@ def test_a_misfit_is_told_in_one_line_before_training(run, shapes, tmp_path, cap
     (fewer / "annotations").mkdir(parents=True)
     (fewer / "images").symlink_to(shapes / "images")
     for split in ("train", "val"):
-        data = json.loads((shapes / f"annotations/instances_{split}.json").read_text())
+        data = json.loads((shapes / f"annotations/instances_{split}.json").read_text(encoding="utf-8"))
         data["categories"] = data["categories"][:2]
         known = {category["id"] for category in data["categories"]}
         data["annotations"] = [a for a in data["annotations"] if a["category_id"] in known]
-        (fewer / f"annotations/instances_{split}.json").write_text(json.dumps(data))
+        (fewer / f"annotations/instances_{split}.json").write_text(json.dumps(data), encoding="utf-8")
     message = error_of(capsys, ["test", CONFIG, checkpoint, "--coco-dir", str(fewer), "--work-dir", str(tmp_path)])
     assert "made for other classes" in message
     assert "5 classes" in message

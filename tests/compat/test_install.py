@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import json
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,45 @@ def test_import_is_light() -> None:
     assert (result.stdout.strip(), result.stderr) == ("set()", "")
 
 
+def test_python_3_14_gets_find_loader_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mmengine and mmcv call it; Python 3.14 has it no more. Ours answers as the one of older Pythons."""
+    monkeypatch.delattr(pkgutil, "find_loader", raising=False)
+    compat.install()
+    assert pkgutil.find_loader("json.decoder").get_filename() == json.decoder.__file__
+    assert pkgutil.find_loader("no_such_module") is None
+    with pytest.raises(ImportError, match="no_such_package"):
+        pkgutil.find_loader("no_such_package.module")
+
+
+def test_mmengine_looks_for_compilers_in_silence() -> None:
+    """Where there are none, the shell says so on the terminal."""
+    code = (
+        "import sysconfig, mmms_plugin\n"
+        "sysconfig.get_config_vars()['CC'] = 'no-such-compiler -pthread'\n"
+        "from mmengine.utils.dl_utils import collect_env\n"
+        "print(collect_env()['GCC'])"
+    )
+    result = run_python(code)
+    assert (result.stdout.strip(), result.stderr) == ("n/a", "")
+
+
+def test_spawned_processes_import_the_plugin_first(tmp_path: Path) -> None:
+    """As data loaders on Windows and macOS: unpickling a host's object needs the plugin, which no script imports."""
+    (tmp_path / "needs_plugin.py").write_text(
+        "import sys\nassert 'mmms_plugin' in sys.modules\ndef work(): print('worked')\n", encoding="utf-8"
+    )
+    (tmp_path / "start.py").write_text(
+        "def start():\n"
+        "    import mmms_plugin, needs_plugin, multiprocessing\n"
+        "    for method in ('spawn', 'forkserver'):\n"
+        "        process = multiprocessing.get_context(method).Process(target=needs_plugin.work)\n"
+        "        process.start()\n        process.join()\n        assert process.exitcode == 0\n",
+        encoding="utf-8",
+    )
+    result = run_python("import start; start.start()", PYTHONPATH=str(tmp_path))
+    assert (result.stdout.split(), result.stderr) == (["worked"] * 2, "")
+
+
 def test_install_is_idempotent_and_last() -> None:
     compat.install()
     finders = list(sys.meta_path)
@@ -48,8 +88,8 @@ def test_a_compiled_extension_is_used(tmp_path: Path) -> None:
     """mmcv with an extension of its own, here a stand-in file, keeps it."""
     package = tmp_path / "mmcv"
     package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "_ext.py").write_text("nms = 'its own'")
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    (package / "_ext.py").write_text("nms = 'its own'", encoding="utf-8")
     result = run_python("import mmms_plugin, mmcv._ext as e; print(e.nms)", PYTHONPATH=str(tmp_path))
     assert (result.stdout.strip(), result.stderr) == ("its own", "")
     (package / "_ext.py").unlink()
@@ -72,9 +112,11 @@ def test_a_broken_torchvision_is_passed_over(tmp_path: Path, library: str | None
     """One that was built for another torch neither stops us nor is imported."""
     package = tmp_path / "torchvision"
     package.mkdir()
-    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    (package / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')", encoding="utf-8"
+    )
     if library:
-        (package / "_C.so").write_text(library)
+        (package / "_C.so").write_text(library, encoding="utf-8")
     code = (
         "import torch\n"
         "from mmms_plugin.compat import mmcv_ext, torchvision_ops\n"
@@ -93,9 +135,10 @@ def test_a_torchvision_without_its_compiled_ops_can_be_imported(tmp_path: Path) 
     package.mkdir()
     (package / "__init__.py").write_text(
         "import torch\n"
-        "for op in ('nms', 'qnms'):\n    torch.library.register_fake(f'torchvision::{op}')(lambda *a: a[1])"
+        "for op in ('nms', 'qnms'):\n    torch.library.register_fake(f'torchvision::{op}')(lambda *a: a[1])",
+        encoding="utf-8",
     )
-    (package / "_C.so").write_text("built for another torch")
+    (package / "_C.so").write_text("built for another torch", encoding="utf-8")
     code = "import mmms_plugin, torchvision, torch; torch.ops.torchvision.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
     result = run_python(code, PYTHONPATH=str(tmp_path))
     assert "NotImplementedError" in result.stderr

@@ -84,7 +84,7 @@ def test_there_is_always_a_whole_checkpoint_and_in_the_end_one_of_each(tmp_path:
     assert all(watched)
     assert max(map(len, watched)) == 2, "the old one is to be removed once the new one is there"
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["best_acc_iter_6.pth", "iter_6.pth"]
-    assert Path((tmp_path / "last_checkpoint").read_text()) == tmp_path / "iter_6.pth"
+    assert Path((tmp_path / "last_checkpoint").read_text(encoding="utf-8")) == tmp_path / "iter_6.pth"
 
 
 def test_the_old_best_is_there_until_the_new_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def test_a_full_disk_takes_nothing_and_training_goes_on_later(tmp_path: Path, mo
 def test_mmengine_s_own_runner_takes_the_newest_whole_checkpoint(tmp_path: Path) -> None:
     """Even if ``last_checkpoint`` is empty and the newest file is damaged."""
     runner_of(tmp_path, iterations=2).train()
-    (tmp_path / "last_checkpoint").write_text("")
+    (tmp_path / "last_checkpoint").write_text("", encoding="utf-8")
     (tmp_path / "iter_3.pth").write_bytes((tmp_path / "iter_2.pth").read_bytes()[:-500])
     runner = runner_of(tmp_path, iterations=3, resume=True)
     runner.load_or_resume()
@@ -131,8 +131,8 @@ def test_mmengine_s_own_runner_takes_the_newest_whole_checkpoint(tmp_path: Path)
 
 
 def test_changes_are_made_on_import_or_at_once_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "late_module.py").write_text("value = 1\n")
-    (tmp_path / "changing.py").write_text("def double(module):\n    module.value *= 2\n")
+    (tmp_path / "late_module.py").write_text("value = 1\n", encoding="utf-8")
+    (tmp_path / "changing.py").write_text("def double(module):\n    module.value *= 2\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(on_import, "CHANGES", {"late_module": ("changing:double",)})
     on_import.install()

@@ -41,5 +41,5 @@ def write_coco(folder: Path, content: dict[str, Any], ann: str, images: str) -> 
         picture(image["id"]).save(folder / images / Path(image["file_name"]).name)
     path = folder / ann
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path

@@ -138,7 +138,10 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
     ),
     "picture missing": ("picture-missing", save("p0.jpg", Path.unlink)),
     "empty picture": ("picture-empty", save("p0.jpg", lambda path: path.write_bytes(b""))),
-    "text for a picture": ("picture-unreadable", save("p0.jpg", lambda path: path.write_text("<html>not found"))),
+    "text for a picture": (
+        "picture-unreadable",
+        save("p0.jpg", lambda path: path.write_text("<html>not found", encoding="utf-8")),
+    ),
     "truncated JPEG": ("picture-truncated", save("p0.jpg", cut)),
     "EXIF, boxes turned": ("picture-exif", save("p0.jpg", lambda path: rotated(path, (30, 40)))),
     "EXIF, boxes as stored": ("picture-rotated", save("p0.jpg", lambda path: rotated(path, (40, 30)))),
@@ -175,7 +178,7 @@ def test_each_problem_is_found_and_nothing_else_stops(title, tmp_path):
     content = coco_content()
     write_coco(tmp_path, content, "annotations/instances_train.json", "images")
     spoil(content, tmp_path)
-    (tmp_path / "annotations/instances_train.json").write_text(json.dumps(content))
+    (tmp_path / "annotations/instances_train.json").write_text(json.dumps(content), encoding="utf-8")
     coco = read(tmp_path)
     found = {finding.code: finding for finding in coco.findings}
     assert code in found, [finding.text for finding in coco.findings]
@@ -224,5 +227,5 @@ def test_names_are_never_followed_out_of_the_folder(tmp_path):
     picture(5).save(tmp_path / "secret.jpg")
     for name in ("../secret.jpg", str(tmp_path / "secret.jpg"), "images/../../secret.jpg"):
         content["images"][0]["file_name"] = name
-        (tmp_path / "set/train.json").write_text(json.dumps(content))
+        (tmp_path / "set/train.json").write_text(json.dumps(content), encoding="utf-8")
         assert {"file-name-outside", "picture-missing"} <= {f.code for f in read(tmp_path / "set").findings}

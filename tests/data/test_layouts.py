@@ -43,8 +43,8 @@ def fiftyone(folder: Path) -> None:
 def coco_2017(folder: Path) -> None:
     for i, split in enumerate(("train", "val")):
         write_coco(folder, coco_content(3 * i), f"annotations/instances_{split}2017.json", f"{split}2017")
-        (folder / f"annotations/captions_{split}2017.json").write_text("{}")
-        (folder / f"annotations/person_keypoints_{split}2017.json").write_text("{}")
+        (folder / f"annotations/captions_{split}2017.json").write_text("{}", encoding="utf-8")
+        (folder / f"annotations/person_keypoints_{split}2017.json").write_text("{}", encoding="utf-8")
 
 
 @pytest.mark.parametrize("layout", [roboflow, cvat_subsets, plain, fiftyone, coco_2017], ids=lambda made: made.__name__)
@@ -72,13 +72,15 @@ def cvat_default(folder: Path) -> None:
 def label_studio(folder: Path) -> None:
     content = coco_content(0, 10)
     write_coco(folder, content, "result.json", "images")
-    (folder / "result.json").write_text(json.dumps(renamed(content, "images\\{}")))
+    (folder / "result.json").write_text(json.dumps(renamed(content, "images\\{}")), encoding="utf-8")
 
 
 def label_studio_upload(folder: Path) -> None:
     content = coco_content(0, 10)
     write_coco(folder, content, "result.json", "images")
-    (folder / "result.json").write_text(json.dumps(renamed(content, "../../label-studio/data/media/upload/1/{}")))
+    (folder / "result.json").write_text(
+        json.dumps(renamed(content, "../../label-studio/data/media/upload/1/{}")), encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("layout", [cvat_default, label_studio, label_studio_upload], ids=lambda made: made.__name__)
@@ -90,7 +92,7 @@ def test_one_file_alone_is_split_by_picture(layout: Callable[[Path], None], tmp_
     for seed in (0, 0, 1):
         own = OwnData("--coco-dir", tmp_path / "set", val_split=0.3, split_seed=seed)
         files = write_mended(read_splits(own, masks=True), tmp_path / f"work{len(sides)}")
-        train, val = (json.loads(files[split].read_text()) for split in ("train", "val"))
+        train, val = (json.loads(files[split].read_text(encoding="utf-8")) for split in ("train", "val"))
         assert (len(train["images"]), len(val["images"])) == (7, 3)
         for part in (train, val):
             ids = {image["id"] for image in part["images"]}
@@ -128,10 +130,10 @@ def test_files_named_by_options(tmp_path):
 
 def test_categories_in_another_order_are_aligned(tmp_path):
     plain(tmp_path)
-    content = json.loads((tmp_path / "val.json").read_text())
+    content = json.loads((tmp_path / "val.json").read_text(encoding="utf-8"))
     content["categories"] = [{"id": 7, "name": "stick"}]
     content["annotations"] = [{**a, "category_id": 7} for a in content["annotations"] if a["category_id"] == 2]
-    (tmp_path / "val.json").write_text(json.dumps(content))
+    (tmp_path / "val.json").write_text(json.dumps(content), encoding="utf-8")
     splits = read_splits(OwnData("--coco-dir", tmp_path), masks=True)
     assert splits["val"].classes == splits["train"].classes == ("disc", "stick")
     assert [c["id"] for c in splits["val"].content["categories"]] == [8, 7]
@@ -152,7 +154,7 @@ def pascal(folder: Path) -> None:
 
 def labelme(folder: Path) -> None:
     for i in range(60):
-        (folder / f"{i}.json").write_text("{}")
+        (folder / f"{i}.json").write_text("{}", encoding="utf-8")
 
 
 def several(folder: Path) -> None:

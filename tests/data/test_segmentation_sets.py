@@ -57,7 +57,7 @@ def listed(folder: Path) -> None:
     for split in ("train", "val"):
         for i in range(3):
             pair(folder / "images", folder / "masks", f"{split}{i}.v2.png", i)
-        (folder / f"{split}.txt").write_text("".join(f"{split}{i}.v2\n" for i in range(3)))
+        (folder / f"{split}.txt").write_text("".join(f"{split}{i}.v2\n" for i in range(3)), encoding="utf-8")
 
 
 def voc_of_png(folder: Path) -> None:
@@ -66,14 +66,14 @@ def voc_of_png(folder: Path) -> None:
             pair(folder / "JPEGImages", folder / "SegmentationClass", f"{split}{i}.png", i)
         lists = folder / "ImageSets/Segmentation"
         lists.mkdir(parents=True, exist_ok=True)
-        (lists / f"{split}.txt").write_text("".join(f"{split}{i}\n" for i in range(3)))
+        (lists / f"{split}.txt").write_text("".join(f"{split}{i}\n" for i in range(3)), encoding="utf-8")
 
 
 @pytest.mark.parametrize("layout", [split_below, split_above, listed, voc_of_png], ids=lambda made: made.__name__)
 def test_pictures_and_masks_of_any_type_are_paired(layout: Callable[[Path], None], deeplab, tmp_path):
     """And mmseg reads them, a palette of the folder's classes set in every head."""
     layout(tmp_path)
-    (tmp_path / "labels.txt").write_text("background\nleaf\n")
+    (tmp_path / "labels.txt").write_text("background\nleaf\n", encoding="utf-8")
     config = copy.deepcopy(deeplab)
     use_voc_dir(config, OwnData("--voc-dir", tmp_path, tmp_path / "work"))
     assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {2}
@@ -125,7 +125,7 @@ def test_masks_of_0_and_255_stop_unless_they_are_read_as_binary(deeplab, tmp_pat
 
 def test_labels_outside_of_the_classes_are_counted(tmp_path):
     flat(tmp_path, *[labels(0, 1, 7)] * 3, labels(0, 1, 7, 200))
-    (tmp_path / "labels.txt").write_text("background\nleaf\nstem\n")
+    (tmp_path / "labels.txt").write_text("background\nleaf\nstem\n", encoding="utf-8")
     _, codes = found_in(tmp_path)
     assert "label 7: " in codes["mask-labels"]
     assert "allowed are 0 to 2" in codes["mask-labels"]

@@ -146,7 +146,7 @@ def test_voc_labels_are_the_coco_masks_apart_from_void(written: ShapesWritten) -
     folder = written.root / "SegmentationClass"
     for split in ("train", "val"):
         coco = _coco(written.root, split)
-        names = (written.root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
+        names = (written.root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text(encoding="utf-8").split()
         assert [f"{name}.png" for name in names] == [image["file_name"] for image in coco.imgs.values()]
         for name, image in zip(names, coco.imgs.values(), strict=True):
             expected = np.zeros((SIZE, SIZE), np.uint8)
@@ -229,7 +229,7 @@ def test_an_empty_folder_is_taken_and_parents_are_made(tmp_path: Path) -> None:
 
 
 def test_what_is_in_the_way_stays_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="is not a folder"):
         write_shapes(tmp_path / "file", 1, 1, 64)
     with pytest.raises(UserError, match="cannot write"):
@@ -237,13 +237,13 @@ def test_what_is_in_the_way_stays_and_is_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="current folder"):
         write_shapes(".", 1, 1, 64)
-    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("kept", ["", "[]", '{"settings": 3}'])
 def test_a_strange_settings_file_is_no_data_set(tmp_path: Path, kept: str) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "shapes.json").write_text(kept)
+    (tmp_path / "data" / "shapes.json").write_text(kept, encoding="utf-8")
     with pytest.raises(UserError, match="is no shapes data set"):
         write_shapes(tmp_path / "data", 1, 1, 64)
 
@@ -273,7 +273,7 @@ def test_command_writes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[
     options = ["--train", "3", "--val", "2", "--size", "64", "--format", "coco"]
     assert main(["make-shapes", out, *options]) == 0
     assert "written" in capsys.readouterr().out
-    settings = json.loads((tmp_path / "data" / "shapes.json").read_text())["settings"]
+    settings = json.loads((tmp_path / "data" / "shapes.json").read_text(encoding="utf-8"))["settings"]
     assert (settings["train"], settings["val"], settings["size"], settings["formats"]) == (3, 2, 64, ["coco"])
     assert main(["make-shapes", out, *options]) == 0
     assert "already there" in capsys.readouterr().out
@@ -286,7 +286,7 @@ def test_command_writes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_command_refuses_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     assert main(["make-shapes", str(tmp_path), *options]) == 2
     complaint = capsys.readouterr().err
     assert message in complaint

@@ -47,7 +47,7 @@ def test_mmseg_reads_the_voc_view(root: Path, own_classes: bool) -> None:
     from mmseg.utils import register_all_modules
 
     register_all_modules()
-    names = (root / "labels.txt").read_text().split()
+    names = (root / "labels.txt").read_text(encoding="utf-8").split()
     assert names == ["background", *CLASSES]
     options = {
         "data_root": str(root),

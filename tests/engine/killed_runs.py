@@ -184,7 +184,7 @@ def play_two(folder: Path) -> dict:
     """As ``play``, with two processes on a CPU."""
     statuses = [in_two(folder / "killed", 5), in_two(folder / "killed", None), in_two(folder / "through", None)]
     (parts, _, _), (whole, _, _) = weights(folder / "killed"), weights(folder / "through")
-    output = (folder / "killed/output.txt").read_text()
+    output = (folder / "killed/output.txt").read_text(encoding="utf-8")
     return {"statuses": statuses, "equal": all(torch.equal(parts[key], whole[key]) for key in whole), "output": output}
 
 

@@ -50,7 +50,7 @@ def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize(("text", "most"), [("50000 100000", 1), ("200000 100000", 2), ("max 100000", 999), ("?", 999)])
 def test_a_container_s_share_of_the_cores_counts(tmp_path: Path, text: str, most: int) -> None:
-    (tmp_path / "cpu.max").write_text(text)
+    (tmp_path / "cpu.max").write_text(text, encoding="utf-8")
     assert usable_cores(tmp_path / "cpu.max") == min(most, usable_cores(tmp_path / "absent"))
 
 

@@ -33,7 +33,7 @@ printf '%s\\n' '{"loss": 2.0, "time": 0.5, "step": 1}' \\
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file that lists how the stand-in for Python was called."""
     script = tmp_path / "python"
-    script.write_text(TRAINING)
+    script.write_text(TRAINING, encoding="utf-8")
     script.chmod(0o755)
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setattr(sys, "executable", str(script))
@@ -46,15 +46,15 @@ def test_every_seed_is_trained_once_and_spread_is_reported(calls: Path, tmp_path
     command = ["compare-seeds", *CONFIGS, "--out", str(out), "--seeds", "2", "--train=--image-dir 'my data'"]
     assert main(command) == 0
     assert main(command) == 0  # nothing is trained again
-    found = [line.split()[3:6] for line in calls.read_text().splitlines()]
+    found = [line.split()[3:6] for line in calls.read_text(encoding="utf-8").splitlines()]
     assert found == [[config, "--seed", str(seed)] for seed in (0, 1) for config in CONFIGS]
-    assert calls.read_text().splitlines()[0].endswith("--resume --image-dir my data")
-    human, adapted = json.loads((out / "seeds.json").read_text()).values()
+    assert calls.read_text(encoding="utf-8").splitlines()[0].endswith("--resume --image-dir my data")
+    human, adapted = json.loads((out / "seeds.json").read_text(encoding="utf-8")).values()
     top1 = human["metrics"]["accuracy/top1"]
     assert (top1["mean"], top1["values"]) == (50.5, [50, 51])
     assert math.isclose(top1["deviation"], math.sqrt(0.5))
     assert adapted["difference"]["accuracy/top1"] == dict(mean=2.0, deviation=0.0, values=[2, 2])
-    assert (out / "seeds.md").read_text().splitlines()[3] == (
+    assert (out / "seeds.md").read_text(encoding="utf-8").splitlines()[3] == (
         "| cifar10/sa_r50_small | 52.50 ± 0.71 | +2.00 ± 0.00 | 1.0 | 2.00 | 1.00 | 0.500 | "
         + f"{adapted['peak_memory']['mean'] / 2**30:.2f} |"
     )

@@ -116,7 +116,7 @@ def test_only_the_first_iteration_is_guarded(tmp_path):
     first.fails = True
     with pytest.raises(UserError, match=r"^the first iteration failed: expected input .*first_iteration_error.txt\)$"):
         first.run_iter(0)
-    assert "Traceback" in (tmp_path / "first_iteration_error.txt").read_text()
+    assert "Traceback" in (tmp_path / "first_iteration_error.txt").read_text(encoding="utf-8")
     later.run_iter(0)
     later.fails = True
     with pytest.raises(RuntimeError, match="channels") as caught:

@@ -72,9 +72,9 @@ def test_coco_dir_finds_the_2017_layout(cascade, shapes, tmp_path):
 def edit(split: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         path = folder / f"annotations/instances_{split}.json"
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         change(data)
-        path.write_text(json.dumps(data))
+        path.write_text(json.dumps(data), encoding="utf-8")
 
     return apply
 
@@ -84,8 +84,14 @@ BAD_COCO = {
         lambda d: shutil.rmtree(d / "annotations"),
         r"no COCO annotations for training there; found: .*SegmentationClass/.*with --voc-dir",
     ),
-    "not json": (lambda d: (d / "annotations/instances_val.json").write_text("{"), r"instances_val.json: truncated"),
-    "a list": (lambda d: (d / "annotations/instances_val.json").write_text("[]"), r"this is an empty list"),
+    "not json": (
+        lambda d: (d / "annotations/instances_val.json").write_text("{", encoding="utf-8"),
+        r"instances_val.json: truncated",
+    ),
+    "a list": (
+        lambda d: (d / "annotations/instances_val.json").write_text("[]", encoding="utf-8"),
+        r"this is an empty list",
+    ),
     "no pictures": (lambda d: shutil.rmtree(d / "images"), r"pictures that are not there: 4 \(train_000000.png not in"),
     "one missing": (
         lambda d: (d / "images/val_000001.png").unlink(),
@@ -117,7 +123,7 @@ def test_what_can_be_computed_goes_into_a_copy_in_the_work_folder(cascade, shape
     folder = tmp_path / "coco"
     shutil.copytree(shapes, folder)
     path = folder / "annotations/instances_train.json"
-    whole = json.loads(path.read_text())
+    whole = json.loads(path.read_text(encoding="utf-8"))
     bare = copy.deepcopy(whole)
     for image in bare["images"]:
         del image["width"], image["height"]
@@ -130,7 +136,7 @@ def test_what_can_be_computed_goes_into_a_copy_in_the_work_folder(cascade, shape
     (dataset,) = leaf_datasets(config.train_dataloader)
     assert dataset["ann_file"] == str(tmp_path / "work/annotations/train.json")
     assert path.read_bytes() == before
-    mended = json.loads(Path(dataset["ann_file"]).read_text())
+    mended = json.loads(Path(dataset["ann_file"]).read_text(encoding="utf-8"))
     assert [(i["width"], i["height"]) for i in mended["images"]] == [(i["width"], i["height"]) for i in whole["images"]]
     for ours, theirs in zip(mended["annotations"], whole["annotations"], strict=True):
         assert ours["area"] == theirs["area"]
@@ -232,8 +238,14 @@ BAD_VOC = {
     "broken mask": (cut_short("SegmentationClass/val_000000.png"), r"masks that cannot be read: 1 \(val_000000.png"),
     "broken picture": (cut_short("JPEGImages/train_000000.jpg"), r"cannot be read: 1 \(train_000000.jpg"),
     "labels of no text": (lambda d: (d / "labels.txt").write_bytes(b"\xff\xfeb"), r"labels.txt: not UTF-8 text"),
-    "same label twice": (lambda d: (d / "labels.txt").write_text("background\na\na\n"), r"'a' is listed twice"),
-    "one class": (lambda d: (d / "labels.txt").write_text("background\n"), r"labels.txt: 1 class names"),
+    "same label twice": (
+        lambda d: (d / "labels.txt").write_text("background\na\na\n", encoding="utf-8"),
+        r"'a' is listed twice",
+    ),
+    "one class": (
+        lambda d: (d / "labels.txt").write_text("background\n", encoding="utf-8"),
+        r"labels.txt: 1 class names",
+    ),
 }
 
 

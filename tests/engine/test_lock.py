@@ -72,14 +72,15 @@ def test_half_written_checkpoints_of_a_killed_training_go(tmp_path: Path) -> Non
     for name in leftovers + others:
         (tmp_path / name).touch()
     with locked(tmp_path):
-        assert {path.name for path in tmp_path.iterdir()} == {*others, ".training.lock"}
+        assert {path.name for path in tmp_path.iterdir()} == {*others, ".training.lock", ".training.holder"}
+    assert {path.name for path in tmp_path.iterdir()} == {*others, ".training.lock"}
 
 
 def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "lockf", unsupported)
+    monkeypatch.setattr(fcntl, "flock", unsupported)
     with locked(tmp_path):
         pass
 

@@ -93,7 +93,7 @@ def test_the_console_shows_what_is_for_the_user(tmp_path, capsys: pytest.Capture
         "going on from iter_4.pth",
         "printed by the user's own code",
     ]
-    log = (tmp_path / "log.txt").read_text()
+    log = (tmp_path / "log.txt").read_text(encoding="utf-8")
     for text in ("lines of config", "never occurs", "FileClient", "iter_4.pth", "Accumulating evaluation"):
         assert text in log
 

@@ -137,7 +137,7 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path: Path, last: str | None, 
         save(tmp_path / f"iter_{number}.pth", number)
     save(tmp_path / "best_coco_bbox_mAP_iter_50.pth", optimizer=None)
     if last is not None:
-        (tmp_path / "last_checkpoint").write_text(last)
+        (tmp_path / "last_checkpoint").write_text(last, encoding="utf-8")
     if damage is not None:
         damage(tmp_path / "iter_10.pth")
     found, remarks = newest_checkpoint(tmp_path)
@@ -149,7 +149,7 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path: Path, last: str | None, 
 
 def test_the_file_named_last_comes_before_those_of_an_older_run(tmp_path: Path) -> None:
     """A folder may hold more iterations of an earlier training; what is newer than the named file was written later."""
-    (tmp_path / "last_checkpoint").write_text(str(save(tmp_path / "iter_3.pth", 3)))
+    (tmp_path / "last_checkpoint").write_text(str(save(tmp_path / "iter_3.pth", 3)), encoding="utf-8")
     os.utime(save(tmp_path / "iter_12.pth", 12), (1, 1))
     assert newest_checkpoint(tmp_path)[0] == tmp_path / "iter_3.pth"
     os.utime(save(tmp_path / "iter_4.pth", 4), (2e9, 2e9))

@@ -21,21 +21,21 @@ def work_dir(tmp_path):
     """What a training leaves: config, checkpoint, scalars; the first adaptor has learned a scale of 0.9."""
     folder = tmp_path / "run"
     (folder / "20260101/vis_data").mkdir(parents=True)
-    (folder / "config.py").write_text(f"model = dict(backbone={BACKBONE!r})\n")
+    (folder / "config.py").write_text(f"model = dict(backbone={BACKBONE!r})\n", encoding="utf-8")
     model = MODELS.build(dict(BACKBONE))
     model.plan.adaptors[0].alpha.data.fill_(torch.logit(torch.tensor(0.8)))
     state = {f"backbone.{key}": value for key, value in model.state_dict().items()}
     needed = dict(optimizer={}, message_hub={}, meta=dict(iter=2, epoch=0))
     torch.save(dict(state_dict=state, **needed), folder / "iter_2.pth")
     lines = [json.dumps({"s_stem_adaptor": 0.70 + 0.1 * i, "step": i + 1}) for i in range(3)]
-    (folder / "20260101/vis_data/scalars.json").write_text("\n".join([*lines, '{"s_st']))
+    (folder / "20260101/vis_data/scalars.json").write_text("\n".join([*lines, '{"s_st']), encoding="utf-8")
     return folder
 
 
 def test_a_work_folder_beside_its_config_and_human_design(work_dir, tmp_path, capsys):
     sources = [str(work_dir / "config.py"), str(work_dir)]
     assert main(["shapes", *sources, "--size", "32", "48", "--out", str(tmp_path / "out")]) == 0
-    content = json.loads((tmp_path / "out/shapes.json").read_text())
+    content = json.loads((tmp_path / "out/shapes.json").read_text(encoding="utf-8"))
     human, initial, learned = content["networks"]
     assert [network["name"] for network in content["networks"]] == ["human design", "config", "run"]
     assert human["scales"] == {}

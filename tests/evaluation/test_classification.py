@@ -26,7 +26,7 @@ def test_top_k_and_every_exit(tmp_path):
     ]
     metric = ClassMetric(topk=(1, 2, 5), out_file=str(tmp_path / "out.json"))
     assert metrics_of(metric, samples, ("a", "b", "c")) == dict(top1=50, top2=75, exit1_top1=25, exit2_top1=50)
-    first = json.loads((tmp_path / "out.json").read_text())[0]
+    first = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))[0]
     assert first["picture"], first["predicted_names"] == ("0.png", ["a", "b", "c"])
     assert first["scores"] == [0.5, 0.3, 0.2]
     with pytest.raises(ValueError, match=r"topk=\(0,\): allowed are whole numbers from 1"):

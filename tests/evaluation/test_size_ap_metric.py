@@ -34,7 +34,7 @@ def data() -> tuple[dict, list[dict], list[dict]]:
 @pytest.fixture(scope="module")
 def ann_file(data, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("metric") / "instances.json"
-    path.write_text(json.dumps(data[0], default=lambda counts: counts.decode()))
+    path.write_text(json.dumps(data[0], default=lambda counts: counts.decode()), encoding="utf-8")
     return str(path)
 
 
@@ -180,4 +180,4 @@ def test_a_config_trains_validates_and_keeps_the_best_by_a_bin(shapes: Path, tmp
     out = tmp_path / "predictions.json"
     checkpoint = str(next(tmp_path.glob("iter_2.pth"), None) or next(tmp_path.glob("best_*.pth")))
     assert main(["test", *arguments[:1], checkpoint, *arguments[1:], "--out", str(out), "--cfg-options", *quick]) == 0
-    assert isinstance(json.loads(out.read_text()), list)
+    assert isinstance(json.loads(out.read_text(encoding="utf-8")), list)

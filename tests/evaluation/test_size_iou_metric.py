@@ -134,10 +134,12 @@ def test_metric_keeps_mmsegs_figures_and_writes_a_report(tmp_path):
     written = {path.name for path in (tmp_path / "report").iterdir()}
     names = ("size_iou", "size_iou_per_bin", "size_iou_classes")
     assert written >= {f"{n}.{k}" for n in names[1:] for k in ("png", "pdf", "svg")} | {f"{names[0]}.html"}
-    assert json.loads((tmp_path / "report/size_iou.json").read_text()) == json.loads(json.dumps(offline.to_json()))
-    lines = (tmp_path / "report/size_iou_classes.csv").read_text().splitlines()
+    assert json.loads((tmp_path / "report/size_iou.json").read_text(encoding="utf-8")) == json.loads(
+        json.dumps(offline.to_json())
+    )
+    lines = (tmp_path / "report/size_iou_classes.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + len(CLASSES) * len(offline.bins)
-    assert "<b>dog" not in (tmp_path / "report/size_iou.html").read_text()
+    assert "<b>dog" not in (tmp_path / "report/size_iou.html").read_text(encoding="utf-8")
 
 
 def test_wrong_options_are_refused_at_once(tmp_path):

@@ -185,7 +185,7 @@ def test_plans_are_kept_for_these_weights_alone(net, plans, tmp_path):
         loaded.within(5)
     with pytest.raises(UserError, match=r"thresholds .*a.exits.json: of another model"):
         Plans.load(path, Net(MSDNet(SMALL, output="exits")))
-    whole = path.read_text()
+    whole = path.read_text(encoding="utf-8")
     first = json.loads(whole)["rows"][0]
     bad = [json.dumps({**json.loads(whole), "rows": [{**first, **change}]}) for change in (
         dict(macs=float("nan")), dict(thresholds=[]), dict(shares=[1.0]), dict(accuracy=float("inf")), dict(macs="x"),
@@ -199,7 +199,7 @@ def test_plans_are_kept_for_these_weights_alone(net, plans, tmp_path):
         "[" * 9999,
         *bad,
     ):
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match="not a file of mmms early-exit"):
             Plans.load(path)
 

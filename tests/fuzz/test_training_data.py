@@ -47,7 +47,7 @@ def mutate(content: dict[str, Any], draw: random.Random) -> None:
 
 
 def check_trainable(path: Path, folder: Path) -> None:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     ids = {image["id"] for image in content["images"]}
     for annotation in content["annotations"]:
         assert len(annotation["bbox"]) == 4
@@ -63,13 +63,13 @@ def check_trainable(path: Path, folder: Path) -> None:
 def test_mutants_are_refused_in_one_line_or_mended(tmp_path):
     for split, first in (("train", 0), ("val", 3)):
         write_coco(tmp_path, coco_content(first), f"{split}.json", "images")
-    whole = {split: json.loads((tmp_path / f"{split}.json").read_text()) for split in ("train", "val")}
+    whole = {split: json.loads((tmp_path / f"{split}.json").read_text(encoding="utf-8")) for split in ("train", "val")}
     draw, accepted, refusals = random.Random(3), 0, []
     for _ in range(MUTANTS):
         contents = copy.deepcopy(whole)
         mutate(contents[draw.choice(["train", "val"])], draw)
         for split, content in contents.items():
-            (tmp_path / f"{split}.json").write_text(json.dumps(content))
+            (tmp_path / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
         try:
             splits = read_splits(OwnData("--coco-dir", tmp_path, tmp_path / "work"), masks=draw.random() < 0.7)
             refuse_errors(all_findings(splits))

@@ -45,5 +45,6 @@ def figures(coco: dict, results: list[dict], iou_type: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     RECORD.write_text(
-        json.dumps({f"{seed} {kind}": figures(*data(seed, kind), kind) for seed, kind in CASES}, indent=1)
+        json.dumps({f"{seed} {kind}": figures(*data(seed, kind), kind) for seed, kind in CASES}, indent=1),
+        encoding="utf-8",
     )

@@ -19,7 +19,7 @@ import torch
 
 
 def load_record(name: str) -> dict[str, Any]:
-    return json.loads((Path(__file__).parent / f"{name}.json").read_text())
+    return json.loads((Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def make_state_dict(record: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -101,7 +101,7 @@ def test_report_counts_and_names_every_key(tmp_path, capsys):
     torch.save({k: v for k, v in state.items() if "num_batches" not in k}, tmp_path / "in.pth")
     options = ["--source", "dla", "--arch", "dla34", "--report", str(tmp_path / "report.json")]
     assert convert(tmp_path / "in.pth", tmp_path / "out.safetensors", *options) == 0
-    report = json.loads((tmp_path / "report.json").read_text())
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert set(report["mapped"]) | set(report["dropped"]) == {k for k in state if "num_batches" not in k}
     assert not set(report["mapped"]) & set(report["dropped"])
     assert report["counts"] == {name: len(report[name]) for name in ("mapped", "dropped", "initialised")}

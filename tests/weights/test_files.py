@@ -135,7 +135,7 @@ REFUSED = {
     "class": (lambda p: save({"state_dict": {}, "p": Path("x")}, p), "pathlib"),
     "truncated zip": (truncated, "damaged or cut off"),
     "empty": (lambda p: p.touch(), "empty"),
-    "text": (lambda p: p.write_text("<html>Not found</html>"), "not a checkpoint"),
+    "text": (lambda p: p.write_text("<html>Not found</html>", encoding="utf-8"), "not a checkpoint"),
     "directory": (lambda p: p.mkdir(), "directory"),
     "absent": (lambda p: None, "no such file"),
     "5 GB of zeros": (sparse_file, "not a checkpoint"),
@@ -151,7 +151,7 @@ REFUSED = {
     "safetensors, giant header": (giant_header, "not a safetensors file"),
     "safetensors, cut": (cut_safetensors, "damaged or not safetensors"),
     "safetensors, text": (
-        lambda p: p.write_text("version https://git-lfs.github.com/spec/v1"),
+        lambda p: p.write_text("version https://git-lfs.github.com/spec/v1", encoding="utf-8"),
         "not a safetensors file",
     ),
 }

@@ -42,12 +42,12 @@ def dilation_shares(model: nn.Module) -> list[DilationShares]:
 @torch.no_grad()
 def _shares(name: str, layer: Layer) -> DilationShares:
     lattice = _lattice(layer)
-    sizes = layer.weight.detach().double().abs().sum((2, 3)).cpu()
+    sizes = layer.weight.detach().cpu().double().abs().sum((2, 3))
     totals = {int(d): float(sizes[lattice == d].sum()) for d in lattice.unique()}
     counts = {int(d): int((lattice == d).sum()) for d in lattice.unique()}
     extra = getattr(layer, "extra_weight", None)  # the dilation-1 kernels of the published grouped layers
     if isinstance(extra, Tensor):
-        totals[1] = totals.get(1, 0.0) + float(extra.detach().double().abs().sum())
+        totals[1] = totals.get(1, 0.0) + float(extra.detach().cpu().double().abs().sum())
     return DilationShares(name, _normalised(totals), _normalised(counts))
 
 

@@ -147,4 +147,4 @@ def _positive(maps: Tensor) -> Tensor:
 
 def _means(maps: Tensor) -> Tensor:
     """``[N, C, H, W]`` to ``[N]`` on the CPU; sums of a picture in single precision, the last mean in double."""
-    return maps.detach().float().mean((2, 3)).double().mean(1).cpu()
+    return maps.detach().float().mean((2, 3)).cpu().double().mean(1)

@@ -18,7 +18,6 @@ import importlib
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mmms_plugin.benchmarks.size_ap.simulate import as_coco, simulate
+from mmms_plugin.processes import peak_memory
 
 REPLICATES, PAIRED_REPLICATES, PAIRED_IMAGES, TINY = 1000, 500, 1000, 20
 OURS = "mmms"
@@ -92,7 +92,7 @@ def _ours(truth_file: str, run_file: str, replicates: int) -> Measurement:
     loaded, _ = clock.read()
     results = evaluate(truth, [run], Options(errors=False, sweep=False, replicates=replicates))
     end, wall = clock.read()
-    return Measurement(loaded, end - loaded, wall, _peak(), results.runs[0].bins[0].ap or 0.0)
+    return Measurement(loaded, end - loaded, wall, peak_memory() / 2**20, results.runs[0].bins[0].ap or 0.0)
 
 
 def _other(name: str, truth_file: str, run_file: str) -> Measurement:
@@ -110,7 +110,7 @@ def _other(name: str, truth_file: str, run_file: str) -> Measurement:
         evaluation.accumulate()
         evaluation.summarize()
         end, wall = clock.read()
-    return Measurement(loaded, end - loaded, wall, _peak(), float(evaluation.stats[0]))
+    return Measurement(loaded, end - loaded, wall, peak_memory() / 2**20, float(evaluation.stats[0]))
 
 
 def paired_bootstrap(name: str, folder: str) -> tuple[float, float]:
@@ -198,7 +198,7 @@ def _start_table(folder: str, rounds: int) -> Table:
     """A new Python for each; with the report, matplotlib's start and figures in three formats are most of it."""
     _write(TINY, folder)
     ann, pred, out = (str(Path(folder, name)) for name in ("ann.json", "pred.json", "report"))
-    command = [sys.executable, "-c", "import sys; from mmms_plugin.cli import main; sys.exit(main())", "size-ap"]
+    command = [sys.executable, "-m", "mmms_plugin", "size-ap"]
     evaluate = f"from mmms_plugin.analysis.size_ap import size_ap; size_ap({ann!r}, {pred!r})"
     jobs = {
         "mmms size-ap --help": [*command, "--help"],
@@ -215,10 +215,11 @@ def _start_table(folder: str, rounds: int) -> Table:
 
 
 def _start(words: list[str]) -> tuple[float, float]:
-    before, clock = resource.getrusage(resource.RUSAGE_CHILDREN), _Clock()
+    before, clock = os.times(), _Clock()
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, clock.read()[1]
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    return spent, clock.read()[1]
 
 
 def _write(images: int, folder: str, other: float = 0.0) -> str:
@@ -229,7 +230,7 @@ def _write(images: int, folder: str, other: float = 0.0) -> str:
     if other:
         content["other"] = results[: round(other * len(run))]
     for stem, one in content.items():
-        Path(folder, f"{stem}.json").write_text(json.dumps(one))
+        Path(folder, f"{stem}.json").write_text(json.dumps(one), encoding="utf-8")
     return f"{images:,} images, {len(truth):,} objects, {len(run):,} detections"
 
 
@@ -255,9 +256,3 @@ def _table(what: str, rounds: int, found: dict[str, list[Measurement]]) -> Table
         times = (f"{seconds:.2f}" for seconds in (load, evaluation, both, wall))
         table.add_row(name, *times, f"{memory:.0f}", f"{many[0].ap:.9f}")
     return table
-
-
-def _peak() -> float:
-    """Peak resident memory of this process in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

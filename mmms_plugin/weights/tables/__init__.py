@@ -1,4 +1,4 @@
-"""Key-map tables: one module per source, each with a ``TABLE``: a new module here is a new ``--source``.
+r"""Key-map tables: one module per source, each with a ``TABLE``: a new module here is a new ``--source``.
 
 A table is data. Keys on its left are those of the published file, once wrappers (``state_dict``, ``model``) and
 prefixes (``module.``, and the table's own ``prefixes``) are taken off. Keys on its right are those of a whole
