@@ -102,19 +102,24 @@ class Environment:
         Raises:
             Stop: there is too little disk, or something else in its place.
         """
-        options = []
+        packages = None
         if not self.python.exists():
             self.check_disk("CPU")
-            if _version(Path(sys.executable), "torch") is not None:
-                print(f"Using the torch of {sys.executable}")
-                options = ["--system-site-packages"]
+            packages = _asked(Path(sys.executable), "distribution('torch').locate_file('')")
         elif not self._works(f"import sys; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"):
             raise Stop(f"install: {self.folder} has no Python that runs, or not 3.10 to 3.14: remove the folder")
         if not self.python.exists() or not self._works("import pip"):
+            shared = packages is not None and sys.prefix == sys.base_prefix
+            options = ["--system-site-packages"] if shared else []
             made = subprocess.run([sys.executable, "-m", "venv", *options, str(self.folder)], capture_output=True)
             if made.returncode:
                 text = (made.stderr or made.stdout).decode(errors="replace").strip()
                 raise Stop(f"install: {self.folder} cannot be made: {text}", status=1)
+        if packages is not None:
+            print(f"Using the torch of {sys.executable}")
+            if not shared:  # Python is of an environment itself, whose packages no option of venv includes
+                own = Path(_asked(self.python, "sysconfig.get_path('purelib')") or "")
+                (own / "torch_of_python.pth").write_text(packages, encoding="utf-8")
         self.log.write_text("", encoding="utf-8")
         self.constrain_torch()
 
@@ -246,7 +251,12 @@ def _release(version: str) -> tuple[int, ...]:
 
 def _version(python: Path, package: str) -> str | None:
     """Version of a package that is installed for a Python; the package is not imported."""
-    code = f"from importlib.metadata import version; print(version({package!r}))"
+    return _asked(python, f"version({package!r})")
+
+
+def _asked(python: Path, expression: str) -> str | None:
+    """What a Python says of itself, or None if it cannot tell."""
+    code = f"import sysconfig; from importlib.metadata import distribution, version; print({expression})"
     done = subprocess.run([str(python), "-c", code], capture_output=True)
     return done.stdout.decode().strip() if done.returncode == 0 else None
 

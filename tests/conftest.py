@@ -19,8 +19,14 @@ for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(_name, None)
 
 
-def pytest_configure() -> None:
-    """``make test`` installs what classifiers need and sets MMMS_NO_SKIP: none of their tests may be skipped then."""
+def pytest_configure(config: pytest.Config) -> None:
+    """``make test`` installs what classifiers need and sets MMMS_NO_SKIP: none of their tests may be skipped then.
+
+    It also has this process warn of text without a stated encoding. Processes that tests start, with hosts in them, are
+    spared the warnings.
+    """
+    if not getattr(config.option, "numprocesses", None):  # xdist's own process hands it to those that run the tests
+        os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
     missing = [name for name in ("mmpretrain", "torchvision") if PathFinder.find_spec(name) is None]
     if missing and os.environ.get("MMMS_NO_SKIP"):
         raise pytest.UsageError(f"{' and '.join(missing)} not installed: tests of classifiers would be skipped")

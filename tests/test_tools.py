@@ -39,10 +39,11 @@ def test_every_option_reaches_torchrun_and_mmms_train(tmp_path: Path) -> None:
 
 def test_no_test_of_classifiers_is_skipped_under_make_test(monkeypatch):
     finder = SimpleNamespace(find_spec=lambda name: None if name == "torchvision" else name)
+    config = SimpleNamespace(option=SimpleNamespace())
     monkeypatch.setattr(conftest, "PathFinder", finder)
     monkeypatch.delenv("MMMS_NO_SKIP", raising=False)
-    conftest.pytest_configure()
+    conftest.pytest_configure(config)
     monkeypatch.setenv("MMMS_NO_SKIP", "1")
     with pytest.raises(pytest.UsageError, match="torchvision not installed: tests of classifiers"):
-        conftest.pytest_configure()
+        conftest.pytest_configure(config)
     assert "MMMS_NO_SKIP=1 $(PYTEST)" in (REPOSITORY / "Makefile").read_text(encoding="utf-8")

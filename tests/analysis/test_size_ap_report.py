@@ -336,7 +336,7 @@ def test_a_wrong_folder_is_told_before_the_files_are_read(tmp_path, monkeypatch)
     def refuse(**_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("mmms_plugin.files.TemporaryFile", refuse)
+    monkeypatch.setattr("mmms_plugin.files.NamedTemporaryFile", refuse)
     with pytest.raises(UserError, match=r"--out .*: nothing can be written there \(Permission denied\)"):
         run_size_ap("absent.json", ["absent.json"], str(tmp_path), Options())
 
