@@ -10,10 +10,9 @@ Versions are those of ``constraints.txt``, with two exceptions:
 2. opencv-python needs libraries of a desktop. Where they are missing, opencv-python-headless takes its place.
 
 What is missing to begin with is reported within a second, in one line and with exit status 2. A failed step ends with
-the last lines of its log and exit status 1; a second call goes on from there.
+the last lines of its log and exit status 1; a second call goes on from there. The syntax is that of Python 3.6, so that
+older Pythons are refused in one line, too.
 """
-
-from __future__ import annotations
 
 import argparse
 import os
@@ -25,6 +24,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Callable, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
@@ -56,7 +56,8 @@ def main() -> int:
         environment.step("mmms_plugin and what it needs", "install", "-e", f"{ROOT}[test]")
         replace_opencv(environment)
         install_torchvision(environment)
-        if fault := environment.import_error("torch"):
+        fault = environment.import_error("torch")
+        if fault is not None:
             raise Stop(f"install: torch cannot be imported in {venv}: {fault}", status=1)
         (venv / ".installed").touch()
     except Stop as stop:
@@ -73,7 +74,7 @@ def check_python() -> None:
     """Raise Stop unless this Python can make an environment that the package runs in."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         others = [f"python3.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1)]
-        present = next((name for name in others if shutil.which(name)), None)
+        present = next((name for name in others if shutil.which(name) and _asked(Path(name), "1")), None)
         remedy = f"give make PYTHON={present}" if present else "install one, and give it with make PYTHON=python3.13"
         remedy = remedy if os.name != "nt" else "call py -3.13 requirements/install.py"
         raise Stop(f"install: Python {platform.python_version()} is not 3.10 to 3.14: {remedy}")
@@ -123,7 +124,7 @@ class Environment:
         self.log.write_text("", encoding="utf-8")
         self.constrain_torch()
 
-    def constrain_torch(self) -> str | None:
+    def constrain_torch(self) -> Optional[str]:
         """Write the constraints of this environment, in which pip may not change its torch; return torch's version."""
         version = _version(self.python, "torch")
         lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
@@ -148,23 +149,56 @@ class Environment:
                 what = f"{DISK[build]} GB, with the {build} build of torch"
                 raise Stop(f"install: {free:.1f} GB are free at {place}, and {what}, are needed: {remedy}")
 
-    def step(self, what: str, *arguments: str) -> None:
-        """Print what is installed, and run pip with these arguments. Raises Stop with the end of the log."""
-        print(f"  {what}", end="", flush=True)
-        status = self.pip(*arguments)
-        print(f"  ({time.monotonic() - self._started:.0f} s)" if status == 0 else "")
-        if status:
-            raise Stop(self._end_of_log(), status=1)
+    def step(self, what: str, *arguments: str, otherwise: Optional[str] = None) -> bool:
+        """Print what is installed, run pip with these arguments, and print the seconds since the start.
 
-    def pip(self, *arguments: str) -> int:
-        """Exit status of pip; what it prints goes to the log."""
+        Args:
+            what: for the terminal.
+            arguments: of pip.
+            otherwise: printed where pip fails, if the installation can go on without this step.
+
+        Returns:
+            Whether pip succeeded.
+
+        Raises:
+            Stop: it failed, and there is no ``otherwise``; the message is the end of the log.
+        """
+        print(f"  {what}", end="", flush=True)
+        status = self.pip(*arguments, waiting=lambda: self._print_seconds(f"\r  {what}"))
+        if status == 0:
+            self._print_seconds(f"\r  {what}" if sys.stdout.isatty() else "", end="\n")
+        else:
+            print("" if otherwise is None else f": {otherwise}")
+            if otherwise is None:
+                raise Stop(self._end_of_log(), status=1)
+        return status == 0
+
+    def _print_seconds(self, before: str, end: str = "") -> None:
+        print(f"{before}  ({time.monotonic() - self._started:.0f} s)", end=end, flush=True)
+
+    def pip(self, *arguments: str, waiting: Callable[[], None] = lambda: None) -> int:
+        """Exit status of pip; what it prints goes to the log.
+
+        Args:
+            arguments: of pip.
+            waiting: called every second on a terminal.
+        """
         own = ["-q", "--disable-pip-version-check", *arguments]
         if arguments[0] == "install":
             own += ["-c", str(self.constraints)]
-        with self.log.open("ab") as log:
-            return subprocess.call([str(self.python), "-m", "pip", *own], stdout=log, stderr=subprocess.STDOUT)
+        command = [str(self.python), "-m", "pip", *own]
+        with self.log.open("ab") as log, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
+            while True:
+                try:
+                    return process.wait(1)
+                except subprocess.TimeoutExpired:
+                    if sys.stdout.isatty():
+                        waiting()
+                except KeyboardInterrupt:
+                    process.terminate()
+                    raise
 
-    def import_error(self, module: str) -> str | None:
+    def import_error(self, module: str) -> Optional[str]:
         """The last line of what goes wrong in ``import module``, or None."""
         done = subprocess.run([str(self.python), "-c", f"import {module}"], capture_output=True)
         text = done.stderr.decode(errors="replace").strip()
@@ -187,12 +221,9 @@ def install_torch(environment: Environment) -> None:
     pinned = _pinned("torch")
     if sys.platform == "linux" and platform.machine() == "x86_64":  # elsewhere the package index has CPU builds
         index = os.environ.get("TORCH_CPU_INDEX", f"{TORCH_BUILDS}/cpu")
-        print(f"  torch {pinned}, CPU build", end="", flush=True)
         arguments = ("install", "--no-deps", "--retries", "0", "--extra-index-url", index, f"torch=={pinned}+cpu")
-        if environment.pip(*arguments) == 0:
-            print()
-        else:
-            print(f": cannot be had from {index}; the build of the package index, for CUDA, is several times larger")
+        otherwise = f"cannot be had from {index}; the build of the package index, for CUDA, is several times larger"
+        if not environment.step(f"torch {pinned}, CPU build", *arguments, otherwise=otherwise):
             environment.check_disk("CUDA")
     if environment.constrain_torch() is None:
         environment.step(f"torch {pinned}", "install", f"torch=={pinned}")
@@ -244,20 +275,20 @@ def _pinned(package: str) -> str:
     return match[1]
 
 
-def _release(version: str) -> tuple[int, ...]:
+def _release(version: str) -> Tuple[int, ...]:
     """``(2, 13)`` of '2.13.0+cpu'."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
-def _version(python: Path, package: str) -> str | None:
+def _version(python: Path, package: str) -> Optional[str]:
     """Version of a package that is installed for a Python; the package is not imported."""
     return _asked(python, f"version({package!r})")
 
 
-def _asked(python: Path, expression: str) -> str | None:
+def _asked(python: Path, expression: str) -> Optional[str]:
     """What a Python says of itself, or None if it cannot tell."""
     code = f"import sysconfig; from importlib.metadata import distribution, version; print({expression})"
-    done = subprocess.run([str(python), "-c", code], capture_output=True)
+    done = subprocess.run([str(python), "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return done.stdout.decode().strip() if done.returncode == 0 else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import shutil
@@ -36,7 +37,7 @@ class Pip:
         self.calls: list[tuple[str, ...]] = []
         self.fails: set[str] = set()
 
-    def __call__(self, *arguments: str) -> int:
+    def __call__(self, *arguments: str, waiting: object = None) -> int:
         self.calls.append(arguments)
         if self.fails & set(arguments):
             return 1
@@ -75,10 +76,17 @@ def refused(call, *arguments) -> str:
 def test_other_pythons_are_refused_with_one_that_is_there(install, minor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", Version(3, minor, 1, "final", 0))
     monkeypatch.setattr(install.platform, "python_version", lambda: f"3.{minor}.1")
-    monkeypatch.setattr(shutil, "which", lambda name: name if name == "python3.12" else None)
+    monkeypatch.setattr(shutil, "which", lambda name: name)  # pyenv puts names there that do not run
+    monkeypatch.setattr(install, "_asked", lambda python, code: "1" if str(python) == "python3.12" else None)
     assert refused(install.check_python) == (
         f"install: Python 3.{minor}.1 is not 3.10 to 3.14: give make PYTHON=python3.12"
     )
+
+
+def test_old_pythons_can_read_what_refuses_them() -> None:
+    source = (ROOT / "requirements" / "install.py").read_text(encoding="utf-8")
+    ast.parse(source, feature_version=(3, 6))
+    assert "from __future__ import annotations" not in source, "Python 3.6 does not know it"
 
 
 def test_the_pythons_of_debian_ubuntu_and_the_newest_are_taken(install, monkeypatch: pytest.MonkeyPatch) -> None:
