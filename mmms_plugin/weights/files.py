@@ -68,7 +68,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises: UserError, in one line, for anything that is not a checkpoint or holds more than data.
     """
-    path = Path(path)
+    path = check_path(path, "checkpoint")
     try:
         if path.is_dir():
             raise UserError(f"checkpoint {path}: it is a directory, give a file")
@@ -205,7 +205,9 @@ def check_path(path: str | Path, argument: str) -> Path:
     """
     path = Path(path)
     try:
-        path.exists()
+        path.stat()  # from Python 3.14 on, path.exists() is False for names that are too long
+    except (FileNotFoundError, NotADirectoryError):
+        pass
     except (OSError, ValueError) as error:
         detail = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{argument} {path}: cannot be used ({detail})") from error
