@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as rle
 
@@ -221,7 +222,7 @@ def _draw_labels(
 ) -> None:
     """Label objects, large ones first, wherever there is room."""
     draw = ImageDraw.Draw(image)
-    taken = np.zeros((0, 4))
+    taken: NDArray[np.float64] = np.zeros((0, 4))
     for i in order:
         if not texts[i] or max(boxes[i, 2:] - boxes[i, :2]) < TINY:
             continue

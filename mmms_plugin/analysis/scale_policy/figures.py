@@ -140,7 +140,7 @@ def draw_exits(table: Table) -> Figure:
     """How many pictures leave at each exit, those with a right and a wrong answer apart where that is known."""
     exits, count = table.exits, len(table.columns)
     with canvas(WIDTH, 3.0) as (figure, (axis,)):
-        base = np.zeros(count)
+        base: NDArray[np.float64] = np.zeros(count)
         for right, colour, label in ((True, GAIN, "right"), (False, LOSS, "wrong"), (None, RUN_COLOURS[0], "")):
             chosen = np.array([row.right is right for row in table.rows], bool)
             if chosen.any():
@@ -177,7 +177,8 @@ def draw_dilations(layers: Sequence[DilationShares]) -> Figure:
     """The share of weight that every dilation has in every layer; ticks where the share of kernels is."""
     dilations = sorted({dilation for layer in layers for dilation in layer.weight})
     with canvas(WIDTH, 1.0 + 0.17 * len(layers)) as (figure, (axis,)):
-        base, expected = np.zeros(len(layers)), np.zeros(len(layers))
+        base: NDArray[np.float64] = np.zeros(len(layers))
+        expected: NDArray[np.float64] = np.zeros(len(layers))
         colours = plt.get_cmap(SHADES)(np.linspace(0.15, 0.9, len(dilations)))
         for dilation, colour in zip(dilations, colours, strict=True):
             width = np.array([layer.weight.get(dilation, 0.0) for layer in layers])

@@ -79,7 +79,8 @@ class Parts:
 
     def reach(self, confidence: float, images: Floats, seeds: Floats | None = None) -> Floats:
         """Half the width of intervals with so many times the images, and so many seeds a method; ``(n,)`` each."""
-        variance, uncertain = self.images / images, np.zeros(len(images))
+        variance: Floats = self.images / images
+        uncertain: Floats = np.zeros(len(images))
         for count, alone, both in self.methods:
             number = np.full(len(images), float(count)) if seeds is None else seeds
             own = (alone + both / images) / number
@@ -140,12 +141,12 @@ def needed(found: Parts, difference: float, confidence: float, images: int) -> t
     It is settled when its interval leaves out zero, provided that the difference stays as it is. None: not even a
     thousand times the images, or a thousand seeds.
     """
-    factors = np.geomspace(1.01, MOST, 700)
+    factors: Floats = np.geomspace(1.01, MOST, 700, dtype=np.float64)
     enough = found.reach(confidence, factors) < abs(difference)
     more_images = int(np.ceil(images * factors[enough.argmax()])) if enough.any() else None
     if not found.methods:
         return more_images, None
-    counts = np.arange(max(count for count, *_ in found.methods) + 1.0, MOST + 1)
+    counts: Floats = np.arange(max(count for count, *_ in found.methods) + 1.0, MOST + 1, dtype=np.float64)
     enough = found.reach(confidence, np.ones(len(counts)), counts) < abs(difference)
     return more_images, int(counts[enough.argmax()]) if enough.any() else None
 

@@ -138,9 +138,8 @@ def _crops(path: Path | None, size: tuple[int, ...], windows: Sequence[Window]) 
         return [None] * len(windows)
     try:
         with Image.open(path) as picture:
-            if picture.size != size and picture.size[::-1] == size:  # annotated as a viewer shows it
-                picture = ImageOps.exif_transpose(picture)
-            colours = picture.convert("RGB")
+            turned = picture.size != size and picture.size[::-1] == size  # annotated as a viewer shows it
+            colours = (ImageOps.exif_transpose(picture) if turned else picture).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return [None] * len(windows)
     cut = []
