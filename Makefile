@@ -10,23 +10,24 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
-CONSTRAINTS = requirements/constraints.txt
 
 .PHONY: demo test quick lint docs mmcv install clean
 
-install: $(VENV)/.installed
+ifneq ($(words $(VENV)),1)
+  $(error VENV=$(VENV): a path without spaces is needed)
+endif
 
-$(VENV)/.installed: requirements/install.py setup.py pyproject.toml $(CONSTRAINTS)
+install:
 	@command -v $(PYTHON) > /dev/null || \
 	  { echo "make: no $(PYTHON) here; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
 	@$(PYTHON) requirements/install.py --venv $(VENV)
 
 demo: install
-	@$(BIN)/mmms demo
+	@$(BIN)/python -m mmms_plugin demo
 
 lint: install
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
-	@$(BIN)/ruff check -q --preview --select PLW1514 .  # text files name their encoding
+	@$(BIN)/python -m ruff format --check . && $(BIN)/python -m ruff check . && $(BIN)/python -m mypy
+	@$(BIN)/python -m ruff check -q --preview --select PLW1514 .  # text files name their encoding
 
 # Processes that run the tests, of one thread each; each takes about 1 GB.
 WORKERS ?= 2
@@ -48,7 +49,7 @@ docs: install
 	@echo "docs/_build/index.html"
 
 mmcv: install
-	$(PIP) install -q -c $(CONSTRAINTS) wheel ninja psutil
+	$(PIP) install -q -c $(VENV)/constraints.txt wheel ninja psutil
 	$(PIP) uninstall -q -y mmcv-lite
 	MMCV_WITH_OPS=1 $(PIP) install --no-build-isolation --no-deps $(MMCV_OPTIONS) mmcv==2.1.0
 	@$(BIN)/python -c 'from mmms_plugin.compat import mmcv_ops; print(mmcv_ops())'

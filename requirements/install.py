@@ -15,16 +15,16 @@ older Pythons are refused in one line, too.
 """
 
 import argparse
+import hashlib
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
@@ -32,6 +32,7 @@ OLDEST, NEWEST = (3, 10), (3, 14)  # Python
 OLDEST_TORCH = (2, 6)
 GIGABYTE = 10**9
 DISK = {"CPU": 3, "CUDA": 9}  # gigabytes to install with that build of torch, downloads included
+ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "PIP_DRY_RUN", "PYTHONHOME")
 TORCH_BUILDS = "https://download.pytorch.org/whl"
 
 
@@ -44,28 +45,30 @@ class Stop(Exception):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Install the package, its demo and its tests into a new environment.")
+    parser = argparse.ArgumentParser(description="Install the package, its demo and its tests into an environment.")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="folder of the environment (default: .venv)")
-    venv = parser.parse_args().venv
+    environment = Environment(parser.parse_args().venv)
     try:
+        if environment.is_current():
+            return 0
         check_python()
-        environment = Environment(venv)
         environment.create()
-        print(f"Installing into {venv} (log: {environment.log})")
+        print(f"Installing into {environment.folder} (log: {environment.log})")
         install_torch(environment)
         environment.step("mmms_plugin and what it needs", "install", "-e", f"{ROOT}[test]")
         replace_opencv(environment)
         install_torchvision(environment)
         fault = environment.import_error("torch")
         if fault is not None:
-            raise Stop(f"install: torch cannot be imported in {venv}: {fault}", status=1)
-        (venv / ".installed").touch()
+            raise Stop(f"install: torch cannot be imported in {environment.folder}: {fault}", status=1)
+        environment.finish()
     except Stop as stop:
         sys.stdout.flush()
         print(stop, file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
-        print("install: interrupted; call it again to go on", file=sys.stderr)
+        print()
+        print("install: interrupted; the next call continues from here", file=sys.stderr)
         return 130
     return 0
 
@@ -95,7 +98,28 @@ class Environment:
         self.python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self.log = folder / "install.log"
         self.constraints = folder / "constraints.txt"
+        self.temporary = folder / "tmp"  # of pip: what a killed one leaves there goes with the next call
+        self.stamp = folder / ".installed"
         self._started = time.monotonic()
+
+    def is_current(self) -> bool:
+        """Whether this clone, as it is now, has been installed here, and neither has been moved since."""
+        try:
+            return self.stamp.read_text(encoding="utf-8") == self._state()
+        except (OSError, ValueError):
+            return False
+
+    def finish(self) -> None:
+        """Note that the installation is complete."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.stamp.write_text(self._state(), encoding="utf-8")
+        print(f"Installed in {time.monotonic() - self._started:.0f} s")
+
+    def _state(self) -> str:
+        digest = hashlib.sha256()
+        for file in (Path(__file__), CONSTRAINTS, ROOT / "setup.py", ROOT / "pyproject.toml"):
+            digest.update(file.read_bytes())
+        return f"{ROOT}\n{self.folder.resolve()}\n{digest.hexdigest()}\n"
 
     def create(self) -> None:
         """Make it unless it is there; one that was interrupted is completed.
@@ -107,22 +131,32 @@ class Environment:
         if not self.python.exists():
             self.check_disk("CPU")
             packages = _asked(Path(sys.executable), "distribution('torch').locate_file('')")
-        elif not self._works(f"import sys; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"):
+        elif not self._works("-c", f"import sys; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"):
             raise Stop(f"install: {self.folder} has no Python that runs, or not 3.10 to 3.14: remove the folder")
-        if not self.python.exists() or not self._works("import pip"):
+        # An installed pip answers this without the network; one that was half written fails
+        if not self._works("-m", "pip", "install", "-q", "--no-index", "pip"):
             shared = packages is not None and sys.prefix == sys.base_prefix
-            options = ["--system-site-packages"] if shared else []
-            made = subprocess.run([sys.executable, "-m", "venv", *options, str(self.folder)], capture_output=True)
-            if made.returncode:
-                text = (made.stderr or made.stdout).decode(errors="replace").strip()
-                raise Stop(f"install: {self.folder} cannot be made: {text}", status=1)
+            self._make(["--system-site-packages"] if shared else [])
         if packages is not None:
             print(f"Using the torch of {sys.executable}")
-            if not shared:  # Python is of an environment itself, whose packages no option of venv includes
-                own = Path(_asked(self.python, "sysconfig.get_path('purelib')") or "")
-                (own / "torch_of_python.pth").write_text(packages, encoding="utf-8")
+            if sys.prefix != sys.base_prefix:  # an environment's packages, which no option of venv includes
+                (self._packages() / "torch_of_python.pth").write_text(packages, encoding="utf-8")
         self.log.write_text("", encoding="utf-8")
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir()
         self.constrain_torch()
+
+    def _make(self, options: List[str]) -> None:
+        if self.python.exists():
+            for remains in self._packages().glob("pip*"):  # venv leaves them alone
+                shutil.rmtree(remains, ignore_errors=True)
+        made = subprocess.run([sys.executable, "-m", "venv", *options, str(self.folder)], capture_output=True)
+        if made.returncode:
+            text = (made.stderr or made.stdout).decode(errors="replace").strip().rpartition("\n")[2]
+            raise Stop(f"install: {self.folder} cannot be made: {text}")
+
+    def _packages(self) -> Path:
+        return Path(_asked(self.python, "sysconfig.get_path('purelib')") or "no-such-folder")
 
     def constrain_torch(self) -> Optional[str]:
         """Write the constraints of this environment, in which pip may not change its torch; return torch's version."""
@@ -140,17 +174,15 @@ class Environment:
         return version
 
     def check_disk(self, build: str) -> None:
-        """Raise Stop where the environment, with this build of torch, or its downloads do not fit on the disk."""
-        existing = next(path for path in (self.folder, *self.folder.resolve().parents) if path.exists())
-        for place in (existing, Path(tempfile.gettempdir())):
-            free = shutil.disk_usage(place).free / GIGABYTE
-            if free < DISK[build]:
-                remedy = "make room" if place == existing else "make room, or set TMPDIR to another folder"
-                what = f"{DISK[build]} GB, with the {build} build of torch"
-                raise Stop(f"install: {free:.1f} GB are free at {place}, and {what}, are needed: {remedy}")
+        """Raise Stop where the environment, with this build of torch and the downloads, does not fit on its disk."""
+        place = next(path for path in (self.folder, *self.folder.resolve().parents) if path.exists())
+        free = shutil.disk_usage(place).free / GIGABYTE
+        if free < DISK[build]:
+            what = f"{DISK[build]} GB, with the {build} build of torch"
+            raise Stop(f"install: {free:.1f} GB are free at {place}, and {what}, are needed: make room")
 
     def step(self, what: str, *arguments: str, otherwise: Optional[str] = None) -> bool:
-        """Print what is installed, run pip with these arguments, and print the seconds since the start.
+        """Print what is installed, run pip with these arguments, and print the seconds that it took.
 
         Args:
             what: for the terminal.
@@ -163,18 +195,20 @@ class Environment:
         Raises:
             Stop: it failed, and there is no ``otherwise``; the message is the end of the log.
         """
+        started = time.monotonic()
+
+        def seconds(before: str) -> str:
+            return f"{before} ({time.monotonic() - started:.0f} s)"
+
         print(f"  {what}", end="", flush=True)
-        status = self.pip(*arguments, waiting=lambda: self._print_seconds(f"\r  {what}"))
+        status = self.pip(*arguments, waiting=lambda: print(seconds(f"\r  {what}"), end="", flush=True))
         if status == 0:
-            self._print_seconds(f"\r  {what}" if sys.stdout.isatty() else "", end="\n")
+            print(seconds(f"\r  {what}" if sys.stdout.isatty() else ""), flush=True)
         else:
-            print("" if otherwise is None else f": {otherwise}")
+            print("" if otherwise is None else f": {otherwise}", flush=True)
             if otherwise is None:
                 raise Stop(self._end_of_log(), status=1)
         return status == 0
-
-    def _print_seconds(self, before: str, end: str = "") -> None:
-        print(f"{before}  ({time.monotonic() - self._started:.0f} s)", end=end, flush=True)
 
     def pip(self, *arguments: str, waiting: Callable[[], None] = lambda: None) -> int:
         """Exit status of pip; what it prints goes to the log.
@@ -183,30 +217,31 @@ class Environment:
             arguments: of pip.
             waiting: called every second on a terminal.
         """
-        own = ["-q", "--disable-pip-version-check", *arguments]
+        command = [str(self.python), "-m", "pip", "-q", "--disable-pip-version-check", *arguments]
         if arguments[0] == "install":
-            own += ["-c", str(self.constraints)]
-        command = [str(self.python), "-m", "pip", *own]
-        with self.log.open("ab") as log, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
-            while True:
-                try:
-                    return process.wait(1)
-                except subprocess.TimeoutExpired:
-                    if sys.stdout.isatty():
-                        waiting()
-                except KeyboardInterrupt:
-                    process.terminate()
-                    raise
+            command += ["-c", str(self.constraints)]
+        own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.temporary.resolve()))
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**_environment(), **own})
+        while True:
+            try:
+                return process.wait(1)
+            except subprocess.TimeoutExpired:
+                if sys.stdout.isatty():
+                    waiting()
+            except KeyboardInterrupt:  # pip gets it from the terminal, too, and tidies up
+                _end(process)
+                raise
 
     def import_error(self, module: str) -> Optional[str]:
         """The last line of what goes wrong in ``import module``, or None."""
-        done = subprocess.run([str(self.python), "-c", f"import {module}"], capture_output=True)
+        done = _run(self.python, "-c", f"import {module}")
         text = done.stderr.decode(errors="replace").strip()
         return (text.rpartition("\n")[2] or f"exit status {done.returncode}") if done.returncode else None
 
-    def _works(self, code: str) -> bool:
+    def _works(self, *arguments: str) -> bool:
         try:
-            return subprocess.run([str(self.python), "-c", code], capture_output=True).returncode == 0
+            return _run(self.python, *arguments).returncode == 0
         except OSError:
             return False
 
@@ -222,7 +257,7 @@ def install_torch(environment: Environment) -> None:
     if sys.platform == "linux" and platform.machine() == "x86_64":  # elsewhere the package index has CPU builds
         index = os.environ.get("TORCH_CPU_INDEX", f"{TORCH_BUILDS}/cpu")
         arguments = ("install", "--no-deps", "--retries", "0", "--extra-index-url", index, f"torch=={pinned}+cpu")
-        otherwise = f"cannot be had from {index}; the build of the package index, for CUDA, is several times larger"
+        otherwise = f"not available from {index}; taking the package index's, which includes CUDA: a download of 3 GB"
         if not environment.step(f"torch {pinned}, CPU build", *arguments, otherwise=otherwise):
             environment.check_disk("CUDA")
     if environment.constrain_torch() is None:
@@ -259,10 +294,11 @@ def replace_opencv(environment: Environment) -> None:
         Stop: OpenCV cannot be imported for another reason.
     """
     fault = environment.import_error("cv2")
-    if fault is not None and re.search(r"lib\S+: cannot open shared object", fault):
+    lacking = re.search(r"(lib\S+): cannot open shared object", fault or "")
+    if lacking is not None:
         environment.pip("uninstall", "-y", "opencv-python")
         headless = ("--no-deps", "--force-reinstall", "opencv-python-headless")  # both have the same files
-        environment.step("opencv-python-headless: this system has no desktop", "install", *headless)
+        environment.step(f"opencv-python-headless, since {lacking[1]} is missing here", "install", *headless)
         fault = environment.import_error("cv2")
     if fault is not None:
         raise Stop(f"install: OpenCV cannot be imported in {environment.folder}: {fault}", status=1)
@@ -288,8 +324,27 @@ def _version(python: Path, package: str) -> Optional[str]:
 def _asked(python: Path, expression: str) -> Optional[str]:
     """What a Python says of itself, or None if it cannot tell."""
     code = f"import sysconfig; from importlib.metadata import distribution, version; print({expression})"
-    done = subprocess.run([str(python), "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    done = _run(python, "-c", code)
     return done.stdout.decode().strip() if done.returncode == 0 else None
+
+
+def _run(python: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.run([str(python), *arguments], env=_environment(), **pipes)
+
+
+def _environment() -> Dict[str, str]:
+    """The variables without those that would lead pip, or the environment's Python, elsewhere."""
+    return {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Give a process some seconds to end by itself, then end it."""
+    try:
+        process.wait(10)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.terminate()
+        process.wait()
 
 
 if __name__ == "__main__":

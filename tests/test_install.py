@@ -124,7 +124,7 @@ def test_without_the_cpu_index_the_package_index_is_enough(install, environment,
     install.install_torch(environment)
     assert environment.pip.calls[-1] == ("install", f"torch=={pinned}")
     assert environment.pip.versions["torch"] == pinned
-    assert "cannot be had from" in capsys.readouterr().out
+    assert "not available from https://download.pytorch.org/whl/cpu" in capsys.readouterr().out
     environment.pip.versions.clear()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**11, 10**11 - 5 * 10**9, 5 * 10**9))
     assert "5.0 GB are free" in refused(install.install_torch, environment)
@@ -196,6 +196,65 @@ def test_an_environment_without_a_python_that_runs_is_refused(install, tmp_path:
     environment.python.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     environment.python.chmod(0o755)
     assert refused(environment.create).endswith("remove the folder")
+
+
+def test_an_interrupted_installation_is_completed(install, tmp_path: Path) -> None:
+    """A pip that was half written, and what a killed pip had downloaded."""
+    environment = install.Environment(tmp_path / "venv")
+    environment.create()
+    site = environment._packages()
+    assert site.parent.is_relative_to(tmp_path)
+    shutil.rmtree(site / "pip" / "_vendor" / "rich")
+    (environment.temporary / "pip-unpack").mkdir()
+    assert environment.pip("install", "--no-index", "pip") != 0
+    environment.create()
+    assert environment.pip("install", "--no-index", "pip") == 0
+    assert not any(environment.temporary.iterdir())
+    environment.finish()
+    assert not environment.temporary.exists()
+    assert environment.is_current()
+
+
+def test_another_state_or_place_is_installed_again(install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    constraints = tmp_path / "constraints.txt"
+    shutil.copy(install.CONSTRAINTS, constraints)
+    monkeypatch.setattr(install, "CONSTRAINTS", constraints)
+    environment = install.Environment(tmp_path / "venv")
+    environment.folder.mkdir()
+    assert not environment.is_current()
+    environment.finish()
+    assert environment.is_current()
+    constraints.touch()
+    assert environment.is_current(), "its content is the same"
+    with constraints.open("a", encoding="utf-8") as file:
+        file.write("another==1\n")
+    assert not environment.is_current()
+    environment.finish()
+    environment.folder.rename(tmp_path / "moved")
+    assert not install.Environment(tmp_path / "moved").is_current()
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["of an environment", "of the system"])
+def test_a_torch_of_the_python_that_installs_is_seen(install, tmp_path: Path, own, monkeypatch) -> None:
+    """Of an environment: ``venv`` has no option for its packages."""
+    packages = tmp_path / "packages"
+    (packages / "torch-2.9.1+cu128.dist-info").mkdir(parents=True)
+    (packages / "torch-2.9.1+cu128.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: torch\nVersion: 2.9.1+cu128\n", encoding="utf-8"
+    )
+    environment = install.Environment(tmp_path / "venv")
+    asked = install._asked
+
+    def asked_of(python: Path, expression: str) -> str | None:
+        found = str(packages) if "locate_file" in expression else None
+        return found if python == Path(sys.executable) else asked(python, expression)
+
+    monkeypatch.setattr(install, "_asked", asked_of)
+    monkeypatch.setattr(sys, "prefix", "/an/environment" if own else sys.base_prefix)
+    environment.create()
+    shared = "include-system-site-packages = true" in (environment.folder / "pyvenv.cfg").read_text(encoding="utf-8")
+    assert shared != own
+    assert (install._version(environment.python, "torch") == "2.9.1+cu128") == own
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -109,8 +109,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if error.name != "cv2":
             raise
-        remedy = "pip uninstall -y opencv-python, then pip install --force-reinstall opencv-python-headless"
-        return _refuse(name, f"OpenCV cannot be loaded on this system ({first_line(error)}): {remedy}")
+        pip = f"{sys.executable} -m pip"
+        remedy = (
+            f"{pip} uninstall -y opencv-python, then {pip} install --no-deps --force-reinstall opencv-python-headless"
+        )
+        return _refuse(name, f"OpenCV cannot be loaded on this system, {first_line(error)}: {remedy}")
     except BrokenPipeError:  # as in `mmms ... | head`
         _drop_output()
         return 141

@@ -19,6 +19,8 @@ from rich.table import Table
 from mmms_plugin.engine.config_list import Facts, find_configs, find_host_configs
 from mmms_plugin.engine.host_files import SEPARATOR
 
+WIDE = 200  # columns where no terminal limits them
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("word", nargs="?", metavar="WORD", help="only those with it in their name, task or method")
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _print(found: Iterable[Facts]) -> None:
     console = Console(highlight=False)
-    console.width = max(console.width, 80)  # names stay whole
+    console.width = max(console.width, 80) if console.is_terminal else WIDE
     ordered = sorted(found, key=lambda one: (one.task, one.size))
     for (task, size), group in groupby(ordered, key=lambda one: (one.task, one.size)):
         title = f"{task}, pictures of {size[0]} x {size[1]} px" if task else "not measured yet"
@@ -55,7 +57,7 @@ def _table(title: str, group: list[Facts]) -> Table:
     table = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
     )
-    table.add_column("config", no_wrap=True, overflow="fold")
+    table.add_column("config", no_wrap=True, min_width=max(len(one.name) for one in group))
     table.add_column("method", no_wrap=True)
     units = next(
         (re.findall(r"[a-zA-Z][a-zA-Z0-9 -]*?(?= and|,|$)", one.published) for one in group if one.published), []

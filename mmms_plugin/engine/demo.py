@@ -49,12 +49,13 @@ def _train_and_evaluate(out: Path, iterations: int | None, seed: int, log, conso
     with contextlib.redirect_stdout(log), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mmms_plugin.compat import mmcv_ops
+        from mmms_plugin.engine.fitting import Fitting
         from mmms_plugin.engine.launch import LaunchOptions, evaluate, train
+        from mmms_plugin.engine.schedule import ScheduleOptions
 
         options = LaunchOptions(CONFIG, work_dir=str(out / "train"), coco_dir=str(out / "data"), seed=seed)
         if iterations:
-            options.cfg_options = {"train_cfg.max_iters": iterations, "default_hooks.checkpoint.interval": iterations}
-            options.cfg_options |= {"param_scheduler.1.end": iterations}
+            options.fitting = Fitting(ScheduleOptions(iters=iterations))
         console.print(mmcv_ops(), highlight=False)
         runner = train(options)
         console.print("3/4 evaluating on held-out pictures")

@@ -43,7 +43,7 @@ from mmms_plugin.engine.host_files import SEPARATOR
 from mmms_plugin.engine.lock import locked, process_rank
 from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.engine.tasks import task_of
-from mmms_plugin.engine.threads import settle_threads
+from mmms_plugin.engine.threads import settle_threads, use_no_workers
 from mmms_plugin.engine.trained_for import check_function, start_remark, use_components
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
@@ -124,6 +124,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
     config.launcher = options.launcher
+    remarks += use_no_workers(config)
     check_values(config)
     used = ("train", "val") if training else ("test",)
     check_datasets(config, used)

@@ -1,4 +1,4 @@
-"""How many threads torch computes with.
+"""How many threads torch computes with, and whether data loaders may have processes.
 
 Idle threads of OpenMP wait by spinning. On a machine with other work, data loading included, they take the cores from
 the threads that are waited for: an iteration took 10 times as long (2 cores, 12 busy processes: 4.1 s, 0.44 s with
@@ -9,10 +9,13 @@ the number is kept to what a container may use, and shared between the processes
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
+SHARED_MEMORY = Path("/dev/shm")
 CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
 
 
@@ -24,6 +27,21 @@ def usable_cores(limit: Path = CGROUP) -> int:
         return max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):
         return cores
+
+
+def use_no_workers(config: dict[str, Any], shared: Path = SHARED_MEMORY) -> list[str]:
+    """Let data loaders work in this process where worker processes cannot share memory with it.
+
+    Returns:
+        A remark for the log, if a loader is changed.
+    """
+    loaders = [config.get(f"{split}_dataloader") for split in ("train", "val", "test")]
+    busy = [loader for loader in loaders if isinstance(loader, dict) and loader.get("num_workers")]
+    if sys.platform != "linux" or os.access(shared, os.W_OK) or not busy:
+        return []
+    for loader in busy:
+        loader["num_workers"] = 0
+    return [f"{shared} cannot be written, so data are loaded without worker processes (num_workers=0)"]
 
 
 def settle_threads() -> None:

@@ -39,14 +39,24 @@ def test_parameters_of_a_detector_with_all_its_heads():
     assert round(read_facts()["mask_rcnn_ps_r50_fpn_1x"].params / 1e6, 1) == 44.4
 
 
-def test_configs_lists_fits_80_columns_and_needs_no_torch():
+def test_configs_names_are_whole_and_need_no_torch():
     code = "import sys; from mmms_plugin.cli import main; s = main(['configs', 'PSConv']); print(sorted(sys.modules))"
     done = python("-c", code)
     *lines, modules = done.stdout.splitlines()
     assert not any(f"'{heavy}'" in modules for heavy in ("torch", "mmcv", "mmdet", "mmseg"))
-    assert max(map(len, lines)) <= 80
     assert any(line.split() == ["mask_rcnn_ps_r50_fpn_1x", "PSConv", "44.4", "148.5", "39.4/35.6"] for line in lines)
     assert not any("elastic" in line for line in lines)
+
+
+def test_names_of_configs_are_never_cut(capsys, monkeypatch):
+    """In a terminal, which is narrower than the table, and in a pipe."""
+    for width in ("60", "200"):
+        monkeypatch.setenv("COLUMNS", width)
+        monkeypatch.setenv("FORCE_COLOR" if width == "60" else "NO_COLOR", "1")
+        assert main(["configs", "cascade"]) == 0
+        printed = capsys.readouterr().out
+        assert all(f"{name} " in printed for name in config_names() if "cascade" in name)
+        monkeypatch.delenv("FORCE_COLOR", raising=False)
 
 
 def test_configs_as_json_and_of_a_host(capsys):

@@ -63,8 +63,9 @@ def test_an_opencv_that_the_system_cannot_load_is_one_line(tmp_path):
     command = [sys.executable, "-m", "mmms_plugin", "train", "mask_rcnn_ps_r50_fpn_1x"]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("mmms train: error: OpenCV cannot be loaded on this system (libxcb.so.1: cannot")
-    assert done.stderr.endswith("opencv-python-headless\n")
+    assert done.stderr.startswith("mmms train: error: OpenCV cannot be loaded on this system, libxcb.so.1: cannot")
+    assert f"{sys.executable} -m pip uninstall -y opencv-python" in done.stderr
+    assert done.stderr.endswith("--no-deps --force-reinstall opencv-python-headless\n")
     assert done.stderr.count("\n") == 1
 
 

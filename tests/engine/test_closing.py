@@ -18,7 +18,7 @@ from mmms_plugin.cli.common import launch_options
 from mmms_plugin.engine.closing import closing_lines
 from mmms_plugin.engine.distributed import check_launcher
 from mmms_plugin.engine.launch import LaunchOptions
-from mmms_plugin.engine.threads import settle_threads, usable_cores
+from mmms_plugin.engine.threads import settle_threads, usable_cores, use_no_workers
 from mmms_plugin.errors import UserError
 
 
@@ -89,3 +89,15 @@ def test_processes_that_nobody_started_are_told(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UserError, match="--launcher slurm: torch sees no GPU"):
         check_launcher("slurm")
     check_launcher("none")
+
+
+def test_data_are_loaded_without_workers_where_they_cannot_share_memory(tmp_path, monkeypatch):
+    """As in containers without /dev/shm."""
+    monkeypatch.setattr("sys.platform", "linux")
+    config = dict(train_dataloader=dict(num_workers=2), val_dataloader=dict(num_workers=0), test_dataloader=None)
+    assert use_no_workers(config, shared=tmp_path) == []
+    assert config["train_dataloader"]["num_workers"] == 2
+    (remark,) = use_no_workers(config, shared=tmp_path / "absent")
+    assert "absent cannot be written" in remark
+    assert config["train_dataloader"]["num_workers"] == 0
+    assert use_no_workers(config, shared=tmp_path / "absent") == [], "nothing is left to change"
