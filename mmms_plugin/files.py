@@ -16,6 +16,7 @@ from mmms_plugin.errors import UserError
 WINDOWS = os.name == "nt"
 PATIENCE = 2.0  # seconds for another program to let go of a file on Windows
 LOCK = ".writing.lock"
+LONGEST = 5.0  # seconds that nobody holds it for
 
 
 @contextmanager
@@ -84,10 +85,13 @@ def files_written_together(folder: str | Path, argument: str = "--out") -> Itera
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Take turns with other processes that write into the folder; give up waiting after some seconds."""
-    lock = SoftFileLock(folder / LOCK, timeout=10)
-    with suppress(Timeout, OSError):  # moving the files unlocked is better than losing them
-        lock.acquire()
+    """Take turns with other processes that write into the folder, each for a moment."""
+    lock = SoftFileLock(folder / LOCK, timeout=LONGEST)
+    with suppress(OSError):  # moving the files unlocked is better than losing them
+        try:
+            lock.acquire()
+        except Timeout:  # a process that was killed, on another machine, say
+            Path(folder, LOCK).unlink()
     try:
         yield
     finally:
@@ -111,9 +115,12 @@ def replace(source: Path, target: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a UTF-8 text file by way of ``written_whole``; lone surrogates become escapes. Returns ``path``."""
+    """Write a UTF-8 text file, the same on every system, by way of ``written_whole``. Returns ``path``.
+
+    Lone surrogates become escapes.
+    """
     with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     return Path(path)
 
 

@@ -1,13 +1,17 @@
-"""Memory of processes, on every system: POSIX keeps the peak of each process, Windows by way of ``psutil``."""
+"""Memory and command lines of processes, on every system."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 import psutil
+
+from mmms_plugin.files import WINDOWS
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ``ru_maxrss``
 POLL = 0.2  # seconds between two looks at a process, where the system keeps no peak of one that has ended
@@ -35,10 +39,24 @@ def wait_and_measure(process: subprocess.Popen) -> int:
     peak = 0
     while process.returncode is None:
         with suppress(psutil.Error):
-            peak = max(peak, _peak(psutil.Process(process.pid)))
+            outer = psutil.Process(process.pid)  # mmms.exe and a start in UTF-8 mode work in a process of their own
+            peak = max(peak, *map(_peak, (outer, *outer.children(recursive=True))))
         with suppress(subprocess.TimeoutExpired):
             process.wait(POLL)
     return peak
+
+
+def shell_words(text: str) -> list[str]:
+    """The words of a command line; on Windows a backslash is part of a path, not an escape."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    lexer.escape = "" if WINDOWS else lexer.escape
+    return list(lexer)
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """A command line of these words, quoted as the system's shell takes it."""
+    return subprocess.list2cmdline(words) if WINDOWS else shlex.join(words)
 
 
 def _peak(process: psutil.Process) -> int:

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
@@ -32,7 +32,7 @@ OLDEST, NEWEST = (3, 10), (3, 14)  # Python
 OLDEST_TORCH = (2, 6)
 GIGABYTE = 10**9
 DISK = {"CPU": 3, "CUDA": 9}  # gigabytes to install with that build of torch, downloads included
-ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "PIP_DRY_RUN", "PYTHONHOME")
+ELSEWHERE = ("PIP_CONSTRAINT", "PIP_DRY_RUN", "PIP_PREFIX", "PIP_ROOT", "PIP_TARGET", "PIP_USER", "PYTHONHOME")
 TORCH_BUILDS = "https://download.pytorch.org/whl"
 
 
@@ -66,6 +66,10 @@ def main() -> int:
         sys.stdout.flush()
         print(stop, file=sys.stderr)
         return stop.status
+    except OSError as error:
+        sys.stdout.flush()
+        print(f"install: {error.filename or environment.folder}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print()
         print("install: interrupted; the next call continues from here", file=sys.stderr)
@@ -88,6 +92,16 @@ def check_python() -> None:
         package = "python{}.{}-venv".format(*sys.version_info)
         remedy = f"on Debian and Ubuntu: apt install {package}, or python3-venv"
         raise Stop(f"install: {sys.executable} has no module {error.name}: {remedy}") from error
+
+
+def check_torch(version: str, python: object) -> None:
+    """Raise Stop if the torch of a Python is too old."""
+    oldest = ".".join(map(str, OLDEST_TORCH))
+    if _release(version) < OLDEST_TORCH or re.match(rf"{oldest}\.0(a|b|rc|\.?dev)", version):
+        raise Stop(
+            f"install: {python} has torch {version}, and {oldest} or later is needed: update it, or give a Python "
+            "without torch"
+        )
 
 
 class Environment:
@@ -127,32 +141,36 @@ class Environment:
         Raises:
             Stop: there is too little disk, or something else in its place.
         """
-        packages = None
-        if not self.python.exists():
+        new = not os.path.lexists(self.python)
+        torch = None if not new and _version(self.python, "torch") else _version(Path(sys.executable), "torch")
+        if torch is not None:
+            check_torch(torch, sys.executable)
+        if new:
             self.check_disk("CPU")
-            packages = _asked(Path(sys.executable), "distribution('torch').locate_file('')")
         elif not self._works("-c", f"import sys; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"):
             raise Stop(f"install: {self.folder} has no Python that runs, or not 3.10 to 3.14: remove the folder")
         # An installed pip answers this without the network; one that was half written fails
-        if not self._works("-m", "pip", "install", "-q", "--no-index", "pip"):
-            shared = packages is not None and sys.prefix == sys.base_prefix
-            self._make(["--system-site-packages"] if shared else [])
-        if packages is not None:
-            print(f"Using the torch of {sys.executable}")
-            if sys.prefix != sys.base_prefix:  # an environment's packages, which no option of venv includes
-                (self._packages() / "torch_of_python.pth").write_text(packages, encoding="utf-8")
+        if new or not self._works("-m", "pip", "install", "-q", "--no-index", "pip"):
+            self._make(new)
+        if torch is not None:
+            print(f"Using torch {torch} of {sys.executable}")
+            packages = _asked(Path(sys.executable), "distribution('torch').locate_file('')")
+            line = f"import site; site.addsitedir({packages!a})"  # follows the .pth files there, too
+            (self._packages() / "torch_of_python.pth").write_text(line, encoding="ascii")
         self.log.write_text("", encoding="utf-8")
         shutil.rmtree(self.temporary, ignore_errors=True)
         self.temporary.mkdir()
         self.constrain_torch()
 
-    def _make(self, options: List[str]) -> None:
-        if self.python.exists():
-            for remains in self._packages().glob("pip*"):  # venv leaves them alone
+    def _make(self, new: bool) -> None:
+        if new:
+            done = _run(Path(sys.executable), "-m", "venv", str(self.folder))
+        else:
+            for remains in self._packages().glob("pip*"):  # ensurepip leaves them alone
                 shutil.rmtree(remains, ignore_errors=True)
-        made = subprocess.run([sys.executable, "-m", "venv", *options, str(self.folder)], capture_output=True)
-        if made.returncode:
-            text = (made.stderr or made.stdout).decode(errors="replace").strip().rpartition("\n")[2]
+            done = _run(self.python, "-m", "ensurepip", "--default-pip")
+        if done.returncode:
+            text = (done.stderr or done.stdout).decode(errors="replace").strip().rpartition("\n")[2]
             raise Stop(f"install: {self.folder} cannot be made: {text}")
 
     def _packages(self) -> Path:
@@ -163,9 +181,7 @@ class Environment:
         version = _version(self.python, "torch")
         lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
         if version is not None:
-            if _release(version) < OLDEST_TORCH:
-                oldest = ".".join(map(str, OLDEST_TORCH))
-                raise Stop(f"install: torch {version} is there, and {oldest} or later is needed: update it first")
+            check_torch(version, self.python)
             own = f"torch=={version}"
             lines = [own if line.startswith("torch==") else line for line in lines]
             if _release(version) != _release(_pinned("torch")):
@@ -219,7 +235,7 @@ class Environment:
         """
         command = [str(self.python), "-m", "pip", "-q", "--disable-pip-version-check", *arguments]
         if arguments[0] == "install":
-            command += ["-c", str(self.constraints)]
+            command += ["--no-user", "-c", str(self.constraints)]
         own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.temporary.resolve()))
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**_environment(), **own})
@@ -246,7 +262,8 @@ class Environment:
             return False
 
     def _end_of_log(self) -> str:
-        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:])
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+        return "\n".join(lines) or "install: pip failed and its log is empty: is the disk full?"
 
 
 def install_torch(environment: Environment) -> None:
@@ -323,9 +340,13 @@ def _version(python: Path, package: str) -> Optional[str]:
 
 def _asked(python: Path, expression: str) -> Optional[str]:
     """What a Python says of itself, or None if it cannot tell."""
-    code = f"import sysconfig; from importlib.metadata import distribution, version; print({expression})"
-    done = _run(python, "-c", code)
-    return done.stdout.decode().strip() if done.returncode == 0 else None
+    imports = "import sys, sysconfig; from importlib.metadata import distribution, version"
+    try:
+        done = _run(python, "-c", f"{imports}; sys.stdout.buffer.write(str({expression}).encode())")
+    except OSError:  # there is no such Python
+        return None
+    answer = done.stdout.decode()
+    return answer if done.returncode == 0 and answer != "None" else None
 
 
 def _run(python: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":

@@ -149,11 +149,14 @@ def test_a_torch_of_the_user_stays(install, environment, version) -> None:
     assert not build or f"https://download.pytorch.org/whl/{build}" in call
 
 
-def test_an_old_torch_of_the_user_is_refused(install, environment) -> None:
-    environment.pip.versions["torch"] = "2.5.1"
-    assert refused(install.install_torch, environment) == (
-        "install: torch 2.5.1 is there, and 2.6 or later is needed: update it first"
-    )
+@pytest.mark.parametrize("version", ["2.5.1", "2.6.0a0+ecf3bae40a.nv25.01"])
+def test_an_old_torch_of_the_user_is_refused(install, environment, version) -> None:
+    environment.pip.versions["torch"] = version
+    text = refused(install.install_torch, environment)
+    assert f"has torch {version}, and 2.6 or later is needed: update it, or give a Python without torch" in text
+    shutil.rmtree(environment.folder)
+    assert text.replace(str(environment.python), sys.executable) == refused(environment.create)
+    assert not environment.folder.exists(), "one of that Python would hide the torch of the next"
 
 
 def test_a_torchvision_of_another_build_is_named_in_one_line(install, environment, capsys) -> None:
@@ -193,9 +196,21 @@ def test_a_failed_step_ends_with_its_log(install, environment) -> None:
 def test_an_environment_without_a_python_that_runs_is_refused(install, tmp_path: Path) -> None:
     environment = install.Environment(tmp_path / "venv")
     environment.python.parent.mkdir(parents=True)
+    environment.python.symlink_to(tmp_path / "removed")
+    assert refused(environment.create).endswith("remove the folder")
+    environment.python.unlink()
     environment.python.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     environment.python.chmod(0o755)
     assert refused(environment.create).endswith("remove the folder")
+
+
+def test_what_cannot_be_written_is_one_line(install, tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["install.py", "--venv", str(tmp_path / "file" / "venv")])
+    assert install.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("install: ")
+    assert str(tmp_path / "file") in line
 
 
 def test_an_interrupted_installation_is_completed(install, tmp_path: Path) -> None:
@@ -234,27 +249,32 @@ def test_another_state_or_place_is_installed_again(install, tmp_path: Path, monk
     assert not install.Environment(tmp_path / "moved").is_current()
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["of an environment", "of the system"])
-def test_a_torch_of_the_python_that_installs_is_seen(install, tmp_path: Path, own, monkeypatch) -> None:
-    """Of an environment: ``venv`` has no option for its packages."""
-    packages = tmp_path / "packages"
+@pytest.mark.parametrize("first", [True, False], ids=["new", "there without torch"])
+def test_the_torch_of_the_python_that_installs_is_seen(install, tmp_path: Path, first, monkeypatch, capsys) -> None:
+    """Whichever Python it is of, in a folder with a name of its own; an editable one lies elsewhere."""
+    packages = tmp_path / "José's packages"
     (packages / "torch-2.9.1+cu128.dist-info").mkdir(parents=True)
     (packages / "torch-2.9.1+cu128.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: torch\nVersion: 2.9.1+cu128\n", encoding="utf-8"
     )
+    (packages / "__editable__.torch.pth").write_text(str(tmp_path / "source"), encoding="utf-8")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "torch.py").write_text("", encoding="utf-8")
     environment = install.Environment(tmp_path / "venv")
+    if not first:
+        subprocess.run([sys.executable, "-m", "venv", str(environment.folder)], check=True)
     asked = install._asked
+    answers = {"version('torch')": "2.9.1+cu128", "distribution('torch').locate_file('')": str(packages)}
 
     def asked_of(python: Path, expression: str) -> str | None:
-        found = str(packages) if "locate_file" in expression else None
-        return found if python == Path(sys.executable) else asked(python, expression)
+        return answers[expression] if python == Path(sys.executable) else asked(python, expression)
 
     monkeypatch.setattr(install, "_asked", asked_of)
-    monkeypatch.setattr(sys, "prefix", "/an/environment" if own else sys.base_prefix)
     environment.create()
-    shared = "include-system-site-packages = true" in (environment.folder / "pyvenv.cfg").read_text(encoding="utf-8")
-    assert shared != own
-    assert (install._version(environment.python, "torch") == "2.9.1+cu128") == own
+    assert "Using torch 2.9.1+cu128 of" in capsys.readouterr().out
+    assert install._version(environment.python, "torch") == "2.9.1+cu128"
+    assert environment.import_error("torch") is None
+    assert "torch==2.9.1+cu128" in environment.constraints.read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

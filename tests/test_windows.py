@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 
-from mmms_plugin import files
-from mmms_plugin.engine import config_files, host_files
+from mmms_plugin import files, processes
+from mmms_plugin.cli import main
+from mmms_plugin.compat.saving import _LaterRemovals
+from mmms_plugin.engine import compare_seeds, config_files, host_files, inputs
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
 
@@ -120,3 +123,70 @@ def test_memory_of_a_process_is_its_own_without_posix(tmp_path: Path) -> None:
     assert exact > 300 * 2**20
     assert abs(exact - polled) < 30 * 2**20
     assert 2**20 < own_polled <= own * 1.1
+
+
+def test_command_lines_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processes.shell_words(r"--coco-dir 'a b' c\ d") == ["--coco-dir", "a b", "c d"]
+    assert processes.shell_line(["a b", "c"]) == "'a b' c"
+    monkeypatch.setattr(processes, "WINDOWS", True)
+    assert processes.shell_words(r"--coco-dir C:\data\shapes 'a b'") == ["--coco-dir", r"C:\data\shapes", "a b"]
+    assert processes.shell_line([r"run\iter_2.pth", "a b"]) == r'run\iter_2.pth "a b"'
+
+
+def test_runs_of_a_config_at_the_root_of_a_drive_stay_in_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare_seeds, "Path", PureWindowsPath)
+    assert compare_seeds.folder_name("D:\\my.py") == "my"
+    assert compare_seeds.folder_name("cifar10/resnext29_small") == "cifar10-resnext29_small"
+
+
+def test_pictures_of_two_drives_get_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(paths: object) -> str:
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr(os.path, "commonpath", refuse)
+    found = {Path("c/cat.jpg"): Path("cat.jpg"), Path("d/cat.jpg"): Path("cat.jpg")}
+    assert len(set(inputs._names(found))) == 2
+
+
+def test_a_lock_that_a_killed_process_left_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another machine, so that nobody can tell whether it is alive."""
+    monkeypatch.setattr(files, "LONGEST", 0.1)
+    (tmp_path / files.LOCK).write_text("7\nanother-host\n", encoding="utf-8")
+    with files.files_written_together(tmp_path) as folder:
+        (folder / "a.txt").write_text("a", encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_outdated_checkpoint_that_another_program_reads_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    removed = []
+
+    def remove(path: str) -> None:
+        if path == "busy.pth":
+            raise PermissionError(13, "in use", path)
+        removed.append(path)
+
+    removals = _LaterRemovals(SimpleNamespace(remove=remove, rmtree=remove))
+    for name in ("busy.pth", "free.pth", "current.pth"):
+        removals.remove(name)
+    removals.remove_all(spared={"current.pth"})
+    assert removed == ["free.pth"]
+
+
+def test_what_a_program_keeps_open_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """A picture of the last demo; the folder stays the demo's. Any other file that a command replaces."""
+    for name in ("demo.json", "overlays.png", "metrics.json"):
+        (tmp_path / name).touch()
+    unlink = Path.unlink
+
+    def refusing(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "overlays.png":
+            raise PermissionError(13, "in use", str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+    for _ in range(2):
+        assert main(["demo", "--out", str(tmp_path)]) == 2
+        assert "it cannot be cleared" in capsys.readouterr().err
+    monkeypatch.setattr("mmms_plugin.engine.demo.run_demo", lambda *_: (tmp_path / "overlays.png").unlink())
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith("overlays.png cannot be written (in use)\n")

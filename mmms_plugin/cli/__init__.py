@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``mmms COMMAND ...`` and return its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")  # a letter that the encoding lacks, as cp1252 lacks "≥", is a "?"
     name = argv[0] if argv else ""
     if name != "benchmark":  # whose times are those of torch's own settings; engine.threads says why this is needed
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return 141
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in FULL and not isinstance(error, PermissionError):
             raise
         _drop_output()
         return _refuse(name, f"{error.filename or 'output'} cannot be written ({error.strerror})")

@@ -7,10 +7,10 @@ goes on where it stopped when it is given again; runs that are there are not rep
 from __future__ import annotations
 
 import argparse
-import shlex
 import warnings
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.processes import shell_words
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     if args.seeds < 1:
         raise UserError(f"--seeds {args.seeds}: allowed are integers >= 1")
     try:
-        options = shlex.split(args.train)
+        options = shell_words(args.train)
     except ValueError as error:
         raise UserError(f"--train {args.train}: {error}") from None
     with warnings.catch_warnings():

@@ -5,6 +5,7 @@ Its Runner is changed, so that this holds for every training, a host's own scrip
 
 from __future__ import annotations
 
+import atexit
 from types import ModuleType
 from typing import Any
 
@@ -48,11 +49,23 @@ def allow_cpu(module: ModuleType) -> None:
 
 
 def _join() -> None:
-    """Join the other processes by gloo, as mmengine would by NCCL; what has been joined is left alone."""
+    """Join the other processes by gloo, as mmengine would by NCCL; what has been joined is left alone.
+
+    Hosts' scripts end without parting again. Threads of gloo that still run then can abort a process that has done its
+    work ("terminate called without an active exception").
+    """
     import torch
 
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
+        atexit.register(_part)
+
+
+def _part() -> None:
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _wrap(model: Any, options: dict[str, Any]) -> Any:

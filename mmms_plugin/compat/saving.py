@@ -8,6 +8,7 @@ mmengine 0.10.7 writes checkpoints and ``last_checkpoint`` in place, and removes
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,12 @@ class _LaterRemovals:
 
     def remove_all(self, spared: set[str | None]) -> None:
         """Remove now what was noted, but not what is current."""
+        from mmengine.logging import print_log
+
         for remove, path in self._removals:
-            if path not in spared:
+            if path in spared:
+                continue
+            try:
                 remove(path)
+            except OSError as error:  # another program reads it, on Windows
+                print_log(f"{path} cannot be removed ({error.strerror}): it stays", "current", logging.WARNING)

@@ -29,7 +29,7 @@ from PIL import Image
 
 from mmms_plugin.datasets.shape_pictures import CLASSES, SPLITS, Picture, draw_picture
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import umask
+from mmms_plugin.files import replace, umask
 
 FORMATS = ("coco", "voc", "imagefolder")
 VERSION = 1  # to be raised with every change that alters a picture or a file
@@ -119,7 +119,7 @@ def _write_whole(root: Path, settings: ShapeSettings, progress: Report) -> Shape
         objects = _write_all(partial, settings, progress)
         if root.exists():
             root.rmdir()  # it is empty; rename replaces an empty folder on POSIX only
-        partial.rename(root)
+        replace(partial, root)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return ShapesWritten(root, settings, objects, reused=False)

@@ -100,7 +100,7 @@ def _step(model: nn.Module, x: Tensor, backward: bool) -> None:
 
 
 def _time(run: Callable[[], None], device: str) -> float:
-    synchronize = (lambda: None) if device == "cpu" else torch.accelerator.synchronize
+    synchronize = (lambda: None) if device.startswith("cpu") else torch.accelerator.synchronize
     synchronize()
     start = time.perf_counter()
     run()

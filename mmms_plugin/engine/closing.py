@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmms_plugin.compat.newest import newest_checkpoint
+from mmms_plugin.processes import shell_line
 
 if TYPE_CHECKING:
     from mmms_plugin.engine.launch import LaunchOptions
@@ -44,7 +44,7 @@ def command_to_test(options: LaunchOptions, checkpoint: Path) -> str:
     used = {key: value for key, value in options.cfg_options.items() if not key.startswith(TRAINING)}
     if used:
         words += ["--cfg-options", *(f"{key}={_as_option(value)}" for key, value in used.items())]
-    return shlex.join(words)
+    return shell_line(words)
 
 
 def _as_option(value: Any) -> str:

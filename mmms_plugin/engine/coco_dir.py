@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from mmms_plugin.data.coco_set import all_findings, read_splits, write_mended
 from mmms_plugin.data.findings import refuse_errors
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.config_edit import coco_metrics, dicts_in, leaf_datasets, set_num_classes
+from mmms_plugin.processes import shell_line
 
 MENDED = "annotations"  # folder in the work folder
 
@@ -62,8 +62,8 @@ def uses_masks(config: dict[str, Any]) -> bool:
 def check_command(own: OwnData) -> str:
     """The command that lists all problems of the same data."""
     if own.folder is not None:
-        return f"mmms check-data {shlex.quote(str(own.folder))}"
-    return f"mmms check-data --ann {shlex.quote(str(own.train_ann or own.val_ann))}"
+        return f"mmms check-data {shell_line([str(own.folder)])}"
+    return f"mmms check-data --ann {shell_line([str(own.train_ann or own.val_ann)])}"
 
 
 def _palette(count: int) -> list[tuple[int, int, int]]:

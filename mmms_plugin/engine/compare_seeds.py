@@ -85,7 +85,7 @@ def compare_seeds(
 def folder_name(config: str) -> str:
     """Of a config's runs: ``cifar10/resnext29_small`` is ``cifar10-resnext29_small``."""
     parts = Path(config.replace("::", "/")).with_suffix("").parts
-    return "-".join(part for part in parts[-2:] if part.strip("./"))
+    return "-".join(part for part in parts[-2:] if part.strip("./") and not Path(part).anchor)
 
 
 def _check(configs: Sequence[str], options: Sequence[str]) -> None:
@@ -123,7 +123,7 @@ def _record(config: str, seed: int, folder: Path, options: list[str]) -> dict[st
 def _train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> int:
     """Run ``mmms train``; the most memory that its process held, in bytes."""
     own = ["--seed", str(seed), "--work-dir", str(work_dir), "--resume"]
-    command = [sys.executable, "-m", "mmms_plugin", "train", config, *own, *options]
+    command = [sys.executable, "-X", "utf8", "-m", "mmms_plugin", "train", config, *own, *options]
     log = work_dir.with_suffix(".log")
     with open(log, "ab") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)

@@ -66,8 +66,13 @@ def _train_and_evaluate(out: Path, iterations: int | None, seed: int, log, conso
 def _clear(out: Path) -> None:
     if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already and not of an earlier demo: give another folder with --out")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    try:
+        for path in out.iterdir() if out.exists() else ():
+            if path.name != MARK:  # a demo's folder stays one whatever happens
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: it cannot be cleared ({error.filename}: {error.strerror})") from error
     (out / MARK).write_text(json.dumps({"config": CONFIG}), encoding="utf-8")
 
 

@@ -75,7 +75,10 @@ def _names(found: dict[Path, Path]) -> list[str]:
     """
     names = {path: below.with_suffix("").as_posix() for path, below in found.items()}
     for same in _clashes(names):
-        common = Path(os.path.commonpath([path.parent for path in same]))
+        try:
+            common = Path(os.path.commonpath([path.parent for path in same]))
+        except ValueError:  # of several drives on Windows: they are numbered below
+            continue
         names |= {path: path.relative_to(common).with_suffix("").as_posix() for path in same}
     for same in _clashes(names):
         names |= {path: f"{names[path]}{path.suffix}" for path in same}

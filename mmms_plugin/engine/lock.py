@@ -30,7 +30,7 @@ def locked(folder: str | Path) -> Iterator[None]:
     Raises:
         UserError: the folder cannot be written, or another process holds it; the message names it.
     """
-    lock = FileLock(make_folder(folder, "--work-dir") / LOCK, timeout=0)
+    lock = FileLock(make_folder(folder, "--work-dir") / LOCK, timeout=0, fallback_to_soft=False)
     holder = Path(folder, HOLDER)
     try:
         lock.acquire()

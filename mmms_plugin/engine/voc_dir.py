@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from mmms_plugin.data.seg_set import VOC_CLASSES, SegData, read_seg_set, write_p
 from mmms_plugin.engine.coco_dir import MENDED
 from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets, set_num_classes
 from mmms_plugin.errors import UserError
+from mmms_plugin.processes import shell_line
 
 MASKS = "SegmentationClass"
 
@@ -26,7 +26,7 @@ def use_voc_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     Raises: UserError if the data are not found, cannot be trained on or do not fit the config.
     """
     data = read_seg_set(own, ("train", "val") if own.training else (own.split,))
-    command = f"mmms check-data {shlex.quote(str(own.folder))}"
+    command = f"mmms check-data {shell_line([str(own.folder)])}"
     refuse_errors(data.all_findings, command)
     remarks = [f"{own.where}: {len(data.classes)} classes: {', '.join(data.classes)}", *data.remarks]
     remarks += [f"{split}: {len(pairs)} pictures with masks" for split, pairs in data.found.splits.items()]

@@ -28,13 +28,13 @@ class _Predictions(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         for sample in data_samples:
             result = dict(
-                scores=sample["pred_score"].double().cpu().numpy(),
+                scores=sample["pred_score"].cpu().double().numpy(),
                 labels=sample["gt_label"].cpu().numpy().reshape(-1),
                 picture=sample.get("img_path", ""),
                 sizes=sample.get("label_sizes") or [],
             )
             if "exit_scores" in sample:
-                result["exits"] = sample["exit_scores"].double().cpu().numpy()
+                result["exits"] = sample["exit_scores"].cpu().double().numpy()
             self.results.append(result)
 
     def _keep(self, results: list[dict[str, Any]], top: int | None) -> None:

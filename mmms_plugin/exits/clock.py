@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import torch
 
+from mmms_plugin.files import WINDOWS
+
 
 def clock_name() -> str:
     """'processor time' with one thread and no GPU in use, which other programs hardly disturb; else 'wall time'."""
@@ -28,7 +30,8 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def _one_thread() -> bool:
-    return torch.get_num_threads() == 1 and not _gpu_in_use()
+    """Whether processor time says all; on Windows it is counted in steps of 1/64 s."""
+    return torch.get_num_threads() == 1 and not _gpu_in_use() and not WINDOWS
 
 
 def _gpu_in_use() -> bool:

@@ -201,6 +201,7 @@ def test_a_table_survives_its_file_and_damaged_rows_do_not(tmp_path):
     assert rows_of({"a": 1}, 2) == []
     assert table.exits.tolist() == [0, 1]
     write_csv(table, tmp_path / "t.csv")
+    assert b"\r" not in (tmp_path / "t.csv").read_bytes()
     lines = list(csv.reader((tmp_path / "t.csv").open(newline="", encoding="utf-8")))
     assert lines[1][0] == "'=cmd"  # no formula in a spreadsheet
     assert [line[lines[0].index("exit")] for line in lines[1:]] == ["1", "2"]

@@ -71,7 +71,12 @@ def test_an_opencv_that_the_system_cannot_load_is_one_line(tmp_path):
 
 @pytest.mark.parametrize(
     ("device", "message"),
-    [("cuda", "torch sees no CUDA device"), ("mps", "torch sees no MPS device"), ("gpu", "allowed are cpu, cuda")],
+    [
+        ("cuda", "torch sees no CUDA device"),
+        ("mps", "torch sees no MPS device"),
+        ("gpu", "allowed are cpu, cuda"),
+        ("meta", "allowed are cpu, cuda"),
+    ],
 )
 def test_a_device_that_is_not_there_is_one_line(device, message, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -89,7 +94,7 @@ def test_demo_keeps_its_hands_off_other_peoples_folders(tmp_path, capsys):
 
 def test_benchmark_prints_times_and_multiply_adds(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
-    assert main(["benchmark", "layers", "--batch", "1", "--rounds", "1"]) == 0
+    assert main(["benchmark", "layers", "--batch", "1", "--rounds", "1", "--device", "cpu:0"]) == 0
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("plain", "PSConv", "published", "512 ch, 7 px"))
     assert "0.12 G" in printed  # the plain 3x3 layers of ResNet-50 have 0.116e9 multiply-adds in every stage

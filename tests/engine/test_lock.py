@@ -76,12 +76,14 @@ def test_half_written_checkpoints_of_a_killed_training_go(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {*others, ".training.lock"}
 
 
-def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.filterwarnings("error")
+def test_a_file_system_without_locks_is_used_without(code: int, tmp_path: Path, monkeypatch) -> None:
     def unsupported(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with locked(tmp_path):
+    with locked(tmp_path), locked(tmp_path):
         pass
 
 

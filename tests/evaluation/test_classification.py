@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmms_plugin.evaluation import ClassMetric, LabelsMetric
+from tests.without_float64 import OnMps
 
 
 def metrics_of(metric, samples: list[dict], classes: tuple[str, ...] | None = None) -> dict[str, float]:
@@ -18,7 +19,8 @@ def metrics_of(metric, samples: list[dict], classes: tuple[str, ...] | None = No
 
 
 def test_top_k_and_every_exit(tmp_path):
-    scores = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.2, 0.3, 0.5], [0.5, 0.3, 0.2]])
+    """On a device without float64."""
+    scores = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.2, 0.3, 0.5], [0.5, 0.3, 0.2]]).as_subclass(OnMps)
     labels = [0, 2, 0, 0]
     samples = [
         dict(pred_score=s, gt_label=torch.tensor([y]), exit_scores=torch.stack([s.flip(0), s]), img_path=f"{i}.png")

@@ -96,7 +96,7 @@ def rows_of(content: Any, columns: int) -> list[Row]:
 def write_csv(table: Table, path: Path) -> None:
     """A line for each picture; texts that a spreadsheet would take for a formula get an apostrophe."""
     text = io.StringIO(newline="")
-    writer = csv.writer(text)
+    writer = csv.writer(text, lineterminator="\n")
     records = _records(table)
     writer.writerow(records)
     for line in zip(*records.values(), strict=True):
