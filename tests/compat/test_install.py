@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import pkgutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_spawned_processes_import_the_plugin_first(tmp_path: Path) -> None:
     )
     result = run_python("import start; start.start()", PYTHONPATH=str(tmp_path))
     assert (result.stdout.split(), result.stderr) == (["worked"] * 2, "")
+
+
+def test_processes_on_a_cpu_part_at_their_end() -> None:
+    """What is registered first runs last."""
+    code = (
+        "import atexit, torch.distributed as dist\n"
+        "from mmms_plugin.compat import cpu_processes\n"
+        "atexit.register(lambda: print(dist.is_initialized()))\n"
+        "cpu_processes._join()\n"
+        "print(dist.is_initialized())"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    alone = dict(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    assert run_python(code, **alone).stdout.split() == ["True", "False"]
 
 
 def test_install_is_idempotent_and_last() -> None:
