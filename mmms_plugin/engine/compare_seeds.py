@@ -7,6 +7,7 @@ A run is an ``mmms train`` in a process of its own, so that no run sees anything
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -123,10 +124,11 @@ def _record(config: str, seed: int, folder: Path, options: list[str]) -> dict[st
 def _train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> int:
     """Run ``mmms train``; the most memory that its process held, in bytes."""
     own = ["--seed", str(seed), "--work-dir", str(work_dir), "--resume"]
-    command = [sys.executable, "-X", "utf8", "-m", "mmms_plugin", "train", config, *own, *options]
+    command = [sys.executable, "-m", "mmms_plugin", "train", config, *own, *options]
     log = work_dir.with_suffix(".log")
     with open(log, "ab") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        environment = os.environ | {"PYTHONUTF8": "1"}  # as it would start itself anew otherwise, see cli.script
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
         try:
             peak = wait_and_measure(process)
         except KeyboardInterrupt:
