@@ -9,8 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory, mkstemp
 
-from filelock import SoftFileLock, Timeout
-
 from mmms_plugin.errors import UserError
 
 WINDOWS = os.name == "nt"
@@ -86,6 +84,8 @@ def files_written_together(folder: str | Path, argument: str = "--out") -> Itera
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Take turns with other processes that write into the folder, each for a moment."""
+    from filelock import SoftFileLock, Timeout  # a tenth of a second, which most commands do not need
+
     lock = SoftFileLock(folder / LOCK, timeout=LONGEST)
     with suppress(OSError):  # moving the files unlocked is better than losing them
         try:

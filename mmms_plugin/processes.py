@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-
-import psutil
+from typing import TYPE_CHECKING
 
 from mmms_plugin.files import WINDOWS
+
+if TYPE_CHECKING:
+    import psutil
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ``ru_maxrss``
 POLL = 0.2  # seconds between two looks at a process, where the system keeps no peak of one that has ended
@@ -22,6 +24,8 @@ def peak_memory() -> int:
     try:
         import resource
     except ImportError:
+        import psutil
+
         return _peak(psutil.Process())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
@@ -36,6 +40,8 @@ def wait_and_measure(process: subprocess.Popen) -> int:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         return usage.ru_maxrss * RSS_UNIT
+    import psutil
+
     peak = 0
     while process.returncode is None:
         with suppress(psutil.Error):

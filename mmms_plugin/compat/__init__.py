@@ -3,8 +3,7 @@
 mmdet 3.3 wants mmcv 2.1, of which there are no binaries for torch >= 2.2. mmcv-lite 2.1 installs in seconds, but has no
 ``mmcv._ext``, the compiled module with NMS and RoIAlign. ``install`` puts ours in that place. Where mmcv has its own,
 nothing changes. ``on_import`` lists the changes to mmengine. Python 3.14 has no ``pkgutil.find_loader``, which mmengine
-and mmcv call; there it is put back. This file is imported with the plugin: it imports neither
-torch nor mmcv.
+and mmcv call; there it is put back. This file is imported with the plugin: it imports neither torch nor mmcv.
 """
 
 from __future__ import annotations

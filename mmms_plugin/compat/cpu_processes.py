@@ -58,13 +58,14 @@ def _join() -> None:
 
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
-        atexit.register(_part)
+        atexit.register(leave)
 
 
-def _part() -> None:
+def leave() -> None:
+    """Part from the other processes at the end of a run."""
     import torch
 
-    if torch.distributed.is_initialized():
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from mmms_plugin.analysis.overlays import draw_ap_bars, draw_overlays
 from mmms_plugin.datasets import write_shapes
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import write_text
 
 CONFIG = "demo/mask_rcnn_ps_r18_shapes"
 MARK = "demo.json"  # marks a folder as the demo's own
@@ -39,7 +40,7 @@ def run_demo(out: Path, iterations: int | None = None, seed: int = 0) -> dict[st
         out / "data/annotations/instances_val.json", out / "data/images", out / "predictions.json", out / "overlays.png"
     )
     draw_ap_bars(metrics, out / "ap_by_size.png")
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+    write_text(out / "metrics.json", json.dumps(metrics, indent=1))
     _tell(console, out, metrics, time.monotonic() - started)
     return metrics
 
@@ -73,7 +74,7 @@ def _clear(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out}: it cannot be cleared ({error.filename}: {error.strerror})") from error
-    (out / MARK).write_text(json.dumps({"config": CONFIG}), encoding="utf-8")
+    write_text(out / MARK, json.dumps({"config": CONFIG}))
 
 
 def _tell(console: Console, out: Path, metrics: dict[str, float], seconds: float) -> None:

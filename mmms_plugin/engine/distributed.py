@@ -1,10 +1,8 @@
-"""How several processes are started and parted from; that they also run on a CPU is ``compat.cpu_processes``."""
+"""How several processes are started; that they also run on a CPU is ``compat.cpu_processes``."""
 
 from __future__ import annotations
 
 import os
-
-import torch
 
 from mmms_plugin.compat.cpu_processes import on_cpu
 from mmms_plugin.errors import UserError
@@ -20,9 +18,3 @@ def check_launcher(launcher: str) -> None:
         )
     if launcher in ("slurm", "mpi") and on_cpu():
         raise UserError(f"--launcher {launcher}: torch sees no GPU; on CPUs start torchrun, with --launcher pytorch")
-
-
-def leave() -> None:
-    """Part from the other processes at the end of a run."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()

@@ -21,6 +21,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmms_plugin.compat import mmcv_ops
+from mmms_plugin.compat.cpu_processes import leave
 from mmms_plugin.compat.newest import newest_checkpoint, why_unusable
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.engine.building import user_fault
@@ -37,7 +38,7 @@ from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets
 from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.config_values import check_values
 from mmms_plugin.engine.console import calm_output, say
-from mmms_plugin.engine.distributed import check_launcher, leave
+from mmms_plugin.engine.distributed import check_launcher
 from mmms_plugin.engine.fitting import Fitting, ScheduleHook, fit
 from mmms_plugin.engine.host_files import SEPARATOR
 from mmms_plugin.engine.lock import locked, process_rank
