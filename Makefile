@@ -1,6 +1,7 @@
 # make demo   trains, evaluates and draws a small PS Mask R-CNN on generated data (CPU, minutes)
 # make test   formatter, linter, type checker and tests
 # make quick  the same checks and a choice of quick tests, in under a minute: the daily loop
+# make mutants   small changes of the code that no test notices (an hour; PATHS="necks heads" takes these rooms alone)
 # make mmcv   builds the compiled mmcv in place of mmcv-lite (needs a C++ compiler; about 20 minutes)
 # make docs   builds the documentation into docs/_build (docs/_build/index.html)
 # Everything is installed into .venv. A torch that PYTHON or .venv already has (a CUDA build, say) is used as it is;
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test quick lint docs mmcv install clean
+.PHONY: demo test quick lint mutants docs mmcv install clean
 
 ifneq ($(words $(VENV)),1)
   $(error VENV=$(VENV): a path without spaces is needed)
@@ -41,6 +42,9 @@ QUICK = tests/layers tests/necks tests/backbones tests/analysis
 
 quick: lint
 	@$(PYTEST) -x -m 'not slow and not compiled and not gpu' $(QUICK)
+
+mutants: install
+	@$(BIN)/python tools/mutants.py --workers $(WORKERS) $(OPTIONS) $(PATHS)
 
 docs: install
 	@$(BIN)/python -c 'import sphinx, myst_parser, furo' 2>/dev/null || \
