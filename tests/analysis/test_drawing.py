@@ -123,7 +123,7 @@ def test_a_drawing_is_written_in_the_format_of_its_name(name, kind, tmp_path):
 @pytest.mark.parametrize(
     ("height", "width", "drawn"),
     [(64, 80, (640, 512)), (60, 64, (512, 480)), (426, 3, (6, 852)), (428, 3, (3, 428)), (3, 3000, (3000, 3)),
-     (600, 6000, (3000, 300)), (6000, 1, (1, 3000))],
+     (600, 6000, (3000, 300)), (6000, 1, (1, 3000)), (1, 6000, (3000, 1))],
 )  # fmt: skip
 def test_sizes_of_drawings(height, width, drawn):
     """Enlarged by a whole number, at most 8, to about 640 px; reduced to 3000 px."""

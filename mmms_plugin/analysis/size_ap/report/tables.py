@@ -314,7 +314,7 @@ def probability(value: float | None) -> str:
     """To three decimals, but never 0 or 1: no number of replicates can show that."""
     if value is None:
         return NOT_AVAILABLE
-    return "< 0.001" if value < 0.0005 else "> 0.999" if value > 0.9995 else f"{value:.3f}"
+    return "< 0.001" if value < 0.0005 else "> 0.999" if value >= 0.9995 else f"{value:.3f}"
 
 
 def _from_to(first: float | None, second: float | None) -> str:
