@@ -121,10 +121,11 @@ def integers(records: Records, key: str, where: str) -> np.ndarray:
         column = np.array([r[key] for r in records])
     except (KeyError, TypeError, ValueError):
         raise _first_bad(records, key, _is_id, where, "an integer") from None
-    plain = column.dtype.kind == "i" and column.ndim == 1
-    if not plain and not all(_is_id(r[key]) for r in records):
+    if column.dtype.kind == "i" and column.ndim == 1:
+        return column.astype(np.int64)
+    if not all(_is_id(r[key]) for r in records):
         raise _first_bad(records, key, _is_id, where, "an integer")
-    return column.astype(np.int64)
+    return np.array([int(r[key]) for r in records], np.int64)  # one 1.0 makes floats of all, which round from 2^53 on
 
 
 def numbers(records: Records, key: str, where: str) -> np.ndarray:
