@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import io
+import itertools
 import json
+import re
+import types
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
+from PIL import Image
+from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmms_plugin.analysis.flops import ExitCost
 from mmms_plugin.backbones import MSDNet, PSResNet
-from mmms_plugin.backbones.msdnet import ConvNorm
+from mmms_plugin.backbones.msdnet import ConvNorm, Variant
 from mmms_plugin.errors import UserError
-from mmms_plugin.exits import EarlyExit, Plan, Plans, choose_plans
-from mmms_plugin.exits.benchmark import full_macs, measure_saving, spent_macs
-from mmms_plugin.exits.folding import FoldedLayer
+from mmms_plugin.exits import EarlyExit, Plan, Plans, choose_plans, made_up
+from mmms_plugin.exits.benchmark import Saving, full_macs, measure_saving, print_savings, spent_macs
+from mmms_plugin.exits.folding import FoldedLayer, fold_norms
 from mmms_plugin.exits.network import _Running
 from mmms_plugin.exits.plans import SKIP, fingerprint
 from mmms_plugin.exits.profile import Profile
+from mmms_plugin.exits.report import Point, draw
 from mmms_plugin.heads import MultiExitHead
 
 SMALL = dict(blocks=(1, 1, 2, 1), stem=8, growth=4, factors=(1, 2), bottlenecks=(1, 2), large_pictures=False)
@@ -54,10 +66,22 @@ def scores(net, pictures) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def plans(net, pictures, scores) -> tuple[Plan, ...]:
+def correct() -> np.ndarray:
+    return np.random.default_rng(0).random((24, 4)) < 0.5
+
+
+@pytest.fixture(scope="module")
+def plans(net, scores, correct) -> tuple[Plan, ...]:
     confidence = scores.softmax(2).amax(2).numpy()
-    correct = np.random.default_rng(0).random(confidence.shape) < 0.5
     return choose_plans(confidence, correct, EarlyExit.of(net).costs((16, 16)))
+
+
+@pytest.fixture
+def time_of_arithmetic(monkeypatch) -> Iterator[FlopCounterMode]:
+    """A clock on which a multiply-add takes a second and all else nothing."""
+    with FlopCounterMode(display=False) as counter:
+        monkeypatch.setattr("mmms_plugin.exits.clock.now", lambda: counter.get_total_flops() // 2)
+        yield counter
 
 
 @pytest.mark.parametrize("pays", [True, False, None], ids=["always", "never", "measured"])
@@ -94,8 +118,8 @@ def test_folding_leaves_one_call_a_layer(net, pictures, scores):
 def test_nothing_after_an_exit_is_computed(net, pictures, plans):
     """Counted while it runs, one picture at a time; classifiers that a plan leaves out are not computed either."""
     network = EarlyExit.of(net)
-    skipping = Plan(0, (SKIP, 0.3, SKIP, 0.0), (), 0)
-    for plan in (plans[0], plans[len(plans) // 2], plans[-1], skipping):
+    skipping, sure = Plan(0, (SKIP, 0.3, SKIP, 0.0), (), 0), Plan(0, (1.0, 1.0, SKIP, SKIP), (), 0)
+    for plan in (plans[0], plans[len(plans) // 2], plans[-1], skipping, sure):
         for picture in pictures[:6].split(1):
             with FlopCounterMode(display=False) as counter:
                 exits = network.classify(picture, plan.thresholds).exits
@@ -122,6 +146,13 @@ def test_where_leaving_early_is_slower_the_whole_network_is_computed(net, pictur
     assert network.classify(pictures[:4], thresholds).exits.tolist() == early[:4].tolist()  # another batch size
     assert network.measure_plan(pictures, 8, thresholds, rounds=3)
     assert torch.equal(network.classify(pictures[:8], thresholds).exits, early)
+    clock = iter([1.0, 1.25, 1.0, 1.0])
+    assert not network.measure_plan(pictures, 8, thresholds, rounds=1)
+    assert network.measure_plan(pictures, 8, thresholds, rounds=1)  # as fast
+    clock = iter([1.0, 1.25])
+    assert not network.measure_plan(pictures, 8, thresholds, rounds=1)
+    network.forget_plans()
+    assert torch.equal(network.classify(pictures[:8], thresholds).exits, early)
 
 
 def test_anytime_by_multiply_adds_and_by_seconds(net, pictures, scores, monkeypatch):
@@ -134,6 +165,9 @@ def test_anytime_by_multiply_adds_and_by_seconds(net, pictures, scores, monkeypa
         assert counter.get_total_flops() // 2 == needed
         assert answer.exits.tolist() == [last]
         torch.testing.assert_close(answer.logits, scores[:1, last], rtol=1e-4, atol=1e-4)
+        if last:
+            assert network.predict(pictures[:1], needed - 1).exits.tolist() == [last - 1]
+    assert needed == full_macs(network, (16, 16))
     assert network.predict(pictures).exits.tolist() == [3] * 24
     monkeypatch.setattr(EarlyExit, "measure_exits", lambda self, x: [1000.0, 2000.0, 3000.0, 4000.0])
     assert network.predict(pictures, 3500, unit="seconds").exits.tolist() == [2] * 24
@@ -147,18 +181,42 @@ def test_anytime_by_multiply_adds_and_by_seconds(net, pictures, scores, monkeypa
         network.classify(pictures, (0.5, 0.5))
 
 
-def test_seconds_are_measured_and_a_slow_moment_ends_early(net, pictures, monkeypatch):
+def test_seconds_are_measured_and_a_slow_moment_ends_early(net, pictures, scores, monkeypatch):
     network = EarlyExit.of(net)
     seconds = network.measure_exits(pictures[:2], rounds=1)
     assert len(seconds) == 4
     assert all(s > 0 for s in seconds)
-    clock = iter([0.0, 0.0, 50.0])  # the start, before the second exit, before the third
-    network._seconds[tuple(pictures.shape)] = [1.0, 2.0, 3.0, 4.0]
-    monkeypatch.setattr("mmms_plugin.exits.network.time.perf_counter", lambda: next(clock))
-    assert network.predict(pictures, 10, unit="seconds").exits.tolist() == [1] * 24
+    measured = []
+    monkeypatch.setattr(EarlyExit, "measure_exits", lambda self, x: measured.append(len(x)) or [1.0, 2.0, 3.0, 4.0])
+    assert network.predict(pictures, 3, unit="seconds").exits.tolist() == [2] * 24
+    for moments, last in (  # the start, before the second exit, before the third, before the last
+        ((0.0, 0.0, 50.0), 1),
+        ((0.0, 0.0, 9.0, 9.0), 3),  # the last part is done just in time
+        ((0.0, 0.0, 9.0, 9.25), 2),
+        ((5.0, 5.0, 14.0, 14.0), 3),
+        ((0.0, 9.5), 0),
+    ):
+        clock = iter(moments)
+        monkeypatch.setattr("time.perf_counter", lambda clock=clock: next(clock))
+        answer = network.predict(pictures, 10, unit="seconds")
+        assert answer.exits.tolist() == [last] * 24
+        torch.testing.assert_close(answer.logits, scores[:, last], rtol=1e-4, atol=1e-4)
+    assert measured == [24]
+    clock = iter((0.0, 100.0, 100.0, 100.0, 100.0))  # measuring takes 100 seconds, which are no part of the budget
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    assert network.predict(pictures[:3], 10, unit="seconds").exits.tolist() == [3] * 3
+    assert measured == [24, 3]
 
 
-def test_plans_reach_from_the_first_exit_to_the_last_and_cost_what_they_say(net, pictures, scores, plans):
+def test_of_the_seconds_up_to_an_exit_those_of_other_classifiers_are_no_part(net, pictures):
+    """By a clock that takes a unit from one look to the next: two looks at each classifier before an exit."""
+    moments = iter([start + tempo * tick for start, tempo in ((0, 3), (99, 1), (200, 2)) for tick in range(13)])
+    network = EarlyExit.of(net)
+    assert network.measure_exits(pictures[:1], rounds=2, clock=lambda: next(moments)) == [4, 6, 8, 10]
+    assert next(moments, None) is None
+
+
+def test_plans_reach_from_the_first_exit_to_the_last_and_cost_what_they_say(net, scores, plans, correct):
     network = EarlyExit.of(net)
     costs = network.costs((16, 16))
     assert plans[0].macs == costs[0].block + costs[0].classifier
@@ -171,13 +229,75 @@ def test_plans_reach_from_the_first_exit_to_the_last_and_cost_what_they_say(net,
         exits = torch.from_numpy(reached.argmax(1))
         assert np.bincount(exits, minlength=4) / 24 == pytest.approx(plan.shares)
         assert spent_macs(network, (16, 16), exits, plan.thresholds) == pytest.approx(plan.macs)
+        assert plan.accuracy == pytest.approx(100 * correct[np.arange(24), exits].mean())
         assert plan.macs <= sum(cost.block + cost.classifier for cost in costs)
 
 
+EASY = [[0.9, 0.8, 0.7], [0.8, 0.9, 0.7], [0.7, 0.6, 0.9], [0.6, 0.7, 0.8], [0.5, 0.5, 0.6], [0.4, 0.4, 0.5]]
+CHOSEN = {  # block and classifier of each exit, and the plan for two pictures an exit: macs, thresholds, shares, right
+    "all": ([(10, 1)] * 3, (60 + 6 + 40 + 4 + 20 + 2, (0.8, 0.6, 0.0), 2, 2, 2)),
+    "second just pays": ([(10, 1), (10, 5), (10, 1)], (60 + 6 + 40 + 20 + 20 + 2, (0.8, 0.6, 0.0), 2, 2, 2)),
+    "second does not": ([(10, 1), (10, 5.5), (10, 1)], (60 + 6 + 40 + 40 + 4, (0.8, SKIP, 0.0), 2, 0, 4)),
+    "first just pays": ([(10, 7), (10, 1), (10, 1)], (60 + 42 + 40 + 4 + 20 + 2, (0.8, 0.6, 0.0), 2, 2, 2)),
+    "first does not": ([(10, 8), (10, 1), (10, 1)], (60 + 60 + 6 + 20 + 2, (SKIP, 0.6, 0.0), 0, 4, 2)),
+}
+
+
+@pytest.mark.parametrize(("costs", "plan"), CHOSEN.values(), ids=CHOSEN)
+def test_thresholds_let_the_wanted_shares_leave(costs, plan):
+    """By hand. A classifier that costs as much as it saves is left out; its pictures leave at the next one."""
+    macs, thresholds, *leaving = plan
+    correct = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 1, 1]], bool)
+    exits = np.repeat(np.arange(3), leaving)  # the rows are sorted so that the first leave first
+    chosen = choose_plans(np.array(EASY), correct, [ExitCost(*cost) for cost in costs], steps=3)
+    right = 100 * correct[np.arange(6), exits].mean()
+    (row,) = [row for row in chosen if row.thresholds == thresholds]
+    assert (row.macs, row.accuracy) == pytest.approx((macs / 6, right))
+    assert row.shares == pytest.approx([n / 6 for n in leaving])
+    least, most = chosen[0], chosen[-1]
+    assert (least.thresholds, least.shares) == ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0))
+    assert least.accuracy == pytest.approx(100 / 6)
+    assert (most.thresholds, most.accuracy) == ((SKIP, SKIP, 0.0), pytest.approx(400 / 6))
+    assert len(choose_plans(np.array(EASY[:3]), correct[:3], [ExitCost(10, 1)] * 3)) > 1
+    with pytest.raises(ValueError, match="2 validation pictures: at least 3 are needed"):
+        choose_plans(np.array(EASY[:2]), correct[:2], [ExitCost(10, 1)] * 3)
+
+
+def test_equally_confident_pictures_leave_together_and_the_next_exit_gets_fewer():
+    confidence = np.array([[0.9, 0.9], [0.5, 0.8], [0.5, 0.7], [0.5, 0.6]])
+    plans = choose_plans(confidence, confidence > 0.85, [ExitCost(10, 1)] * 2, steps=3)
+    assert [(plan.macs, plan.thresholds, plan.shares) for plan in plans] == [
+        (11, (0.0, 0.0), (1, 0)), (11, (0.5, 0.0), (1, 0)), (21, (SKIP, 0.0), (0, 1)),
+    ]  # fmt: skip
+
+
+def test_within_a_budget_the_most_accurate_plan_and_of_equal_ones_the_cheapest():
+    rows = tuple(
+        Plan(macs, (0.5, 0.0), (0.5, 0.5), accuracy) for macs, accuracy in ((10, 50), (20, 70), (30, 70), (40, 60))
+    )
+    plans = Plans("", (16, 16), 24, rows)
+    assert [plans.within(budget).macs for budget in (10, 19, 20, 30, 1e9)] == [10, 10, 20, 20, 20]
+    with pytest.raises(UserError, match="budget=9: below the cheapest plan, which needs 10 multiply-adds a picture"):
+        plans.within(9)
+
+
+def test_the_fingerprint_is_that_of_backbone_and_head(net):
+    other = copy.deepcopy(net)
+    assert fingerprint(other) == fingerprint(net)
+    other.more = torch.nn.Linear(2, 2)  # no part of the network, as a loss with weights
+    assert fingerprint(other) == fingerprint(net)
+    for name in ("backbone", "head"):
+        changed = copy.deepcopy(net)
+        with torch.no_grad():
+            next(getattr(changed, name).parameters()).view(-1)[-1] += 1e-3
+        assert fingerprint(changed) != fingerprint(net)
+
+
 def test_plans_are_kept_for_these_weights_alone(net, plans, tmp_path):
-    path = Plans(fingerprint(net), (16, 16), 24, plans).save(tmp_path / "a.exits.json")
+    path = Plans(fingerprint(net), (16, 24), 24, plans).save(tmp_path / "a.exits.json")
     loaded = Plans.load(path, net)
-    assert loaded.rows == plans
+    assert loaded == Plans(fingerprint(net), (16, 24), 24, plans)
+    assert path.read_text(encoding="utf-8").endswith("}\n")
     middle = plans[len(plans) // 2].macs
     assert loaded.within(middle).macs <= middle
     assert loaded.within(1e12).accuracy == max(plan.accuracy for plan in plans)
@@ -187,9 +307,14 @@ def test_plans_are_kept_for_these_weights_alone(net, plans, tmp_path):
         Plans.load(path, Net(MSDNet(SMALL, output="exits")))
     whole = path.read_text(encoding="utf-8")
     first = json.loads(whole)["rows"][0]
-    bad = [json.dumps({**json.loads(whole), "rows": [{**first, **change}]}) for change in (
-        dict(macs=float("nan")), dict(thresholds=[]), dict(shares=[1.0]), dict(accuracy=float("inf")), dict(macs="x"),
-    )]  # fmt: skip
+    numbers = (
+        dict(macs=float("nan")), dict(macs="x"), dict(accuracy=float("inf")), dict(thresholds=[]), dict(shares=[1.0]),
+        dict(thresholds=[*first["thresholds"][1:], float("nan")]), dict(shares=[float("nan")] * 4),
+        dict(thresholds=[0.0] * 5),
+    )  # fmt: skip
+    bad = [dict(rows=[*rows, first | change]) for rows in ([], [first]) for change in numbers]
+    bad += [dict(rows=[first | dict(thresholds=[], shares=[])]), dict(rows=[]), dict(format=2), dict(size=[16])]
+    bad += [dict(pictures=float("inf"))]
     for text in (
         "",
         "[]",
@@ -197,17 +322,154 @@ def test_plans_are_kept_for_these_weights_alone(net, plans, tmp_path):
         '{"format": 1, "rows": []}',
         '{"format": 1, "rows": [3], "size": 4}',
         "[" * 9999,
-        *bad,
+        *[json.dumps(json.loads(whole) | change) for change in bad],
     ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match="not a file of mmms early-exit"):
             Plans.load(path)
+    with pytest.raises(UserError, match=r"thresholds .*: not a file of mmms early-exit \(FileNotFoundError\)"):
+        Plans.load(tmp_path / "none.json")
 
 
 def test_a_smaller_batch_only_where_it_pays():
-    profile = Profile([1, 2, 4], [[1.0, 2.0, 4.0], [1.0, 1.1, 1.2]], [[0.1] * 3, [0.3] * 3])
+    profile = Profile(
+        [1, 2, 4], [[1.0, 2.0, 4.0], [1.0, 1.1, 1.2], [1.0, 2.0, 3.0]], [[0.1] * 3, [0.3] * 3, [0.0, 1, 3]]
+    )
     assert profile.pays(0, 4, 2)
+    assert profile.pays(0, 4, 3)  # 4.0 against 3.0 and 0.1
     assert not profile.pays(1, 4, 2)
+    assert not profile.pays(2, 4, 2)  # 3.0 against 2.0 and 1.0
+    assert not profile.pays(2, 4, 3)
+    assert profile.pays(2, 4, 1)
+
+
+def test_whether_a_smaller_batch_pays_is_asked_for_the_next_part_and_the_pictures_left(
+    net, pictures, scores, monkeypatch
+):
+    network, asked = EarlyExit.of(net), []
+    network.profile = Profile([1], [], [])
+    monkeypatch.setattr(Profile, "pays", lambda self, *args: asked.append(args) or args[0] != 2)
+    confidence = scores.softmax(2).amax(2)
+    thresholds = (float(confidence[:, 0].median()) - 1e-6, 1.0, float(confidence[:, 2].median()) - 1e-6, 0.0)
+    left = int((confidence[:, 0] < thresholds[0]).sum())
+    then = int((confidence[confidence[:, 0] < thresholds[0], 2] < thresholds[2]).sum())
+    assert 24 > left > then > 0
+    network.classify(pictures, thresholds)
+    assert asked == [(1, 24, left), (3, left, then)]
+    asked.clear()
+    network.classify(pictures, (thresholds[0], float(confidence[:, 1].median()), SKIP, 0.0))
+    assert [block for block, *_ in asked] == [1, 2]
+    network.profile = None
+    assert network.measure(pictures[:3], rounds=1) is network.profile
+
+
+def test_a_profile_has_the_fastest_of_all_sizes_and_parts(net, pictures, time_of_arithmetic, monkeypatch):
+    network = EarlyExit.of(net)
+    costs = network.costs((16, 16))
+    for count, sizes in ((6, [1, 2, 4, 6]), (8, [1, 2, 4, 8]), (1, [1])):
+        profile = network.measure(pictures[:count])
+        assert profile.sizes == sizes
+        assert profile.blocks[1:] == [[size * sum(cost) for size in sizes] for cost in costs[1:]]
+        assert profile.blocks[0] == [size * profile.blocks[0][0] for size in sizes]
+        assert costs[0].classifier < profile.blocks[0][0] < sum(costs[0])  # without the stem, which all pictures pass
+        assert profile.copies == [[0] * len(sizes)] * 4
+    ticks = itertools.accumulate(itertools.cycle([7, 5, 0, 3, 0, 4]))  # calls of 5, 3 and 4 seconds
+    monkeypatch.setattr("mmms_plugin.exits.clock.now", lambda: next(ticks))
+    assert network.measure(pictures[:1]).blocks == [[3]] * 4
+    assert network.measure(pictures[:1], rounds=1).copies[0] == [5]
+
+
+def test_what_is_saved_on_a_clock_of_arithmetic_is_what_was_promised(net, pictures, plans, time_of_arithmetic):
+    network, plan = EarlyExit.of(net), plans[len(plans) // 2]
+    full = full_macs(network, (16, 16))
+    network._slower.add((8, plan.thresholds))  # of an earlier measurement
+    saving = measure_saving(network, pictures, 8, plan, rounds=2)
+    exits = network.classify(pictures, plan.thresholds).exits
+    spent = spent_macs(network, (16, 16), exits, plan.thresholds)
+    wanted = Saving(8, plan.macs / full, full / spent, full / spent, spent)
+    assert dataclasses.astuple(saving) == pytest.approx(dataclasses.astuple(wanted))
+    assert saving.kept == pytest.approx(1)
+    assert saving.promised > 1.05
+    profile = network.profile
+    assert profile.sizes[-1] == 8
+    measure_saving(network, pictures[:8], 8, plan, rounds=1)
+    assert network.profile is profile
+    measure_saving(network, pictures, 12, plan, rounds=1)
+    assert network.profile.sizes[-1] == 12
+    assert dataclasses.replace(saving, achieved=0.5 * saving.promised).kept == pytest.approx(0.5)
+
+
+def test_the_whole_network_and_early_exits_are_timed_in_turn(net, pictures, plans, monkeypatch):
+    """Whichever is second finds warmer caches. The median of the ratios counts, not the ratio of the medians."""
+    network, order = EarlyExit.of(net), []
+    network.measure(pictures[:24], rounds=1)
+    plan, times = plans[len(plans) // 2], iter([4, 2, 3, 9, 5, 1])  # full 4, early 2; early 3, full 9; full 5, early 1
+    monkeypatch.setattr(EarlyExit, "measure_plan", lambda *args: order.append("plan"))
+    monkeypatch.setattr(EarlyExit, "predict", lambda *args: order.append("full"))
+    original = EarlyExit.classify
+    monkeypatch.setattr(EarlyExit, "classify", lambda *args: order.append("early") or original(*args))
+    monkeypatch.setattr("mmms_plugin.exits.benchmark.taken", lambda call: call() and next(times))
+    saving = measure_saving(network, pictures, 24, plan, rounds=3)
+    assert order == ["early", "plan", "full", "early", "early", "full", "full", "early"]
+    assert (saving.achieved, saving.seconds) == (3, 2 / 24)
+
+
+def test_the_table_of_savings():
+    console = Console(file=io.StringIO(), width=100)
+    print_savings([Saving(8, 0.5, 2.0, 1.5, 0.0124), Saving(32, 0.75, 1.25, 1.25, 0.001)], "some title", console)
+    lines = [line.strip("│┃ \n") for line in console.file.getvalue().splitlines()]
+    rows = [[cell.strip() for cell in re.split("[│┃]", line)] for line in lines if re.search("[│┃]", line)]
+    assert lines[0] == "some title"
+    assert rows == [
+        ["batch", "budget", "promised", "achieved", "achieved / promised", "ms a picture"],
+        ["8", "50%", "2.00", "1.50", "0.75", "12.4"],
+        ["32", "75%", "1.25", "1.25", "1.00", "1.0"],
+    ]
+
+
+@pytest.mark.parametrize(("large", "side", "classes"), [(False, 32, 100), (True, 224, 1000)])
+def test_the_benchmark_prints_a_row_for_every_batch_and_budget(monkeypatch, large, side, classes, capsys):
+    monkeypatch.setitem(MSDNet.arch_settings, "tiny", Variant((1, 1), 4, 4, (1, 2), (1, 2), large))
+    shapes = []
+
+    def measured(network, images, batch, plan, rounds):
+        shapes.append((tuple(images.shape), network(images[:1])[0].shape[1], rounds))
+        return Saving(batch, plan.macs / full_macs(network, (side, side)), 2.0, 1.0, 0.5)
+
+    monkeypatch.setattr(made_up, "measure_saving", measured)
+    made_up.run_early_exit_benchmark("tiny", pictures=4, rounds=2, batches=(1, 4, 8))
+    assert shapes == [((4, 3, side, side), classes, 2)] * 6
+    text = capsys.readouterr().out
+    assert f"tiny, 4 pictures of {side} px, {torch.get_num_threads()} threads" in " ".join(text.split())
+    budgets = [(int(a), int(b)) for a, b in re.findall(r"│ (\d+) +│ (\d+)% ", text)]
+    assert [batch for batch, _ in budgets] == [1] * 3 + [4] * 3
+    shares = [budget for _, budget in budgets[:3]]
+    assert shares == sorted(shares)
+    assert shares[2] == 100
+
+
+def test_the_figure_shows_both_settings_by_cost_and_by_time(tmp_path, monkeypatch):
+    points = [
+        Point("anytime", "exit 2", 4e6, 60.0, 0.004), Point("anytime", "exit 1", 2e6, 50.0, 0.005),
+        Point("budgeted", "plan", 3e6, 55.0, None), Point("budgeted", "plan", 1e6, 40.0, 0.001),
+    ]  # fmt: skip
+    kept = []
+    monkeypatch.setattr(pyplot, "close", kept.append)
+    path = draw(points, tmp_path / "a.png", batch=8)
+    monkeypatch.undo()
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+    (figure,) = kept
+    by_cost, by_time = ([[*map(list, line.get_data())] for line in axes.lines] for axes in figure.axes)
+    assert by_cost == [[[2, 4], [50, 60]], [[1, 3], [40, 55]]]
+    assert by_time == [[[4, 5], [60, 50]], [[1], [40]]]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["anytime", "budgeted"]
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "million multiply-adds a picture", "ms a picture, batch 8, this machine",
+    ]  # fmt: skip
+    assert figure.axes[0].get_ylabel() == "top-1 accuracy, %"
+    assert all(line.get_visible() for axes in figure.axes for line in axes.get_xgridlines())
+    pyplot.close(figure)
 
 
 def test_a_smaller_batch_keeps_channels_last():
@@ -232,5 +494,28 @@ def test_exits_of_any_backbone_with_several_outputs(pictures):
     torch.testing.assert_close(answer.logits, scores[torch.arange(24), answer.exits], rtol=1e-4, atol=1e-4)
     saving = measure_saving(network, x, 8, Plan(1.0, (threshold, 0.0), (0.5, 0.5), 50.0), rounds=1)
     assert saving.promised > 1
-    with pytest.raises(UserError, match="early exit needs several"):
-        EarlyExit.of(torch.nn.Sequential())
+
+
+@pytest.mark.parametrize("lacks", ["backbone", "head", "exits", "advance"])
+def test_models_without_several_exits_are_refused(net, lacks):
+    parts = dict(backbone=net.backbone, head=net.head)
+    if lacks in parts:
+        del parts[lacks]
+    else:
+        parts["head" if lacks == "exits" else "backbone"] = torch.nn.Identity()
+    with pytest.raises(UserError, match="the model has one classifier: early exit needs several"):
+        EarlyExit.of(types.SimpleNamespace(**parts))
+
+
+def test_models_with_several_labels_are_refused(net):
+    head = types.SimpleNamespace(exits=net.head.exits, multi_label=True)
+    with pytest.raises(UserError, match="the model gives several labels: early exit is for one class a picture"):
+        EarlyExit.of(types.SimpleNamespace(backbone=net.backbone, head=head))
+
+
+def test_only_batch_norm_is_folded():
+    module = torch.nn.Module()
+    module.conv, module.norm = torch.nn.Conv2d(4, 4, 1), torch.nn.GroupNorm(2, 4)
+    kept = dict(module.named_children())
+    fold_norms(module)
+    assert dict(module.named_children()) == kept
