@@ -56,6 +56,7 @@ IMPORT = ""  # context of what runs outside of tests
 NO_TESTS = 5  # exit status of pytest
 RESULTS = NOT_EXECUTED, NOTICED, TIMED_OUT, SURVIVED = "not executed", "noticed", "timed out", "survived"
 NOT_TRIED = "not tried"
+RECORD = "build/mutants/record.json"
 
 Span = tuple[int, int]  # first and last line
 Node = ast.expr | ast.stmt
@@ -296,8 +297,8 @@ class Record:
     [index of test]}}``); ``shared[context]`` has the lines of a fixture that several tests share, or of imports.
     """
 
-    def __init__(self, root: Path, tests: Sequence[str]) -> None:
-        self.root, self.path = root, root / "build" / "mutants" / "record.json"
+    def __init__(self, root: Path, tests: Sequence[str], path: Path) -> None:
+        self.root, self.path = root, path
         wanted = sorted(_test_files(root, tests))
         code = [file for folder in (PACKAGE, "tests", "configs") for file in (root / folder).rglob("*.py")]
         every_test_file = set(_test_files(root, ["tests"]))
@@ -480,26 +481,27 @@ class Trees:
     """Copies of the working tree in a folder that is removed at the end."""
 
     def __init__(self, root: Path, folder: Path) -> None:
-        self.root, self.folder = root, folder
+        self.folder, self.original = folder, folder / "original"  # the working tree may change meanwhile
         self.numbers = itertools.count()
         self.lock, self.stopped = threading.Lock(), False
         self.runs: list[Run] = []
+        if (root / ".git").exists():
+            command = ["git", "-C", str(root), "ls-files", "-co", "--exclude-standard", "-z"]
+            listed = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
+        else:
+            paths = (path.relative_to(root) for path in root.rglob("*"))
+            listed = [str(path) for path in paths if not any(_is_ignored(part) for part in path.parts)]
+        for name in listed:
+            if (root / name).is_file():
+                (self.original / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / name, self.original / name)
         # pytest finds this file as the plugin of its name; the other tools would hide modules.
         (folder / "plugin").mkdir()
         shutil.copy2(__file__, folder / "plugin" / "mutants.py")
-        command = ["git", "-C", str(root), "ls-files", "-co", "--exclude-standard", "-z"]
-        if (root / ".git").exists():
-            listed = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
-            self.files = [name for name in listed if (root / name).is_file()]
-        else:
-            paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-            self.files = [str(path) for path in paths if not any(_is_ignored(part) for part in path.parts)]
 
     def new(self) -> Path:
         tree = self.folder / str(next(self.numbers)) / "tree"
-        for name in self.files:
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self.root / name, tree / name)
+        shutil.copytree(self.original, tree)
         (tree.parent / "tmp").mkdir()
         return tree
 
@@ -522,7 +524,7 @@ class Trees:
         with self.lock:
             self.stopped = True
         for run in self.runs:
-            if run.running():
+            if run.status is None:
                 run.end()
 
 
@@ -542,10 +544,10 @@ class Run:
         self.status: int | None = None
 
     def running(self) -> bool:
-        self.status = self.process.poll()
-        if self.status is not None:
-            self.end()
-        return self.status is None
+        if self.process.poll() is None:
+            return True
+        self.end()
+        return False
 
     def finish(self, seconds: float) -> bool:
         """Wait; false after that many seconds, or when a quarter of the memory is in use."""
@@ -565,7 +567,7 @@ class Run:
         if hasattr(os, "killpg"):
             with suppress(OSError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.status = self.process.wait()
 
     def _processes(self) -> list[psutil.Process]:
         with suppress(psutil.Error):
@@ -626,7 +628,10 @@ class Laboratory:
 
     def fail_without_change(self, tests: Iterable[str]) -> list[str]:
         with self._tree() as tree:
-            return self._run(tree, sorted(tests), "--continue-on-collection-errors")[1]
+            result, failed = self._run(tree, sorted(tests), "--continue-on-collection-errors")
+        if result == TIMED_OUT:
+            say("the tests that noticed something did not end on the unchanged code: the shares are not certain")
+        return failed
 
     def _affordable(self, tests: list[str]) -> list[str]:
         """The first ones, as many as take half of the limit together; at least one."""
@@ -649,9 +654,7 @@ class Laboratory:
         in_time = run.finish(self.limit + 2 * sum(self.choice.seconds.get(name, 0) for name in tests))
         shutil.rmtree(tree.parent / "tmp", ignore_errors=True)
         (tree.parent / "tmp").mkdir(exist_ok=True)
-        if not in_time:
-            return TIMED_OUT, []
-        result = SURVIVED if run.status in (0, NO_TESTS) else NOTICED
+        result = TIMED_OUT if not in_time else SURVIVED if run.status in (0, NO_TESTS) else NOTICED
         return result, failed.read_text(encoding="utf-8").splitlines()
 
     @contextmanager
@@ -806,17 +809,16 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 
 def main(words: Sequence[str] | None = None) -> int:
     arguments = _arguments(words)
-    root = arguments.root.resolve()
-    files = sources(root, arguments.paths)
-    order = drawn((mutant for file in files.values() for mutant in file.mutants), arguments.seed)
     outcomes: dict[Mutant, Outcome] = {}
     status = 0
     with suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     with TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
-        trees = Trees(root, Path(folder).resolve())
+        trees = Trees(arguments.root.resolve(), Path(folder).resolve())
         try:
-            record = Record(root, arguments.tests)
+            files = sources(trees.original, arguments.paths)
+            order = drawn((mutant for file in files.values() for mutant in file.mutants), arguments.seed)
+            record = Record(trees.original, arguments.tests, arguments.root / RECORD)
             if record.stale:
                 record.update(trees, arguments.workers)
             choice = Choice(record)
