@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 
 from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
 from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
@@ -102,17 +103,51 @@ def assert_rounded(stock: dict[str, float], ours: dict[str, float]) -> None:
         assert ours[key] == pytest.approx(value if value >= 0 else math.nan, abs=6e-4, nan_ok=True), key
 
 
-def test_equals_the_offline_command(data, ann_file, tmp_path):
-    options = dict(bins="tiny=0:16,small=16:32,large=32:inf", bootstrap=20)
+BINS = "tiny=0:16,small=16:32,large=32:inf"
+OPTIONS = {  # of the metric, and of the command
+    "intervals": (dict(bins=BINS, bootstrap=20), dict(bins=BINS, replicates=20)),
+    "all of the bootstrap": (
+        dict(bins=BINS.split(","), bootstrap=20, confidence=0.6, seed=3, area="box"),
+        dict(bins=BINS, replicates=20, confidence=0.6, seed=3, area="box"),
+    ),
+    "bins of areas with gaps": (
+        dict(bins="a=0:300,b=400:900,c=800:inf", bin_unit="area", allow_gaps=True, allow_overlaps=True, max_dets=3),
+        dict(bins="a=0:300,b=400:900,c=800:inf", bin_unit="area", allow_gaps=True, allow_overlaps=True, max_dets=3),
+    ),
+    "quantiles of masks": (
+        dict(bins=" Quantiles:3", area="mask", iou_thrs=(0.4, 0.75)),
+        dict(bins="quantiles:3", area="mask", thresholds=(0.4, 0.75)),
+    ),
+    "one threshold": (dict(iou_thrs=0.5, classwise=True), dict(thresholds=(0.5,))),
+}
+
+
+@pytest.mark.parametrize(("options", "offline"), OPTIONS.values(), ids=OPTIONS)
+def test_equals_the_offline_command(data, ann_file, tmp_path, monkeypatch, options, offline):
+    told = []
+    monkeypatch.setattr(MMLogger, "info", lambda self, text: told.append(text))
     ours = run(data, ann_file=ann_file, outfile_prefix=str(tmp_path / "kept"), **options)
+    masks = offline.get("area") == "mask"
     truth, _ = read_ground_truth(ann_file, masks=True)
+    keys = set()
     for kind in ("bbox", "segm"):
-        found, _ = read_detections(tmp_path / f"kept.{kind}.json", truth, masks=kind == "segm")
-        results = evaluate(truth, [found], Options(kind, bins=options["bins"], replicates=20))
+        file = tmp_path / f"kept.{'segm' if masks else kind}.json"  # sizes of masks need the file that holds them
+        found, _ = read_detections(file, truth, masks=masks or kind == "segm")
+        results = evaluate(truth, [found], Options(kind, **offline))
         for bin_ in results.runs[0].bins[1:]:
-            assert ours[f"coco/{kind}_mAP_{bin_.bin.name}"] == bin_.ap
-            assert ours[f"coco/{kind}_AR_{bin_.bin.name}"] == bin_.ar
-            assert ours[f"coco/{kind}_mAP_{bin_.bin.name}_low"] == bin_.intervals["ap"].low
+            wanted = dict(mAP=bin_.ap, mAP_50=bin_.ap50, mAP_75=bin_.ap75, AR=bin_.ar)
+            names = {name: f"coco/{kind}_{name}_{bin_.bin.name}" for name in wanted}
+            if limits := bin_.intervals.get("ap"):
+                wanted |= dict(low=limits.low, high=limits.high)
+                names |= {end: f"coco/{kind}_mAP_{bin_.bin.name}_{end}" for end in ("low", "high")}
+            values = np.array([math.nan if value is None else value for value in wanted.values()])
+            np.testing.assert_array_equal([ours[names[name]] for name in wanted], values)
+            keys |= {*names.values()}
+        (words,) = [text for text in told if text.startswith(f"{kind}, {results.area_rule}; {results.edge_rule}\n")]
+        assert all(f"| {bin_.bin.name} " in words for bin_ in results.runs[0].bins)
+    own = {f"coco/{kind}_{name}" for kind in ("bbox", "segm") for name in STOCK}
+    classes = {f"coco/{name}_precision" for name in truth.category_names} if options.get("classwise") else set()
+    assert set(ours) == keys | own | classes
 
 
 def test_without_annotation_file_masks_are_sized_by_their_pixels(data, ann_file):
@@ -134,8 +169,69 @@ def test_proposals_and_chosen_items(data, ann_file):
     assert "coco/bbox_mAP_s" not in chosen
 
 
-def run_proposals(data, ann_file: str, kind: str) -> dict[str, float]:
-    evaluator = Evaluator(dict(type=kind, metric="proposal", ann_file=ann_file))
+@pytest.mark.parametrize("numbers", [(30, 2), (3, 1, 2, 30), (100,)])
+def test_recall_of_other_numbers_of_proposals(data, ann_file, numbers):
+    """The first three of the sorted numbers, and the last for the sizes; NaN where there are fewer."""
+    found = run_proposals(data, ann_file, "mmms_plugin.SizeAPMetric", proposal_nums=numbers)
+    numbers = sorted(numbers)
+    oracle = pycocotools_eval(*data[:2], use_cats=0, max_dets=numbers)
+    recalls = oracle.eval["recall"]  # thresholds, classes, sizes, numbers
+    wanted = [recalls[:, 0, 0, i].mean() for i in range(len(numbers[:3]))]
+    wanted += [math.nan] * (3 - len(wanted)) + [recalls[:, 0, size, -1].mean() for size in (1, 2, 3)]
+    wanted = [value if value >= 0 else math.nan for value in wanted]
+    assert list(found.values()) == pytest.approx(wanted, nan_ok=True)
+
+
+@pytest.mark.parametrize(("wrong", "found"), [(99, 1 / 100), (100, 0)])
+def test_a_hundred_detections_count(tmp_path, wrong, found):
+    """The only right one is the last: as the 100th it counts, as the 101st it does not."""
+    coco = dict(
+        images=[dict(id=1, width=WIDTH, height=HEIGHT)],
+        categories=[dict(id=1, name="cat")],
+        annotations=[dict(id=1, image_id=1, category_id=1, bbox=[8, 8, 16, 16], area=256, iscrowd=0)],
+    )
+    results = [dict(image_id=1, category_id=1, bbox=[60, 60, 8, 8], score=0.5)] * wrong
+    results += [dict(image_id=1, category_id=1, bbox=[8, 8, 16, 16], score=0.25)]
+    coco, masks = with_masks(coco, results)
+    path = tmp_path / "ann.json"
+    path.write_text(json.dumps(coco, default=lambda counts: counts.decode()), encoding="utf-8")
+    ours = run((coco, results, masks), ann_file=str(path))
+    assert ours["coco/bbox_mAP"] == pytest.approx(found)
+    assert ours["coco/bbox_mAP_small"] == pytest.approx(found)
+    few = run((coco, results, masks), ann_file=str(path), proposal_nums=(1, 10, 50))
+    assert (few["coco/bbox_mAP"], few["coco/bbox_mAP_small"]) == (0, pytest.approx(found))
+
+
+@pytest.mark.parametrize("options", [dict(sort_categories=True), dict(classes=(2, 0))])
+def test_labels_count_the_classes_of_the_data_set_as_cocometric_does(data, ann_file, options):
+    """In the file's order, which ``sort_categories`` changes; classes that the data set leaves out are left out."""
+    names = [category["name"] for category in data[0]["categories"]]
+    chosen = tuple(names[i] for i in options.pop("classes", (0, 1, 2)))
+    found = []
+    for kind in ("mmms_plugin.SizeAPMetric", "mmdet.CocoMetric"):
+        evaluator = Evaluator(dict(type=kind, metric=["bbox"], ann_file=ann_file, **options))
+        evaluator.dataset_meta = dict(classes=chosen)
+        for sample in samples(data):
+            known = sample["pred_instances"]["labels"] < len(chosen)
+            prediction = {k: v[known] for k, v in sample["pred_instances"].items() if k != "masks"}
+            evaluator.process([dict(sample, pred_instances=prediction)], None)
+        found.append(evaluator.evaluate(len(data[0]["images"])))
+    assert_rounded(found[1], found[0])
+    assert found[0]["coco/bbox_mAP"] < 0.5
+
+
+def test_masks_that_a_model_does_not_give_are_named(data, ann_file):
+    evaluator = Evaluator(dict(type="mmms_plugin.SizeAPMetric", metric="segm", ann_file=ann_file))
+    evaluator.dataset_meta = dict(classes=tuple(c["name"] for c in data[0]["categories"]))
+    for sample in samples(data):
+        del sample["pred_instances"]["masks"]
+        evaluator.process([sample], None)
+    with pytest.raises(KeyError, match="segm is not in results"):
+        evaluator.evaluate(len(data[0]["images"]))
+
+
+def run_proposals(data, ann_file: str, kind: str, **options) -> dict[str, float]:
+    evaluator = Evaluator(dict(type=kind, metric="proposal", ann_file=ann_file, **options))
     evaluator.dataset_meta = dict(classes=tuple(c["name"] for c in data[0]["categories"]))
     for sample in samples(data):
         evaluator.process([sample], None)
@@ -157,11 +253,21 @@ def test_undefined_figures_are_nan_and_format_only_writes_files(data, ann_file, 
         (dict(area="hull"), "allowed are annotation, box, mask"),
         (dict(metric="proposal_fast"), "use 'proposal'"),
         (dict(bootstrap=-1), "bootstrap=-1: must be an integer from 0"),
+        (dict(metric=["bbox", "proposal_fast"]), "use 'proposal'"),
+        (dict(bins=["small=0:10", "large=20:30"]), "10 to 20 is in no bin"),
+        (dict(bins="a=0:9,b=8:30"), "8 to 9 is in"),
+        (dict(confidence=1), "confidence=1"),
     ],
 )
 def test_wrong_options_are_refused_when_the_config_is_built(options, message):
     with pytest.raises(UserError, match=message):
         METRICS.build(dict(type="mmms_plugin.SizeAPMetric", **options))
+
+
+def test_unknown_items_are_refused_when_the_config_is_built():
+    with pytest.raises(KeyError, match=r"metric_items \['AR@7', 'mAR'\]: allowed are mAP, mAP_50, .*, AR_l@1000"):
+        METRICS.build(dict(type="mmms_plugin.SizeAPMetric", metric_items=["mAP", "mAR", "AR@7"]))
+    METRICS.build(dict(type="mmms_plugin.SizeAPMetric", metric_items=["mAP", "AR@100"]))
 
 
 def test_a_config_trains_validates_and_keeps_the_best_by_a_bin(shapes: Path, tmp_path: Path):

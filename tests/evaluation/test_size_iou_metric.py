@@ -10,11 +10,13 @@ import pytest
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import MMLogger
 
 from mmms_plugin.analysis.size_iou.evaluate import RegionOptions, evaluate_regions
 from mmms_plugin.analysis.size_iou.regions import image_regions, join_images
 from mmms_plugin.engine.tasks import TASKS, Segmentation
 from mmms_plugin.errors import UserError
+from mmms_plugin.registry import METRICS
 
 CLASSES = ("background", "cat", "<b>dog</b>", "never")
 BINS = "dot=0:2,small=2:5,rest=5:inf"
@@ -142,16 +144,65 @@ def test_metric_keeps_mmsegs_figures_and_writes_a_report(tmp_path):
     assert "<b>dog" not in (tmp_path / "report/size_iou.html").read_text(encoding="utf-8")
 
 
-def test_wrong_options_are_refused_at_once(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "offline"),
+    [
+        (dict(bins=BINS.split(","), min_area=1), dict(bins=BINS, min_area=1)),
+        (dict(), dict()),
+        (
+            dict(bins="a=0:9,b=10:30", bin_unit="area", allow_gaps=True, bootstrap=9, confidence=0.6, seed=4),
+            dict(bins="a=0:9,b=10:30", bin_unit="area", allow_gaps=True, replicates=9, confidence=0.6, seed=4),
+        ),
+        (dict(bins="a=0:4,b=3:inf", allow_overlaps=True), dict(bins="a=0:4,b=3:inf", allow_overlaps=True)),
+        (dict(bins=" Quantiles:2", ignore_index=0), dict(bins="quantiles:2")),
+    ],
+)  # fmt: skip
+def test_the_metric_is_the_offline_evaluation(monkeypatch, tmp_path, options, offline):
+    monkeypatch.chdir(tmp_path)
+    told = []
+    monkeypatch.setattr(MMLogger, "info", lambda self, text: told.append(text))
+    pairs = [(np.where(truth == 7, 255, truth), predicted) for truth, predicted in label_maps(1)]
+    if "ignore_index" in options:
+        pairs = [(np.where(truth == 255, 1, truth), predicted) for truth, predicted in pairs]
+    ours = run("mmms_plugin.SizeIoUMetric", pairs, **options)
+    regions = join_images(image_regions(*pair, len(CLASSES), options.get("ignore_index", 255)) for pair in pairs)
+    results = evaluate_regions(regions, CLASSES, RegionOptions(**offline))
+    wanted = {}
+    for row in results.bins:
+        measures = dict(region_mIoU=row.iou, region_mRecall=row.recall, region_mFound=row.found)
+        wanted |= {f"{name}_{row.bin.name}": value for name, value in measures.items()}
+        if "iou" in row.intervals:
+            limits = row.intervals["iou"]
+            wanted |= {f"region_mIoU_{row.bin.name}_{end}": getattr(limits, end) for end in ("low", "high")}
+    found = {key: value for key, value in ours.items() if key.startswith("region_")}
+    assert found == pytest.approx({k: np.nan if v is None else 100 * v for k, v in wanted.items()}, nan_ok=True)
+    heading = "; ".join((results.area_rule, results.edge_rule, *results.notes))
+    (words,) = [text for text in told if text.startswith(f"{heading}\n")]
+    assert all(f"| {row.bin.name} " in words for row in results.bins)
+    assert not list(tmp_path.iterdir())
+
+
+def test_format_only_writes_pictures_and_no_figures(tmp_path):
+    out = tmp_path / "out"
+    pairs = [(np.where(truth == 7, 255, truth), predicted) for truth, predicted in label_maps(1)]
+    options = dict(format_only=True, output_dir=str(out), report_dir=str(tmp_path / "report"))
+    assert run("mmms_plugin.SizeIoUMetric", pairs, **options) == {}
+    assert sorted(path.name for path in out.iterdir()) == [f"{i}.png" for i in range(6)]
+    assert not any((tmp_path / "report").glob("*"))
+
+
+def test_wrong_options_are_refused_when_the_config_is_built(tmp_path):
     (tmp_path / "file").touch()
-    for options in (
-        dict(bins="huge"),
-        dict(min_area=0),
-        dict(bootstrap=-1),
-        dict(report_dir=str(tmp_path / "file" / "x")),
+    for options, words in (
+        (dict(bins="huge"), "huge"),
+        (dict(bins=["a=0:4", "b=5:9"]), "4 to 5 is in no bin"),
+        (dict(min_area=0), "min_area=0: must be at least 1 px"),
+        (dict(bootstrap=-1), "=-1: must be an integer from 0"),
+        (dict(confidence=1), "confidence=1"),
+        (dict(report_dir=str(tmp_path / "file" / "x")), "report_dir"),
     ):
-        with pytest.raises(UserError):
-            run("mmms_plugin.SizeIoUMetric", [], **options)
+        with pytest.raises(UserError, match=words):
+            METRICS.build(dict(type="mmms_plugin.SizeIoUMetric", **options))
 
 
 def test_the_option_exchanges_the_metric(tmp_path):
