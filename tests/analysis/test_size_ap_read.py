@@ -214,18 +214,20 @@ def test_ids_keep_their_last_digit_beside_others_that_are_spelled_as_fractions(f
     assert truth.ids.tolist() == [largest, *range(2, OBJECTS + 1)]
 
 
-def crowds(*values: object) -> dict:
+def annotated(key: str, *values: object) -> dict:
     content = make_annotations()
-    return dict(content, annotations=with_some(content["annotations"], range(len(values)), iscrowd=values))
+    return dict(content, annotations=with_some(content["annotations"], range(len(values)), **{key: values}))
 
 
 PLAIN = make_predictions(make_annotations())
 READ_ONCE = {  # how many kinds of records the decoder is asked for: a file that fits the first is not read again
     "truth": (make_annotations(), False, 1),
     "truth with masks": (make_annotations(), True, 1),
-    "crowds": (crowds(0, 1, 1.0), False, 1),
-    "unsaid crowds": (crowds(0, 1, None, True), False, 2),
-    "unsaid crowds with masks": (crowds(0, 1, None, True), True, 1),
+    "largest whole floats": (annotated("id", 2**53 - 1, 1 - 2**53), False, 1),
+    "larger ids": (annotated("id", 2**53), False, 2),
+    "crowds": (annotated("iscrowd", 0, 1, 1.0), False, 1),
+    "unsaid crowds": (annotated("iscrowd", 0, 1, None, True), False, 2),
+    "unsaid crowds with masks": (annotated("iscrowd", 0, 1, None, True), True, 1),
     "results": (PLAIN, False, 1),
     "results with masks": (PLAIN, True, 1),
     "results without boxes": ([{k: v for k, v in r.items() if k != "bbox"} for r in PLAIN], True, 1),
@@ -264,6 +266,9 @@ def test_images_are_also_known_by_their_files(files, slow, masks):
             files("run.json", with_some(results, range(OBJECTS), image_id=ids)), truth, masks=masks
         )
         assert (found.image_id.tolist(), notes) == (wanted, ())
+    swapped = dict(content, images=[dict(i, file_name=f"{50 - i['id']}.jpg") for i in content["images"]])
+    other, _ = read_ground_truth(files("swapped.json", swapped), masks=False)
+    assert read_detections(files("run.json", results), other, masks=masks)[0].image_id.tolist() == wanted
     numbers = [r for r in with_all(results, "image_id", lambda i: i // 10) if r["image_id"] != 4]
     found, notes = read_detections(files("numbers.json", numbers), truth, masks=masks)
     assert found.image_id.tolist() == [i for i in wanted if i != 40]
