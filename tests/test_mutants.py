@@ -74,7 +74,7 @@ def test_survivors_are_changes_of_the_weakly_tested_function(tmp_path: Path) -> 
         results.append([(each["line"], each["after"], each["result"]) for each in outcomes])
     first, second = results
     assert first == second
-    survived = "mmms_plugin/sizes/limits.py:11  size >= LEAST  ->  size > LEAST"
+    survived = "mmms_plugin/sizes/limits.py:11  return size >= LEAST  ->  return size > LEAST"
     assert done.stdout.endswith(f"survived:\n{survived}\n")
     assert sorted((line, result) for line, _, result in first) == [
         (3, "noticed"), (7, "noticed"), (11, "survived"), (15, "not executed"),

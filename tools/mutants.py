@@ -58,6 +58,8 @@ RESULTS = NOT_EXECUTED, NOTICED, TIMED_OUT, SURVIVED = "not executed", "noticed"
 NOT_TRIED = "not tried"
 RECORD = "build/mutants/record.json"
 
+SHORT = 30  # characters of a change that is shown with its line
+
 Span = tuple[int, int]  # first and last line
 Node = ast.expr | ast.stmt
 
@@ -89,14 +91,23 @@ class Mutant:
     spans: tuple[Span, ...]  # where tests are looked for, in turn: of the change, its statement, its class, its module
     on_import: bool  # not in the body of a function
     is_value: bool  # an expression, which is put in brackets
+    around: tuple[str, str]  # what stands beside a short change in its line
 
     @property
     def room(self) -> str:
         package, *folders, _ = self.file.split("/")
         return folders[0] if folders else package
 
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Before and after, for a reader."""
+        left, right = self.around
+        before, after = (" ".join(f"{left}{text}{right}".split()) for text in (self.before, self.after))
+        same = next((place for place, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), 0)
+        return _part(before, same), _part(after, same)
+
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}  {_short(self.before)}  ->  {_short(self.after)}"
+        return f"{self.file}:{self.line}  {'  ->  '.join(self.texts)}"
 
 
 def changes(node: ast.AST) -> Iterator[tuple[Node, str]]:
@@ -168,9 +179,10 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)))
 
 
-def _short(text: str, length: int = 90) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 4] + " ..."
+def _part(text: str, place: int) -> str:
+    """At most 90 characters of a text, from a little before that place on."""
+    start = 0 if len(text) <= 90 else max(0, place - 30)
+    return "... " * (start > 0) + text[start : start + 90] + " ..." * (len(text) > start + 90)
 
 
 class Source:
@@ -218,15 +230,22 @@ class Source:
         end = self.starts[last - 1] + (part.end_col_offset or 0)
         if not on_import:
             spans = ((first, last), (statement.lineno, _end_of_head(statement)))
-        before = self.bytes[start:end].decode()
+        before = ast.unparse(part)
         statement_start = self.starts[statement.lineno - 1] + statement.col_offset
         is_value = isinstance(part, ast.expr)
-        mutant = Mutant(self.file, first, before, text, start, end, statement_start, spans, on_import, is_value)
-        self.mutants.append(mutant)
+        around = self._around(start, end) if len(before) < SHORT and is_value else ("", "")
+        self.mutants.append(
+            Mutant(self.file, first, before, text, start, end, statement_start, spans, on_import, is_value, around)
+        )
+
+    def _around(self, start: int, end: int) -> tuple[str, str]:
+        left = self.bytes[:start].rpartition(b"\n")[2].decode().lstrip()
+        right = self.bytes[end:].partition(b"\n")[0].decode().rstrip()
+        return left, right
 
     def changed(self, mutant: Mutant) -> bytes:
         """The file with the change; lines keep their numbers."""
-        padding = "\n" * mutant.before.count("\n")
+        padding = "\n" * self.bytes[mutant.start : mutant.end].count(b"\n")
         text = f"({mutant.after}{padding})" if mutant.is_value else mutant.after + padding
         return self.bytes[: mutant.start] + text.encode() + self.bytes[mutant.end :]
 
@@ -593,7 +612,8 @@ class Outcome:
     seconds: float = 0.0
 
     def plain(self) -> dict[str, Any]:
-        mutant = {name: getattr(self.mutant, name) for name in ("room", "file", "line", "before", "after")}
+        mutant = {name: getattr(self.mutant, name) for name in ("room", "file", "line")}
+        mutant |= dict(zip(("before", "after"), self.mutant.texts, strict=True))
         return mutant | {name: value for name, value in asdict(self).items() if name != "mutant"}
 
 
