@@ -113,6 +113,8 @@ def _read_safetensors(path: Path) -> Checkpoint:
         raise
     except Exception as error:  # a damaged header may raise anything, in the library or in torch
         raise UserError(f"checkpoint {path}: damaged or not safetensors ({first_line(error)[:200]})") from error
+    if not state:
+        raise UserError(f"checkpoint {path}: no tensors in it")
     _check_tensors(path, state)
     meta, left_out = plain_dict(_json_object(notes.get(META_KEY, "{}")))
     return Checkpoint(path, state, meta=meta, left_out=tuple(left_out))

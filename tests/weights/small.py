@@ -1,7 +1,9 @@
-"""A small published checkpoint (DLA-46-C, 1.3 M parameters) and what every test does with it."""
+"""A small published checkpoint (DLA-46-C, 1.3 M parameters), a smaller file, and what every test does with them."""
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from mmms_plugin.cli import main
 from tests.golden.records import load_record, make_state_dict
 
+CONTENT = {"state_dict": {"fc.weight": torch.arange(500.0), "fc.bias": torch.ones(7)}}
 ARCH = ["--source", "dla", "--arch", "dla46_c"]
 
 
@@ -41,3 +44,21 @@ def written(path: Path) -> dict[str, Tensor]:
 
         return load_file(path)
     return torch.load(path, weights_only=True)["state_dict"]
+
+
+def saved(content=CONTENT, **options) -> bytes:
+    stream = io.BytesIO()
+    torch.save(content, stream, **options)
+    return stream.getvalue()
+
+
+def changed(data: bytes, change) -> bytes:
+    """A saved file whose entries, ``{name: bytes}``, went through ``change``; checksums are right."""
+    with zipfile.ZipFile(io.BytesIO(data)) as old:
+        entries = {name: old.read(name) for name in old.namelist()}
+    change(entries)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as new:
+        for name, content in entries.items():
+            new.writestr(name, content)
+    return stream.getvalue()

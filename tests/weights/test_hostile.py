@@ -24,27 +24,7 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.pickle_scan import ScanError, scan
 from mmms_plugin.weights.publish import without_places
-from tests.weights.small import convert, refusal, state_dict, written
-
-CONTENT = {"state_dict": {"fc.weight": torch.arange(500.0), "fc.bias": torch.ones(7)}}
-
-
-def saved(content=CONTENT, **options) -> bytes:
-    stream = io.BytesIO()
-    torch.save(content, stream, **options)
-    return stream.getvalue()
-
-
-def changed(data: bytes, change) -> bytes:
-    """A saved file whose entries, ``{name: bytes}``, went through ``change``; checksums are right."""
-    with zipfile.ZipFile(io.BytesIO(data)) as old:
-        entries = {name: old.read(name) for name in old.namelist()}
-    change(entries)
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as new:
-        for name, content in entries.items():
-            new.writestr(name, content)
-    return stream.getvalue()
+from tests.weights.small import changed, convert, refusal, saved, state_dict, written
 
 
 def field(magic: bytes, offset: int, value: bytes, number: int = 0) -> bytes:
@@ -61,7 +41,7 @@ def flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
 
 
-CENTRAL, END = b"PK\x01\x02", b"PK\x05\x06"
+LOCAL, CENTRAL, END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 BROKEN = {
     "a flipped bit in a tensor": (lambda: flipped(saved(), saved().index(struct.pack("<f", 250.0))), "checksum of"),
     "a flipped bit in the pickle": (lambda: flipped(saved(), saved().index(b"fc.weight")), "checksum of"),
@@ -76,6 +56,12 @@ BROKEN = {
     "an entry behind the end": (lambda: field(CENTRAL, 42, struct.pack("<I", 2**31)), "points behind its end"),
     "another storage's size": (
         lambda: changed(saved(), lambda e: e.update({"archive/data/0": b"\0" * 1996})), "should have 2000 bytes"),
+    "encrypted": (lambda: field(CENTRAL, 8, b"\x01"), "is encrypted"),
+    "a name with a zero": (lambda: field(CENTRAL, 46, b"archive\0data.pkl"), "damaged"),
+    "another name in front": (lambda: field(LOCAL, 30, b"b"), "'archive/data.pkl' is not where its directory says"),
+    "no header in front": (lambda: field(LOCAL, 3, b"\x05", 1), "is not where its directory says"),
+    "no entries": (lambda: LOCAL + bytes(30) + END + bytes(12) + struct.pack("<IH", 34, 0), "a zip of 0 entries"),
+    "bytes in front": (lambda: saved()[:99] + saved(), "entries overlap"),
     "bytes behind the end": (lambda: saved() + b"more", "bytes behind the end"),
     "old format, cut off": (lambda: saved(_use_new_zipfile_serialization=False)[:-4], "cut off: 2"),
     "old format, too long": (lambda: saved(_use_new_zipfile_serialization=False) + b"more", "cut off"),
