@@ -148,6 +148,35 @@ REFUSED = {
     "scalar of 4 bytes": (Payload(SCALAR, (F8, bytes(4))), "4 bytes"),
     "history of lists": (Payload(HistoryBuffer, ([{}, {}], [1, 1])), "takes 1 positional"),
     "history without counts": (history(_log_history=np.zeros(2), max_length=9), "none of mmengine's"),
+    "a dtype of no text": (Payload(np.dtype, (1,)), "NumPy dtype 1: allowed are booleans"),
+    "a dtype's state": (Payload(np.dtype, ("f8",), (3, "<", None, None, None, -1, -1)), "its state is none of NumPy's"),
+    "a dtype's byte order": (Payload(np.dtype, ("f8",), (3, "x", None, None, None, -1, -1, 0)), "its state is none of"),
+    "an array's state": (Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (0,), F8, False)), "none of NumPy's"),
+    "an array's shape": (Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, [0], F8, False, b"")), "none of NumPy's"),
+    "an array of 33 dimensions": (
+        Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (1,) * 33, F8, False, bytes(8))),
+        "allowed are sizes >= 0",
+    ),
+    "an array of text": (Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (1,), F8, False, "a" * 8)), "and bytes"),
+    "an array of no dtype": (Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (1,), 8, False, bytes(8))), "numeric"),
+    "an array of a class": (Payload(RECONSTRUCT, (HistoryBuffer, (0,), b"b")), "allowed is numpy.ndarray"),
+    "a frozenset of a tuple": (Payload(frozenset, ((1, 2),)), "allowed is one of a list"),
+    "options without names": (Payload(argparse.Namespace, (), {1: 2}), "its state is no dict of names"),
+    "options of a list": (Payload(argparse.Namespace, (), [1]), "its state is no dict of names"),
+    "getattr of no name": (Payload(getattr, (HistoryBuffer, 1)), r"getattr\(HistoryBuffer, 1\): allowed are"),
+    "tuples in tuples": (functools.reduce(lambda inner, _: (inner,), range(65), ()), "nested more than 64 deep"),
+    "history of no length": (
+        history(_log_history=np.zeros(2), _count_history=np.zeros(2), max_length=0),
+        "none of mmengine's",
+    ),
+    "history of half a length": (
+        history(_log_history=np.zeros(2), _count_history=np.zeros(2), max_length=2.5),
+        "none of mmengine's",
+    ),
+    "history of tables": (
+        history(_log_history=np.zeros((2, 2)), _count_history=np.zeros((2, 2)), max_length=9),
+        "none of mmengine's",
+    ),
     "history of unequal length": (
         history(_log_history=np.zeros(2), _count_history=np.zeros(3), max_length=9),
         "none of mmengine's",
@@ -244,6 +273,7 @@ def test_numbers_come_back_exactly(tmp_path: Path) -> None:
         "options": options,
         "frozen": frozenset([1, 2]),
         "dtype": np.dtype("f4"),
+        "shortest": HistoryBuffer([1.0], [1], max_length=1),
     }
     torch.save(saved, tmp_path / "good.pth")
     loaded = load(tmp_path / "good.pth")
@@ -258,6 +288,17 @@ def test_numbers_come_back_exactly(tmp_path: Path) -> None:
     assert type(loaded["options"]) is argparse.Namespace
     np.testing.assert_array_equal(loaded["options"].sizes[0], options.sizes[0])
     assert (loaded["frozen"], loaded["dtype"]) == (saved["frozen"], saved["dtype"])
+    assert loaded["shortest"].mean() == 1
+    limits = {
+        "nested": functools.reduce(lambda inner, _: (inner,), range(64), ()),
+        "dimensions": np.ones((1,) * 32),
+        "booleans": Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (3,), np.dtype("?"), False, b"\0\1\2")),
+    }
+    torch.save(limits, tmp_path / "limits.pth")
+    loaded = load(tmp_path / "limits.pth")
+    assert loaded["nested"] == limits["nested"]
+    assert loaded["dimensions"].shape == (1,) * 32
+    assert loaded["booleans"].tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
@@ -293,7 +334,10 @@ def test_mmengine_gets_nothing_to_run_or_delete(suffix: str, tmp_path: Path) -> 
 
     (tmp_path / "best_mAP_iter_2.pth").touch()
     (tmp_path / "thesis.pth").touch()
+    (tmp_path / "best_mAP_iter_2.pth.old").touch()
     best = {
+        "best_ckpt_e": "best_mAP_iter_2.pth.old",
+        "best_ckpt_f": "best_mAP_iter_3.pth",  # is not there
         "best_ckpt": "/elsewhere/best_mAP_iter_2.pth",  # of a folder that was moved since
         "best_ckpt_a": str(tmp_path / "thesis.pth"),
         "best_ckpt_b": str(tmp_path),

@@ -163,7 +163,11 @@ def test_the_file_named_last_comes_before_those_of_an_older_run(tmp_path: Path) 
         ({"message_hub": None}, "no message_hub"),
         ({"meta": {"epoch": 0}}, "after which epoch and iteration"),
         ({"meta": {"epoch": -1, "iter": 3}}, "after which epoch and iteration"),
+        ({"meta": {"epoch": True, "iter": 3}}, "after which epoch and iteration"),
         ({"meta": {"epoch": 0, "iter": 3, "seed": "7"}}, "the seed in its meta is '7'"),
+        ({"meta": {"epoch": 0, "iter": 3, "seed": -1}}, "the seed in its meta is -1"),
+        ({"meta": {"epoch": 0, "iter": 3, "seed": 2**32}}, "the seed in its meta is 4294967296, allowed are"),
+        ({"optimizer": [], "meta": None}, "it has no optimizer, meta"),
     ],
 )
 def test_what_training_cannot_go_on_from_is_left_out(tmp_path: Path, changes: dict, fault: str) -> None:
@@ -171,3 +175,21 @@ def test_what_training_cannot_go_on_from_is_left_out(tmp_path: Path, changes: di
     found, remarks = newest_checkpoint(tmp_path)
     assert found is None
     assert fault in remarks[0]
+
+
+def test_what_training_can_just_go_on_from(tmp_path: Path) -> None:
+    """Before the first iteration, without a seed or with the largest; in ``CheckpointHook(out_dir=...)``."""
+    for number, meta in enumerate(({"epoch": 0, "iter": 0}, {"epoch": 0, "iter": 0, "seed": 2**32 - 1})):
+        path = save(tmp_path / f"iter_{number}.pth", meta=meta)
+        assert newest_checkpoint(tmp_path)[0] == path
+    elsewhere = tmp_path / "out" / "epoch_1.pth"
+    elsewhere.parent.mkdir()
+    (tmp_path / "last_checkpoint").write_text(f"{save(elsewhere)}\n", encoding="utf-8")
+    os.utime(elsewhere, (2e9, 2e9))
+    assert newest_checkpoint(tmp_path)[0] == elsewhere
+    assert newest_checkpoint(tmp_path / "nowhere") == (None, [])
+    torch.save([1], tmp_path / "iter_7.pth")
+    os.utime(tmp_path / "iter_7.pth", (3e9, 3e9))
+    found, remarks = newest_checkpoint(tmp_path)
+    assert found == elsewhere
+    assert "iter_7.pth is left out: it has no state_dict, optimizer, message_hub, meta" in remarks[0]

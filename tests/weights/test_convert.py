@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from mmms_plugin.weights.loading import load_backbone
 from mmms_plugin.weights.mapping import expected
 from mmms_plugin.weights.psconv import join_published
 from mmms_plugin.weights.recognise import recognise
-from mmms_plugin.weights.tables import Arch, Rule, Table, load_table, sources
+from mmms_plugin.weights.tables import Arch, Normalisation, Rule, Table, dla, load_table, sources
 from tests.golden.records import load_record, make_state_dict
 from tests.weights.small import convert, refusal, state_dict, written
 
@@ -126,6 +127,65 @@ def test_unknown_misshapen_and_missing_keys_are_named(source, tmp_path, capsys):
     assert f"1 tensors are missing (first: backbone.{key})" in refusal(capsys, source, out)
     torch.save({**state, "fc.weight": torch.zeros(1000, 512)}, source)
     assert "expected [classes, 256]" in refusal(capsys, source, out)
+    keys = [name for name in state if name.endswith("conv1.weight")][:4]
+    names = ", ".join(f"backbone.{name}" for name in keys[:3])
+    torch.save({k: v for k, v in state.items() if k not in keys}, source)
+    assert f"4 tensors are missing (first: {names})" in refusal(capsys, source, out)
+    torch.save({k: v[:1] if k in keys else v for k, v in state.items()}, source)
+    message = refusal(capsys, source, out)
+    assert "4 tensors have another shape" in message
+    assert [name in message for name in keys] == [True] * 3 + [False]
+
+
+@pytest.mark.parametrize(("key", "said"), [("sha256", 0), ("backbone", 0), ("both", 2)])
+def test_what_was_converted_already_is_refused(key, said, source, tmp_path, capsys):
+    meta = {"sha256": "0", "backbone": {}} if key == "both" else {key: "0"}
+    torch.save({"meta": meta, "state_dict": state_dict()}, source)
+    assert convert(source, tmp_path / "out.pth") == said
+    assert ("it was made by mmms convert already" in capsys.readouterr().err) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "mean", "std", "turned"),
+    [
+        (Normalisation((0.5, 0.25, 0.125), (0.5, 0.2, 0.1)), [127.5, 63.75, 31.875], [127.5, 51.0, 25.5], True),
+        (Normalisation((103.5, 116.0, 1.0), (1.0, 2.0, 3.0), "BGR", 255.0), [103.5, 116, 1], [1, 2, 3], False),
+    ],
+)
+def test_meta_has_the_pixels_that_the_source_was_trained_on(pixels, mean, std, turned, source, tmp_path, monkeypatch):
+    table = dla.TABLE
+    arch = replace(table.archs["dla46_c"], note="a note")
+    monkeypatch.setattr(dla, "TABLE", replace(table, normalisation=pixels, licence=None, archs={"dla46_c": arch}))
+    report = tmp_path / "report.json"
+    assert convert(source, tmp_path / "out.pth", "--report", str(report)) == 0
+    meta = torch.load(tmp_path / "out.pth")["meta"]
+    assert meta["data_preprocessor"] == dict(mean=mean, std=std, bgr_to_rgb=turned)
+    assert meta["normalisation"] == dict(
+        mean=list(pixels.mean), std=list(pixels.std), channel_order=pixels.channel_order, range=[0, pixels.maximum]
+    )
+    assert (meta["licence"], meta["remarks"], meta["input"], meta["prefix"]) == ("unknown", ["a note"], "in.pth", "")
+    assert "model" not in meta
+    assert "components" not in meta
+    assert json.loads(report.read_text(encoding="utf-8"))["remarks"] == ["a note"]
+    own = Normalisation((0, 0, 0), (1, 1, 1))
+    monkeypatch.setattr(dla, "TABLE", replace(table, archs={"dla46_c": replace(arch, normalisation=own)}))
+    assert convert(source, tmp_path / "out.pth", "--force") == 0
+    assert torch.load(tmp_path / "out.pth")["meta"]["normalisation"]["mean"] == [0, 0, 0]
+
+
+def test_exits_are_left_out_of_a_backbone_and_still_tried(tmp_path, capsys):
+    torch.save(make_state_dict(load_record("msdnet_cifar100_anytime")), tmp_path / "in.pth")
+    options = ["--source", "msdnet", "--arch", "cifar100_anytime", "--verify"]
+    names = [f"exit{i + 1}" for i in range(7)]
+    for suffix, part in ((".safetensors", "backbone"), (".safetensors", "whole")):
+        out, report = tmp_path / f"{part}{suffix}", tmp_path / "report.json"
+        assert convert(tmp_path / "in.pth", out, *options, "--part", part, "--report", str(report)) == 0
+        said = json.loads(report.read_text(encoding="utf-8"))
+        assert [row["name"] for row in said["outputs"]][-7:] == names
+        reasons = set(said["dropped"].values())
+        assert any("safetensors has no place" in reason for reason in reasons) == (part == "backbone")
+        assert all(name.startswith(("backbone.", "head.")) == (part == "whole") for name in written(out))
+        assert any(name.startswith("head.") for name in written(out)) == (part == "whole")
 
 
 def test_auto_names_what_keeps_the_nearest_architecture_from_fitting(source, tmp_path, capsys):
@@ -178,6 +238,7 @@ def test_plain_networks_are_not_taken_for_another_method(key, best, others):
 
 def test_wrong_names_are_answered_with_the_right_ones(source, tmp_path, capsys):
     out = tmp_path / "out.pth"
+    assert "it has no PSConv" in refusal(capsys, source, out, "--pattern", "1,2,1,4")
     assert "the file fits dla dla46_c" in refusal(capsys, source, out, "--source", "dla", "--arch", "dla60")
     assert "source dla has dla34, dla46_c" in refusal(capsys, source, out, "--source", "dla", "--arch", "dla35")
     for source_name, arch in (("ucbdrive/dla", "DLA-46-C"), ("DLA", "dla46c"), ("timm", "dla46_c.in1k")):
@@ -229,16 +290,17 @@ def test_reference_outputs_decide(source, tmp_path, capsys):
 
 def test_ungrouped_weights_beneath_the_mask_are_an_error_or_a_stated_deviation(tmp_path, capsys):
     state = make_state_dict(load_record("psconv_ps_resnet50"))
+    state["layer1.0.conv2.conv.weight"][0, 0] = 0.125
     state["layer2.1.conv2.conv.weight"][0, 0] = 0.25
     torch.save(state, tmp_path / "in.pth")
     options = ["--source", "psconv", "--arch", "ps-resnet50"]
     message = refusal(capsys, tmp_path / "in.pth", tmp_path / "out.pth", *options)
-    assert "1 PSConv layers have dilation-1 weights beneath the authors' mask" in message
-    assert "0.25 in layer2.1.conv2" in message
+    assert "2 PSConv layers have dilation-1 weights beneath the authors' mask" in message
+    assert "largest: 0.25 in layer2.1.conv2" in message
     assert convert(tmp_path / "in.pth", tmp_path / "out.pth", *options, "--drop-extra") == 0
     moved = capsys.readouterr().out.split("fixed input): ")[1].splitlines()[0]
     figures = {item.split()[0]: float(item.split()[1]) for item in moved.split(", ")}
-    assert figures["layer1"] == 0
+    assert 0 < figures["layer1"] < 0.1
     assert 0 < figures["layer2"] < 0.1
 
 
@@ -266,6 +328,10 @@ def test_a_pattern_over_plain_weights_says_how_far_outputs_move(tmp_path, capsys
     assert convert(tmp_path / "in.pth", tmp_path / "out.safetensors", *options, "--pattern", "1,2,1,4") == 0
     assert capsys.readouterr().out.split("outputs move by")[1].splitlines()[0] == moved  # the logits' included
     assert "output " in moved
+    assert convert(tmp_path / "in.pth", tmp_path / "plain.pth", *options, "--pattern", "1,1,1,1") == 0
+    assert "outputs move" not in capsys.readouterr().out
+    meta = torch.load(tmp_path / "plain.pth")["meta"]
+    assert (meta["remarks"], meta["backbone"]["dilation_pattern"]) == ([], [1, 1, 1, 1])
     words = refusal(capsys, tmp_path / "in.pth", tmp_path / "x.pth", *options, "--pattern", "1,0")
     assert "--pattern" in words
     assert "--drop-extra" in refusal(capsys, tmp_path / "in.pth", tmp_path / "x.pth", *options, "--drop-extra")

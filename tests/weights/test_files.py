@@ -10,6 +10,7 @@ import resource
 import struct
 import tarfile
 import zipfile
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,11 @@ from tests.weights.small import convert, refusal, state_dict, written
 
 
 class Payload:
+    def __init__(self, *called):
+        self.called = called or (os.system, ("touch ran",))
+
     def __reduce__(self):
-        return os.system, ("touch ran",)
+        return self.called
 
 
 def save(content, path: Path, **options) -> None:
@@ -133,6 +137,10 @@ REFUSED = {
     "NumPy object array": (lambda p: save({"state_dict": {}, "x": np.array([1, "a"], dtype=object)}, p), "O8"),
     "whole model": (lambda p: save(nn.Linear(2, 2), p), "torch.nn.modules.linear.Linear"),
     "class": (lambda p: save({"state_dict": {}, "p": Path("x")}, p), "pathlib"),
+    "another class of a module": (
+        lambda p: save([OrderedDict(), Payload(Counter, ())], p, pickle_protocol=4),
+        "it holds collections.Counter",
+    ),
     "truncated zip": (truncated, "damaged or cut off"),
     "empty": (lambda p: p.touch(), "empty"),
     "text": (lambda p: p.write_text("<html>Not found</html>", encoding="utf-8"), "not a checkpoint"),
@@ -179,6 +187,18 @@ def test_refused_in_one_line(case, tmp_path, monkeypatch, capsys):
             "backbone.level0.0.weight has type int64",
         ),
         (lambda s: s.update({"level0.0.weight": s["level0.0.weight"] * 1j}), "has type complex64"),
+        (
+            lambda s: s.update({"fc.weight": s["fc.weight"].int()}),
+            "head.fc.weight has type int32: allowed are float16, bfloat16, float32 and float64",
+        ),
+        (
+            lambda s: s.update({"level0.1.num_batches_tracked": torch.ones((), dtype=torch.int16)}),
+            "has type int16: allowed are float16, bfloat16, float32, float64, int64, int32, uint8 and bool",
+        ),
+        (lambda s: s.pop("fc.weight"), "the classifier's fc.weight is missing"),
+        (lambda s: s.update({"fc.weight": torch.ones(1000)}), "weight is [1000], expected [classes, 256]"),
+        (lambda s: s.update({"fc.weight": torch.ones(1000, 255)}), "weight is [1000, 255], expected [classes, 256]"),
+        (lambda s: s.update({"fc.weight": torch.ones(0, 256), "fc.bias": torch.ones(0)}), "weight is [0, 256]"),
     ],
 )
 def test_what_would_only_fail_later_is_refused(change, words, tmp_path, capsys):

@@ -277,6 +277,8 @@ def test_what_is_published_needs_nothing_but_torch(tmp_path, capsys):
     [
         ("/home/me/a b/x.pth", "x.pth"),
         ("~/data/", "data/"),
+        ("/data/x", "x"),
+        ("see ~ and /", "see ~ and /"),
         ("x = 'C:\\\\Users\\\\me\\\\x.py'  # 3 / 4, see /root/y.py", "x = 'x.py'  # 3 / 4, see y.py"),
         ("file:///home/me/x", "x"),
         (

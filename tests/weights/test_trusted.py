@@ -75,6 +75,106 @@ def test_no_config_of_a_file_does_more_than_name_a_network_here(name, state, tmp
     assert not Path("ran").exists()
 
 
+LIMITS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "arguments": (
+        {f"k{i}": 1 for i in range(62)}, {f"k{i}": 1 for i in range(63)}, "expected a dict with a type"),
+    "names": ({"depth": 18}, {1: 18}, "expected a dict with a type"),
+    "number": (dict(base_channels=1 << 15), dict(base_channels=(1 << 15) + 1), "base_channels=32769: a file may give"),
+    "negative": (dict(frozen_stages=-(1 << 15)), dict(frozen_stages=-(1 << 15) - 1), "frozen_stages=-32769"),
+    "fraction": (dict(se_ratio=32768.0), dict(se_ratio=32768.5), "se_ratio=32768.5"),
+    "infinite": (dict(se_ratio=1.5), dict(se_ratio=float("inf")), "se_ratio=inf"),
+    "list": (dict(strides=[1] * 64), dict(strides=[1] * 65), "strides=list: a file may give"),
+    "list in a list": (dict(strides=[[1]]), dict(strides=[[[1]]]), "strides=list"),
+    "word": (dict(style="x" * 64), dict(style="x" * 65), f"style='{'x' * 63}...: a file may give a word"),
+    "letters": (dict(style="A_b.c+d-5"), dict(style="a b"), "style='a b'"),
+    "none": (dict(se_ratio=None, with_cp=True), dict(se_ratio=b""), "se_ratio=bytes"),
+    "words in lists": (dict(strides=["a"]), dict(strides=["/"]), "strides=list"),
+    "type of a norm": (dict(norm_cfg=dict(type="IN")), dict(norm_cfg=dict(eps=1)), "norm_cfg: a file may give no such"),
+    "type of a layer": (
+        dict(conv_cfg=dict(type="mmms_plugin.PSConv")), dict(conv_cfg=dict(type="PSConv")),
+        "conv_cfg.type='PSConv': a file may name Conv2d, Conv, mmms_plugin.PSConv"),
+    "long dict": (
+        dict(norm_cfg=dict(type="BN", **{f"k{i}": 1 for i in range(31)})),
+        dict(norm_cfg=dict(type="BN", **{f"k{i}": 1 for i in range(32)})), "norm_cfg=list"),
+    "longer dict": ({}, dict(norm_cfg=dict(type="BN", **{f"k{i}": 1 for i in range(64)})), "no such dict"),
+    "other file": ({}, dict(init_cfg=None), "init_cfg: a file may give depth"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_arguments_at_their_limits(name):
+    inside, outside, words = LIMITS[name]
+    plain = dict(type="PSResNet", depth=18)
+    with pytest.raises(UserError) as caught:
+        check_part({**plain, **outside}, "meta.backbone")
+    assert words in str(caught.value)
+    if name == "arguments":  # as many as are looked at; they have none of these names
+        with pytest.raises(UserError, match=r"meta\.backbone\.k0: a file may give depth"):
+            check_part({**plain, **inside}, "meta.backbone")
+    else:
+        part = check_part({**plain, **inside}, "meta.backbone", out_indices=(1,))
+        assert part.cls is PSResNet
+        assert part.arguments == dict(depth=18, out_indices=(1,)) | inside
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        (dict(dilation_pattern=[1, 1024]), dict(dilation_pattern=[1, 1025])),
+        (dict(dilations=[1, 1024]), dict(dilations=[1, 1025])),
+        (dict(dilations=[1, 512], dilation_pattern=[1, 2]), dict(dilations=[1, 512], dilation_pattern=[1, 3])),
+    ],
+)
+def test_kernels_are_1024_pixels_wide_at_most(inside, outside, state, tmp_path):
+    for change in (inside, outside):
+        meta = {"backbone": {**SMALL, "dilation_pattern": [1, 1], **change}}
+        torch.save({"state_dict": state, "meta": meta}, tmp_path / "in.pth")
+        if change is inside:
+            assert isinstance(load_backbone(tmp_path / "in.pth"), PSResNet)
+        else:
+            with pytest.raises(UserError, match=r"meta\.backbone: dilated by more than 1024 pixels"):
+                load_backbone(tmp_path / "in.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, None),
+        ({"fc.bias": None}, r"expected fc\.weight \[classes, 16\] and fc\.bias"),
+        ({"fc.weight": None}, r"expected fc\.weight \[classes, 16\] and fc\.bias"),
+        ({"fc.scale": torch.ones(3)}, r"expected fc\.weight"),
+        ({"fc.weight": torch.ones(16)}, r"expected fc\.weight"),
+        ({"fc.weight": torch.ones(3, 15)}, r"expected fc\.weight"),
+        ({"fc.bias": torch.ones(4)}, r"head\.fc\.bias is \[4\], expected \[3\]"),
+        ({"fc.bias": torch.ones(3, 1)}, r"head\.fc\.bias is \[3, 1\], expected \[3\]"),
+    ],
+)
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_classifier_has_a_weight_and_a_bias(change, words, beside, state, tmp_path):
+    head = {"fc.weight": torch.randn(3, 16), "fc.bias": torch.randn(3)} | change
+    head = {key: value for key, value in head.items() if value is not None}
+    whole = {f"backbone.{key}": value for key, value in state.items()} | {f"head.{k}": v for k, v in head.items()}
+    content = {"state_dict": state, "head": head} if beside else {"state_dict": whole}
+    meta = {"backbone": SMALL, **({} if beside else {"prefix": "backbone."})}
+    torch.save({**content, "meta": meta}, tmp_path / "in.pth")
+    if words is None:
+        model, x = load_model(tmp_path / "in.pth"), torch.randn(2, 3, 32, 48)
+        last = load_backbone(tmp_path / "in.pth").eval()(x)[-1]
+        assert torch.allclose(model(x), last.mean((2, 3)) @ head["fc.weight"].T + head["fc.bias"])
+        assert (model.neck, model.decode_head) == (None, None)
+    else:
+        with pytest.raises(UserError, match=words):
+            load_model(tmp_path / "in.pth")
+
+
+def test_what_only_a_config_builds_is_named_up_to_five(state, tmp_path):
+    whole = {f"backbone.{key}": value for key, value in state.items()}
+    whole |= {f"{name}.w": torch.ones(1) for name in "fedcba"}
+    torch.save({"state_dict": whole, "meta": {"backbone": SMALL, "prefix": "backbone."}}, tmp_path / "in.pth")
+    with pytest.raises(UserError, match="it holds a, b, c, d, e, which a config builds"):
+        load_model(tmp_path / "in.pth")
+
+
 def test_no_part_beside_the_backbone_does_either(state, tmp_path):
     whole = {f"backbone.{key}": value for key, value in state.items()} | {"head.fc.weight": torch.zeros(1)}
     for model, words in (
@@ -165,7 +265,8 @@ def test_load_model_needs_a_converted_file(tmp_path, state):
 
 
 ODD = [None, [1], {"classes": 3}, {"classes": [1]}, {"classes": ["a"] * 10**6}, {"palette": 1}, {"palette": [(1, 2)]},
-       {"palette": [(1, 2, 300)]}, {"palette": ["abc"]}]  # fmt: skip
+       {"palette": [(1, 2, 256)]}, {"palette": ["abc"]}, {"palette": [(1, 2, -1)]}, {"palette": [(1, 2, True)]},
+       {"palette": [[0, 0, 0]] * 32769}, {"classes": ["a"] * 32769}, {"classes": ["a", 1]}]  # fmt: skip
 
 
 @pytest.mark.parametrize("data", ODD)
@@ -179,3 +280,7 @@ def test_classes_and_colours_are_plain():
     assert class_names(meta) == ("a\\x1b[31m", "猫")
     assert class_colours(meta) == [(1, 2, 3), (4, 5, 255)]
     assert class_names({"dataset_meta": {"CLASSES": "nucleus"}}) == ("nucleus",)
+    assert class_names({"dataset_meta": {"classes": ["a"], "CLASSES": ["b"]}}) == ("a",)
+    many = {"classes": ["a"] * 32768, "palette": [[0, 255, 0]] * 32768}
+    assert class_names({"dataset_meta": many}) == ("a",) * 32768
+    assert class_colours({"dataset_meta": many}) == [(0, 255, 0)] * 32768
