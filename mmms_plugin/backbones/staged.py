@@ -50,7 +50,6 @@ class Place:
         stage, block: numbers of the stage and of the block in it, from 0.
         width: as in ``Stage``.
         dilation: of the block's 3x3 layers.
-        is_last_block: whether no block of the stage follows.
     """
 
     stage: int
@@ -60,7 +59,6 @@ class Place:
     out_channels: int
     stride: int
     dilation: int
-    is_last_block: bool
 
 
 class Resizing(NamedTuple):
@@ -116,7 +114,6 @@ def dilation_grids(
 
 def places(index: int, stage: Stage, in_channels: int) -> list[Place]:
     """The places of stage number ``index``, whose input has ``in_channels`` channels."""
-    count = len(stage.dilations)
     return [
         Place(
             stage=index,
@@ -126,7 +123,6 @@ def places(index: int, stage: Stage, in_channels: int) -> list[Place]:
             out_channels=stage.out_channels,
             stride=stage.stride if i == 0 else 1,
             dilation=dilation,
-            is_last_block=i == count - 1,
         )
         for i, dilation in enumerate(stage.dilations)
     ]

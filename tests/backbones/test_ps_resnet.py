@@ -95,9 +95,46 @@ def test_se_ratio_adds_squeeze_and_excitation():
     )
 
 
+def test_another_3x3_layer_and_what_psconv_is_told():
+    with torch.device("meta"):
+        plain = PSResNet(18, conv_cfg=dict(type="Conv2d"))
+        options = dict(dilation_pattern=(2, 1), channel_order="cyclic", axes="input")
+        model = PSResNet(18, **options, conv_cfg={})
+    assert not any(isinstance(m, PSConv2d) for m in plain.modules())
+    layers = [m for m in model.modules() if isinstance(m, PSConv2d)]
+    assert len(layers) == 16
+    assert all(vars(layer).items() >= options.items() for layer in layers)
+    assert all(
+        layer.dilation_pattern == (1, 2, 1, 4) for layer in PSResNet(18).modules() if isinstance(layer, PSConv2d)
+    )
+
+
+def test_limits_of_numbers():
+    """At the limit a network is built; ``test_bad_arguments`` goes one beyond."""
+    tiny = dict(base_channels=16, stem_channels=8)
+    for options in (
+        dict(depth=18, num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,)),
+        dict(depth=29, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,)),
+        dict(depth=50, se_ratio=64, **tiny),  # of the 64 channels that the first blocks end with
+        dict(depth=50, se_ratio=1, **tiny),
+    ):
+        PSResNet(**options)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (dict(depth=50, num_stages=0), "num_stages=0: allowed with depth 50 are 1, 2, 3, 4$"),
+        (dict(depth=50, num_stages=5), "num_stages=5: allowed with depth 50 are 1, 2, 3, 4$"),
+        (dict(depth=29), "num_stages=4: allowed with depth 29 are 1, 2, 3$"),
+        (dict(depth=18, base_width=32), "groups=1, base_width=32: depths 18 and 34 allow 1 and 64 only"),
+        (dict(depth=50, se_ratio=65, base_channels=16), "se_ratio=65: .* from 1 to the number of channels, 64"),
+        (dict(depth=50, se_ratio=1.5), "se_ratio=1.5: allowed are integers from 1"),
+        (dict(depth=50, dilations=(1, 1, 1)), r"dilations=\(1, 1, 1\): allowed are 4 integers >= 1"),
+        (dict(depth=50, strides=(1, 2, 2, True)), r"strides=\(1, 2, 2, True\): allowed are 4 integers >= 1"),
+        (dict(depth=50, strides=(1, 2, 0, 1)), r"strides=\(1, 2, 0, 1\): allowed are 4 integers >= 1"),
+        (dict(depth=50, multi_grid=(1, 2, 4, 8)), r"multi_grid=\(1, 2, 4, 8\): allowed are 3 integers"),
+        (dict(depth=50, small_stem=True, deep_stem=True), "small_stem=True, deep_stem=True: allowed is one of them"),
         (dict(depth=42), "depth=42: allowed are 18, 34, 50, 101, 152"),
         (dict(depth=18, groups=32), "depths 18 and 34 allow 1 and 64 only"),
         (dict(depth=50, strides=(1, 2)), r"strides=\(1, 2\): allowed are 4 integers >= 1, one for each stage"),
