@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmms_plugin.arguments import check_choice
+from mmms_plugin.arguments import check_choice, is_integer
 from mmms_plugin.backbones.base import Backbone, run_block
 from mmms_plugin.layers.initial import HE_INIT, InitConfig
 from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
@@ -231,12 +231,15 @@ class MSDNet(Backbone):
             raise ValueError(f"arch={arch!r}: allowed are {names}, or a dictionary of {', '.join(Variant._fields)}")
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, Sequence) else v for key, v in arch.items()}
         variant = Variant(**fields)
-        numbers = [*variant.blocks, variant.stem, variant.growth, *variant.factors, *variant.bottlenecks]
-        if any(not isinstance(n, int) or n < 1 for n in numbers) or len(variant.factors) != len(variant.bottlenecks):
-            raise ValueError(f"arch={arch!r}: allowed are integers >= 1, as many bottlenecks as factors")
+        rows = (variant.blocks, variant.factors, variant.bottlenecks)
+        numbers = [variant.stem, variant.growth, *(n for row in rows if isinstance(row, tuple) for n in row)]
+        if not all(row and isinstance(row, tuple) for row in rows) or not all(is_integer(n, 1) for n in numbers):
+            raise ValueError(f"arch={arch!r}: allowed are integers >= 1, of blocks, factors and bottlenecks a sequence")
+        if len(variant.factors) != len(variant.bottlenecks):
+            raise ValueError(f"arch={arch!r}: allowed are as many bottlenecks as factors")
         if any(variant.growth * factor % 2 for factor in variant.factors[1:]):
             raise ValueError(f"arch={arch!r}: growth times factor must be even at all scales but the finest")
-        if variant.scales_after(sum(variant.blocks)) < 1 or len(variant.factors) > sum(variant.blocks):
+        if len(variant.factors) > sum(variant.blocks):
             raise ValueError(f"arch={arch!r}: allowed are at most as many scales as layers")
         return variant
 

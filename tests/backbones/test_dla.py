@@ -62,9 +62,56 @@ def test_output_stride_16_keeps_the_weights_and_dilates():
     assert ours[3].shape == (1, 256, 5, 7)
 
 
+def convs(module: nn.Module) -> list[nn.Conv2d]:
+    return [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("options", "inner", "last"),
+    [
+        (dict(arch="34"), [3] * 8, [4, 4, 8, 8]),
+        (dict(arch="46_c"), [3] * 4, [4, 8]),
+        (dict(arch="60x", elastic=True), [3] * 16, [4, 4, 8, 8]),
+    ],
+)
+def test_dilations_of_every_block(options, inner, last):
+    with torch.device("meta"):
+        model = DLA(**options, dilations=(1, 2, 1, 1, 3, 4), multi_grid=(1, 2))
+        plain = DLA(**options, dilations=(1, 1, 1, 1, 3, 4))
+    for network, expected in ((model, last), (plain, [4] * len(last))):
+        assert [layer.dilation[0] for layer in convs(network.level4)] == inner
+        assert [layer.dilation[0] for layer in convs(network.level5)] == expected
+    assert [layer.dilation for layer in convs(model.level1)] == [(2, 2)]
+    assert all(layer.padding == layer.dilation for layer in convs(model))
+
+
+def test_layers_that_published_counts_have_on_top():
+    """Each tree of more than one level that changes the channels: in, out and the stride behind it."""
+    for arch, expected in (
+        ("34", ((64, 128, 8), (128, 256, 16))),
+        ("60", ((128, 256, 8), (256, 512, 16), (256, 512, 16))),
+        (
+            "169",
+            (
+                (32, 128, 4),
+                (128, 256, 8),
+                (128, 256, 8),
+                (256, 512, 16),
+                (256, 512, 16),
+                (256, 512, 16),
+                (256, 512, 16),
+            ),
+        ),
+    ):
+        with torch.device("meta"):
+            assert DLA(arch).left_out == expected
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (dict(arch="60x", multi_grid=(1, 2, 4)), r"multi_grid=\(1, 2, 4\): allowed are 2 integers .* block of level 5"),
+        (dict(arch="34", dilations=(1,) * 5), "dilations=.*: allowed are 6 integers >= 1"),
         (dict(arch="61"), "arch='61': allowed are '34', '46_c', '46x_c', '60', '60x'"),
         (dict(arch="34", elastic=True), "elastic=True: allowed for arch='34' is False; 60x, 102x have it"),
         (dict(arch="102x2", elastic="simple"), "elastic='simple': allowed for arch='102x2' is False"),

@@ -57,6 +57,37 @@ def test_resolution_is_lowered_where_the_stride_is_1_and_not_in_the_last_stage()
     assert dense == every
 
 
+def test_dilations_of_every_dense_layer():
+    grid = tuple(range(1, 17))
+    with torch.device("meta"):
+        for multi_grid, last in ((None, [3] * 16), (grid, [3 * factor for factor in grid])):
+            model = ElasticDenseNet(121, dilations=(1, 2, 1, 3), multi_grid=multi_grid)
+            layers = [[m for m in modules[-1 if i < 3 else 1].modules() if getattr(m, "kernel_size", 0) == (3, 3)]
+                      for i, modules in enumerate(model.stage_modules())]  # fmt: skip
+            assert [m.dilation[0] for m in layers[1]] == [2] * 12
+            assert [m.dilation[0] for m in layers[3]] == last
+            assert all(m.padding == m.dilation for stage in layers for m in stage)
+
+
+def test_three_branches_are_called_high_low_and_low2():
+    policy = dict(ratios=(1, 2, 4), shares=(0.5, 0.25, 0.25), method="nearest", pool=False)
+    with torch.device("meta"):
+        dense = ElasticDenseNet(201, elastic=True, elastic_cfg=policy).denseblock1.denselayer1.paths
+        paths = ElasticResNeXt(50, "simple", elastic_cfg=policy).layer1[0].paths
+    for module, widths in ((dense, [64, 32, 32]), (paths, [64, 32, 32])):
+        assert module.ratios == dict(high=1, low=2, low2=4)
+        assert [module.get_submodule(name).conv1.out_channels for name in module.ratios] == widths
+        assert {(m.method, m.pool) for m in module.down.values()} == {("nearest", False)}
+
+
+def test_depth_29_lowers_the_resolution_in_its_last_stage_too():
+    """It ends at stride 4 of small pictures; only the fourth stage never does."""
+    with torch.device("meta"):
+        model = ElasticResNeXt(29, "full", num_stages=3, strides=(1, 2, 2), dilations=(1,) * 3, out_indices=(2,))
+    lowered = [[bool(block.paths.down) for block in stage] for stage in model.stages]
+    assert lowered == [[True] * 3, [False, True, True], [False, True, True]]
+
+
 @pytest.mark.parametrize("pool_first", [False, True])
 def test_plain_densenet_is_torchvisions(pool_first):
     torchvision = pytest.importorskip("torchvision")
@@ -117,6 +148,10 @@ def test_checkpointed_dense_layers_keep_memory_linear():
         (ElasticResNeXt, dict(depth=50, elastic_cfg=dict(shares=(0.5, 0.6))), "numbers >= 0 that sum to 1"),
         (ElasticResNeXt, dict(depth=50, elastic_cfg=dict(method="cubic")), "method='cubic': allowed are 'bilinear'"),
         (ElasticResNeXt, dict(depth=50, multi_grid=(1, 2)), r"multi_grid=\(1, 2\): allowed are 3 integers"),
+        (ElasticResNeXt, dict(depth=29, num_stages=4), "num_stages=4: allowed with depth 29 are 1, 2, 3$"),
+        (ElasticResNeXt, dict(depth=50, dilations=(1, 1)), r"dilations=\(1, 1\): allowed are 4 integers"),
+        (ElasticDenseNet, dict(depth=121, dilations=(1, 1)), r"dilations=\(1, 1\): allowed are 4 integers"),
+        (ElasticDenseNet, dict(depth=121, multi_grid=(1, 2)), "multi_grid=.*: allowed are 16 .* layer of the last"),
         (ElasticDenseNet, dict(depth=200), "depth=200: allowed are 121, 161, 169, 201"),
         (ElasticDenseNet, dict(depth=121, elastic=True), "elastic=True, depth=121: allowed with Elastic is depth 201"),
         (ElasticDenseNet, dict(depth=201, elastic="full"), "elastic='full': allowed are False, True"),

@@ -74,14 +74,44 @@ def test_what_a_classifier_learnt_is_a_detectors_backbone(tmp_path):
         ("cifar_anytime", dict(output="maps"), "output='maps': allowed are 'scales', 'exits'"),
         (dict(blocks=(2, 2)), {}, r"arch=\{'blocks': \(2, 2\)\}: allowed are .*, or a dictionary of blocks, stem"),
         (SMALL | dict(bottlenecks=(1, 2, 4)), {}, "as many bottlenecks as factors"),
+        ({**SMALL, "depth": 3}, {}, "or a dictionary of blocks, stem, growth, factors, bottlenecks, large_pictures"),
+        (3, {}, "arch=3: allowed are imagenet_step4"),
+        (SMALL | dict(blocks=3), {}, "arch=.*: allowed are integers >= 1, of blocks, factors and bottlenecks a seq"),
+        (SMALL | dict(blocks=()), {}, "arch=.*: allowed are integers >= 1"),
+        (SMALL | dict(factors=(), bottlenecks=()), {}, "arch=.*: allowed are integers >= 1"),
+        (SMALL | dict(blocks=(1, 0, 2)), {}, "arch=.*: allowed are integers >= 1"),
+        (SMALL | dict(stem=8.0), {}, "arch=.*: allowed are integers >= 1"),
+        (SMALL | dict(growth=0), {}, "arch=.*: allowed are integers >= 1"),
         (SMALL | dict(growth=3, factors=(1, 1)), {}, "growth times factor must be even"),
-        (SMALL | dict(blocks=(1,)), {}, "at most as many scales as layers"),
+        (SMALL | dict(blocks=(1,)), {}, "arch=.*: allowed are at most as many scales as layers"),
         (SMALL, dict(output="exits", out_indices=(0, 3)), "ascending stage indices from 0 to 2"),
     ],
 )  # fmt: skip
 def test_bad_arguments(arch, options, message):
     with pytest.raises(ValueError, match=message):
         MSDNet(arch, **options)
+
+
+def test_at_their_limits_numbers_are_allowed():
+    """As many scales as layers; an odd number of new channels at the finest scale, where it is not divided."""
+    model = MSDNet(SMALL | dict(blocks=[1, 1], growth=3, factors=[1, 2])).eval()
+    assert [tuple(y.shape[1:]) for y in model(torch.randn(1, 3, 8, 8))] == [(11, 8, 8), (14, 4, 4)]
+
+
+def test_blocks_after_the_last_wanted_scale_do_not_run():
+    x, ran = torch.randn(1, 3, 8, 12), []
+    whole = MSDNet(SMALL).eval()
+    for indices, blocks in (((0,), [0, 1]), ((1,), [0, 1, 2]), ((0, 1), [0, 1, 2])):
+        model = MSDNet(SMALL, out_indices=indices).eval()
+        model.load_state_dict(whole.state_dict())
+        ran.clear()
+        for number, block in enumerate(model.blocks):
+            block[0].register_forward_hook(lambda *_, number=number: ran.append(number))
+        with torch.no_grad():
+            maps = model(x)
+            wanted = [whole(x)[index] for index in indices]
+        assert ran == blocks
+        assert all(torch.equal(a, b) for a, b in zip(maps, wanted, strict=True))
 
 
 def test_too_small_a_picture():

@@ -54,6 +54,85 @@ def small(**options):
     return MODELS.build({**settings, "resize_outputs": False, **options})
 
 
+def adaptors_of(name: str, **options) -> dict[int, float]:
+    with torch.device("meta"):
+        model = MODELS.build(dict(type=f"mmms_plugin.ShapeAdaptor{name}", **options))
+    return {index: round(adaptor.scale, 3) for index, adaptor in model.plan.adaptors.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "places", "scale"),
+    [
+        ("ResNet", dict(), (0, 2, 5, 8, 10, 13), 0.574),  # (8 / 224) ** (1 / 6)
+        ("ResNet", dict(stem="cifar", design_size=32), (0, 4, 8, 12), 0.707),
+        ("ResNet", dict(stem="cifar", design_size=32, num_adaptors=3), (0, 5, 10), 0.63),
+        ("ResNet", dict(mode="autosc"), (3, 11), 0.95),
+        ("ResNet", dict(mode="autosc", stem="cifar", num_adaptors=1), (2,), 0.95),
+        ("ResNet", dict(mode="autotl"), (0, 1, 5, 9, 15), 0.55),
+        ("ResNet", dict(mode="autotl", stem="cifar", strides=(1, 2, 1, 2)), (4, 14), 0.55),
+        ("VGG", dict(), (0, 2, 4, 6, 8, 10), 0.574),
+        ("VGG", dict(mode="autosc"), (0, 7), 0.95),
+        ("VGG", dict(mode="autotl"), (1, 3, 6, 9), 0.55),
+        ("MobileNetV2", dict(), (0, 3, 6, 9, 12, 15), 0.574),
+        ("MobileNetV2", dict(mode="autosc"), (3, 9, 13), 0.95),
+        ("MobileNetV2", dict(mode="autosc", stem="cifar"), (2, 8, 12), 0.95),
+        ("MobileNetV2", dict(mode="autotl"), (0, 2, 4, 7, 14), 0.55),
+        ("MobileNetV2", dict(mode="autotl", stem="cifar"), (4, 7, 14), 0.55),
+        ("MobileNetV2", dict(mode="human"), (), None),
+    ],
+)
+def test_where_adaptors_stand_and_start(name, options, places, scale):
+    """Cells of the row, the stem's first: at even distances, or in the places of strides."""
+    assert adaptors_of(name, **options) == dict.fromkeys(places, scale)
+
+
+def test_numbers_at_their_limits_are_allowed():
+    assert adaptors_of("VGG", design_size=15, num_adaptors=1) == {0: 0.533}
+    assert adaptors_of("VGG", design_size=9, num_adaptors=13) == dict.fromkeys(range(13), 0.991)
+    assert adaptors_of("VGG", design_size=10) == dict.fromkeys((0, 6), 0.894)
+    tiny = dict(mode="autosc", num_adaptors=1, limit_side=0.25, design_size=4, width_multiplier=1e-3)
+    assert adaptors_of("MobileNetV2", **tiny) == {3: 0.95}
+
+
+def test_names_and_sizes_of_every_map():
+    model = small(mode="autotl", stem="imagenet", num_adaptors=None)
+    names = [name for name, *_ in model.shapes(96, 60)]
+    assert names == [*(f"features.{i}" for i in range(19)), "output"]
+    human = MODELS.build(dict(type="mmms_plugin.ShapeAdaptorVGG", mode="human"))
+    assert human.shapes(33, 20)[:4] == [("layer1.0", 33, 20), ("layer1.1", 33, 20), ("layer2.0", 17, 10),
+                                        ("layer2.1", 17, 10)]  # fmt: skip
+    assert human.shapes(33, 20)[-2:] == [("layer5.2", 3, 2), ("output", 3, 2)]
+    resnet = MODELS.build(dict(type="mmms_plugin.ShapeAdaptorResNet", mode="human", base_channels=4)).eval()
+    assert [name for name, *_ in resnet.shapes(64, 64)[:4]] == ["conv1", "maxpool", "layer1.0", "layer1.1"]
+    assert resnet.shapes(64, 64)[-1] == ("output", 2, 2)
+    standard = MODELS.build(dict(type="mmms_plugin.ShapeAdaptorResNet", base_channels=4))
+    assert [name for name, *_ in standard.shapes(64, 64)[:2]] == ["conv1", "layer1.0"]
+
+
+def test_the_smallest_maps_keep_a_pixel():
+    for mode in ("standard", "autosc"):
+        model = small(mode=mode, resize_outputs=True, design_size=64, out_indices=(6,)).eval()
+        (y,) = model(torch.rand(1, 3, 8, 9))
+        assert y.shape[2:] == (1, 2)
+    wide = small(num_adaptors=6, design_size=128).eval()
+    assert wide.shapes(8, 64)[-1][1] == 1
+    assert wide(torch.rand(1, 3, 8, 64))[-1].shape[2] == 1
+    assert ShapeAdaptor(0.6).local_size(1, 1) == (1, 1, 1.0)
+    assert ShapeAdaptor(0.6).local_size(10, 9, 0.9) == (5, 4, 0.9)
+
+
+def test_a_layers_average_may_be_doubled_and_says_so():
+    layer, twice = ShapeAdaptor(0.75), ShapeAdaptor(0.75, doubled=True)
+    maps = torch.rand(1, 2, 4, 6), torch.rand(1, 2, 8, 12)
+    torch.testing.assert_close(twice(*maps), 2 * layer(*maps))
+    assert (layer.extra_repr(), twice.extra_repr()) == (
+        "ratios=(0.5, 1.0), scale=0.750",
+        "ratios=(0.5, 1.0), scale=0.750, doubled",
+    )
+    wide = ShapeAdaptor(0.5, ratios=(0.25, 2.0))
+    assert (round(wide.scale, 6), wide.local_size(8, 6)) == (0.5, (4, 3, 1.0))
+
+
 def test_a_layer_at_its_ends_is_one_of_its_branches():
     layer, pooled, full = ShapeAdaptor(0.75), torch.rand(2, 3, 5, 7), torch.rand(2, 3, 10, 14)
     with torch.no_grad():
@@ -136,6 +215,17 @@ def test_weights_of_the_human_design_load_and_leave_the_shape():
     ("options", "message"),
     [
         (dict(mode="auto"), "mode='auto': allowed are 'human', 'standard', 'autosc', 'autotl'"),
+        (dict(num_adaptors=19), "num_adaptors=19: there are 18 places for mode 'standard'"),
+        (dict(num_adaptors=1, design_size=16), "num_adaptors=1: from 16 to 8 px each would have to scale by 0.500"),
+        (dict(num_adaptors=2, design_size=8), "num_adaptors=2: from 8 to 8 px each would have to scale by 1.000"),
+        (dict(num_adaptors=2.0), "num_adaptors=2.0: must be an integer from 1"),
+        (dict(mode="human", num_adaptors=3), "num_adaptors=3: not for mode 'human', leave it out"),
+        (dict(limit_side=0), "limit_side=0: must be above 0, and needs a mode with adaptors"),
+        (dict(design_size=3), "design_size=3: must be an integer from 4, a side in px"),
+        (dict(design_size=32.0), "design_size=32.0: must be an integer from 4, a side in px"),
+        (dict(width_multiplier="1"), "width_multiplier='1': must be a number above 0"),
+        (dict(width_multiplier=math.nan), "width_multiplier=nan: must be a number above 0"),
+        (dict(stem="tiny"), "stem='tiny': allowed are 'imagenet', 'cifar'"),
         (dict(num_adaptors=30), "num_adaptors=30: there are 18 places for mode 'standard'"),
         (dict(num_adaptors=0), "num_adaptors=0: must be an integer from 1"),
         (dict(num_adaptors=1), "num_adaptors=1: from 32 to 8 px each would have to scale by 0.250"),
@@ -160,12 +250,20 @@ def test_a_bound_that_cannot_be_met_is_named():
         match=r"limit_side=1.5: with 4 adaptors the last map of a picture of 32 x 32 has a side of at least 2.00 px",
     ):
         small(limit_side=1.5)(torch.rand(1, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"limit_side=2.0: with 4 adaptors"):
+        small(limit_side=2.0).shapes(32, 32)
+    assert small(limit_side=2.01).shapes(32, 32)[-1] == ("output", 2, 2)
+    with pytest.raises(ValueError, match=r"picture of 32 x 128 has a side of at least 4.00 px"):  # root of the area
+        small(limit_side=3.9).shapes(32, 128)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (dict(ratios=(1.0, 0.5)), r"ratios=\(1.0, 0.5\): the first must be above 0 and below the second"),
+        (dict(ratios=(0, 1.0)), r"ratios=\(0, 1.0\): the first must be above 0 and below the second"),
+        (dict(ratios=(1.0, 1.0)), r"ratios=\(1.0, 1.0\): the first must be above 0 and below the second"),
+        (dict(scale=1.0), "scale=1.0: must be between the ratios 0.5 and 1.0, without the ends"),
         (dict(scale=0.5), "scale=0.5: must be between the ratios 0.5 and 1.0"),
     ],
 )
