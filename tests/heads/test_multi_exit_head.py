@@ -70,12 +70,38 @@ def test_the_last_exit_predicts_and_all_are_kept(maps, multi_label):
     [
         (dict(weights=(1.0,)), r"weights=\(1.0,\): allowed are 2 numbers >= 0, not all 0"),
         (dict(weights=(0, 0)), "not all 0"),
+        (dict(weights=(1, 1, 1)), r"weights=\(1, 1, 1\): allowed are 2 numbers >= 0"),
+        (dict(weights=(2, -1)), r"weights=\(2, -1\): allowed are 2 numbers >= 0, not all 0"),
         (dict(multi_label=True, label_smoothing=0.1), "label_smoothing=0.1: allowed with multi_label is 0"),
     ],
 )
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         MultiExitHead(5, [4, 6], **options)
+
+
+def test_defaults_and_what_is_allowed_at_the_limits(maps):
+    head = MultiExitHead(5, [4, 6], weights=[0, 1.0])
+    assert head.weights == (0, 1.0)
+    head = MultiExitHead(5, [4, 6])
+    assert (head.weights, head.multi_label, head.label_smoothing) == ((1.0, 1.0), False, 0.0)
+    shapes = [[tuple(m.weight.shape) for m in exit_.modules() if hasattr(m, "weight") and m.weight.dim() > 1]
+              for exit_ in head.exits]  # fmt: skip
+    assert shapes == [[(4, 4, 3, 3), (4, 4, 3, 3), (5, 4)], [(6, 6, 3, 3), (6, 6, 3, 3), (5, 6)]]
+    assert [head.exits[0].convs[i].conv.stride for i in (0, 1)] == [(2, 2), (2, 2)]
+    assert MultiExitHead(5, [4, 6], channels=8).exits[1].fc.weight.shape == (5, 8)
+    torch.manual_seed(0)
+    wide = MultiExitHead(1000, [256])
+    wide.init_weights()
+    assert 0.0098 < float(wide.exits[0].fc.weight.detach().std()) < 0.0102
+
+
+def test_a_score_of_one_half_is_no_label(maps):
+    structures = pytest.importorskip("mmpretrain.structures")
+    head = MultiExitHead(5, [4, 6], multi_label=True).eval()
+    torch.nn.init.zeros_(head.exits[1].fc.weight)
+    head.exits[1].fc.bias.data = torch.tensor([0.0, 1e-3, -1e-3, 0.0, 2.0])
+    assert head.predict(maps, [structures.DataSample() for _ in range(3)])[0].pred_label.tolist() == [1, 4]
 
 
 def test_as_many_maps_as_exits(maps):

@@ -50,6 +50,53 @@ def test_dla_up_head_gives_logits_of_the_pictures_size(size, down_ratio):
     assert not any("up" in name for name, _ in head.named_parameters())
 
 
+def test_dla_up_head_crops_to_the_padded_picture_or_to_a_window():
+    """Of a padded picture the host cuts the padding off itself; a sliding window is as large as it says."""
+    from mmms_plugin.heads import DLAUpHead
+
+    head = DLAUpHead(4, num_classes=3, down_ratio=16).eval()
+    raw = torch.randn(1, 3, 32, 48)
+    for meta, size in (
+        (dict(img_shape=(20, 30), pad_shape=(24, 40, 3)), (24, 40)),
+        (dict(img_shape=(20, 30)), (20, 30)),
+        (dict(img_shape=torch.Size((20, 30)), pad_shape=(24, 40)), (20, 30)),
+    ):
+        assert torch.equal(head.predict_by_feat(raw, [meta]), raw[:, :, : size[0], : size[1]])
+
+
+def test_losses_of_the_heads_are_the_users_or_the_authors():
+    from mmms_plugin.heads import ASPPHead, DLAUpHead
+
+    dice, focal = dict(type="mmseg.DiceLoss"), dict(type="mmseg.FocalLoss")
+    for head in (DLAUpHead, ASPPHead):
+        assert head(4, num_classes=3).loss_decode.avg_non_ignore is True
+        assert type(head(4, num_classes=3, loss_decode=dice).loss_decode).__name__ == "DiceLoss"
+        several = head(4, num_classes=3, loss_decode=(dice, focal)).loss_decode
+        assert [type(loss).__name__ for loss in several] == ["DiceLoss", "FocalLoss"]
+
+
+def test_what_the_heads_are_built_of():
+    import mmms_plugin.heads
+    from mmms_plugin.heads import ASPPHead, DLAUpHead
+
+    head = ASPPHead(4, 8, num_classes=3)
+    dilations = [module.conv.dilation[0] for module in head.aspp_modules]
+    assert (dilations, head.bottleneck.conv.in_channels, head.bottleneck.conv.kernel_size) == (
+        [1, 6, 12, 18],
+        40,
+        (1, 1),
+    )
+    assert (head.in_index, head.ignore_index, head.align_corners, head.dropout, head.dropout_ratio) == (
+        -1, 255, True, None, 0.0,
+    )  # fmt: skip
+    decoder = DLAUpHead(4, num_classes=3)
+    assert (decoder.down_ratio, decoder.in_index, decoder.ignore_index, decoder.dropout) == (2, 0, 255, None)
+    assert decoder.up_weight.shape == (3, 1, 4, 4)
+    DLAUpHead(4, num_classes=3, down_ratio=16)
+    with pytest.raises(AttributeError, match=r"module 'mmms_plugin.heads' has no attribute 'Other'"):
+        mmms_plugin.heads.Other  # noqa: B018
+
+
 def test_dla_up_head_refuses_another_ratio():
     from mmms_plugin.heads import DLAUpHead
 

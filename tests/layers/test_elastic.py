@@ -126,6 +126,21 @@ def bad_size(layer: nn.Module) -> Tensor:
         (lambda: ElasticPolicy((1, 2), (math.nan, 0.5)), r"shares=\(nan, 0.5\): allowed are 2 numbers"),
         (lambda: ElasticPolicy((1, 2), 0.5), "shares=0.5: allowed are 2 numbers"),
         (lambda: ElasticPolicy((1, 2), ("half", 0.5)), r"shares=\('half', 0.5\): allowed are 2 numbers"),
+        (lambda: ElasticPolicy((1, 2), (0.5, 0.50001)), r"shares=\(0.5, 0.50001\): allowed are 2 numbers"),
+        (lambda: ElasticPolicy((1, True), (0.5, 0.5)), r"ratios=\(1, True\): allowed are integers >= 1"),
+        (lambda: Downsample(0), r"ratios=\(0,\): allowed are integers >= 1"),
+        (lambda: Upsample(0), r"ratios=\(0,\): allowed are integers >= 1"),
+        (lambda: Downsample(2, "cubic"), "method='cubic': allowed are"),
+        (lambda: Upsample(2, "cubic"), "method='cubic': allowed are"),
+        (lambda: Upsample(2, "trained"), "channels=None: method='trained' needs"),
+        (lambda: Elastic({"a": nn.Identity()}, (0,)), r"ratios=\(0,\): allowed are integers >= 1"),
+        (lambda: Elastic({"a": nn.Identity(), "b": nn.Identity()}, (1,)), r"ratios=\(1,\): allowed are 2 integers"),
+        (lambda: elastic_bottleneck(ElasticPolicy(), 8, 0, 8, groups=1), "groups=1: must divide the width .* 0"),
+        (lambda: elastic_bottleneck(ElasticPolicy(), 8, 4, 8, groups=1), r"groups=1: must be at least 2, one for each"),
+        (lambda: ElasticConv2d(1, 8, 3, padding=1), "in_channels=1: must be at least 2, one for each branch of shares"),
+        (lambda: ElasticConv2d(8, 8, 3, padding=(1, 0)), r"padding=\(1, 0\): must be \(1.0, 1.0\)"),
+        (lambda: ElasticConv2d(8, 8, 3, padding=(0, 1)), r"padding=\(0, 1\): must be \(1.0, 1.0\)"),
+        (lambda: ElasticConv2d(8, 8, (3, 5), padding=1, dilation=(2, 1)), r"must be \(2.0, 2.0\), which keeps"),
         (lambda: ElasticPolicy(2, (0.5, 0.5)), "ratios=2: allowed are integers >= 1, at least one"),
         (lambda: ElasticConv2d(8, 8, 3, padding=1, ratios=2), "ratios=2: allowed are integers >= 1"),
         (lambda: elastic_bottleneck(ElasticPolicy(), 8, 8, 8, groups=0), "groups=0: must divide"),
@@ -146,6 +161,41 @@ def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_at_their_limits_are_allowed():
+    """Shares that add up within a millionth, a channel for each branch, a map of the ratio's size, any kernel."""
+    assert ElasticPolicy((1, 2), (0.5, 0.5 + 9e-7)).divide(2, "channels") == [(1, 1), (2, 1)]
+    assert ElasticPolicy((1, 2, 4), (0.5, 0, 0.5)).divide(8, "channels") == [(1, 4), (4, 4)]
+    layer = ElasticConv2d(2, 4, (3, 1), padding=(2, 0), dilation=(2, 1), ratios=(1, 3))
+    assert layer(torch.randn(1, 2, 3, 9)).shape == (1, 4, 3, 9)
+    assert Elastic({"a": nn.Identity()}, (3,))(torch.randn(1, 2, 3, 9)).shape == (1, 2, 3, 9)
+    same = ElasticConv2d(4, 4, 2, padding="same")  # one pixel at the bottom and right
+    assert same(torch.randn(2, 4, 6, 7)).shape == (2, 4, 6, 7)
+    strided = ElasticConv2d(4, 4, 3, stride=(1, 2))  # is the plain layer, so any padding will do
+    assert not strided.down
+    assert strided(torch.randn(4, 8, 9)).shape == (4, 6, 4)
+
+
+def test_a_single_map_dtypes_and_what_is_printed():
+    layer = ElasticConv2d(4, 4, 3, padding=1, groups=2, method="trained", pool=False, dtype=torch.float32)
+    x = torch.randn(2, 4, 6, 7, dtype=torch.float32)
+    assert {p.dtype for p in layer.parameters()} == {torch.float32}
+    torch.testing.assert_close(layer(x[0]), layer(x)[0])
+    half = ElasticConv2d(4, 4, 3, padding=1, bias=False)
+    half.load_state_dict(dict(weight=layer.weight.detach().repeat(1, 2, 1, 1)))
+    assert half.to(torch.bfloat16)(x.bfloat16()).dtype == torch.bfloat16
+    assert "ratios=(1, 2), shares=(0.5, 0.5)" in repr(layer)
+    assert "Downsample(2, method='trained', pool=False)" in repr(layer)
+    assert "Upsample(2, method='trained')" in repr(layer)
+
+
+def test_a_layer_with_strided_branches_keeps_their_size():
+    """Where a branch has a ratio of 1, its map gives the size of the sum."""
+    high, low = nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.Conv2d(2, 3, 3, stride=2, padding=1)
+    x = torch.randn(1, 2, 9, 12)
+    expected = high(x) + bilinear_up(low(average_down(x, 2)), 2, (5, 6))
+    torch.testing.assert_close(Elastic(dict(low=low, high=high), (2, 1))(x), expected)
 
 
 def test_cost_is_that_of_table_1():

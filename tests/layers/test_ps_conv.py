@@ -90,8 +90,21 @@ def test_any_geometry(options, order):
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 def test_size_is_the_plain_layers(kernel_size, padding, mode):
     options = dict(kernel_size=kernel_size, padding=padding, padding_mode=mode, dilation=2)
-    x = torch.randn(1, 8, 24, 20)
-    assert PSConv2d(8, 8, **options)(x).shape == nn.Conv2d(8, 8, **options)(x).shape
+    x, plain = torch.randn(1, 8, 24, 20), nn.Conv2d(8, 8, **options)
+    assert PSConv2d(8, 8, **options)(x).shape == plain(x).shape
+    one = PSConv2d(8, 8, dilation_pattern=(1, 1), **options)
+    one.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(one(x), plain(x))
+
+
+@pytest.mark.parametrize("kernel_size", [(2, 3), (4, 1)])
+def test_an_odd_widening_puts_the_odd_pixel_to_the_bottom_and_right(kernel_size):
+    layer = PSConv2d(4, 4, kernel_size, padding=1, dilation=(1, 3), dilation_pattern=(2,))
+    x = torch.randn(1, 4, 9, 12)
+    extra = [d * (k - 1) for d, k in zip((1, 3), kernel_size, strict=True)]
+    top, left = (1 + e // 2 for e in extra)
+    padded = nn.functional.pad(x, (left, 2 + extra[1] - left, top, 2 + extra[0] - top))
+    torch.testing.assert_close(layer(x), nn.functional.conv2d(padded, layer.weight, layer.bias, dilation=(2, 6)))
 
 
 def test_unit_pattern_is_conv2d_and_loads_its_checkpoint():
@@ -185,6 +198,44 @@ def test_depthwise_gives_each_channel_one_dilation():
             torch.testing.assert_close(layer(x)[:, mine], expected)
 
 
+def test_depthwise_forms_at_any_geometry():
+    torch.manual_seed(0)
+    for options in (dict(stride=2, dilation=2, padding=2, padding_mode="reflect"), dict(bias=False, groups=8)):
+        layer, x = DepthwisePSConv2d(8, 8, 3, **options), torch.randn(2, 8, 17, 13)
+        y = layer(x)
+        assert y.shape == nn.Conv2d(8, 8, 3, **{**options, "groups": 8})(x).shape
+        torch.testing.assert_close(layer(x[0]), y[0])
+        torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), y)
+    for groups in (1, 4):
+        with pytest.raises(ValueError, match=f"groups={groups}: allowed are None, 8"):
+            DepthwisePSConv2d(8, 8, 3, groups=groups)
+    with pytest.raises(ValueError, match="channel_order='row': allowed are 'block', 'cyclic'"):
+        DepthwisePSConv2d(8, 8, 3, channel_order="row")
+
+
+def test_logits_of_the_mask_start_and_learn_between_minus_one_and_one():
+    torch.manual_seed(0)
+    layer = DynamicPSConv2d(60, 48, 1)
+    logits = torch.cat([layer.left_logits.flatten(), layer.right_logits.flatten()]).detach()
+    assert (layer.left_logits.shape, layer.right_logits.shape) == ((6, 6), (8, 10))  # as even as they divide
+    assert -1 <= logits.min() < -0.8 < 0.8 < logits.max() <= 1
+    with torch.no_grad():
+        layer.left_logits.fill_(0.5)
+        layer.right_logits.view(-1)[:6] = torch.tensor([0.0, -1.0, 1.0, -1.001, 1.001, -0.0])
+    layer.mask().sum().backward()
+    assert layer.mask().detach()[0, :6].tolist() == [1, 0, 1, 0, 1, 1]  # 0 counts as positive
+    assert (layer.right_logits.grad.view(-1)[:6] != 0).tolist() == [True, True, True, False, False, True]
+    x = torch.randn(2, 60, 5, 4)
+    torch.testing.assert_close(layer(x[0]), layer(x)[0])
+    assert "dilations=(1, 2)" in repr(layer)
+
+
+@pytest.mark.parametrize("dilations", [(1,), (1, 2, 3), (0, 2), (2, 2), (2, 1)])
+def test_two_ascending_dilations_are_wanted(dilations):
+    with pytest.raises(ValueError, match=r"dilations=\(.*\): allowed are two integers, 1 <= small < large"):
+        DynamicPSConv2d(8, 8, 3, dilations=dilations)
+
+
 def test_dynamic_mask_chooses_between_two_dilations_and_learns():
     torch.manual_seed(0)
     layer = DynamicPSConv2d(8, 12, 3, padding=1, bias=False, dilations=(1, 3))
@@ -254,6 +305,13 @@ def test_works_like_any_module(make):
     [
         (dict(dilation_pattern=()), r"dilation_pattern=\(\): allowed is a non-empty sequence of integers >= 1"),
         (dict(dilation_pattern=(1, 0)), "integers >= 1"),
+        (dict(dilation_pattern=(1, True)), r"dilation_pattern=\(1, True\): allowed"),
+        (dict(dilation_pattern=(1, 2.0)), r"dilation_pattern=\(1, 2.0\): allowed"),
+        (dict(dilation_pattern=4), "dilation_pattern=4: allowed is a non-empty sequence"),
+        (dict(dilation_pattern={1, 2}), r"dilation_pattern=\{1, 2\}: allowed is a non-empty sequence"),
+        (dict(extra_dilation1=True, implementation="masked"), "extra_dilation1=True: allowed with"),
+        (dict(extra_dilation1=True, dilation_pattern=(2, 2)), "extra_dilation1=True: allowed with"),
+        (dict(extra_dilation1=True, dilation_pattern=(1, 2, 4)), "extra_dilation1=True: allowed with"),
         (dict(dilation_pattern="1214"), "dilation_pattern='1214'"),
         (dict(channel_order="blocks"), "channel_order='blocks': allowed are 'block', 'cyclic'"),
         (dict(axes="all"), "axes='all': allowed are 'both', 'input', 'output'"),
@@ -264,3 +322,35 @@ def test_works_like_any_module(make):
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         PSConv2d(8, 8, 3, **options)
+
+
+def test_what_is_printed_and_which_implementation_is_used():
+    layers = [
+        (dict(), "grouped", "dilation_pattern=(1, 2, 1, 4), channel_order='block'"),
+        (dict(axes="input"), "grouped", "channel_order='block', axes='input'"),
+        (dict(groups=2, extra_dilation1=True), "grouped", "channel_order='block', extra_dilation1=True"),
+        (dict(dilation_pattern=(1, 2, 4)), "masked", "dilation_pattern=(1, 2, 4), channel_order='block'"),
+        (dict(in_channels=12, groups=3, out_channels=6), "masked", "dilation_pattern=(1, 2, 1, 4)"),
+    ]
+    for options, implementation, text in layers:
+        layer = PSConv2d(**{**dict(in_channels=8, out_channels=8, kernel_size=3), **options})
+        assert layer.implementation == implementation
+        assert repr(layer).endswith(f"{text})") or (text in repr(layer) and "axes" not in text)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_extra_kernels_of_a_pattern_of_two(groups):
+    """Only four parts have a published mask: here dilation 1 is dense, the extra kernels where the pattern has 3."""
+    torch.manual_seed(0)
+    layer = PSConv2d(4 * groups, 4 * groups, 3, padding=1, groups=groups, dilation_pattern=(1, 3), extra_dilation1=True)
+    assert layer.extra_weight.shape == (4 * groups, 2, 3, 3)
+    x, plain = torch.randn(1, 4 * groups, 8, 7), PSConv2d(4 * groups, 4 * groups, 3, padding=1, groups=groups,
+                                                         dilation_pattern=(1, 3))  # fmt: skip
+    plain.load_state_dict(layer.state_dict(), strict=False)
+    torch.testing.assert_close(layer(x), plain(x))  # they start at zero
+    nn.init.normal_(layer.extra_weight)
+    dense = torch.zeros_like(layer.weight)
+    for row in range(4 * groups):  # the other half of the inputs than the row's own
+        columns = slice(2, 4) if row % 4 < 2 else slice(0, 2)
+        dense[row, columns] = layer.extra_weight[row]
+    torch.testing.assert_close(layer(x), plain(x) + nn.functional.conv2d(x, dense, padding=1, groups=groups))

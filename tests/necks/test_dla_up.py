@@ -24,6 +24,12 @@ def test_up_sampling_starts_bilinear(factor):
     torch.testing.assert_close(up[..., inside, inside], expected[..., inside, inside])
 
 
+@pytest.mark.parametrize("factor", [0, 1, 3, 6])
+def test_only_powers_of_two_double_a_map(factor):
+    with pytest.raises(ValueError, match=f"factor={factor}: allowed are powers of two from 2"):
+        BilinearUp(3, factor)
+
+
 def test_initialisation_keeps_up_sampling_bilinear_and_gives_he_to_the_rest():
     torch.manual_seed(0)
     neck = DLAUp((64, 128, 256))
@@ -93,6 +99,15 @@ def test_maps_of_one_stride_and_channels_left_alone():
     [
         (dict(in_channels=(8,)), r"in_channels=\(8,\): allowed are two or more integers from 1, finest map first"),
         (dict(in_channels=(8, 0)), "in_channels=.*: allowed are two or more"),
+        (dict(in_channels=8), "in_channels=8: allowed are two or more"),
+        (dict(in_channels=(8, 8.0)), r"in_channels=\(8, 8.0\): allowed are two or more"),
+        (dict(in_channels=(8, 8), num_outs=1.5), "num_outs=1.5: allowed are integers from 1"),
+        (dict(in_channels=(8, 8), out_channels=0), "out_channels=0: allowed are None and integers from 1"),
+        (dict(in_channels=(8, 8), out_channels=8.0), "out_channels=8.0: allowed are None and integers from 1"),
+        (dict(in_channels=(8, 8), in_strides=(8,)), r"in_strides=\(8,\): allowed are 2 ascending"),
+        (dict(in_channels=(8, 8), in_strides=(8, 16, 32)), r"in_strides=\(8, 16, 32\): allowed are 2 ascending"),
+        (dict(in_channels=(8, 8), in_strides=(0, 8)), r"in_strides=\(0, 8\): allowed are 2 ascending"),
+        (dict(in_channels=(8, 8), in_strides=(2.0, 4)), r"in_strides=\(2.0, 4\): allowed are 2 ascending"),
         (dict(in_channels=(8, 8), num_outs=0), "num_outs=0: allowed are integers from 1"),
         (dict(in_channels=(8, 8), out_channels=-1), "out_channels=-1: allowed are None and integers from 1"),
         (dict(in_channels=(8, 8), in_strides=(8, 4)), r"in_strides=\(8, 4\): allowed are 2 ascending powers of two"),
@@ -102,6 +117,24 @@ def test_maps_of_one_stride_and_channels_left_alone():
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         DLAUp(**options)
+
+
+def test_the_smallest_neck_and_its_parts():
+    """One channel, one output; projections only where channels differ; up-sampling by the ratio of strides."""
+    neck = DLAUp((1, 2, 2), 1, 1, in_strides=(1, 8, 16))
+    fuses = [fuse for step in neck.ida for fuse in step]
+    assert [[len(step)] for step in neck.ida] == [[1], [2]]
+    assert [isinstance(fuse.proj, torch.nn.Identity) for fuse in fuses] == [True, False, False]
+    assert [fuse.up.stride for fuse in fuses] == [(2, 2), (8, 8), (8, 8)]
+    assert [fuse.node[0].kernel_size for fuse in fuses] == [(3, 3)] * 3
+    assert neck.out_channels == (1,)
+    maps = [torch.randn(1, c, s, s) for c, s in ((1, 16), (2, 2), (2, 1))]
+    (y,) = neck.eval()(maps)
+    # the definition, step by step
+    (a,), (b, c) = neck.ida
+    middle = a(maps[1], maps[2])
+    fine = b(maps[0], maps[1])
+    torch.testing.assert_close(y, neck.out_convs[0](c(fine, middle)))
 
 
 def test_another_number_of_maps_is_refused():
