@@ -16,12 +16,6 @@ def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
         raise ValueError(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}")
 
 
-def check_integer(name: str, value: object, least: int) -> None:
-    """ValueError unless ``value`` is an integer of at least ``least``."""
-    if not is_integer(value, least):
-        raise ValueError(f"{name}={value!r}: must be an integer of at least {least}")
-
-
 def check_per_stage(name: str, values: Sequence[int], count: int, each: str = "stage") -> tuple[int, ...]:
     """``values`` as a tuple; ValueError unless they are ``count`` integers from 1, one for each ``each``."""
     listed = tuple(values) if isinstance(values, Sequence) else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from mmcv.cnn import ConvModule, build_conv_layer
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmms_plugin.arguments import check_choice, check_per_stage
 from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.heads import HOSTED
 from mmms_plugin.registry import MODELS
@@ -116,6 +118,9 @@ for kind, names in {names!r}.items():
         assert getattr(registry, kind).get("mmms_plugin." + name) is not None, name
 hosts = [h for h in ("mmdet", "mmseg", "mmpretrain") if h in sys.modules]
 assert not hosts, hosts
+from mmms_plugin.registry import MODELS
+assert MODELS.get("MultiExitHead").__name__ == "MultiExitHead"
+assert MODELS.get("mmms_plugin.NoSuchHead") is None
 for name in {sorted(HOSTED)!r}:
     assert registry.MODELS.get("mmms_plugin." + name).__name__ == name
 """
@@ -224,6 +229,7 @@ def test_an_unknown_argument_is_refused_by_name(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (dict(strides=(True, 1, 1, 1)), r"strides=\(True, 1, 1, 1\): allowed are . integers >= 1"),
         (dict(out_indices=3), "out_indices=3: allowed are ascending stage indices from 0 to"),
         (dict(frozen_stages=None), "frozen_stages=None: allowed are -1"),
         (dict(strides=2), "strides=2: allowed are . integers >= 1, one for each stage"),
@@ -253,3 +259,32 @@ def test_initialisation(name, options, tmp_path):
     loaded.init_weights()
     restored = loaded.state_dict()
     assert all(torch.equal(v, restored[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("values", "count", "is_allowed"),
+    [
+        ((1, 2), 2, True),
+        ([3, 1], 2, True),
+        ((1, 2), 3, False),
+        ((1, 2), 1, False),
+        ((1, 0), 2, False),
+        ((1, True), 2, False),
+        ((1, 2.0), 2, False),
+        ({1, 2}, 2, False),
+        (2, 1, False),
+    ],
+)
+def test_integers_for_each_stage(values, count, is_allowed):
+    if is_allowed:
+        assert check_per_stage("strides", values, count) == tuple(values)
+    else:
+        message = f"strides={values!r}: allowed are {count} integers >= 1, one for each level"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            check_per_stage("strides", values, count, "level")
+
+
+def test_choices_are_named():
+    check_choice("mode", "b", ("a", "b"))
+    with pytest.raises(ValueError, match=r"^mode='c': allowed are 'a', 'b', None$"):
+        check_choice("mode", "c", ("a", "b", None))
