@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmms_plugin.analysis.advice.measures import Geometry, Objects, shares
+from mmms_plugin.analysis.advice.measures import Geometry, Objects, share_beyond, shares
 from mmms_plugin.analysis.advice.rules import RULE, Options, advise
-from mmms_plugin.analysis.anchors import best_ious, best_scale
+from mmms_plugin.analysis.anchors import best_ious, best_scale, off_anchors
 
 ANCHORS = np.array([(side, side, 1.0, 1.0) for side in (32.0, 64.0, 128.0, 256.0)])
 PSCONV = {"model.backbone.conv_cfg": {"type": "mmms_plugin.PSConv"}}
@@ -46,6 +46,121 @@ def test_iou_with_anchors():
     assert squares_on_a_grid.max() == pytest.approx(1, abs=0.05)
     assert squares_on_a_grid.min() == pytest.approx(5 / 15, abs=0.05)  # half an object away
     assert best_scale(squares(8, 16, 32, 64).boxes, ANCHORS) == (0.25, 0)
+
+
+def test_limits_of_shares_and_anchors():
+    """A side of a cell and a side of the field are inside; an IoU just above one half is enough."""
+    found = shares(squares(4, 3.99, 200, 200.1), geometry())[0]
+    assert (found.below_cell, found.beyond_field) == (0.25, 0.25)
+    assert [one.off_anchors for one in shares(squares(4), geometry(anchors=None))] == [None, None]
+    fine = 1e-9
+    half = np.array([(10.0, 10.0, fine, fine)])
+    assert off_anchors(np.array([(10.0, 19.9999), (19.9999, 10.0)]), half) == 0
+    assert off_anchors(np.array([(10.0, 20.0001), (19.9999, 10.0)]), half) == 0.5
+    many = np.array([(10.0, 10.0)] * 6000 + [(100.0, 100.0)] * 2000)
+    assert off_anchors(many, half) == pytest.approx(0.25, abs=1e-3)  # some of every size
+    assert best_ious(np.zeros((1, 2)), half).max() == 0
+    wide = Objects(np.array([1.0, 1.0]), np.array([(300.0, 1.0), (1.0, 300.0)]), 2)
+    assert share_beyond(wide, 299) == 1
+    assert share_beyond(wide, 300) == 0
+    assert wide.scaled(2).sides.tolist() == pytest.approx([2 * 300**0.5] * 2)
+    assert (wide.scaled(2).areas == wide.areas).all()
+
+
+def test_scales_that_are_tried():
+    """Halves of octaves from an eighth to eight times; of equals the nearest to 1."""
+    for side, scale in ((4, 0.125), (11.3, 2**-1.5), (32 * 2**0.5, 2**0.5), (260, 8.0)):
+        assert best_scale(squares(side).boxes, ANCHORS[:1])[0] == pytest.approx(scale)
+    assert best_scale(squares(40).boxes, ANCHORS[:1]) == (1.0, 0)
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_a_twentieth_below_a_cell_decides(count):
+    found = topics(advise(squares(*[2.1] * count, *[50.0] * (100 - count)), geometry(), Options()))["input size"]
+    text = f"{count}.0% of the 100 objects are smaller than one cell of 4 px"
+    if count == 4:
+        assert (found.what, found.why, found.size) == ("keep the input size and the finest level", text, None)
+        return
+    assert (found.what, found.size) == ("pictures of 992 x 992 px", (992, 992))  # 4 / 2.1 of 512, in steps of 32
+    assert found.why == f"{text}; in pictures of 992 x 992 px 0.0% are smaller than 4 px"
+    finer = topics(advise(squares(*[3.0] * 10, *[1.0] * 4, *[50.0] * 86), geometry(), Options(finer={"a": 0})))
+    assert finer["levels"].what == "add a level of stride 2"
+    assert finer["levels"].why.endswith("smaller than one cell of 4 px; with cells of 2 px it is 4.0%")
+    assert "input size" not in finer
+    more = topics(advise(squares(*[3.0] * 10, *[1.0] * 5, *[50.0] * 85), geometry(), Options(finer={"a": 0})))
+    assert more["input size"].why.startswith("5.0% of the 100 objects are smaller than one cell of 2 px even then; in")
+
+
+def test_one_object_in_pictures_of_another_form():
+    """Both sides grow by steps of 32; the smaller factor is what objects grow by."""
+    view = replace(geometry(), size=(600, 400))
+    (size, *_) = advise(squares(3), view, Options())
+    assert size.why.startswith("100.0% of the 1 object are smaller than one cell of 4 px; in pictures of 800 x 544 px")
+    assert size.size == (800, 544)
+    (size, *_) = advise(squares(0), view, Options())
+    assert size.size == (1216, 800)  # twice at most, rounded up
+    assert size.evidence == RULE
+
+
+@pytest.mark.parametrize(
+    ("off", "scale", "change"),
+    [(4, 0.25, False), (5, 0.25, True), (5, None, False)],
+)
+def test_a_twentieth_off_the_anchors_decides(off, scale, change):
+    key = "model.bbox_head.anchor_generator.octave_base_scale"
+    objects = squares(*[9.0] * off, *[15.0] * (100 - off))
+    anchors = np.array([(16.0, 16.0, 1e-9, 1e-9)])
+    found = topics(advise(objects, geometry(anchors=anchors), Options(scales=(key, (8.0,)) if scale else None)))[
+        "anchors"
+    ]
+    assert bool(found.changes) == change
+    assert found.why.startswith(f"{off}.0% of the objects have an IoU below 0.5 with every anchor")
+    if change:
+        scale = found.changes[key] / 8  # a number, not a list
+        assert scale == pytest.approx(2**-0.5, abs=1e-3)
+        assert found.what == "anchor scales [5.657] in place of [8.0]"
+    else:
+        assert found.what == "keep the anchors"
+        assert found.why.endswith("; other scales would leave 0.0%")
+
+
+def test_new_anchors_or_layers_must_win_a_fiftieth():
+    key, anchors = "model.rpn_head.anchor_generator.scales", np.array([(16.0, 16.0, 1e-9, 1e-9)])
+    for won, change in ((1, False), (3, True)):
+        sides = [9.0] * won + [1.0] * 10 + [15.0] * (90 - won)
+        found = topics(
+            advise(squares(*sides), geometry(strides=(1,), anchors=anchors), Options(scales=(key, (8.0, 4.0))))
+        )["anchors"]
+        assert found.changes == ({key: [5.657, 2.828]} if change else {}), won
+        sides = [300.0] * won + [900.0] * 20 + [50.0] * (80 - won)
+        layers = topics(advise(squares(*sides), geometry(), Options(multi_scale=PSCONV, multi_scale_field=400)))[
+            "layers"
+        ]
+        assert bool(layers.changes) == change, won
+
+
+def test_what_the_advice_on_layers_says():
+    far, near = squares(*[100.0] * 80, *[400.0] * 20), squares(100)
+    unknown = replace(geometry(), theoretical=None)
+    keep = topics(advise(far, unknown, Options(other_layers="MSDNet")))["backbone"]
+    assert keep.what == "keep MSDNet"
+    assert keep.why == (
+        "20.0% of the objects are wider or higher than the effective receptive field of plain layers, 200 px at the "
+        "deepest stage (more in theory); instead, pictures of 256 x 256 px bring 90 % inside and leave 0.0% below one "
+        "cell (rule of thumb)"
+    )
+    assert topics(advise(far, geometry(), Options()))["backbone"].what == "a deeper backbone, or one with Elastic"
+    assert "(435 px in theory)" in topics(advise(far, geometry(), Options()))["backbone"].why
+    same = topics(advise(far, geometry(), Options(multi_scale=PSCONV, multi_scale_field=210)))["layers"]
+    assert "; with PSConv it would be 210 px and 20.0%; instead, pictures of 256" in same.why
+    tiny = replace(geometry(field=1.0), size=(500, 40))
+    assert "pictures of 32 x 32 px bring" in topics(advise(far, tiny, Options()))["backbone"].why
+    for options, what in (
+        (Options(), "no multi-scale layer: none is expected to help"),
+        (Options(plain={"a": 1}, other_layers="X"), "plain layers in place of the multi-scale ones, which are not"),
+        (Options(other_layers="X"), "a plain backbone in place of X is worth a comparison: no gain is expected"),
+    ):
+        assert topics(advise(near, geometry(), options))["layers"].what.startswith(what)
 
 
 def test_small_objects_need_no_layer_that_sees_farther():

@@ -58,6 +58,18 @@ def test_a_picture_that_a_backbone_refuses_is_one_line():
         measure(PSResNet(18, base_channels=8, stem_channels=8), [torch.zeros(3, 16, 16)])
 
 
+def test_the_middle_of_pictures_is_measured():
+    wide, upright = torch.arange(77.0).view(1, 7, 11), torch.arange(77.0).view(1, 11, 7)
+    (found,) = middles([wide], most_side=4)
+    assert torch.equal(found, wide[:, 1:5, 3:7])
+    assert [tuple(one.shape) for one in middles([wide, upright])] == [(1, 7, 11)]  # of as many the others
+    assert [tuple(one.shape) for one in middles([wide, upright, upright])] == [(1, 11, 7)] * 2
+    assert [tuple(one.shape) for one in middles([torch.zeros(1, 5, 5), upright])] == [
+        (1, 5, 5)
+    ]  # a square is no upright one
+    assert middles([torch.zeros(1, 600, 900)])[0].shape == (1, 512, 512)
+
+
 def test_upright_pictures_do_not_make_the_others_small():
     sizes = [(40, 90), (90, 40), (50, 80), (600, 700)]
     found = middles([torch.zeros(1, *size) for size in sizes], most_side=64)
@@ -69,6 +81,71 @@ def test_too_small_a_picture_is_told():
     assert field.cut
     assert theoretical(uniform(4, 3), 1, 32, (6, 8))["output 1"] is None
     assert theoretical(uniform(4, 3), 1, 32, (8, 16))["output 1"] == 9  # the first strip was too narrow
+
+
+def test_a_field_that_ends_at_a_border_is_cut_off():
+    """Of 9 px in 9 or 10 px of height or width: one more on each side is enough."""
+    for height, width, cut in ((41, 11, False), (11, 41, False), (41, 9, True), (9, 41, True), (10, 41, True)):
+        (field,) = measure(uniform(1, 9), [torch.rand(1, height, width, dtype=torch.float64)], theory=False)
+        assert (field.extent, field.cut) == (9, cut), (height, width)
+    reach = [theoretical(uniform(4, 3), 1, 32, (width,))["output 1"] for width in (9, 10, 11)]
+    assert reach == [None, None, 9]
+
+
+def test_pictures_draws_and_seeds_are_all_in_the_gradient():
+    """The root mean square over them; the same seed draws the same."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.Conv2d(6, 4, 3, padding=1)).double()
+    pictures = [torch.rand(1, 15, 15, dtype=torch.float64) - 0.5 for _ in range(3)]
+    seen = []
+
+    def watch(items):
+        for item in items:
+            seen.append(item)
+            yield item
+
+    one, two, other, more = (
+        measure(backbone, pictures, theory=False, **options)[0]
+        for options in (dict(seed=3), dict(seed=3, watch=watch), dict(seed=4), dict(seed=3, signs=64))
+    )
+    assert len(seen) == 3
+    assert (one.heat == two.heat).all()
+    assert (one.heat != other.heat).any()
+    assert one.heat.dtype == "float32"
+    assert one.heat.max() == 1
+    expected = torch.zeros(15, 15, dtype=torch.float64)
+    for picture in pictures:  # what the mean over all signs is: every channel by itself
+        x = picture[None].requires_grad_()
+        for value in backbone(x)[0, :, 7, 7]:
+            expected += torch.autograd.grad(value, x, retain_graph=True)[0][0, 0].square()
+    expected = expected.sqrt() / expected.sqrt().max()
+    assert abs(more.heat - expected.numpy()).max() < 0.1
+    alone = measure(backbone, pictures[:1], theory=False, seed=3)[0]
+    assert (alone.heat != one.heat).any()
+
+
+class Pieces(nn.Module):
+    """A linear layer after pooling, a strided pooling, grouped and one-dimensional parts, and a map that is no map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.conv = nn.Conv2d(4, 4, (1, 3), padding=(0, 1), groups=2)
+        self.norm, self.act = nn.GroupNorm(2, 4), nn.LeakyReLU()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.act(self.norm(self.conv(self.pool(x))))
+        gate = torch.sigmoid(self.fc(y.movedim(1, 3))).movedim(3, 1)
+        return y, y * gate, nn.functional.max_pool2d(y, 2), y.mean((2, 3))
+
+
+def test_every_kind_of_layer_is_seen_through():
+    """Pooling 3 with stride 2, then 3 more of its cells: 3 + 2 * 2 = 7; another pooling of 2 of its cells: 9."""
+    assert theoretical(Pieces(), 4, 32, (64,)) == {"output 1": 7, "output 2": 7, "output 3": 9}
+    module = Pieces()
+    measure(module, [torch.randn(4, 32, 32)])
+    assert all(m.training for m in module.modules())
 
 
 class Gated(nn.Module):
@@ -112,6 +189,59 @@ def test_every_stage_is_measured_whatever_the_backbone_returns():
     assert [f.name for f in fields] == ["stage 1", "stage 2", "stage 3"]
     assert [f.theoretical for f in fields] == sorted(f.theoretical for f in fields)
     assert sum(module.with_cp for module in network.modules() if hasattr(module, "with_cp")) > 1
+    assert not any(module._forward_hooks for module in network.modules())
+    network.eval()
+    network.layer1.train()
+    with pytest.raises(UserError):
+        measure(network, [torch.zeros(3, 8, 8)])
+    assert [network.training, network.layer1.training, network.layer2.training] == [False, True, False]
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+class Refusing(nn.Module):
+    """Fails behind its only stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 1, 3)
+
+    def stage_modules(self):
+        return [[self.first], []]
+
+    def forward(self, x):
+        self.first(x)
+        raise ValueError("too small")
+
+
+def test_hooks_go_when_a_backbone_fails():
+    backbone = Refusing()
+    with pytest.raises(UserError, match="receptive fields: too small; larger pictures"):
+        measure(backbone, [torch.zeros(1, 8, 8)])
+    assert not backbone.first._forward_hooks
+
+
+def test_a_fresh_start_is_he_s_by_its_seed_and_leaves_norms_without_weights_alone():
+    def weights(seed):
+        torch.manual_seed(seed + 1)  # of no influence
+        network = nn.Sequential(
+            nn.Conv2d(8, 64, 3),
+            nn.BatchNorm2d(64, affine=False),
+            nn.GroupNorm(2, 64),
+            nn.Conv2d(64, 8, 1, bias=False),
+            nn.BatchNorm2d(8),
+        )
+        for module in (network[2], network[4]):
+            nn.init.constant_(module.weight, 3)
+            nn.init.constant_(module.bias, 3)
+        assert start_afresh(network, seed) is network
+        assert [bool((network[i].weight == 1).all()) for i in (2, 4)] == [True, True]
+        assert not any(bool(network[i].bias.any()) for i in (0, 2, 4))
+        return network[0].weight.detach()
+
+    first, second, other = weights(0), weights(0), weights(1)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert float(first.std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)  # by the outputs
 
 
 def test_a_fresh_start_shows_what_blocks_see_that_begin_as_the_identity():

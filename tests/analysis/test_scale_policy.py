@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import avg_pool2d, conv2d
 
 from mmms_plugin.analysis.scale_policy.answers import compare_answers
 from mmms_plugin.analysis.scale_policy.dilations import dilation_shares
 from mmms_plugin.analysis.scale_policy.meter import PolicyMeter
 from mmms_plugin.analysis.scale_policy.summary import by_class, by_size, embed, size_correlations
-from mmms_plugin.analysis.scale_policy.table import Row, Table, rows_of, write_csv
+from mmms_plugin.analysis.scale_policy.table import Row, Table, rows_of, write_csv, write_parquet
 from mmms_plugin.backbones.base import run_block
 from mmms_plugin.backbones.elastic_resnext import ElasticResNeXt
-from mmms_plugin.layers import ElasticPolicy, elastic_bottleneck
+from mmms_plugin.layers import Elastic, ElasticPolicy, elastic_bottleneck
 from mmms_plugin.layers.depthwise_ps_conv import DepthwisePSConv2d
 from mmms_plugin.layers.dynamic_ps_conv import DynamicPSConv2d
 from mmms_plugin.layers.elastic_conv import ElasticConv2d
@@ -99,6 +99,48 @@ def test_score_of_an_elastic_layer(groups, method):
     torch.testing.assert_close(scores.float(), expected, atol=1e-6, rtol=1e-5)
 
 
+def test_blocks_with_a_branch_at_full_resolution_are_measured_by_their_names():
+    def branch():
+        return nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+
+    model = nn.Module()
+    model.backbone = nn.ModuleDict(
+        dict(
+            both=nn.ModuleDict(dict(paths=Elastic(dict(a=branch(), b=branch()), (1, 2)))),
+            low=Elastic(dict(a=branch(), b=branch()), (2, 4)),
+            full=Elastic(dict(a=branch()), (1,)),
+            conv=ElasticConv2d(4, 4, 3, padding=1),
+            low_conv=ElasticConv2d(4, 4, 3, padding=1, ratios=(2,), shares=(1.0,)),
+            plain=ElasticConv2d(4, 4, 3, padding=1, stride=2),
+        )
+    )
+    assert PolicyMeter(model).blocks == ("both", "conv")
+
+
+def test_score_of_three_branches_with_and_without_a_relu():
+    """A_low is the mean over the low branches; without a ReLU the positive part counts; of 1x1 layers the first ReLU."""
+    torch.manual_seed(0)
+    convs = [nn.Conv2d(4, 4, 3, padding=1, bias=False) for _ in range(3)]
+    plain = Elastic(dict(zip(("high", "low", "low2"), convs, strict=True)), (1, 2, 4))
+    point = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1))
+    mixed = Elastic(dict(high=nn.Sequential(nn.ReLU(), convs[0], nn.ReLU(), nn.BatchNorm2d(4)), low=point), (1, 2))
+    layer = ElasticConv2d(4, 4, 3, padding=1, bias=False, ratios=(1, 2, 4), shares=(0.5, 0.25, 0.25))
+    x = torch.randn(2, 4, 8, 8)
+    with torch.no_grad(), PolicyMeter(nn.ModuleList([plain, mixed, layer]).eval()) as meter:
+        plain(x), mixed(x), layer(x)
+        scores = meter.take().float()
+        high, low, low2 = (
+            conv(avg_pool2d(x, r)).clamp(min=0).mean((1, 2, 3)) for conv, r in zip(convs, (1, 2, 4), strict=True)
+        )
+        torch.testing.assert_close(scores[:, 0], high - (low + low2) / 2)
+        relu = [convs[0](x.clamp(min=0)).clamp(min=0), point[0](avg_pool2d(x, 2)).clamp(min=0)]
+        torch.testing.assert_close(scores[:, 1], relu[0].mean((1, 2, 3)) - relu[1].mean((1, 2, 3)))
+        parts = layer.weight.split([2, 1, 1], 1)
+        maps = [conv2d(avg_pool2d(y, r), w, padding=1).clamp(min=0).mean((1, 2, 3))
+                for y, w, r in zip(x.split([2, 1, 1], 1), parts, (1, 2, 4), strict=True)]  # fmt: skip
+        torch.testing.assert_close(scores[:, 2], maps[0] - (maps[1] + maps[2]) / 2, atol=1e-6, rtol=1e-5)
+
+
 def test_resnext50_has_the_17_blocks_of_figure_6():
     with torch.device("meta"):
         model = ElasticResNeXt(depth=50, elastic="full")
@@ -123,6 +165,31 @@ def test_shares_of_the_other_forms():
     large = float(dynamic.mask().detach().mean())
     assert second.weight.get(2, 0) == pytest.approx(large)
     assert second.weight == pytest.approx(second.kernels)
+
+
+def test_shares_with_extra_kernels_other_kernel_forms_and_no_weight_at_all():
+    published = PublishedPSConv2d(8, 8, (1, 3), padding=(0, 2), groups=2, dilation=(1, 2), extra_dilation1=True)
+    nn.init.ones_(published.weight)
+    nn.init.constant_(published.extra_weight, 0.5)
+    dead = PSConv2d(4, 4, (3, 1), dilation_pattern=(1, 3))
+    nn.init.zeros_(dead.weight)
+    dynamic = DynamicPSConv2d(4, 4, 3, dilation=2, dilations=(1, 3))
+    for logits in (dynamic.left_logits, dynamic.right_logits):
+        nn.init.constant_(logits, 1.0)
+    nn.init.constant_(dynamic.right_logits[0], -1.0)
+    model = nn.Module()
+    model.backbone = nn.ModuleDict(dict(a=published, b=dead, c=dynamic, d=PSConv2d(4, 4, 3, dilation_pattern=(2, 2))))
+    first, second, third = dilation_shares(model)
+    assert [layer.name for layer in (first, second, third)] == ["a", "b", "c"]  # d has a single dilation
+    assert first.kernels == {
+        2: 0.5,
+        4: 0.25,
+        8: 0.25,
+    }  # of 32 kernels; 16 more of dilation 1 weigh half
+    total = 32 + 16 * 0.5
+    assert first.weight == pytest.approx({1: 8 / total, 2: 16 / total, 4: 8 / total, 8: 8 / total})
+    assert second.weight == {1: 0, 3: 0}
+    assert third.kernels == {2: 0.5, 6: 0.5}
 
 
 def test_scores_and_shares_where_the_device_has_no_float64():
@@ -152,6 +219,41 @@ def test_answers_of_two_networks():
     assert (found["small"], found["medium"]) == ((1, 0, 0, 0), (0, 1, 1, 1))
     assert (found["class c0"], found["class c1"]) == ((1, 0, 1, 0), (0, 1, 0, 1))
     assert "large" not in found  # its answer is not known
+
+
+def test_groups_begin_at_coco_s_sizes_and_pictures_of_one_table_alone_do_not_count():
+    def row(name, sides, right):
+        return Row(name, (), (), sides, "", right)
+
+    first = [row("a", (31.9,), True), row("b", (32.0,), True), row("c", (96.0, 95.9, 500), True), row("d", (), True),
+             row("e", (1.0,), True), row("f", (2.0,), None)]  # fmt: skip
+    second = [*(row(one.name, (), False) for one in first if one.name != "e"), row("g", (1.0,), True)]
+    found = compare_answers(Table("none", (), first), Table("none", (), second))
+    assert [(one.name, one.counts) for one in found] == [
+        ("all", (0, 4, 0, 0)), ("small", (0, 1, 0, 0)), ("medium", (0, 1, 0, 0)), ("large", (0, 1, 0, 0)),
+    ]  # fmt: skip
+    scored = [Row(one.name, (1.0,), (), one.sides) for one in first]
+    sizes = by_size(Table("scale policy", ("one",), scored))
+    assert [(group.name, group.pictures) for group in sizes] == [("small", 3), ("medium", 1), ("large", 1)]
+
+
+def test_correlations_at_their_limits():
+    """Three pictures are enough; a column or a side that is the same everywhere has 0; a side of 0 is no error."""
+    rows = [Row(str(i), (float(i), 1.0), (), sides) for i, sides in enumerate([(2.0,), (4.0, 8.0, 1.0), (8.0,), ()])]
+    assert size_correlations(Table("scale policy", ("one", "two"), rows)) == pytest.approx([1, 0])
+    assert size_correlations(Table("scale policy", ("one", "two"), rows[1:])) is None
+    same = [Row(str(i), (float(i),), (), (5.0,)) for i in range(3)]
+    assert size_correlations(Table("scale policy", ("one",), same)) == [0]
+    nothing = [Row(str(i), (float(-i),), (), (side,)) for i, side in enumerate((0.0, 1e-3, 1.0))]
+    logs = np.log2([1e-3, 1e-3, 1.0])
+    expected = np.corrcoef(logs, [0, -1, -2])[0, 1]
+    assert size_correlations(Table("scale policy", ("one",), nothing)) == pytest.approx([expected])
+    groups = by_class(
+        Table("scale policy", ("one", "two"), [Row("p", (3.0, 1.0), ("x", "y")), Row("q", (1, 0), ("y",))])
+    )
+    assert [(group.name, group.pictures, group.score, group.blocks) for group in groups] == [
+        ("x", 1, 2.0, (3.0, 1.0)), ("y", 2, 1.25, (2.0, 0.5)),
+    ]  # fmt: skip
 
 
 def test_averages_maps_and_correlations():
@@ -188,7 +290,13 @@ def test_pictures_of_one_policy_lie_together_on_the_map(columns):
     points, method = embed(Table("scale policy", ("one", "two", "three")[:columns], rows))
     far = np.linalg.norm(points[:, None] - points, axis=2) + np.diag([np.inf] * 24)
     assert all(far[i].argmin() % 2 == i % 2 for i in range(24))
-    assert method.startswith("t-SNE")
+    assert method == "t-SNE, perplexity 7.67"
+    again, _ = embed(Table("scale policy", ("one", "two", "three")[:columns], rows))
+    assert np.array_equal(points, again)
+    flat = [Row(str(i), (2.0, float(i))) for i in range(4)]  # a column without spread is not divided by it
+    points, method = embed(Table("scale policy", ("one", "two"), flat))
+    assert np.isfinite(points).all()
+    assert (points.shape, method) == ((4, 2), "t-SNE, perplexity 1")
 
 
 def test_a_table_survives_its_file_and_damaged_rows_do_not(tmp_path):
@@ -202,6 +310,33 @@ def test_a_table_survives_its_file_and_damaged_rows_do_not(tmp_path):
     assert table.exits.tolist() == [0, 1]
     write_csv(table, tmp_path / "t.csv")
     assert b"\r" not in (tmp_path / "t.csv").read_bytes()
+    for value in (float("nan"), float("inf")):
+        assert rows_of([{**content[0], "values": [1, value]}], 2) == []
+    assert rows_of([{**content[0], "right": "yes"}], 2)[0].right is None
+    assert [rows_of([{k: v for k, v in content[0].items() if k != key}], 2) for key in content[0]] == [[]] * 6
     lines = list(csv.reader((tmp_path / "t.csv").open(newline="", encoding="utf-8")))
     assert lines[1][0] == "'=cmd"  # no formula in a spreadsheet
     assert [line[lines[0].index("exit")] for line in lines[1:]] == ["1", "2"]
+
+
+def test_what_is_written_of_every_picture(tmp_path, monkeypatch):
+    """Names first, then the numbers; unknown is empty; a text never begins as a formula."""
+    rows = [
+        Row("a", (0.5, 1.0), ("x", "y"), (3.0, 5.0), "x", True),
+        Row("@b", (0.25, 0.0), (), (), "", None),
+        *(Row(f"{sign}c", (0.0, 0.0)) for sign in "=+-\t\r"),
+    ]
+    write_csv(Table("scale policy", ("one", "two"), rows), tmp_path / "t.csv")
+    lines = list(csv.reader((tmp_path / "t.csv").open(newline="", encoding="utf-8")))
+    assert lines[0] == ["picture", "classes", "objects", "median_side", "predicted", "right", "score", "one", "two"]
+    assert lines[1] == ["a", "x; y", "2", "4.0", "x", "True", "0.75", "0.5", "1.0"]
+    assert lines[2] == ["'@b", "", "0", "", "", "", "0.125", "0.25", "0.0"]
+    assert [line[0] for line in lines[3:]] == [f"'{sign}c" for sign in "=+-\t "]
+    write_csv(Table("exits", ("one", "two"), rows[:2], 0.5), tmp_path / "t.csv")
+    lines = list(csv.reader((tmp_path / "t.csv").open(newline="", encoding="utf-8")))
+    assert lines[0][-3:] == ["exit", "one", "two"]
+    assert [line[-3] for line in lines[1:]] == ["1", "2"]  # the threshold is enough; nobody reached: the last
+    assert Row("none", ()).score == 0
+    monkeypatch.setattr("mmms_plugin.analysis.scale_policy.table.find_spec", lambda name: None)
+    assert not write_parquet(Table("scale policy", ("one", "two"), rows), tmp_path / "t.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

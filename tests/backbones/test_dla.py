@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mmms_plugin.backbones import DLA
+from mmms_plugin.backbones.dla import Root
 from mmms_plugin.layers import Downsample
 
 
@@ -33,6 +34,15 @@ def test_parameters_of_every_arch(arch, parameters):
         model = DLA(arch)
         head = nn.Linear(model.out_channels[-1], 1000)
     assert sum(p.numel() for module in (model, head) for p in module.parameters()) == parameters
+
+
+def test_deep_networks_add_the_newest_map_to_what_a_root_joins():
+    with torch.device("meta"):
+        networks = {arch: DLA(arch) for arch in DLA.arch_settings} | {"102x full": DLA("102x", elastic=True)}
+    residual = {
+        arch: {m.residual for m in network.modules() if isinstance(m, Root)} for arch, network in networks.items()
+    }
+    assert residual == {arch: {arch.startswith("1")} for arch in networks}
 
 
 def test_elastic_lowers_blocks_of_stride_1_before_the_last_level():

@@ -145,6 +145,8 @@ def test_every_variant_is_the_published_network(name, options, parameters, chann
         )
         == layers
     )
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert {conv.dilation for conv in convs} == {(1, 1)}
     # as built: everything learns, norms use the batch, nothing is recomputed
     assert all(p.requires_grad for p in model.parameters())
     assert all(module.training for module in model.train().modules())

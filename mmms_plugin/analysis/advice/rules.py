@@ -118,7 +118,8 @@ def _small_objects(objects: Objects, geometry: Geometry, options: Options, total
         if left < MANY:
             return found, 1.0
         text = f"{left:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px even then"
-    factor = min(LARGEST, max(1.0, stride / max(quantile(objects.sides, MANY), 1e-6)))
+    smallest = float(np.quantile(objects.sides, MANY, method="lower"))  # of just MANY, one of them and none between
+    factor = min(LARGEST, max(1.0, stride / max(smallest, 1e-6)))
     width, height = (
         ceil(side * factor / STEP - 1e-9) * STEP for side in geometry.size
     )  # rounded down, some stay below

@@ -134,7 +134,8 @@ def _records(table: Table) -> dict[str, list[Any]]:
 
 
 def _harmless(text: str) -> str:
-    return f"'{text}" if text[:1] in "=+-@\t\r" and text else text
+    line = text.replace("\r", " ")  # csv would leave it without quotes, and readers take it for the end of a line
+    return f"'{line}" if text[:1] in "=+-@\t\r" and text else line
 
 
 def class_names(rows: Sequence[Row]) -> list[str]:
