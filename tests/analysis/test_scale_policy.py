@@ -118,7 +118,7 @@ def test_blocks_with_a_branch_at_full_resolution_are_measured_by_their_names():
 
 
 def test_score_of_three_branches_with_and_without_a_relu():
-    """A_low is the mean over the low branches; without a ReLU the positive part counts; of 1x1 layers the first ReLU."""
+    """A_low is the mean over the low branches; without a ReLU the positive part counts; of 1x1 layers the ReLU."""
     torch.manual_seed(0)
     convs = [nn.Conv2d(4, 4, 3, padding=1, bias=False) for _ in range(3)]
     plain = Elastic(dict(zip(("high", "low", "low2"), convs, strict=True)), (1, 2, 4))
@@ -181,12 +181,8 @@ def test_shares_with_extra_kernels_other_kernel_forms_and_no_weight_at_all():
     model.backbone = nn.ModuleDict(dict(a=published, b=dead, c=dynamic, d=PSConv2d(4, 4, 3, dilation_pattern=(2, 2))))
     first, second, third = dilation_shares(model)
     assert [layer.name for layer in (first, second, third)] == ["a", "b", "c"]  # d has a single dilation
-    assert first.kernels == {
-        2: 0.5,
-        4: 0.25,
-        8: 0.25,
-    }  # of 32 kernels; 16 more of dilation 1 weigh half
-    total = 32 + 16 * 0.5
+    assert first.kernels == {2: 0.5, 4: 0.25, 8: 0.25}
+    total = 32 + 16 * 0.5  # of its kernels, and the extra ones of dilation 1 at half the weight
     assert first.weight == pytest.approx({1: 8 / total, 2: 16 / total, 4: 8 / total, 8: 8 / total})
     assert second.weight == {1: 0, 3: 0}
     assert third.kernels == {2: 0.5, 6: 0.5}
