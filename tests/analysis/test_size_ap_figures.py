@@ -46,12 +46,20 @@ def lines(collection) -> list[list[tuple[float, float]]]:
     return [[tuple(end) for end in part] for part in collection.get_segments() if len(part) == 2]
 
 
+def stands_above(part, axis: Axes) -> bool:
+    """Whether a legend or an inset stands above the axes, left-aligned with them, and in the figure."""
+    axis.figure.draw_without_rendering()
+    inner, outer = part.get_window_extent(), axis.get_window_extent()
+    return outer.y1 - 1 <= inner.y0 < outer.y1 + 20 and abs(inner.x0 - outer.x0) < 8 and inner.y1 <= axis.figure.bbox.y1
+
+
 def check_places(axis: Axes, xlabel: str, ylabel: str) -> None:
     assert axis.get_xticks() == pytest.approx(PLACES)
     assert [label.get_text() for label in axis.get_xticklabels()] == list(LABELS)
     assert {label.get_fontsize() for label in axis.get_xticklabels()} == {8}
     assert axis.get_xlim() == pytest.approx((-0.6, 2.95))
     assert (axis.get_xlabel(), axis.get_ylabel()) == (xlabel, ylabel)
+    assert axis.yaxis.get_gridlines()[0].get_visible()
 
 
 @pytest.mark.parametrize("reach", [NAN, 0.04])
@@ -83,6 +91,7 @@ def test_bars_of_two_runs(reach):
     assert {text.get_rotation() for text in axis.texts} == {0}
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["one", "two"]
     assert axis.get_legend()._ncols == 2
+    assert stands_above(axis.get_legend(), axis)
 
 
 def test_bars_of_one_run_of_next_to_nothing_and_of_everything():
@@ -146,6 +155,7 @@ def test_errors_beside_each_other():
         assert np.array(ends) == pytest.approx(np.array(expected))
     assert not axis.texts
     assert [text.get_text() for text in axis.get_legend().get_texts()] == [one.name for one in kinds]
+    assert stands_above(axis.get_legend(), axis)
     assert [tuple(line.get_ydata()) for line in axis.lines] == [(0, 0)]
     nothing = figures.draw_errors(LABELS, [series(str(i), [0.0, NAN, 0.0]) for i in range(6)], "gain").axes[0]
     assert nothing.get_ylim()[1] >= 0.01
@@ -252,11 +262,14 @@ def test_curves_with_bands_above_the_objects_they_stand_on():
     assert axis.get_xscale() == "log"
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("side", "AP")
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["one", "two"]
-    (above,) = axis.child_axes
-    assert above.get_ylim() == pytest.approx((0, 42))
-    assert list(above.get_yticks()) == [0, 40]
-    assert above.get_ylabel() == "objects"
-    assert max(point[1] for path in above.collections[0].get_paths() for point in path.vertices) == 40
+    (counted,) = axis.child_axes
+    assert counted.get_ylim() == pytest.approx((0, 42))
+    assert list(counted.get_yticks()) == [0, 40]
+    assert counted.get_ylabel() == "objects"
+    assert max(point[1] for path in counted.collections[0].get_paths() for point in path.vertices) == 40
+    assert stands_above(counted, axis)
+    assert counted.get_window_extent().height == pytest.approx(0.17 * axis.get_window_extent().height)
+    assert counted.get_window_extent().width == pytest.approx(axis.get_window_extent().width)
     (axis,) = figures.draw_curves(sides, [series("none", [NAN] * 3)], np.zeros(3, int), "AP", "side").axes
     assert axis.get_ylim() == pytest.approx((0, 0.0525))
     assert axis.get_legend() is None
@@ -315,5 +328,6 @@ def test_improvements_by_group_of_images():
     assert axis.get_xlim() == pytest.approx((-0.39, 0.39))
     assert axis.get_xlabel() == "improvement, %"
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["AP", "F1", "F2"]
+    assert stands_above(axis.get_legend(), axis)
     (axis,) = figures.draw_groups(("a",), [series("AP", [0.001])], "").axes
     assert axis.get_xlim() == pytest.approx((0, 0.013))

@@ -106,6 +106,14 @@ def test_error_types_at_the_limits_of_iou(found, kind):
     assert counts["missed"] == 1 + (kind in ("background", "both"))
 
 
+@pytest.mark.parametrize(("found", "gain"), [([([300, 0, 20, 10], 0, 0.9)], 0.0), ([], 0.5)])
+def test_a_class_without_its_missed_objects_counts_as_nothing_if_it_has_detections(found, gain):
+    truth, run = two_classes([([0, 0, 20, 10], 0), ([100, 0, 20, 10], 1)], [*found, ([100, 0, 20, 10], 1, 0.8)])
+    bins = evaluate(truth, [run], PLAIN).bins
+    gains = error_gains(find_candidates(truth, run), bins, "bbox")[0]
+    assert (gains.ap50, gains.gains[ERROR_TYPES.index("missed")]) == pytest.approx((0.5, gain))
+
+
 def test_figures_without_their_threshold_are_undefined():
     truth, run = in_memory(*random_coco(1))
     found = evaluate(truth, [run], replace(PLAIN, thresholds=(0.6, 0.75))).runs[0]

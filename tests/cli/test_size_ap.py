@@ -81,6 +81,33 @@ def test_the_python_function_returns_what_the_command_reports(files, tmp_path):
         size_ap(files / "ann.json", files / "one.json", bins="nonsense")
 
 
+def test_the_python_function_passes_every_option_on(files):
+    ann, one, two = (files / f"{name}.json" for name in ("ann", "one", "two"))
+    usual = size_ap(str(ann), one)
+    names = ("iou_type", "area", "bins_source", "max_dets", "replicates", "confidence", "seed")
+    assert [getattr(usual, name) for name in names] == ["bbox", "annotation", "coco", 100, 0, 0.95, 0]
+    assert (usual.runs[0].name, usual.comparison) == ("one", None)
+    assert usual.runs[0].bins[0].errors
+    assert usual.runs[0].sweep
+    bins = "a=100:400,b=300:900,c=1000:"
+    found = size_ap(
+        ann, (one, two), names=("x", "y"), iou_type="segm", area="mask", bins=bins, bin_unit="area", allow_gaps=True,
+        allow_overlaps=True, max_dets=7, bootstrap=3, confidence=0.8, seed=5, score_threshold=0.3, errors=False,
+        sweep=False, format="coco", pred_format="coco",
+    )  # fmt: skip
+    assert [getattr(found, name) for name in names] == ["segm", "mask", bins, 7, 3, 0.8, 5]
+    assert [(one.low, one.high) for one in found.bins[1:3]] == [(100, 400), (300, 900)]
+    assert [(one.name, one.bins[0].errors, one.sweep) for one in found.runs] == [("x", {}, ()), ("y", {}, ())]
+    assert found.comparison.score_threshold == 0.3
+    assert size_ap(ann, (one, two)).comparison.score_threshold == 0.5
+    for refused in ({"allow_gaps": False}, {"allow_overlaps": False}):
+        with pytest.raises(UserError, match="is in"):
+            size_ap(ann, one, bins=bins, **{"allow_gaps": True, "allow_overlaps": True} | refused)
+    for name, option in (("format", "--format"), ("pred_format", "--pred-format")):
+        with pytest.raises(UserError, match=f"{option} none"):
+            size_ap(ann, one, **{name: "none"})
+
+
 def test_it_loads_neither_torch_nor_a_host(files):
     code = (
         "import sys; from mmms_plugin.analysis.size_ap import size_ap; size_ap(*sys.argv[1:]);"
