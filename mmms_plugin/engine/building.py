@@ -21,6 +21,7 @@ from mmms_plugin.files import write_text
 
 T = TypeVar("T")
 NO_PICTURES = "{}: no picture is left: filter_cfg leaves out those without objects, and those below its min_size"
+EMPTY = "need at least one array to concatenate"  # mmengine's words for a data set that is left without a picture
 # Each build of torchvision asks for one build of torch, and pip replaces the installed torch to please it
 NO_TORCHVISION = (
     "torchvision is missing, which mmpretrain imports; install the build that belongs to the installed torch, from "
@@ -71,7 +72,7 @@ class CheckedBuilds(Runner):
         try:
             return user_fault("dataloader", lambda: Runner.build_dataloader(dataloader, seed, diff_rank_seed))
         except UserError as error:
-            if "need at least one array to concatenate" not in str(error):
+            if EMPTY not in str(error):
                 raise
             raise UserError(NO_PICTURES.format("dataloader")) from error
 

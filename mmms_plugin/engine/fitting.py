@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 
+from mmms_plugin.engine.building import EMPTY, NO_PICTURES
 from mmms_plugin.engine.config_edit import dicts_in
 from mmms_plugin.engine.config_files import first_line
 from mmms_plugin.engine.image_size import set_image_size
@@ -61,9 +62,11 @@ def count_pictures(config: Config) -> int:
     try:
         count = len(DATASETS.build(dataset))
     except (ValueError, TypeError, KeyError, OSError, AssertionError) as error:
+        if EMPTY in str(error):
+            raise UserError(NO_PICTURES.format("train data")) from error
         raise UserError(f"train data: {type(error).__name__}: {first_line(error)}") from error
     if not count:
-        raise UserError("train data: no picture is left to train on; are there objects in any?")
+        raise UserError(NO_PICTURES.format("train data"))
     return count
 
 
