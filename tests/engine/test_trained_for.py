@@ -133,6 +133,75 @@ def test_the_text_of_a_config_reads_as_mmengine_wrote_it():
     assert assigned(text, "z") is None
 
 
+WITHIN = "b=0\n" * 24_999  # 99,996 tokens
+TEXTS: list[tuple[str, Any]] = [
+    ("a = 12", 12),
+    ("a = 1.5e3", 1500.0),
+    ("a = .5", 0.5),
+    ("a = 2.", 2.0),
+    ("a = 1E2", 100.0),
+    ("a = 0x10", UNKNOWN),
+    ("a = 1_000", UNKNOWN),
+    ("a = 2j", UNKNOWN),
+    ("a = " + "9" * 40, int("9" * 40)),
+    ("a = " + "9" * 41, UNKNOWN),
+    ("a = -3", -3),
+    ("a = -x", UNKNOWN),
+    ("a = -True", UNKNOWN),
+    ("a = -'x'", UNKNOWN),
+    ("a = 'x'", "x"),
+    ("a = r'x'", UNKNOWN),
+    ("a = 'x\\n'", UNKNOWN),
+    ("a = ('x'\n  \"y\")", "xy"),
+    ("a = ('x' r'y')", UNKNOWN),
+    ("a = [1]", [1]),
+    ("a = (1)", 1),
+    ("a = (1,)", [1]),
+    ("a = [(1, 2), ()]", [[1, 2], []]),
+    ("a = [1 2]", None),
+    ("a = [1, 2", None),
+    ("a = dict(b=1, c=dict(), )", {"b": 1, "c": {}}),
+    ("a = dict(b=1 c=2)", None),
+    ("a = dict(b, c=2)", None),
+    ("a = dict", UNKNOWN),
+    ("a = dict + 1", UNKNOWN),
+    ("a = {'b': 1, 2: 3, 'c': None}", {"b": 1, "c": None}),
+    ("a = {'b' 1}", None),
+    ("a = {'b', 1}", None),
+    ("a = True  # a comment", True),
+    ("a = b", UNKNOWN),
+    ("a = *b", None),
+    ("a =", None),
+    ("a", None),
+    ("a == 1", None),
+    ("a += 1", None),
+    ("a.b = 1\na = 2", 2),
+    ("b = dict(\n  a = 1)\n", None),
+    ("if b:\n  a = 1\na = 2", 2),
+    ("b = [\n# a comment\n1]\na = 2", 2),
+    ("a = " + "[" * 40 + "1" + "]" * 40, ...),
+    ("a = " + "[" * 41 + "1" + "]" * 41, None),
+    ("a = " + "{'b': " * 40 + "1" + "}" * 40, ...),
+    ("a = " + "dict(b=" * 41 + "1" + ")" * 41, None),
+    ("a = " + "-" * 41 + "1", None),
+    (f"{WITHIN}a=-1", -1),  # the 100,000th token
+    (f"{WITHIN}a=--1", None),
+    ("a = 1 #" + "x" * 999_993, 1),  # a million characters
+    ("a = 1 #" + "x" * 999_994, None),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), TEXTS, ids=range(len(TEXTS)))
+def test_a_plain_value_is_read_and_nothing_else(text, value):
+    found = assigned(text, "a")
+    if value is ...:
+        assert found is not None
+    elif value is UNKNOWN:
+        assert found is UNKNOWN
+    else:
+        assert (found, type(found)) == (value, type(value))
+
+
 def _lists(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _lists(item) for key, item in value.items()}
