@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 from mmengine.registry import MODELS, TASK_UTILS, init_default_scope
+from PIL import Image
 
 from mmms_plugin.analysis.anchors import off_anchors
+from mmms_plugin.analysis.receptive_field import ReceptiveField
 from mmms_plugin.cli import main
 from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.detector_facts import anchors_of, options_of, strides_of, with_changes
@@ -68,6 +71,93 @@ def test_large_objects_get_psconv_and_the_config_trains(shapes, tmp_path, capsys
     assert advised.model.roi_head.bbox_head.num_classes == len(advised.train_dataloader.dataset.metainfo.classes)
     assert main(["train", str(written), "--work-dir", str(tmp_path / "work"), "--iters", "1", "--batch-size", "2"]) == 0
     assert list((tmp_path / "work").glob("*.pth"))
+
+
+FIELDS = [ReceptiveField(f"stage {i}", 2 << i, t, 9.0, 9, s, False, np.zeros((2, 2), np.float32))
+          for i, (s, t) in enumerate(((20.0, 43), (15.5, 99)), 1)]  # fmt: skip
+
+
+def test_what_is_printed_and_written_as_json(tmp_path, capsys, monkeypatch):
+    """Without measuring a network: objects of known sizes in pictures of 200 x 100 px, resized to 1333 x 800 at most."""
+    measured = []
+    monkeypatch.setattr(
+        "mmms_plugin.engine.advise.measure",
+        lambda backbone, pictures, *more, **options: measured.append((backbone, pictures, options)) or FIELDS,
+    )
+    data = tmp_path / "data"
+    (data / "annotations").mkdir(parents=True)
+    (data / "images").mkdir()
+    sizes = [(3, 4, 12, 0), (10, 10, 100, 0), (50, 40, None, 0), (0, 5, 9, 0), (90, 90, 8100, 1)]
+    records = [
+        dict(id=i, image_id=1 + i % 2, category_id=1, bbox=[1, 2, w, h], area=area, iscrowd=crowd,
+             segmentation=[[1, 2, 1, 2 + h, 1 + w, 2 + h]])
+        for i, (w, h, area, crowd) in enumerate(sizes)
+    ]  # fmt: skip
+    images = [dict(id=i, file_name=f"{i}.png", width=200, height=100) for i in range(1, 8)]
+    content = dict(images=images, annotations=records, categories=[dict(id=1, name="x")])
+    for split in ("train", "val"):
+        (data / f"annotations/instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
+    for i in range(2, 8):  # the first is missing
+        Image.new("RGB", (200, 100)).save(data / f"images/{i}.png")
+    config = write_config(tmp_path / "plain.py")
+    monkeypatch.setenv("COLUMNS", "160")
+    arguments = ["advise", "--coco-dir", str(data), "--config", str(config), "--image-size", "400x200"]
+    assert main([*arguments, "--json", str(tmp_path / "advice.json")]) == 0
+    (plain, pictures, options), (adapted, again, more) = measured
+    assert (type(plain).__name__, type(adapted).__name__) == ("ResNet", "PSResNet")
+    assert len(pictures) == len(again) == 4
+    assert (options["theory"] if "theory" in options else True, more["theory"]) == (True, False)
+    found = json.loads((tmp_path / "advice.json").read_text(encoding="utf-8"))
+    geometry = found["geometry"]
+    assert (geometry["field"], geometry["theoretical"], geometry["size"]) == (40.0, 99, [400, 200])
+    assert geometry["strides"] == [4, 8, 16, 32, 64]
+    assert len(geometry["anchors"]) == 15
+    assert geometry["anchors"][0][2:] == [4, 4]
+    assert (found["config"], found["weights"]) == (str(config), "random weights")
+    everything, small, medium = found["shares"]
+    assert [row["objects"] for row in found["shares"]] == [3, 2, 1]
+    assert [row["name"] for row in found["shares"]] == ["all", "small", "medium"]
+    assert everything["beyond_field"] == pytest.approx(1 / 3)  # 50 x 40 px, twice enlarged
+    assert small["beyond_field"] == small["below_cell"] == 0
+    assert (medium["beyond_field"], medium["off_anchors"]) == (1, pytest.approx(medium["off_anchors"]))
+    printed = capsys.readouterr().out
+    assert f"{config} at 400 x 200 px" in printed
+    assert "below one cell (4 px)" in printed
+    assert "beyond the field (40 px)" in printed
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if "│" in line]
+    assert rows[0] == ["all", "3", "0.0%", f"{everything['off_anchors']:.1%}", "33.3%"]
+    assert "measured with random weights." in printed
+    for advice in found["advice"]:
+        assert (
+            f"- {advice['topic']}: {advice['what']}\n  why: {advice['why']}\n  support: {advice['evidence']}" in printed
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["images"][1].pop("width"), "2 of 2 images have no width and height"),
+        (lambda c: [a.update(bbox=[1, 2, 0, 5]) for a in c["annotations"]], "no object has a box with a width and a"),
+        (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "has no object with a box"),
+        (lambda c: None, "none of its 2 pictures can be read"),
+    ],
+)
+def test_data_that_cannot_be_measured_are_named(change, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mmms_plugin.engine.advise.measure", lambda *given, **options: FIELDS)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").mkdir()
+    images = [dict(id=1, file_name="1.png", width=0, height=9), dict(id=2, file_name="2.png", width=9, height=9)]
+    record = dict(
+        id=1, image_id=2, category_id=1, bbox=[1, 2, 5, 5], area=25, iscrowd=0, segmentation=[[1, 2, 3, 4, 5, 6]]
+    )
+    content = dict(images=images, annotations=[record], categories=[dict(id=1, name="x")])
+    if change(content) is not None or "readable" in message:
+        for i in (1, 2):
+            Image.new("RGB", (9, 9)).save(tmp_path / f"images/{i}.png")
+    (tmp_path / "annotations/instances_train.json").write_text(json.dumps(content), encoding="utf-8")
+    config = write_config(tmp_path / "plain.py")
+    assert main(["advise", "--coco-dir", str(tmp_path), "--config", str(config)]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow

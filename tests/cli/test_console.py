@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import subprocess
@@ -13,6 +15,7 @@ import torch
 
 import mmms_plugin
 from mmms_plugin.cli import COMMANDS, main
+from mmms_plugin.errors import RunError
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -33,6 +36,9 @@ def test_every_command_explains_itself(command, capsys):
     assert f"usage: mmms {command}" in capsys.readouterr().out
 
 
+TWO = ["--ann", "x", "--pred", "y", "--pred", "z", "--out", "o"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -40,7 +46,55 @@ def test_every_command_explains_itself(command, capsys):
         (["train"], "arguments are required: config"),
         (["train", "x", "--nonsense"], "unrecognized arguments: --nonsense"),
         (["demo", "--iterations", "0"], "--iterations 0: allowed are integers >= 1"),
-        (["benchmark", "layers", "--rounds", "0"], "--rounds 0"),
+        (["demo", "--iterations", "-1"], "--iterations -1: allowed are integers >= 1"),
+        (["benchmark", "layers", "--rounds", "0"], "--rounds 0: allowed are integers >= 1"),
+        (["benchmark", "layers", "--batch", "0"], "--batch 0: allowed are integers >= 1"),
+        (["benchmark", "size-ap", "--images", "0"], "--images 0: allowed are integers >= 1"),
+        (["benchmark", "size-ap-seeds", "--seeds", "1"], "--seeds 1: must be an integer >= 2"),
+        (["benchmark", "early-exit", "--arch", "x"], "--arch='x': allowed are "),
+        (["advise", "--coco-dir", "x", "--checkpoint", "x"], "--checkpoint: give its --config too"),
+        (["check-data"], "give one of DIR and --ann FILE"),
+        (["check-data", "x", "--ann", "y"], "give one of DIR and --ann FILE"),
+        (["compare-seeds", "x", "--out", "y", "--seeds", "0"], "--seeds 0: allowed are integers >= 1"),
+        (["convert", "x", "y", "--tolerance", "0"], "--tolerance 0.0: allowed are numbers above 0"),
+        (["convert", "x", "y", "--pattern", "1,a"], "--pattern 1,a: expected integers with commas, such as 1,2,1,4"),
+        (["early-exit", "x", "y", "--out", "z", "--pictures", "0"], "--pictures 0: allowed are integers >= 1"),
+        (["early-exit", "x", "y", "--out", "z", "--rounds", "0"], "--rounds 0: allowed are integers >= 1"),
+        (["early-exit", "x", "y", "--out", "z", "--batches", "8", "0"], "--batches 0: allowed are integers >= 1"),
+        (["early-exit", "x", "y", "--out", "z", "--budget", "8", "0"], "--budget 0: allowed are million multiply-adds"),
+        (["make-shapes", "x", "--task", "detection", "--format", "voc"], "--task and --format: give one of them"),
+        (["make-shapes", "x", "--size", "1"], "--size=1: "),
+        (
+            ["predict", "x", "y.pth", "z", "--out", "o", "--score", "1.01"],
+            "--score 1.01: allowed are numbers from 0 to",
+        ),
+        (["predict", "x", "y.pth", "z", "--out", "o", "--score", "-0.01"], "--score -0.01: allowed are numbers from 0"),
+        (["predict", "x", "--out", "o"], "CHECKPOINT is missing: x is none of .pth .pt .tar .ckpt .safetensors"),
+        (["predict", "x", "y", "z.pth", "--out", "o"], "CHECKPOINT is missing: y is none of .pth"),
+        (["predict", "y.PTH", "--out", "o"], "IMAGE is missing: give pictures"),
+        (["scale-policy", "x", "y", "--out", "o", "--fields", "-1"], "--fields -1: must be 0 or more"),
+        (["scale-policy", "x", "y", "--out", "o", "--confidence", "1.01"], "--confidence 1.01: must be above 0 and at"),
+        (
+            ["scale-policy", "x", "y", "--out", "o", "--compare-config", "z"],
+            "--compare-config: give the checkpoint too",
+        ),
+        (["shapes", "x", "--size", "9", "0"], "--size 9 0: must be at least 1, a height and a width in px"),
+        (["size-ap", "--ann", "x", "--gallery", "-1"], "--gallery -1: must be an integer from 0 to 100,000"),
+        (["size-ap", "--ann", "x", "--gallery", "100001"], "--gallery 100001: must be an integer from 0 to 100,000"),
+        (["size-ap", "--ann", "x", "--pred", "y"], "--out DIR is missing: the folder of the report"),
+        (["size-ap", *TWO, "--names", "a"], "--names a: allowed is one for each --pred (2)"),
+        (["size-ap", *TWO, "--names", "a", "a"], "--names a a: the runs need different names"),
+        (["size-ap", *TWO, "--names", "a", " "], "--names: an empty name; every run needs one"),
+        (["size-ap", "--ann", "x", "--fail-if", "all.AP < 1"], "--fail-if and --baseline need a --pred to judge"),
+        (["size-ap", "--ann", "x", "--baseline", "b"], "--fail-if and --baseline need a --pred to judge"),
+        (["size-ap", *TWO, "--baseline", "b"], "--baseline needs --bootstrap N: whether a bin is worse"),
+        (["size-ap", "--ann", "x", "--resize", "5x0"], "--resize 5x0: must be WIDTHxHEIGHT, such as 1333x800"),
+        (["size-ap", "--ann", "x", "--resize", "100000x5"], "--resize 100000x5: must be WIDTHxHEIGHT"),
+        (["stress-test", "x", "y", "--out", "z", "--sizes", "64", "31"], "--sizes 31: allowed are sizes from 32 px"),
+        (["train", "x", "--auto-scale-lr", "--lr", "1"], "--auto-scale-lr and --lr: give one of them"),
+        (["train", "x", "--cfg-options", "a"], "--cfg-options a: expected KEY=VALUE"),
+        (["train", "x", "--image-size", "15"], "--image-size 15: expected a side in px, at least 16"),
+        (["flops", "PSResNet", "--table", "elastic"], "give a backbone or config, or --table elastic"),
         (["flops"], "give a backbone or config, or --table elastic"),
         (["flops", "ElasticResNeXt"], "missing 1 required positional argument: 'depth'"),
         (["flops", "DLA", "--cfg-options", "arch=61"], "arch='61': allowed are '34'"),
@@ -49,9 +103,71 @@ def test_every_command_explains_itself(command, capsys):
 )
 def test_wrong_use_is_one_line_and_status_2(arguments, message, capsys):
     assert main(arguments) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert message in lines[0]
+    output, error = capsys.readouterr()
+    (line,) = error.strip().splitlines()
+    assert message in line
+    assert line.startswith("mmms: error: " if arguments[0] == "trian" else f"mmms {arguments[0]}: error: ")
+    assert output == ""
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "line"),
+    [
+        (KeyboardInterrupt(), 130, "mmms weights: interrupted"),
+        (BrokenPipeError(), 141, None),
+        (
+            OSError(errno.ENOSPC, "No space left", "f.pth"),
+            2,
+            "mmms weights: error: f.pth cannot be written (No space l",
+        ),
+        (OSError(errno.EROFS, "Read-only"), 2, "mmms weights: error: output cannot be written (Read-only)"),
+        (PermissionError(errno.EACCES, "Denied", "f"), 2, "mmms weights: error: f cannot be written (Denied)"),
+        (RunError("loss is nan\nat once"), 1, r"mmms weights: error: loss is nan\nat once"),
+        (OSError(errno.ENOENT, "absent"), None, None),
+        (ImportError("x", name="torch"), None, None),
+        (ValueError("a bug"), None, None),
+    ],
+)
+def test_what_stops_a_command_decides_its_status(raised, status, line, monkeypatch, capfd):
+    """Faults of input, of the run and of the disk are one line; all else is a bug and keeps its traceback."""
+    import mmms_plugin.cli.weights as command
+
+    def stop(args: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(command, "run", stop)
+    kept = os.dup(1)  # a broken pipe or full disk takes standard output away
+    try:
+        if status is None:
+            with pytest.raises(type(raised)):
+                main(["weights", "list"])
+            return
+        assert main(["weights", "list"]) == status
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    assert capfd.readouterr().err.startswith(f"{line}" if line else "")
+
+
+def test_a_command_s_own_status_is_handed_on(monkeypatch, capsys):
+    import mmms_plugin.cli.weights as command
+
+    monkeypatch.setattr(command, "run", lambda args: 1)
+    assert main(["weights", "list"]) == 1
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK", raising=False)
+    assert main([]) == 2
+    assert os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] == "1"
+    assert main(["-h"]) == 0
+    assert capsys.readouterr().out.count("usage: mmms COMMAND ...") == 2
+
+
+def test_letters_that_the_terminal_lacks_are_question_marks(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["--version"]) == 0
+    print("≥")
+    stream.flush()
+    assert stream.buffer.getvalue().endswith(b"?\n")
 
 
 def test_an_opencv_that_the_system_cannot_load_is_one_line(tmp_path):

@@ -60,11 +60,70 @@ def test_every_seed_is_trained_once_and_spread_is_reported(calls: Path, tmp_path
     )
 
 
+def test_metrics_chosen_for_the_table_and_one_seed(calls: Path, tmp_path: Path, capsys, monkeypatch):
+    """A single seed has no spread; shares such as COCO's AP have four digits; the last evaluation counts."""
+    monkeypatch.setenv("COLUMNS", "300")
+    script = Path(sys.executable)
+    log = '{"loss": 1, "time": 1}\\n{"AP": 0.9, "old": 1}\\n{"loss": 1, "time": 4}\\n{"loss": 1, "time": 2}\\n'
+    last = '{"AP": 0.125, "recall": 100, "time": 1, "data_time": 1, "epoch": 1, "iter": 1, "step": 2}'
+    lines = ['mkdir -p "$8/b/vis_data" "$8/a/vis_data"', 'echo \'{"AP": 0.1}\' > "$8/a/vis_data/scalars.json"']
+    lines += [f"printf '{log}{last}\\n' > \"$8/b/vis_data/scalars.json\""]
+    script.write_text("#!/bin/sh\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    out = tmp_path / "out"
+    command = ["compare-seeds", *CONFIGS, "--out", str(out), "--seeds", "1", "--metrics", "recall", "AP"]
+    assert main(command) == 0
+    for config in ("r50_small", "sa_r50_small"):
+        record = json.loads((out / f"cifar10-{config}/seed_0.json").read_text(encoding="utf-8"))
+        assert record["metrics"] == dict(AP=0.125, recall=100)
+        assert record["seconds"] == 2
+        assert record["peak_memory"] > 10**6
+    table = (out / "seeds.md").read_text(encoding="utf-8").splitlines()
+    assert table[0] == (
+        "| config | recall | difference | AP | difference | parameters K | MMAC | kept MiB | s/iteration | peak GiB |"
+    )
+    assert set(table[1]) == set("| -")
+    assert table[2].startswith("| cifar10/r50_small | 100.00 | – | 0.1250 | – | 1.0 | 2.00 | 1.00 | 2.000 | ")
+    assert table[3].startswith("| cifar10/sa_r50_small | 100.00 | +0.00 | 0.1250 | +0.0000 | ")
+    printed = capsys.readouterr().out
+    assert f"training {CONFIGS[1]}, seed 0: {out / 'cifar10-sa_r50_small/seed_0.log'}" in printed
+    assert f"written to {out}: seeds.json, seeds.md" in printed
+    assert "cifar10/sa_r50_small" in printed
+    content = json.loads((out / "seeds.json").read_text(encoding="utf-8"))
+    assert content[CONFIGS[0]]["metrics"]["AP"] == dict(mean=0.125, deviation=None, values=[0.125])
+    assert "difference" not in content[CONFIGS[0]]
+    assert content[CONFIGS[1]]["params"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("logged", "message"),
+    [
+        ('{"loss": 1, "time": 1}', "the training logged no metrics; does the config evaluate?"),
+        ('{"AP": 1}', "the training logged no metrics; does the config evaluate?"),
+        (None, "cifar10/r50_small, seed 0: the end (see "),
+    ],
+)
+def test_a_training_that_fails_or_does_not_evaluate_ends_with_status_1(calls, tmp_path, capsys, logged, message):
+    ends = "echo begin; echo the end; exit 1" if logged is None else f"echo '{logged}' > \"$8/a/vis_data/scalars.json\""
+    Path(sys.executable).write_text(f'#!/bin/sh\nmkdir -p "$8/a/vis_data"\n{ends}\n', encoding="utf-8")
+    assert main(["compare-seeds", CONFIGS[0], "--out", str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out/cifar10-r50_small/seed_0.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "folder"),
+    [("a", "a"), ("a/b/c.py", "b-c"), ("/c.py", "c"), ("mmdet::x/y", "x-y"), ("./c.py", "c"), ("../c.py", "c")],
+)
+def test_folders_of_runs_are_named_by_the_config(config, folder):
+    assert module.folder_name(config) == folder
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--seeds", "0"], "--seeds 0: allowed are integers >= 1"),
         (["--train=--epochs 0"], "mmms train: error: --epochs 0: allowed are integers >= 1 (see "),
+        (["--train=--resume=x"], "--train --resume=x: this command sets --seed, --work-dir, --resume itself"),
         (["--train=--seed 3"], "--train --seed: this command sets --seed, --work-dir, --resume itself"),
         (["--train='"], "--train ': No closing quotation"),
         (["--metrics", "mIoU"], "--metrics mIoU: reported are accuracy/top1, accuracy/top5"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mmengine.model import BaseModel
 import mmms_plugin.cli as cli
 from mmms_plugin.compat.checkpoints import load
 from mmms_plugin.compat.newest import newest_checkpoint
+from mmms_plugin.engine.finite_hook import FiniteHook
 from mmms_plugin.engine.runner import ResumableRunner
 from mmms_plugin.errors import RunError
 
@@ -60,6 +62,32 @@ def test_training_stops_and_the_last_good_checkpoint_stays(tmp_path: Path, fault
     assert newest_checkpoint(tmp_path)[0] == tmp_path / "iter_3.pth"
     state = load(tmp_path / "iter_3.pth")["state_dict"]
     assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_the_sum_of_the_losses_is_named_where_it_stands_alone(tmp_path: Path) -> None:
+    runner = SimpleNamespace(iter=6, work_dir=str(tmp_path), model=torch.nn.BatchNorm1d(2))
+    hook, nan = FiniteHook(), torch.tensor([1.0, torch.nan])
+    hook.after_train_iter(runner, 6, outputs={"loss": torch.ones(()), "acc": nan, "loss_x": [torch.ones(())] * 2})
+    hook.after_train_iter(runner, 6, outputs=None)
+    for losses, words in (
+        ({"loss": nan}, "loss is nan"),
+        ({"loss": nan, "loss_a": torch.tensor(-torch.inf), "loss_b": nan}, "loss_a is -inf, loss_b is nan"),
+    ):
+        with pytest.raises(RunError) as caught:
+            hook.after_train_iter(runner, 6, outputs=losses)
+        assert str(caught.value).startswith(
+            f"iteration 7: {words}: training stopped; there is no checkpoint yet; lower"
+        )
+    state = runner.model.state_dict() | {
+        "count": torch.tensor(1),
+        "text": "x",
+        "running_mean": torch.tensor([torch.inf]),
+    }
+    hook.before_save_checkpoint(runner, dict(state_dict=state, meta=dict(iter=7)))  # a buffer may be infinite
+    for name, value in (("running_var", torch.nan), ("weight", torch.inf)):
+        bad = state | {name: torch.tensor([1.0, value])}
+        with pytest.raises(RunError, match=f"^iteration 7: 1 values of {name} are not finite: training stopped, not"):
+            hook.before_save_checkpoint(runner, dict(state_dict=bad, meta=dict(iter=7)))
 
 
 def test_the_command_ends_with_status_1_and_one_line(

@@ -39,6 +39,14 @@ def test_a_second_training_is_refused_until_the_first_has_ended(tmp_path: Path) 
             pass
         with locked(tmp_path / "other"):
             pass
+        for holder, shown in (("", "another process"), ("\x1b[1m" + "x" * 300, r"\x1b[1m" + "x" * 196)):
+            (folder / ".training.holder").write_text(holder, encoding="utf-8")
+            with pytest.raises(UserError) as caught, locked(folder):
+                pass
+            assert f"({shown}); wait for its end, or give another folder" in str(caught.value)
+        (folder / ".training.holder").unlink()
+        with pytest.raises(UserError, match=r"\(another process\)"), locked(folder):
+            pass
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -91,3 +99,8 @@ def test_only_the_first_rank_is_to_lock(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("RANK", "3")
     assert process_rank("none") == 0
     assert process_rank("pytorch") == 3
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    assert (process_rank("slurm"), process_rank("mpi")) == (2, 1)
+    monkeypatch.delenv("RANK")
+    assert process_rank("pytorch") == 0
