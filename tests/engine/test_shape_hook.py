@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import math
@@ -20,6 +21,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
+from mmms_plugin.analysis.flops import count
 from mmms_plugin.engine.checks import check_backbone_weights
 from mmms_plugin.engine.shape_hook import ShapeAdaptorHook
 from mmms_plugin.errors import UserError
@@ -120,6 +122,45 @@ def test_a_resumed_training_gives_the_same_bits(whole, tmp_path):
 def test_a_config_that_cannot_train_shapes_is_named(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         train(tmp_path, message[:8], **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(step=0), "step=0: must be an integer from 1, a number of iterations"),
+        (dict(step=2.0), "step=2.0: must be an integer from 1"),
+        (dict(report=0), "report=0: must be an integer from 1"),
+        (dict(lr=0), "lr=0, momentum=0.9: must be above 0, and momentum below 1"),
+        (dict(momentum=0), "lr=0.1, momentum=0: must be above 0"),
+        (dict(momentum=1), "lr=0.1, momentum=1: must be above 0, and momentum below 1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ShapeAdaptorHook(**arguments)
+    ShapeAdaptorHook(step=1, report=1, lr=1e-9, momentum=0.999)
+
+
+def test_the_shape_is_reported_now_and_then_and_at_the_end(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr("mmms_plugin.engine.shape_hook.print_log", lambda line, logger: lines.append((line, logger)))
+    runner = train(tmp_path, "reported", iterations=5, step=9)
+    assert [logger for _, logger in lines] == ["current"] * 2  # after four iterations, and after the fifth
+    sides = [size[1:] for size in runner.model.backbone.shapes(32, 32)]
+    shown = [f"{h}x{w}" for i, (h, w) in enumerate(sides) if i == 0 or (h, w) != sides[i - 1]]
+    backbone = copy.deepcopy(runner.model.backbone).to("meta")
+    cost = count(backbone, torch.empty(1, 3, 32, 32, device="meta"))
+    assert lines[1][0] == f"shape {' > '.join(shown)}, {cost.macs / 1e9:.3f} GMAC of the backbone"
+
+
+def test_a_step_is_nesterov_s(tmp_path):
+    """The first step of momentum m moves by (1 + m) times rate and gradient; the rate starts at its full value."""
+    torch.manual_seed(0)
+    before = {name: value for name, value in Classifier().state_dict().items() if name.endswith("alpha")}
+    runner = train(tmp_path, "nesterov", iterations=1, step=1)
+    after = runner.model.state_dict()
+    moved = torch.stack([after[name] - value for name, value in before.items() if after[name] != value])
+    torch.testing.assert_close(moved, -0.1 * 1.9 * gradients_of(range(4)).reshape(moved.shape), atol=1e-6, rtol=1e-3)
 
 
 @pytest.fixture
