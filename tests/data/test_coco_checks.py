@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,107 +55,322 @@ def cut(path: Path) -> None:
 
 
 NAN = float("nan")
-SPOILT: dict[str, tuple[str, Spoil]] = {
-    # title: the code that is found, and how
-    "no images": ("no-images", lambda c, f: c.update(images=[], annotations=[])),
-    "no categories": ("no-categories", lambda c, f: c.update(categories=[], annotations=[])),
-    "no objects": ("no-objects", lambda c, f: c["annotations"].clear()),
-    "category without id": ("category-id", without("categories", "id")),
-    "category id is text": ("category-id", lambda c, f: c["categories"][0].update(id="1")),
-    "category ids twice": ("category-id-twice", lambda c, f: c["categories"][0].update(id=2)),
-    "category without name": ("category-name", without("categories", "name")),
-    "category name is a number": ("category-name", lambda c, f: c["categories"][0].update(name=7)),
-    "category name twice": ("category-name-twice", lambda c, f: c["categories"][0].update(name="stick")),
-    "image without id": ("image-id", without("images", "id")),
-    "image id twice": ("image-id-twice", first_image(id=1)),
-    "image without file_name": ("file-name", without("images", "file_name")),
-    "file_name is a list": ("file-name", first_image(file_name=["p0.jpg"])),
-    "file_name twice": ("file-name-twice", first_image(file_name="p1.jpg")),
-    "backslashes": ("backslashes", first_image(file_name="images\\p0.jpg")),
-    "absolute": ("file-name-outside", first_image(file_name="/etc/p0.jpg")),
-    "drive": ("file-name-outside", first_image(file_name="C:\\me\\p0.jpg")),
-    "climbs out": ("file-name-outside", first_image(file_name="../../p0.jpg")),
-    "URL": ("file-name-outside", first_image(file_name="http://h/data/p0.jpg?d=1")),
-    "other folder": ("file-name-elsewhere", first_image(file_name="upload/1/p0.jpg")),
+LONG = "x" * 61  # names are cut after 60 characters
+SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
+    # title: everything that is found, the code that it is about first, and how; "..." where a library words it
+    "no images": ({"no-images": "", "no-objects": ""}, lambda c, f: c.update(images=[], annotations=[])),
+    "no categories": ({"no-categories": "", "no-objects": ""}, lambda c, f: c.update(categories=[], annotations=[])),
+    "no objects": ({"no-objects": ""}, lambda c, f: c["annotations"].clear()),
+    "category without id": (
+        {
+            "category-id": "category number 1",
+            "unknown-category": "annotation 1: category_id 1; annotation 3: category_id 1; annotation 5: category_id 1",
+            "class-unused": "disc",
+        },
+        without("categories", "id"),
+    ),
+    "category id is text": (
+        {
+            "category-id": "category number 1: 1",
+            "unknown-category": "annotation 1: category_id 1; annotation 3: category_id 1; annotation 5: category_id 1",
+            "class-unused": "disc",
+        },
+        lambda c, f: c["categories"][0].update(id="1"),
+    ),
+    "category ids twice": (
+        {
+            "category-id-twice": "2",
+            "unknown-category": "annotation 1: category_id 1; annotation 3: category_id 1; annotation 5: category_id 1",
+        },
+        lambda c, f: c["categories"][0].update(id=2),
+    ),
+    "category without name": ({"category-name": "category 1"}, without("categories", "name")),
+    "category name is a number": ({"category-name": "category 1"}, lambda c, f: c["categories"][0].update(name=7)),
+    "category name twice": ({"category-name-twice": "'stick'"}, lambda c, f: c["categories"][0].update(name="stick")),
+    "image without id": (
+        {
+            "image-id": "image number 1",
+            "unknown-image": "annotation 1: image_id 0; annotation 2: image_id 0",
+            "image-unused": "p0.jpg",
+        },
+        without("images", "id"),
+    ),
+    "image id twice": (
+        {"image-id-twice": "1", "unknown-image": "annotation 1: image_id 0; annotation 2: image_id 0"},
+        first_image(id=1),
+    ),
+    "image without file_name": ({"file-name": "image 0"}, without("images", "file_name")),
+    "file_name is a list": ({"file-name": "image 0"}, first_image(file_name=["p0.jpg"])),
+    "file_name twice": ({"file-name-twice": "p1.jpg"}, first_image(file_name="p1.jpg")),
+    "backslashes": (
+        {"backslashes": "images\\p0.jpg", "file-name-elsewhere": "images/p0.jpg"},
+        first_image(file_name="images\\p0.jpg"),
+    ),
+    "absolute": ({"file-name-outside": "/etc/p0.jpg"}, first_image(file_name="/etc/p0.jpg")),
+    "drive": (
+        {"file-name-outside": "C:/me/p0.jpg", "backslashes": "C:\\me\\p0.jpg"},
+        first_image(file_name="C:\\me\\p0.jpg"),
+    ),
+    "climbs out": ({"file-name-outside": "../../p0.jpg"}, first_image(file_name="../../p0.jpg")),
+    "URL": ({"file-name-outside": "http://h/data/p0.jpg?d=1"}, first_image(file_name="http://h/data/p0.jpg?d=1")),
+    "other folder": ({"file-name-elsewhere": "upload/1/p0.jpg"}, first_image(file_name="upload/1/p0.jpg")),
     "ambiguous": (
-        "file-name-ambiguous",
+        {
+            "file-name-ambiguous": "0/p0.jpg; 1/p0.jpg",
+            "picture-missing": "0/p0.jpg not in images; 1/p0.jpg not in images",
+        },
         lambda c, f: [c["images"][i].update(file_name=f"{i}/p0.jpg") for i in (0, 1)],
     ),
-    "image without width": ("image-size", without("images", "width")),
-    "width is null": ("image-size", first_image(width=None)),
-    "width and height swapped": ("image-size-wrong", first_image(width=30, height=40)),
-    "enlarged": ("image-size-scaled", first_image(width=80, height=60)),
+    "image without width": ({"image-size": "p0.jpg"}, without("images", "width")),
+    "width is null": ({"image-size": "p0.jpg"}, first_image(width=None)),
+    "width and height swapped": (
+        {"image-size-wrong": "p0.jpg: 30 x 40, the picture 40 x 30"},
+        first_image(width=30, height=40),
+    ),
+    "enlarged": (
+        {
+            "image-size-scaled": "p0.jpg: 80 x 60, the picture 40 x 30",
+            "segmentation-bad": "annotation 2: segmentation RLE size [30, 40] is not the image's [60, 80]",
+        },
+        first_image(width=80, height=60),
+    ),
     "boxes of a larger picture": (
-        "image-size-scaled",
+        {
+            "image-size-scaled": "p0.jpg: 99 x 70, the picture 40 x 30",
+            "segmentation-bad": "annotation 2: segmentation RLE size [30, 40] is not the image's [70, 99]",
+        },
         lambda c, f: (c["images"][0].update(width=99, height=70), c["annotations"][0].update(bbox=[70, 50, 9, 9])),
     ),
-    "annotation without id": ("annotation-id", without("annotations", "id")),
-    "annotation id 0": ("annotation-id", objects(id=0)),
-    "annotation id twice": ("annotation-id", objects(id=2)),
-    "annotation id is text": ("annotation-id", objects(id="a1")),
-    "unknown image": ("unknown-image", objects(image_id=77)),
-    "no image_id": ("unknown-image", without("annotations", "image_id")),
-    "unknown category": ("unknown-category", objects(category_id=77)),
-    "no category_id": ("unknown-category", without("annotations", "category_id")),
-    "iscrowd missing": ("iscrowd", without("annotations", "iscrowd")),
-    "iscrowd true": ("iscrowd", objects(iscrowd=True)),
-    "no bbox": ("box-missing", without("annotations", "bbox")),
-    "no bbox, no mask": ("box-and-mask-missing", objects(bbox=[], segmentation=[])),
-    "box of text": ("box-not-numbers", objects(bbox=["4", "5", "10", "10"])),
-    "box is text": ("box-not-numbers", objects(bbox="4 5 10 10")),
-    "box of three": ("box-not-numbers", objects(bbox=[4, 5, 10])),
-    "box with null": ("box-not-numbers", objects(bbox=[4, 5, None, 10])),
-    "NaN box": ("box-nan", objects(bbox=[4, 5, NAN, 10])),
-    "infinite box": ("box-nan", objects(bbox=[4, float("inf"), 10, 10])),
-    "box of 400 digits": ("box-nan", objects(bbox=[4, 5, 10**400, 10])),
-    "negative box": ("box-negative", objects(bbox=[4, 5, -10, 10])),
-    "flat box": ("box-small", objects(bbox=[4, 5, 0, 10])),
-    "box outside": ("box-outside", objects(bbox=[50, 5, 10, 10])),
-    "box leaves": ("box-leaves", objects(bbox=[30, 5, 20, 10])),
-    "no area": ("area", without("annotations", "area")),
-    "area 0": ("area", objects(area=0)),
-    "negative area": ("area", objects(area=-3.5)),
-    "area is NaN": ("area", objects(area=NAN)),
-    "area is text": ("area", objects(area="100")),
-    "no segmentation": ("segmentation-missing", without("annotations", "segmentation")),
-    "two points": ("segmentation-bad", objects(segmentation=[[4, 5, 14, 15]])),
-    "two points of several": ("polygon-short", objects(segmentation=[[4, 5, 14, 15], [4, 5, 14, 5, 14, 15]])),
-    "odd polygon": ("segmentation-bad", objects(segmentation=[[4, 5, 14, 15, 4, 15, 3]])),
-    "NaN polygon": ("segmentation-bad", objects(segmentation=[[4, 5, NAN, 15, 4, 15]])),
-    "polygon outside": ("polygon-outside", objects(segmentation=[[4, 5, 90, 15, 4, 15]])),
-    "RLE of another size": ("segmentation-bad", objects(segmentation={"size": [40, 30], "counts": [1200]})),
-    "RLE too short": ("segmentation-bad", objects(segmentation={"size": [30, 40], "counts": "08"})),
-    "object twice": ("object-twice", lambda c, f: c["annotations"].append({**c["annotations"][0], "id": 99})),
-    "unused class": ("class-unused", lambda c, f: c["categories"].append({"id": 3, "name": "ring"})),
+    "annotation without id": ({"annotation-id": "annotation number 1: none"}, without("annotations", "id")),
+    "annotation id 0": ({"annotation-id": "annotation number 1: 0"}, objects(id=0)),
+    "annotation id twice": ({"annotation-id": "annotation number 1: 2; annotation number 2: 2"}, objects(id=2)),
+    "annotation id is text": ({"annotation-id": "annotation number 1: a1"}, objects(id="a1")),
+    "unknown image": ({"unknown-image": "annotation 1: image_id 77"}, objects(image_id=77)),
+    "no image_id": ({"unknown-image": "annotation 1: image_id missing"}, without("annotations", "image_id")),
+    "unknown category": ({"unknown-category": "annotation 1: category_id 77"}, objects(category_id=77)),
+    "no category_id": (
+        {"unknown-category": "annotation 1: category_id missing"},
+        without("annotations", "category_id"),
+    ),
+    "iscrowd missing": ({"iscrowd": "annotation 1"}, without("annotations", "iscrowd")),
+    "iscrowd true": ({"iscrowd": "annotation 1"}, objects(iscrowd=True)),
+    "no bbox": ({"box-missing": "annotation 1"}, without("annotations", "bbox")),
+    "no bbox, no mask": (
+        {"box-and-mask-missing": "annotation 1", "segmentation-missing": "annotation 1"},
+        objects(bbox=[], segmentation=[]),
+    ),
+    "box of text": ({"box-not-numbers": "annotation 1: ['4', '5', '10', '10']"}, objects(bbox=["4", "5", "10", "10"])),
+    "box is text": ({"box-not-numbers": "annotation 1: 4 5 10 10"}, objects(bbox="4 5 10 10")),
+    "box of three": ({"box-not-numbers": "annotation 1: [4, 5, 10]"}, objects(bbox=[4, 5, 10])),
+    "box with null": ({"box-not-numbers": "annotation 1: [4, 5, None, 10]"}, objects(bbox=[4, 5, None, 10])),
+    "NaN box": ({"box-nan": "annotation 1: [4, 5, nan, 10]"}, objects(bbox=[4, 5, NAN, 10])),
+    "infinite box": ({"box-nan": "annotation 1: [4, inf, 10, 10]"}, objects(bbox=[4, float("inf"), 10, 10])),
+    "box of 400 digits": (
+        {"box-nan": "annotation 1: [4, 5, 10000000000000000000000000000000000000000000000000000..."},
+        objects(bbox=[4, 5, 10**400, 10]),
+    ),
+    "negative box": ({"box-negative": "annotation 1: [4, 5, -10, 10]"}, objects(bbox=[4, 5, -10, 10])),
+    "flat box": ({"box-small": "annotation 1: [4, 5, 0, 10]"}, objects(bbox=[4, 5, 0, 10])),
+    "box outside": ({"box-outside": "annotation 1: [50, 5, 10, 10] in 40 x 30"}, objects(bbox=[50, 5, 10, 10])),
+    "box leaves": ({"box-leaves": "annotation 1: [30, 5, 20, 10] in 40 x 30"}, objects(bbox=[30, 5, 20, 10])),
+    "no area": ({"area": "annotation 1: none"}, without("annotations", "area")),
+    "area 0": ({"area": "annotation 1: 0"}, objects(area=0)),
+    "negative area": ({"area": "annotation 1: -3.5"}, objects(area=-3.5)),
+    "area is NaN": ({"area": "annotation 1: nan"}, objects(area=NAN)),
+    "area is text": ({"area": "annotation 1: 100"}, objects(area="100")),
+    "no segmentation": ({"segmentation-missing": "annotation 1"}, without("annotations", "segmentation")),
+    "two points": (
+        {"segmentation-bad": "annotation 1: segmentation polygons must be ..."},
+        objects(segmentation=[[4, 5, 14, 15]]),
+    ),
+    "two points of several": (
+        {"polygon-short": "annotation 1"},
+        objects(segmentation=[[4, 5, 14, 15], [4, 5, 14, 5, 14, 15]]),
+    ),
+    "odd polygon": (
+        {"segmentation-bad": "annotation 1: segmentation polygons must be ..."},
+        objects(segmentation=[[4, 5, 14, 15, 4, 15, 3]]),
+    ),
+    "NaN polygon": (
+        {"segmentation-bad": "annotation 1: segmentation polygons must be ..."},
+        objects(segmentation=[[4, 5, NAN, 15, 4, 15]]),
+    ),
+    "polygon outside": ({"polygon-outside": "annotation 1"}, objects(segmentation=[[4, 5, 90, 15, 4, 15]])),
+    "RLE of another size": (
+        {
+            "segmentation-bad": "annotation 1: segmentation RLE size [40, 30] is not the image's [30, 40] (width and height swapped?)"
+        },
+        objects(segmentation={"size": [40, 30], "counts": [1200]}),
+    ),
+    "RLE too short": (
+        {"segmentation-bad": "annotation 1: segmentation RLE is damaged: its counts do not sum to 30 * 40 pixels"},
+        objects(segmentation={"size": [30, 40], "counts": "08"}),
+    ),
+    "object twice": (
+        {"object-twice": "annotations 1 and 99"},
+        lambda c, f: c["annotations"].append({**c["annotations"][0], "id": 99}),
+    ),
+    "unused class": ({"class-unused": "ring"}, lambda c, f: c["categories"].append({"id": 3, "name": "ring"})),
     "image without objects": (
-        "image-unused",
+        {"image-unused": "p0.jpg"},
         lambda c, f: c.update(annotations=[a for a in c["annotations"] if a["image_id"]]),
     ),
     "corners": (
-        "box-corners",
+        {
+            "box-corners": "100% leave their picture as [x, y, width, height]",
+            "box-leaves": "annotation 1: [25, 18, 35, 28] in 40 x 30; annotation 2: [25, 18, 35, 28] in 40 x 30; annotation 3: [25, 18, 35, 28] in 40 x 30; annotation 4: [25, 18, 35, 28] in 40 x 30; annotation 5: [25, 18, 35, 28] in 40 x 30; annotation 6: [25, 18, 35, 28] in 40 x 30",
+        },
         lambda c, f: [
             a.update(bbox=[25, 18, 35, 28], segmentation=[[25, 18, 35, 18, 35, 28]]) for a in c["annotations"]
         ],
     ),
-    "picture missing": ("picture-missing", save("p0.jpg", Path.unlink)),
-    "empty picture": ("picture-empty", save("p0.jpg", lambda path: path.write_bytes(b""))),
+    "second category empty": (
+        {
+            "category-name": "category number 2",
+            "category-id": "category number 2",
+            "unknown-category": "annotation 2: category_id 2; annotation 4: category_id 2; annotation 6: category_id 2",
+            "class-unused": "",
+        },
+        lambda c, f: c["categories"][1].clear(),
+    ),
+    "category id of 61 letters": (
+        {"category-id": f"category number 3: {LONG[:60]}...", "class-unused": "ring"},
+        lambda c, f: c["categories"].append({"id": LONG, "name": "ring"}),
+    ),
+    "category id of 60 letters": (
+        {"category-id": f"category number 3: {LONG[:60]}", "class-unused": "ring"},
+        lambda c, f: c["categories"].append({"id": LONG[:60], "name": "ring"}),
+    ),
+    "category ids too large, broken and true": (
+        {
+            "category-id": "category number 3: 9223372036854775808; category number 4: -9.223372036854776e+18; "
+            "category number 5: 3.5; category number 6: True",
+            "class-unused": "c; d; e; f",
+        },
+        lambda c, f: c["categories"].extend(
+            {"id": number, "name": name} for name, number in (("c", 2**63), ("d", -(2.0**63)), ("e", 3.5), ("f", True))
+        ),
+    ),
+    "category name blank": ({"category-name": "category 1"}, lambda c, f: c["categories"][0].update(name=" ")),
+    "two categories without name": (
+        {"category-name": "category 1; category 2"},
+        lambda c, f: [category.update(name="") for category in c["categories"]],
+    ),
+    "category name three times": (
+        {"category-name-twice": "'stick'", "class-unused": "stick"},
+        lambda c, f: c.update(categories=[{"id": i, "name": "stick"} for i in (1, 2, 3)]),
+    ),
+    "unused class of 50 letters": (
+        {"class-unused": LONG[:40]},
+        lambda c, f: c["categories"].append({"id": 3, "name": LONG[:50]}),
+    ),
+    "second image without id and name": (
+        {
+            "image-id": "image number 2",
+            "file-name": "image 2",
+            "unknown-image": "annotation 3: image_id 1; annotation 4: image_id 1",
+            "image-unused": "None",
+        },
+        lambda c, f: [c["images"][1].pop(key) for key in ("id", "file_name")],
+    ),
+    "blank file_name": ({"file-name": "image 0"}, first_image(file_name=" ")),
+    "file_name with a zero byte": ({"file-name": "image 0"}, first_image(file_name="p0\0.jpg")),
+    "file_name that no system can have": ({"file-name": "image 0"}, first_image(file_name="\ud800.jpg")),
+    "image without file_name and height": (
+        {"file-name": "image 0", "picture-unreadable": "image 0", "segmentation-bad": "annotation 1: ..."},
+        lambda c, f: [c["images"][0].pop(key) for key in ("file_name", "height")],
+    ),
+    "one picture in another folder listed twice": (
+        {"file-name-twice": "upload/p0.jpg", "file-name-elsewhere": "upload/p0.jpg; upload/p0.jpg"},
+        lambda c, f: [c["images"][i].update(file_name="upload/p0.jpg") for i in (0, 1)],
+    ),
+    "file_name twice with backslashes": (
+        {
+            "backslashes": "a\\p0.jpg; a\\p0.jpg",
+            "file-name-twice": "a\\p0.jpg",
+            "file-name-elsewhere": "a/p0.jpg; a/p0.jpg",
+        },
+        lambda c, f: [c["images"][i].update(file_name="a\\p0.jpg") for i in (0, 1)],
+    ),
+    "only names of addresses end at a question mark": (
+        {"picture-missing": "p0.jpg?d=1 not in images", "file-name-outside": "/data/p0.jpg?d=1"},
+        first_image(file_name="/data/p0.jpg?d=1"),
+    ),
+    "all pictures elsewhere": (
+        {"picture-missing": "p0.jpg not in images; p1.jpg not in images; p2.jpg not in images"},
+        lambda c, f: [(f / "images" / image["file_name"]).unlink() for image in c["images"]],
+    ),
+    "swapped, boxes at the slack of the picture": (
+        {"segmentation-missing": "annotation 2", "image-size-wrong": "p0.jpg: 99 x 70, the picture 40 x 30"},
+        lambda c, f: (
+            c["images"][0].update(width=99, height=70),
+            c["annotations"][0].update(bbox=[30, 25, 12.75, 7.5]),
+            c["annotations"][1].pop("segmentation"),
+        ),
+    ),
+    "negative annotation id": (
+        {"annotation-id": "annotation number 2: -2"},
+        lambda c, f: c["annotations"][1].update(id=-2),
+    ),
+    "annotation id 1.5": ({"annotation-id": "annotation number 1: 1.5"}, objects(id=1.5)),
+    "second annotation of unknown image without id": (
+        {"unknown-image": "annotation number 2: image_id None", "annotation-id": "annotation number 2: none"},
+        lambda c, f: (c["annotations"][1].update(image_id=None), c["annotations"][1].pop("id")),
+    ),
+    "image and category unknown": (
+        {"unknown-image": "annotation 1: image_id 3", "unknown-category": "annotation 1: category_id 0"},
+        objects(image_id=3, category_id=0),
+    ),
+    "no bbox, mask of no use": (
+        {
+            "box-and-mask-missing": "annotation 1: its segmentation is of no use",
+            "segmentation-bad": "annotation 1: segmentation polygons must be ...",
+        },
+        objects(bbox=None, segmentation=[[4, 5, 14, 15]]),
+    ),
+    "box of five": ({"box-not-numbers": "annotation 1: [4, 5, 10, 10, 1]"}, objects(bbox=[4, 5, 10, 10, 1])),
+    "box with true": ({"box-not-numbers": "annotation 1: [4, 5, True, 10]"}, objects(bbox=[4, 5, True, 10])),
+    "box is an object": ({"box-not-numbers": "annotation 1: {'x': 4}"}, objects(bbox={"x": 4})),
+    "area infinite": ({"area": "annotation 1: inf"}, objects(area=float("inf"))),
+    "area true": ({"area": "annotation 1: True"}, objects(area=True)),
+    "area of 41 letters": ({"area": f"annotation 1: {LONG[:40]}"}, objects(area=LONG[:41])),
+    "two points beside what is no polygon": (
+        {
+            "segmentation-bad": "annotation 1: segmentation polygons must be ...",
+            "polygon-short": "annotation 1",
+        },
+        objects(segmentation=[[4, 5, 14, 15], "abc"]),
+    ),
+    "object twice, twice": (
+        {"object-twice": "annotations 1 and 98; annotations 1 and 99"},
+        lambda c, f: c["annotations"].extend({**c["annotations"][0], "id": number} for number in (98, 99)),
+    ),
+    "image without objects and of a long name": (
+        {"picture-missing": f"{'y' * 90}.jpg not in images", "image-unused": "y" * 80},
+        lambda c, f: c["images"].append({"id": 7, "file_name": f"{'y' * 90}.jpg", "width": 4, "height": 4}),
+    ),
+    "picture missing": ({"picture-missing": "p0.jpg not in images"}, save("p0.jpg", Path.unlink)),
+    "empty picture": ({"picture-empty": "p0.jpg"}, save("p0.jpg", lambda path: path.write_bytes(b""))),
     "text for a picture": (
-        "picture-unreadable",
+        {"picture-unreadable": "p0.jpg: no picture format that is known"},
         save("p0.jpg", lambda path: path.write_text("<html>not found", encoding="utf-8")),
     ),
-    "truncated JPEG": ("picture-truncated", save("p0.jpg", cut)),
-    "EXIF, boxes turned": ("picture-exif", save("p0.jpg", lambda path: rotated(path, (30, 40)))),
-    "EXIF, boxes as stored": ("picture-rotated", save("p0.jpg", lambda path: rotated(path, (40, 30)))),
-    "CMYK": ("picture-cmyk", save("p0.jpg", lambda path: picture(1).convert("CMYK").save(path))),
+    "truncated JPEG": ({"picture-truncated": "p0.jpg: ..."}, save("p0.jpg", cut)),
+    "EXIF, boxes turned": ({"picture-exif": "p0.jpg"}, save("p0.jpg", lambda path: rotated(path, (30, 40)))),
+    "EXIF, boxes as stored": (
+        {"picture-rotated": "p0.jpg: 40 x 30, the picture 30 x 40"},
+        save("p0.jpg", lambda path: rotated(path, (40, 30))),
+    ),
+    "CMYK": ({"picture-cmyk": "p0.jpg"}, save("p0.jpg", lambda path: picture(1).convert("CMYK").save(path))),
     "16 bits": (
-        "picture-16-bit",
+        {"picture-16-bit": "p0.png"},
         lambda c, f: (
             c["images"][0].update(file_name="p0.png"),
             cv2.imwrite(str(f / "images/p0.png"), np.full((30, 40, 3), 300, np.uint16)),
         ),
     ),
     "truncated PNG": (
-        "picture-truncated",
+        {"picture-truncated": "p0.png: ..."},
         lambda c, f: (
             c["images"][0].update(file_name="p0.png"),
             picture(1).save(f / "images/p0.png"),
@@ -162,7 +378,7 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
         ),
     ),
     "float TIFF": (
-        "picture-unreadable",
+        {"picture-unreadable": "p0.tif: OpenCV cannot decode this TIFF"},
         lambda c, f: (
             c["images"][0].update(file_name="p0.tif"),
             Image.fromarray(np.zeros((30, 40), np.float32)).save(f / "images/p0.tif"),
@@ -172,31 +388,273 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
 
 
 @pytest.mark.parametrize("title", SPOILT)
-def test_each_problem_is_found_and_nothing_else_stops(title, tmp_path):
-    """The expected code is found; where it is no error, no other error comes with it, and the mended file is sound."""
-    code, spoil = SPOILT[title]
+def test_each_problem_is_found_and_nothing_else(title, tmp_path):
+    """The expected findings with their places; where the first is no error, the mended file is sound."""
+    expected, spoil = SPOILT[title]
     content = coco_content()
     write_coco(tmp_path, content, "annotations/instances_train.json", "images")
     spoil(content, tmp_path)
     (tmp_path / "annotations/instances_train.json").write_text(json.dumps(content), encoding="utf-8")
     coco = read(tmp_path)
-    found = {finding.code: finding for finding in coco.findings}
-    assert code in found, [finding.text for finding in coco.findings]
-    assert all("\n" not in finding.text for finding in found.values())
-    errors = [finding.text for finding in found.values() if finding.severity == "error"]
-    assert bool(errors) == (RULES[code].severity == "error"), errors
-    assert coco.mended == any(finding.severity == "mended" for finding in found.values())
+    findings = {finding.code: finding for finding in coco.findings}
+    shown = {code: "; ".join(finding.examples) for code, finding in findings.items()}
+    for code, text in shown.items():
+        shown[code] = text.replace(f"{tmp_path}{os.sep}", "")
+        start, dots, _ = expected.get(code, "").partition("...")
+        if dots and shown[code].startswith(start):
+            shown[code] = expected[code]
+    assert shown == expected
+    assert all(finding.count == max(1, len(finding.examples)) for finding in findings.values())
+    assert all("\n" not in finding.text for finding in findings.values())
+    errors = [finding.text for finding in findings.values() if finding.severity == "error"]
+    assert bool(errors) == (RULES[next(iter(expected))].severity == "error"), errors
+    assert coco.mended == any(finding.severity == "mended" for finding in findings.values())
     if coco.mended and not errors:
         coco.write(tmp_path / "annotations/instances_train.json")
         again = read(tmp_path)
         assert [f.text for f in again.findings if f.severity != "warning"] == []
 
 
-def test_a_sound_data_set_has_no_findings(tmp_path):
-    write_coco(tmp_path, coco_content(), "annotations/instances_train.json", "images")
+def nothing(content: dict[str, Any], folder: Path) -> None:
+    pass
+
+
+def in_folders(content: dict[str, Any], folder: Path) -> None:
+    """Two pictures of one name, and one with dots in its name."""
+    for i, name in enumerate(("a/p.jpg", "b/p.jpg", "b/..p..jpg")):
+        content["images"][i]["file_name"] = name
+        (folder / "images" / name).parent.mkdir(exist_ok=True)
+        (folder / f"images/p{i}.jpg").rename(folder / "images" / name)
+
+
+def largest_ids(content: dict[str, Any], folder: Path) -> None:
+    content["categories"][0]["id"] = 2**63 - 1
+    content["images"][0]["id"] = -(2**63) + 1
+    for annotation in content["annotations"]:
+        annotation["id"] += 2**62
+        annotation["category_id"] = 2**63 - 1 if annotation["category_id"] == 1 else 2
+        annotation["image_id"] = annotation["image_id"] or -(2**63) + 1
+
+
+def ids_as_floats(content: dict[str, Any], folder: Path) -> None:
+    content["images"][0].update(id=0.0, width=40.0)
+    content["categories"][0]["id"] = 1.0
+    for annotation in content["annotations"]:
+        annotation.update(image_id=float(annotation["image_id"]), category_id=float(annotation["category_id"]))
+
+
+def alike_but_not_twice(content: dict[str, Any], folder: Path) -> None:
+    first = content["annotations"][0]
+    content["annotations"] += [
+        {**first, "id": 97, "category_id": 2},
+        {**first, "id": 98, "bbox": [4, 5, 10, 11]},
+        {**first, "id": 99, "bbox": [5, 5, 10, 10]},
+    ]
+
+
+@pytest.mark.parametrize("change", [nothing, in_folders, largest_ids, ids_as_floats, alike_but_not_twice])
+def test_a_sound_data_set_has_no_findings(change, tmp_path):
+    content = coco_content()
+    path = write_coco(tmp_path, content, "annotations/instances_train.json", "images")
+    change(content, tmp_path)
+    path.write_text(json.dumps(content), encoding="utf-8")
     coco = read(tmp_path)
-    assert list(coco.findings) == []
+    assert [finding.text for finding in coco.findings] == []
     assert not coco.mended
+    assert all(type(image["id"]) is int for image in coco.images)
+
+
+def one_picture(folder: Path, objects: list[dict[str, Any]], masks: bool = False, **more: Any) -> CocoFile:
+    """A picture of 40 x 30 px with these objects, numbered from 1."""
+    content = coco_content(count=1)
+    sound = {"image_id": 0, "category_id": 1, "iscrowd": 0, "area": 9, "bbox": [4, 5, 10, 10]}
+    content["annotations"] = [{"id": i, **sound, **entry} for i, entry in enumerate(objects, start=1)]
+    content["categories"].pop()
+    content.update(more)
+    write_coco(folder, content, "train.json", "images")
+    return read(folder, masks)
+
+
+def examples(coco: CocoFile) -> dict[str, list[str]]:
+    return {finding.code: list(finding.examples) for finding in coco.findings}
+
+
+BOXES: list[tuple[list[Any], str]] = [
+    # in a picture of 40 x 30, which they may leave by 2.8 and 2.6 px
+    ([-2.75, 5, 10, 10], ""), ([-2.85, 5, 10, 10], "box-leaves"),
+    ([4, -2.55, 10, 10], ""), ([4, -2.65, 10, 10], "box-leaves"),
+    ([35, 5, 7.75, 10], ""), ([35, 5, 7.85, 10], "box-leaves"),
+    ([4, 25, 10, 7.55], ""), ([4, 25, 10, 7.65], "box-leaves"),
+    ([-9.5, 5, 10, 10], "box-leaves"), ([-10, 5, 10, 10], "box-outside"),
+    ([4, -9.5, 10, 10], "box-leaves"), ([4, -10, 10, 10], "box-outside"),
+    ([39.5, 5, 1, 10], ""), ([40, 5, 1, 10], "box-outside"),
+    ([4, 29.5, 10, 1], ""), ([4, 30, 10, 1], "box-outside"),
+    ([4, 5, 1, 10], ""), ([4, 5, 0.9, 10], "box-small"), ([4, 5, 0, 10], "box-small"), ([4, 5, -1, 10], "box-negative"),
+    ([4, 5, 10, 1], ""), ([4, 5, 10, 0.9], "box-small"), ([4, 5, 10, 0], "box-small"), ([4, 5, 10, -1], "box-negative"),
+    ([4, 5, 1e9, 10], "box-leaves"), ([4, 5, 1e9 + 1, 10], "box-nan"), ([-1e9 - 1, 5, 10, 10], "box-nan"),
+]  # fmt: skip
+
+
+def test_boxes_are_judged_to_the_exact_limit(tmp_path):
+    coco = one_picture(tmp_path, [{"bbox": box} for box, _ in BOXES])
+    expected: dict[str, list[str]] = {}
+    for number, (box, code) in enumerate(BOXES, start=1):
+        if code:
+            size = " in 40 x 30" if code in ("box-leaves", "box-outside") else ""
+            expected.setdefault(code, []).append(f"annotation {number}: {box}{size}")
+    assert examples(coco) == expected
+
+
+POLYGONS: list[tuple[list[list[float]], str]] = [
+    ([[-2.75, 5, 9, 5, 9, 9]], ""), ([[-2.85, 5, 9, 5, 9, 9]], "polygon-outside"),
+    ([[4, -2.55, 9, 5, 9, 9]], ""), ([[4, -2.65, 9, 5, 9, 9]], "polygon-outside"),
+    ([[4, 5, 42.75, 5, 9, 9]], ""), ([[4, 5, 42.85, 5, 9, 9]], "polygon-outside"),
+    ([[4, 5, 9, 32.55, 9, 9]], ""), ([[4, 5, 9, 32.65, 9, 9]], "polygon-outside"),
+    ([[4, 5, 9, 5, 9, 9], [4, 5, 60, 5, 9, 9]], "polygon-outside"),
+    ([[4, 5, 9, 5, 9, 9], [4, 5, 9, 5]], "polygon-short"),
+]  # fmt: skip
+
+
+def test_polygons_are_judged_to_the_exact_limit(tmp_path):
+    objects = [{"segmentation": polygons, "bbox": [4, 5, 10, 10 + i]} for i, (polygons, _) in enumerate(POLYGONS)]
+    coco = one_picture(tmp_path, objects, masks=True)
+    expected: dict[str, list[str]] = {}
+    for number, (_, code) in enumerate(POLYGONS, start=1):
+        if code:
+            expected.setdefault(code, []).append(f"annotation {number}")
+    assert examples(coco) == expected
+    assert coco.content["annotations"][-1]["segmentation"] == [[4, 5, 9, 5, 9, 9]]
+
+
+def test_boxes_of_a_picture_of_unknown_size_are_not_compared_with_it(tmp_path):
+    images = [
+        {"id": 0, "file_name": "p0.jpg", "width": 40},
+        {"id": 1, "file_name": "p1.jpg", "width": 40, "height": 30},
+    ]
+    one_picture(tmp_path, [], images=images)
+    (tmp_path / "images/p0.jpg").unlink()
+    content = json.loads((tmp_path / "train.json").read_text(encoding="utf-8"))
+    content["annotations"] = [
+        {"id": 1 + i, "image_id": i, "category_id": 1, "iscrowd": 0, "area": 9, "bbox": [400 - 360 * i, 5, 9, 9]}
+        for i in (0, 1)
+    ]
+    (tmp_path / "train.json").write_text(json.dumps(content), encoding="utf-8")
+    assert examples(read(tmp_path, masks=False)) == {
+        "picture-missing": [f"p0.jpg not in {tmp_path / 'images'}"],
+        "box-outside": ["annotation 2: [40, 5, 9, 9] in 40 x 30"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("leaving", "inside", "unordered", "told"),
+    [
+        (5, 0, 0, "100%"), (4, 0, 0, ""), (3, 17, 0, "15%"), (2, 18, 0, ""),
+        (6, 27, 1, "18%"), (6, 26, 1, ""),
+    ],
+)  # fmt: skip
+def test_corners_are_recognised_by_enough_boxes(leaving, inside, unordered, told, tmp_path):
+    """Five boxes at least, of which 15 % leave the picture, and 97 % are corners."""
+    boxes = [[25, 18, 35, 28 + i / 10] for i in range(leaving)]
+    boxes += [[1, 2, 30, 20 + i / 10] for i in range(inside)] + [[20, 15, 5, 5]] * unordered
+    told_before = [f"{told} leave their picture as [x, y, width, height]"] if told else []
+    assert examples(one_picture(tmp_path, [{"bbox": box} for box in boxes])).get("box-corners", []) == told_before
+
+
+MENDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    # title: what is changed in an annotation, and what it is in the mended file
+    "iscrowd true": ({"iscrowd": True}, {"iscrowd": 1}),
+    "iscrowd false": ({"iscrowd": False}, {"iscrowd": 0}),
+    "iscrowd '1'": ({"iscrowd": "1"}, {"iscrowd": 1}),
+    "iscrowd 'true'": ({"iscrowd": "true"}, {"iscrowd": 1}),
+    "iscrowd 'True'": ({"iscrowd": "True"}, {"iscrowd": 1}),
+    "iscrowd 'no'": ({"iscrowd": "no"}, {"iscrowd": 0}),
+    "iscrowd 2": ({"iscrowd": 2}, {"iscrowd": 0}),
+    "iscrowd 1.0": ({"iscrowd": 1.0}, {"iscrowd": 1}),
+    "iscrowd null": ({"iscrowd": None}, {"iscrowd": 0}),
+    "area of the box": ({"area": 0, "bbox": [4, 5, 10, 3]}, {"area": 30}),
+    "area of a flat box": ({"area": "x", "bbox": [4, 5, 10, 0]}, {"area": 0}),
+    "flat box of area 0": ({"area": 0, "bbox": [4, 6, 10, 0]}, {"area": 0}),
+    "area of the mask": (
+        {"area": None, "bbox": [4, 5, 10, 10], "segmentation": {"size": [30, 40], "counts": [300, 7, 893]}},
+        {"area": 7},
+    ),
+    "area of the box of an empty mask": (
+        {"area": None, "segmentation": {"size": [30, 40], "counts": [1200]}}, {"area": 100},
+    ),
+    "area of the box of a bad mask": ({"area": None, "segmentation": [[1, 2, 3]]}, {"area": 100}),
+    "box and area of the mask": (
+        {"area": 0, "bbox": [], "segmentation": {"size": [30, 40], "counts": [302, 7, 23, 5, 863]}},
+        {"area": 12, "bbox": [10, 2, 2, 7]},
+    ),
+    "id": ({"id": 0}, {}),
+}  # fmt: skip
+
+
+def test_what_is_mended_has_the_right_value(tmp_path):
+    """All numbered anew, since one had no id; those that were sound keep their values."""
+    sound = {"area": 5, "bbox": [1, 1, 3, 3], "iscrowd": 1}
+    coco = one_picture(tmp_path, [sound, *(change for change, _ in MENDED.values())])
+    numbered = [f"annotation {i}: " for i, title in enumerate(MENDED, start=2) if title.startswith(("area", "box"))]
+    assert [text[: text.index(":") + 2] for text in examples(coco)["area"]] == numbered
+    written = coco.write(tmp_path / "mended.json")
+    records = json.loads(written.read_text(encoding="utf-8"))["annotations"]
+    assert [record["id"] for record in records] == list(range(1, len(MENDED) + 2))
+    for record, (title, (_, expected)) in zip(records, [("sound", ({}, sound)), *MENDED.items()], strict=True):
+        values = {key: record[key] for key in expected}
+        assert values == expected, title
+        assert type(record["iscrowd"]) is int, title
+
+
+SIZES: list[tuple[tuple[Any, Any], str]] = [
+    # as stated of a picture of 40 x 30
+    ((40, 30), ""), ((40.0, 30.0), ""), ((40.5, 30), "image-size"), ((True, 30), "image-size"), ((40, 0.5), "image-size"),
+    ((2**31, 30), "image-size"), ((2**31 - 1, 30), "image-size-wrong"), ((-40, 30), "image-size"),
+    ((20, 15), "image-size-scaled"), ((20, 16), "image-size-scaled"), ((20, 17), "image-size-wrong"),
+    ((20, 14), "image-size-scaled"), ((20, 13), "image-size-wrong"), ((80, 60), "image-size-scaled"),
+    ((80, 62), "image-size-scaled"), ((80, 63), "image-size-wrong"), ((80, 57), "image-size-wrong"),
+    ((1, 1), "image-size-scaled"), ((40, 31), "image-size-scaled"), ((40, 32), "image-size-wrong"),
+]  # fmt: skip
+
+
+def test_sizes_are_taken_from_the_pictures_unless_these_were_scaled(tmp_path):
+    """The same aspect ratio to a pixel of the larger one is another scale: its boxes would be wrong."""
+    content = coco_content(count=len(SIZES))
+    for image, (size, _) in zip(content["images"], SIZES, strict=True):
+        image.update(width=size[0], height=size[1])
+    content["annotations"] = content["annotations"][-1:]
+    write_coco(tmp_path, content, "train.json", "images")
+    coco = read(tmp_path, masks=False)
+    expected: dict[str, list[str]] = {}
+    for i, (size, code) in enumerate(SIZES):
+        if code:
+            shown = "" if code == "image-size" else f": {size[0]} x {size[1]}, the picture 40 x 30"
+            expected.setdefault(code, []).append(f"p{i}.jpg{shown}")
+    found = examples(coco)
+    assert {code: found.get(code) for code in expected} == expected
+    for image, (size, code) in zip(coco.images, SIZES, strict=True):
+        assert (image["width"], image["height"]) == (size if code == "image-size-scaled" else (40, 30))
+
+
+@pytest.mark.parametrize(
+    ("box", "code"),
+    [
+        ([30, 20, 12.75, 9], "image-size-wrong"), ([30, 20, 12.85, 9], "image-size-scaled"),
+        ([30, 20, 9, 12.55], "image-size-wrong"), ([30, 20, 9, 12.65], "image-size-scaled"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", [0, 1])
+def test_boxes_that_do_not_fit_the_picture_tell_that_it_was_scaled(box, code, place, tmp_path):
+    """By more than 2 px and 2 %, whichever box of the picture it is."""
+    boxes = [[4, 5, 10, 10]]
+    boxes.insert(place, box)
+    images = [{"id": 0, "file_name": "p0.jpg", "width": 99, "height": 50}]
+    coco = one_picture(tmp_path, [{"bbox": box} for box in boxes], images=images)
+    assert examples(coco) == {code: ["p0.jpg: 99 x 50, the picture 40 x 30"]}
+
+
+def test_a_file_without_masks_is_judged_for_boxes_only(tmp_path):
+    coco = one_picture(tmp_path, [{"bbox": None}, {"bbox": []}], masks=False)
+    assert examples(coco) == {"box-and-mask-missing": ["annotation 1", "annotation 2"]}
 
 
 def test_the_first_examples_and_the_number_are_told(tmp_path):
