@@ -198,7 +198,8 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
     "polygon outside": ({"polygon-outside": "annotation 1"}, objects(segmentation=[[4, 5, 90, 15, 4, 15]])),
     "RLE of another size": (
         {
-            "segmentation-bad": "annotation 1: segmentation RLE size [40, 30] is not the image's [30, 40] (width and height swapped?)"
+            "segmentation-bad": "annotation 1: segmentation RLE size [40, 30] is not the image's [30, 40] (width and "
+            "height swapped?)"
         },
         objects(segmentation={"size": [40, 30], "counts": [1200]}),
     ),
@@ -218,7 +219,7 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
     "corners": (
         {
             "box-corners": "100% leave their picture as [x, y, width, height]",
-            "box-leaves": "annotation 1: [25, 18, 35, 28] in 40 x 30; annotation 2: [25, 18, 35, 28] in 40 x 30; annotation 3: [25, 18, 35, 28] in 40 x 30; annotation 4: [25, 18, 35, 28] in 40 x 30; annotation 5: [25, 18, 35, 28] in 40 x 30; annotation 6: [25, 18, 35, 28] in 40 x 30",
+            "box-leaves": "; ".join(f"annotation {i}: [25, 18, 35, 28] in 40 x 30" for i in range(1, 7)),
         },
         lambda c, f: [
             a.update(bbox=[25, 18, 35, 28], segmentation=[[25, 18, 35, 18, 35, 28]]) for a in c["annotations"]
@@ -607,7 +608,8 @@ def test_what_is_mended_has_the_right_value(tmp_path):
 
 SIZES: list[tuple[tuple[Any, Any], str]] = [
     # as stated of a picture of 40 x 30
-    ((40, 30), ""), ((40.0, 30.0), ""), ((40.5, 30), "image-size"), ((True, 30), "image-size"), ((40, 0.5), "image-size"),
+    ((40, 30), ""), ((40.0, 30.0), ""), ((40.5, 30), "image-size"), ((True, 30), "image-size"),
+    ((40, 0.5), "image-size"),
     ((2**31, 30), "image-size"), ((2**31 - 1, 30), "image-size-wrong"), ((-40, 30), "image-size"),
     ((20, 15), "image-size-scaled"), ((20, 16), "image-size-scaled"), ((20, 17), "image-size-wrong"),
     ((20, 14), "image-size-scaled"), ((20, 13), "image-size-wrong"), ((80, 60), "image-size-scaled"),
