@@ -49,14 +49,17 @@ def read_splits(own: OwnData, *, masks: bool, decode: bool = False) -> dict[str,
 def read_split(
     own: OwnData, split: str, path: Path, *, masks: bool, decode: bool = False, look: bool = True
 ) -> CocoFile:
-    """Read one annotation file and check it with its pictures; ``look``: into the pictures, not only for them.
+    """Read one annotation file and check it with its pictures.
 
+    Args:
+        look: into the pictures, not only for them. Without it, objects are not checked either: sizes may be unknown.
     Raises:
         UserError: it is no annotation file.
     """
     coco = read_coco(path, own.flag, {} if masks else WITHOUT_MASKS)
     place_pictures(coco, picture_folders(own, split, path), decode=decode, read=look)
-    check_objects(coco)
+    if look:
+        check_objects(coco)
     return coco
 
 
