@@ -144,6 +144,7 @@ def test_categories_in_another_order_are_aligned(tmp_path):
 
 CONTENT = '{"images": [], "annotations": [], "categories": []}'
 WITHOUT_CATEGORIES = '{"images": [], "annotations": []}'
+OTHER_KINDS = ("captions", "keypoints", "panoptic", "stuff", "image_info", "predictions")
 FILES: dict[str, tuple[list[str], dict[str, str]]] = {
     # title: the JSON files there are, and those that are chosen; names with ! hold no annotations
     "words for the splits": (
@@ -176,7 +177,7 @@ FILES: dict[str, tuple[list[str], dict[str, str]]] = {
     "a file for training is enough": (["b.json", "train.json"], {"train": "train.json"}),
     "one without a split beside validation": (["b.json", "val.json"], {"train": "b.json", "val": "val.json"}),
     "files of other kinds": (
-        [f"a/{kind}_train.json" for kind in "captions keypoints panoptic stuff image_info predictions".split()],
+        [f"a/{kind}_train.json" for kind in OTHER_KINDS],
         {},
     ),
     "two folders deep": (["a/b/train.json", "a/annotations/b/val.json"], {}),
@@ -337,7 +338,10 @@ def test_a_share_cannot_be_held_back_where_there_is_validation_already(tmp_path)
 
 
 def test_for_a_test_the_training_file_is_read_without_its_pictures(tmp_path):
-    """It has the classes in order; that masks need sizes which only the pictures have does not matter. Another split that is not there is asked for by the option that names it."""
+    """It has the classes in order; that its masks need sizes which only its pictures have does not matter.
+
+    A split that is not there is asked for by the option that names it.
+    """
     roboflow(tmp_path)
     train = tmp_path / "train/_annotations.coco.json"
     content = json.loads(train.read_text(encoding="utf-8"))

@@ -54,6 +54,28 @@ def test_a_sound_picture_of_every_kind(tmp_path):
     assert look_at(tmp_path / "phone.jpg", decode=True).problem == ""
 
 
+def test_sound_pictures_of_common_kinds_are_not_decoded(tmp_path, monkeypatch):
+    """Which would take most of the time; one that goes on well behind its end mark is."""
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(cv2, "imdecode", refuse)
+    for kind in ("jpg", "png", "webp", "bmp"):
+        path = tmp_path / f"a.{kind}"
+        picture(2).save(path)
+        assert look_at(path).size == (40, 30)
+        with pytest.raises(AssertionError):
+            look_at(path, decode=True)
+    path = tmp_path / "a.jpg"
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(62))
+    assert look_at(path).size == (40, 30)
+    path.write_bytes(content + bytes(63))
+    with pytest.raises(AssertionError):
+        look_at(path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_that_ends_too_early(kind, tmp_path):
     """By one byte already, in formats that state their length."""
@@ -124,7 +146,7 @@ def test_opencv_s_limit_of_pixels(width, problem, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    level = cv2.utils.logging.getLogLevel()
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         (seen,) = look_at_all([path], "looking")
@@ -132,7 +154,7 @@ def test_opencv_s_limit_of_pixels(width, problem, tmp_path, monkeypatch):
     assert seen.size == ((0, 0) if problem else (width, 2**15))
     assert seen.detail == (f"{width} x 32768: OpenCV reads up to 2^30 pixels" if problem else "")
     assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == (1000, True)
-    assert cv2.utils.logging.getLogLevel() == level
+    assert cv2.utils.logging.setLogLevel(before) == cv2.utils.logging.LOG_LEVEL_ERROR
 
 
 def test_truncated_pictures_are_found_where_a_program_lets_pillow_load_them(tmp_path, monkeypatch):
@@ -141,6 +163,16 @@ def test_truncated_pictures_are_found_where_a_program_lets_pillow_load_them(tmp_
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-100])
     (seen,) = look_at_all([tmp_path / "a.jpg"], "looking")
     assert seen.problem == "picture-truncated"
+
+
+def test_pillow_s_warnings_are_not_shown(tmp_path):
+    picture(2).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+    with pytest.warns(UserWarning, match="EXIF"):
+        assert look_at(tmp_path / "a.jpg").problem == ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (seen,) = look_at_all([tmp_path / "a.jpg"], "looking")
+    assert (seen.problem, seen.orientation) == ("", 1)
 
 
 def test_16_bits_a_channel_are_seen(tmp_path):
@@ -156,15 +188,25 @@ def test_16_bits_a_channel_are_seen(tmp_path):
     assert look_at(tmp_path / "32.tif").deep or look_at(tmp_path / "32.tif").problem
 
 
-def test_equal_files_are_grouped(tmp_path):
-    """By their whole content: these differ after the first 16 KiB, or have another length."""
+def test_equal_files_are_grouped(tmp_path, monkeypatch):
+    """By their whole content: these differ after the first 16 KiB, or have another length, and are not read then."""
     long = bytes(range(256)) * 8192  # 2 MiB
     contents = [long, long[:-1] + b"\0", long, b"short", b"other", b"short", long, b"", b"short!", b"other"]
     paths = [tmp_path / str(i) for i in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
     sizes = [len(content) for content in contents]
-    assert sorted(same_content(paths, sizes)) == [[0, 2, 6], [3, 5], [4, 9]]
+    opened: list[str] = []
+    plain = open
+
+    def counted(path: Path, mode: str) -> object:
+        opened.append(path.name)
+        return plain(path, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", counted)
+        assert sorted(same_content(paths, sizes)) == [[0, 2, 6], [3, 5], [4, 9]]
+    assert sorted(opened) == sorted("01234569" * 2)
     sizes[3] = 0  # left out
     assert sorted(same_content(paths, sizes)) == [[0, 2, 6], [4, 9]]
     paths[4].unlink()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +15,10 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
+from mmms_plugin.data.masks import Mask, read_mask
 from mmms_plugin.data.own_data import OwnData
-from mmms_plugin.data.seg_set import SegData, read_seg_set
+from mmms_plugin.data.seg_layouts import Pair, find_pairs
+from mmms_plugin.data.seg_set import SegData, read_seg_set, write_pairs
 from mmms_plugin.engine.config_edit import class_count_owners, leaf_datasets
 from mmms_plugin.engine.config_files import load_config
 from mmms_plugin.engine.voc_dir import use_voc_dir
@@ -167,6 +172,362 @@ def test_files_that_stop_training(code, tmp_path):
     SPOILT[code](tmp_path)
     _, codes = found_in(tmp_path)
     assert "p1.png" in codes[code]
+
+
+def empty_files(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def pairs_of(folder: Path, **options: Any) -> dict[str, list[tuple[str, str]]]:
+    """Pictures and masks as paths below the folder; "-" for no mask."""
+    found = find_pairs(OwnData("--voc-dir", folder, **options))
+    return {
+        split: [
+            (pair.image.relative_to(folder).as_posix(), pair.mask.relative_to(folder).as_posix() if pair.mask else "-")
+            for pair in pairs
+        ]
+        for split, pairs in found.splits.items()
+    }
+
+
+FOUND: dict[str, tuple[list[str], dict[str, list[tuple[str, str]]]]] = {
+    # title: the files there are, and the pairs that are found; the first picture of each is a.jpg
+    "all in one": (["Img/a.jpg", "GT/a.png"], {"train": [("Img/a.jpg", "GT/a.png")]}),
+    "a mask of any ending": (
+        ["images/a.jpg", "images/b.jpg", "images/c.v2.JPG", "images/d.jpg", "images/notes.txt",
+         "masks/a_mask.png", "masks/b-mask.png", "masks/c.v2_gt.TIF", "masks/d_other.png", "masks/e.png"],
+        {"train": [("images/a.jpg", "masks/a_mask.png"), ("images/b.jpg", "masks/b-mask.png"),
+                   ("images/c.v2.JPG", "masks/c.v2_gt.TIF"), ("images/d.jpg", "-")]},
+    ),
+    "the mask of the same name first": (
+        ["images/a.jpg", "masks/a.png", "masks/a_mask.png"], {"train": [("images/a.jpg", "masks/a.png")]},
+    ),
+    "images before imgs, masks before labels": (
+        ["imgs/b.jpg", "images/a.jpg", "masks/a.png", "labels/b.png"], {"train": [("images/a.jpg", "masks/a.png")]},
+    ),
+    "splits inside": (
+        ["images/train/a.jpg", "masks/train/a.png", "images/Valid/b.jpg", "masks/Valid/b.png", "images/other/c.jpg",
+         "masks/other/c.png", "images/test/d.jpg"],
+        {"train": [("images/train/a.jpg", "masks/train/a.png")], "val": [("images/Valid/b.jpg", "masks/Valid/b.png")]},
+    ),
+    "splits inside of which none has masks": (
+        ["images/train/a.jpg", "masks/val/a.png", "images/a.jpg", "masks/a.png"],
+        {"train": [("images/a.jpg", "masks/a.png")]},
+    ),
+    "splits outside": (
+        ["train/images/a.jpg", "train/masks/a.png", "test/images/b.jpg", "test/masks/b.png", "val/images/c.jpg",
+         "val/masks/d.png", "more/images/e.jpg", "more/masks/e.png"],
+        {"test": [("test/images/b.jpg", "test/masks/b.png")], "train": [("train/images/a.jpg", "train/masks/a.png")]},
+    ),
+    "pictures outside without masks": (
+        ["train/images/a.jpg", "train/masks/a.png", "val/images/b.jpg", "val/labelled/b.png"],
+        {"train": [("train/images/a.jpg", "train/masks/a.png")]},
+    ),
+    "lists beside": (
+        ["images/a.jpg", "masks/a.png", "images/b.jpg", "train.txt=\ufeffa\n\n", "val.txt=b.jpg"],
+        {"train": [("images/a.jpg", "masks/a.png")], "val": [("images/b.jpg", "-")]},
+    ),
+    "VOC's lists": (
+        ["JPEGImages/a.jpg", "JPEGImages/b.png", "SegmentationClass/a.png", "ImageSets/Segmentation/val.txt= b.PNG ",
+         "ImageSets/Segmentation/test.txt=a", "train.txt=a"],
+        {"val": [("JPEGImages/b.png", "-")], "test": [("JPEGImages/a.jpg", "SegmentationClass/a.png")]},
+    ),
+    "VOC's folders without lists": (
+        ["JPEGImages/a.jpg", "SegmentationClass/a.png"], {"train": [("JPEGImages/a.jpg", "SegmentationClass/a.png")]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("title", FOUND)
+def test_pairs_are_found_by_their_names(title, tmp_path):
+    names, expected = FOUND[title]
+    for name in names:
+        name, _, text = name.partition("=")
+        empty_files(tmp_path, name)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert pairs_of(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "is_voc"),
+    [
+        (["JPEGImages/a.jpg", "SegmentationClass/a.png"], True),
+        (["JPEGImages/a.jpg"], True),
+        (["JPEGImages/a.png", "SegmentationClass/a.png"], False),
+        (["JPEGImages/a.jpg", "SegmentationClass/a.bmp"], False),
+    ],
+)
+def test_voc_s_layout_is_voc_s_with_its_file_types_only(names, is_voc, tmp_path):
+    empty_files(tmp_path, *names)
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a", encoding="utf-8")
+    assert find_pairs(OwnData("--voc-dir", tmp_path)).voc == is_voc
+    (tmp_path / "ImageSets/Segmentation/train.txt").unlink()
+    if len(names) > 1:
+        assert not find_pairs(OwnData("--voc-dir", tmp_path)).voc
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["images/a.jpg"], r"found: images/$"),
+        (["masks/a.png", "b"], r"found: b, masks/$"),
+        (["images/a.jpg", "masks/b.png"], r"found: images/, masks/$"),
+        (["images/train/a.jpg", "masks/train/b.png"], r"found: images/, masks/$"),
+        ([], r"found: nothing$"),
+        (list("abcdefgh"), r"found: a, b, c, d, e, f, g, h$"),
+        (list("abcdefghij"), r"found: a, b, c, d, e, f, g, h and 2 more$"),
+        (["images/a.jpg", "masks/a.png", "train.txt=\n \n"], r"train\.txt: no image names$"),
+        (["images/a.jpg", "masks/a.png", "train.txt/a"], None),
+        (["images/a.jpg", "masks/a.png", "val.txt=a\nb.v2\nc.png"],
+         r"of the 3 images of val.txt, 2 have no picture \(first: b.v2\)$"),
+    ],
+)  # fmt: skip
+def test_folders_without_pairs_are_told(names, message, tmp_path):
+    for name in names:
+        name, _, text = name.partition("=")
+        empty_files(tmp_path, name)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    if message is None:
+        assert list(pairs_of(tmp_path)) == ["train"]
+        return
+    with pytest.raises(UserError, match=message):
+        find_pairs(OwnData("--voc-dir", tmp_path))
+
+
+def test_a_list_that_is_no_text_is_told(tmp_path):
+    empty_files(tmp_path, "images/a.jpg", "masks/a.png")
+    (tmp_path / "train.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(UserError, match=r"train\.txt: cannot be read as text \(.*utf-8"):
+        find_pairs(OwnData("--voc-dir", tmp_path))
+
+
+def test_a_share_cannot_be_held_back_where_there_is_validation_already(tmp_path):
+    split_below(tmp_path)
+    with pytest.raises(UserError, match=r"^--val-split: --voc-dir .* has pictures for validation already$"):
+        find_pairs(OwnData("--voc-dir", tmp_path, val_split=0.3))
+    data = read_seg_set(OwnData("--voc-dir", tmp_path, training=False, split="train"), ("train",))
+    assert sorted(data.found.splits) == ["train", "val"], "all masks name the classes"
+    (tmp_path / "labels.txt").write_text("background\nleaf\n", encoding="utf-8")
+    for splits, training, kept in ((("train",), False, ["train"]), (("train",), True, ["train", "val"])):
+        data = read_seg_set(OwnData("--voc-dir", tmp_path, training=training, split="train"), splits)
+        assert sorted(data.found.splits) == sorted(data.findings) == sorted(data.pictures) == kept
+        assert data.remarks == []
+
+
+NAMED: dict[str, tuple[dict[str, str], dict[str, Any], tuple[str, ...] | str]] = {
+    # title: files of names, options, and the classes or what is said
+    "lines": ({"labels.txt": "\ufeffbackground\n\n  leaf \nstem"}, {}, ("background", "leaf", "stem")),
+    "labels.txt before classes.txt": ({"labels.txt": "a\nb", "classes.txt": "c\nd"}, {}, ("a", "b")),
+    "classes.txt": ({"classes.txt": "c\nd"}, {}, ("c", "d")),
+    "names before binary masks": ({"labels.txt": "a\nb"}, {"binary_masks": True}, ("a", "b")),
+    "binary masks": ({}, {"binary_masks": True}, ("background", "object")),
+    "two at least": ({"labels.txt": "a\n"}, {}, "labels.txt: 1 class names, at least 2 are needed, one a line"),
+    "none": ({"labels.txt": "\n"}, {}, "labels.txt: 0 class names"),
+    "one twice": ({"labels.txt": "a\nb\nc\nb"}, {}, "labels.txt: class 'b' is listed twice"),
+}
+
+
+@pytest.mark.parametrize("title", NAMED)
+def test_classes_are_named_by_a_file(title, tmp_path):
+    files, options, expected = NAMED[title]
+    flat(tmp_path, *[labels(0, 255 if "binary_masks" in options else 1)] * 2)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    own = OwnData("--voc-dir", tmp_path, **options)
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=expected):
+            read_seg_set(own)
+    else:
+        data = read_seg_set(own)
+        assert data.classes == expected
+        assert data.remarks == []
+
+
+@pytest.mark.parametrize(
+    ("values", "count"), [((0,), 2), ((1, 2), 3), ((0, 254), 255), ((0, 1, 255), 2), ((255, 0, 5), 6)]
+)
+def test_classes_are_counted_by_the_highest_label(values, count, tmp_path):
+    flat(tmp_path, labels(0, 1), labels(*values))
+    data = read_seg_set(OwnData("--voc-dir", tmp_path))
+    assert data.classes == ("background", *(f"class {i}" for i in range(1, count)))
+    (remark,) = data.remarks
+    assert remark.endswith(f"no labels.txt names the classes; from the masks: {', '.join(data.classes)}")
+
+
+def wide(*values: int) -> np.ndarray:
+    return np.repeat(np.resize(np.array(values, np.int32), SIDE[1])[:, None], SIDE[0], 1)
+
+
+def test_masks_of_every_type_are_counted(tmp_path):
+    """Palettes, grey values, one bit, 16 and 32 bits: labels and pixels as NumPy counts them."""
+    palette = Image.fromarray(labels(0, 2, 3))
+    palette.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 9, 9, 9])
+    made = {
+        "palette.png": (palette, labels(0, 2, 3)),
+        "grey.png": (Image.fromarray(labels(1, 255)), labels(1, 255)),
+        "bit.png": (Image.fromarray(labels(0, 1).astype(bool)), labels(0, 1)),
+        "16.png": (Image.fromarray(wide(0, 300, 2).astype(np.uint16)), wide(0, 300, 2)),
+        "32.tif": (Image.fromarray(wide(0, 70_000, -3)), wide(0, 70_000, -3)),
+        "float.tif": (Image.fromarray(wide(0, 4, 2).astype(np.float32)), wide(0, 4, 2)),
+    }
+    for name, (image, expected) in made.items():
+        image.save(tmp_path / name)
+        mask = read_mask(tmp_path / name)
+        values, counts = np.unique(expected, return_counts=True)
+        assert (mask.problem, mask.size) == ("", SIDE), name
+        assert (mask.labels, mask.pixels) == (tuple(values.tolist()), tuple(counts.tolist())), name
+    for name, mode in (("colour.png", "RGB"), ("clear.png", "RGBA"), ("both.png", "LA")):
+        picture(1).convert(mode).save(tmp_path / name)
+        assert read_mask(tmp_path / name) == Mask("mask-colour", mode)
+    assert read_mask(tmp_path / "gone.png").problem == "mask-unreadable"
+
+
+def test_a_mask_that_cannot_be_read_says_why_in_a_line(tmp_path, monkeypatch):
+    for message, detail in ((f"{'x' * 81}\nmore", "x" * 80), ("", "OSError")):
+
+        def fail(path: Path, message: str = message) -> None:
+            raise OSError(message) if message else OSError
+
+        monkeypatch.setattr("PIL.Image.open", fail)
+        assert read_mask(tmp_path / "a.png") == Mask("mask-unreadable", detail)
+
+
+def findings_of(folder: Path, names: str | None = None, **options: Any) -> dict[str, list[str]]:
+    """Examples by code, of a set that is not split."""
+    if names:
+        (folder / "labels.txt").write_text("\n".join(names), encoding="utf-8")
+    data = read_seg_set(OwnData("--voc-dir", folder, **options))
+    return {finding.code: list(finding.examples) for finding in data.all_findings}
+
+
+def outside(label: int, pixels: int, first: int, most: int, masks: int = 1) -> str:
+    return f"label {label}: {pixels} pixels in {masks} masks (p{first}.png), allowed are 0 to {most}"
+
+
+LABELS: dict[str, tuple[list[np.ndarray], str, bool, dict[str, list[str]]]] = {
+    # title: masks, names of the classes, whether binary, and what is found
+    "all inside": ([labels(0, 1), labels(2)], "bls", False, {}),
+    "one beyond the last": (
+        [labels(0, 1), labels(0, 2), labels(2)], "bl", False, {"mask-labels": [outside(2, 600 + 1200, 1, 1, 2)]},
+    ),
+    "below 0": ([wide(0, -1), labels(1)], "bl", False, {"mask-labels": [outside(-1, 600, 0, 1)]}),
+    "two outside": (
+        [labels(0, 1, 5), labels(0, 254)], "bl", False,
+        {"mask-labels": [outside(5, 400, 0, 1), outside(254, 600, 1, 1)]},
+    ),
+    "none of the first": ([labels(1), labels(1)], "bl", False, {"mask-class-unused": ["0 b"]}),
+    "void": ([labels(0, 1, 255), labels(0, 1)], "bl", False, {"mask-void": ["16.7% of the pixels"]}),
+    "void beside class 1": ([labels(1, 255)] * 2, "bl", False,
+        {"mask-class-unused": ["0 b"], "mask-void": ["50.0% of the pixels"]}),
+    "nothing but void": ([labels(255)] * 2, "bl", False, {"mask-binary": ["label 255: 2400 pixels"]}),
+    "nothing but background": ([labels(0)] * 2, "bl", False, {"mask-class-unused": ["1 l"]}),
+    "binary": ([labels(0, 255)] * 2, "bl", True, {}),
+    "binary without objects": ([labels(0)] * 2, "bl", True, {"mask-class-unused": ["1 l"]}),
+    "binary with 1 as well": ([labels(0, 1, 255)] * 2, "bl", True, {"mask-labels": [outside(1, 800, 0, 1, 2)]}),
+    "binary with others": ([labels(0, 7, 255)] * 2, "bl", True, {"mask-labels": [outside(7, 800, 0, 1, 2)]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("title", LABELS)
+def test_labels_are_judged_to_the_exact_limit(title, tmp_path):
+    masks, names, binary, expected = LABELS[title]
+    for i, mask in enumerate(masks):
+        pair(
+            tmp_path / "images", tmp_path / "masks", f"p{i}.png", i, mask, ".png" if mask.dtype == np.uint8 else ".tif"
+        )
+    found = findings_of(tmp_path, names, binary_masks=binary)
+    assert {code: [text.replace(".tif", ".png") for text in texts] for code, texts in found.items()} == expected
+
+
+def test_long_names_of_classes_are_cut(tmp_path):
+    flat(tmp_path, labels(0), labels(0))
+    assert findings_of(tmp_path, ["b", "x" * 41]) == {"mask-class-unused": ["1 " + "x" * 40]}
+
+
+def cmyk(path: Path) -> None:
+    picture(3).convert("CMYK").save(path, "JPEG")
+
+
+def mirrored(path: Path, orientation: int = 3) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    picture(3).save(path, exif=tags)
+
+
+def stored_upright(folder: Path) -> None:
+    """The mask is turned as the picture will be."""
+    mirrored(folder / "images/p1.png", 6)
+    Image.fromarray(labels(0, 1).T).save(folder / "masks/p1.png")
+
+
+FILES_OF_PAIRS: dict[str, tuple[Callable[[Path], object], dict[str, list[str]]]] = {
+    "mirrored": (lambda d: mirrored(d / "images/p1.png"), {"picture-exif": ["p1.png"]}),
+    "turned with its mask": (stored_upright, {"picture-exif": ["p1.png"]}),
+    "turned without its mask": (
+        lambda d: mirrored(d / "images/p1.png", 6), {"picture-rotated": ["p1.png"], "picture-exif": ["p1.png"]},
+    ),
+    "upright": (lambda d: mirrored(d / "images/p1.png", 1), {}),
+    "CMYK": (lambda d: cmyk(d / "images/p1.png"), {"picture-cmyk": ["p1.png"]}),
+    "16 bits": (
+        lambda d: Image.fromarray(wide(0, 9).astype(np.uint16)).save(d / "images/p1.png"),
+        {"picture-16-bit": ["p1.png"]},
+    ),
+    "no mask": (gone, {"mask-missing": ["p1.png"]}),
+    "no masks at all": (
+        lambda d: ((d / "train.txt").write_text("p0\np1", encoding="utf-8"), shutil.rmtree(d / "masks"),
+                   (d / "masks").mkdir()),
+        {"no-pairs": ["2 pictures"], "mask-class-unused": ["0 b", "1 l"]},
+    ),
+    "another size": (
+        lambda d: Image.fromarray(labels(0, 1)[1:]).save(d / "masks/p1.png"),
+        {"mask-size": ["p1.png: 40 x 29, its picture 40 x 30"]},
+    ),
+    "empty picture": (lambda d: (d / "images/p1.png").write_bytes(b""), {"picture-empty": ["p1.png"]}),
+    "picture of text": (
+        lambda d: (d / "images/p1.png").write_bytes(b"no"),
+        {"picture-unreadable": ["p1.png: no picture format that is known"]},
+    ),
+    "mask of no use": (
+        lambda d: picture(3).save(d / "masks/p1.png"), {"mask-colour": ["p1.png: RGB"]},
+    ),
+    "JPEG": (
+        lambda d: ((d / "masks/p1.png").unlink(), Image.fromarray(labels(1)).save(d / "masks/p1.JPG")),
+        {"mask-jpeg": ["p1.JPG"]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("title", FILES_OF_PAIRS)
+def test_everything_that_is_wrong_with_files_is_found(title, tmp_path):
+    spoil, expected = FILES_OF_PAIRS[title]
+    flat(tmp_path, labels(0, 1), labels(0, 1))
+    spoil(tmp_path)
+    assert findings_of(tmp_path, "bl") == expected
+
+
+def test_pixels_of_pictures_are_read_on_demand(tmp_path):
+    flat(tmp_path, labels(0, 1), labels(0, 1))
+    content = bytearray((tmp_path / "images/p1.png").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "images/p1.png").write_bytes(content)
+    own = OwnData("--voc-dir", tmp_path)
+    for decode in (False, True):
+        data = read_seg_set(own, decode=decode)
+        assert [finding.code for finding in data.all_findings] == ["picture-unreadable"] * decode
+    assert [picture.problem for picture in data.pictures["train"]] == ["", "picture-unreadable"]
+
+
+def test_pairs_are_written_as_absolute_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs = [Pair(Path("a.png"), Path("b.png")), Pair(Path("c.png"), Path("masks/c.png"))]
+    written = write_pairs(pairs, Path("work/pairs.txt"))
+    assert written == tmp_path / "work/pairs.txt"
+    assert [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()] == [
+        [str(tmp_path / "a.png"), str(tmp_path / "b.png")], [str(tmp_path / "c.png"), str(tmp_path / "masks/c.png")],
+    ]  # fmt: skip
 
 
 def test_where_nothing_fits_the_message_says_what_was_found(tmp_path):
