@@ -22,7 +22,7 @@ from mmms_plugin.files import (
     umask,
     write_text,
     written_whole,
-)  # fmt: skip
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -278,7 +278,7 @@ class Popen:
         self.pid, self.returncode, self.looks = os.getpid(), None, 0
 
     def wait(self, seconds: float) -> None:
-            assert 0.05 <= seconds <= 1
+        assert 0.05 <= seconds <= 1
         self.looks += 1
         if self.looks == 3:
             self.returncode = 7
