@@ -43,4 +43,4 @@ def _escaped(char: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error of a library, or its type where it has no text."""
-    return next((line for line in str(error).strip().splitlines() if line.strip()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

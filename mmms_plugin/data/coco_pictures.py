@@ -145,9 +145,9 @@ def _farthest(coco: CocoFile) -> dict[int, tuple[float, float]]:
 
 
 def _scaled(stated: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether one is the other, enlarged: the same aspect ratio to a pixel's precision."""
+    """Whether one of two different sizes is the other, enlarged: the same aspect ratio to a pixel's precision."""
     factor = size[0] / stated[0]
-    return stated != size and abs(stated[1] * factor - size[1]) <= max(1.0, factor)
+    return abs(stated[1] * factor - size[1]) <= max(1.0, factor)
 
 
 def _fits(corner: tuple[float, float] | None, size: tuple[int, int]) -> bool:

@@ -173,6 +173,7 @@ FILES: dict[str, tuple[list[str], dict[str, str]]] = {
     "instances before others": (["instances_val_a.json", "a_val.json"], {"val": "instances_val_a.json"}),
     "Roboflow's before others": (["val/_annotations.json", "val/a.json"], {"val": "val/_annotations.json"}),
     "one file without a split trains": (["b.json", "a.json!"], {"train": "b.json"}),
+    "a folder with the name of a file": (["a.json/b.txt", "b.json"], {"train": "b.json"}),
     "two files without a split are left": (["b.json", "a.json"], {}),
     "a file for training is enough": (["b.json", "train.json"], {"train": "train.json"}),
     "one without a split beside validation": (["b.json", "val.json"], {"train": "b.json", "val": "val.json"}),
@@ -267,6 +268,9 @@ def test_pictures_are_looked_up_where_most_are(tmp_path):
     assert {finding.code: finding.examples for finding in coco.findings} == {
         "file-name-elsewhere": ("a/p0.jpg", "a/p1.jpg"), "picture-missing": (f"p0.jpg not in {tmp_path / 'data'}",),
     }  # fmt: skip
+    for name in ("images", "data"):
+        shutil.rmtree(tmp_path / name)
+    assert read_split(own, "train", path, masks=True).image_dir == tmp_path
 
 
 def test_pictures_outside_of_the_data_set_are_not_looked_for(tmp_path):
@@ -307,9 +311,27 @@ def test_a_share_that_is_held_back_is_a_data_set_of_its_own(tmp_path):
         assert splits["train"].content["categories"] == splits["val"].content["categories"]
         assert splits["train"].content["categories"][0] is not splits["val"].content["categories"][0]
     assert len(seen) == 4
-    (tmp_path / "train.json").write_text(json.dumps({**content, "annotations": []}), encoding="utf-8")
+    content["annotations"] = []
+    content["images"][0]["file_name"] = ""
+    (tmp_path / "train.json").write_text(json.dumps(content), encoding="utf-8")
     splits = read_splits(OwnData("--coco-dir", tmp_path, val_split=0.5), masks=True)
-    assert [finding.count for coco in splits.values() for finding in coco.findings] == [1, 1]
+    assert sorted(finding.code for coco in splits.values() for finding in coco.findings if finding.count == 1) == [
+        "file-name", "no-objects", "no-objects",
+    ]  # fmt: skip
+    assert sum(len(coco.pictures) for coco in splits.values()) == 3
+
+
+def test_training_looks_at_headers_only(tmp_path):
+    """Damage inside of a file is for ``mmms check-data --decode``."""
+    content = coco_content(0, 1)
+    content["images"][0]["file_name"] = "a.png"
+    write_coco(tmp_path, content, "train.json", "images")
+    damaged = bytearray((tmp_path / "images/a.png").read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF
+    (tmp_path / "images/a.png").write_bytes(damaged)
+    own = OwnData("--coco-dir", tmp_path, split="train", training=False)
+    assert list(read_splits(own, masks=True)["train"].findings) == []
+    assert "picture-unreadable" in read_splits(own, masks=True, decode=True)["train"].findings
 
 
 @pytest.mark.parametrize(

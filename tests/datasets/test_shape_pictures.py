@@ -11,16 +11,25 @@ import pytest
 from mmms_plugin.datasets.shape_pictures import CLASSES, SCENES, draw_picture, polygon_distance
 
 
-def test_pictures_are_pinned_to_the_bit() -> None:
-    """Also seen to hold on Python 3.10 with NumPy 1.24, 3.12 with 2.0, and without AVX."""
+@pytest.mark.parametrize(
+    ("seed", "size", "large", "count", "expected"),
+    [
+        (7, 96, False, 16, "eba6eee532084cc6cfa22721a1735eb0d50c9424c6d9f39f6a4793bbe033b741"),
+        (0, 32, False, 5, "3f375aeec307de9c62bea56e6bff33e07b8be06a881830f6c30ec8586e704603"),
+        (1, 191, False, 5, "5d218c0cab3bca6c4e750d584c9b5317d1437dbb6a5af14458103c27bac7764a"),
+        (2, 128, True, 4, "547399f9844453c972fa6f50842acbdd85608104616386ac277aba06eafd7be7"),
+    ],
+)
+def test_pictures_are_pinned_to_the_bit(seed: int, size: int, large: bool, count: int, expected: str) -> None:
+    """The first also seen to hold on Python 3.10 with NumPy 1.24, 3.12 with 2.0, and without AVX."""
     digest = hashlib.sha256()
     for split in ("train", "val"):
-        for index in range(len(SCENES)):
-            picture = draw_picture(7, split, index, 96)
+        for index in range(count):
+            picture = draw_picture(seed, split, index, size, large)
             for part in (picture.image, picture.ids, picture.void):
                 digest.update(part.tobytes())
             digest.update(bytes(picture.labels))
-    assert digest.hexdigest() == "eba6eee532084cc6cfa22721a1735eb0d50c9424c6d9f39f6a4793bbe033b741"
+    assert digest.hexdigest() == expected
 
 
 def test_no_two_pictures_are_alike() -> None:
@@ -40,6 +49,10 @@ def test_scenes_hold_what_they_are_named_for() -> None:
         assert areas[1:].min(initial=24) >= 24
         if picture.scene == "single":
             assert areas[1] > 64**2  # half of it may lie outside
+    for index in range(16):
+        picture = draw_picture(0, "train", index, large=True)
+        assert picture.scene == "large"
+        assert 1 <= len(picture.labels) <= 2
 
 
 def test_polygon_distance_is_that_of_a_densely_sampled_outline() -> None:
@@ -109,7 +122,7 @@ def test_void_is_a_thin_line_along_the_edges_in_sight() -> None:
         ((0, "test", 0), "split='test': allowed are train, val"),
         ((-1, "val", 0), "seed=-1: must be 0 or more"),
         ((0, "val", -2), "index=-2: must be 0 or more"),
-        ((0, "val", 0, 16), "size=16: must be 32 or more"),
+        ((0, "val", 0, 31), "size=31: must be 32 or more"),
     ],
 )
 def test_bad_arguments_are_named(arguments: tuple, message: str) -> None:

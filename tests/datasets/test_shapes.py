@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mmms_plugin.cli import main
-from mmms_plugin.datasets import CLASSES, ShapesWritten, draw_picture, write_shapes
+from mmms_plugin.datasets import CLASSES, ShapeSettings, ShapesWritten, draw_picture, write_shapes
 from mmms_plugin.errors import UserError
 
 TRAIN, VAL, SIZE = 32, 32, 192
@@ -131,6 +132,133 @@ def test_truth_given_back_as_detections_scores_one(written: ShapesWritten, kind:
     np.testing.assert_allclose(stats[:6], 1.0)
 
 
+@pytest.mark.parametrize("crowds", [False, True])
+def test_annotations_and_lists_state_what_was_drawn(tmp_path: Path, crowds: bool) -> None:
+    """Ids, classes and crowds, recounted from the pictures: in crowded ones the first object's class is one region."""
+    root = write_shapes(tmp_path / "data", 6, 5, 64, formats="coco", crowds=crowds).root
+    for split, count, first in (("train", 6, 1), ("val", 5, 1_000_001)):
+        content = json.loads((root / f"annotations/instances_{split}.json").read_text(encoding="utf-8"))
+        assert content["info"] == {"description": "generated multi-scale shapes", "version": "1", "split": split}
+        assert content["categories"] == [
+            {"id": i, "name": name, "supercategory": "shape"} for i, name in enumerate(CLASSES, start=1)
+        ]
+        assert content["images"] == [
+            {"id": first + i, "file_name": f"{split}_{i:06d}.png", "width": 64, "height": 64} for i in range(count)
+        ]
+        seen = []
+        for index in range(count):
+            picture = draw_picture(0, split, index, 64)
+            areas = np.bincount(picture.ids.ravel(), minlength=len(picture.labels) + 1)[1:].tolist()
+            objects = [(label + 1, area, 0) for label, area in zip(picture.labels, areas, strict=True)]
+            if crowds and picture.scene == "crowded":
+                first_label = objects[0][0]
+                alike = [area for label, area, _ in objects if label == first_label]
+                others = [entry for entry in objects if entry[0] != first_label]
+                objects = [(first_label, sum(alike), int(len(alike) > 1)), *others]
+            seen += [((first + index) * 100 + k, first + index, *entry) for k, entry in enumerate(objects)]
+        keys = ("id", "image_id", "category_id", "area", "iscrowd")
+        assert [tuple(entry[key] for key in keys) for entry in content["annotations"]] == seen
+
+
+def test_crops_are_squares_with_a_margin_inside_of_the_picture(written: ShapesWritten) -> None:
+    """A quarter more than the longer side, 16 px at least, with the object in the middle unless at the border."""
+    cut = 0
+    for index in range(8):
+        picture = draw_picture(0, "train", index, SIZE)
+        for number, label in enumerate(picture.labels):
+            rows, columns = np.nonzero(picture.ids == number + 1)
+            extents = [(int(at.min()), int(at.max()) + 1) for at in (rows, columns)]
+            longest = max(end - start for start, end in extents)
+            side = min(max(16, math.ceil(1.25 * longest)), SIZE)
+            starts = [start + (end - start) // 2 - side // 2 for start, end in extents]
+            top, left = (min(max(0, start), SIZE - side) for start in starts)
+            cut += [top, left] != starts
+            path = written.root / "train" / CLASSES[label] / f"train_{index:06d}_{number:02d}.png"
+            expected = picture.image[top : top + side, left : left + side]
+            np.testing.assert_array_equal(np.asarray(Image.open(path)), expected)
+    assert cut
+
+
+@pytest.mark.parametrize(("count", "columns"), [(2, 2), (6, 4), (17, 4)])
+def test_the_preview_shows_pictures_beside_their_masks(tmp_path: Path, count: int, columns: int) -> None:
+    """Of the first 16, four in a row: objects in their class's colour with a white outline, the rest pale."""
+    root = write_shapes(tmp_path / "data", count - 1, 1, 32, formats="coco").root
+    sheet = np.asarray(Image.open(root / "preview.png")).astype(int)
+    drawn = [("train", i) for i in range(count - 1)] + [("val", 0)]
+    shown = min(count, 16)
+    rows = math.ceil(shown / columns)
+    assert sheet.shape == (rows * 38 + 6, columns * 70 + 6, 3)
+    colours = np.array([(128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128)])  # VOC's
+    free = np.ones(sheet.shape[:2], bool)
+    for k, (split, index) in enumerate(drawn[:shown]):
+        picture = draw_picture(0, split, index, 32)
+        top, left = 6 + 38 * (k // columns), 6 + 70 * (k % columns)
+        free[top : top + 32, left : left + 64] = False
+        np.testing.assert_array_equal(sheet[top : top + 32, left : left + 32], picture.image)
+        overlay = sheet[top : top + 32, left + 32 : left + 64]
+        ids, grey = picture.ids.astype(int), picture.image.mean(2)
+        outline = np.zeros((32, 32), bool)
+        outline[1:] |= ids[1:] != ids[:-1]
+        outline[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+        for y, x in np.ndindex(32, 32):
+            if outline[y, x]:
+                expected = np.full(3, 255)
+            elif ids[y, x]:
+                expected = 0.25 * grey[y, x] + 0.75 * colours[picture.labels[ids[y, x] - 1]]
+            else:
+                expected = np.full(3, 0.5 * grey[y, x] + 120)
+            assert np.abs(overlay[y, x] - expected).max() <= 1
+    assert (sheet[free] == 255).all()
+
+
+def test_the_note_counts_what_was_written(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    made = write_shapes(tmp_path / "data", 3, 2, 64, 4, ["imagefolder", "coco"], progress=lambda *at: calls.append(at))
+    assert calls == [(i, 5) for i in range(1, 6)]
+    note = json.loads((made.root / "shapes.json").read_text(encoding="utf-8"))
+    assert note["settings"] == {
+        "train": 3, "val": 2, "size": 64, "seed": 4, "formats": ["coco", "imagefolder"], "crowds": False,
+        "large": False, "version": 1,
+    }  # fmt: skip
+    assert note["classes"] == list(CLASSES)
+    assert note["objects"] == made.objects
+    assert note["files"] == sum(path.is_file() for path in made.root.rglob("*"))
+    assert made.settings.formats == ("coco", "imagefolder")
+    again = write_shapes(tmp_path / "data", 3, 2, 64, 4, ("coco", "imagefolder"), progress=lambda *at: calls.append(at))
+    assert again.objects == made.objects
+    assert len(calls) == 5, "nothing is drawn again"
+    (made.root / "notes.txt").touch()
+    assert write_shapes(tmp_path / "data", 3, 2, 64, 4, ("coco", "imagefolder")).reused, "a file more is the user's"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"large": None}, ""),  # of before there were these
+        ({"crowds": None}, "is not empty and is no shapes data set; name a new or an empty folder"),
+        ({"version": 2}, r"of other settings \(version 2 there, 1 asked\); name another folder"),
+        ({"train": 2, "large": True}, r"\(train 2 there, 1 asked, large True there, False asked\)"),
+    ],
+)
+def test_a_data_set_is_used_again_by_what_its_note_says(tmp_path: Path, change: dict, message: str) -> None:
+    path = write_shapes(tmp_path / "data", 1, 1, 32, formats="coco").root / "shapes.json"
+    note = json.loads(path.read_text(encoding="utf-8"))
+    note["settings"] = {k: v for k, v in {**note["settings"], **change}.items() if v is not None}
+    path.write_text(json.dumps(note), encoding="utf-8")
+    if message:
+        with pytest.raises(UserError, match=message):
+            write_shapes(tmp_path / "data", 1, 1, 32, formats="coco")
+    else:
+        assert write_shapes(tmp_path / "data", 1, 1, 32, formats="coco").reused
+
+
+def test_the_largest_and_smallest_settings_are_allowed() -> None:
+    ShapeSettings(train=100_000, val=100_000, size=2048, seed=2**32 - 1)
+    assert ShapeSettings(train=0, val=1, size=32, seed=0, formats=("voc", "coco")).formats == ("coco", "voc")
+    ShapeSettings(train=1, val=0)
+
+
 def test_crowds_change_annotations_only(written: ShapesWritten) -> None:
     plain = write_shapes(written.root.parent / "plain", TRAIN, VAL, SIZE, formats="coco")
     with_crowds, without = _coco(written.root, "train"), _coco(plain.root, "train")
@@ -183,7 +311,14 @@ def test_crops_show_their_object(written: ShapesWritten) -> None:
     ("options", "message"),
     [
         ({"train": -1}, "train=-1: must be a whole number from 0 to 100000"),
+        ({"train": 100_001}, "train=100001: must be a whole number from 0 to 100000"),
+        ({"train": True}, "train=True"),
+        ({"val": -1}, "val=-1: must be a whole number from 0 to 100000"),
+        ({"val": 100_001}, "val=100001"),
         ({"train": 0, "val": 0}, "train=0, val=0"),
+        ({"size": 2049}, "size=2049: must be a whole number from 32 to 2048"),
+        ({"seed": -1}, "seed=-1"),
+        ({"formats": ("coco", "yolo")}, "formats="),
         ({"size": 31}, "size=31"),
         ({"size": 64.0}, "size=64.0"),
         ({"seed": 2**32}, "seed=4294967296"),
