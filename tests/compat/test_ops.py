@@ -240,6 +240,21 @@ def test_roi_align_without_rois(mode: str) -> None:
     assert not grad_input.any()
 
 
+def test_a_maximum_has_a_floor_and_no_place_there() -> None:
+    """As in the compiled op for the CPU, which starts at -10000; one column is above it."""
+    features, grad = torch.full((1, 1, 4, 4), -20000.0), torch.ones(1, 1, 1, 2)
+    features[0, 0, :, 3] = -9000
+    output, places = torch.zeros(1, 1, 1, 2), [torch.zeros(1, 1, 1, 2) for _ in range(2)]
+    rois, size = torch.tensor([[0.0, 0, 0, 16, 16]]), (1, 2, SCALE, 2, 0, True)
+    mmcv_ext.roi_align_forward(features, rois, output, *places, *size)
+    assert output.flatten().tolist() == [-10000, -9000]
+    assert [place.flatten().tolist() for place in places] == [[-1, 0.5], [-1, 3]]
+    grad_input = torch.zeros_like(features)
+    mmcv_ext.roi_align_backward(grad, rois, *places, grad_input, *size)
+    assert grad_input[0, 0, :2, 3].tolist() == [0.5, 0.5]
+    assert grad_input.sum() == 1
+
+
 @pytest.mark.parametrize(
     "roi", [[3.0, 0, 0, 9, 9], [-1.0, 0, 0, 9, 9], [0.0, 9, 0, 0, 9], [0.0, 0, 0, float("nan"), 9]], ids=str
 )
