@@ -38,7 +38,7 @@ test: lint
 	@MMMS_NO_SKIP=1 $(PYTEST) -m 'not compiled and not gpu'
 
 # Folders whose tests import no OpenMMLab host; tests that take more than about a second there are marked slow.
-QUICK = tests/layers tests/necks tests/backbones tests/analysis
+QUICK = tests/layers tests/necks tests/backbones tests/coco tests/size_ap tests/report tests/scale
 
 quick: lint
 	@$(PYTEST) -x -m 'not slow and not compiled and not gpu' $(QUICK)

@@ -24,7 +24,7 @@ setup(
     packages=[*find_packages(include=["mmms_plugin", "mmms_plugin.*"]), *CONFIG_FOLDERS],
     package_dir=CONFIG_FOLDERS,
     package_data={"": ["*.html", "*.jinja", "*.json", "templates/*.jinja"]},
-    entry_points={"console_scripts": ["mmms = mmms_plugin.cli:script"]},
+    entry_points={"console_scripts": ["mmms = mmms_plugin.commands:script"]},
     install_requires=[
         "torch>=2.6",  # loads with weights_only=True by default; a build that is installed already stays
         "mmengine>=0.10.7,<0.11",

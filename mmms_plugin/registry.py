@@ -37,17 +37,17 @@ MODELS = HostedRegistry(
     scope=SCOPE,
     locations=["mmms_plugin.layers", "mmms_plugin.backbones", "mmms_plugin.necks"],
 )
-DATASETS = Registry("dataset", parent=ROOT_DATASETS, scope=SCOPE, locations=["mmms_plugin.engine.paired_seg_dataset"])
+DATASETS = Registry("dataset", parent=ROOT_DATASETS, scope=SCOPE, locations=["mmms_plugin.train.paired_seg_dataset"])
 HOOKS = Registry(
     "hook",
     parent=ROOT_HOOKS,
     scope=SCOPE,
-    locations=[f"mmms_plugin.engine.{name}_hook" for name in ("progress", "drawing", "shape")],
+    locations=[f"mmms_plugin.train.{name}_hook" for name in ("progress", "drawing", "shape")],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",
     parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS,
     scope=SCOPE,
-    locations=["mmms_plugin.engine.shape_hook"],
+    locations=["mmms_plugin.train.shape_hook"],
 )
 METRICS = Registry("metric", parent=ROOT_METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])

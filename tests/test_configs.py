@@ -12,11 +12,11 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 
+from mmms_plugin.config.edit import dicts_in, leaf_datasets
+from mmms_plugin.config.files import config_names, load_config
 from mmms_plugin.data.own_data import OwnData
-from mmms_plugin.engine.config_edit import dicts_in, leaf_datasets
-from mmms_plugin.engine.config_files import config_names, load_config
-from mmms_plugin.engine.launch import drop_initial_weights
-from mmms_plugin.engine.tasks import Classification, Detection, task_of
+from mmms_plugin.train.launch import drop_initial_weights
+from mmms_plugin.train.tasks import Classification, Detection, task_of
 
 SIDE = 96  # px: large enough for every stride, small enough for dozens of detectors in minutes
 DETECTORS = [f"{d}_ps_{b}_fpn_1x" for d in ("faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmms_plugin.cli import main
+from mmms_plugin.commands import main
 from mmms_plugin.layers import DepthwisePSConv2d, DynamicPSConv2d, PSConv2d
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]

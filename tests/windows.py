@@ -110,7 +110,8 @@ def emulate() -> None:
 def main() -> int:
     """Exit status of the first command that fails, or 0."""
     emulate()
-    from mmms_plugin import __path__, cli
+    from mmms_plugin import __path__
+    from mmms_plugin import commands as cli
 
     for module in pkgutil.walk_packages(__path__, "mmms_plugin."):
         importlib.import_module(module.name)

@@ -2,7 +2,7 @@
 
 import sys
 
-from mmms_plugin.cli import script
+from mmms_plugin.commands import script
 
 if __name__ == "__main__":
     sys.exit(script("make-shapes"))

@@ -18,7 +18,7 @@ def take_names_of_configs(module: ModuleType) -> None:
 
     @functools.wraps(of_host)
     def of_name(self: Any, model: str) -> tuple[Any, str | None]:
-        from mmms_plugin.engine.config_files import config_names, load_config
+        from mmms_plugin.config.files import config_names, load_config
 
         return (load_config(model), None) if model in config_names() else of_host(self, model)
 

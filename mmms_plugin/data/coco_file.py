@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmms_plugin.analysis.size_ap.reading.json_files import load_annotations
+from mmms_plugin.coco.json_files import load_annotations
 from mmms_plugin.data.findings import Findings
 from mmms_plugin.data.pictures import Picture
 from mmms_plugin.files import written_whole

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from mmms_plugin.analysis.size_ap.kernel.data import mask_areas
-from mmms_plugin.analysis.size_ap.reading.segmentations import mask_boxes, to_rles
-from mmms_plugin.analysis.size_ap.reading.suspicions import ENOUGH, LEAVING, ORDERED, xyxy_shares
+from mmms_plugin.coco.objects import mask_areas
+from mmms_plugin.coco.rle import segmentation_problems
+from mmms_plugin.coco.segmentations import mask_boxes, to_rles
+from mmms_plugin.coco.suspicions import ENOUGH, LEAVING, ORDERED, xyxy_shares
 from mmms_plugin.data.coco_file import CocoFile, Record, as_side, is_area
-from mmms_plugin.rle import segmentation_problems
 
 SLACK = 2, 0.02  # px and share of the side by which a box may leave its picture
 

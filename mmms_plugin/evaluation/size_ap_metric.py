@@ -1,7 +1,7 @@
 """AP by object size during validation and testing of mmdet models, in place of its CocoMetric.
 
 Built on mmdet 3.3 ``mmdet/evaluation/metrics/coco_metric.py``, which collects predictions and writes the COCO JSON
-files here too; the numbers come from `mmms_plugin.analysis.size_ap`, the same code as ``mmms size-ap``.
+files here too; the numbers come from `mmms_plugin.size_ap`, the same code as ``mmms size-ap``.
 
 Deviations from CocoMetric:
 1. Figures keep full precision; CocoMetric rounds to three decimals.
@@ -28,16 +28,16 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator
-from mmms_plugin.analysis.size_ap.kernel.bootstrap import bin_figures
-from mmms_plugin.analysis.size_ap.kernel.data import Detections, GroundTruth
-from mmms_plugin.analysis.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
-from mmms_plugin.analysis.size_ap.objects.bins import resolve_bins
-from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
-from mmms_plugin.analysis.size_ap.results import SizeAPResults
+from mmms_plugin.coco.objects import Detections, GroundTruth
+from mmms_plugin.coco.read import read_detections, read_ground_truth
 from mmms_plugin.errors import UserError
 from mmms_plugin.registry import METRICS
+from mmms_plugin.size_ap.evaluate import Options, evaluate
+from mmms_plugin.size_ap.kernel.accumulate import Accumulator
+from mmms_plugin.size_ap.kernel.bootstrap import bin_figures
+from mmms_plugin.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
+from mmms_plugin.size_ap.objects.bins import resolve_bins
+from mmms_plugin.size_ap.results import SizeAPResults
 
 PRECISIONS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 RECALLS = ("AR@100", "AR@300", "AR@1000", "AR_s@1000", "AR_m@1000", "AR_l@1000")
@@ -247,8 +247,8 @@ def _bin_keys(metric: str, results: SizeAPResults) -> dict[str, float]:
 
 
 def _table(results: SizeAPResults) -> str:
-    from mmms_plugin.analysis.size_ap.report.tables import bin_table
-    from mmms_plugin.analysis.tables import to_markdown
+    from mmms_plugin.report.tables import to_markdown
+    from mmms_plugin.size_ap.report.tables import bin_table
 
     return to_markdown(bin_table(results, results.runs[0]))
 

@@ -1,7 +1,7 @@
 """IoU by region size during validation and testing of mmseg models, in place of its IoUMetric.
 
 Built on mmseg 1.2 ``mmseg/evaluation/metrics/iou_metric.py``, which gives its own figures unchanged; those of regions
-come from `mmms_plugin.analysis.size_iou`.
+come from `mmms_plugin.size_ap.size_iou`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from mmms_plugin.analysis.size_ap.evaluate import Options
-from mmms_plugin.analysis.size_ap.objects.bins import resolve_bins
-from mmms_plugin.analysis.size_iou.evaluate import MEASURES, RegionOptions, SizeIoUResults, evaluate_regions
-from mmms_plugin.analysis.size_iou.regions import image_regions, join_images
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder
 from mmms_plugin.registry import METRICS
+from mmms_plugin.size_ap.evaluate import Options
+from mmms_plugin.size_ap.objects.bins import resolve_bins
+from mmms_plugin.size_ap.size_iou.evaluate import MEASURES, RegionOptions, SizeIoUResults, evaluate_regions
+from mmms_plugin.size_ap.size_iou.regions import image_regions, join_images
 
 KEYS = {"iou": "region_mIoU", "recall": "region_mRecall", "found": "region_mFound"}
 
@@ -101,7 +101,7 @@ class SizeIoUMetric(BaseMetric):
             "; ".join((found.area_rule, found.edge_rule, *found.notes)) + f"\n{_table(found)}"
         )
         if self.report_dir:
-            from mmms_plugin.analysis.size_iou.report import write_region_report  # matplotlib takes a while to import
+            from mmms_plugin.size_ap.size_iou.report import write_region_report  # matplotlib takes a while to import
 
             write_region_report(found, self.report_dir)
         return {key: float(value) for key, value in stock.items()} | _keys(found)
@@ -118,8 +118,8 @@ def _keys(results: SizeIoUResults) -> dict[str, float]:
 
 
 def _table(results: SizeIoUResults) -> str:
-    from mmms_plugin.analysis.size_iou.report import bin_table
-    from mmms_plugin.analysis.tables import to_markdown
+    from mmms_plugin.report.tables import to_markdown
+    from mmms_plugin.size_ap.size_iou.report import bin_table
 
     return to_markdown(bin_table(results))
 

@@ -12,11 +12,11 @@ from typing import NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from mmms_plugin.analysis.flops import ExitCost, exit_costs
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits.clock import seconds
 from mmms_plugin.exits.folding import fold_norms
 from mmms_plugin.exits.profile import Profile
+from mmms_plugin.scale.flops import ExitCost, exit_costs
 
 
 class Steps(Protocol):

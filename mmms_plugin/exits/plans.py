@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mmms_plugin.analysis.flops import ExitCost
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
+from mmms_plugin.scale.flops import ExitCost
 
 SKIP = 2.0  # above every confidence: the exit's classifier is not even computed
 FORMAT = 1

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmms_plugin.analysis import figure_style
 from mmms_plugin.files import written_whole
+from mmms_plugin.report import figure_style
 
 
 @dataclass(frozen=True)

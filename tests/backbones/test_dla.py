@@ -1,6 +1,6 @@
 """DLA: parameters, where resolution is lowered, output strides, arguments.
 
-Counts of the ELASTIC paper's DLA: tests/cli/test_console.py. Outputs: tests/weights/test_records.py.
+Counts of the ELASTIC paper's DLA: tests/commands/test_console.py. Outputs: tests/weights/test_records.py.
 """
 
 from __future__ import annotations

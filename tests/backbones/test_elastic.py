@@ -1,6 +1,6 @@
 """ElasticResNeXt and ElasticDenseNet: torchvision's networks, where resolution is lowered, memory, arguments.
 
-Counts of the paper's models: tests/cli/test_console.py. Their outputs: tests/weights/test_records.py.
+Counts of the paper's models: tests/commands/test_console.py. Their outputs: tests/weights/test_records.py.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmms_plugin.analysis.flops import measure
 from mmms_plugin.backbones import ElasticDenseNet, ElasticResNeXt
 from mmms_plugin.layers import Elastic
+from mmms_plugin.scale.flops import measure
 
 
 @pytest.mark.slow

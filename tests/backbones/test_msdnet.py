@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmms_plugin.analysis.flops import exit_macs
 from mmms_plugin.backbones import MSDNet
 from mmms_plugin.heads import MultiExitHead
+from mmms_plugin.scale.flops import exit_macs
 from tests.golden.records import load_record
 
 SMALL = dict(blocks=(1, 2, 2), stem=8, growth=4, factors=(1, 2), bottlenecks=(1, 2), large_pictures=False)

@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmms_plugin.cli import main
+from mmms_plugin.commands import main
 from mmms_plugin.datasets import CLASSES, ShapeSettings, ShapesWritten, draw_picture, write_shapes
 from mmms_plugin.errors import UserError
 

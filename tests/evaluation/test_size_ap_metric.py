@@ -12,11 +12,11 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 
-from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
+from mmms_plugin.coco.read import read_detections, read_ground_truth
 from mmms_plugin.errors import UserError
 from mmms_plugin.registry import METRICS
-from tests.analysis.size_ap_data import HEIGHT, WIDTH, pycocotools_eval, random_coco, with_masks
+from mmms_plugin.size_ap.evaluate import Options, evaluate
+from tests.size_ap.size_ap_data import HEIGHT, WIDTH, pycocotools_eval, random_coco, with_masks
 
 STOCK = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 
@@ -271,7 +271,7 @@ def test_unknown_items_are_refused_when_the_config_is_built():
 
 
 def test_a_config_trains_validates_and_keeps_the_best_by_a_bin(shapes: Path, tmp_path: Path):
-    from mmms_plugin.cli import main
+    from mmms_plugin.commands import main
 
     quick = [
         "custom_hooks=[]", "val_evaluator.type=mmms_plugin.SizeAPMetric", "val_evaluator.bins=tiny=0:16,rest=16:inf",

@@ -12,11 +12,11 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 
-from mmms_plugin.analysis.size_iou.evaluate import RegionOptions, evaluate_regions
-from mmms_plugin.analysis.size_iou.regions import image_regions, join_images
-from mmms_plugin.engine.tasks import TASKS, Segmentation
 from mmms_plugin.errors import UserError
 from mmms_plugin.registry import METRICS
+from mmms_plugin.size_ap.size_iou.evaluate import RegionOptions, evaluate_regions
+from mmms_plugin.size_ap.size_iou.regions import image_regions, join_images
+from mmms_plugin.train.tasks import TASKS, Segmentation
 
 CLASSES = ("background", "cat", "<b>dog</b>", "never")
 BINS = "dot=0:2,small=2:5,rest=5:inf"

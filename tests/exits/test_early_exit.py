@@ -19,7 +19,6 @@ from PIL import Image
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmms_plugin.analysis.flops import ExitCost
 from mmms_plugin.backbones import MSDNet, PSResNet
 from mmms_plugin.backbones.msdnet import ConvNorm, Variant
 from mmms_plugin.errors import UserError
@@ -31,6 +30,7 @@ from mmms_plugin.exits.plans import SKIP, fingerprint
 from mmms_plugin.exits.profile import Profile
 from mmms_plugin.exits.report import Point, draw
 from mmms_plugin.heads import MultiExitHead
+from mmms_plugin.scale.flops import ExitCost
 
 SMALL = dict(blocks=(1, 1, 2, 1), stem=8, growth=4, factors=(1, 2), bottlenecks=(1, 2), large_pictures=False)
 

@@ -151,9 +151,9 @@ def _is_number(text: str) -> bool:
 @contextmanager
 def quick_figures(quick: bool) -> Iterator[None]:
     """Figures made but not rendered, which takes nine tenths of the time."""
-    from mmms_plugin.analysis.figure_style import FORMATS
-    from mmms_plugin.analysis.size_ap.report import write as report
     from mmms_plugin.files import write_text
+    from mmms_plugin.report.figure_style import FORMATS
+    from mmms_plugin.size_ap.report import write as report
 
     def save(figure: Any, folder: Path, name: str) -> list[Path]:
         import matplotlib.pyplot as plt
@@ -167,8 +167,8 @@ def quick_figures(quick: bool) -> Iterator[None]:
 
 def run(seed: int, count: int, drawn_every: int = 50) -> list[tuple[int, str]]:
     """The failing ones of ``count`` cases; one in ``drawn_every`` renders its figures."""
-    import mmms_plugin.analysis.size_ap.command
-    import mmms_plugin.analysis.size_ap.report.write  # noqa: F401  (imported once, before the processes fork)
+    import mmms_plugin.size_ap.command
+    import mmms_plugin.size_ap.report.write  # noqa: F401  (imported once, before the processes fork)
 
     return list(failures(partial(check, seed=seed, drawn_every=drawn_every), range(count)))
 

@@ -38,7 +38,7 @@ def failures(check: Callable[[int], str | None], cases: range) -> Iterator[tuple
 
 def run_command(arguments: list[str]) -> tuple[int | str, str, str]:
     """Exit status or traceback of ``mmms``, standard output and standard error, caught where the system writes."""
-    from mmms_plugin.cli import main
+    from mmms_plugin.commands import main
 
     with _caught(1) as output, _caught(2) as errors, warnings.catch_warnings():
         warnings.simplefilter("always")

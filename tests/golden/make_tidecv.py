@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.analysis.size_ap_data import random_coco, with_masks
+from tests.size_ap.size_ap_data import random_coco, with_masks
 
 RECORD = Path(__file__).with_name("tidecv.json")
 CASES = [(seed, iou_type) for seed in range(4) for iou_type in ("bbox", "segm")]

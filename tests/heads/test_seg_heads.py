@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from mmms_plugin.engine.config_files import load_config
+from mmms_plugin.config.files import load_config
 from mmms_plugin.weights.tables import load_table
 
 

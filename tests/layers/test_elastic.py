@@ -200,7 +200,7 @@ def test_a_layer_with_strided_branches_keeps_their_size():
 
 def test_cost_is_that_of_table_1():
     """Multiply-adds: (n / r)^2 c k^2 / b summed over the branches."""
-    from mmms_plugin.analysis.flops import count
+    from mmms_plugin.scale.flops import count
 
     n, c, k = 12, 16, 3
     for ratios, shares in (((1, 2), (0.5, 0.5)), ((1, 2, 4), (0.5, 0.25, 0.25)), ((2,), (1.0,))):

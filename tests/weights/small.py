@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmms_plugin.cli import main
+from mmms_plugin.commands import main
 from tests.golden.records import load_record, make_state_dict
 
 CONTENT = {"state_dict": {"fc.weight": torch.arange(500.0), "fc.bias": torch.ones(7)}}

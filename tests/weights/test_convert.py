@@ -15,7 +15,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 import mmms_plugin
-from mmms_plugin.cli import main
+from mmms_plugin.commands import main
 from mmms_plugin.weights.files import Checkpoint, sha256_of
 from mmms_plugin.weights.loading import load_backbone
 from mmms_plugin.weights.mapping import expected
@@ -365,8 +365,8 @@ def as_mmdet1(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_whole_detectors_of_mmdet_1_load_strictly_into_todays(config, tmp_path):
     from mmengine.registry import init_default_scope
 
-    from mmms_plugin.engine.config_edit import replace_components
-    from mmms_plugin.engine.config_files import load_config
+    from mmms_plugin.config.edit import replace_components
+    from mmms_plugin.config.files import load_config
 
     init_default_scope("mmdet")
     cfg = load_config(config)

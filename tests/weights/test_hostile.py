@@ -19,7 +19,7 @@ import torch
 from mmengine.runner.checkpoint import _load_checkpoint
 from safetensors.torch import save_file
 
-from mmms_plugin.cli import main
+from mmms_plugin.commands import main
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.pickle_scan import ScanError, scan

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
-from mmms_plugin.cli import main
+from mmms_plugin.commands import main
 from mmms_plugin.weights import load_model
 from mmms_plugin.weights.loading import load_backbone
 from mmms_plugin.weights.tables import load_table

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from rich.console import Console
 
-from mmms_plugin.cli import main
+from mmms_plugin.commands import main
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights.catalog import CATALOG, Metric
 from mmms_plugin.weights.files import read_checkpoint

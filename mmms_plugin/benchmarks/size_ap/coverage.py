@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator
-from mmms_plugin.analysis.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
-from mmms_plugin.analysis.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
-from mmms_plugin.analysis.size_ap.objects.bins import resolve_bins
-from mmms_plugin.analysis.size_ap.results import Interval
 from mmms_plugin.benchmarks.size_ap.simulate import SMALL, Population, simulate
+from mmms_plugin.size_ap.kernel.accumulate import Accumulator
+from mmms_plugin.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
+from mmms_plugin.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
+from mmms_plugin.size_ap.objects.bins import resolve_bins
+from mmms_plugin.size_ap.results import Interval
 
 THRESHOLDS = np.array(IOU_THRESHOLDS)
 BINS = resolve_bins("coco").bins

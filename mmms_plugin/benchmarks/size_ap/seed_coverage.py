@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mmms_plugin.analysis.size_ap.kernel.accumulate import Accumulator
-from mmms_plugin.analysis.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
-from mmms_plugin.analysis.size_ap.kernel.levels import Levels, combined, levels
-from mmms_plugin.analysis.size_ap.kernel.matching import find_candidates, match
 from mmms_plugin.benchmarks.size_ap.coverage import BINS, GAIN, POPULATION_SEED, THRESHOLDS, holds
 from mmms_plugin.benchmarks.size_ap.simulate import SMALL, Population, simulate
+from mmms_plugin.size_ap.kernel.accumulate import Accumulator
+from mmms_plugin.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
+from mmms_plugin.size_ap.kernel.levels import Levels, combined, levels
+from mmms_plugin.size_ap.kernel.matching import find_candidates, match
 
 SEED_SPREAD = 0.08  # standard deviation of skill between seeds
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(5)  # expectation over a normal skill

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.analysis.size_ap.kernel.data import Detections, GroundTruth
+from mmms_plugin.coco.objects import Detections, GroundTruth
 
 WIDTH, HEIGHT = 640, 480
 Floats = NDArray[np.float64]

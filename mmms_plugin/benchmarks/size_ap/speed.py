@@ -83,8 +83,8 @@ def measure(name: str, folder: str, replicates: int = 0) -> Measurement:
 
 
 def _ours(truth_file: str, run_file: str, replicates: int) -> Measurement:
-    from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-    from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
+    from mmms_plugin.coco.read import read_detections, read_ground_truth
+    from mmms_plugin.size_ap.evaluate import Options, evaluate
 
     clock = _Clock()
     truth, _ = read_ground_truth(truth_file, masks=False)
@@ -128,8 +128,8 @@ def paired_bootstrap(name: str, folder: str) -> tuple[float, float]:
         clock = _Clock()
         hotcoco.compare(*evaluations, n_bootstrap=PAIRED_REPLICATES)
         return clock.read()
-    from mmms_plugin.analysis.size_ap.evaluate import Options, evaluate
-    from mmms_plugin.analysis.size_ap.reading.read import read_detections, read_ground_truth
+    from mmms_plugin.coco.read import read_detections, read_ground_truth
+    from mmms_plugin.size_ap.evaluate import Options, evaluate
 
     ours, _ = read_ground_truth(paths[0], masks=False)
     runs = [read_detections(path, ours, masks=False)[0] for path in paths[1:]]
@@ -199,7 +199,7 @@ def _start_table(folder: str, rounds: int) -> Table:
     _write(TINY, folder)
     ann, pred, out = (str(Path(folder, name)) for name in ("ann.json", "pred.json", "report"))
     command = [sys.executable, "-m", "mmms_plugin", "size-ap"]
-    evaluate = f"from mmms_plugin.analysis.size_ap import size_ap; size_ap({ann!r}, {pred!r})"
+    evaluate = f"from mmms_plugin.size_ap import size_ap; size_ap({ann!r}, {pred!r})"
     jobs = {
         "mmms size-ap --help": [*command, "--help"],
         "mmms size-ap --ann (sizes of objects)": [*command, "--ann", ann],

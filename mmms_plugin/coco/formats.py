@@ -1,0 +1,258 @@
+"""Which format files are in, and what all formats but COCO's share: images known by name, classes by number or name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmms_plugin.coco.columns import Columns, shown
+from mmms_plugin.errors import LONGEST_NAME, UserError, printable
+
+FORMATS = ("auto", "coco", "lvis", "yolo", "voc")
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif", ".mpo"}
+LARGEST = 1 << 24  # bytes of a text file about one image
+TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+ORIENTATION = 274
+Records = list[dict[str, Any]]
+Line = tuple[Path, int, str]  # file, line number, what is wrong there
+
+
+@dataclass(frozen=True)
+class Source:
+    """How files are to be read.
+
+    Attributes:
+        truth, predictions: their formats, of `FORMATS`; 'auto' judges by the files.
+        pictures: folder of the images: YOLO's shares need their sizes. classes: file with the names of the classes.
+    """
+
+    truth: str = "auto"
+    predictions: str = "auto"
+    pictures: Path | None = None
+    classes: Path | None = None
+
+    def __post_init__(self) -> None:
+        for option, value in (("--format", self.truth), ("--pred-format", self.predictions)):
+            if value not in FORMATS:
+                raise UserError(f"{option} {value}: allowed are {', '.join(FORMATS)}")
+        if self.pictures and not self.pictures.is_dir():
+            raise UserError(f"--images {self.pictures}: no such folder")
+        if self.classes and not self.classes.is_file():
+            raise UserError(f"--classes {self.classes}: no such file")
+
+
+AUTO = Source()
+
+
+@dataclass
+class Rows:
+    """Boxes of any number of images while they are read.
+
+    Attributes:
+        image, category, box, score, segmentation, crowd: one entry an object; box is x y width height in px.
+        problems: lines that cannot be read.
+    """
+
+    image: list[int] = field(default_factory=list)
+    category: list[int] = field(default_factory=list)
+    box: list[Sequence[float]] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
+    segmentation: list[Any] = field(default_factory=list)
+    crowd: list[bool] = field(default_factory=list)
+    problems: list[Line] = field(default_factory=list)
+
+    def add(self, image: int, category: int, box: Sequence[float], segmentation: Any, score: float | None,
+            crowd: bool = False) -> None:  # fmt: skip
+        """Append one object; ``score`` is None for ground truth."""
+        self.image.append(image)
+        self.category.append(category)
+        self.box.append(box)
+        self.segmentation.append(segmentation)
+        self.crowd.append(crowd)
+        if score is not None:
+            self.score.append(score)
+
+    def columns(self, argument: str) -> Columns:
+        """All as columns; without scores, as annotations numbered from 1.
+
+        Raises:
+            UserError: the first line that could not be read, and how many more there are.
+        """
+        if self.problems:
+            path, line, what = self.problems[0]
+            more = f" ({len(self.problems) - 1} more lines like this)" if len(self.problems) > 1 else ""
+            raise UserError(f"{argument} {path}, line {line}: {printable(what)}{more}")
+        n = len(self.image)
+        boxes = np.array(self.box, np.float64).reshape(n, 4)
+        drawn = any(self.segmentation)
+        return Columns(
+            np.array(self.image, np.int64),
+            np.array(self.category, np.int64),
+            boxes,
+            np.ones(n, bool),
+            segmentations=self.segmentation,
+            score=np.array(self.score, np.float64),
+            id=np.arange(1, n + 1),
+            area=np.full(n, np.nan) if drawn else boxes[:, 2] * boxes[:, 3],
+            iscrowd=np.array(self.crowd, bool),
+            has_iscrowd=np.ones(n, bool),
+        )
+
+
+def detect(path: Path, argument: str, wanted: str = "auto") -> str:
+    """'coco', 'lvis', 'yolo' or 'voc'; 'auto' for JSON whose content has to tell.
+
+    Args:
+        path: judged by its name and the names in a folder. argument: what the user calls it. wanted: the user's word.
+
+    Raises:
+        UserError: a folder with neither ``.txt`` nor ``.xml`` files.
+    """
+    if wanted != "auto":
+        return wanted
+    if not path.is_dir():
+        kinds = {".yaml": "yolo", ".yml": "yolo", ".txt": "yolo", ".xml": "voc"}
+        listed = path.suffix.lower() == ".txt" and (path.parent.parent.parent / "Annotations").is_dir()
+        return "voc" if listed else kinds.get(path.suffix.lower(), "auto")
+    names = [name.suffix.lower() for name in islice(path.iterdir(), 10_000)]
+    if ".xml" in names:
+        return "voc"
+    if ".txt" in names or not names:
+        return "yolo"
+    raise UserError(f"{argument} {path}: this folder holds neither .txt files (YOLO) nor .xml files (Pascal VOC)")
+
+
+def by_stem(paths: Iterable[Path], argument: str) -> dict[str, Path]:
+    """Files by their names without suffix, in order.
+
+    Raises:
+        UserError: two with the same.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(paths):
+        if path.stem in found:
+            raise UserError(f"{argument} {path}: {found[path.stem]} has the same name; names must be unique")
+        found[path.stem] = path
+    return found
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """All pictures in a folder and those below it."""
+    return [path for path in folder.rglob("*") if path.suffix.lower() in PICTURES]
+
+
+def picture_size(path: Path, argument: str) -> tuple[int, int]:
+    """Width and height in px as a viewer shows the picture, from the file's head.
+
+    Raises:
+        UserError: not a picture.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            return (height, width) if picture.getexif().get(ORIENTATION) in TURNED else (width, height)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise UserError(f"{argument} {path}: not a picture that can be read") from None
+
+
+def bytes_of(path: Path, argument: str) -> bytes:
+    """The content of a small file.
+
+    Raises:
+        UserError: it cannot be read, or is too large to be what it should be.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{argument} {path}: {path.stat().st_size:,} bytes; too large for labels of one image")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{argument} {path}: cannot be read ({error.strerror})") from None
+
+
+def text_of(path: Path, argument: str) -> str:
+    """As ``bytes_of``, as text.
+
+    Raises:
+        UserError: the same, or not UTF-8.
+    """
+    try:
+        return bytes_of(path, argument).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{argument} {path}: not a text file in UTF-8") from None
+
+
+def finite(text: str) -> float | None:
+    """The number that a text holds, None if it is none or not finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def class_names(path: Path) -> list[str]:
+    """Names of classes from a text file, one a line, or from the ``names`` of a YAML file.
+
+    Raises:
+        UserError: neither.
+    """
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return [line.strip() for line in text_of(path, "--classes").splitlines() if line.strip()]
+    names = yaml_of(path, "--classes").get("names")
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise UserError(f"--classes {path}: 'names' must be a list, or a mapping from 0, 1, ... to names")
+    return [str(name) for name in names]
+
+
+def yaml_of(path: Path, argument: str) -> dict[str, Any]:
+    """The content of a data set's YAML file.
+
+    Raises:
+        UserError: another kind of file.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(text_of(path, argument))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UserError(f"{argument} {path}{f', line {mark.line + 1}' if mark else ''}: not YAML") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{argument} {path}: not a data set's YAML file (path, val, names)")
+    return content
+
+
+def records(
+    names: Sequence[str], sizes: Sequence[tuple[int, int]], classes: Sequence[tuple[int, str]]
+) -> tuple[Records, Records]:
+    """Images, numbered from 1, and categories as COCO's files have them."""
+    images = [
+        {"id": i, "file_name": name, "width": width, "height": height}
+        for i, (name, (width, height)) in enumerate(zip(names, sizes, strict=True), 1)
+    ]
+    return images, [{"id": i, "name": printable(name, LONGEST_NAME)} for i, name in classes]
+
+
+def image_by_name(file_names: Sequence[str], ids: np.ndarray) -> dict[str, int]:
+    """Image ids by the file's name without folder and suffix; the names that several images have are left out."""
+    stems = [Path(name).stem for name in file_names]
+    found = dict(zip(stems, ids.tolist(), strict=True)) if stems else {}
+    for stem in {stem for stem, count in zip(*np.unique(stems, return_counts=True), strict=True) if count > 1}:
+        del found[stem]
+    return found
+
+
+def unknown_images(names: Sequence[str], argument: str, path: Path) -> UserError:
+    """The error about predictions for images that the ground truth does not have."""
+    listed = f"{len(names)} images that the ground truth does not have ({printable(shown(names))})"
+    return UserError(f"{argument} {path}: {listed}; is it that of another split?")

@@ -1,0 +1,168 @@
+"""Ground truth and detections in memory, as the reader of COCO files fills them and the evaluation takes them.
+
+Everything is kept in the order of the file: pycocotools breaks ties of score and of IoU by that order. ``ignore`` of an
+annotation is not kept, because pycocotools overwrites it with ``iscrowd``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmms_plugin.errors import UserError
+
+if TYPE_CHECKING:
+    from mmms_plugin.coco.lvis import Federated
+
+# One mask: {"size": [height, width], "counts": compressed run lengths}, what pycocotools.mask takes.
+RLE = dict[str, Any]
+
+AREAS = {
+    "annotation": "ground truth by its annotation's 'area' field, detections by {shape}",
+    "box": "ground truth and detections by box width x height",
+    "mask": "ground truth and detections by the pixels of the mask",
+}
+AREA_NAMES = {"annotation": "annotated area", "box": "box area", "mask": "mask area"}  # for axes
+
+
+def box_areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Width times height (px²) of ``(n, 4)`` boxes xywh."""
+    return boxes[:, 2] * boxes[:, 3]
+
+
+def mask_areas(rles: tuple[RLE, ...]) -> NDArray[np.float64]:
+    """Pixels of every mask, ``(n,)``; 255 at a time, because pycocotools 2.0.11 keeps their number in a byte."""
+    from pycocotools import mask as mask_utils
+
+    parts = [mask_utils.area(list(rles[i : i + 255])) for i in range(0, len(rles), 255)]
+    return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+
+
+def positions(ids: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each id stands in ``known``, whose ids are unique: as many places, -1 for ids that it does not have."""
+    if not len(known) or not len(ids):
+        return np.full(len(ids), -1)
+    low, high = int(known.min()), int(known.max())
+    if high - low < 10**6 + 4 * len(ids):  # a table is ten times as fast as a search
+        table = np.full(high - low + 2, -1)
+        table[known - low] = np.arange(len(known))
+        return table[np.where((ids >= low) & (ids <= high), ids - low, -1)]
+    order = np.argsort(known, kind="stable")
+    at = order[np.minimum(np.searchsorted(known, ids, sorter=order), len(known) - 1)]
+    return np.where(known[at] == ids, at, -1)
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """A data set's images, categories and ``n`` annotated objects, in file order.
+
+    Attributes:
+        image_ids: ``(images,)`` int64, every image of the data set, also those without objects.
+        image_sizes: ``(images, 2)`` int64 width and height in px, 0 where the file does not say.
+        category_ids: ``(categories,)`` int64.
+        category_names: as many names.
+        ids: ``(n,)`` int64 annotation ids.
+        image_id: ``(n,)`` int64, the image each object is in.
+        category_id: ``(n,)`` int64.
+        boxes: ``(n, 4)`` float64 xywh in px.
+        annotated_area: ``(n,)`` float64, the ``area`` field in px² (COCO: the mask's area), NaN where absent.
+        iscrowd: ``(n,)`` bool.
+        rles: one mask per object, or None if the masks were not read.
+        file_names: of the images, as in the file; empty where it has none.
+        format: 'coco', 'lvis', 'yolo' or 'voc': what they were read from.
+        federated: LVIS's rules, or None.
+    """
+
+    image_ids: NDArray[np.int64]
+    image_sizes: NDArray[np.int64]
+    category_ids: NDArray[np.int64]
+    category_names: tuple[str, ...]
+    ids: NDArray[np.int64]
+    image_id: NDArray[np.int64]
+    category_id: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    annotated_area: NDArray[np.float64]
+    iscrowd: NDArray[np.bool_]
+    rles: tuple[RLE, ...] | None = None
+    file_names: tuple[str, ...] = ()
+    format: str = "coco"
+    federated: Federated | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    def areas(self, area: str) -> NDArray[np.float64]:
+        """``(n,)`` areas in px² that place the objects in bins; ``area`` is a key of `AREAS`.
+
+        Raises:
+            UserError: an annotation has no ``area`` field, or masks were asked for and not read.
+        """
+        if area == "box":
+            return box_areas(self.boxes)
+        if area == "mask":
+            return mask_areas(_masks(self.rles, "annotations"))
+        if np.isnan(self.annotated_area).any():
+            missing = int(np.isnan(self.annotated_area).sum())
+            raise UserError(f"{missing} of {len(self)} annotations have no 'area' field: use --area box or --area mask")
+        return self.annotated_area
+
+
+@dataclass(frozen=True)
+class Detections:
+    """``n`` detections of one run, in file order.
+
+    Attributes:
+        name: the run's name in tables and figures.
+        image_id: ``(n,)`` int64.
+        category_id: ``(n,)`` int64.
+        boxes: ``(n, 4)`` float64 xywh in px; of a file with masks only, the boxes around them.
+        scores: ``(n,)`` float64.
+        rles: one mask per detection, or None if the file has none or they were not read.
+        excused: ``(n,)`` bool, those that are no false positives if they match nothing; None for none (LVIS).
+    """
+
+    name: str
+    image_id: NDArray[np.int64]
+    category_id: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    rles: tuple[RLE, ...] | None = None
+    excused: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    def areas(self, area: str, iou_type: str) -> NDArray[np.float64]:
+        """``(n,)`` areas in px²; by 'annotation' that of the box ('bbox') or of the mask ('segm').
+
+        Raises:
+            UserError: the masks are needed and were not read.
+        """
+        if area == "box" or (area == "annotation" and iou_type == "bbox"):
+            return box_areas(self.boxes)
+        return mask_areas(_masks(self.rles, f"predictions {self.name!r}"))
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method's name and its runs: one, or one a seed, trained alike otherwise."""
+
+    name: str
+    runs: tuple[Detections, ...]
+
+
+def describe_area(area: str, iou_type: str) -> str:
+    """The sentence that every output prints about where areas come from."""
+    shape = "box width x height (pycocotools' rule)"
+    if iou_type == "segm":  # pycocotools takes the box where a result has both
+        shape = "the pixels of their mask (pycocotools' rule for results without bbox)"
+    return f"area '{area}': {AREAS[area].format(shape=shape)}"
+
+
+def _masks(rles: tuple[RLE, ...] | None, what: str) -> tuple[RLE, ...]:
+    if rles is None:
+        raise UserError(f"{what} hold no masks: use --iou-type bbox with --area annotation or box")
+    return rles

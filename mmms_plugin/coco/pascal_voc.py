@@ -1,0 +1,161 @@
+"""Pascal VOC's XML files, one an image: ``size``, and ``object`` with ``name``, ``bndbox`` and ``difficult``.
+
+Deviations:
+1. Corners are whole pixels counted from 1, both inside the box (VOC development kit): a box is ``xmin - 1``,
+   ``ymin - 1``, ``xmax - xmin + 1``, ``ymax - ymin + 1``, as Detectron2 takes it.
+2. Objects marked ``difficult`` are taken as COCO's crowds: a detection on one counts neither as found nor as false.
+3. Predictions are the same files with a ``score`` or ``confidence`` in every object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from xml.parsers import expat
+
+from mmms_plugin.coco.columns import Columns
+from mmms_plugin.coco.formats import (
+    Records,
+    Rows,
+    by_stem,
+    bytes_of,
+    class_names,
+    finite,
+    picture_size,
+    records,
+    text_of,
+    unknown_images,
+)
+from mmms_plugin.errors import UserError
+
+CORNERS = [f"bndbox/{name}" for name in ("xmin", "ymin", "xmax", "ymax")]
+SCORES = ("score", "confidence")
+DEEPEST = 20  # elements inside of each other
+Texts = dict[str, tuple[int, str]]  # line and text of every element, by its path
+
+
+def read_voc_truth(
+    path: Path, pictures: Path | None, classes: Path | None, argument: str
+) -> tuple[Records, Records, Columns]:
+    """Images, categories and objects of a folder of XML files, or of those that a list in ``ImageSets`` names.
+
+    Args:
+        path: folder, or ``ImageSets/Main/val.txt`` with names of files in ``Annotations``.
+        pictures: folder of the images, for sizes that the files lack. classes: names in order, else by alphabet.
+        argument: what the user calls the path.
+    Raises:
+        UserError: files that do not fit, with file and line.
+    """
+    files = _xml_files(path, argument)
+    parsed = [_parse(file, argument) for file in files.values()]
+    used = {found["name"][1] for _, objects in parsed for found in objects if "name" in found}
+    numbers = {name: i for i, name in enumerate(class_names(classes) if classes else sorted(used), 1)}
+    rows, sizes, names = Rows(), [], []
+    for i, (file, (image, objects)) in enumerate(zip(files.values(), parsed, strict=True), 1):
+        names.append(file.stem + Path(image.get("filename", (0, ""))[1]).suffix)
+        sizes.append(_size(image, names[-1], pictures, f"{argument} {file}: image"))
+        for found in objects:
+            _add(file, found, i, numbers, rows, scored=False)
+    return *records(names, sizes, [(i, name) for name, i in numbers.items()]), rows.columns(argument)
+
+
+def read_voc_detections(folder: Path, images: Mapping[str, int], classes: Mapping[str, int], argument: str) -> Columns:
+    """Predictions in XML files, with the ids of the ground truth.
+
+    Args:
+        folder: of XML files whose objects have scores. images: ids by name without suffix. classes: ids by name.
+        argument: what the user calls the folder.
+    Raises:
+        UserError: files that do not fit, with file and line.
+    """
+    files, rows = _xml_files(folder, argument), Rows()
+    if absent := [name for name in files if name not in images]:
+        raise unknown_images(absent, argument, folder)
+    for name, file in files.items():
+        for found in _parse(file, argument)[1]:
+            _add(file, found, images[name], classes, rows, scored=True)
+    return rows.columns(argument)
+
+
+def _add(file: Path, found: Texts, image: int, classes: Mapping[str, int], rows: Rows, scored: bool) -> None:
+    """One object, or what is wrong with it."""
+    start = found[""][0]
+    line, name = found.get("name", (start, ""))
+    wanted = CORNERS + [next((key for key in SCORES if key in found), SCORES[0])] * scored
+    values = {key: finite(found.get(key, (0, ""))[1]) for key in wanted}
+    wrong = next((key for key, value in values.items() if value is None), None)
+    left, top, right, bottom = (values[key] or 0.0 for key in CORNERS)
+    if name not in classes:
+        whose = "the ground truth's" if scored else "those of --classes"
+        problem = f"class {name!r}: allowed are {whose}" if name else "an object without name"
+    elif wrong:
+        line, text = found.get(wrong, (start, ""))
+        problem = f"{wrong} {text!r}: must be a number"
+    elif right < left or bottom < top:
+        line, problem = start, f"box {left:g} {top:g} {right:g} {bottom:g}: min is above max"
+    else:
+        crowd = not scored and found.get("difficult", (0, ""))[1] == "1"
+        score = values[wanted[-1]] if scored else None
+        rows.add(image, classes[name], (left - 1, top - 1, right - left + 1, bottom - top + 1), None, score, crowd)
+        return
+    rows.problems.append((file, line, problem))
+
+
+def _size(image: Texts, name: str, pictures: Path | None, argument: str) -> tuple[int, int]:
+    """Width and height, from the file or from the image; 0 where neither has them."""
+    width, height = (finite(image.get(f"size/{side}", (0, ""))[1]) or 0 for side in ("width", "height"))
+    if min(width, height) >= 1 and max(width, height) < 2**31:
+        return int(width), int(height)
+    return picture_size(pictures / name, argument) if pictures and (pictures / name).is_file() else (0, 0)
+
+
+def _xml_files(path: Path, argument: str) -> dict[str, Path]:
+    if path.is_dir():
+        return by_stem(path.glob("*.xml"), argument)
+    if path.suffix.lower() == ".xml":
+        raise UserError(f"{argument} {path}: one file; name the folder of the .xml files")
+    folder = path.parent.parent.parent / "Annotations"
+    names = [Path(line.split()[0]).name for line in text_of(path, argument).splitlines() if line.split()]
+    files = {name: folder / f"{name}.xml" for name in names}
+    if absent := [file for file in files.values() if not file.is_file()]:
+        raise UserError(f"{argument} {path}: no file {absent[0]} ({len(absent)} of {len(files)} are missing)")
+    return files
+
+
+def _parse(path: Path, argument: str) -> tuple[Texts, list[Texts]]:
+    """The texts of the image's own elements, and those of every object.
+
+    Raises:
+        UserError: no XML, or entities of its own, which can grow without limit.
+    """
+    image: Texts = {}
+    objects: list[Texts] = []
+    stack: list[str] = []
+    text: list[str] = []
+    parser = expat.ParserCreate()
+
+    def refuse(what: str) -> None:
+        raise UserError(f"{argument} {path}, line {parser.CurrentLineNumber}: {what}")
+
+    def start(name: str, _: dict[str, str]) -> None:
+        stack.append(name)
+        text.clear()
+        if len(stack) > DEEPEST:
+            refuse("elements are nested too deep")
+        if stack[1:] == ["object"]:
+            objects.append({"": (parser.CurrentLineNumber, "")})
+
+    def end(_: str) -> None:
+        inside = stack[1:2] == ["object"]
+        owner, key = (objects[-1], stack[2:]) if inside else (image, stack[1:])
+        owner.setdefault("/".join(key), (parser.CurrentLineNumber, "".join(text).strip()))
+        stack.pop()
+        text.clear()
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text.append
+    parser.EntityDeclHandler = lambda *_: refuse("an entity is declared; labels need none")
+    try:
+        parser.Parse(bytes_of(path, argument), True)
+    except expat.ExpatError as error:
+        raise UserError(f"{argument} {path}, line {error.lineno}: not XML ({expat.ErrorString(error.code)})") from None
+    return image, objects

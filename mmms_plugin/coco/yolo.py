@@ -1,0 +1,188 @@
+"""YOLO's text files: a line for every object, in a file for every image.
+
+``class x y width height`` with the box's centre and sides as shares of the image's, or ``class x1 y1 x2 y2 ...`` for a
+polygon; predictions have a confidence at the end. As Ultralytics reads them and writes them with ``save_txt`` and
+``save_conf`` (https://docs.ultralytics.com/datasets/detect/, .../segment/).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmms_plugin.coco.columns import Columns
+from mmms_plugin.coco.formats import (
+    Records,
+    Rows,
+    by_stem,
+    class_names,
+    picture_size,
+    pictures_in,
+    records,
+    text_of,
+    unknown_images,
+    yaml_of,
+)
+from mmms_plugin.errors import UserError
+
+FARTHEST = 4  # a share above it, far outside of the image, means that the numbers are no shares
+MOST = 10**6  # classes
+BESIDE = ("classes.txt", "../classes.txt", "../data.yaml", "../../data.yaml")
+
+
+def read_yolo_truth(
+    path: Path, pictures: Path | None, classes: Path | None, argument: str
+) -> tuple[Records, Records, Columns]:
+    """Images, categories and objects of a labels folder or of a data set's YAML file.
+
+    Args:
+        path: folder of ``.txt`` files, or YAML with ``path``, ``val`` (folders of images, or lists of them in ``.txt``
+            files) and ``names``.
+        pictures: folder of the images; by default ``labels`` in the path becomes ``images``, and the other way round.
+        classes: names, one a line, or YAML with ``names``; by default ``classes.txt`` or ``data.yaml`` near the labels.
+        argument: what the user calls the path.
+    Raises:
+        UserError: lines, images or classes that do not fit, with file and line.
+    """
+    if path.is_dir():
+        pictures = pictures or _exchanged(path, "labels", "images")
+        if not pictures.is_dir():
+            raise UserError(
+                f"{argument} {path}: no folder {pictures} with the images, whose sizes are needed: --images DIR"
+            )
+        files, labels = by_stem(pictures_in(pictures), argument), by_stem(_text_files(path), argument)
+    else:
+        classes = classes or path
+        files = by_stem(_val_pictures(path, argument), argument)
+        beside = {stem: _exchanged(file.parent, "images", "labels") / f"{stem}.txt" for stem, file in files.items()}
+        labels = {stem: label for stem, label in beside.items() if label.is_file()}
+        if files and not labels:
+            raise UserError(f"{argument} {path}: no labels: {next(iter(beside.values()))} and all others are missing")
+    if unpaired := [name for name in labels if name not in files]:
+        raise UserError(
+            f"{argument} {labels[unpaired[0]]}: no image of that name in {pictures} ({len(unpaired)} lack one)"
+        )
+    sizes = [picture_size(file, argument) for file in files.values()]
+    rows = Rows()
+    for i, (name, size) in enumerate(zip(files, sizes, strict=True), 1):
+        if name in labels:
+            _read_lines(labels[name], i, size, rows, argument)
+    names = _names(path, classes, rows.category, argument)
+    images, categories = records([file.name for file in files.values()], sizes, list(enumerate(names)))
+    return images, categories, rows.columns(argument)
+
+
+def read_yolo_detections(
+    folder: Path, images: dict[str, int], sizes: dict[int, tuple[int, int]], category_ids: np.ndarray, argument: str
+) -> Columns:
+    """Predictions in a folder of text files, with the ids of the ground truth.
+
+    Args:
+        folder: with a ``.txt`` file for every image that has predictions.
+        images: ids by name without suffix. sizes: width and height by id.
+        category_ids: in the order of YOLO's class numbers, which begin at 0.
+        argument: what the user calls the folder.
+    Raises:
+        UserError: lines or names that do not fit.
+    """
+    files = by_stem(_text_files(folder), argument)
+    if absent := [name for name in files if name not in images]:
+        raise unknown_images(absent, argument, folder)
+    rows = Rows()
+    for name, file in files.items():
+        size = sizes[images[name]]
+        if not all(size):
+            raise UserError(f"{argument} {file}: the ground truth has no size of that image, which shares need")
+        _read_lines(file, images[name], size, rows, argument, len(category_ids), scored=True)
+    rows.category = category_ids[rows.category].tolist() if rows.category else []
+    return rows.columns(argument)
+
+
+def _read_lines(
+    path: Path, image: int, size: tuple[int, int], rows: Rows, argument: str, classes: int = MOST, scored: bool = False
+) -> None:
+    for number, line in enumerate(text_of(path, argument).splitlines(), 1):
+        parts = line.split()
+        if not parts:
+            continue
+        try:
+            values = list(map(float, parts))
+        except ValueError:
+            values = []
+        if wrong := _wrong(values, parts, classes, scored):
+            rows.problems.append((path, number, wrong))
+            continue
+        score = values.pop() if scored else None
+        rows.add(image, int(values[0]), *_in_pixels(values[1:], size), score)
+
+
+def _wrong(values: list[float], parts: list[str], classes: int, scored: bool) -> str:
+    """What is wrong with a line, in words; nothing if it is as it should be."""
+    wanted = f"class x y width height{' confidence' if scored else ''} as shares of the image, or class and a polygon"
+    if not values or not all(map(math.isfinite, values)):
+        return f"{' '.join(parts)[:60]!r} are not numbers; wanted are {wanted}"
+    if not 0 <= values[0] < classes or values[0] != int(values[0]):
+        return f"class {parts[0]}: must be a whole number from 0 to {classes - 1}"
+    count = len(values) - 1 - scored
+    if count != 4 and (count < 6 or count % 2):
+        lacks = "; is the confidence missing (save_conf=True)?" if scored and count in (3, *range(5, 10**4, 2)) else ""
+        return f"{len(values)} numbers; wanted are {wanted}{lacks}"
+    shares = values[1 : 1 + count]
+    if max(map(abs, shares)) > FARTHEST:
+        return f"{max(shares, key=abs):g} is no share of the image (0 to 1); are these pixels? Wanted are {wanted}"
+    return "negative width or height" if count == 4 and min(shares[2:]) < 0 else ""
+
+
+def _in_pixels(shares: Sequence[float], size: tuple[int, int]) -> tuple[tuple[float, ...], list[list[float]] | None]:
+    """The box x y width height in px, and the polygon where there is one."""
+    width, height = size
+    if len(shares) == 4:
+        x, y, w, h = shares
+        return ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height), None
+    xs, ys = [x * width for x in shares[::2]], [y * height for y in shares[1::2]]
+    box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
+    return box, [[value for point in zip(xs, ys, strict=True) for value in point]]
+
+
+def _text_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*.txt") if path.name != "classes.txt"]
+
+
+def _names(labels: Path, given: Path | None, used: Sequence[int], argument: str) -> list[str]:
+    """Names of the classes 0, 1, ...; their numbers where nothing says more."""
+    source = given or next((labels / name for name in BESIDE if (labels / name).is_file()), None)
+    highest = max(used, default=-1)
+    if source is None:
+        return [str(i) for i in range(highest + 1)]
+    names = class_names(source)
+    if highest >= len(names):
+        raise UserError(f"{argument} {labels}: class {highest} is used, and {source} names 0 to {len(names) - 1}")
+    return names
+
+
+def _val_pictures(path: Path, argument: str) -> list[Path]:
+    """The images of a YAML file's ``val``: of folders, and of lists of paths, relative ones to the list's folder."""
+    content = yaml_of(path, argument)
+    val, root = content.get("val"), path.parent / str(content.get("path") or "")
+    found: list[Path] = []
+    for one in val if isinstance(val, list) else [val]:
+        source = root / str(one)
+        if source.is_dir():
+            found += pictures_in(source)
+        elif source.suffix.lower() == ".txt" and source.is_file():
+            found += [source.parent / line.strip() for line in text_of(source, argument).splitlines() if line.strip()]
+        else:
+            raise UserError(f"{argument} {path}: val {one!r}: no folder or .txt list of images in {root}")
+    return found
+
+
+def _exchanged(path: Path, part: str, other: str) -> Path:
+    """The path with its last folder called ``part`` called ``other``."""
+    parts = list(path.parts)
+    for i in reversed(range(len(parts))):
+        if parts[i] == part:
+            return Path(*parts[:i], other, *parts[i + 1 :])
+    return path.parent / other

@@ -1,0 +1,263 @@
+"""What ``mmms advise`` does: measure a data set and a detector, say what follows, and write it as a config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS, init_default_scope
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from mmms_plugin.config.building import user_fault
+from mmms_plugin.config.checks import read_state_dict
+from mmms_plugin.config.coco_dir import use_coco_dir
+from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
+from mmms_plugin.config.edit import leaf_datasets
+from mmms_plugin.config.files import load_config
+from mmms_plugin.config.image_size import own_size, set_image_size
+from mmms_plugin.config.trained_for import check_function
+from mmms_plugin.data.coco_file import CocoFile, is_area
+from mmms_plugin.data.coco_layouts import annotation_files
+from mmms_plugin.data.coco_set import read_split
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.pictures import quiet_libraries
+from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.files import check_folder, write_text
+from mmms_plugin.scale.advice.measures import Geometry, Objects, Shares, shares
+from mmms_plugin.scale.advice.rules import Advice, advise
+from mmms_plugin.scale.receptive_field import ReceptiveField, measure, middles, start_afresh
+from mmms_plugin.train.console import calm_output
+from mmms_plugin.train.launch import drop_initial_weights
+from mmms_plugin.train.predict import build_model, picture_pipeline, problem_of, with_progress
+from mmms_plugin.train.tasks import Detection, task_of
+
+DEFAULTS = {True: "mmdet::mask-rcnn_r50_fpn_1x_coco", False: "mmdet::faster-rcnn_r50_fpn_1x_coco"}  # with masks or not
+WATCH = partial(with_progress, doing="receptive fields")
+PICTURES, SIGNS = 4, 2  # that receptive fields are measured on, and draws for each
+
+
+@dataclass
+class AdviseOptions:
+    """What the command line says; see ``mmms advise --help``."""
+
+    coco_dir: str
+    config: str | None = None
+    checkpoint: str | None = None
+    write: str | None = None
+    json_file: str | None = None
+    image_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """All that is reported.
+
+    Attributes:
+        config: name of the detector's config. geometry, shares: of the detector with plain layers.
+        advice: in the order of the detector's parts. weights: those that fields are measured with, in words.
+    """
+
+    config: str
+    geometry: Geometry
+    shares: Sequence[Shares]
+    advice: Sequence[Advice]
+    weights: str
+
+
+@calm_output()
+def run_advise(options: AdviseOptions) -> Finding:
+    """Measure, print the advice, and write config and JSON if asked to.
+
+    Raises: UserError if data, config and checkpoint cannot be used or do not fit each other.
+    """
+    for file in filter(None, (options.write, options.json_file)):
+        check_folder(Path(file).parent, "--write" if file == options.write else "--json")
+    if options.write and not options.write.endswith(".py"):
+        raise UserError(f"--write {options.write}: a config's name ends in .py")
+    own = OwnData("--coco-dir", Path(options.coco_dir), training=False)
+    with quiet_libraries():
+        coco = _training_split(own)
+        name = options.config or DEFAULTS[coco.has_masks]
+        config = _detector(name)
+        if options.image_size:
+            set_image_size(config._cfg_dict, options.image_size)
+        if options.write:  # before minutes of work: whether the data fit the config
+            with TemporaryDirectory() as folder:
+                trained = OwnData("--coco-dir", Path(options.coco_dir), Path(folder))
+                use_coco_dir(deepcopy(config._cfg_dict), trained)
+        finding = _find(config, name, coco, options.checkpoint)
+    _tell(finding)
+    if options.json_file:
+        write_text(options.json_file, json.dumps(_as_json(finding), indent=1) + "\n")
+    if options.write:
+        _write(config, finding, options)
+    return finding
+
+
+def _training_split(own: OwnData) -> CocoFile:
+    files = annotation_files(own)
+    split = next((split for split in ("train", "val") if split in files), None)
+    if split is None:
+        raise UserError(f"{own.where}: no annotations for train (found: {', '.join(files) or 'none'})")
+    coco = read_split(own, split, files[split], masks=False, look=False)
+    if not any(not record.get("iscrowd") for record in coco.boxed):
+        raise UserError(f"{own.where}: {files[split]} has no object with a box")
+    return coco
+
+
+def _detector(name: str) -> Config:
+    config = load_config(name)
+    if "model" not in config or not has_objects(config):
+        raise UserError(f"config {name}: it has no model with a backbone")
+    task = task_of(config)
+    if not isinstance(task, Detection):
+        raise UserError(f"config {name}: it is a {task.noun}, allowed are detectors")
+    init_default_scope(config.get("default_scope") or "mmdet")
+    return config
+
+
+def _find(config: Config, name: str, coco: CocoFile, checkpoint: str | None) -> Finding:
+    options, size = options_of(config), own_size(config)
+    plain = with_changes(config, options.plain or {})
+    pictures = _pictures(config, coco)
+    weights = None if options.plain else checkpoint  # those of multi-scale layers say nothing about plain ones
+    if checkpoint is not None:
+        _check(config, checkpoint)
+    fields = measure(_backbone(plain, weights), pictures, SIGNS, watch=WATCH)
+    geometry = _geometry(plain, fields, size)
+    if options.multi_scale is not None:
+        changed = with_changes(config, options.multi_scale)
+        seen = measure(_backbone(changed, weights), pictures, SIGNS, theory=False, watch=WATCH)
+        options = replace(options, multi_scale_field=_width(seen))
+    objects = _objects(coco, config, size)
+    source = "random weights" if weights is None else "the checkpoint's weights"
+    if options.plain and checkpoint is not None:
+        source = "random weights, since the checkpoint's are of multi-scale layers"
+    return Finding(name, geometry, shares(objects, geometry), advise(objects, geometry, options), source)
+
+
+def _check(config: Config, checkpoint: str) -> None:
+    """Raises: UserError if a checkpoint does not fit, or was trained as another function of the same weights."""
+    copied = Config(config.to_dict())
+    model = build_model(copied, read_state_dict(checkpoint)[0], checkpoint, "cpu")
+    check_function(model, copied.model, checkpoint, force=False)
+
+
+def _geometry(config: Config, fields: Sequence[ReceptiveField], size: tuple[int, int]) -> Geometry:
+    strides = strides_of(config, tuple(field.stride for field in fields))
+    return Geometry(strides, anchors_of(config), _width(fields), fields[-1].theoretical, size)
+
+
+def _width(fields: Sequence[ReceptiveField]) -> float:
+    """Two standard deviations to each side, of the stage that sees farthest."""
+    return 2 * max(field.two_sigma for field in fields)
+
+
+def _backbone(config: Config, checkpoint: str | None) -> nn.Module:
+    copied = Config(config.to_dict())
+    if checkpoint is not None:
+        model = build_model(copied, read_state_dict(checkpoint)[0], checkpoint, "cpu")
+        return model.backbone  # type: ignore[return-value]
+    drop_initial_weights(copied)
+    return start_afresh(user_fault("backbone", lambda: MODELS.build(copied.model.backbone)))
+
+
+def _pictures(config: Config, coco: CocoFile) -> list[Tensor]:
+    """The middle of the first pictures that can be read, as the backbone gets them."""
+    pipeline = picture_pipeline(config)
+    preprocess: Any = user_fault("data_preprocessor", lambda: MODELS.build(dict(config.model.data_preprocessor)))
+    found: list[Tensor] = []
+    for image in coco.images:
+        path = (coco.image_dir or Path()) / image["file_name"]
+        if len(found) < PICTURES and image["file_name"] and not problem_of(path):
+            sample = {"img_path": str(path), "img_id": 0}
+            packed = user_fault("test pipeline", lambda sample=sample: pipeline(sample))  # type: ignore[misc]
+            found.append(preprocess(pseudo_collate([packed]), False)["inputs"][0])
+    if not found:
+        raise UserError(f"{coco.path}: none of its {len(coco.images)} pictures can be read")
+    return middles(found)
+
+
+def _objects(coco: CocoFile, config: Config, size: tuple[int, int]) -> Objects:
+    sizes = {image["id"]: (image.get("width") or 0, image.get("height") or 0) for image in coco.images}
+    if lacking := sum(not (width and height) for width, height in sizes.values()):
+        raise UserError(f"{coco.path}: {lacking} of {len(sizes)} images have no width and height")
+    steps = [
+        s for d in leaf_datasets(config.test_dataloader) for s in d.get("pipeline", ()) if s.get("type") == "Resize"
+    ]
+    keeps = all(step.get("keep_ratio") for step in steps)
+    areas, boxes = [], []
+    for record in coco.boxed:
+        width, height = record["bbox"][2:]
+        if not record.get("iscrowd") and width > 0 and height > 0:
+            across, down = _factors(sizes[record["image_id"]], size, keeps)
+            areas.append(record["area"] if is_area(record.get("area")) else width * height)
+            boxes.append((width * across, height * down))
+    if not boxes:
+        raise UserError(f"{coco.path}: no object has a box with a width and a height")
+    return Objects(np.array(areas, float), np.array(boxes, float), len(sizes))
+
+
+def _factors(picture: tuple[int, int], size: tuple[int, int], keeps_ratio: bool) -> tuple[float, float]:
+    """By how much a picture's width and height change, as ``Resize`` does it."""
+    if not keeps_ratio:
+        return size[0] / picture[0], size[1] / picture[1]
+    factor = min(max(size) / max(picture), min(size) / min(picture))
+    return factor, factor
+
+
+def _write(config: Config, finding: Finding, options: AdviseOptions) -> None:
+    """The config with the data and the changes in it."""
+    file = Path(options.write or "")
+    changed = config
+    for advice in finding.advice:
+        changed = with_changes(changed, advice.changes)
+        if advice.size:
+            set_image_size(changed._cfg_dict, advice.size)
+    own = OwnData("--coco-dir", Path(options.coco_dir).resolve(), file.parent / f"{file.stem}_data")
+    remarks = use_coco_dir(changed._cfg_dict, own)
+    lines = [f"# Written by mmms advise for {one_line(str(own.folder))}, from {one_line(finding.config)}."]
+    lines += [f"# {one_line(f'{a.what}: {a.why} ({a.evidence})')}" for a in finding.advice]
+    write_text(file, "\n".join(lines) + "\n" + changed.pretty_text)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    for remark in remarks:
+        console.print(one_line(remark))
+    console.print(f"mmms train {file}")
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    geometry = asdict(finding.geometry) | {"anchors": None}
+    if finding.geometry.anchors is not None:
+        geometry["anchors"] = finding.geometry.anchors.round(3).tolist()
+    return dict(
+        config=finding.config, weights=finding.weights, geometry=geometry,
+        shares=[asdict(one) for one in finding.shares], advice=[asdict(one) for one in finding.advice],
+    )  # fmt: skip
+
+
+def _tell(finding: Finding) -> None:
+    console, geometry = Console(highlight=False, markup=False), finding.geometry
+    title = f"{one_line(finding.config)} at {geometry.size[0]} x {geometry.size[1]} px"
+    table = Table(
+        "objects (sizes of COCO)", "number", f"below one cell ({min(geometry.strides)} px)", "off the anchors",
+        f"beyond the field ({geometry.field:.0f} px)", title=title,
+    )  # fmt: skip
+    for one in finding.shares:
+        anchors = "no anchors" if one.off_anchors is None else f"{one.off_anchors:.1%}"
+        table.add_row(one.name, str(one.objects), f"{one.below_cell:.1%}", anchors, f"{one.beyond_field:.1%}")
+    console.print(table)
+    say = Console(highlight=False, markup=False, soft_wrap=True).print
+    say(f"The receptive field is the plain backbone's, to which neck and head add; measured with {finding.weights}.")
+    for advice in finding.advice:
+        say(f"- {advice.topic}: {advice.what}\n  why: {advice.why}\n  support: {advice.evidence}")

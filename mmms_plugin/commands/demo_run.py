@@ -1,0 +1,94 @@
+"""``mmms demo``: the whole path on generated pictures, from drawing them to AP by object size."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mmms_plugin.datasets import write_shapes
+from mmms_plugin.errors import UserError
+from mmms_plugin.files import write_text
+from mmms_plugin.report.overlays import draw_ap_bars, draw_overlays
+
+CONFIG = "demo/mask_rcnn_ps_r18_shapes"
+MARK = "demo.json"  # marks a folder as the demo's own
+
+
+def run_demo(out: Path, iterations: int | None = None, seed: int = 0) -> dict[str, float]:
+    """Draw pictures, train a small PS Mask R-CNN on them, evaluate it, draw what it finds; return the metrics.
+
+    Everything is written below ``out``; a folder of an earlier demo is replaced.
+    Raises: UserError if ``out`` holds anything else.
+    """
+    started, console = time.monotonic(), Console(file=sys.stdout)  # the real one, also while stdout goes to the log
+    _clear(out)
+    console.print(f"1/4 drawing pictures into {out / 'data'}", highlight=False)
+    write_shapes(out / "data", formats="coco")
+    console.print("2/4 loading mmdet and building a Mask R-CNN with PS-ResNet-18 of half the width")
+    with (out / "log.txt").open("w", encoding="utf-8") as log:
+        metrics = _train_and_evaluate(out, iterations, seed, log, console)
+    console.print("4/4 drawing predictions")
+    draw_overlays(
+        out / "data/annotations/instances_val.json", out / "data/images", out / "predictions.json", out / "overlays.png"
+    )
+    draw_ap_bars(metrics, out / "ap_by_size.png")
+    write_text(out / "metrics.json", json.dumps(metrics, indent=1))
+    _tell(console, out, metrics, time.monotonic() - started)
+    return metrics
+
+
+def _train_and_evaluate(out: Path, iterations: int | None, seed: int, log, console: Console) -> dict[str, float]:
+    """mmengine's and pycocotools' output goes to the log file; the progress bar, on stderr, stays in sight."""
+    with contextlib.redirect_stdout(log), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mmms_plugin.compat import mmcv_ops
+        from mmms_plugin.config.fit import Fitting
+        from mmms_plugin.config.schedule import ScheduleOptions
+        from mmms_plugin.train.launch import LaunchOptions, evaluate, train
+
+        options = LaunchOptions(CONFIG, work_dir=str(out / "train"), coco_dir=str(out / "data"), seed=seed)
+        if iterations:
+            options.fitting = Fitting(ScheduleOptions(iters=iterations))
+        console.print(mmcv_ops(), highlight=False)
+        runner = train(options)
+        console.print("3/4 evaluating on held-out pictures")
+        checkpoint = out / "train" / f"iter_{runner.iter}.pth"
+        return evaluate(options, str(checkpoint), out=str(out / "predictions.json"))
+
+
+def _clear(out: Path) -> None:
+    if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there already and not of an earlier demo: give another folder with --out")
+    try:
+        for path in out.iterdir() if out.exists() else ():
+            if path.name != MARK:  # a demo's folder stays one whatever happens
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: it cannot be cleared ({error.filename}: {error.strerror})") from error
+    write_text(out / MARK, json.dumps({"config": CONFIG}))
+
+
+def _tell(console: Console, out: Path, metrics: dict[str, float], seconds: float) -> None:
+    table = Table("", "AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
+    for label, key in (("box", "bbox"), ("mask", "segm")):
+        values = [metrics[f"coco/{key}_mAP{suffix}"] for suffix in ("", "_50", "_75", "_s", "_m", "_l")]
+        table.add_row(label, *("n/a" if v < 0 else f"{v:.3f}" for v in values))
+    console.print(table)
+    console.print(f"done in {seconds / 60:.1f} minutes; look at", highlight=False)
+    for name, what in (
+        ("overlays.png", "ground truth and predictions"),
+        ("ap_by_size.png", "AP by object size"),
+        ("predictions.json", "COCO results"),
+        ("log.txt", "the log"),
+        ("train", "config and checkpoint"),
+    ):
+        console.print(f"  {out / name}  {what}", highlight=False, soft_wrap=True)

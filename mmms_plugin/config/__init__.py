@@ -1,0 +1,1 @@
+"""Find, edit, check and fit a config of a host."""

@@ -1,0 +1,185 @@
+"""What a checkpoint's weights were trained for, beside what a config makes of them.
+
+Shapes do not show it: a PSConv has the weights of a plain convolution, whatever its dilation pattern. A checkpoint
+tested with another pattern gives half of its AP without an error. The file says what it was: ``meta.backbone`` of
+``mmms convert``, or the config that mmengine keeps in ``meta.cfg``, which is read and never run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mmms_plugin.config.edit import replace_components
+from mmms_plugin.config.text import UNKNOWN, Unknown, assigned
+from mmms_plugin.errors import UserError, printable
+from mmms_plugin.layers import PSConv2d
+from mmms_plugin.weights.files import read_checkpoint
+from mmms_plugin.weights.trusted import check_components
+
+# Arguments of a backbone that do not change what its weights compute.
+NEUTRAL = ("type", "init_cfg", "pretrained", "frozen_stages", "norm_eval", "with_cp", "norm_cfg", "zero_init_residual",
+           "out_indices", "_scope_", "fixed_shape")  # fmt: skip
+# Those that fit a backbone to a task: weights that training starts from may have been trained with others.
+FREE = ("strides", "dilations", "multi_grid", "ceil_mode", "contract_dilation", "output", "resize_outputs")
+PIXELS = ("mean", "std", "bgr_to_rgb", "rgb_to_bgr")
+LATTICE = ("dilation_pattern", "channel_order", "axes", "extra_dilation1")  # of PSConv2d
+PLAIN_FAMILY = ("ResNet", "ResNeXt", "PSResNet")
+SHOWN = 80  # characters of a value
+MISSING = object()
+
+
+def use_components(config: dict[str, Any], meta: Mapping[str, Any], checkpoint: str) -> str | None:
+    """Let a model compute as the mmdet did that a checkpoint was trained with (``meta.components``).
+
+    Args:
+        config: of the model; changed in place.
+    Returns: a line for the user where something is changed.
+    Raises: UserError for anything but the components of the key-map tables.
+    """
+    if "components" not in meta:
+        return None
+    components = check_components(meta["components"], f"checkpoint {checkpoint}: meta.components")
+    replace_components(config, components)
+    return f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there"
+
+
+def check_function(model: nn.Module, config: Mapping[str, Any], checkpoint: str, force: bool) -> str | None:
+    """Compare what a checkpoint to be tested was trained for with the config's model.
+
+    Args:
+        config: of the model. force: a difference is a line for the user, which is returned, and no error.
+    Raises: UserError.
+    """
+    differ = _differences(model, config, read_checkpoint(checkpoint).meta, ())
+    if not differ:
+        return None
+    text = f"checkpoint {checkpoint} was trained with {'; '.join(differ)}: shapes agree, what is computed does not"
+    if not force:
+        raise UserError(f"{text}; use the config that it was trained with, or --force to evaluate it all the same")
+    return text
+
+
+def start_remark(model: nn.Module, config: Mapping[str, Any], path: str) -> str | None:
+    """A line for the user where weights that training starts from were trained for another function, or may have been.
+
+    Args:
+        config: of the model. path: a file, or an address such as ``torchvision://resnet50``.
+    """
+    meta = read_checkpoint(path).meta if Path(path).is_file() else {}
+    differ = _differences(model, config, meta, FREE)
+    if differ:
+        return f"{path} was made for {'; '.join(differ)}: not the same function"
+    patterns = [layer.dilation_pattern for layer in model.modules() if isinstance(layer, PSConv2d)]
+    dilated = [pattern for pattern in patterns if max(pattern) > 1]
+    if not dilated or _setup(meta)[0] is not None:
+        return None
+    return (
+        f"{path} does not say what its weights were trained for. Those of a plain ResNet, such as torchvision's, were "
+        f"trained with dilation 1, this backbone has the pattern {', '.join(map(str, dilated[0]))}: a start for "
+        "training, not the same function"
+    )
+
+
+def _setup(meta: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
+    """Configs of the backbone, None if unknown, and of the data preprocessor that a file was trained with."""
+    model: Any = meta if "backbone" in meta else assigned(meta.get("cfg"), "model")
+    model = model if isinstance(model, Mapping) else {}
+    backbone, pixels = model.get("backbone"), model.get("data_preprocessor")
+    return backbone if isinstance(backbone, Mapping) else None, pixels if isinstance(pixels, Mapping) else {}
+
+
+def _differences(model: nn.Module, config: Mapping[str, Any], meta: Mapping[str, Any], free: tuple[str, ...]) -> list:
+    """``backbone.NAME=VALUE, the config has VALUE`` of each difference."""
+    theirs, pixels = _setup(meta)
+    own, own_pixels = config.get("backbone"), config.get("data_preprocessor") or {}
+    pairs = [
+        (f"data_preprocessor.{name}", pixels[name], own_pixels[name])
+        for name in PIXELS
+        if name in pixels and name in own_pixels
+    ]
+    if theirs is not None and isinstance(own, Mapping):
+        pairs = [*_backbone_pairs(model, theirs, own, free), *pairs]
+    known = [(name, *(_plain(value) for value in values)) for name, *values in pairs]
+    return [
+        f"{name}={_shown(value)}, the config has {_shown(other)}"
+        for name, value, other in known
+        if not _hides(value) and not _hides(other) and value != other
+    ]
+
+
+def _backbone_pairs(
+    model: nn.Module, theirs: Mapping[str, Any], own: Mapping[str, Any], free: tuple[str, ...]
+) -> list[tuple[str, Any, Any]]:
+    kinds = _kind(theirs), _kind(own)
+    lattices = _lattice(theirs), _lattice(own)
+    pairs = [(f"backbone.{n}", *(lattice[n] for lattice in lattices)) for n in LATTICE if all(n in x for x in lattices)]
+    if kinds[0] != kinds[1]:  # ResNet and PSResNet are the same networks but for the lattice
+        return pairs if set(kinds) <= set(PLAIN_FAMILY) else [("backbone.type", *kinds)]
+    parameters = inspect.signature(type(getattr(model, "backbone", model))).parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    said = (*NEUTRAL, *LATTICE, *free, *(["conv_cfg"] if pairs else []))
+    names = [name for name in {**theirs, **own} if isinstance(name, str) and name not in said]
+    others = [(f"backbone.{n}", *(_given(c, n, defaults) for c in (theirs, own))) for n in names]
+    return pairs + [pair for pair in others if all(value is not MISSING for value in pair[1:])]
+
+
+def _given(config: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> Any:
+    """An argument, or its default; for ``elastic`` False and True are other words for 'none' and 'full'."""
+    value = config.get(name, defaults.get(name, MISSING))
+    return {False: "none", True: "full"}[value] if name == "elastic" and isinstance(value, bool) else value
+
+
+def _lattice(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``PSConv2d`` in the 3x3 layers of a ResNet; {} if it has layers of another kind, or is none."""
+    conv = config.get("conv_cfg")
+    if _kind(config) not in PLAIN_FAMILY or (conv is not None and not isinstance(conv, Mapping)):
+        return {}
+    if conv is None:
+        given: Mapping[str, Any] | None = config if _kind(config) == "PSResNet" else None
+    elif _kind(conv) in ("PSConv", "Conv2d", "Conv"):
+        given = conv if _kind(conv) == "PSConv" else None
+    else:
+        return {}
+    if given is None:
+        return {"dilation_pattern": [1]}
+    defaults = inspect.signature(PSConv2d.__init__).parameters
+    found = {n: _plain(defaults[n].default if given.get(n) is None else given[n]) for n in LATTICE}
+    pattern = found["dilation_pattern"]
+    return {"dilation_pattern": [1]} if isinstance(pattern, list) and set(map(str, pattern)) == {"1"} else found
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    """The class's name, without scope and module."""
+    kind = config.get("type")
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    return str(name).rpartition(".")[2]
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Lists for tuples, rounded numbers; ``UNKNOWN`` for what is no plain value."""
+    if depth > 6:
+        return UNKNOWN
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, Mapping):
+        items = {str(key): _plain(item, depth + 1) for key, item in value.items()}
+        return {**items, "type": _kind(value)} if "type" in value else items
+    if isinstance(value, float):
+        return round(value, 2)
+    return value if value is None or isinstance(value, bool | int | str) else UNKNOWN
+
+
+def _hides(value: Any) -> bool:
+    """Whether there is something unknown in a plain value."""
+    if isinstance(value, list | dict):
+        return any(_hides(item) for item in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, Unknown)
+
+
+def _shown(value: Any) -> str:
+    return printable(str(value), SHOWN)

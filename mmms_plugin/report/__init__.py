@@ -1,0 +1,1 @@
+"""The one kit of tables, figures and pages."""

@@ -1,0 +1,189 @@
+"""What follows from the measures: changes of a detector, each with its reason and with what supports it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmms_plugin.scale.advice.measures import (
+    Geometry,
+    Objects,
+    Shares,
+    quantile,
+    share_beyond,
+    shares,
+)
+from mmms_plugin.size_ap.objects.anchors import best_scale
+
+MANY = 0.05  # share of the objects below a cell or off the anchors from which something is changed
+FAR = 0.10  # share beyond the receptive field from which a layer that sees farther is expected to help
+GAIN = 0.02  # share of the objects that new anchors or layers must win
+LARGEST = 2.0  # factor of the input size that is advised at most, but for its rounding
+STEP = 32  # px; input sizes are multiples
+RULE = "rule of thumb"
+NUCLEI = (
+    "experiment: on 1,632 small, 788 medium and 2 large cells, PSConv from scratch lost 0.027 box AP against the plain "
+    "layers"
+)
+FAR_OBJECTS = (
+    "experiment: three pairs of trainings on generated objects of 96 px and more, one-stage detector, field of 61 px: "
+    "box AP 0.542 with plain layers, 0.745 with PSConv (AP_L 0.524 to 0.812, AP_M as it was); in pictures of a third "
+    "of the side, 0.744 with plain layers at a ninth of the cost"
+)
+FAR_OBJECTS_TWO_STAGE = (
+    "experiment: three pairs of trainings on generated objects of 96 px and more, field of 61 px: box AP of a "
+    "one-stage detector 0.542 with plain layers, 0.745 with PSConv; of a two-stage one, whose second stage sees whole "
+    "proposals, 0.497 and 0.621, not settled (+0.124 ± 0.122)"
+)
+ANCHORS = (
+    "experiment, three pairs of trainings each: generated objects with anchors of a third of their size, box AP 0.428, "
+    "with advised scales 0.548 (+0.120 ± 0.030); nuclei of some 20 px, 0.374 and 0.385 (+0.011 ± 0.012, not settled)"
+)
+TABLE_7 = (
+    "published experiment: PSConv, Table 7, COCO, pre-trained Mask R-CNN with ResNet-50: AP_L 48.1 to 51.3, AP_S 21.9 "
+    "to 24.1"
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be changed in a config.
+
+    Attributes:
+        scales: configured value of the anchors' scale, and the key it is set by; None where there is none.
+        finer: changes that add a level of half the stride; None where the detector does not allow it.
+        finer_anchors: of the detector with this level, as `Geometry.anchors`.
+        plain: changes that make multi-scale layers plain ones; None where the layers are plain already.
+        multi_scale: changes that make the plain layers PSConv; None where the backbone does not take them.
+        multi_scale_field: effective receptive field with them, px.
+        other_layers: name of a multi-scale backbone that has no plain form here, '' for none.
+        two_stage: whether a second stage sees the whole of each proposal, whatever the receptive field of a cell.
+    """
+
+    scales: tuple[str, tuple[float, ...]] | None = None
+    finer: Mapping[str, Any] | None = None
+    finer_anchors: NDArray[np.float64] | None = None
+    plain: Mapping[str, Any] | None = None
+    multi_scale: Mapping[str, Any] | None = None
+    multi_scale_field: float = 0.0
+    other_layers: str = ""
+    two_stage: bool = False
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One change, or the advice to change nothing.
+
+    Attributes:
+        topic: what it is about. what: the advice. why: the reason with its figures. evidence: what supports it.
+        changes: values of the config by their dotted keys. size: new input size, (width, height) in px.
+    """
+
+    topic: str
+    what: str
+    why: str
+    evidence: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+
+
+def advise(objects: Objects, geometry: Geometry, options: Options) -> list[Advice]:
+    """The advice for a detector with plain layers of this geometry, in the order of its parts."""
+    total = shares(objects, geometry)[0]
+    small, factor = _small_objects(objects, geometry, options, total)
+    if any(advice.topic == "levels" for advice in small):
+        strides = (min(geometry.strides) // 2, *geometry.strides)
+        geometry = replace(geometry, strides=strides, anchors=options.finer_anchors)
+    seen = objects.scaled(factor)
+    found = [*small, _anchors(seen, geometry, options), _layers(seen, geometry, options)]
+    return [advice for advice in found if advice is not None]
+
+
+def _small_objects(objects: Objects, geometry: Geometry, options: Options, total: Shares) -> tuple[list[Advice], float]:
+    """Finer cells and larger pictures; and the factor by which pictures grow."""
+    stride, found = min(geometry.strides), []
+    text = f"{total.below_cell:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px"
+    if total.below_cell < MANY:
+        return [Advice("input size", "keep the input size and the finest level", text, RULE)], 1.0
+    if options.finer is not None:
+        stride //= 2
+        left = float((objects.sides < stride).mean())
+        why = f"{text}; with cells of {stride} px it is {left:.1%}"
+        found.append(Advice("levels", f"add a level of stride {stride}", why, RULE, options.finer))
+        if left < MANY:
+            return found, 1.0
+        text = f"{left:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px even then"
+    smallest = float(np.quantile(objects.sides, MANY, method="lower"))  # of just MANY, one of them and none between
+    factor = min(LARGEST, max(1.0, stride / max(smallest, 1e-6)))
+    width, height = (
+        ceil(side * factor / STEP - 1e-9) * STEP for side in geometry.size
+    )  # rounded down, some stay below
+    factor = min(width / geometry.size[0], height / geometry.size[1])
+    left = float((objects.scaled(factor).sides < stride).mean())
+    why = f"{text}; in pictures of {width} x {height} px {left:.1%} are smaller than {stride} px"
+    found.append(Advice("input size", f"pictures of {width} x {height} px", why, RULE, size=(width, height)))
+    return found, factor
+
+
+def _objects(count: int) -> str:
+    return f"the {count} object{'' if count == 1 else 's'}"
+
+
+def _anchors(objects: Objects, geometry: Geometry, options: Options) -> Advice | None:
+    if geometry.anchors is None:
+        return None
+    off = shares(objects, geometry)[0].off_anchors or 0.0
+    scale, left = best_scale(objects.boxes, geometry.anchors)
+    text = f"{off:.1%} of the objects have an IoU below 0.5 with every anchor, as a mean over where they may lie"
+    if off < MANY or off - left < GAIN or options.scales is None:
+        return Advice("anchors", "keep the anchors", f"{text}; other scales would leave {min(off, left):.1%}", RULE)
+    key, old = options.scales
+    new = [round(value * scale, 3) for value in old]
+    why = f"{text}; with {scale:.3g} times their size it is {left:.1%}"
+    return Advice("anchors", f"anchor scales {new} in place of {list(old)}", why, ANCHORS, {key: _like(old, new, key)})
+
+
+def _like(old: tuple[float, ...], new: list[float], key: str) -> Any:
+    return new[0] if key.endswith("octave_base_scale") else new
+
+
+def _layers(objects: Objects, geometry: Geometry, options: Options) -> Advice:
+    beyond = share_beyond(objects, geometry.field)
+    theory = "more" if geometry.theoretical is None else f"{geometry.theoretical} px"
+    text = (
+        f"{beyond:.1%} of the objects are wider or higher than the effective receptive field of plain layers, "
+        f"{geometry.field:.0f} px at the deepest stage ({theory} in theory)"
+    )
+    if beyond < FAR:
+        what = "no multi-scale layer: none is expected to help"
+        if options.plain is not None:
+            what = "plain layers in place of the multi-scale ones, which are not expected to help"
+        elif options.other_layers:
+            what = f"a plain backbone in place of {options.other_layers} is worth a comparison: no gain is expected"
+        return Advice("layers", what, text, NUCLEI, options.plain or {})
+    smaller = _smaller_pictures(objects, geometry)
+    if options.multi_scale is None:
+        what = f"keep {options.other_layers}" if options.other_layers else "a deeper backbone, or one with Elastic"
+        return Advice("backbone", what, f"{text}; {smaller}", RULE)
+    left = share_beyond(objects, options.multi_scale_field)
+    if beyond - left < GAIN:
+        text += f"; with PSConv it would be {options.multi_scale_field:.0f} px and {left:.1%}; {smaller}"
+        return Advice("layers", "no PSConv: it would see no more of them", text, RULE)
+    why = (
+        f"{text}; with PSConv, pattern (1, 2, 1, 4), it is {options.multi_scale_field:.0f} px and {left:.1%}; {smaller}"
+    )
+    evidence = FAR_OBJECTS_TWO_STAGE if options.two_stage else FAR_OBJECTS
+    return Advice("layers", "PSConv in the backbone", why, f"{evidence}; {TABLE_7}", options.multi_scale)
+
+
+def _smaller_pictures(objects: Objects, geometry: Geometry) -> str:
+    """The other remedy, in words."""
+    factor = geometry.field / quantile(objects.boxes.max(1), 1 - FAR)
+    width, height = (max(STEP, int(side * factor / STEP) * STEP) for side in geometry.size)
+    lost = float((objects.scaled(factor).sides < min(geometry.strides)).mean())
+    return f"instead, pictures of {width} x {height} px bring 90 % inside and leave {lost:.1%} below one cell ({RULE})"

@@ -1,0 +1,219 @@
+"""Numbers as JSON, CSV and Parquet, figures as PNG and SVG, and the page, all at once or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mmms_plugin.files import files_written_together, write_text
+from mmms_plugin.report.figure_style import save
+from mmms_plugin.scale.policy import figures
+from mmms_plugin.scale.policy.answers import OUTCOMES, compare_answers, outcome
+from mmms_plugin.scale.policy.dilations import DilationShares
+from mmms_plugin.scale.policy.page import Shown, render, shown, thumbnails
+from mmms_plugin.scale.policy.summary import by_class, by_size, embed, size_correlations
+from mmms_plugin.scale.policy.table import Row, Table, write_csv, write_parquet
+from mmms_plugin.scale.receptive_field import WIDTHS, ReceptiveField
+from mmms_plugin.scale.shapes import NetworkShape, draw_shapes, draw_trajectories
+
+FEWEST = 4  # pictures that a map needs
+FIGURES = ("blocks", "classes", "map", "sizes", "exits", "exit_examples", "dilations", "shape", "trajectories",
+           "receptive_fields", "answers")  # fmt: skip
+TABLES = ("pictures.csv", "pictures.parquet", "pictures_compared.csv")
+EXAMPLES = 8  # pictures that are shown of every exit
+SCORE = "Mean activation behind the ReLU after the 3x3 layer, high-resolution minus low-resolution branch"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was measured of one network.
+
+    Attributes:
+        title: its name. table: of the pictures, without columns where the model has no block or exit to score.
+        dilations: of PSConv layers. fields: of the stages. shape: of a Shape Adaptor network.
+        trajectories: of its adaptors while it was trained, ``{place: [(iteration, s), ...]}``; empty where unknown.
+    """
+
+    title: str
+    table: Table
+    dilations: Sequence[DilationShares] = ()
+    fields: Sequence[ReceptiveField] = ()
+    shape: NetworkShape | None = None
+    trajectories: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+
+
+def write_report(
+    out: Path,
+    first: Findings,
+    second: Findings | None,
+    paths: Mapping[str, Path],
+    links: Sequence[tuple[str, str]] = (),
+) -> list[str]:
+    """Write everything into ``out``; returns the names of the files, without those of the figures.
+
+    Args:
+        second: of another network on the same pictures, None for none. paths: of the pictures, by name.
+        links: text and address of pages that belong to it.
+    Raises: UserError if the folder cannot be written to.
+    """
+    part = _evaluate(first, paths)
+    if second is not None:
+        _compare(part, first, second, paths)
+    names = ["policy.html", "policy.json"]
+    with files_written_together(out) as folder:
+        pictures = [_draw(folder, name, caption, figure) for name, caption, figure in part.drawn]
+        if second is not None and second.table.rows:
+            names.append("pictures_compared.csv")
+            write_csv(second.table, folder / "pictures_compared.csv")
+        if first.table.rows:
+            names.append("pictures.csv")
+            write_csv(first.table, folder / "pictures.csv")
+            if write_parquet(first.table, folder / "pictures.parquet"):
+                names.append("pictures.parquet")
+        write_text(folder / "policy.json", json.dumps(dict(title=first.title, **part.content), indent=1) + "\n")
+        other = None if second is None else second.table
+        page = render(first.title, part.facts, pictures, first.table, paths, other, links)
+        write_text(folder / "policy.html", page)
+        made = {path.name for path in folder.iterdir()}
+    for name in _possible_names() - made:  # of an earlier run into the same folder
+        (out / name).unlink(missing_ok=True)
+    return names
+
+
+def _possible_names() -> set[str]:
+    """Of all files that a report may have."""
+    stems = [f"{name}{end}" for name in FIGURES for end in ("", "_compared")]
+    return {f"{stem}.{kind}" for stem in stems for kind in figures.FORMATS} | set(TABLES)
+
+
+def _draw(folder: Path, name: str, caption: str, figure: Figure) -> Shown:
+    width = round(figure.get_figwidth() * 110)
+    png, *_ = save(figure, folder, name, figures.FORMATS)
+    return shown(png, caption, width)
+
+
+@dataclass
+class _Part:
+    """Facts for the page, content of the JSON file, figures with their names and captions, and the map of pictures."""
+
+    facts: list[tuple[str, str]]
+    content: dict[str, Any]
+    drawn: list[tuple[str, str, Figure]]
+    points: tuple[NDArray[np.float64], str] | None = None
+
+    def add(self, name: str, caption: str, figure: Figure) -> None:
+        assert name in FIGURES, name  # else it would outlive a later run into the same folder
+        self.drawn.append((name, caption, figure))
+
+
+def _evaluate(found: Findings, paths: Mapping[str, Path]) -> _Part:
+    table = found.table
+    part = _Part([], {"kind": table.kind, "columns": table.columns}, [])
+    if table.kind == "scale policy":
+        part.facts += [("pictures", str(len(table.rows))), ("score S", f"{SCORE} (ELASTIC, section 4.1.1)")]
+        _add_policy(part, table)
+    elif table.kind == "exits":
+        _add_exits(part, table, paths)
+    if found.dilations:
+        part.content["dilations"] = [asdict(layer) for layer in found.dilations]
+        caption = "Share of the absolute weights of every dilation, by layer; ticks are the shares of the kernels."
+        part.add("dilations", caption, figures.draw_dilations(found.dilations))
+    if found.shape:
+        part.content["shape"] = dict(scales=dict(found.shape.scales), sides=found.shape.sides)
+        part.add("shape", "Side of the map in front of every layer.", draw_shapes([found.shape]))
+    if found.trajectories:
+        part.content["trajectories"] = {place: list(points) for place, points in found.trajectories.items()}
+        caption = "s of every adaptor while the network was trained."
+        part.add("trajectories", caption, draw_trajectories(found.trajectories))
+    if found.fields:
+        part.content["receptive_fields"] = [_numbers(one) for one in found.fields]
+        part.facts += [(f.name, _sentence(f)) for f in found.fields]
+        caption = (
+            "Gradient of the middle cell of every stage (Luo et al., 2016; root of the relative gradient): the circle "
+            "is two standard deviations, the dashed square the theoretical receptive field."
+        )
+        part.add("receptive_fields", caption, figures.draw_fields(found.fields))
+    part.content["pictures"] = table.to_json()["rows"]
+    return part
+
+
+def _compare(part: _Part, first: Findings, second: Findings, paths: Mapping[str, Path]) -> None:
+    """Add what a second network does, each figure behind the first one's, and where their answers differ."""
+    other = _evaluate(second, paths)
+    part.facts += [("compared with", second.title), *((f"its {name}", text) for name, text in other.facts)]
+    for name, caption, figure in other.drawn:
+        places = [i for i, drawn in enumerate(part.drawn) if drawn[0] == name]
+        drawn = (f"{name}_compared", f"The same of {second.title}: {caption}", figure)
+        part.drawn.insert(places[0] + 1 if places else len(part.drawn), drawn)
+    answers = compare_answers(first.table, second.table)
+    part.content["compared"] = dict(
+        title=second.title, outcomes=OUTCOMES, answers=[asdict(one) for one in answers], **other.content
+    )
+    if answers and first.table.columns and len(first.table.rows) >= FEWEST:
+        points, method = part.points or embed(first.table)
+        rows = {row.name: row for row in second.table.rows}
+        outcomes = [outcome(row, rows[row.name]) if row.name in rows else None for row in first.table.rows]
+        caption = (
+            f"Density of all pictures by the first network's scores ({method}), and of those that one network alone "
+            "gets right (Figure 6, right)."
+        )
+        part.add("answers", caption, figures.draw_answers(outcomes, points, method))
+
+
+def _add_policy(part: _Part, table: Table) -> None:
+    part.add("blocks", "Scores of all pictures at every block (Figure 6, middle).", figures.draw_blocks(table))
+    if classes := by_class(table):
+        part.content["classes"] = [asdict(group) for group in classes]
+        caption = "Overall score of every class, sorted (Figure 5)."
+        part.add("classes", caption, figures.draw_classes(classes))
+    if len(table.rows) >= FEWEST:
+        part.points = points, method = embed(table)
+        part.content["map"] = dict(method=method, points=np.round(points, 4).tolist())
+        caption = f"Every picture by its scores at all blocks: {method} (Figure 6)."
+        part.add("map", caption, figures.draw_map(table, points, method))
+    correlations = size_correlations(table)
+    if correlations is not None:
+        part.content["sizes"] = [asdict(group) for group in by_size(table)]
+        part.content["size_correlations"] = correlations
+        caption = "Scores against the sizes of the objects that a picture shows."
+        part.add("sizes", caption, figures.draw_sizes(table, correlations))
+
+
+def _add_exits(part: _Part, table: Table, paths: Mapping[str, Path]) -> None:
+    counts = np.bincount(table.exits, minlength=len(table.columns)).tolist()
+    left = ", ".join(f"{name}: {count}" for name, count in zip(table.columns, counts, strict=True))
+    part.facts += [("pictures", str(len(table.rows))), ("left at", f"{left} (confidence of {table.threshold:g})")]
+    part.content["left"] = counts
+    part.add("exits", "Pictures that leave at each exit.", figures.draw_exits(table))
+    caption = "Examples of the pictures that leave at each exit, with its answer, pink where it is wrong."
+    groups = [(name, [row for row, place in zip(table.rows, table.exits, strict=True) if place == i])
+              for i, name in enumerate(table.columns)]  # fmt: skip
+    part.add("exit_examples", caption, figures.draw_examples([_examples(*group, paths) for group in groups]))
+
+
+def _examples(name: str, rows: Sequence[Row], paths: Mapping[str, Path]) -> tuple[str, int, list[figures.Example]]:
+    """Of the pictures that leave at an exit, some that are evenly spread over all."""
+    count = min(EXAMPLES, len(rows))
+    chosen = [rows[i * len(rows) // count] for i in range(count)]
+    tiles = thumbnails([paths[row.name] for row in chosen])
+    return name, len(rows), list(zip(chosen, tiles, strict=True))
+
+
+def _numbers(one: ReceptiveField) -> dict[str, Any]:
+    return {key: value for key, value in asdict(one).items() if key != "heat"}
+
+
+def _sentence(one: ReceptiveField) -> str:
+    theory = f"above {WIDTHS[-1]}" if one.theoretical is None else str(one.theoretical)
+    cut = ", cut off by the picture" if one.cut else ""
+    return (
+        f"stride {one.stride}; receptive field {theory} px in theory; effective {2 * one.two_sigma:.0f} px (two "
+        f"standard deviations to each side), {one.side:.0f} px (gradient above 4.55 % of the largest{cut})"
+    )

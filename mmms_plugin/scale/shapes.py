@@ -1,0 +1,76 @@
+"""Figures of network shapes (Liu et al., ECCV 2020, Figure 4): the side of every map, and how training moved it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mmms_plugin.report.figure_style import NEUTRAL, RUN_COLOURS, STYLE, WIDTH, plt
+
+LAYER_HEIGHT = 0.16  # inches
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """One network at one size of picture.
+
+    Attributes:
+        name: for the figure's title.
+        sides: (name of the layer, height, width in px) in front of every layer, and of the last map.
+        scales: s(alpha) of every adaptor by its place; empty for a human design.
+        params, macs: parameters and multiply-adds of the backbone.
+    """
+
+    name: str
+    sides: tuple[tuple[str, int, int], ...]
+    scales: Mapping[str, float]
+    params: int
+    macs: int
+
+
+def draw_shapes(networks: Sequence[NetworkShape]) -> Figure:
+    """A column of bars for each network, the layers from top to bottom; a bar is as wide as the map's side.
+
+    Bars behind an adaptor are in the second colour. Sides are geometric means of height and width.
+    """
+    longest = max(len(network.sides) for network in networks)
+    height = 1.0 + LAYER_HEIGHT * longest
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(networks), figsize=(max(2.4, WIDTH / 2) * len(networks), height), layout="constrained", squeeze=False
+        )
+        for axis, network in zip(axes[0], networks, strict=True):
+            _draw_network(axis, network)
+        return figure
+
+
+def _draw_network(axis: Axes, network: NetworkShape) -> None:
+    sides = [(height * width) ** 0.5 for _, height, width in network.sides]
+    behind = [False, *(name in network.scales for name, _, _ in network.sides[:-1])]
+    rows = range(len(sides))
+    colours = [RUN_COLOURS[1] if adapted else RUN_COLOURS[0] for adapted in behind]
+    axis.barh(rows, sides, left=[-side / 2 for side in sides], height=0.8, color=colours)
+    for row, (name, height, width) in enumerate(network.sides):
+        size = f"{height}" if height == width else f"{height}×{width}"
+        axis.text(max(sides) / 2 * 1.04, row, f"{size}  {name}", va="center", fontsize=6.5, color=NEUTRAL)
+    axis.set_ylim(len(sides) - 0.4, -0.6)
+    axis.set_xlim(-max(sides) / 2, max(sides) / 2 * 2.1)
+    axis.axis("off")
+    axis.set_title(f"{network.name}\n{network.params / 1e6:.2f} M, {network.macs / 1e9:.3f} GMAC")
+
+
+def draw_trajectories(scalars: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    """s(alpha) of every adaptor over the iterations of a training: ``{place: [(iteration, s), ...]}``."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
+        colours = plt.get_cmap("viridis")
+        for index, (place, points) in enumerate(scalars.items()):
+            colour = colours(0.9 * index / max(1, len(scalars) - 1))
+            axis.plot(*zip(*points, strict=True), label=place, color=colour, linewidth=1.4)
+        axis.set(xlabel="iteration", ylabel="s(alpha), output side / input side")
+        axis.grid(True)
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="adaptor, first layer on top")
+        return figure

@@ -1,0 +1,90 @@
+"""AP by object size: from COCO files to figures with intervals, and to a report.
+
+Files pass through `reading` into arrays; `kernel` matches them and counts, in the bins of `objects`; `evaluate` puts
+figures into the records of `results`; `report` shows them; `gate` judges them for CI. `command` is the whole way.
+
+Needs NumPy, pycocotools and msgspec, for the report also matplotlib and jinja2, for several seeds
+scipy; neither torch nor a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path as Folder
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmms_plugin.size_ap.results import SizeAPResults
+
+Path = str | PathLike[str]
+
+
+def size_ap(
+    ann: Path,
+    preds: Path | Sequence[Path] | Mapping[str, Path | Sequence[Path]],
+    *,
+    names: Sequence[str] = (),
+    iou_type: str = "bbox",
+    area: str = "annotation",
+    bins: str = "coco",
+    bin_unit: str = "side",
+    allow_gaps: bool = False,
+    allow_overlaps: bool = False,
+    max_dets: int = 100,
+    bootstrap: int = 0,
+    confidence: float = 0.95,
+    seed: int = 0,
+    score_threshold: float = 0.5,
+    errors: bool = True,
+    sweep: bool = True,
+    format: str = "auto",
+    pred_format: str = "auto",
+    images: Path | None = None,
+    classes: Path | None = None,
+) -> SizeAPResults:
+    """AP by object size of runs and methods, and what each gains over the first: what ``mmms size-ap`` reports.
+
+    Args:
+        ann: COCO annotation file.
+        preds: a COCO result file, or several; or a dict of a method's name and its files, one a seed, such as
+            ``{"plain": ["a.json", "b.json"], "ps": ["c.json", "d.json"]}``.
+        names: of runs that are single files; by default their files'.
+        iou_type: overlap of boxes, 'bbox', or of masks, 'segm'.
+        area: what sizes an object: 'annotation' (its ``area`` field, as pycocotools), 'box' or 'mask'.
+        bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...'.
+        bin_unit: of own limits and quantiles: 'side' (square root of the area, px) or 'area' (px²).
+        allow_gaps, allow_overlaps: accept bins that do not border on each other.
+        max_dets: detections per image and class that count.
+        bootstrap: replicates of the image bootstrap, 0 for no intervals.
+        confidence, seed: of the bootstrap.
+        score_threshold: from this score on a class counts as predicted in an image (multi-label F1 of two runs).
+        errors: also what each type of error costs.
+        sweep: also AP against continuous size.
+        format, pred_format: of ground truth and predictions: 'coco', 'lvis', 'yolo', 'voc'; 'auto' judges by the files.
+        images: folder of the images, for YOLO's labels. classes: file with the names of the classes.
+
+    Returns:
+        The figures; ``to_json()`` makes plain values of them, `report.write_report` a folder with tables and figures.
+
+    Raises:
+        UserError: files or options at fault, in one line.
+    """
+    from mmms_plugin.coco.formats import Source
+    from mmms_plugin.size_ap.evaluate import Options, evaluate
+    from mmms_plugin.size_ap.methods import Seeds, read_files
+
+    options = Options(iou_type, area, bins, bin_unit, allow_gaps, allow_overlaps, max_dets, replicates=bootstrap,
+                      seed=seed, confidence=confidence, score_threshold=score_threshold, errors=errors,
+                      sweep=sweep)  # fmt: skip
+    source = Source(format, pred_format, *(None if one is None else Folder(one) for one in (images, classes)))
+    if isinstance(preds, Mapping):
+        runs: list[str | Folder | Seeds] = [Seeds(name, _several(files)) for name, files in preds.items()]
+    else:
+        runs = [*_several(preds)]
+    truth, methods, notes = read_files(str(ann), runs, names, masks=options.masks, source=source)
+    return evaluate(truth, methods, options, notes)
+
+
+def _several(paths: Path | Sequence[Path]) -> tuple[str, ...]:
+    return (str(paths),) if isinstance(paths, str | PathLike) else tuple(map(str, paths))

@@ -1,0 +1,180 @@
+"""Conditions for CI: ``--fail-if "small.AP < 0.20"``, and no bin significantly worse than an earlier ``results.json``.
+
+The comparison with earlier results is the paired bootstrap without the earlier predictions: a draw of images depends on
+their number, the seed and its place alone, so that the figures of the same draw, kept in ``results.json`` for every run
+of a group, belong together. Groups are compared over images and seeds (`kernel.levels`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmms_plugin.errors import UserError
+from mmms_plugin.size_ap.kernel.bootstrap import interval
+from mmms_plugin.size_ap.kernel.levels import Levels, combined, levels
+from mmms_plugin.size_ap.results import ERROR_TYPES, METRICS, BinResult, RunResult, SizeAPResults
+
+OPERATORS = {
+    "<": lambda value, limit: value < limit,
+    "<=": lambda value, limit: value <= limit,
+    ">": lambda value, limit: value > limit,
+    ">=": lambda value, limit: value >= limit,
+}
+CONDITION = re.compile(r"\s*(?P<bin>.+?)\.(?P<figure>\w+)\s*(?P<operator><=|>=|<|>)\s*(?P<limit>\S+)\s*")
+FORM = 'must be BIN.FIGURE < NUMBER (or <=, >, >=), such as "small.AP < 0.20" or "all.missed > 0.1"'
+# what must be the same in both for a comparison
+SETTINGS = ("data", "iou_type", "area", "bins", "max_dets", "iou_thresholds", "replicates", "seed")
+ROUNDING = 1e-9  # of a mean of precisions
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A figure that fails the run: ``figure`` is a name of `METRICS` or of `ERROR_TYPES`, the latter AP50 gained."""
+
+    text: str
+    bin: str
+    figure: str
+    operator: str
+    limit: float
+
+    def failure(self, run: RunResult) -> str | None:
+        """A line where the condition holds, or where there is no figure to judge by."""
+        found = next(one for one in run.bins if one.bin.name == self.bin)
+        value = _figure(found, self.figure)
+        if value is None:
+            return f"{self.text}: n/a, the bin has no objects"
+        return f"{self.text}: it is {value:.4f}" if OPERATORS[self.operator](value, self.limit) else None
+
+
+def parse_conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
+    """``"small.AP < 0.20"`` and the like.
+
+    Raises:
+        UserError: another form, an unknown figure, a limit that is no number.
+    """
+    found = []
+    for text in texts:
+        parts = CONDITION.fullmatch(text)
+        if not parts:
+            raise UserError(f"--fail-if {text!r}: {FORM}")
+        figure = parts["figure"].lower()
+        if figure not in (*METRICS, *ERROR_TYPES):
+            allowed = ", ".join((*(name.upper() for name in METRICS), *ERROR_TYPES))
+            raise UserError(f"--fail-if {text!r}: {parts['figure']!r} is no figure; allowed are {allowed}")
+        try:
+            limit = float(parts["limit"])
+        except ValueError:
+            limit = math.nan
+        if math.isnan(limit):
+            raise UserError(f"--fail-if {text!r}: {parts['limit']!r} is no number")
+        found.append(Condition(text.strip(), parts["bin"].strip(), figure, parts["operator"], limit))
+    return tuple(found)
+
+
+def check_bins(conditions: Sequence[Condition], bins: Sequence[str], errors: bool) -> None:
+    """Refuse conditions on bins or figures that this evaluation does not have.
+
+    Raises:
+        UserError: the first of them.
+    """
+    for one in conditions:
+        if one.bin not in bins:
+            raise UserError(f"--fail-if {one.text!r}: {one.bin!r} is no bin; there are {', '.join(bins)}")
+        if one.figure in ERROR_TYPES and not errors:
+            raise UserError(f"--fail-if {one.text!r}: error types are left out by --no-errors")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Earlier results: their settings, the name of their last run, and its AP by bin."""
+
+    path: str
+    name: str
+    settings: dict[str, Any]
+    bins: dict[str, tuple[float, Levels]]
+
+    def failures(self, results: SizeAPResults) -> tuple[str, ...]:
+        """A line for every bin in which the last run is significantly worse.
+
+        Raises:
+            UserError: the earlier results are of other data or settings.
+        """
+        content = results.to_json()
+        now = _settings(content)
+        differ = [name for name in SETTINGS if now[name] != self.settings[name]]
+        if differ:
+            what = "the annotations" if differ[0] == "data" else differ[0].replace("_", " ")
+            raise UserError(f"--baseline {self.path}: {what} differ from this run's; both must be evaluated alike")
+        found = ((name, *self.bins[name], *one) for name, one in _last_run(content).items())
+        return tuple(filter(None, (self._failure(*one, results.confidence) for one in found)))
+
+    def _failure(
+        self, name: str, earlier: float, before: Levels, ap: float, after: Levels, confidence: float
+    ) -> str | None:
+        if math.isnan(earlier) or math.isnan(ap):
+            return None
+        around = interval(combined([before, after], confidence), ap - earlier, confidence)
+        if around.high is None or around.low is None or around.high >= 0:
+            return None
+        change = f"{ap - earlier:+.4f}, {confidence:.0%} interval {around.low:+.4f} to {around.high:+.4f}"
+        return f"{name}.AP {ap:.4f} is below the baseline's {earlier:.4f} ({self.name}): {change}"
+
+
+def read_baseline(path: str) -> Baseline:
+    """The last run of a ``results.json`` that this tool wrote, with a bootstrap.
+
+    Raises:
+        UserError: another file, or one without a bootstrap.
+    """
+    wanted = "must be a results.json that `mmms size-ap --bootstrap N` wrote"
+    try:
+        content = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
+        settings, name = _settings(content), str(content["runs"][-1]["name"])
+        bins = _last_run(content) if settings["replicates"] else None
+    except OSError as error:
+        raise UserError(f"--baseline {path}: cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
+        raise UserError(f"--baseline {path}: {wanted}") from None
+    if bins is None:
+        raise UserError(f"--baseline {path}: has no bootstrap; {wanted}")
+    return Baseline(path, name, settings, bins)
+
+
+def _last_run(content: dict[str, Any]) -> dict[str, tuple[float, Levels]]:
+    """AP of the last run by bin, NaN if undefined, and how it varies with images and seeds.
+
+    Raises:
+        ValueError and others of `read_baseline`: the content is not what `SizeAPResults.to_json` gives.
+    """
+    run, found = content["runs"][-1], {}
+    for i, one in enumerate(run["bins"]):
+        seeds = [(each["ap"][i], each["ap_draws"][i]) for each in run["seeds"]] or [(one["ap"], one["ap_draws"])]
+        points, draws = (np.array(figures, np.float64) for figures in zip(*seeds, strict=True))
+        every = np.append(draws, [*points, math.nan if one["ap"] is None else one["ap"]])
+        if draws.shape != (len(seeds), content["replicates"]) or ((every < 0) | (every > 1 + ROUNDING)).any():
+            raise ValueError(one["bin"]["name"])
+        found[one["bin"]["name"]] = (float(every[-1]), levels(points, draws, content["seed"]))
+    if list(found) != [one["name"] for one in content["bins"]]:
+        raise ValueError("bins")
+    return found
+
+
+def _refuse(word: str) -> float:
+    """NaN and Infinity are no JSON: undefined figures are written as null."""
+    raise ValueError(word)
+
+
+def _settings(content: dict[str, Any]) -> dict[str, Any]:
+    return {name: content[name] for name in SETTINGS}
+
+
+def _figure(found: BinResult, name: str) -> float | None:
+    return found.errors[name].gain if name in ERROR_TYPES else getattr(found, name)

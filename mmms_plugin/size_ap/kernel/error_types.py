@@ -1,0 +1,296 @@
+"""Why AP is lost, by object size: the error types of TIDE for every bin, as the AP50 gained if one type were mended.
+
+Bolya, Foley, Hays, Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020, section 2.
+Types and their mending are the paper's and its package's (tidecv 1.0.1), found in this order for detections that match
+nothing, with IoU 0.5 for a match and 0.1 for background:
+
+    localisation    overlaps an object of its class by 0.1 to 0.5. Mended: it matches that object, if no other does
+    classification  overlaps an object of another class by 0.5. Mended: it gets that class, and matches if no other does
+    duplicate       overlaps an object of its class that another detection matches. Mended: it is gone
+    background      overlaps nothing by more than 0.1. Mended: it is gone
+    both            all others. Mended: it is gone
+    missed          an object that nothing matches, nor a mended detection. Mended: it is not asked for
+
+Of several detections that would match one object only the best is mended, the others go. Gains do not add up.
+
+A bin counts what its AP counts: its objects, detections that match them, and detections that match nothing and are of
+its size themselves. A detection of another size is no false positive there, but mended it can match an object of the
+bin.
+
+Deviations from tidecv:
+1. A class without objects (in a bin: without objects there) has no AP; tidecv counts it as 0 if it has detections.
+2. AP is pycocotools': its 101 recall levels differ from tidecv's in the last bit, which moves AP where recall is just a
+   whole hundredth. With tidecv's levels the figures are equal.
+3. Detections are limited per image and class, as in AP; tidecv takes the best 100 of an image. Files of detectors that
+   keep 100 an image give the same.
+4. A mended error can cost AP (a class may lose its last object); tidecv shows 0 instead of the negative gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmms_plugin.size_ap.kernel.accumulate import Accumulator, mean_defined
+from mmms_plugin.size_ap.kernel.bootstrap import draw
+from mmms_plugin.size_ap.kernel.matching import (
+    IGNORED,
+    REGULAR,
+    UNMATCHED,
+    Candidates,
+    Matches,
+    Objects,
+    falling_order,
+    find_overlaps,
+    match,
+    stable_order,
+)
+from mmms_plugin.size_ap.results import ERROR_TYPES, Bin
+
+MATCH, BACKGROUND = 0.5, 0.1  # IoU
+CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND_TYPE, MISSED = range(len(ERROR_TYPES))
+NONE = -1
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ErrorGains:
+    """One bin's errors: by type, in the order of `ERROR_TYPES`.
+
+    Attributes:
+        ap50: the bin's AP50 as it is, NaN without objects.
+        counts: (types,) int64, errors of each type.
+        gains: (types,) AP50 if all errors of that type were mended, less AP50 as it is.
+        draws: (replicates, types), the same in every replicate of the bootstrap; no rows without.
+    """
+
+    ap50: float
+    counts: Ints
+    gains: Floats
+    draws: Floats
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """What every detection overlaps most: IoU (0 for nothing above 0.1) and object, of its own and other classes."""
+
+    own: Floats
+    own_object: Ints
+    other: Floats
+    other_object: Ints
+    twins: tuple[Ints, Ints]  # detection and object of its class, of IoU 0.5 and above
+
+
+@dataclass(frozen=True)
+class _Errors:
+    """Of one bin: every detection's error type or `NONE`, whether mending makes it a match and of what; the missed."""
+
+    kind: Ints
+    mended: Bools
+    target: Ints
+    missed: Bools
+    hit: Bools
+    false: Bools  # positives
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Every single error of one run.
+
+    Attributes:
+        kind: ``(n,)`` index into `ERROR_TYPES`.
+        detection, object_: ``(n,)`` positions among the candidates' detections and truths, or `NONE`: the detection,
+            and the object that it overlaps most (of its class, or of another where the type says so).
+        iou: ``(n,)`` of the two, 0 where they do not overlap by more than 0.1.
+        in_bin: ``(bins, n)`` bool, the bins that count it.
+    """
+
+    kind: Ints
+    detection: Ints
+    object_: Ints
+    iou: Floats
+    in_bin: Bools
+
+
+def error_gains(
+    candidates: Candidates, bins: tuple[Bin, ...], iou_type: str, replicates: int = 0, seed: int = 0, workers: int = 2
+) -> list[ErrorGains]:
+    """The errors of one run in every bin.
+
+    Args:
+        candidates: of the run, at any thresholds. bins: the first holds all sizes. iou_type: 'bbox' or 'segm'.
+        replicates, seed: of the image bootstrap; its draws are those of `kernel.bootstrap`.
+        workers: threads.
+    """
+    kept = candidates.edge_iou >= MATCH
+    matches = match(_at_one_threshold(candidates, kept), bins)
+    neighbours = _neighbours(candidates, iou_type)
+    found = []
+    for i in range(len(bins)):
+        errors = _classify(matches, i, neighbours)
+        rows = np.stack([_ap50(one, matches.counted[i], replicates, seed, workers)
+                         for one in _scenarios(matches, i, errors)], 1)  # fmt: skip
+        gains = rows[:, 1:] - rows[:, :1]
+        counts = np.bincount(errors.kind[_counted(errors, matches.in_bin[i])], minlength=len(ERROR_TYPES))
+        counts[MISSED] = errors.missed.sum()
+        found.append(ErrorGains(float(rows[0, 0]), counts, gains[0], gains[1:]))
+    return found
+
+
+def error_instances(candidates: Candidates, bins: tuple[Bin, ...], iou_type: str) -> Instances:
+    """The single errors behind the counts of `error_gains`; arguments as there."""
+    matches = match(_at_one_threshold(candidates, candidates.edge_iou >= MATCH), bins)
+    near = _neighbours(candidates, iou_type)
+    detections = len(candidates.detections)
+    codes = []  # of a detection and its type, then of the missed objects
+    for i in range(len(bins)):
+        errors = _classify(matches, i, near)
+        at = np.flatnonzero(_counted(errors, matches.in_bin[i]))
+        missed = np.flatnonzero(errors.missed)
+        codes.append(np.append(errors.kind[at] * detections + at, MISSED * detections + missed))
+    every = np.unique(np.concatenate(codes))
+    in_bin = np.stack([np.isin(every, code, assume_unique=True) for code in codes])
+    kind = np.minimum(every // max(detections, 1), MISSED) if detections else np.full(len(every), MISSED)
+    place = every - kind * detections
+    missed_ = kind == MISSED
+    detection = np.where(missed_, NONE, place)
+    other = (kind == CLASSIFICATION) | (np.isin(kind, (BOTH, BACKGROUND_TYPE)) & _at(near.other > near.own, detection))
+    object_ = np.where(other, _at(near.other_object, detection), _at(near.own_object, detection))
+    iou = np.where(other, _at(near.other, detection), _at(near.own, detection))
+    object_ = np.where(missed_, place, object_)
+    return Instances(kind, detection, object_, np.where(missed_, 0.0, iou), in_bin)
+
+
+def _at(values: NDArray, places: Ints) -> NDArray:
+    """The values at the places; at `NONE` something of no meaning."""
+    return np.append(values, values[:1])[places] if len(values) else np.zeros(len(places), values.dtype)
+
+
+def _counted(errors: _Errors, in_bin: Bools) -> Bools:
+    """The detections whose error a bin counts."""
+    return (errors.false | errors.mended | in_bin) & (errors.kind != NONE)
+
+
+def _at_one_threshold(candidates: Candidates, kept: Bools) -> Candidates:
+    """The candidates of IoU 0.5 and above alone."""
+    detection = candidates.live[candidates.edge_live[kept]]
+    live, edge_live = np.unique(detection, return_inverse=True)
+    edges = candidates.edge_truth[kept], candidates.edge_iou[kept]
+    return replace(candidates, live=live, edge_live=edge_live, edge_truth=edges[0], edge_iou=edges[1],
+                   thresholds=np.array([MATCH]))  # fmt: skip
+
+
+def _neighbours(candidates: Candidates, iou_type: str) -> _Neighbours:
+    truths, detections = candidates.truths, candidates.detections
+    flat = [replace(o, category=np.zeros_like(o.category)) for o in (truths, detections)]
+    detection, object_, iou = find_overlaps(flat[0], flat[1], 1, iou_type, BACKGROUND)
+    real = ~truths.crowd[object_]
+    detection, object_, iou = detection[real], object_[real], iou[real]
+    own = detections.category[detection] == truths.category[object_]
+    best = [_best(detection[side], object_[side], iou[side], len(detections)) for side in (own, ~own)]
+    twins = own & (iou >= MATCH)
+    return _Neighbours(*best[0], *best[1], twins=(detection[twins], object_[twins]))
+
+
+def _best(detection: Ints, object_: Ints, iou: Floats, detections: int) -> tuple[Floats, Ints]:
+    """Every detection's highest IoU, 0 where it has none, and the object, the earlier one of equals."""
+    highest, at = np.zeros(detections), np.full(detections, NONE)
+    order = np.lexsort((-object_, iou))  # the last one written stays
+    highest[detection[order]], at[detection[order]] = iou[order], object_[order]
+    return highest, at
+
+
+def _classify(matches: Matches, bin_: int, near: _Neighbours) -> _Errors:
+    detections, truths = matches.candidates.detections, matches.candidates.truths
+    status, everywhere = (_status(matches, i) for i in (bin_, 0))
+    used, counted = matches.taken[:, bin_, 0], matches.counted[bin_]
+    # matched outside of the bin is no error there; inside a crowd region it may be one that mending turns into a match
+    error = (status == UNMATCHED) | ((status == IGNORED) & (everywhere == IGNORED))
+    twin = np.zeros(len(detections), np.bool_)
+    twin[near.twins[0][used[near.twins[1]]]] = True
+    types = (
+        (LOCALISATION, (near.own >= BACKGROUND) & (near.own <= MATCH)),
+        (CLASSIFICATION, near.other >= MATCH),
+        (DUPLICATE, twin),
+        (BACKGROUND_TYPE, np.maximum(near.own, near.other) <= BACKGROUND),
+    )
+    kind = np.select([error & fits for _, fits in types], [one for one, _ in types], BOTH)
+    kind[~error] = NONE
+    target = np.where(kind == LOCALISATION, near.own_object, np.where(kind == CLASSIFICATION, near.other_object, NONE))
+    reachable = np.flatnonzero(target != NONE)
+    reachable = reachable[counted[target[reachable]] & ~used[target[reachable]]]
+    order = reachable[np.lexsort((detections.rank[reachable], -detections.scores[reachable], target[reachable]))]
+    _, first = np.unique(target[order], return_index=True)
+    mended = np.zeros(len(detections), np.bool_)
+    mended[order[first]] = True
+    missed = counted & ~used
+    missed[target[reachable]] = False
+    false = (status == UNMATCHED) & matches.in_bin[bin_]
+    return _Errors(kind, mended, target, missed & ~truths.crowd, status == REGULAR, false)
+
+
+def _status(matches: Matches, bin_: int) -> NDArray[np.int8]:
+    """Every detection's status, also of those without a candidate."""
+    status = np.zeros(len(matches.candidates.detections), np.int8)
+    status[matches.candidates.live] = matches.status[:, bin_, 0]
+    return status
+
+
+def _scenarios(matches: Matches, bin_: int, errors: _Errors) -> Iterator[Matches]:
+    """One bin at one threshold as it is, and with the errors of every type mended."""
+    counted = matches.counted[bin_]
+    detections = matches.candidates.detections
+    yield _points(matches, errors.hit, errors.false, detections.category, counted)
+    for kind in range(len(ERROR_TYPES)):
+        chosen = errors.kind == kind
+        mended = chosen & errors.mended
+        category = detections.category
+        if kind == CLASSIFICATION:
+            category = category.copy()
+            category[mended] = matches.candidates.truths.category[errors.target[mended]]
+        remaining = counted & ~errors.missed if kind == MISSED else counted
+        yield _points(matches, errors.hit | mended, errors.false & ~chosen, category, remaining)
+
+
+def _points(matches: Matches, hit: Bools, false: Bools, category: Ints, counted: Bools) -> Matches:
+    """Matches of one bin in which these detections are true and false positives, and all others do not exist."""
+    candidates, detections = matches.candidates, matches.candidates.detections
+    at = np.flatnonzero(hit | false)
+    if category is not detections.category:
+        by_image = stable_order(at, detections.image)
+        at = stable_order(falling_order(by_image, detections.scores), category)
+    chosen: Objects = replace(detections.at(at), category=category[at])
+    status = np.where(hit[at], REGULAR, UNMATCHED).astype(np.int8)[:, None, None]
+    points = replace(candidates, detections=chosen, live=np.arange(len(at)))
+    return Matches(points, matches.bins[:1], np.ones((1, len(at)), np.bool_), counted[None], status, matches.taken)
+
+
+def _ap50(points: Matches, asked: Bools, replicates: int, seed: int, workers: int) -> Floats:
+    """(1 + replicates,) mean AP50 over classes: of the images themselves, then of every draw of them.
+
+    Classes of the objects ``asked`` for count. One that has none left, its missed ones mended, has AP 0 if it has
+    detections, as in tidecv, else it has none.
+    """
+    accumulator = Accumulator(points)
+    truths, found, classes = points.candidates.truths, points.candidates.detections, points.candidates.categories
+
+    def classes_of(objects: Objects, kept: Bools | slice, weights: NDArray[np.int32] | None) -> Bools:
+        weight = None if weights is None else weights[objects.image[kept]]
+        return np.bincount(objects.category[kept], weight, classes) > 0
+
+    def one(replicate: int) -> float:
+        weights = draw(points.candidates.images, seed, replicate) if replicate >= 0 else None
+        ap = accumulator.scores(weights).ap[0, 0]
+        if points.counted[0].sum() < asked.sum():
+            bare = np.isnan(ap) & classes_of(truths, asked, weights) & classes_of(found, slice(None), weights)
+            ap = np.where(bare, 0.0, ap)
+        return float(mean_defined(ap, 0))
+
+    with ThreadPoolExecutor(workers) as pool:
+        return np.array(list(pool.map(one, range(-1, replicates))))

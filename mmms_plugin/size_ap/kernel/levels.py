@@ -1,0 +1,172 @@
+"""Methods with several seeds: the bootstrap over images and seeds, and what its variance is made of.
+
+A method's figure is the mean over its seeds (runs trained alike but for the random seed). Three things move it: which
+images were tested on, which seeds were trained, and that a seed does better on some images than on others. With
+``K`` seeds and ``N`` images
+
+    variance = images / N + (seeds + both / N) / K
+
+All three come from one bootstrap over images (`kernel.bootstrap`, the same draws for every run):
+
+- The mean over seeds varies from draw to draw by ``images / N + both / (N K)``.
+- Seeds differ by ``seeds + both / N`` on the images themselves: their sample variance.
+- From draw to draw, the differences between seeds vary by ``both / N``.
+
+The second level draws ``K - 1`` of ``K`` seeds with replacement, which makes the variance of their mean unbiased (Rao
+and Wu, Resampling inference with complex survey data, JASA 83, 1988); drawing ``K`` would make it too small by
+``(K - 1) / K``, a third with three seeds. Their deviations are shrunk to what is due to seeds alone, because the draws
+of images hold the rest already. A variance from few seeds is itself uncertain, so the replicates are stretched by the
+quantile of Student's t over the normal one, with the degrees of freedom of Welch and Satterthwaite.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmms_plugin.size_ap.kernel.accumulate import mean_defined
+
+Floats = NDArray[np.float64]
+MOST = 1000  # times the images, or seeds: beyond that more of them is no advice
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Figures of one method of any shape ``...``, and how they vary.
+
+    Attributes:
+        seeds: how many.
+        draws: ``(replicates, ...)`` the mean over seeds in every draw of images.
+        deviations: ``(replicates, ...)`` what a draw of seeds adds to it; zeros for one seed.
+        between: ``(...)`` sample variance between seeds; zeros for one seed.
+        both: ``(...)`` the part of it that is due to the images.
+    """
+
+    seeds: int
+    draws: Floats
+    deviations: Floats
+    between: Floats
+    both: Floats
+
+    @property
+    def alone(self) -> Floats:
+        """``(...)`` variance between seeds on endlessly many images."""
+        return np.maximum(self.between - self.both, 0.0)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the variance of a figure, or of the difference of two methods, is made of; scalars.
+
+    Attributes:
+        images: the part due to images that all seeds share.
+        methods: number of seeds, variance between seeds alone, and of seeds with images, of each method of several.
+    """
+
+    images: float
+    methods: tuple[tuple[int, float, float], ...]
+
+    @property
+    def deviations(self) -> tuple[float, float, float]:
+        """Standard deviations of the figure due to images, to seeds, and to both together."""
+        seeds, both = (sum(one[i] / one[0] for one in self.methods) for i in (1, 2))
+        return self.images**0.5, seeds**0.5, both**0.5
+
+    def reach(self, confidence: float, images: Floats, seeds: Floats | None = None) -> Floats:
+        """Half the width of intervals with so many times the images, and so many seeds a method; ``(n,)`` each."""
+        variance: Floats = self.images / images
+        uncertain: Floats = np.zeros(len(images))
+        for count, alone, both in self.methods:
+            number = np.full(len(images), float(count)) if seeds is None else seeds
+            own = (alone + both / images) / number
+            variance = variance + own
+            uncertain = uncertain + own**2 / (number - 1)
+        return quantile(confidence, variance, uncertain) * np.sqrt(variance)
+
+
+def levels(points: Floats, draws: Floats, seed: int) -> Levels:
+    """One method's figures at both levels.
+
+    Args:
+        points: ``(seeds, ...)`` figures on the data set itself.
+        draws: ``(seeds, replicates, ...)`` in every draw of images, the same draws for all.
+        seed: of the draws of seeds. The same figures give the same draws, other figures independent ones.
+    """
+    count, replicates = draws.shape[:2]
+    mean = draws.mean(0)
+    if count == 1:
+        nothing = np.zeros(points.shape[1:])
+        return Levels(1, mean, np.zeros_like(mean), nothing, nothing)
+    between = points.var(0, ddof=1)
+    both = mean_defined((draws - points[:, None]).var(0, ddof=1), 0)
+    both = np.where(np.isnan(both), 0.0, both)
+    shrink = np.sqrt(np.clip(1 - both / np.where(between > 0, between, 1.0), 0.0, 1.0))
+    rng = np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(points).tobytes())])
+    chosen = rng.integers(count, size=(replicates, count - 1))
+    times = np.stack([(chosen == k).sum(1) for k in range(count)], 1) / (count - 1)
+    deviations = np.tensordot(times, points - points.mean(0), 1) * shrink
+    return Levels(count, mean, deviations, between, both)
+
+
+def combined(methods: Sequence[Levels], confidence: float) -> Floats:
+    """``(replicates, ...)`` figures of one method, or of the second less the first, for intervals of ``confidence``."""
+    draws, deviations = (_minus([getattr(one, name) for one in methods]) for name in ("draws", "deviations"))
+    several = [one for one in methods if one.seeds > 1]
+    if not several:
+        return draws
+    variance = _variance(draws) + sum(one.alone / one.seeds for one in several)
+    uncertain = sum((one.between / one.seeds) ** 2 / (one.seeds - 1) for one in several)
+    both = draws + deviations
+    centre = mean_defined(both, 0)
+    stretch = quantile(confidence, variance, np.asarray(uncertain)) / NormalDist().inv_cdf((1 + confidence) / 2)
+    return centre + stretch * (both - centre)
+
+
+def parts(first: Levels, second: Levels, *index: int) -> Parts:
+    """What the variance of the difference of two methods is made of, for one of their figures."""
+    fixed = float(_variance(second.draws - first.draws)[index])
+    several = [one for one in (first, second) if one.seeds > 1]
+    methods = tuple((one.seeds, float(one.alone[index]), float(one.both[index])) for one in several)
+    return Parts(max(fixed - sum(both / count for count, _, both in methods), 0.0), methods)
+
+
+def needed(found: Parts, difference: float, confidence: float, images: int) -> tuple[int | None, int | None]:
+    """How many images (with the seeds there are), or seeds of each method (with these images), settle a difference.
+
+    It is settled when its interval leaves out zero, provided that the difference stays as it is. None: not even a
+    thousand times the images, or a thousand seeds.
+    """
+    factors: Floats = np.geomspace(1.01, MOST, 700, dtype=np.float64)
+    enough = found.reach(confidence, factors) < abs(difference)
+    more_images = int(np.ceil(images * factors[enough.argmax()])) if enough.any() else None
+    if not found.methods:
+        return more_images, None
+    counts: Floats = np.arange(max(count for count, *_ in found.methods) + 1.0, MOST + 1, dtype=np.float64)
+    enough = found.reach(confidence, np.ones(len(counts)), counts) < abs(difference)
+    return more_images, int(counts[enough.argmax()]) if enough.any() else None
+
+
+def quantile(confidence: float, variance: Floats, uncertain: Floats) -> Floats:
+    """Student's, where the estimated ``variance`` has a variance of twice ``uncertain``; the normal one at zero."""
+    normal = NormalDist().inv_cdf((1 + confidence) / 2)
+    if not (uncertain > 0).any():
+        return np.full_like(variance, normal)
+    from scipy.special import stdtrit
+
+    freedom = np.full_like(variance, np.inf)
+    np.divide(variance**2, uncertain, out=freedom, where=uncertain > 0)
+    return np.where(freedom < 1e6, stdtrit(np.minimum(freedom, 1e6), (1 + confidence) / 2), normal)
+
+
+def _minus(arrays: Sequence[Floats]) -> Floats:
+    return arrays[0] if len(arrays) == 1 else arrays[1] - arrays[0]
+
+
+def _variance(draws: Floats) -> Floats:
+    """Over replicates, of those that are defined."""
+    return mean_defined((draws - mean_defined(draws, 0)) ** 2, 0)

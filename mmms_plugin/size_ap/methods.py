@@ -1,0 +1,86 @@
+"""The prediction files of runs, and of methods with several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmms_plugin.coco.formats import AUTO, Source
+from mmms_plugin.coco.objects import Detections, GroundTruth, Method
+from mmms_plugin.coco.read import Notes, read_detections, read_ground_truth
+from mmms_plugin.errors import LONGEST_NAME, UserError, printable
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """A method's name and its prediction files, one a seed."""
+
+    name: str
+    files: tuple[str, ...]
+
+
+def parse_group(text: str) -> Seeds:
+    """``ps=a.json,b.json,c.json``.
+
+    Raises:
+        UserError: another form, or a file twice.
+    """
+    name, equals, files = text.partition("=")
+    found = tuple(file.strip() for file in files.split(","))
+    if not name.strip() or not equals or not all(found):
+        raise UserError(f"--group {text!r}: must be NAME=FILE,FILE,..., such as ps=a.json,b.json,c.json")
+    if len(set(found)) < len(found):
+        raise UserError(f"--group {text!r}: the same file twice; every seed has its own")
+    return Seeds(printable(name.strip(), LONGEST_NAME), found)
+
+
+def read_files(
+    ann: str | Path,
+    preds: Sequence[str | Path | Seeds],
+    names: Sequence[str] = (),
+    *,
+    masks: bool,
+    source: Source = AUTO,
+) -> tuple[GroundTruth, list[Method], Notes]:
+    """Read an annotation file and the prediction files of several runs or methods on it.
+
+    Args:
+        ann: the annotation file.
+        preds: a file for each run, `Seeds` for each method with several.
+        names: of the runs that are single files; by default their files', with the folder's where two are the same.
+        masks: read segmentations; masks of predictions serve only IoU of masks and area by mask.
+        source: formats, and where names of classes and sizes of images are found.
+
+    Raises:
+        UserError: as `read_ground_truth` and `read_detections`; or names that are not one a run, all different.
+    """
+    single = iter(_names([path for path in preds if not isinstance(path, Seeds)], names))
+    methods = [(one.name, one.files) if isinstance(one, Seeds) else (next(single), (one,)) for one in preds]
+    shown = [name for name, _ in methods]
+    twice = next((name for name in shown if shown.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"two methods are called {twice!r}; each needs its own name")
+    truth, notes = read_ground_truth(ann, masks=masks, source=source)
+    found = []
+    for name, files in methods:
+        runs: list[Detections] = []
+        for path, label in zip(files, [name] if len(files) == 1 else _names(files, ()), strict=True):
+            run, more = read_detections(path, truth, masks=masks, name=label, source=source)
+            runs.append(run)
+            notes = (*notes, *more)
+        found.append(Method(name, tuple(runs)))
+    return truth, found, notes
+
+
+def _names(preds: Sequence[str | Path], given: Sequence[str]) -> list[str]:
+    """Different names for all runs, fit to be shown."""
+    if given and len(given) != len(preds):
+        raise UserError(f"--names {' '.join(given)}: allowed is one for each --pred ({len(preds)})")
+    names = [printable(name) for name in given] or [printable(Path(path).stem) for path in preds]
+    if len(set(names)) < len(names) and not given:
+        names = [printable(f"{Path(path).resolve().parent.name}/{Path(path).stem}") for path in preds]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"--pred: two runs would be called {twice!r}; --names A B tells them apart")
+    return names

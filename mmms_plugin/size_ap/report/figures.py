@@ -1,0 +1,331 @@
+"""Figures of the size report, from plain arrays: NaN is n/a and is drawn as such, never as a number.
+
+Every function returns an open matplotlib figure; ``figure_style.save`` writes and closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from textwrap import wrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from mmms_plugin.report.figure_style import (
+    ERROR_COLOURS,
+    GAIN,
+    HEAT,
+    LOSS,
+    MEASURE_COLOURS,
+    NEUTRAL,
+    RUN_COLOURS,
+    SMALLEST,
+    UNDECIDED,
+    WIDEST,
+    canvas,
+    hundredths,
+    log_side_axis,
+    shorten,
+)
+from mmms_plugin.report.tables import percent
+
+ROWS_A_PANEL, PANELS = 40, 3  # of the heat map; with more classes only the best and worst are drawn
+VALUES_UP_TO = 6  # size columns of the heat map that leave room for numbers
+
+
+@dataclass(frozen=True)
+class Series:
+    """One run's values with their intervals.
+
+    Attributes:
+        name: of the run. values, low, high: (n,) floats, NaN where n/a; low and high all NaN without a bootstrap.
+    """
+
+    name: str
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str, xlabel: str = "") -> Figure:
+    """Bars with intervals, the runs beside each other, one place per label; n/a is written where a bar is missing.
+
+    Args:
+        labels: (n,) names of the places, the first one ("all") set apart. runs: one or more.
+    """
+    with canvas(_width(labels, 0.95 + 0.33 * (len(runs) - 1)), 3.3) as (figure, (axis,)):
+        x, width = _places(len(labels)), 0.74 / len(runs)
+        tops = [np.where(np.isfinite(r.high), r.high, r.values) for r in runs]
+        ceiling = 1.22 * max(0.05, float(np.nanmax([np.nanmax([*t, 0.0]) for t in tops])))
+        for i, run in enumerate(runs):
+            _bars(axis, x + width * (i - (len(runs) - 1) / 2), run, width, RUN_COLOURS[i % len(RUN_COLOURS)], ceiling)
+        axis.set_ylim(0, ceiling)
+        axis.set_yticks([tick for tick in axis.get_yticks() if tick <= min(1.0, ceiling)])
+        hundredths(axis.yaxis)
+        _finish_places(axis, x, labels, ylabel, xlabel)
+        if len(runs) > 1:
+            beside = _inches(" " * 12 + "".join(run.name for run in runs)) < figure.get_size_inches()[0] - 1.0
+            axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(runs) if beside else 1, borderaxespad=0.2)
+        return figure
+
+
+def draw_errors(labels: Sequence[str], types: Sequence[Series], ylabel: str, xlabel: str = "") -> Figure:
+    """Bars with intervals for every type of error beside each other, one place per bin.
+
+    Args:
+        labels: (n,) names of the bins, the first ("all") set apart. types: (n,) gains of each, NaN where n/a.
+    """
+    with canvas(_width(labels, 1.3), 3.3) as (figure, (axis,)):
+        x, width = _places(len(labels)), 0.84 / len(types)
+        for i, (one, colour) in enumerate(zip(types, ERROR_COLOURS, strict=True)):
+            place = x + width * (i - (len(types) - 1) / 2)
+            axis.bar(place, np.nan_to_num(one.values), 0.9 * width, color=colour, label=one.name)
+            axis.vlines(place, one.low, one.high, color="black", linewidth=0.8)
+        for place in x[np.all([~np.isfinite(one.values) for one in types], axis=0)]:
+            axis.text(place, 0, "n/a", ha="center", va="bottom", fontsize=8, color=NEUTRAL)
+        axis.axhline(0, color=NEUTRAL, linewidth=0.8)
+        axis.set_ylim(top=max(axis.get_ylim()[1], 0.01))
+        hundredths(axis.yaxis)
+        _finish_places(axis, x, labels, ylabel, xlabel)
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
+        return figure
+
+
+def draw_difference(labels: Sequence[str], series: Series, ylabel: str, xlabel: str = "") -> Figure:
+    """Differences with intervals around a zero line, coloured where the interval leaves zero out.
+
+    Args:
+        labels: (n,) places, the first ("all") set apart. series: second run minus first.
+    """
+    with canvas(_width(labels, 1.0), 3.1) as (figure, (axis,)):
+        x = _places(len(labels))
+        colours = [sign_colour(low, high) for low, high in zip(series.low, series.high, strict=True)]
+        reach = np.nanmax(np.abs([*series.low, *series.high, *series.values, 1e-3]))
+        axis.axhline(0, color=NEUTRAL, linewidth=0.8)
+        for i, value in enumerate(series.values):
+            if not np.isfinite(value):
+                axis.text(x[i], 0.04 * reach, "n/a", ha="center", va="bottom", color=NEUTRAL, fontsize=8)
+                continue
+            axis.plot([x[i]] * 2, [series.low[i], series.high[i]], color=colours[i], linewidth=2.2)
+            axis.plot(x[i], value, "o", color=colours[i], markersize=6)
+            clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # of the zero line
+            axis.text(x[i] + 0.1, value, percent(value, sign=True), va="center", fontsize=8, bbox=clear)
+        axis.set_ylim(-1.15 * reach, 1.15 * reach)
+        hundredths(axis.yaxis, signed=True)
+        _finish_places(axis, x, labels, ylabel, xlabel)
+        axis.spines["bottom"].set_visible(False)
+        axis.tick_params(axis="x", length=0)
+        return figure
+
+
+def draw_class_map(
+    classes: Sequence[str], columns: Sequence[str], values: np.ndarray, bar_label: str, xlabel: str = ""
+) -> Figure:
+    """Class x size heat map, best class first; n/a hatched; classes without objects left out.
+
+    Over 120 classes only the 60 best and 60 worst are drawn, and the title says so.
+
+    Args:
+        classes: (k,) names, any text. columns: (n,) names, the first ("all") sorts. values: (k, n), NaN where n/a.
+    """
+    order = np.argsort(-np.nan_to_num(values[:, 0], nan=-1.0), kind="stable")
+    order = order[np.isfinite(values[order]).any(1)] if np.isfinite(values).any() else order
+    left_out = max(0, len(order) - ROWS_A_PANEL * PANELS)
+    if left_out:
+        half = ROWS_A_PANEL * PANELS // 2
+        order = np.r_[order[:half], order[-half:]]
+    panels = -(-len(order) // ROWS_A_PANEL)
+    rows = -(-len(order) // panels)
+    parts = [order[i * rows : (i + 1) * rows] for i in range(panels)]
+    width = panels * (1.55 + 0.42 * len(columns)) + 0.9
+    with canvas(max(3.4, width), max(2.0, 0.19 * rows + 1.1), panels) as (figure, axes):
+        for axis, part in zip(axes, parts, strict=True):
+            _heat_panel(axis, [shorten(classes[i], 22) for i in part], columns, values[part], rows)
+        image = axes[-1].images[0]
+        bar = figure.colorbar(
+            image, ax=axes, label=bar_label, aspect=30, shrink=min(1, 4 / (0.19 * rows + 1.1)), pad=0.02
+        )
+        hundredths(bar.ax.yaxis)
+        axes[0].set_xlabel(xlabel)
+        if left_out:
+            half = ROWS_A_PANEL * PANELS // 2
+            figure.suptitle(f"{half} best and {half} worst of {left_out + 2 * half} classes", fontsize=9)
+        return figure
+
+
+def draw_curves(sides: np.ndarray, runs: Sequence[Series], counts: np.ndarray, ylabel: str, xlabel: str) -> Figure:
+    """AP against object size with bands, above the number of objects that each point stands on.
+
+    Args:
+        sides: (n,) centres of the windows, px. runs: one or more. counts: (n,) objects per window.
+    """
+    with canvas(6.4, 3.6) as (figure, (axis,)):
+        for run, colour, line in zip(runs, cycle(RUN_COLOURS), cycle(("-", "--", ":")), strict=False):
+            if np.isfinite(run.low).any():
+                axis.fill_between(sides, run.low, run.high, color=colour, alpha=0.18, linewidth=0)
+            axis.plot(sides, run.values, line, color=colour, label=run.name, marker="o", markersize=3)
+        axis.set_ylim(0, 1.05 * max(0.05, float(np.nanmax([0.0, *(np.nanmax([0, *r.values, *r.high]) for r in runs)]))))
+        hundredths(axis.yaxis)
+        axis.set_ylabel(ylabel)
+        axis.set_xlabel(xlabel)
+        axis.grid(axis="y")
+        low, high = float(sides[0]) / 2**0.25, float(sides[-1]) * 2**0.25
+        log_side_axis(axis, low, high)
+        below = axis.inset_axes((0, 1.03, 1, 0.17), sharex=axis)
+        below.fill_between(sides, 0, counts, color="#BBBBBB", linewidth=0, step="mid")
+        below.set_ylim(0, max(1, 1.05 * counts.max()))
+        below.set_yticks([0, int(counts.max())])
+        below.set_ylabel("objects", rotation=0, ha="right", va="center")
+        below.tick_params(axis="x", labelbottom=False, length=0)
+        below.spines["bottom"].set_visible(False)
+        if len(runs) > 1:
+            axis.legend(loc="best")
+        return figure
+
+
+def draw_sizes(edges: np.ndarray, counts: np.ndarray, spans: Sequence[tuple[str, float, float]], xlabel: str) -> Figure:
+    """Histogram of object sides on a log2 axis with the bins' limits drawn in.
+
+    Args:
+        edges: (n + 1,) px. counts: (n,). spans: name, low and high side of each bin, px; high may be infinite.
+    """
+    with canvas(6.4, 3.0) as (figure, (axis,)):
+        axis.stairs(counts, edges, fill=True, color=RUN_COLOURS[0], alpha=0.85)
+        first, last, top = edges[0], edges[-1], 1.18 * max(1, counts.max())
+        for cut in {side for _, low, high in spans for side in (low, high) if first < side < last}:
+            axis.axvline(cut, color=NEUTRAL, linewidth=0.9, linestyle="--")
+        for name, low, high in spans:
+            start, end = np.log2(np.clip([low, high], first, last))
+            name = name.replace("_", "_\n")
+            if end - start > 0.016 * max(map(len, name.splitlines())) * np.log2(last / first):  # there is room for it
+                middle = 2 ** ((start + end) / 2)
+                axis.text(middle, 0.99 * top, name, ha="center", va="top", fontsize=8, color=NEUTRAL)
+        axis.set_ylim(0, top)
+        axis.set_ylabel("objects")
+        axis.set_xlabel(xlabel)
+        axis.yaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        axis.grid(axis="y")
+        log_side_axis(axis, float(first), float(last))
+        return figure
+
+
+def draw_groups(labels: Sequence[str], series: Sequence[Series], ylabel: str) -> Figure:
+    """Relative improvement per image group as horizontal bars, one colour per measure, percentages written out.
+
+    Args:
+        labels: (n,) groups with their image counts. series: one per measure (AP, F1), as fractions.
+    """
+    with canvas(6.4, 0.9 + 0.42 * len(labels)) as (figure, (axis,)):
+        y, height = np.arange(len(labels))[::-1].astype(float), 0.74 / len(series)
+        extent = np.concatenate([np.r_[s.values, s.low, s.high] for s in series])
+        reach = max(float(np.nanmax(np.abs(np.r_[extent, 0.01]))), 0.01)
+        for i, one in enumerate(series):
+            place = y - height * (i - (len(series) - 1) / 2)
+            axis.barh(place, np.nan_to_num(one.values), 0.92 * height, color=MEASURE_COLOURS[i], label=one.name)
+            axis.hlines(place, one.low, one.high, color="black", linewidth=1)
+            _write_percentages(axis, place, one, reach)
+        for place in y[np.all([~np.isfinite(one.values) for one in series], axis=0)]:
+            axis.text(0.01 * reach, place, "n/a", va="center", fontsize=8, color=NEUTRAL)
+        axis.axvline(0, color=NEUTRAL, linewidth=0.8)
+        axis.set_yticks(y, labels)
+        low = -1.3 * reach if np.nanmin(np.r_[extent, 0.0]) < 0 else 0.0
+        axis.set_xlim(low, 1.3 * reach)
+        hundredths(axis.xaxis, signed=True)
+        axis.set_xlabel(ylabel)
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
+        return figure
+
+
+def sign_colour(low: float, high: float) -> str:
+    """Gain above zero, loss below, grey where the interval holds zero or is n/a."""
+    return GAIN if low > 0 else LOSS if high < 0 else UNDECIDED
+
+
+def _places(count: int) -> np.ndarray:
+    return np.arange(count) + 0.35 * (np.arange(count) > 0)  # "all" stands apart
+
+
+def _width(labels: Sequence[str], least: float) -> float:
+    """Inches that keep the labels' longest lines apart."""
+    longest = max(_inches(line) for label in labels for line in label.splitlines())
+    return min(WIDEST, max(4.2, max(least, 0.2 + longest) * len(labels) + 1.2))
+
+
+def _inches(text: str, points: float = 8) -> float:
+    return 0.0085 * points * len(text)
+
+
+def _wrapped(label: str, room: float) -> str:
+    """The label's lines, broken after spaces and underscores where they need more than ``room`` inches."""
+    most = max(4, int(room / _inches("x", SMALLEST)))
+    lines = [shorten(line, 3 * most).replace("_", "_ ") for line in label.splitlines()]
+    return "\n".join(part.replace("_ ", "_") for line in lines for part in wrap(line, most))
+
+
+def _room(axis: Axes, places: int) -> float:
+    """Inches of one of several places on the x axis."""
+    width = axis.figure.get_figwidth() if isinstance(axis.figure, Figure) else 6.0
+    return (width - 1.0) / (places + 0.5)
+
+
+def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str, xlabel: str) -> None:
+    room = _room(axis, len(labels))
+    tight = any(_inches(line) > room for label in labels for line in label.splitlines())
+    axis.set_xticks(x, [_wrapped(label, room) for label in labels] if tight else labels)
+    axis.tick_params(axis="x", labelsize=SMALLEST if tight else 8)
+    axis.set_xlabel(xlabel)
+    axis.set_xlim(x[0] - 0.6, x[-1] + 0.6)
+    axis.set_ylabel(ylabel)
+    axis.grid(axis="y")
+
+
+def _bars(axis: Axes, x: np.ndarray, run: Series, width: float, colour: str, ceiling: float) -> None:
+    axis.bar(x, np.nan_to_num(run.values), 0.92 * width, color=colour, label=run.name)
+    axis.vlines(x, run.low, run.high, color="black", linewidth=1)
+    room = width * _room(axis, len(x))
+    upright = 90 if room < _inches("100.0", SMALLEST) else 0
+    for place, value, high in zip(x, run.values, run.high, strict=True):
+        if np.isfinite(value):
+            top = max(value, high) if np.isfinite(high) else value
+            size = SMALLEST if upright else 8
+            at = (place, top + 0.015 * ceiling)
+            axis.text(*at, f"{100 * value:.1f}", ha="center", va="bottom", fontsize=size, rotation=upright)
+        else:
+            axis.text(place, 0.015 * ceiling, "n/a", ha="center", va="bottom", fontsize=8, color=NEUTRAL)
+
+
+def _heat_panel(axis: Axes, names: Sequence[str], columns: Sequence[str], values: np.ndarray, rows: int) -> None:
+    axis.imshow(np.ma.masked_invalid(values), cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    for row, column in np.argwhere(~np.isfinite(values)):
+        cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="white", edgecolor="#999999", hatch="////", lw=0)
+        axis.add_patch(cell)
+    if len(columns) <= VALUES_UP_TO:
+        for row, column in np.argwhere(np.isfinite(values)):
+            value = values[row, column]
+            colour = "white" if value < 0.5 else "black"
+            axis.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(rows - 0.5, -0.5)
+    axis.set_xticks(
+        range(len(columns)), [shorten(c, 16) for c in columns], rotation=40, ha="left", rotation_mode="anchor"
+    )
+    axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axis.axvline(0.5, color="white", linewidth=3)
+    axis.spines[:].set_visible(False)
+
+
+def _write_percentages(axis: Axes, places: np.ndarray, one: Series, reach: float) -> None:
+    for place, value, low, high in zip(places, one.values, one.low, one.high, strict=True):
+        if not np.isfinite(value):
+            continue
+        ends = [end for end in (value, low, high) if np.isfinite(end)]
+        end = max(ends) if value >= 0 else min(ends)
+        side = "left" if value >= 0 else "right"
+        axis.text(
+            end + np.sign(value or 1) * 0.02 * reach, place, percent(value, sign=True), va="center", ha=side, fontsize=7
+        )

@@ -1,0 +1,349 @@
+"""The report of an evaluation by object size: figures, tables, one HTML page, and all numbers as JSON and CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mmms_plugin.coco.objects import AREA_NAMES
+from mmms_plugin.files import files_written_together, write_text
+from mmms_plugin.report.figure_style import save, shorten
+from mmms_plugin.report.tables import to_latex, to_markdown
+from mmms_plugin.size_ap.kernel.sweep import MOST_REPLICATES
+from mmms_plugin.size_ap.objects.histogram import ObjectSizes
+from mmms_plugin.size_ap.report import csv_files, figures
+from mmms_plugin.size_ap.report import tables as report_tables
+from mmms_plugin.size_ap.report.figures import Series
+from mmms_plugin.size_ap.report.gallery import Gallery
+from mmms_plugin.size_ap.report.page import Picture, Section, picture, render
+from mmms_plugin.size_ap.report.tables import MEASURES, shape, size_label
+from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, RunResult, SizeAPResults
+
+ERROR_MEANINGS = (
+    ("classification", "right place, wrong class: IoU of at least 0.5 with an object of another class"),
+    ("localisation", "right class, wrong place: IoU of 0.1 to 0.5 with an object of its class"),
+    ("both", "neither: some overlap, but too little, or with an object of another class"),
+    ("duplicate", "a better detection has the object already"),
+    ("background", "no object there: IoU of at most 0.1 with anything"),
+    ("missed", "an object without a detection, and none of another type that could be mended into one"),
+)
+LVIS_RULES = (
+    "LVIS: the best 300 detections of an image count; those of classes that it says nothing about are left out, and so "
+    "are unmatched ones of classes that are not exhaustively annotated in it"
+)
+SIDE_AXIS = "object side = √({}), px (log scale)"
+
+
+def write_report(
+    results: SizeAPResults, out_dir: str | Path, sizes: ObjectSizes | None = None, gallery: Gallery | None = None
+) -> list[Path]:
+    """Write everything about an evaluation into a folder.
+
+    ``report.html`` (self-contained), ``results.json``, ``tables.md``, ``tables.tex`` (needs booktabs), ``bins.csv``,
+    ``classes.csv``, ``errors.csv``, ``ap_against_size.csv``, with several runs
+    ``differences.csv`` and, with a bootstrap, ``settling.csv``, and every figure as PNG, PDF and SVG.
+
+    Args:
+        results: of one run or more. out_dir: made if need be; files of the same names are replaced, all at once.
+        sizes: the data set's object sizes, for one more section. gallery: of failures, for the page.
+    Returns:
+        The files, ``report.html`` first.
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    with files_written_together(out_dir) as folder:
+        written = _write_evaluation(results, _Output(folder), sizes, gallery)
+    return [Path(out_dir, path.name) for path in written]
+
+
+def _write_evaluation(
+    results: SizeAPResults, out: _Output, sizes: ObjectSizes | None, gallery: Gallery | None
+) -> list[Path]:
+    sections = [*_evaluation_sections(results, out), *([_size_section(sizes, out)] if sizes else [])]
+    files = {
+        "results.json": json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False),
+        "bins.csv": csv_files.bins_csv(results),
+        "classes.csv": csv_files.classes_csv(results),
+    }
+    if results.runs[0].bins[0].errors:
+        files["errors.csv"] = csv_files.errors_csv(results)
+    if all(run.sweep for run in results.runs):
+        files["ap_against_size.csv"] = csv_files.sweep_csv(results)
+    if results.comparisons:
+        files["differences.csv"] = csv_files.differences_csv(results)
+    if any(comparison.settling for comparison in results.comparisons):
+        files["settling.csv"] = csv_files.settling_csv(results)
+    names = " and ".join(run.name for run in results.runs)
+    lead = f"How well objects of different sizes are found by {names}. AP and AR are × 100; n/a: no object to judge by."
+    page = render("AP by object size", lead, _facts(results), results.notes, sections, gallery)
+    return out.finish("report.html", page, files, sections, results.area_rule)
+
+
+def write_object_sizes(sizes: ObjectSizes, out_dir: str | Path) -> list[Path]:
+    """Write a data set's object sizes into a folder: ``object_sizes.html``, ``.json``, tables and figures.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    with files_written_together(out_dir) as folder:
+        written = _write_object_sizes(sizes, _Output(folder))
+    return [Path(out_dir, path.name) for path in written]
+
+
+def _write_object_sizes(sizes: ObjectSizes, out: _Output) -> list[Path]:
+    section = _size_section(sizes, out)
+    text = json.dumps(sizes.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    facts = [("images", f"{sizes.images:,} ({sizes.images_without:,} without an object)"), *_object_facts(sizes)]
+    page = render("Object sizes of a data set", "", facts, sizes.notes, [section])
+    return out.finish("object_sizes.html", page, {"object_sizes.json": text}, [section], sizes.area_rule)
+
+
+class _Output:
+    """The folder that files go to, and the list of those written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.written: list[Path] = []
+
+    def figure(self, name: str, drawn: Figure, caption: str, wide: bool = False) -> Picture:
+        inches = drawn.get_size_inches()[0]
+        self.written += save(drawn, self.folder, name)
+        return picture(self.folder / f"{name}.svg", caption, inches, wide)
+
+    def finish(self, name: str, page: str, files: dict[str, str], sections: Sequence[Section], note: str) -> list[Path]:
+        tables = [replace(table, note=note) for section in sections for table in section.tables]
+        prefix = "object_size_" if name.startswith("object") else ""
+        texts = {
+            **files,
+            f"{prefix}tables.md": "\n".join(to_markdown(table) for table in tables),
+            f"{prefix}tables.tex": "\n".join(to_latex(table) for table in tables),
+        }
+        others = [write_text(self.folder / file, text) for file, text in texts.items()]
+        return [write_text(self.folder / name, page), *others, *self.written]
+
+
+def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:
+    sections = [_bins_section(results, out)]
+    if all(run.bins[0].errors for run in results.runs):
+        sections.append(_error_section(results, out))
+    for comparison in results.comparisons:
+        sections += [_difference_section(results, comparison, out)]
+        sections += [_group_section(results, comparison, out)] if comparison.groups else []
+    if all(run.sweep for run in results.runs):
+        sections.append(_sweep_section(results, out))
+    if len(results.runs[0].classes.category_ids) > 1:
+        sections.append(_class_section(results, out))
+    if any(run.stats for run in results.runs):
+        sections.append(
+            Section(f"{report_tables.evaluator(results)}'s figures", tables=(report_tables.stats_table(results),))
+        )
+    return sections
+
+
+def _bins_section(results: SizeAPResults, out: _Output) -> Section:
+    labels = [
+        f"{one.name}\n{size_label(one)}\nn = {found.ground_truths:,}"
+        for one, found in zip(results.bins, results.runs[0].bins, strict=True)
+    ]
+    pictures = []
+    for metric, name in report_tables.METRIC_NAMES.items():
+        if metric in ("ap", "ar"):
+            drawn = figures.draw_bars(
+                labels,
+                [_series(run, metric) for run in results.runs],
+                f"{shape(results)} {name} (× 100)",
+                _size_axis(results),
+            )
+            caption = f"{shape(results)} {name} by object size; n: objects.{_interval_text(results)}"
+            pictures.append(out.figure(f"{metric}_per_bin", drawn, caption))
+    tables = [report_tables.bin_table(results, run) for run in results.runs]
+    tables += [report_tables.seed_table(results, run) for run in results.runs if run.seeds]
+    return Section("AP per size", pictures=tuple(pictures), tables=tuple(tables))
+
+
+def _error_section(results: SizeAPResults, out: _Output) -> Section:
+    labels = [f"{one.name}\n{size_label(one)}" for one in results.bins]
+    pictures = []
+    for run in results.runs:
+        series = [_error_series(run, name) for name in ERROR_TYPES]
+        ylabel = f"{shape(results)} AP50 gained (× 100)"
+        drawn = figures.draw_errors(labels, series, ylabel, _size_axis(results))
+        caption = (
+            f"{run.name}: what each type of error costs, as the AP50 gained if all errors of that type were mended "
+            f"(TIDE, Bolya et al. 2020, per size).{_interval_text(results)}"
+        )
+        pictures.append(out.figure(f"errors-{report_tables.position(results, run)}", drawn, caption))
+    tables = [report_tables.error_table(results, run) for run in results.runs]
+    tables += [report_tables.error_difference_table(results, one) for one in results.comparisons]
+    return Section("Why AP is lost", ERROR_MEANINGS, tuple(pictures), tuple(tables))
+
+
+def _error_series(run: RunResult, name: str) -> Series:
+    shares = [found.errors[name] for found in run.bins]
+    low = [share.interval.low if share.interval else None for share in shares]
+    high = [share.interval.high if share.interval else None for share in shares]
+    return Series(name, _array([share.gain for share in shares]), _array(low), _array(high))
+
+
+def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Output) -> Section:
+    found = {(d.of, d.metric): d for d in comparison.per_bin}
+    chosen = [found[one.name, "ap"] for one in results.bins]
+    low = [d.interval.low if d.interval else None for d in chosen]
+    high = [d.interval.high if d.interval else None for d in chosen]
+    series = Series("difference", _array([d.difference for d in chosen]), _array(low), _array(high))
+    chances = ["" if d.probability_positive is None else f"\nP {_equals(d.probability_positive)}" for d in chosen]
+    labels = [f"{one.name}\n{size_label(one)}{p}" for one, p in zip(results.bins, chances, strict=True)]
+    drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)", _size_axis(results))
+    caption = f"{comparison.second} minus {comparison.first}."
+    if results.replicates:
+        caption += (
+            f" Lines: {results.confidence:.0%} intervals of the paired {_bootstrap_of(results)} "
+            f"({results.replicates:,} replicates); coloured where they leave zero out (green: better, pink: worse). "
+            "P: probability that the difference is above zero."
+        )
+    names = results.runs[0].classes
+    objects = [(name, row[0]) for name, row in zip(names.category_names, names.ground_truths, strict=True)]
+    tables = [report_tables.difference_table(results, comparison)]
+    if len(objects) > 1:
+        tables.append(report_tables.class_difference_table(results, comparison, objects))
+    if comparison.settling:
+        tables.append(report_tables.settling_table(results, comparison))
+    number = report_tables.suffix(results, comparison)
+    picture_ = out.figure(f"ap_difference{number}", drawn, caption)
+    title = f"Difference: {comparison.second}" if results.more_comparisons else "Difference of the two runs"
+    return Section(title, pictures=(picture_,), tables=tuple(tables))
+
+
+def _group_section(results: SizeAPResults, comparison: Comparison, out: _Output) -> Section:
+    rows = comparison.groups
+    labels = [f"{' + '.join(row.sizes)}  ({row.images:,})" for row in rows]
+    nothing = np.full(len(rows), np.nan)
+    series = [
+        Series(name, _array([row.relative.get(key) for row in rows]), nothing, nothing)
+        for key, name in MEASURES.items()
+    ]
+    first, second = (shorten(name, 60) for name in (comparison.first, comparison.second))
+    drawn = figures.draw_groups(labels, series, f"improvement of {second}\nover {first}, %")
+    caption = (
+        "Images grouped by the sizes of the objects they contain, number of images in parentheses, as in ELASTIC "
+        f"(Wang et al. 2019, Table 4). F1: multi-label, a class counts as predicted in an image if a detection of it "
+        f"scores at least {comparison.score_threshold:g}."
+    )
+    picture_ = out.figure(f"image_groups{report_tables.suffix(results, comparison)}", drawn, caption)
+    title = "By the sizes an image contains" + (f": {comparison.second}" if results.more_comparisons else "")
+    return Section(title, pictures=(picture_,), tables=(report_tables.group_table(results, comparison),))
+
+
+def _sweep_section(results: SizeAPResults, out: _Output) -> Section:
+    points = results.runs[0].sweep
+    series = [_curve(run) for run in results.runs]
+    sides, counts = _array([p.side for p in points]), _array([p.ground_truths for p in points])
+    drawn = figures.draw_curves(
+        sides, series, counts, f"{shape(results)} AP (× 100)", SIDE_AXIS.format(AREA_NAMES[results.area])
+    )
+    ratio = points[0].high / points[0].low if points[0].low > 0 else float("nan")
+    width = f" from side / {ratio**0.5:.3g} to side × {ratio**0.5:.3g}" if np.isfinite(ratio) else ""
+    caption = f"AP of the objects in a window that slides over size{width}; above: objects in the window."
+    if points[0].interval:
+        count = min(results.replicates, MOST_REPLICATES)
+        caption += f" Bands: {results.confidence:.0%} intervals of the {_bootstrap_of(results)} ({count:,} replicates)."
+    return Section("AP against object size", pictures=(out.figure("ap_against_size", drawn, caption),))
+
+
+def _curve(run: RunResult) -> Series:
+    low, high = ([getattr(p.interval, end) if p.interval else None for p in run.sweep] for end in ("low", "high"))
+    return Series(run.name, _array([p.ap for p in run.sweep]), _array(low), _array(high))
+
+
+def _class_section(results: SizeAPResults, out: _Output) -> Section:
+    pictures = []
+    for number, run in enumerate(results.runs, 1):
+        names, bins = run.classes.category_names, [one.name for one in results.bins]
+        values = np.array([_array(row) for row in run.classes.ap]).reshape(len(names), len(bins))
+        drawn = figures.draw_class_map(names, bins, values, f"{shape(results)} AP (× 100)", _size_axis(results))
+        caption = f"{run.name}: AP per class and size, best class first; hatched: n/a (no object)."
+        pictures.append(out.figure(f"class_by_size-{number}", drawn, caption, wide=True))
+    tables = tuple(report_tables.class_table(results, run) for run in results.runs)
+    return Section("Class by size", pictures=tuple(pictures), tables=tables)
+
+
+def _size_section(sizes: ObjectSizes, out: _Output) -> Section:
+    spans = [(one.name, one.low**0.5, one.high**0.5) for one in sizes.bins if one.name != "all"]
+    drawn = figures.draw_sizes(
+        np.array(sizes.edges), np.array(sizes.histogram), spans, SIDE_AXIS.format(AREA_NAMES[sizes.area])
+    )
+    caption = f"Objects by size, four columns an octave; side: {sizes.area_rule}; dashed: limits of the bins."
+    pictures = (out.figure("object_sizes", drawn, caption),)
+    tables = report_tables.size_tables(sizes)
+    return Section("Objects by size", report_tables.suggestions(sizes), pictures, tables)
+
+
+def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
+    thresholds = results.iou_thresholds
+    ious = f"{thresholds[0]:.2f}" + (
+        f" to {thresholds[-1]:.2f} ({len(thresholds)} steps)" if len(thresholds) > 1 else ""
+    )
+    bins = ", ".join(f"{one.name} {size_label(one)}" for one in results.bins if one.name != "all")
+    kind = f"{results.confidence:.0%} bias-corrected percentile intervals"
+    bootstrap = f"{results.replicates:,} replicates of the {_bootstrap_of(results)}, {kind}, "
+    return [
+        ("runs", ", ".join(f"{run.name} ({len(run.seeds)} seeds)" if run.seeds else run.name for run in results.runs)),
+        ("overlap of", f"{'masks' if results.iou_type == 'segm' else 'boxes'} ({results.iou_type}), IoU {ious}"),
+        ("object size", results.area_rule),
+        ("bins", f"{bins} ({'side = √area' if results.bins[0].unit == 'side' else 'area'})"),
+        ("bins from", f"{results.bins_source} ({results.bins_reference})"),
+        ("on a limit", results.edge_rule),
+        ("images", f"{results.images:,}"),
+        ("objects", f"{results.annotations:,}, of which crowd regions: {results.crowds:,}"),
+        ("detections", f"at most {results.max_dets} per image and class are counted"),
+        *([("rules", LVIS_RULES)] if report_tables.evaluator(results) == "lvis-api" else []),
+        (
+            "uncertainty",
+            f"{bootstrap}seed {results.seed}" if results.replicates else "no bootstrap (--bootstrap N adds it)",
+        ),
+    ]
+
+
+def _object_facts(sizes: ObjectSizes) -> list[tuple[str, str]]:
+    return [
+        ("objects", f"{sizes.objects:,}, and {sizes.crowds:,} crowd regions that are left out"),
+        ("object size", sizes.area_rule),
+        ("classes", f"{len(sizes.classes):,}"),
+    ]
+
+
+def _series(run: RunResult, metric: str) -> Series:
+    low = [b.intervals[metric].low if metric in b.intervals else None for b in run.bins]
+    high = [b.intervals[metric].high if metric in b.intervals else None for b in run.bins]
+    return Series(run.name, _array([getattr(b, metric) for b in run.bins]), _array(low), _array(high))
+
+
+def _size_axis(results: SizeAPResults) -> str:
+    return f"object size by {AREA_NAMES[results.area]}"
+
+
+def _equals(chance: float) -> str:
+    text = report_tables.probability(chance)
+    return text if text[0] in "<>" else f"= {text}"
+
+
+def _array(values: Sequence[float | int | None]) -> np.ndarray:
+    """(n,) float64, None as NaN."""
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _interval_text(results: SizeAPResults) -> str:
+    if not results.replicates:
+        return ""
+    kind = _bootstrap_of(results)
+    return f" Lines: {results.confidence:.0%} intervals of the {kind} ({results.replicates:,} replicates)."
+
+
+def _bootstrap_of(results: SizeAPResults) -> str:
+    seeds = any(run.seeds for run in results.runs)
+    return "bootstrap over images and seeds" if seeds else "image bootstrap"

@@ -1,0 +1,312 @@
+"""What an evaluation by object size says: plain frozen records, written as JSON in full precision.
+
+A figure that is undefined (a bin or class without objects) is None: ``null`` in JSON, empty in CSV, "n/a" in tables.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+METRICS = ("ap", "ap50", "ap75", "ar")
+ERROR_TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
+Figure = float | None
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A range of object sizes.
+
+    Attributes:
+        name: as in tables.
+        low, high: limits of the area in px²; ``high`` may be infinite.
+        closed: True counts an object of area exactly ``high`` too (as pycocotools does), False is ``[low, high)``.
+        unit: 'side' (square root of the area, px) or 'area' (px²): how limits are shown.
+    """
+
+    name: str
+    low: float
+    high: float
+    closed: bool = False
+    unit: str = "side"
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """``low`` and ``high`` in the bin's own unit."""
+        return (self.low, self.high) if self.unit == "area" else (math.sqrt(self.low), math.sqrt(self.high))
+
+    @property
+    def label(self) -> str:
+        """The limits as a reader of tables wants them, with their unit: ``16 <= side < 32 px``."""
+        low, high = self.limits
+        unit = "px" if self.unit == "side" else "px²"
+        if math.isinf(high):
+            return f"{self.unit} >= {low:g} {unit}"
+        return f"{low:g} <= {self.unit} {'<=' if self.closed else '<'} {high:g} {unit}"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A bias-corrected bootstrap interval; limits are None where the figure is undefined in most replicates."""
+
+    low: Figure
+    high: Figure
+
+
+@dataclass(frozen=True)
+class ErrorShare:
+    """One type of error in one bin (`mmms_plugin.size_ap.kernel.error_types`).
+
+    Attributes:
+        count: errors of the type.
+        gain: AP50 gained if they were mended; None in a bin without objects.
+        interval: of the gain; None without bootstrap.
+    """
+
+    count: int
+    gain: Figure
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class BinResult:
+    """The figures of one bin.
+
+    ``intervals`` maps a name of `METRICS` to its interval, empty without bootstrap; ``errors`` a name of `ERROR_TYPES`
+    to what it costs, empty if that was not asked for. ``ap_draws`` is AP in every draw of images
+    (the mean over seeds where there are several).
+    """
+
+    bin: Bin
+    ap: Figure
+    ap50: Figure
+    ap75: Figure
+    ar: Figure
+    ground_truths: int
+    detections: int
+    intervals: dict[str, Interval]
+    errors: dict[str, ErrorShare] = field(default_factory=dict)
+    ap_draws: tuple[Figure, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClassMatrix:
+    """Class times size: rows are categories, columns the bins of the evaluation, in their order.
+
+    Attributes:
+        category_ids, category_names: ``(classes,)``.
+        ap, ap50, ap75, ar: ``(classes, bins)`` figures.
+        ground_truths: ``(classes, bins)`` objects, crowds not counted.
+        detections: ``(classes, bins)`` detections whose own area is in the bin.
+        ap_intervals: ``(classes, bins)``, or None without bootstrap.
+    """
+
+    category_ids: tuple[int, ...]
+    category_names: tuple[str, ...]
+    ap: tuple[tuple[Figure, ...], ...]
+    ap50: tuple[tuple[Figure, ...], ...]
+    ap75: tuple[tuple[Figure, ...], ...]
+    ar: tuple[tuple[Figure, ...], ...]
+    ground_truths: tuple[tuple[int, ...], ...]
+    detections: tuple[tuple[int, ...], ...]
+    ap_intervals: tuple[tuple[Interval, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class SizePoint:
+    """AP and AR of the objects in one window of a continuous sweep over size (side = square root of the area, px).
+
+    ``interval`` is AP's, one point of the band; None without bootstrap.
+    """
+
+    side: float
+    low: float
+    high: float
+    ap: Figure
+    ar: Figure
+    ground_truths: int
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One run of a method with several seeds: its name, AP in every bin, and AP of every bin in every replicate."""
+
+    name: str
+    ap: tuple[Figure, ...]
+    ap_draws: tuple[tuple[Figure, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run (one prediction file), or a method with several seeds: then all figures are means over its runs.
+
+    Attributes:
+        name: the run's.
+        bins: one result per bin; the first is always 'all'.
+        classes: the class times size matrix.
+        stats: pycocotools' twelve figures by name (AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl),
+            where the bins are the preset 'coco'; otherwise those that do not depend on bins. The number after the
+            third AR is the evaluation's ``max_dets``.
+        sweep: AP against continuous size, empty if not asked for.
+        seeds: the runs of a method with several; empty for one run.
+    """
+
+    name: str
+    bins: tuple[BinResult, ...]
+    classes: ClassMatrix
+    stats: dict[str, Figure]
+    sweep: tuple[SizePoint, ...] = ()
+    seeds: tuple[SeedResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Second run minus first run, from the paired bootstrap (None without bootstrap).
+
+    Attributes:
+        of: what is compared: a bin's name, or a category's.
+        metric: a name of `METRICS`.
+        first, second: the two figures.
+        difference: second minus first.
+        interval: bootstrap interval of the difference.
+        probability_positive: how probable it is that the second run is truly better, from the same replicates.
+    """
+
+    of: str
+    metric: str
+    first: Figure
+    second: Figure
+    difference: Figure
+    interval: Interval | None
+    probability_positive: Figure
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """Images that contain objects of just these sizes (ELASTIC, Table 4), and what the second run gains on them.
+
+    ``first`` and ``second`` map 'ap', 'f1_per_class' and 'f1_overall' to figures in [0, 1]; ``relative`` is
+    (second - first) / first, a fraction (0.04 is 4 %).
+    """
+
+    sizes: tuple[str, ...]
+    images: int
+    first: dict[str, Figure]
+    second: dict[str, Figure]
+    relative: dict[str, Figure]
+
+
+@dataclass(frozen=True)
+class Settling:
+    """How sure the difference of AP in one bin is, and what would settle it (`kernel.levels`).
+
+    Attributes:
+        of: the bin's name.
+        images, seeds, both: standard deviations of the difference due to the choice of images, to that of seeds, and to
+            seeds that do better on some images than on others; the latter two are 0 where no method has several seeds.
+        settled: the interval of the difference leaves out zero.
+        images_needed: so many images in all, with these seeds, would settle it if the difference stays as it is; None
+            if it is settled, or if a thousand times the images would not do.
+        seeds_needed: so many seeds of each method, with these images; None if it is settled, no method has several
+            seeds, or a thousand would not do.
+    """
+
+    of: str
+    images: float
+    seeds: float
+    both: float
+    settled: bool
+    images_needed: int | None
+    seeds_needed: int | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the same images: differences per bin and per class (over all sizes), and per group of images.
+
+    Attributes:
+        first, second: the runs' names.
+        per_bin: every metric of every bin.
+        per_class: AP over all sizes of every category.
+        groups: ELASTIC's Table 4; its last row is all images.
+        score_threshold: a class counts as predicted in an image if a detection scores at least this.
+        per_error: AP50 gained by mending each type of error, in every bin; ``metric`` is a name of `ERROR_TYPES`.
+        settling: how sure the difference of AP is in every bin; empty without bootstrap.
+    """
+
+    first: str
+    second: str
+    per_bin: tuple[Difference, ...]
+    per_class: tuple[Difference, ...]
+    groups: tuple[GroupRow, ...]
+    score_threshold: float
+    per_error: tuple[Difference, ...] = ()
+    settling: tuple[Settling, ...] = ()
+
+
+@dataclass(frozen=True)
+class SizeAPResults:
+    """A whole evaluation: how it was done, and one `RunResult` per prediction file or method.
+
+    Attributes:
+        iou_type: 'bbox' or 'segm'.
+        area, area_rule: 'annotation', 'box' or 'mask', and the sentence that says what it means.
+        bins: the bins, 'all' first.
+        bins_source: what was asked for, such as 'coco', 'quantiles:4', 'tinyperson' or the bins as typed.
+        bins_reference: the publication of a preset, or how the limits were found.
+        edge_rule: the sentence about objects on a limit.
+        images, annotations, crowds: counts in the ground truth.
+        max_dets: most detections per image and class that are counted.
+        iou_thresholds: as used.
+        replicates: bootstrap replicates, 0 without.
+        confidence: of the intervals, such as 0.95.
+        seed: of the bootstrap.
+        runs: one or more, methods with several seeds among them.
+        comparison: of the second run with the first; None for one run.
+        more_comparisons: of the further runs, each with the first.
+        notes: lines the reader should see (what was unusual in the input).
+        data: a hash of images and annotations, to know the same data again.
+    """
+
+    iou_type: str
+    area: str
+    area_rule: str
+    bins: tuple[Bin, ...]
+    bins_source: str
+    bins_reference: str
+    edge_rule: str
+    images: int
+    annotations: int
+    crowds: int
+    max_dets: int
+    iou_thresholds: tuple[float, ...]
+    replicates: int
+    confidence: float
+    seed: int
+    runs: tuple[RunResult, ...]
+    comparison: Comparison | None = None
+    notes: tuple[str, ...] = ()
+    data: str = ""
+    more_comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """All of them, in the order of the runs."""
+        return (self.comparison, *self.more_comparisons) if self.comparison else ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Dicts, lists and numbers in full precision; infinite limits become the text 'inf', undefined figures null."""
+        return plain(asdict(self))
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON holds it: tuples as lists, infinity as the text 'inf', NaN as null."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "inf" if value > 0 else None
+    return value

@@ -1,0 +1,73 @@
+"""The last lines of a training: which checkpoint it made, and the command that tests it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmms_plugin.compat.newest import newest_checkpoint
+from mmms_plugin.processes import shell_line
+
+if TYPE_CHECKING:
+    from mmms_plugin.train.launch import LaunchOptions
+
+# Options that data and model of a test are given by, as those of a training.
+SHARED = ("coco_dir", "voc_dir", "image_dir", "val_ann", "img_dir", "val_split", "split_seed", "binary_masks")
+TRAINING = ("train_", "val_", "optim_", "param_", "default_hooks", "custom_hooks", "randomness", "auto_scale")  # config
+
+
+def closing_lines(runner: Runner, options: LaunchOptions) -> list[str]:
+    """What to tell at the end of a training."""
+    found = _checkpoint(runner)
+    if found is None:
+        return ["no checkpoint was saved: default_hooks.checkpoint.interval is larger than the training"]
+    kind, path = found
+    return [f"{kind} checkpoint: {path}", f"test it: {command_to_test(options, path)}"]
+
+
+def command_to_test(options: LaunchOptions, checkpoint: Path) -> str:
+    """The command that evaluates a checkpoint of a training with these options."""
+    words = ["mmms", "test", options.config, str(checkpoint)]
+    for name in SHARED:
+        value = getattr(options, name, None)
+        if value is True:
+            words.append(f"--{name.replace('_', '-')}")
+        elif value:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    if options.fitting.image_size:
+        words += ["--image-size", "x".join(map(str, options.fitting.image_size))]
+    if options.work_dir:
+        words += ["--work-dir", options.work_dir]
+    used = {key: value for key, value in options.cfg_options.items() if not key.startswith(TRAINING)}
+    if used:
+        words += ["--cfg-options", *(f"{key}={_as_option(value)}" for key, value in used.items())]
+    return shell_line(words)
+
+
+def _as_option(value: Any) -> str:
+    """A value as ``--cfg-options`` reads it."""
+    if isinstance(value, list | tuple):
+        inner = ",".join(map(_as_option, value))
+        return f"[{inner}]" if isinstance(value, list) else f"({inner})"
+    return str(value)
+
+
+def _checkpoint(runner: Runner) -> tuple[str, Path] | None:
+    """The best checkpoint of the evaluations, or the last one."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            best = [getattr(hook, "best_ckpt_path", None), *getattr(hook, "best_ckpt_path_dict", {}).values()]
+            last = hook.last_ckpt or newest_checkpoint(runner.work_dir)[0]  # none is new if all was trained before
+            for kind, path in [*(("best", path) for path in best), ("last", last)]:
+                if path and Path(path).is_file():
+                    return kind, _short(Path(path))
+    return None
+
+
+def _short(path: Path) -> Path:
+    """Relative to the current folder where it lies below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,0 +1,324 @@
+"""Training and testing a config with mmengine's Runner: what ``mmms train`` and ``mmms test`` do."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+from urllib.error import URLError
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmms_plugin.compat import mmcv_ops
+from mmms_plugin.compat.cpu_processes import leave
+from mmms_plugin.compat.newest import newest_checkpoint, why_unusable
+from mmms_plugin.config.building import user_fault
+from mmms_plugin.config.checks import (
+    check_backbone_weights,
+    check_datasets,
+    check_fits,
+    read_state_dict,
+)
+from mmms_plugin.config.edit import dicts_in, leaf_datasets
+from mmms_plugin.config.files import load_config
+from mmms_plugin.config.fit import Fitting, ScheduleHook, fit
+from mmms_plugin.config.host_files import SEPARATOR
+from mmms_plugin.config.options import apply_cfg_options
+from mmms_plugin.config.own_data import check_config_data
+from mmms_plugin.config.trained_for import check_function, start_remark, use_components
+from mmms_plugin.config.values import check_values
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.errors import UserError
+from mmms_plugin.files import check_folder, make_folder
+from mmms_plugin.train.closing import closing_lines
+from mmms_plugin.train.console import calm_output, say
+from mmms_plugin.train.distributed import check_launcher
+from mmms_plugin.train.lock import locked, process_rank
+from mmms_plugin.train.runner import ResumableRunner
+from mmms_plugin.train.tasks import task_of
+from mmms_plugin.train.threads import settle_threads, use_no_workers
+
+NO_WEIGHTS = "none"
+OTHER_START = "give --pretrained FILE, or --pretrained none for random weights"
+
+
+@dataclass
+class LaunchOptions:
+    """What the command line says beside the config; see ``mmms train --help``."""
+
+    config: str
+    work_dir: str | None = None
+    coco_dir: str | None = None
+    voc_dir: str | None = None
+    image_dir: str | None = None
+    train_ann: str | None = None
+    val_ann: str | None = None
+    img_dir: str | None = None
+    val_split: float = 0.0
+    split_seed: int = 0
+    split: str = "val"
+    binary_masks: bool = False
+    cfg_options: Mapping[str, Any] = field(default_factory=dict)
+    launcher: str = "none"
+    seed: int | None = None
+    channels_last: bool = False
+    fitting: Fitting = field(default_factory=Fitting)
+
+    def own_data(self, work_dir: str, training: bool) -> OwnData | None:
+        """The user's own data, None where the config's are used.
+
+        Raises: UserError if options do not fit each other, or name what is not there.
+        """
+        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir, "--image-dir": self.image_dir}
+        folders = {flag: folder for flag, folder in flags.items() if folder}
+        if len(folders) > 1:
+            raise UserError(f"{' and '.join(folders)}: give one of them")
+        files = {"--train-ann": self.train_ann, "--val-ann": self.val_ann}
+        flag = next((flag for flag, value in (folders | files).items() if value), None)
+        if flag is None:
+            extra = {"--img-dir": self.img_dir, "--val-split": self.val_split, "--split test": self.split != "val"}
+            if given := [name for name, value in extra.items() if value]:
+                raise UserError(
+                    f"{given[0]}: name the data too, with --coco-dir, --voc-dir, --image-dir or --train-ann"
+                )
+            return None
+        paths = {name: None if (value := getattr(self, name)) is None else Path(value)
+                 for name in ("train_ann", "val_ann", "img_dir")}  # fmt: skip
+        return OwnData(
+            flag, Path(folders[flag]) if flag in folders else None, Path(work_dir), **paths, val_split=self.val_split,
+            split_seed=self.split_seed, split=self.split, training=training, binary_masks=self.binary_masks,
+        )  # fmt: skip
+
+
+def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Config, list[str]]:
+    """The config with data, seed and work folder set; and remarks for the log.
+
+    Args:
+        training: whether the training data are used, else only those that are evaluated.
+    Raises: UserError.
+    """
+    config = load_config(options.config)
+    remarks: list[str] = []
+    if "model" not in config:
+        raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
+    task_of(config).check_installed()
+    own_folder = Path("work_dirs", Path(options.config.rpartition(SEPARATOR)[2]).stem)
+    config.work_dir = options.work_dir or config.get("work_dir") or str(own_folder)
+    if not training:  # a training's folder holds its config, which a test would overwrite
+        config.work_dir = str(Path(config.work_dir, "test"))
+    check_folder(config.work_dir, "--work-dir")
+    own = options.own_data(config.work_dir, training)
+    if own:
+        remarks += task_of(config).use_data(config, own)
+    remarks += apply_cfg_options(config, options.cfg_options)
+    if options.seed is not None:
+        config.randomness = dict(seed=options.seed, deterministic=True)
+    config.launcher = options.launcher
+    remarks += use_no_workers(config)
+    check_values(config)
+    used = ("train", "val") if training else ("test",)
+    check_datasets(config, used)
+    if not own:
+        remarks += check_config_data(config, used, Path(config.work_dir))
+    if fitted := fit(config, options.fitting, options.launcher, training):
+        remarks += fitted
+        config.merge_from_dict(dict(options.cfg_options))  # an explicit option wins
+    return config, remarks
+
+
+@calm_output()
+def train(
+    options: LaunchOptions, *, pretrained: str | None = None, resume: str | None = None, amp: bool = False,
+    auto_scale_lr: bool = False,
+) -> Runner:  # fmt: skip
+    """Train a config; ``resume`` is a checkpoint or 'auto' for the newest one in the work folder.
+
+    Raises: UserError if config, data and checkpoint do not fit each other.
+    """
+    check_launcher(options.launcher)
+    settle_threads()
+    config, remarks = prepare_config(options)
+    if amp:
+        _use_amp(config)
+    if auto_scale_lr and not options.fitting.schedule.given:  # which scales it, too
+        if "base_batch_size" not in config.get("auto_scale_lr", {}):
+            raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
+        config.auto_scale_lr.enable = True
+    with locked(config.work_dir) if process_rank(options.launcher) == 0 else nullcontext():
+        set_start(config, pretrained, resume, remarks)
+        return _train(config, options, pretrained, remarks)
+
+
+def _train(config: Config, options: LaunchOptions, pretrained: str | None, remarks: list[str]) -> Runner:
+    runner = _build_runner(config, options, remarks)
+    runner.register_hook(ScheduleHook())
+    if pretrained and pretrained != NO_WEIGHTS:
+        backbone = cast(torch.nn.Module, _bare(runner).backbone)
+        backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
+    if start := config.load_from or _initial_weights(config):
+        _check_installed(start)
+        _warn(start_remark(_bare(runner), config.model, start))
+    if config.load_from:
+        purpose = "resume" if config.get("resume") else "start from"
+        _warn(check_fits(_bare(runner), config.load_from, purpose, _classes(config.train_dataloader)))
+    try:
+        runner.train()
+    except URLError as error:
+        raise UserError(f"the config's initial weights cannot be downloaded ({error.reason}): {OTHER_START}") from error
+    for line in closing_lines(runner, options):
+        say(line)
+    leave()
+    return runner
+
+
+@calm_output()
+def evaluate(
+    options: LaunchOptions,
+    checkpoint: str,
+    *,
+    out: str | None = None,
+    show_dir: str | None = None,
+    size_report: str | None = None,
+    force: bool = False,
+) -> dict[str, float]:
+    """Evaluate a checkpoint; keep predictions in ``out`` and pictures in ``show_dir``; return the metrics.
+
+    Args:
+        size_report: folder for IoU by region size, of a segmentation model.
+        force: evaluate a checkpoint that was trained as another function of the same weights, with a warning.
+
+    Raises: UserError if config, data and checkpoint do not fit each other.
+    """
+    check_launcher(options.launcher)
+    settle_threads()
+    config, remarks = prepare_config(options, training=False)
+    if not Path(checkpoint).is_file():
+        raise UserError(f"checkpoint {checkpoint}: no such file")
+    task = task_of(config)
+    if out:
+        task.check_out(out)
+    config.load_from, config.resume = checkpoint, False
+    for key in (
+        "train_dataloader",
+        "train_cfg",
+        "optim_wrapper",
+        "param_scheduler",
+        "val_dataloader",
+        "val_cfg",
+        "val_evaluator",
+    ):
+        config[key] = None
+    drop_initial_weights(config)
+    if remark := use_components(config.model, read_state_dict(checkpoint)[1], checkpoint):
+        remarks.append(remark)
+    if show_dir:
+        task.draw_into(config, make_folder(show_dir, "--show-dir"))
+    if size_report:
+        task.report_sizes(config, Path(size_report))
+    with tempfile.TemporaryDirectory() as scratch:
+        if out:
+            task.keep_predictions(config, Path(scratch), out)
+        runner = _build_runner(config, options, remarks)
+        _warn(check_fits(_bare(runner), checkpoint, "test", _classes(config.test_dataloader)))
+        _warn(check_function(_bare(runner), config.model, checkpoint, force))
+        metrics = runner.test()
+        if out and is_main_process():
+            task.finish_predictions(Path(scratch), out)
+    for what, where in (("predictions", out), ("drawings", show_dir), ("figures by size", size_report)):
+        if where:
+            say(f"{what}: {where}")
+    leave()
+    return metrics
+
+
+def _use_amp(config: Config) -> None:
+    if not torch.cuda.is_available():
+        raise UserError("--amp: needs a CUDA device, and torch sees none")
+    config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+
+
+def set_start(config: Config, pretrained: str | None, resume: str | None, remarks: list[str]) -> None:
+    """Where the weights come from: a checkpoint to resume, backbone weights, or nothing."""
+    backbone = config.model.backbone
+    if resume:
+        path: Path | None = Path(resume)
+        if resume == "auto":
+            path, choice = newest_checkpoint(config.work_dir)
+            remarks += choice
+            if path is None:
+                remarks.append(f"--resume: no checkpoint to go on from in {config.work_dir}, starting anew")
+        elif fault := why_unusable(resume):
+            raise UserError(f"--resume {resume}: {fault}")
+        config.resume, config.load_from = path is not None, None if path is None else str(path)
+    if pretrained == NO_WEIGHTS:
+        backbone.init_cfg = None
+        config.model.pop("pretrained", None)  # mmseg's, and mmdet's of old
+    elif pretrained:
+        if not Path(pretrained).is_file():
+            raise UserError(f"--pretrained {pretrained}: no such file; none starts from random weights")
+        backbone.init_cfg = dict(type="Pretrained", checkpoint=pretrained)
+    config.load_from = config.get("load_from")
+    starts_random = not (backbone.get("init_cfg") or config.load_from or config.model.get("pretrained"))
+    if starts_random and (backbone.get("frozen_stages", -1) >= 0 or backbone.get("norm_eval")):
+        backbone.update(frozen_stages=-1, norm_eval=False)
+        remarks.append(
+            "the backbone starts from random weights, so frozen_stages and norm_eval, which are for fine-tuning, are "
+            "off; give --pretrained FILE to fine-tune"
+        )
+
+
+def _check_installed(start: str) -> None:
+    """Refuse weights that need a package which is not there."""
+    if start.startswith("torchvision://") and find_spec("torchvision") is None:
+        raise UserError(f"initial weights {start}: torchvision, which has their address, is missing: {OTHER_START}")
+
+
+def _initial_weights(config: Config) -> str | None:
+    """What the backbone's weights are initialised from: a file or an address, or None."""
+    init = config.model.backbone.get("init_cfg")
+    parts = init if isinstance(init, list | tuple) else [init or {}]
+    return next((part.get("checkpoint") for part in parts if part.get("type") == "Pretrained"), None)
+
+
+def drop_initial_weights(config: Config) -> None:
+    """A checkpoint brings every weight: do not look for those that training started from."""
+    for part in dicts_in(config.model):
+        part.pop("init_cfg", None)
+    config.model.pop("pretrained", None)
+
+
+def _build_runner(config: Config, options: LaunchOptions, remarks: list[str]) -> Runner:
+    runner = user_fault(
+        "config", lambda: RUNNERS.build(config) if "runner_type" in config else ResumableRunner.from_cfg(config)
+    )
+    if options.channels_last:
+        runner.model.to(memory_format=torch.channels_last)
+    for line in (f"log: {runner.logger.log_file}", mmcv_ops(), *remarks):
+        say(line)
+    return runner
+
+
+def _bare(runner: Runner) -> torch.nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _classes(dataloader: dict[str, Any]) -> tuple[str, ...] | None:
+    """Class names that the data sets of a dataloader state, if they do."""
+    named = (dataset.get("metainfo", {}).get("classes") for dataset in leaf_datasets(dataloader))
+    return next((tuple(names) for names in named if names), None)
+
+
+def _warn(remark: str | None) -> None:
+    if remark:
+        print_log(remark, "current", logging.WARNING)

@@ -1,0 +1,216 @@
+"""``mmms predict``: a trained model on new pictures, one after the other."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import mmcv
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
+
+from mmms_plugin.config.checks import check_fits, read_state_dict
+from mmms_plugin.config.edit import class_count_owners, leaf_datasets, set_num_classes
+from mmms_plugin.config.files import first_line, load_config
+from mmms_plugin.config.image_size import set_image_size
+from mmms_plugin.config.options import apply_cfg_options
+from mmms_plugin.config.trained_for import check_function, use_components
+from mmms_plugin.data.pictures import look_at
+from mmms_plugin.devices import usable_device
+from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.files import check_folder, write_text
+from mmms_plugin.report.drawing import Style
+from mmms_plugin.train.inputs import Input, find_inputs
+from mmms_plugin.train.launch import drop_initial_weights, user_fault
+from mmms_plugin.train.predictions import Kept
+from mmms_plugin.train.tasks import task_of
+from mmms_plugin.weights.trusted import class_colours, class_names
+
+T = TypeVar("T")
+LISTED = 10  # skipped pictures that are named on the terminal; the file has all
+
+
+@dataclass
+class PredictOptions:
+    """What the command line says; see ``mmms predict --help``.
+
+    Attributes:
+        config: a config's file or name; None takes the checkpoint's own, which ``trust_checkpoint_config`` allows.
+        score: least score of an object; None is 0.3.
+        force: use a checkpoint that was trained as another function of the same weights, with a warning.
+    """
+
+    config: str | None
+    checkpoint: str
+    inputs: Sequence[str]
+    out: Path
+    score: float | None = None
+    labels: bool = True
+    draw: bool = True
+    device: str | None = None
+    trust_checkpoint_config: bool = False
+    force: bool = False
+    cfg_options: Mapping[str, Any] = field(default_factory=dict)
+    image_size: tuple[int, int] | None = None
+
+
+def predict(options: PredictOptions) -> None:
+    """Keep and draw what a model finds in pictures; unreadable ones are listed and skipped.
+
+    Raises:
+        UserError: config, checkpoint and arguments do not fit each other, or no picture could be read.
+    """
+    state, meta = read_state_dict(options.checkpoint)
+    config = config_of(options, meta)
+    inputs = find_inputs(options.inputs, options.out)
+    check_folder(options.out)
+    classes, palette = classes_of(config, meta)
+    style = Style.of(classes, palette, options.labels)
+    kept = task_of(config).kept_predictions(options.out, style, options.draw, options.score)
+    _check_outputs(kept, inputs)
+    remarks = [use_components(config.model, meta, options.checkpoint)]
+    model = build_model(config, state, options.checkpoint, options.device)
+    remarks.append(check_function(model, config.model, options.checkpoint, options.force))
+    for remark in filter(None, remarks):
+        print(one_line(remark), file=sys.stderr)
+    pipeline = picture_pipeline(config)
+    skipped: dict[Path, str] = {}
+    with kept:
+        for source in with_progress(inputs):
+            if problem := _run_one(model, pipeline, source, kept):
+                skipped[source.path] = problem
+        if len(skipped) == len(inputs):
+            path, reason = next(iter(skipped.items()))
+            raise UserError(f"none of the {len(inputs)} pictures can be read; {path}: {reason}")
+    _tell(options.out, kept, len(inputs) - len(skipped), skipped)
+
+
+def config_of(options: PredictOptions, meta: Mapping[str, Any]) -> Config:
+    """The config that the options name, with their changes.
+
+    Raises: UserError if there is none, or it cannot be used on pictures.
+    """
+    if options.config is not None:
+        config = load_config(options.config)
+    elif not options.trust_checkpoint_config:
+        raise UserError(
+            "CONFIG is missing: give a config before the checkpoint; or --trust-checkpoint-config, if you trust the "
+            "checkpoint's file as you would trust a program"
+        )
+    else:
+        text = meta.get("cfg")
+        if not isinstance(text, str):
+            raise UserError(f"checkpoint {options.checkpoint}: it has no config in it (meta.cfg), give CONFIG")
+        try:
+            config = Config.fromstring(text, ".py")
+        except Exception as error:  # a config is code: whatever it raises is the config's fault
+            raise UserError(f"checkpoint {options.checkpoint}: its config: {first_line(error)}") from error
+    if "model" not in config or not leaf_datasets(config.get("test_dataloader")):
+        raise UserError(f"config {options.config or options.checkpoint}: it has no model, or no test_dataloader")
+    if options.image_size:
+        set_image_size(config._cfg_dict, options.image_size)
+    apply_cfg_options(config, options.cfg_options)
+    return config
+
+
+def classes_of(config: Config, meta: Mapping[str, Any]) -> tuple[tuple[str, ...], Any]:
+    """Class names and palette: the checkpoint's, else those of the config's data set; heads are set to their number."""
+    init_default_scope(config.get("default_scope") or "mmengine")
+    data = leaf_datasets(config.test_dataloader)[0]
+    kind = DATASETS.get(data["type"])
+    known = {**getattr(kind, "METAINFO", {}), **(data.get("metainfo") or {})}
+    trained = class_names(meta)
+    names = trained or known.get("classes") or known.get("CLASSES")
+    counts = [part["num_classes"] for part in class_count_owners(config.model)]
+    if names is None:
+        names = [f"class {k}" for k in range(max(counts, default=1))]
+    names = (names,) if isinstance(names, str) else tuple(str(name) for name in names)
+    if trained and set(counts) != {len(names)}:
+        set_num_classes(config.model, len(names))
+    return names, class_colours(meta) or known.get("palette")
+
+
+def _check_outputs(kept: Kept, inputs: Sequence[Input]) -> None:
+    """Results must not replace the pictures that they are of."""
+    sources = {source.path for source in inputs}
+    for source in inputs:
+        for path in kept.outputs(source):
+            if path.resolve() in sources:
+                raise UserError(f"--out {kept.out}: {path} is one of the pictures and would be replaced")
+
+
+def build_model(config: Config, state: Mapping[str, torch.Tensor], checkpoint: str, device: str | None) -> nn.Module:
+    """The model with the checkpoint's weights, in eval mode.
+
+    Raises: UserError if they do not fit, or there is no such device.
+    """
+    drop_initial_weights(config)
+    model = user_fault("config", lambda: revert_sync_batchnorm(MODELS.build(config.model)))
+    check_fits(model, checkpoint, "test")
+    model.load_state_dict(dict(state), strict=False)  # check_fits has compared them; counters of batches may lack
+    return model.to(usable_device(device)).eval()
+
+
+def picture_pipeline(config: Config) -> Compose:
+    """The test pipeline without the steps that read annotations."""
+    steps = leaf_datasets(config.test_dataloader)[0].get("pipeline") or config.get("test_pipeline") or []
+    kept = [step for step in steps if "Annotations" not in step["type"]]
+    return user_fault("test pipeline", lambda: Compose(kept))
+
+
+def problem_of(path: Path) -> str:
+    """Why a picture cannot be read, '' if it can."""
+    picture = look_at(path, decode=True)
+    if not picture.problem:
+        return ""
+    return f"{picture.problem.removeprefix('picture-')}{f' ({picture.detail})' if picture.detail else ''}"
+
+
+def _run_one(model: nn.Module, pipeline: Compose, source: Input, kept: Kept) -> str:
+    """Predict and keep one picture; returns why it was skipped, '' if it was not."""
+    if problem := problem_of(source.path):
+        return problem
+    pixels = mmcv.imread(str(source.path), channel_order="rgb")
+    if pixels is None:
+        return "OpenCV cannot read it"
+    batch = pseudo_collate([pipeline({"img_path": str(source.path), "img_id": 0})])
+    with torch.no_grad():
+        (sample,) = model.test_step(batch)  # type: ignore[operator]
+    kept.add(source, np.asarray(pixels), sample)
+    return ""
+
+
+def with_progress(inputs: Sequence[T], doing: str = "predicting") -> Iterator[T]:
+    """The inputs, with a bar on standard error; a line every tenth where that is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        for i, source in enumerate(inputs, 1):
+            yield source
+            if len(inputs) > 10 and i % -(-len(inputs) // 10) == 0:
+                print(f"{i} of {len(inputs)} pictures", file=sys.stderr)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(TextColumn(doing), *columns, console=console, transient=True) as bar:
+        yield from bar.track(inputs)
+
+
+def _tell(out: Path, kept: Kept, done: int, skipped: Mapping[Path, str]) -> None:
+    say: Callable[[str], None] = Console(highlight=False, soft_wrap=True, markup=False).print
+    say(f"{done} pictures: {kept.summary()}" + (f"; drawings in {out / 'drawn'}" if kept.draw else ""))
+    listing = out / "skipped.txt"
+    listing.unlink(missing_ok=True)
+    if skipped:
+        lines = [f"{path}: {reason}" for path, reason in skipped.items()]
+        write_text(listing, "\n".join(lines) + "\n")
+        more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+        say(f"{len(lines)} skipped, all in {listing}: {'; '.join(lines[:LISTED])}{more}")

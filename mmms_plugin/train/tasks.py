@@ -1,0 +1,227 @@
+"""What training and testing do differently for classifiers, detectors and segmenters; only this module asks which.
+
+A task is found by its config's model and data sets (``task_of``). It knows the options that point a config at the
+user's data, how predictions are kept as files, and how single pictures are drawn.
+"""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mmms_plugin.config.coco_dir import use_coco_dir
+from mmms_plugin.config.edit import coco_metrics, evaluators, leaf_datasets
+from mmms_plugin.config.image_dir import is_multi_label, use_coco_labels, use_image_dir
+from mmms_plugin.config.voc_dir import use_voc_dir
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.errors import UserError
+from mmms_plugin.files import written_whole
+from mmms_plugin.report.drawing import Style
+from mmms_plugin.train.predictions import Kept, KeptClasses, KeptObjects, KeptSegments
+
+UseData = Callable[[dict[str, Any], OwnData], list[str]]
+
+
+class Task(ABC):
+    """One kind of model. ``noun`` names it in messages; ``data_flags`` are its options for the user's own data."""
+
+    noun: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()  # packages beside those that are always installed
+    data_flags: ClassVar[Mapping[str, UseData]]
+
+    @abstractmethod
+    def owns(self, config: dict[str, Any]) -> bool:
+        """Whether ``config`` is of this task."""
+
+    def check_installed(self) -> None:
+        """Raises: UserError naming the packages that are missing."""
+        missing = [name for name in self.needs if find_spec(name) is None]
+        if missing:
+            raise UserError(
+                f"this config is a {self.noun} and needs {' and '.join(missing)}: install mmpretrain==1.2.0 and the "
+                "torchvision of the installed torch (pip install 'mmms_plugin[mmpretrain]')"
+            )
+
+    def use_data(self, config: dict[str, Any], own: OwnData) -> list[str]:
+        """Point all data sets, metrics and class counts of ``config`` at the user's data; return remarks for the log.
+
+        Raises: UserError if the option is another task's, or the data do not fit.
+        """
+        if own.flag not in self.data_flags:
+            usual = next(iter(self.data_flags))
+            raise UserError(f"{own.flag}: this config is a {self.noun}, its data are given by {usual}")
+        return self.data_flags[own.flag](config, own)
+
+    @abstractmethod
+    def check_out(self, out: str) -> None:
+        """Raise UserError if predictions cannot be kept under this name."""
+
+    @abstractmethod
+    def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
+        """Let the test loop write its predictions to ``out``, or to the temporary folder ``scratch`` first.
+
+        Raises: UserError if the config has no metric that can.
+        """
+
+    @abstractmethod
+    def finish_predictions(self, scratch: Path, out: str) -> None:
+        """Bring what the test loop left in ``scratch`` to ``out``."""
+
+    def draw_into(self, config: dict[str, Any], folder: Path) -> None:
+        """Let the test loop draw the truth and the prediction of every picture into ``folder``.
+
+        Raises: UserError if the config has no hook that draws, where that is needed.
+        """
+        hook = dict(type="mmms_plugin.DrawingHook", out_dir=str(folder))
+        config["custom_hooks"] = [*(config.get("custom_hooks") or ()), hook]
+
+    def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
+        """Let the test loop report accuracy by size into ``folder``.
+
+        Raises: UserError if that is not what testing this task does.
+        """
+        raise UserError(f"--size-report: this config is a {self.noun}, allowed are segmentation models")
+
+    @abstractmethod
+    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+        """What keeps and draws predictions of single pictures below ``out``.
+
+        Args:
+            score: least score of an object; None is the task's default.
+        Raises: UserError if the task's predictions have no scores.
+        """
+
+
+class Detection(Task):
+    """Boxes and instance masks: mmdet, COCO annotations; predictions are one file of COCO results."""
+
+    noun = "detector"
+    data_flags: ClassVar[Mapping[str, UseData]] = {
+        "--coco-dir": use_coco_dir,
+        "--train-ann": use_coco_dir,
+        "--val-ann": use_coco_dir,
+    }
+
+    def owns(self, config: dict[str, Any]) -> bool:
+        loaders = (config.get(f"{split}_dataloader") for split in ("train", "val", "test"))
+        return any(str(data.get("ann_file", "")).endswith(".json") for one in loaders for data in leaf_datasets(one))
+
+    def check_out(self, out: str) -> None:
+        if not out.endswith(".json"):
+            raise UserError(f"--out {out}: predictions of a detector are COCO JSON, give a name that ends in .json")
+
+    def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
+        metrics = coco_metrics(config)
+        if not metrics:
+            raise UserError("--out: the config's test_evaluator has no metric that writes COCO JSON (CocoMetric)")
+        metrics[0]["outfile_prefix"] = str(scratch / "predictions")
+
+    def finish_predictions(self, scratch: Path, out: str) -> None:
+        """Keep mmdet's results with masks, which have the boxes too, where the model predicts masks."""
+        masks = scratch / "predictions.segm.json"
+        with written_whole(out) as temporary:
+            shutil.copyfile(masks if masks.is_file() else scratch / "predictions.bbox.json", temporary)
+
+    def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
+        raise UserError("--size-report: for a detector, keep predictions with --out FILE and run mmms size-ap on them")
+
+    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+        return KeptObjects(out, style, draw, 0.3 if score is None else score)
+
+
+class Classification(Task):
+    """A class for a picture: mmpretrain, folders of pictures; predictions are one JSON file."""
+
+    noun = "classifier"
+    needs = ("mmpretrain", "torchvision")
+    data_flags: ClassVar[Mapping[str, UseData]] = {"--image-dir": use_image_dir}
+
+    def owns(self, config: dict[str, Any]) -> bool:
+        return str((config.get("model") or {}).get("type")).endswith("ImageClassifier")
+
+    def check_out(self, out: str) -> None:
+        if not out.endswith(".json"):
+            raise UserError(f"--out {out}: predictions of a classifier are JSON, give a name that ends in .json")
+
+    def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
+        metrics = [m for m in evaluators(config) if m["type"].endswith((".ClassMetric", ".LabelsMetric"))]
+        if not metrics:
+            raise UserError("--out: the config's test_evaluator has no mmms_plugin.ClassMetric or LabelsMetric")
+        metrics[-1]["out_file"] = out
+
+    def finish_predictions(self, scratch: Path, out: str) -> None:
+        """The metric has written the file."""
+
+    def draw_into(self, config: dict[str, Any], folder: Path) -> None:
+        hook = (config.get("default_hooks") or {}).get("visualization")
+        if hook is None:
+            raise UserError("--show-dir: this config has no default_hooks.visualization to draw with")
+        hook.update(enable=True, interval=1, out_dir=str(folder.resolve()))
+
+    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+        if score is not None:
+            raise UserError("--score: a classifier keeps the scores of all classes")
+        return KeptClasses(out, style, draw, 0.0)
+
+
+class MultiLabel(Classification):
+    """Any number of classes for a picture: mmpretrain, COCO annotations, whose instances are the labels."""
+
+    noun = "classifier for several labels"
+    data_flags: ClassVar[Mapping[str, UseData]] = {
+        "--coco-dir": use_coco_labels,
+        "--train-ann": use_coco_labels,
+        "--val-ann": use_coco_labels,
+    }
+
+    def owns(self, config: dict[str, Any]) -> bool:
+        return super().owns(config) and is_multi_label(config)
+
+    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+        return KeptClasses(out, style, draw, 0.5 if score is None else score)
+
+
+class Segmentation(Task):
+    """A class for each pixel: mmseg, folders of pictures and masks; predictions are a folder of PNG masks."""
+
+    noun = "segmentation model"
+    data_flags: ClassVar[Mapping[str, UseData]] = {"--voc-dir": use_voc_dir}
+
+    def owns(self, config: dict[str, Any]) -> bool:
+        return True  # the last one asked
+
+    def check_out(self, out: str) -> None:
+        """Any folder will do."""
+
+    def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
+        for metric in evaluators(config):
+            metric["output_dir"] = out
+
+    def finish_predictions(self, scratch: Path, out: str) -> None:
+        """The metric has written the masks where they belong."""
+
+    def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
+        """Exchange mmseg's IoUMetric for the one that counts regions by their size too."""
+        metrics = [m for m in evaluators(config) if m["type"].endswith("IoUMetric")]
+        if not metrics:
+            raise UserError("--size-report: the config's test_evaluator has no IoUMetric")
+        if not metrics[0]["type"].endswith("SizeIoUMetric"):
+            metrics[0].update(type="mmms_plugin.SizeIoUMetric", bootstrap=metrics[0].get("bootstrap", 500))
+        metrics[0]["report_dir"] = str(folder)
+
+    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+        if score is not None:
+            raise UserError("--score: a segmentation model has no scores, it gives every pixel one class")
+        return KeptSegments(out, style, draw, 0.0)
+
+
+TASKS: tuple[Task, ...] = (MultiLabel(), Classification(), Detection(), Segmentation())
+
+
+def task_of(config: dict[str, Any]) -> Task:
+    """The task of a config, by its model and data sets."""
+    return next(task for task in TASKS if task.owns(config))

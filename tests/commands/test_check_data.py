@@ -1,0 +1,271 @@
+"""``mmms check-data``: all problems at once, as a table and as JSON; status 2 where training would stop."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmms_plugin.commands import main
+from mmms_plugin.data.check import check_data
+from mmms_plugin.data.own_data import OwnData
+from tests.data.small_sets import coco_content, picture, write_coco
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Roboflow's layout."""
+    for i, split in enumerate(("train", "valid")):
+        write_coco(tmp_path / "set", coco_content(3 * i), f"{split}/_annotations.coco.json", split)
+    return tmp_path / "set"
+
+
+def test_a_sound_data_set(folder, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    assert main(["check-data", str(folder), "--json", str(report)]) == 0
+    printed = capsys.readouterr().out
+    assert "train: 3 images, 6 objects, 6 masks, classes: 2" in printed
+    assert "0 errors, 0 remarks: training would start" in printed
+    content = json.loads(report.read_text(encoding="utf-8"))
+    assert content["trains"] is True
+    assert content["splits"]["val"]["images"] == 3
+    assert content["findings"] == []
+
+
+def test_all_problems_are_listed_at_once(folder, tmp_path, capsys):
+    path = folder / "train/_annotations.coco.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["annotations"][0]["bbox"] = [1, 2, -3, 4]
+    content["annotations"][1]["category_id"] = 9
+    content["annotations"][2].pop("area")
+    content["images"][2]["file_name"] = "[red]gone\x1b.jpg"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    shutil.copy(folder / "train/p1.jpg", folder / "valid/p3.jpg")
+    assert main(["check-data", str(folder), "--out", str(tmp_path / "report.json")]) == 2
+    printed = capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    found = {(finding["code"], finding["severity"]) for finding in report["findings"]}
+    assert found == {
+        ("box-negative", "error"), ("unknown-category", "error"), ("picture-missing", "error"), ("area", "mended"),
+        ("picture-in-two-splits", "warning"), ("picture-not-listed", "warning"),
+    }  # fmt: skip
+    assert report["trains"] is False
+    assert "3 errors, 3 remarks: training would stop" in printed
+    assert "[red]gone" in printed
+    assert "\x1b" not in printed
+    (leak,) = (finding for finding in report["findings"] if finding["code"] == "picture-in-two-splits")
+    assert leak["examples"] == ["train: p1.jpg = val: p3.jpg"]
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_the_table_and_the_report_tell_all(folder, tmp_path, capsys):
+    """Errors of all splits first, three examples of each, in the order in which the file has them."""
+
+    def spoil(content: dict) -> None:
+        for annotation in content["annotations"][1:]:
+            annotation["bbox"] = [1, 2, 3, -4]
+        content["annotations"][0]["area"] = "[bold]"
+        content["annotations"][0]["iscrowd"] = None
+
+    edit(folder / "train/_annotations.coco.json", spoil)
+    edit(folder / "valid/_annotations.coco.json", lambda content: content["annotations"][0].update(bbox=[]))
+    edit(folder / "valid/_annotations.coco.json", lambda content: content["annotations"][1].update(bbox=[0, 0, -1, 2]))
+    report = tmp_path / "folder/report.json"
+    assert main(["check-data", str(folder), "--json", str(report)]) == 2
+    shown = capsys.readouterr()
+    lines = [line.strip() for line in shown.out.splitlines() if line.strip()]
+    assert lines[:2] == [
+        "train: 3 images, 6 objects, 6 masks, classes: 2",
+        "val: 3 images, 6 objects, 6 masks, classes: 2",
+    ]
+    text = " ".join(shown.out.split())
+    places = [text.index(words) for words in (
+        "error 5 boxes with a negative width or height ",
+        "annotation 2: [1, 2, 3, -4] annotation 3: [1, 2, 3, -4] annotation 4: [1, 2, 3, -4] and 2 more boxes are [x",
+        "error 1 boxes with a negative width or height ",
+        "annotation 8: [0, 0, -1, 2] boxes are [x, y,",
+        "mended 1 annotations whose iscrowd is missing or not 0 or 1 ",
+        "annotation 1 taken as 0, or as 1 where it is true",
+        "mended 1 annotations without an area above 0 ",
+        "annotation 1: [bold] computed from the mask",
+        "mended 1 annotations without bbox ",
+    )]  # fmt: skip
+    assert places == sorted(places)
+    assert "annotation 5:" not in text
+    assert lines[-2] == "2 errors, 3 remarks: training would stop"
+    assert lines[-1] == f"written: {report}"
+    assert re.fullmatch(r"6 pictures in \d+\.\d s\n", shown.err)
+    content = json.loads(report.read_text(encoding="utf-8"))
+    assert content["kind"] == "COCO"
+    assert content["splits"]["train"] == {
+        "annotations": str(folder / "train/_annotations.coco.json"), "pictures": str(folder / "train"), "images": 3,
+        "objects": 6, "classes": ["disc", "stick"], "masks": 6,
+    }  # fmt: skip
+    assert [(finding["severity"], finding["count"]) for finding in content["findings"]] == [
+        ("error", 5), ("error", 1), ("mended", 1), ("mended", 1), ("mended", 1),
+    ]  # fmt: skip
+    assert len(content["findings"][0]["examples"]) == 5
+
+
+def codes(folder: Path | None, **options: Any) -> dict[str, list[str]]:
+    return {finding.code: list(finding.examples) for finding in check_data(OwnData("x", folder, **options)).findings}
+
+
+def test_equal_pictures_are_told_once(folder):
+    """In two splits, or twice in one; a file that is listed twice is another finding."""
+    for name in ("train/p1.jpg", "valid/p3.jpg", "valid/p5.jpg"):
+        shutil.copy(folder / "train/p0.jpg", folder / name)
+    assert codes(folder) == {"picture-in-two-splits": ["train: p0.jpg = train: p1.jpg = val: p3.jpg"]}
+    for i, name in enumerate(("p3.jpg", "p5.jpg")):
+        picture(20 + i).save(folder / "valid" / name)
+    assert codes(folder) == {"picture-twice": ["train: p0.jpg = train: p1.jpg"]}
+    (folder / "train/p1.jpg").unlink()
+    edit(folder / "train/_annotations.coco.json", lambda content: content["images"][1].update(file_name="p0.jpg"))
+    assert codes(folder) == {"file-name-twice": ["p0.jpg"]}
+
+
+def test_pictures_that_no_split_lists(folder, tmp_path):
+    """Beside those that are listed, in the same folders; what another split lists there counts as listed."""
+    one = tmp_path / "one"
+    for i, split in enumerate(("train", "val")):
+        write_coco(one, coco_content(3 * i), f"{split}.json", "images")
+    assert codes(one) == {}
+    (one / "images/deep").mkdir()
+    (one / "images/p0.jpg").rename(one / "images/deep/p0.jpg")
+    for name in ("b.PNG", "deep/c.webp", "notes.txt", "other/d.jpg"):
+        (one / "images" / name).parent.mkdir(exist_ok=True)
+        (one / "images" / name).touch()
+    edit(one / "train.json", lambda content: content["images"][0].update(file_name="deep/p0.jpg"))
+    report = check_data(OwnData("x", one))
+    listed = {finding.file: finding.examples for finding in report.findings}
+    assert listed == {str(one / "train.json"): ("b.PNG", "deep/c.webp"), str(one / "val.json"): ("b.PNG",)}
+    shutil.copy(folder / "train/p0.jpg", folder / "valid/p0.jpg")
+    assert codes(folder)["picture-not-listed"] == ["p0.jpg"], "another folder's picture of the same name"
+    edit(one / "train.json", lambda content: [image.update(file_name="") for image in content["images"]])
+    assert set(codes(one)) == {"file-name", "picture-not-listed"}
+
+
+def test_a_split_that_cannot_be_read_does_not_hide_the_other(folder):
+    (folder / "train/_annotations.coco.json").write_text("[", encoding="utf-8")
+    edit(folder / "valid/_annotations.coco.json", lambda content: content["categories"].reverse())
+    report = check_data(OwnData("x", folder))
+    (finding,) = report.findings
+    assert (finding.code, finding.file, list(report.splits)) == (
+        "unreadable-file", str(folder / "train/_annotations.coco.json"), ["val"],
+    )  # fmt: skip
+    assert not report.trains
+
+
+def test_categories_are_compared_with_those_of_training(folder):
+    for split in ("train", "valid"):
+        edit(folder / split / "_annotations.coco.json", lambda content: content["categories"].reverse())
+    assert codes(folder) == {}
+    edit(folder / "valid/_annotations.coco.json", lambda content: content["categories"].reverse())
+    assert codes(folder) == {"category-order": ["2 categories, 2 for training"]}
+    shutil.rmtree(folder / "train")
+    assert codes(folder) == {}
+
+
+def test_a_data_set_of_boxes_alone_lacks_no_masks(folder):
+    shutil.rmtree(folder / "valid")
+    path = folder / "train/_annotations.coco.json"
+    edit(path, lambda content: [annotation.pop("segmentation") for annotation in content["annotations"]])
+    assert codes(folder) == {"no-val": []}
+    assert codes(None, train_ann=path) == {}
+    edit(path, lambda content: content["annotations"][0].update(segmentation=[[4, 5, 14, 5, 14, 15]]))
+    found = codes(folder)
+    assert len(found["segmentation-missing"]) == 5
+    report = check_data(OwnData("x", folder))
+    assert report.splits["train"]["masks"] == 1
+    assert "segmentation-missing" not in {
+        finding.code for finding in check_data(OwnData("x", folder), masks=False).findings
+    }
+
+
+def test_damage_inside_of_pictures_is_found_with_decode(folder, tmp_path):
+    for i, split in enumerate(("train", "val")):
+        content = coco_content(i, 1)
+        content["images"][0]["file_name"] = f"p{i}.png"
+        write_coco(tmp_path / "png", content, f"{split}.json", "images")
+    broken = tmp_path / "png/images/p0.png"
+    content = bytearray(broken.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    broken.write_bytes(content)
+    assert main(["check-data", str(tmp_path / "png")]) == 0
+    assert main(["check-data", str(tmp_path / "png"), "--decode"]) == 2
+    masks = tmp_path / "seg/masks"
+    masks.mkdir(parents=True)
+    (tmp_path / "png/images").rename(tmp_path / "seg/images")
+    for i in (0, 1):
+        Image.fromarray(np.eye(30, 40, dtype=np.uint8)).save(masks / f"p{i}.png")
+    assert main(["check-data", str(tmp_path / "seg")]) == 0
+    assert main(["check-data", str(tmp_path / "seg"), "--decode"]) == 2
+
+
+def test_one_annotation_file(folder, capsys):
+    path = folder / "valid/_annotations.coco.json"
+    assert main(["check-data", "--ann", str(path)]) == 0
+    path.write_text("[1, 2", encoding="utf-8")
+    assert main(["check-data", "--ann", str(path)]) == 2
+    assert "annotation files that cannot be read" in capsys.readouterr().out
+
+
+def test_boxes_alone(folder):
+    path = folder / "train/_annotations.coco.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert main(["check-data", str(folder)]) == 2
+    assert main(["check-data", str(folder), "--boxes"]) == 0
+
+
+def test_a_folder_of_masks(shapes, tmp_path, capsys):
+    shutil.copytree(shapes / "JPEGImages", tmp_path / "images")
+    shutil.copytree(shapes / "SegmentationClass", tmp_path / "masks")
+    shutil.copy(tmp_path / "images/train_000000.jpg", tmp_path / "images/twice.jpg")
+    shutil.copy(tmp_path / "masks/train_000000.png", tmp_path / "masks/twice.png")
+    assert main(["check-data", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "train: 7 images, 7 masks" in printed
+    assert "pictures with the same content" in printed
+    report = check_data(OwnData("x", tmp_path))
+    assert report.splits == {
+        "train": {"images": 7, "masks": 7, "classes": ["background", *(f"class {i}" for i in range(1, 6))]}
+    }
+    found = {finding.code: finding for finding in report.findings}
+    assert found["no-val"].file == found["picture-twice"].file == str(tmp_path)
+    assert found["picture-twice"].examples == ("train: train_000000.jpg = train: twice.jpg",)
+    (tmp_path / "masks/twice.png").unlink()
+    assert check_data(OwnData("x", tmp_path)).splits["train"]["masks"] == 6
+    assert {finding.code for finding in check_data(OwnData("x", shapes), segmentation=True).findings} == {"mask-void"}
+    capsys.readouterr()
+    assert main(["check-data", str(shapes), "--seg"]) == 0
+    assert "train: 4 images, 4 masks, classes: 6\nval: 2 images, 2 masks, classes: 6" in capsys.readouterr().out
+    assert "--val-split 0.2" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one of DIR and --ann FILE"),
+        (["nowhere"], "check-data nowhere: no such folder"),
+        (["."], "neither COCO annotations nor masks; found: nothing"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["check-data", *arguments]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line

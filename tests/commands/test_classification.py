@@ -1,0 +1,209 @@
+"""``mmms train`` and ``mmms test`` of classifiers: an ImageFolder, COCO instances as labels, and what does not fit."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mmms_plugin.commands import main
+
+pytest.importorskip("mmpretrain")
+pytest.importorskip("torchvision")
+
+QUICK = ["--cfg-options", "param_scheduler=None", "train_cfg.max_epochs=1", *(
+    f"{split}_dataloader.{key}" for split in ("train", "val", "test")
+    for key in ("batch_size=4", "num_workers=0", "persistent_workers=False")
+)]  # fmt: skip
+
+
+def run(command: str, config: str, *options: str) -> int:
+    return main([command, config, *options, *QUICK])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
+    """The checkpoint of one epoch of the small MSDNet."""
+    folder = tmp_path_factory.mktemp("classifier")
+    assert run("train", "cifar10/msdnet_small", "--image-dir", str(shapes), "--work-dir", str(folder)) == 0
+    return next(folder.glob("epoch_*.pth"))
+
+
+def test_an_image_folder_trains_a_network_with_several_exits(shapes, trained, tmp_path, capfd):
+    data = ["--image-dir", str(shapes), "--work-dir", str(tmp_path / "out")]
+    log = next(trained.parent.glob("*/*.log")).read_text(encoding="utf-8")
+    assert "5 classes: circle, ring, square, star, triangle; train: 12 pictures, val: 5 pictures" in log
+    assert all(f"accuracy/exit{i}_top1" in log for i in range(1, 5))
+    checkpoint = str(trained)
+    kept = ["--out", str(tmp_path / "predictions.json"), "--show-dir", str(tmp_path / "drawn")]
+    assert run("test", "cifar10/msdnet_small", checkpoint, *data, *kept) == 0
+    printed = capfd.readouterr().out
+    records = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    top1 = sum(r["predicted"][0] == r["labels"][0] for r in records) / len(records)
+    assert float(re.findall(r"accuracy/top1: ([\d.]+)", printed)[-1]) == pytest.approx(100 * top1, abs=1e-3)
+    assert len(records) == len(list((tmp_path / "drawn").iterdir())) == 5
+    assert run("test", "cifar10/msdnet_small", checkpoint, *data, "--out", "predictions.csv") == 2
+    assert "--out predictions.csv: predictions of a classifier are JSON" in capfd.readouterr().err
+
+
+def test_coco_instances_are_labels(shapes, tmp_path, capfd):
+    data = ["--coco-dir", str(shapes), "--work-dir", str(tmp_path / "out")]
+    assert main(["train", "demo/labels_ps_r18_shapes", *data, *QUICK]) == 0
+    printed = capfd.readouterr().out
+    assert all(f"labels/{key}: " in printed for key in ("mAP", "F1_per_class", "F1_overall", "recall_small"))
+    options = ["--sizes", "32", "64", "--out", str(tmp_path / "sizes")]
+    checkpoint = str(next((tmp_path / "out").glob("epoch_*.pth")))
+    more = ["test_dataloader.num_workers=0", "test_dataloader.persistent_workers=False"]
+    arguments = ["stress-test", "demo/labels_ps_r18_shapes", checkpoint, *data[:2], *options]
+    assert main([*arguments, "--cfg-options", *more]) == 0
+    by_size = json.loads((tmp_path / "sizes/stress_test.json").read_text(encoding="utf-8"))
+    assert list(by_size) == ["32", "64"]
+    assert set(by_size["32"]) == {"labels/mAP", "labels/F1_per_class", "labels/F1_overall"}
+    assert (tmp_path / "sizes/stress_test.png").stat().st_size > 5000
+    assert main([*arguments[:4], *data[:2], "--sizes", "8", "--out", "x"]) == 2
+    labels = json.loads((tmp_path / "out/annotations/labels_val.json").read_text(encoding="utf-8"))
+    coco = json.loads((shapes / "annotations/instances_val.json").read_text(encoding="utf-8"))
+    names = {c["id"]: c["name"] for c in coco["categories"]}
+    for image, entry in zip(coco["images"], labels["data_list"], strict=True):
+        own = [a for a in coco["annotations"] if a["image_id"] == image["id"]]
+        assert {labels["metainfo"]["classes"][i] for i in entry["gt_label"]} == {names[a["category_id"]] for a in own}
+        small_ones = {names[a["category_id"]] for a in own if a["area"] < 32**2}
+        pairs = zip(entry["gt_label"], entry["label_sizes"], strict=True)
+        assert {labels["metainfo"]["classes"][i] for i, sizes in pairs if "S" in sizes} == small_ones
+
+
+@pytest.mark.parametrize(("task", "entry"), [("classification", "train/ring"), ("multilabel", "annotations")])
+def test_make_shapes_writes_what_a_task_needs(tmp_path, task, entry, capsys):
+    out = str(tmp_path / "shapes")
+    assert main(["make-shapes", out, "--train", "2", "--val", "1", "--size", "96", "--task", task]) == 0
+    assert (tmp_path / "shapes" / entry).is_dir()
+    assert (
+        f"mmms train demo/{'msdnet' if task == 'classification' else 'labels_ps_r18'}_shapes --"
+        in capsys.readouterr().out
+    )
+    assert main(["make-shapes", out, "--task", task, "--format", "voc"]) == 2
+    assert "--task and --format: give one of them" in capsys.readouterr().err
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            for i in range(2):
+                path = tmp_path / "data" / split / name / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (32, 32)).save(path)
+    return tmp_path / "data"
+
+
+def no_val(folder: Path) -> None:
+    shutil.rmtree(folder / "val")
+
+
+def no_classes(folder: Path) -> None:
+    for name in ("cat", "dog"):
+        shutil.rmtree(folder / "train" / name)
+
+
+def other_class(folder: Path) -> None:
+    (folder / "val/dog").rename(folder / "val/wolf")
+
+
+def unreadable(folder: Path) -> None:
+    (folder / "train/cat/0.png").write_bytes(b"no picture")
+    (folder / "val/dog/1.png").write_bytes(b"")
+
+
+def empty_class(folder: Path) -> None:
+    (folder / "train/cow").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (no_val, "no folder val; expected are train/<class>/ and val/<class>/ with pictures"),
+        (no_classes, "no class folders in train; expected are"),
+        (other_class, "classes of train and val differ: 1 not in train (first: 'wolf')"),
+        (unreadable, "2 of 8 pictures cannot be read: train/cat/0.png (unreadable), val/dog/1.png (empty)"),
+        (empty_class, "no pictures in train/cow"),
+    ],
+)
+def test_folders_that_do_not_fit(folder, tmp_path, spoil, message, capsys):
+    spoil(folder)
+    assert run("train", "cifar10/msdnet_small", "--image-dir", str(folder), "--work-dir", str(tmp_path / "out")) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def test_many_unreadable_pictures_are_listed_in_a_file(folder, tmp_path, capsys):
+    broken = sorted(folder.glob("*/*/0.png"))
+    for path in broken:
+        path.write_bytes(b"no picture")
+    options = ["--image-dir", str(folder), "--work-dir", str(tmp_path / "out")]
+    assert run("train", "cifar10/msdnet_small", *options) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    listing = tmp_path / "out/unreadable.txt"
+    assert line.endswith(f"val/cat/0.png (unreadable) and 1 more, listed in {listing}")
+    assert listing.read_text(encoding="utf-8").splitlines() == [
+        f"{path.relative_to(folder)} (unreadable)" for path in broken
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "flag", "message"),
+    [
+        ("cifar10/msdnet_small", "--coco-dir", "this config is a classifier, its data are given by --image-dir"),
+        ("coco_multilabel/elastic_x50_coco", "--image-dir", "a classifier for several labels, its data are given by"),
+        ("mask_rcnn_ps_r50_fpn_1x", "--image-dir", "this config is a detector, its data are given by --coco-dir"),
+    ],
+)
+def test_data_of_another_task(folder, tmp_path, config, flag, message, capsys):
+    assert run("train", config, flag, str(folder), "--work-dir", str(tmp_path / "out")) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, trained, tmp_path, capfd):
+    data = ["--image-dir", str(shapes), "--work-dir", str(tmp_path / "out")]
+    checkpoint = tmp_path / "small.pth"
+    shutil.copy(trained, checkpoint)
+    options = ["--split", "train", "--out", str(tmp_path / "report"), "--batches", "1", "4"]
+    more = ["--pictures", "4", "--rounds", "1"]
+    assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *more) == 0
+    printed = capfd.readouterr().out
+    assert "exit 1: 2.7 MMAC" in printed
+    assert "achieved" in printed
+    content = json.loads((tmp_path / "report/early_exit.json").read_text(encoding="utf-8"))
+    assert len([p for p in content["points"] if p["kind"] == "anytime"]) == 4
+    leaving = [p["leaving"] for p in content["points"] if p["kind"] == "budgeted"]
+    assert all(len(shares) == 4 and abs(sum(shares) - 1) < 1e-9 for shares in leaving)
+    assert {row["batch"] for row in content["savings"]} == {1, 4}
+    assert (tmp_path / "report/accuracy_and_cost.png").stat().st_size > 5000
+    plans = json.loads(checkpoint.with_suffix(".exits.json").read_text(encoding="utf-8"))
+    assert (plans["size"], plans["pictures"]) == ([32, 32], 6)
+    again = ["--thresholds", str(checkpoint.with_suffix(".exits.json"))]
+    assert (
+        run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *more, *again, "--budget", "9") == 0
+    )
+    reported = json.loads((tmp_path / "report/early_exit.json").read_text(encoding="utf-8"))
+    assert [row["batch"] for row in reported["savings"]] == [1, 4]  # one budget
+    assert all(row["budget"] * reported["points"][3]["macs"] <= 9e6 for row in reported["savings"])
+    assert json.loads(checkpoint.with_suffix(".exits.json").read_text(encoding="utf-8")) == plans
+    capfd.readouterr()
+    for bad, message in (
+        ("1", "budget=1000000: below the cheapest plan, which needs 26"),
+        ("0", "--budget 0: allowed"),
+    ):
+        assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *again, "--budget", bad) == 2
+        assert message in capfd.readouterr().err
+    other = json.dumps({**plans, "model": "0" * 64})
+    (tmp_path / "other.json").write_text(other, encoding="utf-8")
+    wrong = ["--thresholds", str(tmp_path / "other.json")]
+    assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *wrong) == 2
+    assert "other.json: of another model; choose them anew" in capfd.readouterr().err
+    assert run("early-exit", "cifar10/ps_resnext29_small", str(checkpoint), *data, *options, *more) == 2
+    assert "is not of this config's model" in capfd.readouterr().err

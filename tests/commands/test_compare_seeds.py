@@ -1,0 +1,169 @@
+"""mmms compare-seeds: every config with every seed, once; means, spreads and costs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmms_plugin.commands import compare_seeds_run as module
+from mmms_plugin.commands import main
+from mmms_plugin.commands.trained_cost import TrainedCost, trained_cost
+from mmms_plugin.config.files import load_config
+from mmms_plugin.scale.memory import kept_for_backward
+
+CONFIGS = ["cifar10/r50_small", "cifar10/sa_r50_small"]
+# Stands in for Python: `-m mmms_plugin train CONFIG --seed S --work-dir DIR --resume` logs an accuracy of 50 + S, and
+# 2 more for sa_*.
+TRAINING = """#!/bin/sh
+echo "$@" >> "$CALLS"
+case "$*" in *--epochs\\ 0*) echo "mmms train: error: --epochs 0: allowed are integers >= 1"; exit 2;; esac
+case "$4" in *sa_*) more=2;; *) more=0;; esac
+mkdir -p "$8/time/vis_data"
+printf '%s\\n' '{"loss": 2.0, "time": 0.5, "step": 1}' \\
+  "{\\"accuracy/top1\\": $((50 + $6 + more)), \\"accuracy/top5\\": 90, \\"step\\": 1}" > "$8/time/vis_data/scalars.json"
+"""
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that lists how the stand-in for Python was called."""
+    script = tmp_path / "python"
+    script.write_text(TRAINING, encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr(module, "trained_cost", lambda _folder: TrainedCost(1000, 2_000_000, 2**20))
+    return tmp_path / "calls"
+
+
+def test_every_seed_is_trained_once_and_spread_is_reported(calls: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    command = ["compare-seeds", *CONFIGS, "--out", str(out), "--seeds", "2", "--train=--image-dir 'my data'"]
+    assert main(command) == 0
+    assert main(command) == 0  # nothing is trained again
+    found = [line.split()[3:6] for line in calls.read_text(encoding="utf-8").splitlines()]
+    assert found == [[config, "--seed", str(seed)] for seed in (0, 1) for config in CONFIGS]
+    assert calls.read_text(encoding="utf-8").splitlines()[0].endswith("--resume --image-dir my data")
+    human, adapted = json.loads((out / "seeds.json").read_text(encoding="utf-8")).values()
+    top1 = human["metrics"]["accuracy/top1"]
+    assert (top1["mean"], top1["values"]) == (50.5, [50, 51])
+    assert math.isclose(top1["deviation"], math.sqrt(0.5))
+    assert adapted["difference"]["accuracy/top1"] == dict(mean=2.0, deviation=0.0, values=[2, 2])
+    assert (out / "seeds.md").read_text(encoding="utf-8").splitlines()[3] == (
+        "| cifar10/sa_r50_small | 52.50 ± 0.71 | +2.00 ± 0.00 | 1.0 | 2.00 | 1.00 | 0.500 | "
+        + f"{adapted['peak_memory']['mean'] / 2**30:.2f} |"
+    )
+
+
+def test_metrics_chosen_for_the_table_and_one_seed(calls: Path, tmp_path: Path, capsys, monkeypatch):
+    """A single seed has no spread; shares such as COCO's AP have four digits; the last evaluation counts."""
+    monkeypatch.setenv("COLUMNS", "300")
+    script = Path(sys.executable)
+    log = '{"loss": 1, "time": 1}\\n{"AP": 0.9, "old": 1}\\n{"loss": 1, "time": 4}\\n{"loss": 1, "time": 2}\\n'
+    last = '{"AP": 0.125, "recall": 100, "time": 1, "data_time": 1, "epoch": 1, "iter": 1, "step": 2}'
+    lines = ['mkdir -p "$8/b/vis_data" "$8/a/vis_data"', 'echo \'{"AP": 0.1}\' > "$8/a/vis_data/scalars.json"']
+    lines += [f"printf '{log}{last}\\n' > \"$8/b/vis_data/scalars.json\""]
+    script.write_text("#!/bin/sh\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    out = tmp_path / "out"
+    command = ["compare-seeds", *CONFIGS, "--out", str(out), "--seeds", "1", "--metrics", "recall", "AP"]
+    assert main(command) == 0
+    for config in ("r50_small", "sa_r50_small"):
+        record = json.loads((out / f"cifar10-{config}/seed_0.json").read_text(encoding="utf-8"))
+        assert record["metrics"] == dict(AP=0.125, recall=100)
+        assert record["seconds"] == 2
+        assert record["peak_memory"] > 10**6
+    table = (out / "seeds.md").read_text(encoding="utf-8").splitlines()
+    assert table[0] == (
+        "| config | recall | difference | AP | difference | parameters K | MMAC | kept MiB | s/iteration | peak GiB |"
+    )
+    assert set(table[1]) == set("| -")
+    assert table[2].startswith("| cifar10/r50_small | 100.00 | – | 0.1250 | – | 1.0 | 2.00 | 1.00 | 2.000 | ")
+    assert table[3].startswith("| cifar10/sa_r50_small | 100.00 | +0.00 | 0.1250 | +0.0000 | ")
+    printed = capsys.readouterr().out
+    assert f"training {CONFIGS[1]}, seed 0: {out / 'cifar10-sa_r50_small/seed_0.log'}" in printed
+    assert f"written to {out}: seeds.json, seeds.md" in printed
+    assert "cifar10/sa_r50_small" in printed
+    content = json.loads((out / "seeds.json").read_text(encoding="utf-8"))
+    assert content[CONFIGS[0]]["metrics"]["AP"] == dict(mean=0.125, deviation=None, values=[0.125])
+    assert "difference" not in content[CONFIGS[0]]
+    assert content[CONFIGS[1]]["params"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("logged", "message"),
+    [
+        ('{"loss": 1, "time": 1}', "the training logged no metrics; does the config evaluate?"),
+        ('{"AP": 1}', "the training logged no metrics; does the config evaluate?"),
+        (None, "cifar10/r50_small, seed 0: the end (see "),
+    ],
+)
+def test_a_training_that_fails_or_does_not_evaluate_ends_with_status_1(calls, tmp_path, capsys, logged, message):
+    ends = "echo begin; echo the end; exit 1" if logged is None else f"echo '{logged}' > \"$8/a/vis_data/scalars.json\""
+    Path(sys.executable).write_text(f'#!/bin/sh\nmkdir -p "$8/a/vis_data"\n{ends}\n', encoding="utf-8")
+    assert main(["compare-seeds", CONFIGS[0], "--out", str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out/cifar10-r50_small/seed_0.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "folder"),
+    [("a", "a"), ("a/b/c.py", "b-c"), ("/c.py", "c"), ("mmdet::x/y", "x-y"), ("./c.py", "c"), ("../c.py", "c")],
+)
+def test_folders_of_runs_are_named_by_the_config(config, folder):
+    assert module.folder_name(config) == folder
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--seeds", "0"], "--seeds 0: allowed are integers >= 1"),
+        (["--train=--epochs 0"], "mmms train: error: --epochs 0: allowed are integers >= 1 (see "),
+        (["--train=--resume=x"], "--train --resume=x: this command sets --seed, --work-dir, --resume itself"),
+        (["--train=--seed 3"], "--train --seed: this command sets --seed, --work-dir, --resume itself"),
+        (["--train='"], "--train ': No closing quotation"),
+        (["--metrics", "mIoU"], "--metrics mIoU: reported are accuracy/top1, accuracy/top5"),
+        ([CONFIGS[0]], "CONFIG: cifar10-r50_small is given twice"),
+    ],
+)
+def test_bad_input_is_refused(calls: Path, tmp_path: Path, capsys, more: list[str], message: str):
+    assert main(["compare-seeds", CONFIGS[0], *more, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_runs_with_other_options_are_not_mixed(calls: Path, tmp_path: Path, capsys):
+    command = ["compare-seeds", CONFIGS[0], "--seeds", "1", "--out", str(tmp_path / "out")]
+    assert main([*command, "--train=--epochs 2"]) == 0
+    assert main([*command, "--train=--epochs 3"]) == 2
+    assert "was trained with --epochs 2; give another DIR" in capsys.readouterr().err
+
+
+def test_the_cost_is_that_of_the_learned_shape(tmp_path: Path):
+    pytest.importorskip("mmpretrain")
+    pytest.importorskip("torchvision")
+    from mmengine.registry import MODELS
+
+    config = load_config("cifar10/sa_r50_small")
+    config.dump(str(tmp_path / "sa_r50_small.py"))
+    model = MODELS.build({**config.model.backbone, "type": "mmms_plugin.ShapeAdaptorResNet"})
+    state = {f"backbone.{key}": value for key, value in model.state_dict().items()}
+    costs = []
+    for number, alpha in enumerate((-1.0, 1.0)):
+        values = {key: torch.full_like(v, alpha) if key.endswith("alpha") else v for key, v in state.items()}
+        checkpoint = dict(state_dict=values, meta=dict(epoch=1, iter=1), optimizer={}, message_hub={})
+        torch.save(checkpoint, tmp_path / f"epoch_{number + 1}.pth")
+        costs.append(trained_cost(tmp_path))
+    assert costs[0].macs < 7.6e6 < costs[1].macs
+    assert costs[0].kept < costs[1].kept
+    assert costs[0].params == costs[1].params == 100530
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_kept_memory_is_that_of_distinct_activations(device: str):
+    layers = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4)).to(device)
+    # Linear keeps its input, ReLU its output, which is the second Linear's input: one tensor.
+    assert kept_for_backward(layers, torch.ones(5, 8, device=device)) == 4 * (5 * 8 + 5 * 16)

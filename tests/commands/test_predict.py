@@ -1,0 +1,208 @@
+"""`mmms predict`: pictures in, drawings with COCO JSON or PNG masks out; on models with random weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+from pycocotools.coco import COCO
+
+from mmms_plugin.commands import main
+from mmms_plugin.config.edit import set_num_classes
+from mmms_plugin.config.files import load_config
+from mmms_plugin.train.launch import drop_initial_weights
+
+DETECTOR = "demo/mask_rcnn_ps_r18_shapes"
+SEGMENTER = """
+_base_ = "{root}/deeplabv3_ps_r50_voc12aug.py"
+model = dict(
+    backbone=dict(depth=18, base_channels=8, stem_channels=8, multi_grid=(1, 1)),
+    decode_head=dict(in_channels=64, channels=16),
+    auxiliary_head=dict(in_channels=32, channels=16),
+)
+"""
+
+
+def save_random(config_name: str, classes: tuple[str, ...], path: Path) -> None:
+    """A checkpoint as training leaves it: weights, classes and config."""
+    config = load_config(config_name)
+    set_num_classes(config.model, len(classes))
+    drop_initial_weights(config)
+    if "roi_head" in config.model:  # untrained scores are about 1 / classes
+        config.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=7)
+    init_default_scope(config.default_scope)
+    torch.manual_seed(0)
+    model = revert_sync_batchnorm(MODELS.build(config.model))
+    meta = dict(dataset_meta=dict(classes=classes), cfg=config.pretty_text)
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with detector.pth of two classes, segmenter.py, and segmenter.pth of three."""
+    folder = tmp_path_factory.mktemp("models")
+    root = Path(__file__).parents[2] / "configs"
+    (folder / "segmenter.py").write_text(SEGMENTER.format(root=root), encoding="utf-8")
+    save_random(DETECTOR, ("cell", "debris"), folder / "detector.pth")
+    save_random(str(folder / "segmenter.py"), ("background", "road", "tree"), folder / "segmenter.pth")
+    return folder
+
+
+@pytest.fixture
+def pictures(shapes: Path, tmp_path: Path) -> Path:
+    """Two pictures of one name in two folders, a JPEG, and two files that cannot be read."""
+    source = sorted((shapes / "images").glob("*.png"))
+    for folder in ("a", "b"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        shutil.copy(source[0], tmp_path / "in" / folder / "same.png")
+    Image.open(source[1]).convert("RGB").resize((50, 30)).save(tmp_path / "in/photo.JPG", format="JPEG")
+    (tmp_path / "in/broken.png").write_bytes(source[0].read_bytes()[:300])
+    (tmp_path / "in/empty.jpg").touch()
+    return tmp_path / "in"
+
+
+def error_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    assert main(["predict", *arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1, error
+    return error[0]
+
+
+def test_a_detector_gives_one_coco_file_and_drawings(models, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--cfg-options", "model.test_cfg.rcnn.score_thr=0.0", "model.test_cfg.rcnn.max_per_img=7"]
+    arguments = [DETECTOR, str(models / "detector.pth"), str(pictures), "--out", str(out), "--score", "0.01"]
+    assert main(["predict", *arguments, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "3 pictures: 21 objects of score 0.01 or more" in printed
+    skipped = (out / "skipped.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.split(": ")[0] for line in skipped] == [str(pictures / name) for name in ("broken.png", "empty.jpg")]
+    assert "truncated" in skipped[0]
+    assert "empty" in skipped[1]
+    drawn = {str(file.relative_to(out / "drawn")) for file in (out / "drawn").rglob("*.*")}
+    assert drawn == {"a/same.png", "b/same.png", "photo.jpg"}
+    truth = COCO(str(out / "predictions.json"))
+    assert [one["name"] for one in truth.loadCats(truth.getCatIds())] == ["cell", "debris"]
+    assert {Path(one["file_name"]).name: (one["width"], one["height"]) for one in truth.loadImgs(truth.getImgIds())} \
+        == {"same.png": (96, 96), "photo.JPG": (50, 30)}  # fmt: skip
+    one = truth.loadAnns(truth.getAnnIds())[0]
+    assert truth.annToMask(one).shape == (96, 96)
+    assert one["area"] == truth.annToMask(one).sum()
+    assert 0.01 <= one["score"] <= 1
+    assert one["id"] == 1
+
+
+def test_the_checkpoints_own_config_is_run_only_when_trusted(models, pictures, tmp_path, capsys):
+    checkpoint, out = str(models / "detector.pth"), tmp_path / "out"
+    arguments = [checkpoint, str(pictures / "photo.JPG"), "--out", str(out), "--no-draw"]
+    assert "CONFIG is missing" in error_of(capsys, arguments)
+    assert not out.exists()
+    evil = torch.load(checkpoint, weights_only=True)
+    evil["meta"]["cfg"] = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    torch.save(evil, tmp_path / "evil.pth")
+    assert main(["predict", DETECTOR, str(tmp_path / "evil.pth"), *arguments[1:]]) == 0
+    assert not (tmp_path / "ran").exists()
+    assert main(["predict", *arguments, "--trust-checkpoint-config"]) == 0
+    assert sorted(file.name for file in out.iterdir()) == ["predictions.json"]
+
+
+def test_a_segmentation_model_gives_masks_with_the_class_indices(models, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    config, checkpoint = str(models / "segmenter.py"), str(models / "segmenter.pth")
+    assert main(["predict", config, checkpoint, str(pictures / "*" / "*.png"), "--out", str(out)]) == 0
+    assert (out / "labels.txt").read_text(encoding="utf-8").split() == ["background", "road", "tree"]
+    assert sorted(str(file.relative_to(out)) for file in out.rglob("*.png")) == [
+        "drawn/a/same.png", "drawn/b/same.png", "masks/a/same.png", "masks/b/same.png",
+    ]  # fmt: skip
+    mask = Image.open(out / "masks/a/same.png")
+    assert mask.mode == "P"
+    assert mask.size == (96, 96)
+    assert set(np.unique(mask)) <= {0, 1, 2}
+    arguments = [config, checkpoint, str(pictures), "--out", str(out), "--score", "0.5"]
+    assert "--score: a segmentation model has no scores" in error_of(capsys, arguments)
+
+
+def test_what_cannot_be_done_is_one_line(models, pictures, tmp_path, capsys):
+    checkpoint = str(models / "detector.pth")
+    out = ["--out", str(tmp_path / "out")]
+    for arguments, message in (
+        ([DETECTOR, checkpoint], "IMAGE is missing"),
+        ([DETECTOR, "x", "y"], "CHECKPOINT is missing: x is none of .pth"),
+        ([DETECTOR, checkpoint, "nowhere.png"], "nowhere.png: no such picture or folder"),
+        ([DETECTOR, checkpoint, str(models)], "no picture in it"),
+        ([DETECTOR, checkpoint, "x", "--score", "2"], "--score 2.0: allowed are numbers from 0 to 1"),
+        ([DETECTOR, checkpoint, str(pictures), "--device", "cuda:77"], "--device cuda:77"),
+        (["mask_rcnn_ps_r50_fpn_1x", checkpoint, str(pictures)], "is not of this config's model"),
+        ([DETECTOR, checkpoint, str(pictures / "empty.jpg")], "none of the 1 pictures can be read"),
+    ):
+        assert message in error_of(capsys, [*arguments, *out])
+        assert not (tmp_path / "out/predictions.json").exists()
+    inside = pictures / "drawn"
+    inside.mkdir()
+    shutil.copy(pictures / "a/same.png", inside / "same.png")
+    message = error_of(capsys, [DETECTOR, checkpoint, str(inside / "same.png"), "--out", str(pictures)])
+    assert "is one of the pictures and would be replaced" in message
+
+
+def test_names_of_results_are_unique_and_like_the_pictures(tmp_path):
+    from mmms_plugin.train.inputs import find_inputs
+
+    for name in (
+        "x/cat.jpg",
+        "x/cat.png",
+        "y/cat.jpg",
+        "y/z/dog.bmp",
+        "y/.hidden/no.png",
+        "y/note.txt",
+        "y/OUT/old.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def names(*arguments: str) -> dict[str, str]:
+        found = find_inputs([str(tmp_path / one) for one in arguments], tmp_path / "y/OUT")
+        return {str(one.path.relative_to(tmp_path)): one.name for one in found}
+
+    assert names("y") == {"y/cat.jpg": "cat", "y/z/dog.bmp": "z/dog"}
+    assert names("x/cat.jpg", "y/cat.jpg", "x/cat.jpg") == {"x/cat.jpg": "x/cat", "y/cat.jpg": "y/cat"}
+    assert names("x") == {"x/cat.jpg": "cat.jpg", "x/cat.png": "cat.png"}
+    everything = names("x", "y", "y/z/*.bmp")
+    assert len(everything) == len(set(everything.values())) == 4
+    assert everything["y/z/dog.bmp"] == "z/dog"
+
+
+@pytest.mark.slow
+def test_many_pictures_in_bounded_memory(models, shapes, tmp_path):
+    """The largest resident size after 160 pictures is that after 20, within 40 MB."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    source = next((shapes / "images").glob("*.png"))
+    for i in range(160):
+        shutil.copy(source, folder / f"{i:03}.png")
+    code = (
+        "import resource, sys; from mmms_plugin.commands import main; s = main(sys.argv[1:]);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(s)"
+    )
+    peaks = []
+    for pattern in ("[01]0*.png", "*.png"):
+        arguments = [
+            "predict",
+            DETECTOR,
+            str(models / "detector.pth"),
+            str(folder / pattern),
+            "--out",
+            str(tmp_path / "o"),
+        ]
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]) / 1024)
+    assert json.loads((tmp_path / "o/predictions.json").read_text(encoding="utf-8"))["images"][-1]["id"] == 160
+    assert peaks[1] < peaks[0] + 40

@@ -1,0 +1,104 @@
+"""`--cfg-options`: what is misspelt or has no effect is named with the key that was meant."""
+
+from __future__ import annotations
+
+import pytest
+from mmengine.config import Config
+
+from mmms_plugin.config.files import load_config
+from mmms_plugin.config.options import apply_cfg_options
+from mmms_plugin.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("train_cfg.max_iterss", "train_cfg has no 'max_iterss'; did you mean max_iters?"),
+        ("model.backbone.with_cpp", "model.backbone has no 'with_cpp'; did you mean with_cp?"),
+        ("model.test_cfg.rcnn.score_thrr", "did you mean score_thr?"),
+        ("default_hooks.loggerr.interval", "did you mean logger?"),
+        ("optim_wraper.type", "the config has no 'optim_wraper'; did you mean optim_wrapper?"),
+        ("optimizer.lr", "did you mean optim_wrapper.optimizer.lr?"),
+        ("vis_backends.0.type", "has no effect; change visualizer.vis_backends.0.type"),
+        ("train_pipeline.2.scale", "has no effect; change train_dataloader.dataset.pipeline.2.scale"),
+        ("custom_imports_x.y", "did you mean custom_imports?"),
+        ("test_dataloader.dataset.pipeline.9.type", "is a list of 4, allowed are 0 to 3"),
+        ("test_dataloader.dataset.pipeline.4.type", "is a list of 4, allowed are 0 to 3"),
+        ("test_dataloader.dataset.pipeline.x.type", "is a list of 4, allowed are 0 to 3"),
+        ("train_pipeline", "so that changing it has no effect; change train_dataloader.dataset.pipeline"),
+        ("cfg", "the config has no 'cfg'; no part of OpenMMLab reads it"),
+        ("qqqqqq.x", "the config has no 'qqqqqq'; no part of OpenMMLab reads it"),
+        ("optim_wrapper.optimizer.qqqqq", "optim_wrapper.optimizer has no 'qqqqq'; allowed are amsgrad, betas, "),
+        ("model.neck.num_outs.x", "TypeError"),
+    ],
+)
+def test_a_key_without_effect_is_named_with_the_one_that_was_meant(key, message):
+    with pytest.raises(UserError) as error:
+        apply_cfg_options(load_config("nuclei/mask_rcnn_ps_r18_nuclei"), {key: 1})
+    assert f"--cfg-options {key}: " in str(error.value) or message == "TypeError"
+    assert message in str(error.value)
+
+
+def test_keys_that_have_an_effect_pass():
+    config = load_config("mask_rcnn_ps_r50_fpn_1x")
+    options = {
+        "model.backbone.with_cp": True,  # an argument that the config does not give
+        "model.backbone.dilation_pattern": (1, 2, 1, 4),
+        "load_from": "x.pth",  # of the Runner
+        "optim_wrapper.clip_grad": {"max_norm": 1},
+        "optim_wrapper.optimizer.nesterov": True,
+        "visualizer.vis_backends.0.type": "TensorboardVisBackend",
+        "auto_scale_lr.enable": True,
+    }
+    assert apply_cfg_options(config, options) == []
+    assert config.model.backbone.with_cp
+    assert config.visualizer.vis_backends[0].type == "TensorboardVisBackend"
+    remark = "--cfg-options dataset_type: dataset_type is a variable of the config file that no part of OpenMMLab reads"
+    assert apply_cfg_options(config, {"dataset_type": "X"}) == [f"{remark}: no effect"]
+    remark = "--cfg-options env_cfg.nonsense: new, env_cfg had no 'nonsense'"
+    assert apply_cfg_options(config, {"env_cfg.nonsense": 1}) == [remark]
+
+
+VARIABLES = """
+size, empty, wide, deep = 7, [], [1, 2], dict(a=1)
+window_size = 3
+unused = [9]
+model = dict(type="X", size=7, other=7, empty=[], parts=[wide, wide, dict(x=wide)], deep=deep)
+visualizer = dict(wide=wide, more=wide)
+log_processor = dict(window_size=3, other=3)
+default_hooks = None
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "places"),
+    [
+        ("size", "model.size"),  # not model.other: equal numbers alone prove nothing
+        ("empty", "model.empty"),
+        ("wide.1", "model.parts.0.1, model.parts.1.1, model.parts.2.x.1"),  # the first three
+        ("deep.a", "model.deep.a"),
+        ("window_size", "log_processor.window_size"),
+        ("unused", None),
+    ],
+)
+def test_a_variable_is_refused_with_the_places_that_it_went_to(key, places):
+    config = Config.fromstring(VARIABLES, ".py")
+    if places is None:
+        (remark,) = apply_cfg_options(config, {key: 1})
+        assert remark.endswith("is a variable of the config file that no part of OpenMMLab reads: no effect")
+        return
+    with pytest.raises(UserError) as error:
+        apply_cfg_options(config, {key: 1})
+    assert str(error.value).endswith(f"so that changing it has no effect; change {places}")
+
+
+def test_what_a_key_may_replace_or_remove():
+    config = load_config("mask_rcnn_ps_r50_fpn_1x")
+    options = {"optim_wrapper.optimizer.amsgrad": True, "optim_wrapper.optimizer.type": "Adam"}  # the type comes first
+    options |= {"model.backbone._delete_": True}
+    assert apply_cfg_options(config, options) == []
+    assert config.optim_wrapper.optimizer.amsgrad
+    with pytest.raises(UserError, match=r"optim_wrapper\.optimizer has no 'nesterov'; allowed are amsgrad, "):
+        apply_cfg_options(config, {"optim_wrapper.optimizer.nesterov": True})
+    last = len(config.test_dataloader.dataset.pipeline) - 1
+    assert apply_cfg_options(config, {f"test_dataloader.dataset.pipeline.{last}.type": "X"}) == []

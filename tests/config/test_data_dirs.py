@@ -1,0 +1,268 @@
+"""--coco-dir and --voc-dir: what they set, and the one line that a folder or config that does not fit gets."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmms_plugin.config.coco_dir import use_coco_dir
+from mmms_plugin.config.edit import class_count_owners, evaluators, leaf_datasets
+from mmms_plugin.config.files import load_config
+from mmms_plugin.config.own_data import check_config_data
+from mmms_plugin.config.voc_dir import use_voc_dir
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.seg_set import VOC_CLASSES
+from mmms_plugin.datasets.shape_pictures import CLASSES
+from mmms_plugin.errors import UserError
+from mmms_plugin.train.tasks import task_of
+
+
+def own(folder: Path, work_dir: Path = Path("unused"), flag: str = "--coco-dir") -> OwnData:
+    return OwnData(flag, folder, work_dir)
+
+
+@pytest.fixture(scope="module")
+def cascade() -> Config:
+    return load_config("cascade_mask_rcnn_ps_r50_fpn_1x")
+
+
+@pytest.fixture(scope="module")
+def deeplab() -> Config:
+    return load_config("deeplabv3_ps_r50_voc12aug")
+
+
+def test_coco_dir_sets_paths_classes_and_every_num_classes(cascade, shapes):
+    config = copy.deepcopy(cascade)
+    config.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=config.train_dataloader.dataset)
+    remark, *_ = use_coco_dir(config, own(shapes))
+    assert remark.endswith(f"5 classes: {', '.join(CLASSES)}")
+    for split, name in (("train", "train"), ("val", "val"), ("test", "val")):
+        (dataset,) = leaf_datasets(config[f"{split}_dataloader"])
+        assert dataset["ann_file"] == str(shapes / "annotations" / f"instances_{name}.json")
+        assert Path(dataset["data_prefix"]["img"]) == shapes / "images"
+        assert tuple(dataset["metainfo"]["classes"]) == CLASSES
+    owners = class_count_owners(config.model)
+    assert len(owners) == 4  # three box heads and the mask head
+    assert {owner["num_classes"] for owner in owners} == {5}
+    assert {metric["ann_file"] for metric in evaluators(config)} == {str(shapes / "annotations/instances_val.json")}
+
+
+def test_coco_dir_finds_the_2017_layout(cascade, shapes, tmp_path):
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        shutil.copy(
+            shapes / f"annotations/instances_{split}.json", tmp_path / f"annotations/instances_{split}2017.json"
+        )
+        (tmp_path / f"{split}2017").mkdir()
+        for image in (shapes / "images").glob(f"{split}_*"):
+            shutil.copy(image, tmp_path / f"{split}2017")
+    config = copy.deepcopy(cascade)
+    use_coco_dir(config, own(tmp_path))
+    assert Path(config.val_dataloader.dataset.data_prefix.img) == tmp_path / "val2017"
+
+
+def edit(split: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        path = folder / f"annotations/instances_{split}.json"
+        data = json.loads(path.read_text(encoding="utf-8"))
+        change(data)
+        path.write_text(json.dumps(data), encoding="utf-8")
+
+    return apply
+
+
+BAD_COCO = {
+    "no annotations": (
+        lambda d: shutil.rmtree(d / "annotations"),
+        r"no COCO annotations for training there; found: .*SegmentationClass/.*with --voc-dir",
+    ),
+    "not json": (
+        lambda d: (d / "annotations/instances_val.json").write_text("{", encoding="utf-8"),
+        r"instances_val.json: truncated",
+    ),
+    "a list": (
+        lambda d: (d / "annotations/instances_val.json").write_text("[]", encoding="utf-8"),
+        r"this is an empty list",
+    ),
+    "no pictures": (lambda d: shutil.rmtree(d / "images"), r"pictures that are not there: 4 \(train_000000.png not in"),
+    "one missing": (
+        lambda d: (d / "images/val_000001.png").unlink(),
+        r"not there: 1 \(val_000001.png not in .*images\)",
+    ),
+    "other classes": (
+        edit("val", lambda data: data["categories"][0].update(name="disc")),
+        r"5 and 5 categories, not for training: disc",
+    ),
+    "no val": (lambda d: (d / "annotations/instances_val.json").unlink(), r"--val-ann FILE, .* --val-split 0.2"),
+    "val without objects": (edit("val", lambda data: data["annotations"].clear()), r"files without objects: 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COCO)
+def test_a_bad_coco_folder_gets_one_line(case, cascade, shapes, tmp_path):
+    spoil, message = BAD_COCO[case]
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+    spoil(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        use_coco_dir(copy.deepcopy(cascade), own(folder, tmp_path / "work"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "work").exists()
+
+
+def test_what_can_be_computed_goes_into_a_copy_in_the_work_folder(cascade, shapes, tmp_path):
+    """No area, width, height, iscrowd or id, and a byte-order mark: the user's file stays, the copy has them right."""
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+    path = folder / "annotations/instances_train.json"
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    bare = copy.deepcopy(whole)
+    for image in bare["images"]:
+        del image["width"], image["height"]
+    for annotation in bare["annotations"]:
+        del annotation["area"], annotation["iscrowd"], annotation["id"], annotation["bbox"]
+    path.write_text("\ufeff" + json.dumps(bare), encoding="utf-8")
+    before = path.read_bytes()
+    config = copy.deepcopy(cascade)
+    remarks = use_coco_dir(config, own(folder, tmp_path / "work"))
+    (dataset,) = leaf_datasets(config.train_dataloader)
+    assert dataset["ann_file"] == str(tmp_path / "work/annotations/train.json")
+    assert path.read_bytes() == before
+    mended = json.loads(Path(dataset["ann_file"]).read_text(encoding="utf-8"))
+    assert [(i["width"], i["height"]) for i in mended["images"]] == [(i["width"], i["height"]) for i in whole["images"]]
+    for ours, theirs in zip(mended["annotations"], whole["annotations"], strict=True):
+        assert ours["area"] == theirs["area"]
+        assert ours["bbox"] == theirs["bbox"]
+        assert ours["iscrowd"] == 0
+    assert len({annotation["id"] for annotation in mended["annotations"]}) == len(whole["annotations"])
+    said = [remark for remark in remarks if ": mended: " in remark]
+    assert any("without an area" in remark and "computed from the mask" in remark for remark in said)
+    assert any("without width and height: 4" in remark for remark in said)
+    (dataset,) = leaf_datasets(config.val_dataloader)
+    assert dataset["ann_file"] == str(folder / "annotations/instances_val.json")
+
+
+def test_a_configs_own_annotation_files_are_checked_too(cascade, shapes, tmp_path):
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+    config = copy.deepcopy(cascade)
+    for split in ("train", "val"):
+        for dataset in leaf_datasets(config[f"{split}_dataloader"]):
+            ann_file = f"annotations/instances_{split}.json"
+            dataset.update(data_root=str(folder), ann_file=ann_file, data_prefix=dict(img="images/"))
+    config.val_evaluator.ann_file = str(folder / "annotations/instances_val.json")
+    assert check_config_data(config, ("train", "val"), tmp_path / "work") == []
+    edit("val", lambda data: [annotation.pop("area") for annotation in data["annotations"]])(folder)
+    (remark,) = check_config_data(config, ("train", "val"), tmp_path / "work")
+    assert "without an area" in remark
+    (dataset,) = leaf_datasets(config.val_dataloader)
+    assert (
+        dataset["ann_file"] == config.val_evaluator.ann_file == str(tmp_path / "work/annotations/1_instances_val.json")
+    )
+    edit("train", lambda data: data["annotations"][0].update(bbox=[1, 2, float("nan"), 4]))(folder)
+    with pytest.raises(UserError, match="boxes with NaN"):
+        check_config_data(config, ("train", "val"), tmp_path / "work")
+
+
+def test_voc_dir_with_classes_of_its_own(deeplab, shapes):
+    config = copy.deepcopy(deeplab)
+    remarks = use_voc_dir(config, own(shapes))
+    assert sum("no SegmentationClassAug/" in remark for remark in remarks) == 1
+    assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {6}
+    (dataset,) = leaf_datasets(config.train_dataloader)
+    assert dataset["data_root"] == str(shapes)
+    assert tuple(dataset["metainfo"]["classes"]) == ("background", *CLASSES)
+
+
+def test_voc_dir_with_sbd_masks_keeps_both_parts(deeplab, shapes, tmp_path):
+    folder = tmp_path / "voc"
+    shutil.copytree(shapes, folder)
+    (folder / "labels.txt").unlink()
+    shutil.copytree(folder / "SegmentationClass", folder / "SegmentationClassAug")
+    shutil.copy(folder / "ImageSets/Segmentation/train.txt", folder / "ImageSets/Segmentation/aug.txt")
+    config = copy.deepcopy(deeplab)
+    assert not any("SegmentationClassAug" in remark for remark in use_voc_dir(config, own(folder)))
+    assert len(leaf_datasets(config.train_dataloader)) == 2
+    assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {len(VOC_CLASSES)}
+
+    (folder / "SegmentationClassAug/train_000001.png").unlink()
+    config = copy.deepcopy(deeplab)
+    (remark,) = (line for line in use_voc_dir(config, own(folder)) if "SegmentationClassAug" in line)
+    assert "1 of 4 have no SegmentationClassAug/NAME.png (first: train_000001): training on VOC's own" in remark
+    assert [part["ann_file"] for part in leaf_datasets(config.train_dataloader)] == ["ImageSets/Segmentation/train.txt"]
+
+
+def spoil_mask(labels: np.ndarray, masks: str = "SegmentationClass") -> Callable[[Path], None]:
+    return lambda folder: Image.fromarray(labels).save(folder / masks / "train_000000.png")
+
+
+def spoil_sbd_mask(folder: Path) -> None:
+    shutil.copytree(folder / "SegmentationClass", folder / "SegmentationClassAug")
+    shutil.copy(folder / "ImageSets/Segmentation/train.txt", folder / "ImageSets/Segmentation/aug.txt")
+    spoil_mask(np.full((96, 96), 41, np.uint8), "SegmentationClassAug")(folder)
+
+
+def cut_short(path: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / path).write_bytes((folder / path).read_bytes()[:60])
+
+
+def gone(path: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / path).unlink()
+
+
+BAD_VOC = {
+    "no val list": (gone("ImageSets/Segmentation/val.txt"), r"no pictures for val \(found: 4 for train\)"),
+    "no masks": (
+        lambda d: shutil.rmtree(d / "SegmentationClass"),
+        r"splits without a picture that has a mask: 1 \(4 pictures\)",
+    ),
+    "no picture": (gone("JPEGImages/val_000001.jpg"), r"images of val.txt, 1 have no picture \(first: val_000001\)"),
+    "label out of range": (
+        spoil_mask(np.full((96, 96), 40, np.uint8)),
+        r"label 40: 9216 pixels in 1 masks \(train_000000.png\), allowed are 0 to 5",
+    ),
+    "SBD label out of range": (spoil_sbd_mask, r"SegmentationClassAug.*label 41: 9216 pixels in 1 masks"),
+    "colour mask": (spoil_mask(np.zeros((96, 96, 3), np.uint8)), r"masks in colour: 1 \(train_000000.png: RGB\)"),
+    "mask of another size": (
+        spoil_mask(np.zeros((50, 40), np.uint8)),
+        r"train_000000.png: 40 x 50, its picture 96 x 96",
+    ),
+    "broken mask": (cut_short("SegmentationClass/val_000000.png"), r"masks that cannot be read: 1 \(val_000000.png"),
+    "broken picture": (cut_short("JPEGImages/train_000000.jpg"), r"cannot be read: 1 \(train_000000.jpg"),
+    "labels of no text": (lambda d: (d / "labels.txt").write_bytes(b"\xff\xfeb"), r"labels.txt: not UTF-8 text"),
+    "same label twice": (
+        lambda d: (d / "labels.txt").write_text("background\na\na\n", encoding="utf-8"),
+        r"'a' is listed twice",
+    ),
+    "one class": (
+        lambda d: (d / "labels.txt").write_text("background\n", encoding="utf-8"),
+        r"labels.txt: 1 class names",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VOC)
+def test_a_bad_voc_folder_gets_one_line(case, deeplab, shapes, tmp_path):
+    spoil, message = BAD_VOC[case]
+    folder = tmp_path / "voc"
+    shutil.copytree(shapes, folder)
+    spoil(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        use_voc_dir(copy.deepcopy(deeplab), own(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_each_option_is_for_its_kind_of_config(cascade, deeplab, shapes):
+    for config, flag, other in ((deeplab, "--coco-dir", "--voc-dir"), (cascade, "--voc-dir", "--coco-dir")):
+        with pytest.raises(UserError, match=f"^{flag}: this config is a .*, its data are given by {other}$"):
+            task_of(config).use_data(copy.deepcopy(config), own(shapes, flag=flag))
+    with pytest.raises(UserError, match="no such folder"):
+        own(Path("nowhere"))

@@ -1,0 +1,133 @@
+"""Parameters, multiply-adds and bilinear up-sampling by hand; memory of training; the ELASTIC paper's figures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmms_plugin.scale.elastic_tables import ROWS, Comparison, Row, compare
+from mmms_plugin.scale.flops import UPSAMPLE_OPS, Cost, count, exit_costs, exit_macs, measure
+from mmms_plugin.scale.memory import kept_for_backward
+
+
+class Up(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        return nn.Upsample(scale_factor=2, mode="bilinear")(F.interpolate(x, scale_factor=2))
+
+
+def test_bilinear_up_sampling_counts_apart_and_nearest_does_not():
+    cost = count(nn.Sequential(nn.Conv2d(3, 2, 1), Up()), torch.empty(1, 3, 4, 6, device="meta"))
+    assert cost.upsampling == UPSAMPLE_OPS * 2 * (8 * 12 + 32 * 48)
+    assert cost.macs == 3 * 2 * 4 * 6
+
+
+def test_positional_modes_count_too_and_other_modes_do_not():
+    x = torch.empty(1, 2, 4, 6, device="meta")
+
+    class Resize(nn.Module):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__()
+            self.arguments = arguments
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.interpolate(x, *self.arguments)
+
+    assert count(Resize(None, 2, "bilinear"), x).upsampling == 8 * 2 * 8 * 12
+    assert count(Resize(None, 2, "bicubic"), x) == Cost(0, 0, 0)
+
+
+def test_cost_of_a_config_with_a_classifier_at_any_size():
+    """By hand: two 3x3 layers a stage of VGG-like width; unused layers of DLA at sizes that are rounded up."""
+    config = dict(type="mmms_plugin.ShapeAdaptorVGG", mode="human", in_channels=2, out_indices=(0, 1))
+    plain, classified = measure(config, (6, 10)), measure(config, (6, 10), classes=7)
+    first, second = 64 * 9 * (2 + 64), 128 * 9 * (64 + 128)
+    later = 9 * (128 * 256 + 2 * 256**2 + 256 * 512 + 5 * 512**2)
+    norms = 2 * (2 * 64 + 2 * 128 + 3 * 256 + 6 * 512)
+    convs = 2 * 64 + 2 * 128 + 3 * 256 + 6 * 512  # their biases
+    assert plain.params == first + second + later + norms + convs * any("conv.bias" in name for name in names(config))
+    assert plain.macs == 6 * 10 * first + 3 * 5 * second
+    assert (classified.params - plain.params, classified.macs - plain.macs) == (128 * 7 + 7, 128 * 7)
+    cost = measure(dict(type="mmms_plugin.DLA", arch="34"), (33, 65))
+    layers = ((64, 128, 8), (128, 256, 16))
+    assert cost.unused_params == sum(a * b + 2 * b for a, b, _ in layers)
+    assert cost.unused_macs == 64 * 128 * 5 * 9 + 128 * 256 * 3 * 5
+    assert plain.unused_params == plain.unused_macs == plain.upsampling == 0
+
+
+def names(config: dict[str, object]) -> list[str]:
+    with torch.device("meta"):
+        return [name for name, _ in MODELS.build(dict(config)).named_parameters()]
+
+
+def test_cost_of_every_exit_is_apart_from_its_classifier():
+    class Exits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.blocks = nn.Conv2d(3, 4, 1), nn.ModuleList(nn.Conv2d(4, 4, 3, 2, 1) for _ in range(2))
+
+        def start(self, x: Tensor) -> list[Tensor]:
+            return [self.stem(x)]
+
+        def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
+            return [self.blocks[index](maps[-1])]
+
+    backbone, exits = Exits(), [nn.Conv2d(4, 5, 1), nn.Conv2d(4, 6, 1)]
+    costs = exit_costs(backbone, exits, (8, 12))
+    assert costs == [(96 * 12 + 24 * 144, 24 * 20), (6 * 144, 6 * 24)]
+    assert exit_macs(backbone, exits, (8, 12)) == [5088, 6096]
+    assert backbone.training
+    assert next(backbone.parameters()).device.type == exits[0].weight.device.type == "cpu"
+
+
+def test_memory_that_training_keeps_counts_every_tensor_once():
+    """Inputs of the two layers and of the ReLU's result; not the weights, and in eval mode the same."""
+    layers = nn.Sequential(nn.Linear(4, 6, bias=False), nn.ReLU(), nn.Linear(6, 2, bias=False))
+    for device in ("cpu", "meta"):
+        x = torch.zeros(5, 4, device=device)
+        with torch.no_grad():
+            assert kept_for_backward(layers.to(device).eval(), x) == 4 * (5 * 4 + 5 * 6)
+        assert layers.training
+    assert kept_for_backward(nn.Dropout(0.5), torch.ones(8, requires_grad=True)) > 0  # in training mode
+
+
+PAPER = {  # of every table: parameters in 1e6, FLOPs in 1e9, top-1 error
+    "2": ((20.0, 4.4, 22.25), (19.5, 4.3, 22.07), (25.0, 4.2, 22.23), (25.2, 4.2, 21.56), (27.6, 4.2, 21.87),
+          (27.8, 4.2, 21.38), (44.2, 8.0, 21.18), (44.3, 7.9, 20.83), (45.6, 7.9, 20.86), (17.6, 3.6, 21.92),
+          (17.6, 3.2, 21.25), (26.8, 6.0, 21.5), (25.0, 6.0, 20.71)),
+    "6": ((None, 3.6, 21.92), (None, 3.2, 21.25), (None, 3.2, 21.49), (None, 3.6, 21.2), (None, 3.6, 21.6),
+          (None, 3.2, 21.52)),
+    "7": ((None, 3.6, 21.92), (None, 3.2, 21.25), (None, 3.4, 21.35), (None, 2.9, 21.44)),
+    "8": ((25.0, 4.2, 22.23), (25.0, 3.4, 22.03), (25.2, 4.2, 21.56), (17.6, 3.6, 21.92), (17.6, 3.2, 21.25),
+          (17.6, 3.2, 21.25), (26.8, 6.0, 21.5), (26.8, 5.0, 21.0), (24.9, 6.0, 20.71)),
+}  # fmt: skip
+
+
+def test_figures_of_the_elastic_paper_and_what_agrees_with_them(monkeypatch):
+    for table, figures in PAPER.items():
+        assert tuple((row.params, row.flops, row.top1) for row in ROWS if row.table == table) == figures
+    layers = [row for row in ROWS if row.table == "1"]
+    assert [row.params for row in layers] == [0.036864] * 3
+    assert [row.flops * 1e9 for row in layers] == pytest.approx([115605504, 115605504, 115605504 * 0.625])
+    shares = {row.name: row.config["elastic_cfg"]["shares"] for row in ROWS if row.table == "7"}
+    assert all(name == f"high {high:.0%}, low {low:.0%}" for name, (high, low) in shares.items())
+    monkeypatch.setattr("mmms_plugin.scale.elastic_tables.ROWS", layers)
+    seen = []
+    rows = compare(lambda rows: (seen.append(row) or row for row in rows))
+    assert seen == layers
+    assert [one.params for one in rows] == [row.params for row in layers]
+    assert [one.gmacs for one in rows] == pytest.approx([row.flops for row in layers])
+    assert all(one.params_agree and one.flops_agree for one in rows)
+    row = Row("2", "x", {}, 1.0, 2.0)
+    for params, macs, upsampling, agree in (
+        (1.05e6, 2.05e9, 0, (True, True)),
+        (1.051e6, 1.9e9, 0.1e9, (False, True)),
+        (0.949e6, 1.9e9, 0, (False, False)),
+        (0.95e6, 2.0e9, 9e9, (True, True)),
+    ):
+        found = Comparison(row, Cost(int(params) - 1000, int(macs) - 1000, int(upsampling), 1000, 1000))
+        assert (found.params_agree, found.flops_agree) == agree
+    assert Comparison(row._replace(params=None), Cost(0, 0)).params_agree
