@@ -21,7 +21,8 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 
 def test_help_lists_every_command_and_imports_nothing_heavy():
-    code = "import sys; from mmms_plugin.commands import main; s = main(['--help']); print(*sys.modules); sys.exit(s)"
+    code = "from mmms_plugin.commands import main; status = main(['--help'])"
+    code += "; import sys; print(sorted(sys.modules)); sys.exit(status)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert all(f"  {command} " in done.stdout for command in COMMANDS)
