@@ -247,6 +247,14 @@ def test_the_likeliest_folder_with_all_pictures_is_taken(title, tmp_path):
     assert list(coco.findings) == []
 
 
+def test_names_with_folders_go_before_their_last_parts(tmp_path):
+    content = renamed(coco_content(), "train2017/{}")
+    path = write_coco(tmp_path, content, "annotations/instances_train.json", "train2017")
+    coco = read_split(OwnData("--coco-dir", tmp_path), "train", path, masks=True)
+    assert coco.image_dir.resolve() == tmp_path.resolve()
+    assert list(coco.findings) == []
+
+
 def test_pictures_are_looked_up_where_most_are(tmp_path):
     path = write_coco(tmp_path, coco_content(), "train.json", "data")
     (tmp_path / "images").mkdir()
@@ -375,7 +383,9 @@ def test_for_a_test_the_training_file_is_read_without_its_pictures(tmp_path):
     (tmp_path / "train/p1.jpg").write_bytes(b"no picture")
     splits = read_splits(OwnData("--coco-dir", tmp_path, split="test", training=False), masks=True)
     assert splits["test"].classes == ("stick", "disc")
-    assert [finding.code for finding in splits["train"].findings] == ["picture-missing"]
+    assert {finding.code: finding.examples for finding in splits["train"].findings} == {
+        "picture-missing": (f"gone.jpg not in {tmp_path / 'train'}",)
+    }
     assert list(read_splits(OwnData("--coco-dir", tmp_path, split="train", training=False), masks=False)) == ["train"]
     shutil.rmtree(tmp_path / "test")
     shutil.rmtree(tmp_path / "valid")
