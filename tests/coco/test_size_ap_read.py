@@ -496,6 +496,19 @@ def test_masks_that_cannot_be_used_are_one_line_and_matter_only_for_masks(files,
     refused(f"--pred {path}", message, lambda: read_detections(path, truth, masks=True))
 
 
+def test_masks_whose_numbers_are_spelled_as_fractions(files, truth_file):
+    """As JavaScript and MATLAB write them."""
+    truth, _ = read_ground_truth(truth_file, masks=True)
+    runs = [3, 4, HEIGHT * WIDTH - 7]
+    size = [float(HEIGHT), float(WIDTH)]
+    text = rle.frPyObjects({"size": [HEIGHT, WIDTH], "counts": runs}, HEIGHT, WIDTH)["counts"].decode()
+    masks = [[float(run) for run in runs], text]
+    results = [dict(SCORED, segmentation={"size": size, "counts": counts}) for counts in masks]
+    results += [dict(SCORED, segmentation=[[0.0, 3, 1, 3, 1, 7, 0, 7]])]
+    found, _ = read_detections(files("run.json", results), truth, masks=True)
+    assert [rle.decode(mask).ravel("F").nonzero()[0].tolist() for mask in found.rles] == [[3, 4, 5, 6]] * 3
+
+
 NORMALISED, XYXY = "lie within 0..1.5: are they normalised?", "look like [x1, y1, x2, y2]"
 LEAVES, FITS, UNORDERED = [60, 60, 90, 90], [10, 10, 30, 30], [50, 50, 10, 10]
 SUSPECTS = {  # boxes in pictures of 100 x 100 px, and what is suspected
