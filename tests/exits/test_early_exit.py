@@ -513,6 +513,28 @@ def test_models_with_several_labels_are_refused(net):
         EarlyExit.of(types.SimpleNamespace(backbone=net.backbone, head=head))
 
 
+def test_the_first_layer_gets_channels_last(net, pictures):
+    """Else it would convert every batch by itself, and so would all layers after it on some machines."""
+    network, seen = EarlyExit.of(net), []
+    for part in network.modules():
+        if isinstance(part, FoldedLayer):
+            part.register_forward_pre_hook(
+                lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+            )
+    network.predict(pictures)
+    assert seen[0]
+
+
+def test_other_norms_stay_as_they_are(pictures):
+    net = Net(MSDNet(SMALL, output="exits", norm_cfg=dict(type="GN", num_groups=2)))
+    for module in net.modules():
+        if isinstance(module, torch.nn.GroupNorm):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    with torch.inference_mode():
+        scores = net.head(net.backbone(pictures))
+        torch.testing.assert_close(EarlyExit.of(net)(pictures), scores, rtol=1e-4, atol=1e-4)
+
+
 def test_only_batch_norm_is_folded():
     module = torch.nn.Module()
     module.conv, module.norm = torch.nn.Conv2d(4, 4, 1), torch.nn.GroupNorm(2, 4)
