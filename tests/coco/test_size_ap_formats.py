@@ -168,6 +168,7 @@ TRUTH_FAULTS = {
     ("a.txt", "0 .5 .5 -.1 .1\n0 .5 .5 -.1 .1"): "line 1: negative width or height (1 more lines like this)",
     ("a.txt", "0 nan .5 .1 .1"): "are not numbers",
     ("b.txt", ""): "b.txt: no image of that name in",
+    ("a.txt", ""): "no categories; there is nothing to evaluate",
     ("a.xml", "<annotation>\n<object>"): "a.xml, line 2: not XML (no element found)",
     ("a.xml", "<annotation><object>\n<name>cat</name></object></annotation>"): "bndbox/xmin '': must be a number",
     ("a.xml", "<a><object>\n<name>cat</name><bndbox><xmin>9</xmin><ymin>1</ymin><xmax>2</xmax><ymax>3</ymax></bndbox>"
