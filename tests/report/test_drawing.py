@@ -314,7 +314,13 @@ def test_letters_stand_out_from_the_colour_of_the_label(colour, letters):
 
 @pytest.mark.parametrize(
     ("names", "lines"),
-    [(("a", "b"), 1), (("n" * 200, "b"), 2), (("n" * 60, "m" * 50, "o" * 60), 3), (("n" * 200,), 1)],
+    [
+        (("a", "b"), 1),
+        (("n" * 40, "n" * 40), 1),
+        (("n" * 200, "b"), 2),
+        (("n" * 60, "m" * 50, "o" * 60), 3),
+        (("n" * 200,), 1),
+    ],
 )
 def test_the_legend_has_as_many_lines_as_it_needs(names, lines):
     colours = [(250, 0, 0), (0, 0, 250), (0, 160, 0)][: len(names)]

@@ -41,6 +41,29 @@ def test_scores_decide_to_the_last_bit(change, use_cats):
     assert_equal_to_pycocotools(coco, change(results), use_cats=use_cats)
 
 
+def test_more_pairs_of_boxes_than_are_compared_at_once():
+    """100 detections and 350 objects of one image and class, 35,000 pairs, and a few more in another image."""
+    coco, _ = random_coco(0, images=2, classes=1)
+    rng, images, category = np.random.default_rng(4), [i["id"] for i in coco["images"]], coco["categories"][0]["id"]
+    places = rng.uniform(0, 900, (360, 2)).round(1).tolist()
+    coco["annotations"] = [
+        {"id": i + 1, "image_id": images[i >= 350], "category_id": category, "bbox": [*place, 30, 30], "area": 900,
+         "iscrowd": int(i % 9 == 0)}
+        for i, place in enumerate(places)
+    ]  # fmt: skip
+    results = [
+        {
+            "image_id": images[i >= 350],
+            "category_id": category,
+            "bbox": [x + 3, y, 30, 30],
+            "score": float(rng.random()),
+        }
+        for i, (x, y) in enumerate(places)
+        if i % 3 == 0
+    ]
+    assert_equal_to_pycocotools(coco, results)
+
+
 @pytest.mark.parametrize("factor", [1, 10**7], ids=["a table of ids", "a search of ids"])
 def test_ids_far_apart_and_unknown_ones(factor):
     coco, results = random_coco(9, images=6, classes=3)
