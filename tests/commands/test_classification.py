@@ -7,10 +7,16 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from mmengine.dataset import pseudo_collate
 from PIL import Image
 
 from mmms_plugin.commands import main
+from mmms_plugin.compat.checkpoints import load
+from mmms_plugin.config.edit import set_num_classes
+from mmms_plugin.config.files import load_config
+from mmms_plugin.train.predict import picture_pipeline
 
 pytest.importorskip("mmpretrain")
 pytest.importorskip("torchvision")
@@ -167,6 +173,37 @@ def test_data_of_another_task(folder, tmp_path, config, flag, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def check_exits(points: list[dict], checkpoint: Path, folder: Path) -> None:
+    """Recount accuracies and shares on the half of the pictures that chose no threshold, one by one."""
+    from mmengine.registry import MODELS
+
+    config = load_config("cifar10/msdnet_small")
+    plans = json.loads(checkpoint.with_suffix(".exits.json").read_text(encoding="utf-8"))
+    set_num_classes(config.model, 5)
+    model = MODELS.build(config.model).eval()
+    model.load_state_dict(load(checkpoint)["state_dict"])
+    files = [file for name in sorted(folder.iterdir()) for file in sorted(name.iterdir())]
+    chosen = np.random.default_rng(0).permutation(len(files)) < len(files) / 2
+    classes, confidences, rights = sorted(name.name for name in folder.iterdir()), [], []
+    for file, left_out in zip(files, chosen, strict=True):
+        if not left_out:
+            sample = {"img_path": str(file), "img_id": 0, "gt_label": classes.index(file.parent.name)}
+            batch = pseudo_collate([picture_pipeline(config)(sample)])
+            (found,) = model.test_step(batch)
+            best, labels = found.exit_scores.double().max(1)
+            confidences.append(best.tolist())
+            rights.append((labels == classes.index(file.parent.name)).tolist())
+    anytime, budgeted = ([p for p in points if p["kind"] == kind] for kind in ("anytime", "budgeted"))
+    for i, point in enumerate(anytime):
+        assert point["accuracy"] == pytest.approx(100 * sum(right[i] for right in rights) / len(rights))
+    for point, plan in zip(budgeted, plans["rows"], strict=True):
+        exits = [next((i for i, c in enumerate(row) if c >= plan["thresholds"][i]), 3) for row in confidences]
+        shares = [exits.count(i) / len(exits) for i in range(4)]
+        assert point["leaving"] == pytest.approx(shares)
+        right = sum(row[i] for row, i in zip(rights, exits, strict=True))
+        assert point["accuracy"] == pytest.approx(100 * right / len(exits))
+
+
 def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, trained, tmp_path, capfd):
     data = ["--image-dir", str(shapes), "--work-dir", str(tmp_path / "out")]
     checkpoint = tmp_path / "small.pth"
@@ -183,6 +220,7 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     assert all(len(shares) == 4 and abs(sum(shares) - 1) < 1e-9 for shares in leaving)
     assert {row["batch"] for row in content["savings"]} == {1, 4}
     assert (tmp_path / "report/accuracy_and_cost.png").stat().st_size > 5000
+    check_exits(content["points"], checkpoint, shapes / "train")
     plans = json.loads(checkpoint.with_suffix(".exits.json").read_text(encoding="utf-8"))
     assert (plans["size"], plans["pictures"]) == ([32, 32], 6)
     again = ["--thresholds", str(checkpoint.with_suffix(".exits.json"))]

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmms_plugin.config.coco_dir import use_coco_dir
-from mmms_plugin.config.edit import class_count_owners, evaluators, leaf_datasets
+from mmms_plugin.config.edit import class_count_owners, dicts_in, evaluators, leaf_datasets, replace_components
 from mmms_plugin.config.files import load_config
+from mmms_plugin.config.image_dir import labels_of, use_image_dir
 from mmms_plugin.config.own_data import check_config_data
 from mmms_plugin.config.voc_dir import use_voc_dir
 from mmms_plugin.data.own_data import OwnData
@@ -42,13 +44,22 @@ def deeplab() -> Config:
 def test_coco_dir_sets_paths_classes_and_every_num_classes(cascade, shapes):
     config = copy.deepcopy(cascade)
     config.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=config.train_dataloader.dataset)
-    remark, *_ = use_coco_dir(config, own(shapes))
+    remark, *counts = use_coco_dir(config, own(shapes))
+    files = {name: json.loads((shapes / f"annotations/instances_{name}.json").read_text(encoding="utf-8"))
+             for name in ("train", "val")}  # fmt: skip
+    assert counts == [
+        f"{name}: {len(content['images'])} images, {len(content['annotations'])} objects, "
+        f"{shapes / f'annotations/instances_{name}.json'}"
+        for name, content in files.items()
+    ]
     assert remark.endswith(f"5 classes: {', '.join(CLASSES)}")
     for split, name in (("train", "train"), ("val", "val"), ("test", "val")):
         (dataset,) = leaf_datasets(config[f"{split}_dataloader"])
         assert dataset["ann_file"] == str(shapes / "annotations" / f"instances_{name}.json")
         assert Path(dataset["data_prefix"]["img"]) == shapes / "images"
         assert tuple(dataset["metainfo"]["classes"]) == CLASSES
+        assert dataset["metainfo"]["palette"][0] == (61, 155, 242)  # hue 0.58, saturation 0.75, value 0.95
+        assert len({tuple(colour) for colour in dataset["metainfo"]["palette"]}) == 5
     owners = class_count_owners(config.model)
     assert len(owners) == 4  # three box heads and the mask head
     assert {owner["num_classes"] for owner in owners} == {5}
@@ -180,6 +191,33 @@ def test_voc_dir_with_classes_of_its_own(deeplab, shapes):
     (dataset,) = leaf_datasets(config.train_dataloader)
     assert dataset["data_root"] == str(shapes)
     assert tuple(dataset["metainfo"]["classes"]) == ("background", *CLASSES)
+    assert remarks[0] == f"--coco-dir {shapes}: 6 classes: background, {', '.join(CLASSES)}"
+    assert "train: 4 pictures with masks" in remarks
+
+
+def test_voc_dir_for_one_split_and_with_more_colours_than_bits(deeplab, shapes, tmp_path):
+    folder = tmp_path / "voc"
+    shutil.copytree(shapes, folder)
+    names = [f"c{i}" for i in range(66)]
+    (folder / "labels.txt").write_text("\n".join(names), encoding="utf-8")
+    shutil.copy(folder / "ImageSets/Segmentation/val.txt", folder / "ImageSets/Segmentation/test.txt")
+    config = copy.deepcopy(deeplab)
+    for part in dicts_in(config.test_dataloader):
+        if part.get("type") == "LoadAnnotations":
+            part["reduce_zero_label"] = True
+    train = copy.deepcopy(config.train_dataloader)
+    remarks = use_voc_dir(config, OwnData("--voc-dir", folder, tmp_path / "work", split="test", training=False))
+    assert "reduce_zero_label is off: label 0 is the background class" in remarks
+    assert not any(part.get("reduce_zero_label") for part in dicts_in(config.test_dataloader))
+    assert config.train_dataloader == train
+    (dataset,) = leaf_datasets(config.test_dataloader)
+    assert dataset["ann_file"] == "ImageSets/Segmentation/test.txt"
+    assert (dataset["type"], dataset["img_suffix"], dataset["seg_map_suffix"]) == ("BaseSegDataset", ".jpg", ".png")
+    # as VOC's own: label 15 is a person, 20 a monitor
+    colours = {0: [0, 0, 0], 1: [128, 0, 0], 2: [0, 128, 0], 4: [0, 0, 128], 15: [192, 128, 128], 20: [0, 64, 128],
+               64: [32, 0, 0]}  # fmt: skip
+    assert {label: dataset["metainfo"]["palette"][label] for label in colours} == colours
+    assert len(dataset["metainfo"]["palette"]) == 66
 
 
 def test_voc_dir_with_sbd_masks_keeps_both_parts(deeplab, shapes, tmp_path):
@@ -258,6 +296,50 @@ def test_a_bad_voc_folder_gets_one_line(case, deeplab, shapes, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
         use_voc_dir(copy.deepcopy(deeplab), own(folder))
     assert "\n" not in str(caught.value)
+
+
+def test_labels_say_of_which_sizes_the_objects_of_a_class_are():
+    areas = [(1, 7, 1023), (1, 7, 1024), (1, 8, 9216), (2, 8, 9215), (2, 8, None)]
+    records = [dict(image_id=i, category_id=c, area=area, bbox=[0, 0, 2, 3]) for i, c, area in areas]
+    images = [dict(id=i, file_name=f"{i}.png") for i in (1, 2, 3)]
+    content = dict(categories=[dict(id=8), dict(id=7)])
+    found = labels_of(SimpleNamespace(content=content, images=images, objects=records, classes=("x", "y")))
+    assert found == dict(
+        metainfo=dict(classes=["x", "y"]),
+        data_list=[
+            dict(img_path="1.png", gt_label=[0, 1], label_sizes=["L", "MS"]),
+            dict(img_path="2.png", gt_label=[0], label_sizes=["MS"]),
+            dict(img_path="3.png", gt_label=[], label_sizes=[]),
+        ],
+    )
+
+
+@pytest.mark.parametrize(("count", "more"), [(20, ""), (21, ", ...")])
+def test_an_image_folder_of_many_classes(count, more, tmp_path):
+    for split in ("train", "val"):
+        for i in range(count):
+            path = tmp_path / f"data/{split}/c{i:02d}/x.png"
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", (9, 9)).save(path)
+    config = load_config("cifar10/msdnet_small")
+    (remark,) = use_image_dir(config, own(tmp_path / "data", tmp_path / "work", "--image-dir"))
+    shown = ", ".join(f"c{i:02d}" for i in range(20))
+    counts = f"train: {count} pictures, val: {count} pictures"
+    assert remark == f"--image-dir {tmp_path / 'data'}: {count} classes: {shown}{more}; {counts}"
+    assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {count}
+    for name in ("train", "val", "test"):
+        (dataset,) = leaf_datasets(config[f"{name}_dataloader"])
+        split = "val" if name == "test" else name
+        assert dataset["type"] == "mmpretrain.CustomDataset"
+        assert dataset["ann_file"] == str(tmp_path / f"work/annotations/{split}.txt")
+        assert Path(dataset["data_prefix"]) == tmp_path / "data" / split or Path(dataset["data_prefix"]).is_dir()
+        assert len(Path(dataset["ann_file"]).read_text(encoding="utf-8").splitlines()) == count
+
+
+def test_components_replace_the_settings_of_their_parts():
+    model = dict(head=dict(type="A", x=1), neck=[dict(type="A"), dict(type="B", x=1)])
+    assert replace_components(model, {"A": dict(x=2), "C": dict(x=3)}) == 2
+    assert model == dict(head=dict(type="A", x=2), neck=[dict(type="A", x=2), dict(type="B", x=1)])
 
 
 def test_each_option_is_for_its_kind_of_config(cascade, deeplab, shapes):

@@ -1,0 +1,184 @@
+"""What comes before a training or a test: the user's own data, the prepared config, and where weights start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmms_plugin.commands import main
+from mmms_plugin.config import host_files
+from mmms_plugin.config.fit import Fitting
+from mmms_plugin.config.schedule import ScheduleOptions
+from mmms_plugin.errors import UserError
+from mmms_plugin.train.launch import LaunchOptions, prepare_config, set_start
+
+DEMO = "demo/mask_rcnn_ps_r18_shapes"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(coco_dir="a", image_dir="b"), "--coco-dir and --image-dir: give one of them"),
+        (dict(coco_dir="a", voc_dir="b", image_dir="c"), "--coco-dir and --voc-dir and --image-dir: give one of them"),
+        (dict(img_dir="a"), "--img-dir: name the data too, with --coco-dir, --voc-dir, --image-dir or --train-ann"),
+        (dict(val_split=0.2), "--val-split: name the data too"),
+        (dict(split="test"), "--split test: name the data too"),
+        (dict(split="train", img_dir="a"), "--img-dir: name the data too"),
+    ],
+)
+def test_options_of_data_that_do_not_fit_each_other(options, message):
+    with pytest.raises(UserError) as caught:
+        LaunchOptions("c", **options).own_data("work", training=True)
+    assert str(caught.value).startswith(message)
+
+
+def test_own_data_are_those_of_the_options(tmp_path):
+    assert LaunchOptions("c").own_data("work", training=True) is None
+    (tmp_path / "a.json").touch()
+    file = str(tmp_path / "a.json")
+    own = LaunchOptions("c", train_ann=file, split="test", split_seed=3, val_split=0.5).own_data("work", training=False)
+    assert (own.flag, own.folder, own.work_dir, own.train_ann) == ("--train-ann", None, Path("work"), Path(file))
+    assert (own.val_ann, own.split, own.split_seed, own.val_split) == (None, "test", 3, 0.5)
+    assert (own.training, own.binary_masks) == (False, False)
+    options = LaunchOptions("c", voc_dir=str(tmp_path), val_ann=file, img_dir=str(tmp_path), binary_masks=True)
+    own = options.own_data("work", training=True)
+    assert (own.flag, own.folder, own.val_ann, own.img_dir) == ("--voc-dir", tmp_path, Path(file), tmp_path)
+    assert (own.training, own.binary_masks) == (True, True)
+
+
+def test_a_prepared_config_has_data_seed_work_folder_and_the_user_s_last_word(shapes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fitting = Fitting(ScheduleOptions(iters=50, batch_size=2), (64, 64))
+    changes = {"train_cfg.val_interval": 9, "dataset_type": "X"}
+    options = LaunchOptions(DEMO, coco_dir=str(shapes), seed=4, cfg_options=changes, fitting=fitting)
+    config, remarks = prepare_config(options)
+    assert config.work_dir == "work_dirs/mask_rcnn_ps_r18_shapes"
+    assert config.randomness == dict(seed=4, deterministic=True)
+    assert config.launcher == "none"
+    assert config.train_cfg.max_iters == 50
+    assert config.train_cfg.val_interval == 9  # not a tenth of the training
+    assert [remark.split(":")[0] for remark in remarks if remark.startswith(("--", "sch"))] == [
+        f"--coco-dir {shapes}",
+        "--cfg-options dataset_type",
+        "--image-size",
+        "schedule (--iters 50 --batch-size 2; 4 pictures)",
+    ]
+    config, remarks = prepare_config(LaunchOptions(DEMO, str(tmp_path / "own"), coco_dir=str(shapes)), training=False)
+    assert config.work_dir == str(tmp_path / "own/test")  # the folder itself has the config of its training
+    assert config.randomness.seed == 0  # the config's own
+    assert not any("schedule" in remark for remark in remarks)
+    assert not (tmp_path / "own").exists()
+
+
+def test_a_config_without_a_model_or_data_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = Path(__file__).parents[2] / "configs/_base_/classification.py"
+    assert main(["train", str(base)]) == 2
+    assert f"config {base}: it has no model; is it a file of _base_?" in capsys.readouterr().err
+    assert main(["test", DEMO, "x.pth"]) == 2
+    assert "does not exist; give --coco-dir DIR to use data of your own" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_that_the_config_or_the_machine_cannot_follow(shapes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    data = ["--coco-dir", str(shapes), "--work-dir", str(tmp_path / "work")]
+    without = ["--auto-scale-lr", "--cfg-options", "auto_scale_lr={}"]
+    for arguments, message in (
+        (["train", DEMO, *data, "--amp"], "--amp: needs a CUDA device, and torch sees none"),
+        (["train", DEMO, *data, *without], "--auto-scale-lr: the config has no auto_scale_lr.base_batch_size"),
+        (["train", DEMO, *data, "--pretrained", "x"], "--pretrained x: no such file; none starts from random weights"),
+        (["train", DEMO, *data, "--resume", "x"], "--resume x: it is damaged, cut off or not a checkpoint"),
+        (["test", DEMO, "nowhere.pth", *data], "checkpoint nowhere.pth: no such file"),
+    ):
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+    assert not list((tmp_path / "work").rglob("*.log"))
+
+
+def config_of(backbone: dict[str, Any], **more: Any) -> Config:
+    return Config(dict(model=dict(backbone=backbone, **more.pop("model", {})), **more))
+
+
+FROZEN = dict(frozen_stages=1, norm_eval=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "pretrained", "backbone", "remarked"),
+    [
+        (config_of(FROZEN), None, dict(frozen_stages=-1, norm_eval=False), True),
+        (config_of(dict(norm_eval=True)), None, dict(frozen_stages=-1, norm_eval=False), True),
+        (config_of(dict(frozen_stages=0)), None, dict(frozen_stages=-1, norm_eval=False), True),
+        (config_of(dict(frozen_stages=-1)), None, dict(frozen_stages=-1), False),
+        (config_of({}), None, {}, False),
+        (config_of(FROZEN, load_from="x"), None, FROZEN, False),
+        (config_of(FROZEN, model=dict(pretrained="x")), None, FROZEN, False),
+        (config_of(FROZEN | dict(init_cfg=dict(type="X"))), None, FROZEN | dict(init_cfg=dict(type="X")), False),
+        (config_of(FROZEN | dict(init_cfg=dict(type="X")), model=dict(pretrained="x")), "none",
+         dict(frozen_stages=-1, norm_eval=False, init_cfg=None), True),
+        (config_of(FROZEN), __file__, FROZEN | dict(init_cfg=dict(type="Pretrained", checkpoint=__file__)), False),
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_a_backbone_is_frozen_only_where_it_has_weights(config, pretrained, backbone, remarked):
+    remarks: list[str] = []
+    set_start(config, pretrained, None, remarks)
+    assert config.model.backbone == backbone
+    assert len(remarks) == remarked
+    assert pretrained != "none" or "pretrained" not in config.model
+
+
+def test_where_a_training_goes_on_from(tmp_path):
+    content = dict(state_dict={}, optimizer={}, message_hub={}, meta=dict(iter=7, epoch=0))
+    config, remarks = config_of(FROZEN, work_dir=str(tmp_path)), []
+    set_start(config, None, "auto", remarks)
+    assert (config.resume, config.load_from) == (False, None)
+    assert remarks[0] == f"--resume: no checkpoint to go on from in {tmp_path}, starting anew"
+    assert "random weights" in remarks[1]
+    file = tmp_path / "iter_7.pth"
+    torch.save(content, file)
+    for resume, lines in (("auto", 1), (str(file), 0)):
+        config, remarks = config_of(FROZEN, work_dir=str(tmp_path)), []
+        set_start(config, None, resume, remarks)
+        assert (config.resume, config.load_from, len(remarks)) == (True, str(file), lines)
+        assert config.model.backbone == FROZEN
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """A host that came with configs in its wheel, and without tools."""
+    for name in ("a/x_1.py", "b/x_1.py", "b/only_one.py", "_base_/base.py", "c/retina_r50.py", "c/retina_r101.py"):
+        path = tmp_path / "site/mmdet/.mim/configs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "site/mmdet")])
+    monkeypatch.setattr(host_files, "find_spec", lambda name: spec if name == "mmdet" else None)
+    return tmp_path / "site"
+
+
+def test_a_host_s_files_are_found_by_their_names(host):
+    root = host / "mmdet/.mim/configs"
+    find = host_files.find_host_file
+    for name in ("only_one", "configs/b/only_one.py"):
+        assert find(f"mmdet::{name}", "configs") == root / "b/only_one.py"
+    assert find("mmdet::a/x_1", "configs") == root / "a/x_1.py"
+    for name, problem in (
+        ("mmdet::x_1", "several have this name among the configs of mmdet; the nearest are a/x_1, b/x_1"),
+        ("mmdet::z/retina_r5", "no such file among the configs of mmdet; the nearest are c/retina_r50, c/retina_r101"),
+        ("mmdet::qqq", "no such file among the configs of mmdet; the nearest are a/x_1, b/only_one, b/x_1"),
+        ("mmseg::x", "mmseg::: mmseg is not installed"),
+        ("torch::x", "torch::: no such host; allowed are mmdet, mmseg, mmpretrain"),
+    ):
+        with pytest.raises(UserError) as caught:
+            find(name, "configs")
+        assert str(caught.value).endswith(problem)
+    with pytest.raises(UserError, match="mmdet::: the installed mmdet came without its tools"):
+        find("mmdet::train", "tools")
+    (host / "tools").mkdir()
+    (host / "tools/train.py").touch()  # a clone has them beside the package
+    assert find("mmdet::train", "tools") == host / "tools/train.py"
