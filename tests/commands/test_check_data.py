@@ -203,6 +203,7 @@ def test_damage_inside_of_pictures_is_found_with_decode(folder, tmp_path):
     content = bytearray(broken.read_bytes())
     content[len(content) // 2] ^= 0xFF
     broken.write_bytes(content)
+    assert codes(tmp_path / "png") == {}
     assert main(["check-data", str(tmp_path / "png")]) == 0
     assert main(["check-data", str(tmp_path / "png"), "--decode"]) == 2
     masks = tmp_path / "seg/masks"

@@ -44,9 +44,9 @@ def save(name: str, make: Callable[[Path], object]) -> Spoil:
     return lambda content, folder: make(folder / "images" / name)
 
 
-def rotated(path: Path, size: tuple[int, int]) -> None:
+def rotated(path: Path, size: tuple[int, int], orientation: int = 6) -> None:
     tags = Image.Exif()
-    tags[0x0112] = 6
+    tags[0x0112] = orientation
     picture(9, size).save(path, exif=tags)
 
 
@@ -358,6 +358,16 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
     ),
     "truncated JPEG": ({"picture-truncated": "p0.jpg: ..."}, save("p0.jpg", cut)),
     "EXIF, boxes turned": ({"picture-exif": "p0.jpg"}, save("p0.jpg", lambda path: rotated(path, (30, 40)))),
+    "EXIF, mirrored": ({"picture-exif": "p0.jpg"}, save("p0.jpg", lambda path: rotated(path, (40, 30), 2))),
+    "EXIF, on its left side": ({"picture-exif": "p0.jpg"}, save("p0.jpg", lambda path: rotated(path, (30, 40), 5))),
+    "EXIF 5, boxes as stored": (
+        {"picture-rotated": "p0.jpg: 40 x 30, the picture 30 x 40"},
+        save("p0.jpg", lambda path: rotated(path, (40, 30), 5)),
+    ),
+    "EXIF 4, width and height swapped": (
+        {"segmentation-bad": "annotation 2: ...", "image-size-wrong": "p0.jpg: 40 x 30, the picture 30 x 40"},
+        save("p0.jpg", lambda path: rotated(path, (30, 40), 4)),
+    ),
     "EXIF, boxes as stored": (
         {"picture-rotated": "p0.jpg: 40 x 30, the picture 30 x 40"},
         save("p0.jpg", lambda path: rotated(path, (40, 30))),

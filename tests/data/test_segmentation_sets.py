@@ -278,7 +278,7 @@ def test_voc_s_layout_is_voc_s_with_its_file_types_only(names, is_voc, tmp_path)
         (["images/train/a.jpg", "masks/train/b.png"], r"found: images/, masks/$"),
         ([], r"found: nothing$"),
         (list("abcdefgh"), r"found: a, b, c, d, e, f, g, h$"),
-        (list("abcdefghij"), r"found: a, b, c, d, e, f, g, h and 2 more$"),
+        (list("abcdefghi"), r"found: a, b, c, d, e, f, g, h and 1 more$"),
         (["images/a.jpg", "masks/a.png", "train.txt=\n \n"], r"train\.txt: no image names$"),
         (["images/a.jpg", "masks/a.png", "train.txt/a"], None),
         (["images/a.jpg", "masks/a.png", "val.txt=a\nb.v2\nc.png"],
@@ -451,7 +451,7 @@ def cmyk(path: Path) -> None:
     picture(3).convert("CMYK").save(path, "JPEG")
 
 
-def mirrored(path: Path, orientation: int = 3) -> None:
+def mirrored(path: Path, orientation: int = 2) -> None:
     tags = Image.Exif()
     tags[0x0112] = orientation
     picture(3).save(path, exif=tags)
@@ -514,6 +514,7 @@ def test_pixels_of_pictures_are_read_on_demand(tmp_path):
     content[len(content) // 2] ^= 0xFF
     (tmp_path / "images/p1.png").write_bytes(content)
     own = OwnData("--voc-dir", tmp_path)
+    assert read_seg_set(own).all_findings == []
     for decode in (False, True):
         data = read_seg_set(own, decode=decode)
         assert [finding.code for finding in data.all_findings] == ["picture-unreadable"] * decode
