@@ -436,6 +436,7 @@ ANNOTATION_LIMITS = {
     "no area": ("area", 0, -0.25, "annotation 0: area -0.25 (1 of 40 are wrong)"),
     "area": ("area", 1e18, 1.1e18, "annotation 0: area 1.1e+18 (1 of 40 are wrong)"),
     "crowd": ("iscrowd", True, -1, "annotation 0: iscrowd -1; allowed are 0 and 1"),
+    "crowds": ("iscrowd", 1, 2, "annotation 0: iscrowd 2; allowed are 0 and 1"),
 }
 RESULT_LIMITS = {
     "score": ("score", 9e299, 2e300, "prediction 0: score 2e+300 (1 of 40 are wrong); allowed is a finite number"),

@@ -182,9 +182,13 @@ def test_recall_of_other_numbers_of_proposals(data, ann_file, numbers):
     assert list(found.values()) == pytest.approx(wanted, nan_ok=True)
 
 
-@pytest.mark.parametrize(("wrong", "found"), [(99, 1 / 100), (100, 0)])
-def test_a_hundred_detections_count(tmp_path, wrong, found):
-    """The only right one is the last: as the 100th it counts, as the 101st it does not."""
+@pytest.mark.parametrize(
+    ("wrong", "recalls"),
+    [(99, (1, 1, 1)), (100, (0, 1, 1)), (299, (0, 1, 1)), (300, (0, 0, 1)), (999, (0, 0, 1)), (1000, (0, 0, 0))],
+)
+def test_how_many_detections_count(tmp_path, wrong, recalls):
+    """The only right one is the last: as the 100th it counts, as the 101st it does not. Recall goes to 300 and 1000."""
+    found = recalls[0] / 100
     coco = dict(
         images=[dict(id=1, width=WIDTH, height=HEIGHT)],
         categories=[dict(id=1, name="cat")],
@@ -198,6 +202,8 @@ def test_a_hundred_detections_count(tmp_path, wrong, found):
     ours = run((coco, results, masks), ann_file=str(path))
     assert ours["coco/bbox_mAP"] == pytest.approx(found)
     assert ours["coco/bbox_mAP_small"] == pytest.approx(found)
+    chosen = run((coco, results, masks), ann_file=str(path), metric_items=["AR@100", "AR@300", "AR@1000"])
+    assert [chosen[f"coco/bbox_AR@{number}"] for number in (100, 300, 1000)] == pytest.approx(recalls)
     few = run((coco, results, masks), ann_file=str(path), proposal_nums=(1, 10, 50))
     assert (few["coco/bbox_mAP"], few["coco/bbox_mAP_small"]) == (0, pytest.approx(found))
 
