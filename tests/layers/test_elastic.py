@@ -154,7 +154,7 @@ def bad_size(layer: nn.Module) -> Tensor:
         (lambda: ElasticConv2d(8, 8, 3, padding=1, shares=(0.99, 0.01)), "its branch gets none of in_channels=8"),
         (lambda: elastic_bottleneck(ElasticPolicy(), 8, 10, 8, groups=4), "groups=4: must divide the width of .* 10"),
         (lambda: bad_size(ElasticConv2d(8, 8, 3, padding=1, ratios=(1, 4))), "map of 3 x 9 is too small: .* ratio, 4"),
-        (lambda: bad_size(Elastic({"a": nn.Identity()}, (4,))), "map of 3 x 9 is too small"),
+        (lambda: bad_size(Elastic({"a": nn.Identity(), "b": nn.Identity()}, (1, 4))), "map of 3 x 9 .* ratio, 4"),
     ],
 )  # fmt: skip
 def test_bad_arguments(make, message):
