@@ -14,12 +14,12 @@ from statistics import median
 import torch
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmms_plugin.backbones import PSResNet
 from mmms_plugin.layers import PSConv2d
+from mmms_plugin.report.tables import Table, print_table
 
 # The 3x3 layers of ResNet-50 and of ResNeXt-50 32x4d at 224 px, one of each stage: (channels, side, groups).
 LAYER_SHAPES = [(64, 56, 1), (128, 28, 1), (256, 14, 1), (512, 7, 1), (128, 56, 32), (256, 28, 32), (512, 14, 32)]
@@ -127,7 +127,6 @@ def run_benchmark(what: str, setting: Setting) -> None:
             (name, lambda d=d, g=g: backbone_candidates(d, g), (setting.batch, 3, 224, 224))
             for name, d, g in (("ResNet-18", 18, 1), ("ResNet-50", 50, 1), ("ResNeXt-50 32x4d", 50, 32))
         ]
-    console = Console()
     results = {
         label: measure(make(), torch.randn(shape), setting)
         for label, make, shape in track(cases, "measuring", console=Console(stderr=True), transient=True)
@@ -137,11 +136,10 @@ def run_benchmark(what: str, setting: Setting) -> None:
     title = f"median ms of {pass_}, batch {setting.batch}, {setting.device}, {setting.dtype}, " + (
         "NHWC" if setting.channels_last else "NCHW"
     )
-    table = Table(
-        "", *names, title=title, caption="plain in ms, the others as multiples of it; G = 1e9 multiply-adds forward"
-    )
+    rows = []
     for label, result in results.items():
         base = result["plain"][0]
         cells = (f"{result[n][0] / base:.2f} x {result[n][1]:.2f} G" for n in names[1:])
-        table.add_row(label, f"{base:.2f} ms {result['plain'][1]:.2f} G", *cells)
-    console.print(table)
+        rows.append((label, f"{base:.2f} ms {result['plain'][1]:.2f} G", *cells))
+    note = "plain in ms, the others as multiples of it; G = 1e9 multiply-adds forward"
+    print_table(Table("speed", title, ("", *names), rows, note=note), Console())

@@ -12,22 +12,26 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 from mmms_plugin.commands.trained_cost import trained_cost
 from mmms_plugin.config.files import load_config
 from mmms_plugin.errors import RunError, UserError, one_line
 from mmms_plugin.files import check_folder, make_folder, write_text
 from mmms_plugin.processes import wait_and_measure
+from mmms_plugin.report.tables import Column, Table, print_table, to_markdown
 
 NOT_METRICS = ("step", "time", "data_time", "epoch", "iter")
 OWN_OPTIONS = ("--seed", "--work-dir", "--resume")
+NOTE = (
+    "Mean and standard deviation over the seeds; difference: of the same seeds, to the first config. MMAC, and MiB "
+    "kept for the backward pass: for one picture, with the learned shape; of detectors the backbone and neck. "
+    "Peak: of the whole process."
+)
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,14 @@ def compare_seeds(
         if any(name not in one["metrics"] for one in content.values()):
             known = ", ".join(next(iter(content.values()))["metrics"])
             raise UserError(f"--metrics {name}: reported are {known}")
-    rows = _rows(content, names)
+    table = _table(content, names)
     write_text(folder / "seeds.json", json.dumps(content, indent=1, default=vars) + "\n")
-    lines = [f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])]
-    write_text(folder / "seeds.md", "\n".join(lines) + "\n")
-    _print(rows, f"{seeds} seeds, {' '.join(options)}", folder)
+    write_text(folder / "seeds.md", to_markdown(table))
+    console = Console()
+    print_table(
+        replace(table, caption=", ".join(filter(None, (f"{seeds} seeds", " ".join(options)))), note=NOTE), console
+    )
+    console.print(f"written to {folder}: seeds.json, seeds.md", soft_wrap=True, highlight=False)
     return content
 
 
@@ -182,31 +189,17 @@ def _differences(first: Mapping[str, Spread], other: Mapping[str, Spread]) -> di
     }
 
 
-def _rows(content: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[list[str]]:
-    heads = [cell for name in names for cell in (name, "difference")]
-    rows = [["config", *heads, "parameters K", "MMAC", "kept MiB", "s/iteration", "peak GiB"]]
-    for config, one in content.items():
+def _table(content: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> Table:
+    columns = ["config", *(title for name in names for title in (name, "difference"))]
+    costs = [Column("parameters K", ".1f"), Column("MMAC", ".2f"), Column("kept MiB", ".2f")]
+    costs += [Column("s/iteration", ".3f"), Column("peak GiB", ".2f")]
+    rows = []
+    for config, summary in content.items():
         cells = [config]
         for name in names:
-            metric, difference = one["metrics"][name], one.get("difference", {}).get(name)
+            metric, difference = summary["metrics"][name], summary.get("difference", {}).get(name)
             digits = 2 if metric.mean > 1 else 4  # per cent, or a share such as COCO's AP
             cells += [metric.text(digits), difference.text(digits, "+") if difference else "–"]
-        cells += [f"{one['params'] / 1e3:.1f}", f"{one['macs'].mean / 1e6:.2f}", f"{one['kept'].mean / 2**20:.2f}"]
-        rows.append([*cells, f"{one['seconds'].mean:.3f}", f"{one['peak_memory'].mean / 2**30:.2f}"])
-    return rows
-
-
-def _print(rows: Sequence[Sequence[str]], title: str, folder: Path) -> None:
-    caption = (
-        "Mean and standard deviation over the seeds; difference: of the same seeds, to the first config. MMAC, and MiB "
-        "kept for the backward pass: for one picture, with the learned shape; of detectors the backbone and neck. "
-        "Peak: of the whole process."
-    )
-    table = Table(title=title, caption=caption, box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "config" else "right", overflow="fold")  # a cut name is none
-    for row in rows[1:]:
-        table.add_row(*row)
-    console = Console()
-    console.print(table)
-    console.print(f"written to {folder}: seeds.json, seeds.md", soft_wrap=True, highlight=False)
+        values = (summary["params"] / 1e3, summary["macs"].mean / 1e6, summary["kept"].mean / 2**20)
+        rows.append([*cells, *values, summary["seconds"].mean, summary["peak_memory"].mean / 2**30])
+    return Table("seeds", "", [*columns, *costs], rows)

@@ -12,12 +12,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import groupby
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 from mmms_plugin.config.host_files import SEPARATOR
 from mmms_plugin.config.listing import Facts, find_configs, find_host_configs
+from mmms_plugin.report.tables import Column, Table, print_table
 
 WIDE = 200  # columns where no terminal limits them
 
@@ -45,7 +44,7 @@ def _print(found: Iterable[Facts]) -> None:
     ordered = sorted(found, key=lambda one: (one.task, one.size))
     for (task, size), group in groupby(ordered, key=lambda one: (one.task, one.size)):
         title = f"{task}, pictures of {size[0]} x {size[1]} px" if task else "not measured yet"
-        console.print(_table(title, list(group)))
+        print_table(_table(title, list(group)), console)
     console.print(
         "GMAC: multiply-adds of one picture, by backbone and neck of a detector, by the whole of other models. AP and "
         "mIoU: published by the authors, from ImageNet weights; the head of each file says whose figure it is."
@@ -54,20 +53,15 @@ def _print(found: Iterable[Facts]) -> None:
 
 def _table(title: str, group: list[Facts]) -> Table:
     """One task's configs; narrow enough for 80 columns."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
-    )
-    table.add_column("config", no_wrap=True, min_width=max(len(one.name) for one in group))
-    table.add_column("method", no_wrap=True)
     units = next(
         (re.findall(r"[a-zA-Z][a-zA-Z0-9 -]*?(?= and|,|$)", one.published) for one in group if one.published), []
     )
-    for heading in ("params\nM", "\nGMAC", "/".join(units).replace(" AP/", "/").replace(" ", "\n")):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for one in group:
-        cost = (f"{one.params / 1e6:.1f}", _gmac(one.macs)) if one.params else ("", "")
-        table.add_row(one.name, one.method, *cost, "/".join(re.findall(r"\d+\.\d+", one.published)))
-    return table
+    heading = "/".join(units).replace(" AP/", "/").replace(" ", "\n")
+    rows = []
+    for facts in group:
+        cost = (f"{facts.params / 1e6:.1f}", _gmac(facts.macs)) if facts.params else ("", "")
+        rows.append((facts.name, facts.method, *cost, "/".join(re.findall(r"\d+\.\d+", facts.published))))
+    return Table("configs", title, ("config", Column("method", left=True), "params\nM", "\nGMAC", heading), rows)
 
 
 def _gmac(macs: int) -> str:

@@ -11,12 +11,12 @@ import warnings
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from mmms_plugin.datasets import write_shapes
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
 from mmms_plugin.report.overlays import draw_ap_bars, draw_overlays
+from mmms_plugin.report.tables import Table, print_table
 
 CONFIG = "demo/mask_rcnn_ps_r18_shapes"
 MARK = "demo.json"  # marks a folder as the demo's own
@@ -78,11 +78,12 @@ def _clear(out: Path) -> None:
 
 
 def _tell(console: Console, out: Path, metrics: dict[str, float], seconds: float) -> None:
-    table = Table("", "AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
+    columns = ("", "AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
+    rows = []
     for label, key in (("box", "bbox"), ("mask", "segm")):
         values = [metrics[f"coco/{key}_mAP{suffix}"] for suffix in ("", "_50", "_75", "_s", "_m", "_l")]
-        table.add_row(label, *("n/a" if v < 0 else f"{v:.3f}" for v in values))
-    console.print(table)
+        rows.append((label, *(None if value < 0 else value for value in values)))
+    print_table(Table("ap", "", columns, rows, form=".3f"), console)
     console.print(f"done in {seconds / 60:.1f} minutes; look at", highlight=False)
     for name, what in (
         ("overlays.png", "ground truth and predictions"),

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from mmms_plugin.commands.common import parse_cfg_options
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
+from mmms_plugin.report.tables import Cell, Column, Table, Value, print_table
 
 if TYPE_CHECKING:
     from mmms_plugin.scale.elastic_tables import Comparison
+
+NOTE = (
+    "The paper's figures are rounded to 0.1; an exclamation mark where the measured one, with or without up-sampling "
+    "(8 operations a value), rounds to another. "
+    "DLA: with the layers that its authors count and never use. Errors are the paper's, not measured. "
+    "Table 1: formulas for one 3x3 layer, 64 channels, 56 x 56."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,67 +52,43 @@ def _show_elastic_tables(json_file: str | None) -> None:
 
     bar = Console(stderr=True)
     results = compare(lambda rows: track(rows, "measuring", console=bar, transient=True))
+    rows: list[list[Value]] = []
+    for number, group in groupby(results, key=lambda result: result.row.table):
+        rows += [[f"Table {number}"], *map(_cells, group)]
     title = "ELASTIC paper and measured; 224 x 224, convolutions and linear layers"
-    table = Table(title=title, caption=_CAPTION, box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    for title in ("", "params\nM\npaper", "\n\nhere", "GFLOPs\n\npaper", "GMAC\n\nhere", "up-\nsampl.\nGFLOPs",
-                  "top-1\nerror\npaper"):  # fmt: skip
-        table.add_column(title, justify="left" if title == "" else "right", no_wrap=True)
-    before = ""
-    for result in results:
-        if result.row.table != before:
-            table.add_section()
-            table.add_row(f"[bold]Table {result.row.table}[/bold]")
-        before = result.row.table
-        table.add_row(*_cells(result))
-    Console().print(table)
+    columns = ("", "params\nM\npaper", "\n\nhere", "GFLOPs\n\npaper", "GMAC\n\nhere",
+               Column("up-\nsampl.\nGFLOPs", ".3f"), Column("top-1\nerror\npaper", ".2f"))  # fmt: skip
+    print_table(Table("elastic", title, columns, rows, note=NOTE), Console())
     if json_file:
         write_text(json_file, json.dumps([result.as_dict() for result in results], indent=1) + "\n")
 
 
-_CAPTION = (
-    "The paper's figures are rounded to 0.1; an exclamation mark where the measured one, with or without up-sampling "
-    "(8 operations a value), rounds to another. "
-    "DLA: with the layers that its authors count and never use. Errors are the paper's, not measured. "
-    "Table 1: formulas for one 3x3 layer, 64 channels, 56 x 56."
-)
-
-
-def _cells(result: Comparison) -> list[str]:
+def _cells(result: Comparison) -> list[Value]:
     row = result.row
     digits = 4 if row.table == "1" else 1
     return [
         row.name,
         "" if row.params is None else f"{row.params:.{digits}f}", _marked(result.params, result.params_agree),
         f"{row.flops:.{digits}f}", _marked(result.gmacs, result.flops_agree),
-        f"{result.cost.upsampling / 1e9:.3f}", "" if row.top1 is None else f"{row.top1:.2f}",
+        result.cost.upsampling / 1e9, "" if row.top1 is None else row.top1,
     ]  # fmt: skip
 
 
-def _marked(value: float, agrees: bool) -> str:
-    return f"{value:.3f}" if agrees else f"[red]! {value:.3f}[/red]"
+def _marked(value: float, agrees: bool) -> Cell:
+    return Cell(f"{value:.3f}") if agrees else Cell(f"! {value:.3f}", style="red")
 
 
 def _show_backbone(target: str, options: dict[str, Any], size: tuple[int, int], json_file: str | None) -> None:
     from mmms_plugin.commands.flops_run import measure_backbone
 
     found = measure_backbone(target, options, size)
-    table = Table(
-        "",
-        "parameters M",
-        "GMAC",
-        "bilinear up-sampling GFLOPs",
-        title=f"{found.config['type']}, {size[0]} x {size[1]}",
-    )
-    cost = found.cost
-    table.add_row(
-        _arguments(found.config), f"{cost.params / 1e6:.3f}", f"{cost.macs / 1e9:.3f}", f"{cost.upsampling / 1e9:.3f}"
-    )
-    Console().print(table)
+    cost, arguments = found.cost, {k: v for k, v in found.config.items() if k not in ("type", "norm_cfg")}
+    text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    columns = ("arguments", "parameters M", "GMAC", "bilinear up-sampling GFLOPs")
+    row = (text, cost.params / 1e6, cost.macs / 1e9, cost.upsampling / 1e9)
+    title = f"{found.config['type']}, {size[0]} x {size[1]}"
+    print_table(Table("cost", title, columns, [row], form=".3f"), Console())
     for number, macs in enumerate(found.exits):
         Console().print(f"exit {number + 1}: {macs / 1e6:.1f} MMAC, classifiers included", highlight=False)
     if json_file:
         write_text(json_file, json.dumps(found.as_dict(), indent=1) + "\n")
-
-
-def _arguments(config: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in config.items() if key not in ("type", "norm_cfg"))

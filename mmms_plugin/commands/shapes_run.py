@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
-from rich.table import Table
 
 from mmms_plugin.backbones.shape_plan import ShapedNetwork
 from mmms_plugin.compat.newest import newest_checkpoint
@@ -20,6 +19,7 @@ from mmms_plugin.config.files import load_config
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, make_folder, write_text
 from mmms_plugin.report.figure_style import save
+from mmms_plugin.report.tables import Column, Table, print_table
 from mmms_plugin.scale.flops import count
 from mmms_plugin.scale.shapes import NetworkShape, draw_shapes, draw_trajectories
 from mmms_plugin.weights.files import read_checkpoint
@@ -48,7 +48,7 @@ def show_shapes(sources: Sequence[str], size: tuple[int, int], out: str) -> list
     content = [dict(name=n.name, params=n.params, macs=n.macs, scales=n.scales, sides=n.sides) for n in every]
     write_text(folder / "shapes.json", json.dumps(dict(size=size, networks=content), indent=1) + "\n")
     console = Console(highlight=False)
-    console.print(_table(every, size))
+    print_table(_table(every, size), console)
     for source in sources:
         if scalars := trajectories(Path(source)):
             save(draw_trajectories(scalars), folder, f"trajectory_{Path(source).resolve().name}")
@@ -123,12 +123,14 @@ def network_shape(name: str, backbone: ShapedNetwork, size: tuple[int, int]) -> 
 
 
 def _table(networks: Sequence[NetworkShape], size: tuple[int, int]) -> Table:
-    table = Table("network", "parameters M", "GMAC", "last map", "s of the adaptors", title=f"{size[0]} x {size[1]} px")
+    columns = ("network", Column("parameters M", ".3f"), Column("GMAC", ".3f"), "last map",
+               Column("s of the adaptors", left=True))  # fmt: skip
+    rows = []
     for network in networks:
         scales = ", ".join(f"{place} {scale:.3f}" for place, scale in network.scales.items()) or "–"
         last = f"{network.sides[-1][1]} x {network.sides[-1][2]}"
-        table.add_row(network.name, f"{network.params / 1e6:.3f}", f"{network.macs / 1e9:.3f}", last, scales)
-    return table
+        rows.append((network.name, network.params / 1e6, network.macs / 1e9, last, scales))
+    return Table("shapes", f"{size[0]} x {size[1]} px", columns, rows)
 
 
 def trajectories(folder: Path) -> dict[str, list[tuple[int, float]]]:

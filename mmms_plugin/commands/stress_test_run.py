@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from mmms_plugin.config.files import load_config
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder, write_text, written_whole
 from mmms_plugin.report import figure_style
+from mmms_plugin.report.tables import Table, Value, print_table
 from mmms_plugin.train.launch import LaunchOptions, evaluate
 from mmms_plugin.train.tasks import Classification, task_of
 
@@ -42,7 +42,9 @@ def stress_test(options: LaunchOptions, checkpoint: str, out: str, sizes: Sequen
     make_folder(folder)
     write_text(folder / "stress_test.json", json.dumps(found, indent=1) + "\n")
     _draw(found, folder / "stress_test.png")
-    _tell(found, Console())
+    names = list(next(iter(found.values())))
+    rows: list[list[Value]] = [[str(size), *(found[size][name] for name in names)] for size in found]
+    print_table(Table("sizes", "stress test", ("px", *names), rows, form=".2f"), Console())
     return found
 
 
@@ -66,14 +68,6 @@ def resized(config: Any, size: int) -> dict[str, Any]:
     batch = round(config.test_dataloader.batch_size * (trained / size) ** 2)
     options["test_dataloader.batch_size"] = max(1, min(batch, config.test_dataloader.batch_size))
     return options
-
-
-def _tell(found: dict[int, dict[str, float]], console: Console) -> None:
-    names = list(next(iter(found.values())))
-    table = Table("px", *names, title="stress test")
-    for size, metrics in found.items():
-        table.add_row(str(size), *(f"{metrics[name]:.2f}" for name in names))
-    console.print(table)
 
 
 def _draw(found: dict[int, dict[str, float]], path: Path) -> None:

@@ -8,12 +8,12 @@ from statistics import median
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from mmms_plugin.exits.clock import seconds as taken
 from mmms_plugin.exits.network import EarlyExit
 from mmms_plugin.exits.plans import Plan
+from mmms_plugin.report.tables import Column, Table, print_table
 
 BATCHES = (1, 8, 32, 64)
 
@@ -92,8 +92,7 @@ def measure_saving(network: EarlyExit, pictures: Tensor, batch: int, plan: Plan,
 
 
 def print_savings(savings: Sequence[Saving], title: str, console: Console) -> None:
-    table = Table("batch", "budget", "promised", "achieved", "achieved / promised", "ms a picture", title=title)
-    for row in savings:
-        figures = (f"{row.budget:.0%}", f"{row.promised:.2f}", f"{row.achieved:.2f}", f"{row.kept:.2f}")
-        table.add_row(str(row.batch), *figures, f"{1000 * row.seconds:.1f}")
-    console.print(table)
+    columns = ("batch", Column("budget", ".0%"), "promised", "achieved",
+               "achieved / promised", Column("ms a picture", ".1f"))  # fmt: skip
+    rows = [(str(s.batch), s.budget, s.promised, s.achieved, s.kept, 1000 * s.seconds) for s in savings]
+    print_table(Table("savings", title, columns, rows, form=".2f"), console)

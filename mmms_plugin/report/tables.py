@@ -1,7 +1,7 @@
-"""Tables of the report as cells of text, and their Markdown, LaTeX and CSV spellings.
+"""One table for all reports, and how it is written for terminals, Markdown, LaTeX and CSV.
 
-AP and AR are shown times 100 with one decimal, intervals in brackets, undefined figures as n/a. CSV holds full
-precision instead, undefined figures empty.
+The HTML page (`report.page`) shows the same tables. Every format has one escaper, here; HTML's is jinja's own.
+Undefined figures are shown as n/a; CSV holds full precision instead, and leaves them empty.
 """
 
 from __future__ import annotations
@@ -10,11 +10,19 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mmms_plugin.errors import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 NOT_AVAILABLE = "n/a"
 PAGE_ROWS = 45  # a LaTeX table with more rows goes over several pages
+LONGEST, WIDEST = 80, 10_000  # columns where no terminal limits them: of a line of text, and of a table
+_FORMULA = re.compile(r"[\t\r]|[\s\u200b\u2060\ufeff]*[-=+@\uff1d\uff0b\uff0d\uff20]")  # spreadsheets skip white space
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -40,29 +48,84 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What a reader sees: ``text``, and ``small`` beside or under it (an interval, a count)."""
+    """What a reader sees: ``text``, and ``small`` beside or under it (an interval, a count).
+
+    ``style`` is a colour or style of rich, for terminals only.
+    """
 
     text: str
     small: str = ""
+    style: str = ""
 
     def __str__(self) -> str:
         return f"{self.text} {self.small}".strip()
 
 
 @dataclass(frozen=True)
-class Table:
-    """One table: ``name`` (file stem), ``caption``, ``header`` texts and ``rows`` of as many cells; column 1 is names.
+class Column:
+    """A column of numbers, or of texts where it is on the ``left``.
 
-    ``folded`` hides a long table behind its caption on the page. ``note`` stands under the caption where a table
-    stands alone, in Markdown and LaTeX; the page says it once for all.
+    Attributes:
+        title: of the column.
+        form: how numbers are written, a format specification: ``.3f``, ``,`` or ``.0%``.
+        left: the cells stand on the left and may be broken; names do.
+    """
+
+    title: str
+    form: str = ""
+    left: bool = False
+
+
+Value = Cell | str | float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells below a header.
+
+    Attributes:
+        name: stem of a file or label. caption: what the table shows, one line.
+        columns: titles alone make a first column of names and further ones of numbers, written in ``form``.
+        rows: as many values as there are columns; a row of one value is a heading for the rows below it.
+        folded: the page hides a long table behind its caption.
+        note: below the caption where a table stands alone; the page says it once for all tables.
     """
 
     name: str
     caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: Sequence[Column | str]
+    rows: Sequence[Sequence[Value]]
     folded: bool = False
     note: str = ""
+    form: str = ""
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Titles of the columns."""
+        return tuple(column.title for column in self.typed_columns)
+
+    @property
+    def typed_columns(self) -> tuple[Column, ...]:
+        """The columns; titles alone have become columns."""
+        return tuple(
+            Column(column, self.form, left=i == 0) if isinstance(column, str) else column
+            for i, column in enumerate(self.columns)
+        )
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        """The rows as texts."""
+        columns = self.typed_columns
+        return [[_cell(value, columns[i].form) for i, value in enumerate(row)] for row in self.rows]
+
+
+def _cell(value: Value, form: str) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    if isinstance(value, str):
+        return Cell(value)
+    undefined = value is None or not math.isfinite(value)
+    return Cell(NOT_AVAILABLE if undefined else format(value, form))
 
 
 def percent(value: float | None, sign: bool = False) -> str:
@@ -87,24 +150,54 @@ def decimal(value: float | None, digits: int = 3) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
 
 
-def escape_latex(text: str) -> str:
-    """Text as LaTeX prints it: every special character escaped, white space single."""
-    escaped = "".join(_LATEX.get(sign, sign) for sign in _one_line(text))
-    return escaped.replace(r"$\sqrt{\cdot}$area", r"$\sqrt{\mathrm{area}}$")
+def print_table(table: Table, console: Console) -> None:
+    """Print a table under its caption; texts are shown as they are, control characters as escapes.
 
+    It is never wider than a terminal, where names are broken rather than numbers; in a pipe or file it is as wide as
+    its cells.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.measure import Measurement
+    from rich.table import Table as Grid
+    from rich.text import Text
 
-def escape_markdown(text: str) -> str:
-    """Text as Markdown prints it: no emphasis, links, HTML or table bars come of it."""
-    text = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)
+    width = console.width if console.is_terminal else max(console.width, LONGEST)
+    for gap, broken in ((1, False), (1, True), (0, True)):  # as loose as fits
+        grid = Grid(box=SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+        for column in table.typed_columns:
+            title = column.title.replace(" ", "\n") if broken and not column.left else column.title
+            heading = Text("\n".join(map(_terminal, title.split("\n"))))
+            grid.add_column(
+                heading, justify="left" if column.left else "right", overflow="fold", no_wrap=not column.left
+            )
+        for row in table.cells:
+            style = "bold" if len(row) == 1 < len(table.columns) else ""
+            if style:
+                grid.add_section()
+            texts = ["\n".join(_terminal(part) for part in (cell.text, cell.small) if part) for cell in row]
+            grid.add_row(*(Text(text, cell.style or style) for text, cell in zip(texts, row, strict=True)))
+        if Measurement.get(console, console.options.update(width=WIDEST), grid).maximum <= width:
+            break
+    if table.caption:
+        console.print(Text(_terminal(table.caption), "bold"), soft_wrap=True)
+    if console.is_terminal:
+        console.print(grid)
+    else:
+        for line in console.render_lines(grid, console.options.update(width=WIDEST), pad=False):
+            console.print(Text("".join(segment.text for segment in line).rstrip()), soft_wrap=True)
+    if table.note:
+        console.print(Text(_terminal(table.note), "dim"), width=width)
+    console.print()
 
 
 def to_markdown(table: Table) -> str:
     """The table in Markdown (GitHub's), under its caption in bold."""
-    lines = [_markdown_row(table.header), "|".join(["", ":--", *["--:"] * (len(table.header) - 1), ""])]
-    lines += [_markdown_row([str(cell) for cell in row]) for row in table.rows]
-    note = f"{escape_markdown(table.note)}\n\n" if table.note else ""
-    return f"**{escape_markdown(table.caption)}**\n\n{note}" + "\n".join(lines) + "\n"
+    lines = [f"**{escape_markdown(table.caption)}**", ""] if table.caption else []
+    lines += [escape_markdown(table.note), ""] if table.note else []
+    lines += [_markdown_row(table.header)]
+    lines += ["|".join(["", *(":--" if column.left else "--:" for column in table.typed_columns), ""])]
+    lines += [_markdown_row(map(str, row)) for row in table.cells]
+    return "\n".join([*lines, ""])
 
 
 def to_latex(table: Table) -> str:
@@ -113,12 +206,10 @@ def to_latex(table: Table) -> str:
     Tables longer than a page are ``longtable``s, which need the package of that name.
     """
     long = len(table.rows) > PAGE_ROWS
-    header = " & ".join(escape_latex(text) for text in table.header)
-    rows = [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in table.rows]
-    columns = f"{{l{'r' * (len(table.header) - 1)}}}"
+    columns = f"{{{''.join('l' if column.left else 'r' for column in table.typed_columns)}}}"
     caption = f"\\caption{{{escape_latex('; '.join(filter(None, (table.caption, table.note))))}}}"
     label = f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', table.name.lower())}}}"
-    head = [r"\toprule", f"{header} \\\\", r"\midrule"]
+    head = [r"\toprule", _latex_row(map(Cell, table.header)), r"\midrule"]
     if long:
         start = [
             f"\\begin{{longtable}}{columns}",
@@ -133,37 +224,59 @@ def to_latex(table: Table) -> str:
         start = [r"\begin{table}", r"\centering", caption, label, f"\\begin{{tabular}}{columns}", *head]
         end = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     needs = r"% needs \usepackage{booktabs,longtable}" if long else r"% needs \usepackage{booktabs}"
-    return "\n".join([needs, *start, *rows, *end, ""])
+    return "\n".join([needs, *start, *map(_latex_row, table.cells), *end, ""])
 
 
-def to_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def to_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """Comma-separated values in full precision; None and NaN are empty, infinity is inf.
 
-    A text that a spreadsheet would run as a formula (one that begins with ``=``, ``+``, ``-`` or ``@``) gets an
-    apostrophe in front, which shows it as text.
+    A text that a spreadsheet would run as a formula (one that begins with ``=``, ``+``, ``-`` or ``@``, also behind
+    white space or as a full-width sign) gets an apostrophe in front, which shows it as text.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([[_csv_value(value) for value in row] for row in rows])
+    writer.writerows([_csv_value(value) for value in row] for row in (header, *rows))
     return text.getvalue()
+
+
+def escape_latex(text: str) -> str:
+    """Text as LaTeX prints it: every special character escaped, white space single."""
+    escaped = "".join(_LATEX.get(sign, sign) for sign in _one_line(text))
+    return escaped.replace(r"$\sqrt{\cdot}$area", r"$\sqrt{\mathrm{area}}$")
+
+
+def escape_markdown(text: str) -> str:
+    """Text as Markdown prints it: no emphasis, links, HTML or table bars come of it."""
+    text = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)  # an underscore inside a word is harmless
+
+
+def _terminal(text: str) -> str:
+    return printable(text, WIDEST)
+
+
+def _markdown_row(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(map(escape_markdown, texts))} |"
+
+
+def _latex_row(cells: Iterable[Cell]) -> str:
+    texts = [
+        f"{escape_latex(cell.text)} {{\\scriptsize {escape_latex(cell.small)}}}"
+        if cell.small
+        else escape_latex(cell.text)
+        for cell in cells
+    ]
+    guard = "{}" if texts[0].startswith(("[", "*")) else ""  # else an argument of the line break above
+    return f"{guard}{' & '.join(texts)} \\\\"
 
 
 def _csv_value(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
-        return f"'{value}" if value.lstrip().startswith(("=", "+", "-", "@")) else value
+        line = value.replace("\r\n", "\n").replace("\r", " ")  # readers take a lone one for the end of a row
+        return f"'{line}" if _FORMULA.match(value) else line
     return repr(value) if isinstance(value, float) else value
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(escape_markdown(cell) for cell in cells)} |"
-
-
-def _latex_cell(cell: Cell) -> str:
-    small = f" {{\\scriptsize {escape_latex(cell.small)}}}" if cell.small else ""
-    return f"{escape_latex(cell.text)}{small}"
 
 
 def _one_line(text: str) -> str:

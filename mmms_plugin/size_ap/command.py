@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from mmms_plugin.coco.formats import AUTO, Source
 from mmms_plugin.coco.objects import GroundTruth, Method
 from mmms_plugin.errors import LONGEST, printable
 from mmms_plugin.files import check_folder
+from mmms_plugin.report.tables import Cell, Column, Table, print_table
 from mmms_plugin.size_ap.evaluate import Options, evaluate
 from mmms_plugin.size_ap.gate import Condition, check_bins, read_baseline
 from mmms_plugin.size_ap.methods import Seeds, read_files
@@ -27,13 +26,10 @@ from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     Bin,
     Comparison,
-    Difference,
     Interval,
     RunResult,
     SizeAPResults,
 )
-
-_NUMBERS = ("AP", "AP50", "AP75", "AR", "objects", "found")
 
 
 @dataclass(frozen=True)
@@ -144,11 +140,11 @@ def _print_histogram(console: Console, sizes: ObjectSizes) -> None:
 
 def _print_results(console: Console, results: SizeAPResults) -> None:
     for run in results.runs:
-        console.print(_bin_table(run, results.iou_type))
+        print_table(_bin_table(run, results.iou_type), console)
         if run.bins[0].errors:
-            console.print(_error_table(run))
+            print_table(_error_table(run), console)
     for comparison in results.comparisons:
-        console.print(_difference_table(comparison))
+        print_table(_difference_table(comparison), console)
         for line in settling_lines(comparison):
             console.print(escape(line), soft_wrap=True)
     for line in (results.area_rule, f"bins {results.bins_source} ({results.bins_reference})", results.edge_rule):
@@ -156,56 +152,36 @@ def _print_results(console: Console, results: SizeAPResults) -> None:
 
 
 def _bin_table(run: RunResult, iou_type: str) -> Table:
-    title = f"{escape(run.name)}, {iou_type}"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # 80 columns hold it, with SODA's long names too
-    table.add_column("bin", overflow="fold")
-    table.add_column("size", no_wrap=True)
-    for name in _NUMBERS:
-        table.add_column(name, no_wrap=True)
+    sizes, counts = Column("size", left=True), (Column("objects", "d"), Column("found", "d"))
+    columns = ("bin", sizes, "AP", "AP50", "AP75", "AR", *counts)
+    rows = []
     for result in run.bins:
-        cells = (_cell(result.ap, result.intervals.get("ap")), *map(_cell, (result.ap50, result.ap75, result.ar)))
-        counts = (str(result.ground_truths), str(result.detections))
-        table.add_row(escape(result.bin.name), size_label(result.bin), *cells, *counts)
-    return table
+        ap = _cell(result.ap, result.intervals.get("ap"), "{:.4f}", "{:.3f}–{:.3f}")
+        figures = (ap, result.ap50, result.ap75, result.ar)
+        rows.append((result.bin.name, size_label(result.bin), *figures, result.ground_truths, result.detections))
+    return Table("bins", f"{run.name}, {iou_type}", columns, rows, form=".4f")
 
 
 def _error_table(run: RunResult) -> Table:
-    title = f"{escape(run.name)}: AP50 gained if errors were mended"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
-    table.add_column("bin", overflow="fold")
-    for name in ERROR_TYPES:
-        table.add_column(name if len(name) < 12 else f"{name[:5]}.", no_wrap=True)  # class., local.
-    for found in run.bins:
-        table.add_row(escape(found.bin.name), *(_cell(share.gain) for share in found.errors.values()))
-    return table
+    titles = (name if len(name) < 12 else f"{name[:5]}." for name in ERROR_TYPES)  # class., local.
+    rows = [(result.bin.name, *(share.gain for share in result.errors.values())) for result in run.bins]
+    return Table("errors", f"{run.name}: AP50 gained if errors were mended", ("bin", *titles), rows, form=".4f")
 
 
 def _difference_table(comparison: Comparison) -> Table:
-    title = escape(f"{comparison.second} minus {comparison.first}: AP")
-    table = Table("bin", "difference", "P(better)", title=title, box=SIMPLE_HEAD, padding=0)
-    for difference in comparison.per_bin:
-        if difference.metric == "ap":
-            table.add_row(
-                escape(difference.of), _signed(difference.difference, difference.interval), _probability(difference)
-            )
-    return table
+    rows = [
+        (d.of, _cell(d.difference, d.interval, "{:+.4f}", "({:+.3f}, {:+.3f})"),
+         "" if d.probability_positive is None else probability(d.probability_positive))
+        for d in comparison.per_bin
+        if d.metric == "ap"
+    ]  # fmt: skip
+    title = f"{comparison.second} minus {comparison.first}: AP"
+    return Table("differences", title, ("bin", "difference", "P(better)"), rows)
 
 
-def _cell(value: float | None, limits: Interval | None = None) -> str:
+def _cell(value: float | None, limits: Interval | None, form: str, between: str) -> Cell | None:
+    """A figure above its interval; None where it is undefined."""
     if value is None:
-        return "n/a"
-    if limits is None or limits.low is None or limits.high is None:
-        return f"{value:.4f}"
-    return f"{value:.4f}\n{limits.low:.3f}–{limits.high:.3f}"
-
-
-def _signed(value: float | None, limits: Interval | None) -> str:
-    if value is None:
-        return "n/a"
-    if limits is None or limits.low is None or limits.high is None:
-        return f"{value:+.4f}"
-    return f"{value:+.4f}\n({limits.low:+.3f}, {limits.high:+.3f})"
-
-
-def _probability(difference: Difference) -> str:
-    return "" if difference.probability_positive is None else probability(difference.probability_positive)
+        return None
+    defined = limits is not None and limits.low is not None and limits.high is not None
+    return Cell(form.format(value), between.format(limits.low, limits.high) if limits and defined else "")

@@ -81,7 +81,7 @@ def test_metrics_chosen_for_the_table_and_one_seed(calls: Path, tmp_path: Path, 
     assert table[0] == (
         "| config | recall | difference | AP | difference | parameters K | MMAC | kept MiB | s/iteration | peak GiB |"
     )
-    assert set(table[1]) == set("| -")
+    assert set(table[1]) == set("|:-")
     assert table[2].startswith("| cifar10/r50_small | 100.00 | – | 0.1250 | – | 1.0 | 2.00 | 1.00 | 2.000 | ")
     assert table[3].startswith("| cifar10/sa_r50_small | 100.00 | +0.00 | 0.1250 | +0.0000 | ")
     printed = capsys.readouterr().out

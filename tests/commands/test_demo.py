@@ -59,7 +59,7 @@ def test_everything_is_written_and_an_earlier_demo_is_replaced(calls, tmp_path, 
     )  # fmt: skip
     assert options.fitting.schedule.iters == 1
     assert checkpoint == str(out / "train/iter_3.pth")
-    lines = [line.replace("│", " ").split() for line in printed.splitlines()]
+    lines = [line.split() for line in printed.splitlines()]
     assert ["box", "0.500", "0.250", "0.125", "n/a", "0.000", "1.000"] in lines
     assert ["mask", "0.250", "0.125", "0.062", "n/a", "0.000", "0.500"] in lines
     assert [line.split()[0] for line in printed.splitlines() if "/4 " in line] == ["1/4", "2/4", "3/4", "4/4"]

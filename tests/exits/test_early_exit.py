@@ -417,10 +417,9 @@ def test_the_whole_network_and_early_exits_are_timed_in_turn(net, pictures, plan
 def test_the_table_of_savings():
     console = Console(file=io.StringIO(), width=100)
     print_savings([Saving(8, 0.5, 2.0, 1.5, 0.0124), Saving(32, 0.75, 1.25, 1.25, 0.001)], "some title", console)
-    lines = [line.strip("│┃ \n") for line in console.file.getvalue().splitlines()]
-    rows = [[cell.strip() for cell in re.split("[│┃]", line)] for line in lines if re.search("[│┃]", line)]
+    lines = console.file.getvalue().splitlines()
     assert lines[0] == "some title"
-    assert rows == [
+    assert [re.split("  +", line.strip()) for line in lines[1:] if line.strip("─")] == [
         ["batch", "budget", "promised", "achieved", "achieved / promised", "ms a picture"],
         ["8", "50%", "2.00", "1.50", "0.75", "12.4"],
         ["32", "75%", "1.25", "1.25", "1.00", "1.0"],
@@ -441,7 +440,7 @@ def test_the_benchmark_prints_a_row_for_every_batch_and_budget(monkeypatch, larg
     assert shapes == [((4, 3, side, side), classes, 2)] * 6
     text = capsys.readouterr().out
     assert f"tiny, 4 pictures of {side} px, {torch.get_num_threads()} threads" in " ".join(text.split())
-    budgets = [(int(a), int(b)) for a, b in re.findall(r"│ (\d+) +│ (\d+)% ", text)]
+    budgets = [(int(a), int(b)) for a, b in re.findall(r"^(\d+) +(\d+)% ", text, re.MULTILINE)]
     assert [batch for batch, _ in budgets] == [1] * 3 + [4] * 3
     shares = [budget for _, budget in budgets[:3]]
     assert shares == sorted(shares)

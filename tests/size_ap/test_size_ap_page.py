@@ -237,7 +237,7 @@ def rows_of(text: str, title: str) -> dict[str, list[str]]:
     block = text[text.index(title) :].split("\n\n")[0]
     rows = {}
     for line in block.splitlines()[1:]:
-        name, *words = line.replace("│", " ").split() or [""]
+        name, *words = line.split() or [""]
         if words and name not in rows:
             rows[name] = words
     return rows

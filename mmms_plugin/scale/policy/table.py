@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.files import written_whole
+from mmms_plugin.files import write_text, written_whole
+from mmms_plugin.report.tables import to_csv
 
 
 @dataclass(frozen=True)
@@ -94,15 +93,9 @@ def rows_of(content: Any, columns: int) -> list[Row]:
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """A line for each picture; texts that a spreadsheet would take for a formula get an apostrophe."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    """A line for each picture."""
     records = _records(table)
-    writer.writerow(records)
-    for line in zip(*records.values(), strict=True):
-        writer.writerow(_harmless(cell) if isinstance(cell, str) else "" if cell is None else cell for cell in line)
-    with written_whole(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")
+    write_text(path, to_csv(records, zip(*records.values(), strict=True)))
 
 
 def write_parquet(table: Table, path: Path) -> bool:
@@ -131,11 +124,6 @@ def _records(table: Table) -> dict[str, list[Any]]:
     else:
         columns["score"] = [row.score for row in rows]
     return columns | {name: [row.values[i] for row in rows] for i, name in enumerate(table.columns)}
-
-
-def _harmless(text: str) -> str:
-    line = text.replace("\r", " ")  # csv would leave it without quotes, and readers take it for the end of a line
-    return f"'{line}" if text[:1] in "=+-@\t\r" and text else line
 
 
 def class_names(rows: Sequence[Row]) -> list[str]:
