@@ -183,6 +183,7 @@ def test_a_data_set_of_boxes_alone_lacks_no_masks(folder):
     path = folder / "train/_annotations.coco.json"
     edit(path, lambda content: [annotation.pop("segmentation") for annotation in content["annotations"]])
     assert codes(folder) == {"no-val": []}
+    assert [finding.file for finding in check_data(OwnData("x", folder)).findings] == [str(folder)]
     assert codes(None, train_ann=path) == {}
     edit(path, lambda content: content["annotations"][0].update(segmentation=[[4, 5, 14, 5, 14, 15]]))
     found = codes(folder)
