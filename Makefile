@@ -29,6 +29,7 @@ demo: install
 lint: install
 	@$(BIN)/python -m ruff format --check . && $(BIN)/python -m ruff check . && $(BIN)/python -m mypy
 	@$(BIN)/python -m ruff check -q --preview --select PLW1514 .  # text files name their encoding
+	@$(BIN)/lint-imports --no-logo --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 
 # Processes that run the tests, of one thread each; each takes about 1 GB.
 WORKERS ?= 2
