@@ -56,6 +56,10 @@ setup(
         "policy": ["pyarrow"],  # the table of mmms scale-policy as Parquet too
         "docs": ["sphinx", "myst-parser", "furo"],
         # torchvision, which mmpretrain needs, is installed by the Makefile: pip would take another torch with it
-        "test": ["pytest", "pytest-xdist", "coverage>=7.13", "ruff", "mypy", "import-linter", "mmpretrain==1.2.0", "pyarrow"],
+        "test": [
+            *("pytest", "pytest-xdist", "coverage>=7.13"),
+            *("ruff", "mypy", "import-linter"),
+            *("mmpretrain==1.2.0", "pyarrow"),
+        ],
     },
 )
