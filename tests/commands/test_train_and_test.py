@@ -166,6 +166,12 @@ def test_a_checkpoint_of_another_dilation_pattern_is_refused(run, shapes, tmp_pa
     message = error_of(capsys, [*arguments, "model.backbone.dilation_pattern=[1,1,1,1]"])
     assert "was trained with backbone.dilation_pattern=[1, 2, 1, 4], the config has [1]" in message
     assert "--force" in message
+    capsys.readouterr()
+    assert main([*arguments, "model.backbone.dilation_pattern=[1,1,1,1]", "--force"]) == 0  # and no --out
+    printed = capsys.readouterr().out
+    assert "warning: checkpoint " in printed
+    assert "coco/bbox_mAP: " in printed
+    assert "predictions: " not in printed
 
 
 def test_inferencers_take_checkpoints_and_names_of_configs(run):

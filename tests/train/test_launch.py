@@ -16,6 +16,7 @@ from mmms_plugin.config.fit import Fitting
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.launch import LaunchOptions, prepare_config, set_start
+from mmms_plugin.train.lock import locked
 
 DEMO = "demo/mask_rcnn_ps_r18_shapes"
 
@@ -99,6 +100,16 @@ def test_options_that_the_config_or_the_machine_cannot_follow(shapes, tmp_path, 
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
     assert not list((tmp_path / "work").rglob("*.log"))
+
+
+def test_a_second_training_in_the_same_folder_is_refused_before_anything_is_built(shapes, tmp_path, capsys):
+    work = tmp_path / "work"
+    arguments = ["train", DEMO, "--coco-dir", str(shapes), "--work-dir", str(work), "--pretrained", "x"]
+    with locked(work):
+        assert main(arguments) == 2
+        assert "a training is running in this folder" in capsys.readouterr().err
+    assert main(arguments) == 2
+    assert "--pretrained x: no such file" in capsys.readouterr().err
 
 
 def config_of(backbone: dict[str, Any], **more: Any) -> Config:
