@@ -1,15 +1,6 @@
 # Cascade Mask R-CNN, ResNeXt-101 + Elastic, FPN, 1x schedule on COCO 2017.
 # The ELASTIC paper has no detection figures and none of full length was measured here. Give ImageNet weights with
 # --pretrained FILE; without, the backbone starts from random weights.
-_base_ = "mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py"
+_base_ = ["mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py", "./_base_/backbones/elastic_x101.py"]
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type="mmms_plugin.ElasticResNeXt",
-        depth=101,
-        elastic="full",
-        frozen_stages=1,
-        norm_eval=True,
-    )
-)
+model = dict(backbone={{_base_.elastic_x101}})

@@ -1,16 +1,9 @@
 # Mask R-CNN, DLA-X102 + Elastic, FPN, 1x schedule on COCO 2017.
 # The ELASTIC paper has no detection figures and none of full length was measured here. Give ImageNet weights with
 # --pretrained FILE; without, the backbone starts from random weights.
-_base_ = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
+_base_ = ["mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", "./_base_/backbones/elastic_dla102x.py"]
 
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type="mmms_plugin.DLA",
-        arch="102x",
-        elastic="full",
-        frozen_stages=3,  # stem and levels 0 to 2
-        norm_eval=True,
-    ),
+    backbone={{_base_.elastic_dla102x}},
     neck=dict(in_channels=[128, 256, 512, 1024]),
 )

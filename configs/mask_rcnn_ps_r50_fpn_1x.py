@@ -2,15 +2,6 @@
 # The PSConv paper (table 7) gives 39.4 box AP and 35.6 mask AP on val2017,
 # from ImageNet weights (their figure, not measured here). Give such weights with --pretrained FILE; otherwise the
 # backbone starts from random weights.
-_base_ = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
+_base_ = ["mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", "./_base_/backbones/ps_r50.py"]
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type="mmms_plugin.PSResNet",
-        depth=50,
-        dilation_pattern=(2, 1, 4, 1),  # the paper's 1, 2, 1, 4 in the order of the authors' weights
-        frozen_stages=1,
-        norm_eval=True,
-    )
-)
+model = dict(backbone={{_base_.ps_r50}})

@@ -1,9 +1,4 @@
-# CIFAR-100: as CIFAR-10, with its own mean and deviation.
-_base_ = "./cifar_32.py"
+# CIFAR-100: as CIFAR-10, with its own classes, mean and deviation.
+_base_ = ["./cifar_32.py", "./cifar100.py"]
 
-model = dict(
-    data_preprocessor=dict(
-        num_classes=100, mean=[129.3105, 124.1085, 112.404], std=[68.2125, 65.4075, 70.4055], to_rgb=True
-    ),
-    head=dict(num_classes=100),
-)
+model = {{_base_.cifar100}}

@@ -1,16 +1,5 @@
 # ResNet-50 on CIFAR-100, every resizing layer a shape adaptor: 200 epochs, batch 128, cosine.
 # The paper's Table 1: top-1 error 19.71 (accuracy 80.29). Not measured here.
-_base_ = "../_base_/cifar100_sa.py"
+_base_ = ["../cifar10/sa_r50.py", "../_base_/cifar100.py"]
 
-model = dict(
-    backbone=dict(
-        type="mmms_plugin.ShapeAdaptorResNet",
-        depth=50,
-        mode="standard",
-        stem="cifar",
-        design_size=32,
-        out_indices=(3,),
-        resize_outputs=False,
-    ),
-    head=dict(in_channels=2048),
-)
+model = {{_base_.cifar100}}

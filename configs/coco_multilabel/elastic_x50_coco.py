@@ -1,9 +1,9 @@
 # ResNeXt-50 + Elastic for the 80 classes of COCO, several labels a picture: 36 epochs, batch 96, binary cross-entropy
 # (ELASTIC paper, section 4.2). The paper's Table 3: F1 per class 71.08, overall 75.37. Not measured here.
 # Give ImageNet weights with --pretrained FILE; the paper fine-tunes.
-_base_ = "../_base_/coco_labels_224.py"
+_base_ = ["../_base_/coco_labels_224.py", "../_base_/backbones/elastic_x50_classifier.py"]
 
 model = dict(
-    backbone=dict(type="mmms_plugin.ElasticResNeXt", depth=50, elastic="full", out_indices=(3,)),
+    backbone={{_base_.elastic_x50_classifier}},
     head=dict(in_channels=2048),
 )

@@ -1,8 +1,8 @@
 # DenseNet-201 + Elastic on ImageNet: 120 epochs, steps at 30, 60 and 90, batch 256 (ELASTIC paper, section 4).
 # The paper's Table 2: top-1 / top-5 error 22.07 / 6.00. Not measured here.
-_base_ = "../_base_/imagenet_224.py"
+_base_ = ["../_base_/imagenet_224.py", "../_base_/backbones/elastic_densenet201_classifier.py"]
 
 model = dict(
-    backbone=dict(type="mmms_plugin.ElasticDenseNet", depth=201, elastic=True, with_cp=True, out_indices=(3,)),
+    backbone={{_base_.elastic_densenet201_classifier}},
     head=dict(in_channels=1808),
 )

@@ -1,8 +1,8 @@
 # ResNeXt-101 + Elastic on ImageNet: 120 epochs, steps at 30, 60 and 90, batch 256 (ELASTIC paper, section 4).
 # The paper's Table 2: top-1 / top-5 error 20.83 / 5.41. Not measured here.
-_base_ = "../_base_/imagenet_224.py"
+_base_ = ["../_base_/imagenet_224.py", "../_base_/backbones/elastic_x101_classifier.py"]
 
 model = dict(
-    backbone=dict(type="mmms_plugin.ElasticResNeXt", depth=101, elastic="full", out_indices=(3,)),
+    backbone={{_base_.elastic_x101_classifier}},
     head=dict(in_channels=2048),
 )

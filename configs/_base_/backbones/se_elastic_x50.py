@@ -1,0 +1,10 @@
+# For detection; replaces the backbone of the host's config.
+se_elastic_x50 = dict(
+    _delete_=True,
+    type="mmms_plugin.ElasticResNeXt",
+    depth=50,
+    elastic="full",
+    se_ratio=16,
+    frozen_stages=1,
+    norm_eval=True,
+)
