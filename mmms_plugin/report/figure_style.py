@@ -1,6 +1,7 @@
-"""One look for all figures of the size report: colours, fonts, axes, and saving without half-written files.
+"""One look for all figures: colours, fonts, axes, and saving without half-written files.
 
 Colours are Okabe and Ito's, which stay apart under the common kinds of colour blindness (Wong, Nature Methods 8, 441).
+On a page, `report.page.DARK` replaces the greys and black in the reader's dark scheme.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from mmms_plugin.files import written_whole
@@ -27,8 +29,9 @@ from mmms_plugin.files import written_whole
 RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # first, second run, ...
 MEASURE_COLOURS = ("#0072B2", "#E69F00", "#999999")  # AP, F1 per class, F1 overall
 ERROR_COLOURS = ("#0072B2", "#56B4E9", "#F0E442", "#E69F00", "#D55E00", "#666666")  # in the order of ERROR_TYPES
-NEUTRAL = "#595959"
+NEUTRAL, INK = "#595959", "#1d2125"
 GAIN, LOSS, UNDECIDED = "#009E73", "#CC79A7", "#8C8C8C"  # sign of a difference, where its interval leaves out zero
+LOW_HIGH = LinearSegmentedColormap.from_list("low_high", ("#0072B2", "#999999", "#E67800"))  # as the page's strips
 HEAT = "cividis"  # even in lightness, made for colour-blind readers
 WIDTH = 6.4  # inches; a page's text width
 SMALLEST = 7  # pt
@@ -55,6 +58,7 @@ STYLE: Any = {  # matplotlib types the keys one by one
     "axes.linewidth": 0.8,
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.6,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "hatch.linewidth": 0.5,

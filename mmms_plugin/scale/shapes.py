@@ -68,7 +68,7 @@ def draw_trajectories(scalars: Mapping[str, Sequence[tuple[int, float]]]) -> Fig
         figure, axis = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
         colours = plt.get_cmap("viridis")
         for index, (place, points) in enumerate(scalars.items()):
-            colour = colours(0.9 * index / max(1, len(scalars) - 1))
+            colour = colours(0.3 + 0.6 * index / max(1, len(scalars) - 1))  # seen on white and on black
             axis.plot(*zip(*points, strict=True), label=place, color=colour, linewidth=1.4)
         axis.set(xlabel="iteration", ylabel="s(alpha), output side / input side")
         axis.grid(True)

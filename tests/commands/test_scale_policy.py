@@ -215,7 +215,7 @@ def test_two_classifiers(shapes, tmp_path, capsys):
     assert compared == content  # all that is known of the first is known of the second: they have the same weights
     assert {path.name for path in out.glob("exits*.png")} == {"exits.png", "exits_compared.png"}
     page = (out / "policy.html").read_text(encoding="utf-8")
-    assert page.count('"threshold":') == 2
+    assert page.count('"columns":') == 2
     assert "lower strip" in page
 
 
@@ -315,9 +315,10 @@ def test_a_diverged_network_is_told(models, pictures, tmp_path, capsys):
 STEPS = """
 <pre id="outcome"></pre><script>addEventListener("load", async () => {
   const frame = () => new Promise((done) => setTimeout(done, 60));
+  const until = async (done) => { for (let i = 0; i < 100 && !done(); i++) await frame(); };
   const by = (id) => document.getElementById(id), grid = by("grid"), out = {};
   const key = (element, name) => element.dispatchEvent(new KeyboardEvent("keydown", {key: name, bubbles: true}));
-  const cards = () => [...document.querySelectorAll(".card")].sort((a, b) => a.id.localeCompare(b.id));
+  const cards = () => [...document.querySelectorAll(".tile")].sort((a, b) => a.id.localeCompare(b.id));
   const pick = (text, value) => {
     const label = [...document.querySelectorAll("#filters label")].find((one) => one.textContent.startsWith(text));
     const field = label.querySelector("select, input");
@@ -325,16 +326,19 @@ STEPS = """
     field.dispatchEvent(new Event(field.tagName === "INPUT" ? "input" : "change"));
   };
   await frame();
-  out.count = by("count").textContent; out.strips = document.querySelectorAll(".card .strip i").length;
+  out.count = by("count").textContent; out.strips = document.querySelectorAll(".tile .strip i").length;
   key(grid, "ArrowRight"); key(grid, "ArrowRight"); key(grid, "ArrowLeft");
   out.selected = grid.getAttribute("aria-activedescendant");
   key(grid, "Enter"); out.open = by("large").open; out.bars = document.querySelectorAll("#large-bars code").length;
-  by("close").click(); await frame(); out.closed = [by("large").open, document.activeElement.id];
+  by("close").click(); await until(() => document.activeElement === grid);
+  out.closed = [by("large").open, document.activeElement.id];
   key(document.body, "/"); out.search = document.activeElement.type;
-  pick("order by", "column 2"); out.rising = cards().map((one) => one.title);
+  const orders = JSON.parse(by("pictures").textContent).orders;
+  pick("order by", String(orders.findIndex((order) => order.column === 2)));
+  out.rising = cards().map((one) => one.title);
   pick("search", "onerror"); out.found = by("count").textContent; out.label = cards()[0].children[2].textContent;
   pick("search", ""); pick("class", "1"); out.byClass = by("count").textContent;
-  out.foreign = document.querySelectorAll("#browse script, #browse img").length; out.page = document.title;
+  out.foreign = document.querySelectorAll("#gallery script, #gallery img").length; out.page = document.title;
   by("outcome").textContent = JSON.stringify(out);
 });</script></body>"""
 
@@ -360,7 +364,7 @@ def test_the_page_in_a_browser(models, pictures, tmp_path):
     assert outcome["page"] == "elastic, elastic.pth: scale policy"
     assert outcome["count"] == "6 of 6 pictures"
     assert (outcome["strips"], outcome["bars"], outcome["foreign"]) == (6 * 13, 13, 0)
-    assert (outcome["selected"], outcome["open"], outcome["closed"]) == ("picture-1", True, [False, "grid"])
+    assert (outcome["selected"], outcome["open"], outcome["closed"]) == ("pictures-1", True, [False, "grid"])
     assert outcome["search"] == "search"
     assert outcome["rising"] == [row["name"] for row in sorted(rows, key=lambda row: row["values"][2])]
     assert outcome["found"] == outcome["byClass"] == "3 of 6 pictures"

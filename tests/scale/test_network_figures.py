@@ -212,8 +212,8 @@ def test_trajectories_have_a_line_for_each_adaptor():
     assert list(axis.lines[0].get_ydata()) == [0.5, 0.75]
     assert legend(axis) == ["one", "two", "three"]
     colours = plt.get_cmap("viridis")
-    assert [line.get_color() for line in axis.lines] == [colours(0.0), colours(0.45), colours(0.9)]
-    assert draw_trajectories({"one": [(0, 0.5)]}).axes[0].lines[0].get_color() == colours(0.0)
+    assert [line.get_color() for line in axis.lines] == [colours(0.3), colours(0.6), colours(0.9)]
+    assert draw_trajectories({"one": [(0, 0.5)]}).axes[0].lines[0].get_color() == colours(0.3)
 
 
 def test_thumbnails_are_whole_pictures_in_the_middle_of_a_square(tmp_path):
@@ -289,11 +289,19 @@ def test_a_report_has_every_part_that_was_measured(paths, tmp_path):
     )
     assert "field above 2048 px in theory" in dict(facts)["stage 2"]
     assert '<a href="size_ap/report.html">sizes</a>' in page
-    assert data["classes"] == ["a", "b"]
+    assert [(one["name"], one["values"]) for one in data["filters"]] == [
+        ("class", ["a", "b"]), ("answer", list(OUTCOMES)),
+    ]  # fmt: skip
     assert data["items"][1] == dict(
-        name="1.png", classes=[1], objects=1, side=16.0, tile=True,
-        runs=[dict(values=[0.1, 0.2], predicted="a", right=False), dict(values=[0.1, 0.2], predicted="b", right=True)],
+        title="1.png", lines=["b", "S 0.15"], label="b", side=16.0, objects="1 objects, 16 px", tile=1, mean=0.15,
+        exit=-1, answer=2, marks=[False, True], runs=[dict(values=[0.1, 0.2], framed=-1)] * 2,
+        facts=[["classes", "b"], ["first predicted", "a, wrong"], ["second predicted", "b, right"],
+               ["objects", "1, median side 16 px"], ["overall score", "0.15"]],
+        **{"class": [1]},
     )  # fmt: skip
+    assert [order["name"] for order in data["orders"]] == [
+        "as given", "name", "class", "object size", "overall score", *shown.columns,
+    ]  # fmt: skip
     assert len(data["items"][7]["runs"]) == 1
     assert data["runs"][0]["means"] == pytest.approx([0.35, 0.45])
     assert data["runs"][0]["spreads"] == pytest.approx([0.2291, 0.2291], abs=1e-4)
@@ -321,7 +329,8 @@ def test_a_report_of_exits_and_of_few_pictures(paths, tmp_path):
     assert ("left at", "column 0: 4, column 1: 4 (confidence of 0.35)") in re.findall(
         r"<dt>(.*?)</dt><dd>(.*?)</dd>", page
     )
-    assert data["runs"][0]["threshold"] == 0.35
+    assert [item["runs"][0]["framed"] for item in data["items"]] == [1] * 4 + [0] * 4
+    assert [item["lines"][1] for item in data["items"]] == ["column 1"] * 4 + ["column 0"] * 4
     assert {path.stem for path in (tmp_path / "out").glob("*.png")} == {"exits", "exit_examples"}
     few = Table("scale policy", shown.columns, [Row(row.name, row.values) for row in shown.rows[:3]])
     write_report(tmp_path / "few", Findings("few", few), None, paths)

@@ -89,9 +89,9 @@ def test_crops_show_the_place_and_nothing_outside_the_folder(tmp_path):
     two = Failures(np.array([5, 5]), np.ones((1, 2), bool), at, np.array([-1, -1]), np.array([0, 0]), nothing[:, 0],
                    nothing[:, 0], nothing, boxes, 2)  # fmt: skip
     gallery = make_gallery(truth, [("run", two)], resolve_bins().bins[:1], folder)
-    first, second = json.loads(gallery.data)["items"]
+    first, second = json.loads(gallery.json)["items"]
     assert (first["tile"], second["tile"]) == (0, -1)
-    assert "1 have no picture" in gallery.remark
+    assert "1 have no picture" in gallery.remarks[0]
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(gallery.sheets[0]))))
     assert sheet.shape == (TILE, ACROSS * TILE, 3)
     left, top, side = first["window"]
@@ -109,6 +109,7 @@ def test_a_window_stays_in_its_picture_where_it_can():
 STEPS = """
 <pre id="outcome"></pre><script>addEventListener("load", async () => {
   const frame = () => new Promise((done) => setTimeout(done, 60));
+  const until = async (done) => { for (let i = 0; i < 100 && !done(); i++) await frame(); };
   const by = (id) => document.getElementById(id), grid = by("grid"), out = {};
   const key = (element, name) => element.dispatchEvent(new KeyboardEvent("keydown", {key: name, bubbles: true}));
   const tiles = () => [...document.querySelectorAll(".tile")];
@@ -122,7 +123,8 @@ STEPS = """
   out.selected = [chosen().id, grid.getAttribute("aria-activedescendant")];
   key(grid, "End"); out.end = chosen().id; key(grid, "Home");
   key(grid, "Enter"); out.open = by("large").open; out.title = by("large-title").textContent;
-  key(by("large"), "ArrowRight"); out.next = chosen().id; by("close").click(); await frame();
+  key(by("large"), "ArrowRight"); out.next = chosen().id; by("close").click();
+  await until(() => document.activeElement === grid);
   out.closed = [by("large").open, document.activeElement.id];
   const errors = document.querySelector('table[data-name="errors-1"]');
   const kinds = [...errors.tHead.rows[0].cells].map((cell) => cell.textContent);
@@ -168,8 +170,8 @@ def test_the_page_in_a_browser(tmp_path):
     assert 0 < outcome["atTop"] < 120
     assert 0 < outcome["atEnd"] < 120
     assert outcome["last"] == 1499
-    assert outcome["selected"] == ["failure-1", "failure-1"]
-    assert (outcome["end"], outcome["next"]) == ("failure-1499", "failure-1")
+    assert outcome["selected"] == ["failures-1", "failures-1"]
+    assert (outcome["end"], outcome["next"]) == ("failures-1499", "failures-1")
     assert outcome["open"]
     assert HOSTILE in outcome["title"]
     assert outcome["closed"] == [False, "grid"]

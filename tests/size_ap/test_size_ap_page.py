@@ -360,28 +360,40 @@ def test_the_gallerys_data(tmp_path):
     runs = [("one", two_failures(truth)), ("two", two_failures(truth))]
     bins = resolve_bins().bins[:2]
     gallery = make_gallery(truth, runs, bins, None)
-    found = json.loads(gallery.data)
+    found = json.loads(gallery.json)
     assert gallery.sheets == ()
-    assert gallery.remark == (
+    assert gallery.remarks[0] == (
         "Failures shown, those with the highest scores of every size and type first: one: 2 of 1,234; two: 2 of 1,234."
     )
-    assert found["bins"] == [{"name": "all", "size": "all sizes"}, {"name": "small", "size": "< 32 px"}]
-    assert (found["runs"], found["classes"], found["images"]) == (
-        ["one", "two"], ["three", "five", "seven"], ["a.png", "turned.png"])  # fmt: skip
+    filters = {one["key"]: one for one in found["filters"]}
+    assert filters["bin"] == {
+        "key": "bin",
+        "name": "bin",
+        "values": ["all", "small"],
+        "notes": ["all sizes", "< 32 px"],
+    }
+    assert (filters["run"]["values"], filters["class"]["values"]) == (["one", "two"], ["three", "five", "seven"])
     first = {
-        "run": 0, "kind": 0, "bins": [0], "image": 1, "class": 1, "objectClass": 0, "score": 0.1235, "iou": 0.568,
-        "box": [10.0, 20.0, 30.0, 8.0], "object": [12.0, 21.0, 28.0, 9.0], "window": [0.0, 0.0, 51.0], "tile": -1,
+        "run": 0, "kind": 0, "bin": [0], "class": [1, 0], "score": 0.1235, "iou": 0.568, "area": 28.0 * 9,
+        "box": [10.0, 20.0, 30.0, 8.0], "object": [12.0, 21.0, 28.0, 9.0], "tile": -1, "hover": "turned.png",
+        "title": "classification: five, there: three",
+        "lines": ["classification", "five, there: three", "score 0.12 · IoU 0.57"],
+        "facts": [["image", "turned.png"], ["score", "0.12"], ["IoU", "0.57"], ["object", "12.0, 21.0, 28.0, 9.0"],
+                  ["prediction", "10.0, 20.0, 30.0, 8.0"], ["bins", "all"], ["run", "one"]],
     }  # fmt: skip
     missed = {
-        "run": 0, "kind": 5, "bins": [0, 1], "image": 0, "class": -1, "objectClass": 2, "score": None, "iou": None,
-        "box": None, "object": [2.0, 3.0, 40.0, 40.0], "window": [0.0, 0.0, 68.0], "tile": -1,
+        "run": 0, "kind": 5, "bin": [0, 1], "class": [-1, 2], "score": None, "iou": None, "area": 1600.0,
+        "box": None, "object": [2.0, 3.0, 40.0, 40.0], "window": [0.0, 0.0, 68.0], "tile": -1, "hover": "a.png",
+        "title": "missed: seven", "lines": ["missed", "seven", "not found"],
+        "facts": [["image", "a.png"], ["object", "2.0, 3.0, 40.0, 40.0"], ["prediction", "none"],
+                  ["bins", "all, small"], ["run", "one"]],
     }  # fmt: skip
-    assert found["items"][0] | {"window": 0} == first | {"window": 0}
-    assert found["items"][0]["window"][2] == pytest.approx(51, abs=0.1)
+    assert found["items"][0].pop("window")[2] == pytest.approx(51, abs=0.1)
+    assert found["items"][0] == first
     assert found["items"][1] == missed
     assert [item["run"] for item in found["items"]] == [0, 0, 1, 1]
     nameless = make_gallery(replace(truth, file_names=()), runs, bins, tmp_path)
-    assert json.loads(nameless.data)["images"] == ["image 30", "image 20"]
+    assert [item["hover"] for item in json.loads(nameless.json)["items"][:2]] == ["image 20", "image 30"]
     assert nameless.sheets == ()
 
 
@@ -401,9 +413,9 @@ def test_crops_of_turned_broken_and_small_pictures(tmp_path):
     failures = Failures(np.array([5] * 4), np.ones((1, 4), bool), np.array([0, 0, 1, 2]), np.array([-1] * 4),
                         np.zeros(4, int), n, n, nan, boxes, 4)  # fmt: skip
     gallery = make_gallery(truth, [("r", failures)], resolve_bins().bins[:1], tmp_path)
-    items = json.loads(gallery.data)["items"]
+    items = json.loads(gallery.json)["items"]
     assert [item["tile"] for item in items] == [0, 1, 2, -1]
-    assert gallery.remark.endswith(" 1 have no picture in the folder that was given, and are shown as boxes alone.")
+    assert gallery.remarks[0].endswith(" 1 have no picture in the folder that was given, and are shown as boxes alone.")
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(gallery.sheets[0])))).astype(int)
     tiles = [sheet[:120, 120 * i : 120 * (i + 1)] for i in range(3)]
     assert np.abs(tiles[0] - (250, 0, 0))[4:-8, 4:-8].max() < 30
@@ -418,7 +430,7 @@ def test_crops_of_turned_broken_and_small_pictures(tmp_path):
         assert np.abs(part - 128).max() < 12
     none = make_gallery(truth, [("r", failures)], resolve_bins().bins[:1], tmp_path / "absent")
     assert none.sheets == ()
-    assert " 4 have no picture" in none.remark
+    assert " 4 have no picture" in none.remarks[0]
 
 
 def test_regions_by_size_are_written_as_they_are(drawn, tmp_path):

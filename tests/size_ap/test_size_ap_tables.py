@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from mmms_plugin.report.tables import Cell, Table, bracket, decimal, escape_markdown, to_csv, to_latex, to_markdown
-from mmms_plugin.size_ap.report import csv_files, tables
+from mmms_plugin.size_ap.report import tables
+from mmms_plugin.size_ap.report.csv_files import csv_files
 from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
@@ -237,7 +238,7 @@ def test_probabilities(value, text):
 
 def test_csv_files_row_by_row(results):
     how = "bbox,the rule"
-    lines = csv_files.bins_csv(results).splitlines()
+    lines = csv_files(results)["bins.csv"].splitlines()
     assert lines[0] == (
         "run,bin,area_low_px2,area_high_px2,upper_limit_included,ground_truths,detections,"
         "ap,ap_low,ap_high,ap50,ap50_low,ap50_high,ap75,ap75_low,ap75_high,ar,ar_low,ar_high,iou_type,area"
@@ -247,7 +248,7 @@ def test_csv_files_row_by_row(results):
         lines[2] == f"base,small,0,1024,False,1000,1001,0.25,0.24,0.27,0.3,0.29,0.32,,,,0.35,{0.35 - 0.01},0.37,{how}"
     )
     assert lines[9] == f"third,large,1024,inf,False,0,1,,,,,,,,,,,,,{how}"
-    lines = csv_files.classes_csv(results).splitlines()
+    lines = csv_files(results)["classes.csv"].splitlines()
     assert lines[0] == (
         "run,category_id,category,bin,ground_truths,detections,ap,ap_low,ap_high,ap50,ap75,ar,iou_type,area"
     )
@@ -257,25 +258,25 @@ def test_csv_files_row_by_row(results):
     bare = replace(
         results, runs=(replace(results.runs[0], classes=replace(results.runs[0].classes, ap_intervals=None)),)
     )
-    assert csv_files.classes_csv(bare).splitlines()[4] == f"base,9,dog,all,3000,3000,0.3,,,0.3,0.3,0.3,{how}"
-    lines = csv_files.errors_csv(results).splitlines()
+    assert csv_files(bare)["classes.csv"].splitlines()[4] == f"base,9,dog,all,3000,3000,0.3,,,0.3,0.3,0.3,{how}"
+    lines = csv_files(results)["errors.csv"].splitlines()
     assert lines[0] == "run,bin,error,ap50,count,gain,gain_low,gain_high,iou_type,area"
     assert len(lines) == 1 + 3 * 3 * 6
     assert lines[8] == f"base,small,localisation,0.3,10,0.01,0,0.02,{how}"
-    lines = csv_files.differences_csv(results).splitlines()
+    lines = csv_files(results)["differences.csv"].splitlines()
     assert lines[0] == ("kind,of,metric,first,second,difference,low,high,p_positive,iou_type,area,first_run,second_run")
     assert len(lines) == 1 + 2 * (12 + 3 + 18)
     assert lines[1] == f"bin,all,ap,0.5,0.75,0.25,-0.1,0.2,0.75,{how},base,better"
     assert lines[13] == f"class,cat,ap,0.2,0.3,-0.1,,,1.0,{how},base,better"
     assert lines[17] == f"error,all,localisation,0.0,0.0,0.01,0.01,0.05,0.5,{how},base,better"
     assert lines[34] == f"bin,all,ap,0.5,0.625,0.125,-0.1,0.2,0.75,{how},base,third"
-    lines = csv_files.settling_csv(results).splitlines()
+    lines = csv_files(results)["settling.csv"].splitlines()
     assert lines[:2] == [
         "first_run,second_run,bin,sd_images,sd_seeds,sd_both,settled,images_needed,seeds_needed",
         "base,better,all,0.01,0.02,0.03,False,12345,",
     ]
     assert lines[6] == "base,third,large,0.1,0.2,0.3,False,,7"
-    lines = csv_files.sweep_csv(results).splitlines()
+    lines = csv_files(results)["ap_against_size.csv"].splitlines()
     assert lines == [
         "run,side,side_low,side_high,ground_truths,ap,ap_low,ap_high,ar,iou_type,area",
         *(line for name in ("base", "better", "third")

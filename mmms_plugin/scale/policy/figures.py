@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from mmms_plugin.report.figure_style import (
     GAIN,
     LOSS,
+    LOW_HIGH,
     NEUTRAL,
     RUN_COLOURS,
     SMALLEST,
@@ -23,7 +24,7 @@ from mmms_plugin.report.figure_style import (
     plt,
     shorten,
 )
-from mmms_plugin.report.sheets import Tile
+from mmms_plugin.report.page import Tile
 from mmms_plugin.scale.policy.answers import OUTCOMES
 from mmms_plugin.scale.policy.dilations import DilationShares
 from mmms_plugin.scale.policy.summary import Group
@@ -34,7 +35,6 @@ NAMED = 40  # classes with a bar and a name of their own
 SHADES = "cividis"
 CELLS = 80  # along each axis of a density
 Example = tuple[Row, Tile | None]  # a picture and its thumbnail, if it can be read
-FORMATS = ("png", "svg")
 
 
 def draw_classes(groups: Sequence[Group]) -> Figure:
@@ -81,14 +81,15 @@ def draw_map(table: Table, points: NDArray[np.float64], method: str) -> Figure:
     with canvas(WIDEST if known else WIDTH, 3.4, 2 if known else 1) as (figure, axes):
         size = float(np.clip(400 / len(points), 2, 14))
         scores = [row.score for row in table.rows]
-        dots = axes[0].scatter(points[:, 0], points[:, 1], c=scores, cmap=SHADES, s=size, linewidths=0)
+        dots = axes[0].scatter(
+            points[:, 0], points[:, 1], c=scores, cmap=LOW_HIGH, s=size, linewidths=0, rasterized=True
+        )
         figure.colorbar(dots, ax=axes[0], label="overall score")
         if known:
             for right, colour, label in ((True, GAIN, "right"), (False, LOSS, "wrong")):
                 chosen = points[[one is right for one in rights]]
-                axes[1].scatter(
-                    chosen[:, 0], chosen[:, 1], color=colour, s=size, linewidths=0, label=f"{label} ({len(chosen)})"
-                )
+                axes[1].scatter(chosen[:, 0], chosen[:, 1], color=colour, s=size, linewidths=0, rasterized=True,
+                                label=f"{label} ({len(chosen)})")  # fmt: skip
             axes[1].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, markerscale=3)
         for axis in axes:
             axis.set_xticks([])
@@ -113,7 +114,7 @@ def draw_answers(outcomes: Sequence[int | None], points: NDArray[np.float64], me
                         vmax=max(1e-9, 1.6 * density.max()))  # fmt: skip
             size = float(np.clip(400 / len(points), 2, 12))
             dots = (points[chosen] - low + margin) / (high - low + 2 * margin)
-            axis.scatter(dots[:, 0], dots[:, 1], s=size, color=colour, linewidths=0)
+            axis.scatter(dots[:, 0], dots[:, 1], s=size, color=colour, linewidths=0, rasterized=True)
             axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1), title=f"{name} ({int(chosen.sum())})")
         axes[0].set_xlabel(method)
         return figure
@@ -124,7 +125,7 @@ def draw_sizes(table: Table, correlations: Sequence[float]) -> Figure:
     rows = [row for row in table.rows if row.sides]
     with canvas(WIDEST, 3.2, 2) as (figure, (left, right)):
         sides = np.array([np.median(row.sides) for row in rows])
-        left.scatter(sides, [row.score for row in rows], s=8, linewidths=0, color=RUN_COLOURS[0])
+        left.scatter(sides, [row.score for row in rows], s=8, linewidths=0, color=RUN_COLOURS[0], rasterized=True)
         log_side_axis(left, max(1.0, sides.min() / 1.2), max(2.0, sides.max() * 1.2))
         left.set(xlabel="median side of the picture's objects, px", ylabel="overall score")
         right.barh(range(len(correlations)), correlations, color=RUN_COLOURS[0])

@@ -1,131 +1,137 @@
-"""The page on which the pictures of a scale policy are browsed, as in Appendix C of the ELASTIC paper."""
+"""The gallery in which the pictures of a scale policy are browsed, as in Appendix C of the ELASTIC paper."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from mmms_plugin.report.sheets import Tile, pack, safe_json
-from mmms_plugin.scale.policy.table import Row, Table, class_names
+from mmms_plugin.report.page import OUTSIDE, Gallery, Tile, in_threads, open_picture
+from mmms_plugin.scale.policy.answers import OUTCOMES, outcome
+from mmms_plugin.scale.policy.table import Row, Table, class_names, leaving_exit
 
 TILE, ACROSS, DOWN = 96, 20, 10  # px of a thumbnail, and thumbnails of a sheet
-THREADS = 2
-OUTSIDE = (128, 128, 128)
+STRIPS = {
+    "exits": "The strip under a picture has one field for each exit. The exit at which the picture leaves is framed.",
+    "scale policy": (
+        "The strip under a picture has one field for each block, the first on the left. Colours compare a picture with "
+        "the others at the same block (two standard deviations are full colour), or show the score itself. S is the "
+        "mean over the blocks, or the score of the block that orders the pictures."
+    ),
+}
+LEGENDS = {"exits": "confidence from 0 to 1", "scale policy": "from low to high resolution"}
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A written PNG on the page, what it shows, and its width in px."""
-
-    data: str
-    caption: str
-    width: int
-
-
-def shown(path: Path, caption: str, width: int = 700) -> Shown:
-    """A written PNG file as a figure of the page."""
-    return Shown(base64.b64encode(path.read_bytes()).decode(), caption, width)
-
-
-def render(
-    title: str,
-    facts: Sequence[tuple[str, str]],
-    figures: Sequence[Shown],
-    table: Table,
-    paths: Mapping[str, Path],
-    other: Table | None = None,
-    links: Sequence[tuple[str, str]] = (),
-) -> str:
-    """The page. Every text is escaped, and nothing on it is loaded from elsewhere.
+def make_gallery(table: Table, paths: Mapping[str, Path], other: Table | None = None) -> Gallery:
+    """The pictures of a table with their values, classes and answers.
 
     Args:
-        facts: what, value. figures: from top to bottom. table: its pictures are browsed; none without rows.
-        paths: of the pictures, by their names in the table. other: of a second network on the same pictures.
-        links: text and address.
+        table: with a row for every picture.
+        paths: of the pictures, by their names in the table.
+        other: of a second network on the same pictures.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("mmms_plugin.scale.policy")
-    environment = Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
+    tables = [one for one in (table, other) if one is not None]
+    with_columns = [one for one in tables if one.columns]
+    remarks = [STRIPS[table.kind]] if table.columns else []
+    if len(with_columns) == 2:
+        remarks.append(
+            "The upper strip and the first mark are the first network's, the lower strip and the second mark those of "
+            "the network it is compared with."
+        )
+    elif other is not None:
+        remarks.append(
+            "The first mark (✓ right, ✗ wrong) is the first network's, the second that of the network it is compared "
+            "with."
+        )
+    classes, others = class_names(table.rows), {row.name: row for row in other.rows} if other else {}
     tiles = thumbnails([paths[row.name] for row in table.rows])
-    gallery = (
-        dict(data=safe_json(_data(table, tiles, other)), sheets=pack(tiles, TILE, ACROSS, DOWN)) if table.rows else None
-    )
-    page = environment.get_template("policy.html.jinja")
-    strips = sum(bool(one.columns) for one in (table, other) if one is not None)
-    return page.render(
-        title=title, facts=facts, figures=figures, gallery=gallery, exits=table.kind == "exits",
-        two=other is not None, links=links, strips=strips,
+    items = [_item(row, others.get(row.name), tables, classes) for row in table.rows]
+    for number, item in enumerate(items):
+        item["tile"] = number if tiles[number] is not None else -1
+    answers = OUTCOMES if other else ("right", "wrong")
+    filters = [dict(key="class", name="class", values=classes)] if classes else []
+    filters += [dict(key="answer", name="answer", values=answers)] if any(i["answer"] >= 0 for i in items) else []
+    filters += [dict(key="exit", name="leaves at", values=table.columns)] if table.kind == "exits" else []
+    orders: list[dict[str, Any]] = [dict(key="place", name="as given"), dict(key="title", name="name")]
+    orders += [dict(key="label", name="class")] if classes else []
+    if any(item["side"] is not None for item in items):
+        orders.append(dict(key="side", name="object size", line="objects"))
+    if table.columns and table.kind == "exits":
+        orders.append(dict(key="exit", name="exit"))
+    elif table.columns:
+        orders.append(dict(key="mean", name="overall score", prefix="S"))
+    orders += [dict(column=k, name=name, prefix="S") for k, name in enumerate(table.columns)]
+    return Gallery(
+        "pictures", remarks, [("scale", "", LEGENDS[table.kind])] if table.columns else [], items, filters, orders,
+        tiles, TILE, ACROSS, DOWN, large=384, search=True, directions=True, runs=[_run(one) for one in with_columns],
     )  # fmt: skip
 
 
 def thumbnails(paths: Sequence[Path]) -> list[Tile | None]:
     """Every picture, whole, in the middle of a square; None for those that cannot be read any more."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(_thumbnail, paths))
+    return in_threads(_thumbnail, paths)
 
 
 def _thumbnail(path: Path) -> Tile | None:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as picture:
-            picture.draft("RGB", (TILE, TILE))  # JPEG is decoded at a fraction of its size
-            whole = ImageOps.exif_transpose(picture).convert("RGB")
-            scale = TILE / max(whole.size)  # CIFAR's pictures grow
-            size = max(1, round(whole.width * scale)), max(1, round(whole.height * scale))
-            turned = whole.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    whole = open_picture(path, side=TILE)
+    if whole is None:
         return None
+    scale = TILE / max(whole.size)  # CIFAR's pictures grow
+    size = max(1, round(whole.width * scale)), max(1, round(whole.height * scale))
+    small = whole.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     tile = Image.new("RGB", (TILE, TILE), OUTSIDE)
-    tile.paste(turned, ((TILE - turned.width) // 2, (TILE - turned.height) // 2))
+    tile.paste(small, ((TILE - small.width) // 2, (TILE - small.height) // 2))
     return np.asarray(tile)
 
 
-def _data(table: Table, tiles: Sequence[Tile | None], other: Table | None) -> dict[str, Any]:
-    places = {name: i for i, name in enumerate(class_names(table.rows))}
-    second = {row.name: row for row in other.rows} if other else {}
-    rows = zip(table.rows, tiles, strict=True)
-    return {
-        "runs": [_run(one) for one in (table, other) if one is not None],
-        "classes": list(places),
-        "items": [_item(row, second.get(row.name), tile is not None, places) for row, tile in rows],
-        "sheet": {"tile": TILE, "across": ACROSS, "down": DOWN},
-    }
-
-
 def _run(table: Table) -> dict[str, Any]:
-    values = table.values
+    run: dict[str, Any] = {"columns": table.columns}
+    if table.kind == "scale policy":
+        run |= {"means": list(map(_short, table.values.mean(0))), "spreads": list(map(_short, table.values.std(0)))}
+    return run
+
+
+def _item(row: Row, other: Row | None, tables: Sequence[Table], classes: Sequence[str]) -> dict[str, Any]:
+    table, label = tables[0], ", ".join(row.classes)
+    rows = [(row, table), *([(other, tables[1])] if other else [])]
+    leaves = leaving_exit(row.values, table.threshold) if table.kind == "exits" else -1
+    facts = [("classes", label or "unknown")]
+    for (answer, _), name in zip(rows, ("first predicted", "second predicted"), strict=False):
+        if answer.predicted:
+            verdict = {True: ", right", False: ", wrong", None: ""}[answer.right]
+            facts.append((name if len(tables) > 1 else "predicted", f"{answer.predicted}{verdict}"))
+    side = _short(float(np.median(row.sides))) if row.sides else None
+    if side is not None:
+        facts.append(("objects", f"{len(row.sides)}, median side {side:g} px"))
+    below = ""
+    if leaves >= 0:
+        below = table.columns[leaves]
+        facts.append(("leaves at", below))
+    elif table.columns:
+        below = f"S {row.score:.2g}".replace("-", "−")
+        facts.append(("overall score", f"{row.score:.4g}"))
+    if len(tables) > 1:
+        answer_place = outcome(row, other) if other else None
+    else:
+        answer_place = None if row.right is None else int(not row.right)
+    runs = [
+        dict(
+            values=list(map(_short, one.values)),
+            framed=leaving_exit(one.values, of.threshold) if of.kind == "exits" else -1,
+        )
+        for one, of in rows
+        if of.columns
+    ]
     return {
-        "kind": table.kind,
-        "columns": table.columns,
-        "threshold": table.threshold,
-        "means": [_short(value) for value in values.mean(0)],
-        "spreads": [_short(value) for value in values.std(0)],
-    }
-
-
-def _item(row: Row, other: Row | None, has_tile: bool, places: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "classes": [places[name] for name in row.classes],
-        "objects": len(row.sides),
-        "side": _short(float(np.median(row.sides))) if row.sides else None,
-        "runs": [_answer(one) for one in (row, other) if one is not None],
-        "tile": has_tile,
-    }
-
-
-def _answer(row: Row) -> dict[str, Any]:
-    return {"values": [_short(value) for value in row.values], "predicted": row.predicted, "right": row.right}
+        "title": row.name, "lines": [label or row.name, below], "facts": facts, "label": label, "side": side,
+        "objects": "" if side is None else f"{len(row.sides)} objects, {side:.0f} px", "mean": _short(row.score),
+        "exit": leaves, "class": [classes.index(name) for name in row.classes],
+        "answer": -1 if answer_place is None else answer_place,
+        "marks": [one.right for one, _ in rows if one.right is not None], "runs": runs,
+    }  # fmt: skip
 
 
 def _short(value: float) -> float:

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmms_plugin.files import files_written_together, write_text
-from mmms_plugin.report.figure_style import save
+from mmms_plugin.report.page import Output, Section, render
 from mmms_plugin.scale.policy import figures
 from mmms_plugin.scale.policy.answers import OUTCOMES, compare_answers, outcome
 from mmms_plugin.scale.policy.dilations import DilationShares
-from mmms_plugin.scale.policy.page import Shown, render, shown, thumbnails
+from mmms_plugin.scale.policy.page import make_gallery, thumbnails
 from mmms_plugin.scale.policy.summary import by_class, by_size, embed, size_correlations
 from mmms_plugin.scale.policy.table import Row, Table, write_csv, write_parquet
 from mmms_plugin.scale.receptive_field import WIDTHS, ReceptiveField
@@ -27,6 +27,7 @@ FEWEST = 4  # pictures that a map needs
 FIGURES = ("blocks", "classes", "map", "sizes", "exits", "exit_examples", "dilations", "shape", "trajectories",
            "receptive_fields", "answers")  # fmt: skip
 TABLES = ("pictures.csv", "pictures.parquet", "pictures_compared.csv")
+FORMATS = ("png", "svg")
 EXAMPLES = 8  # pictures that are shown of every exit
 SCORE = "Mean activation behind the ReLU after the 3x3 layer, high-resolution minus low-resolution branch"
 
@@ -64,22 +65,26 @@ def write_report(
     Raises: UserError if the folder cannot be written to.
     """
     part = _evaluate(first, paths)
+    other = None if second is None else second.table
     if second is not None:
         _compare(part, first, second, paths)
     names = ["policy.html", "policy.json"]
     with files_written_together(out) as folder:
-        pictures = [_draw(folder, name, caption, figure) for name, caption, figure in part.drawn]
-        if second is not None and second.table.rows:
+        output = Output(folder, FORMATS)
+        pictures = [output.figure(name, figure, caption) for name, caption, figure in part.drawn]
+        if other is not None and other.rows:
             names.append("pictures_compared.csv")
-            write_csv(second.table, folder / "pictures_compared.csv")
+            write_csv(other, folder / "pictures_compared.csv")
         if first.table.rows:
             names.append("pictures.csv")
             write_csv(first.table, folder / "pictures.csv")
             if write_parquet(first.table, folder / "pictures.parquet"):
                 names.append("pictures.parquet")
         write_text(folder / "policy.json", json.dumps(dict(title=first.title, **part.content), indent=1) + "\n")
-        other = None if second is None else second.table
-        page = render(first.title, part.facts, pictures, first.table, paths, other, links)
+        gallery = make_gallery(first.table, paths, other) if first.table.rows else None
+        sections = [Section("Pictures", gallery=gallery)] if gallery else []
+        sections += [Section("Figures", pictures=pictures)] if pictures else []
+        page = render(f"{first.title}: scale policy", part.facts, sections, heading=first.title, links=links)
         write_text(folder / "policy.html", page)
         made = {path.name for path in folder.iterdir()}
     for name in _possible_names() - made:  # of an earlier run into the same folder
@@ -90,13 +95,7 @@ def write_report(
 def _possible_names() -> set[str]:
     """Of all files that a report may have."""
     stems = [f"{name}{end}" for name in FIGURES for end in ("", "_compared")]
-    return {f"{stem}.{kind}" for stem in stems for kind in figures.FORMATS} | set(TABLES)
-
-
-def _draw(folder: Path, name: str, caption: str, figure: Figure) -> Shown:
-    width = round(figure.get_figwidth() * 110)
-    png, *_ = save(figure, folder, name, figures.FORMATS)
-    return shown(png, caption, width)
+    return {f"{stem}.{kind}" for stem in stems for kind in FORMATS} | set(TABLES)
 
 
 @dataclass

@@ -2,91 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmms_plugin.report.tables import to_csv
-from mmms_plugin.size_ap.results import METRICS, BinResult, Interval, SizeAPResults
+from mmms_plugin.size_ap.results import METRICS, Interval, SizeAPResults
 
-HOW = ("iou_type", "area")  # last columns of every file
+Rows = list[Sequence[object]]
+HOW = ("iou_type", "area")  # last columns: what overlaps, and the sentence on what sizes an object
+NOWHERE = Interval(None, None)
 
 
-def bins_csv(results: SizeAPResults) -> str:
-    """Every run, bin and metric in full precision; limits are areas in px², ``area`` says of what."""
+def csv_files(results: SizeAPResults) -> dict[str, str]:
+    """Contents by name: ``bins.csv``, ``classes.csv`` and, where there is such a thing, those of errors, of AP against
+    size, of differences and of what would settle them."""
+    how = (results.iou_type, results.area_rule)
+    files = {"bins.csv": _bins(results, how), "classes.csv": _classes(results, how)}
+    if results.runs[0].bins[0].errors:
+        files["errors.csv"] = _errors(results, how)
+    if all(run.sweep for run in results.runs):
+        files["ap_against_size.csv"] = _sweep(results, how)
+    if results.comparisons:
+        files["differences.csv"] = _differences(results, how)
+    if any(comparison.settling for comparison in results.comparisons):
+        files["settling.csv"] = _settling(results)
+    return files
+
+
+def _bins(results: SizeAPResults, how: Sequence[object]) -> str:
+    """Limits are areas in px²."""
     header = ["run", "bin", "area_low_px2", "area_high_px2", "upper_limit_included", "ground_truths", "detections"]
     header += [column for metric in METRICS for column in (metric, f"{metric}_low", f"{metric}_high")]
-    rows = [[run.name, *_bin_values(found), *_how(results)] for run in results.runs for found in run.bins]
+    rows: Rows = []
+    for run in results.runs:
+        for b in run.bins:
+            values = [run.name, b.bin.name, b.bin.low, b.bin.high, b.bin.closed, b.ground_truths, b.detections]
+            for metric in METRICS:
+                interval = b.intervals.get(metric, NOWHERE)
+                values += [getattr(b, metric), interval.low, interval.high]
+            rows.append([*values, *how])
     return to_csv([*header, *HOW], rows)
 
 
-def classes_csv(results: SizeAPResults) -> str:
-    """Every run, class and bin in full precision, one row each."""
-    rows = []
+def _classes(results: SizeAPResults, how: Sequence[object]) -> str:
+    rows: Rows = []
     for run in results.runs:
         m = run.classes
         for i, (category, name) in enumerate(zip(m.category_ids, m.category_names, strict=True)):
-            for j, one in enumerate(results.bins):
-                around = m.ap_intervals[i][j] if m.ap_intervals else Interval(None, None)
-                figures = (m.ap[i][j], around.low, around.high, m.ap50[i][j], m.ap75[i][j], m.ar[i][j])
+            for j, bin_ in enumerate(results.bins):
+                interval = m.ap_intervals[i][j] if m.ap_intervals else NOWHERE
+                figures = (m.ap[i][j], interval.low, interval.high, m.ap50[i][j], m.ap75[i][j], m.ar[i][j])
                 counts = (m.ground_truths[i][j], m.detections[i][j])
-                rows.append([run.name, category, name, one.name, *counts, *figures, *_how(results)])
+                rows.append([run.name, category, name, bin_.name, *counts, *figures, *how])
     header = ["run", "category_id", "category", "bin", "ground_truths", "detections"]
     return to_csv([*header, "ap", "ap_low", "ap_high", "ap50", "ap75", "ar", *HOW], rows)
 
 
-def errors_csv(results: SizeAPResults) -> str:
-    """Every run, bin and type of error in full precision."""
-    rows = []
+def _errors(results: SizeAPResults, how: Sequence[object]) -> str:
+    rows: Rows = []
     for run in results.runs:
-        for found in run.bins:
-            for name, share in found.errors.items():
-                around = share.interval or Interval(None, None)
-                values = (found.ap50, share.count, share.gain, around.low, around.high)
-                rows.append([run.name, found.bin.name, name, *values, *_how(results)])
+        for b in run.bins:
+            for name, share in b.errors.items():
+                interval = share.interval or NOWHERE
+                values = (b.ap50, share.count, share.gain, interval.low, interval.high)
+                rows.append([run.name, b.bin.name, name, *values, *how])
     return to_csv(["run", "bin", "error", "ap50", "count", "gain", "gain_low", "gain_high", *HOW], rows)
 
 
-def differences_csv(results: SizeAPResults) -> str:
-    """Every paired difference of every comparison in full precision."""
-    rows = []
-    for one in results.comparisons:
-        for kind, differences in (("bin", one.per_bin), ("class", one.per_class), ("error", one.per_error)):
-            for d in differences:
-                around = d.interval or Interval(None, None)
-                figures = (d.first, d.second, d.difference, around.low, around.high, d.probability_positive)
-                rows.append([kind, d.of, d.metric, *figures, *_how(results), one.first, one.second])
-    header = ["kind", "of", "metric", "first", "second", "difference", "low", "high", "p_positive", *HOW]
-    return to_csv([*header, "first_run", "second_run"], rows)
-
-
-def settling_csv(results: SizeAPResults) -> str:
-    """What would settle each difference; standard deviations in full precision."""
-    rows = [
-        [one.first, one.second, s.of, s.images, s.seeds, s.both, s.settled, s.images_needed, s.seeds_needed]
-        for one in results.comparisons
-        for s in one.settling
-    ]
-    header = ["first_run", "second_run", "bin", "sd_images", "sd_seeds", "sd_both", "settled"]
-    return to_csv([*header, "images_needed", "seeds_needed"], rows)
-
-
-def sweep_csv(results: SizeAPResults) -> str:
-    """AP against size with its band, every window in full precision; sides in px."""
-    rows: list[list[object]] = []
+def _sweep(results: SizeAPResults, how: Sequence[object]) -> str:
+    """A row for every window; sides in px."""
+    rows: Rows = []
     for run in results.runs:
         for p in run.sweep:
-            around = p.interval or Interval(None, None)
-            values = (p.side, p.low, p.high, p.ground_truths, p.ap, around.low, around.high, p.ar)
-            rows.append([run.name, *values, *_how(results)])
+            interval = p.interval or NOWHERE
+            values = (p.side, p.low, p.high, p.ground_truths, p.ap, interval.low, interval.high, p.ar)
+            rows.append([run.name, *values, *how])
     header = ["run", "side", "side_low", "side_high", "ground_truths", "ap", "ap_low", "ap_high", "ar", *HOW]
     return to_csv(header, rows)
 
 
-def _how(results: SizeAPResults) -> tuple[str, str]:
-    return results.iou_type, results.area_rule
+def _differences(results: SizeAPResults, how: Sequence[object]) -> str:
+    rows: Rows = []
+    for c in results.comparisons:
+        for kind, differences in (("bin", c.per_bin), ("class", c.per_class), ("error", c.per_error)):
+            for d in differences:
+                interval = d.interval or NOWHERE
+                figures = (d.first, d.second, d.difference, interval.low, interval.high, d.probability_positive)
+                rows.append([kind, d.of, d.metric, *figures, *how, c.first, c.second])
+    header = ["kind", "of", "metric", "first", "second", "difference", "low", "high", "p_positive", *HOW]
+    return to_csv([*header, "first_run", "second_run"], rows)
 
 
-def _bin_values(found: BinResult) -> list[object]:
-    one = found.bin
-    values: list[object] = [one.name, one.low, one.high, one.closed, found.ground_truths, found.detections]
-    for metric in METRICS:
-        interval = found.intervals.get(metric, Interval(None, None))
-        values += [getattr(found, metric), interval.low, interval.high]
-    return values
+def _settling(results: SizeAPResults) -> str:
+    rows = [
+        [c.first, c.second, s.of, s.images, s.seeds, s.both, s.settled, s.images_needed, s.seeds_needed]
+        for c in results.comparisons
+        for s in c.settling
+    ]
+    header = ["first_run", "second_run", "bin", "sd_images", "sd_seeds", "sd_both", "settled"]
+    return to_csv([*header, "images_needed", "seeds_needed"], rows)

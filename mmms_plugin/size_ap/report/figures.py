@@ -52,6 +52,11 @@ class Series:
     high: np.ndarray
 
 
+def array(values: Sequence[float | int | None]) -> np.ndarray:
+    """(n,) float64, None as NaN."""
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
 def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str, xlabel: str = "") -> Figure:
     """Bars with intervals, the runs beside each other, one place per label; n/a is written where a bar is missing.
 
@@ -315,7 +320,7 @@ def _heat_panel(axis: Axes, names: Sequence[str], columns: Sequence[str], values
         range(len(columns)), [shorten(c, 16) for c in columns], rotation=40, ha="left", rotation_mode="anchor"
     )
     axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    axis.axvline(0.5, color="white", linewidth=3)
+    axis.axvline(0.5, color="white", linewidth=3, gid="paper")  # as on the page
     axis.spines[:].set_visible(False)
 
 

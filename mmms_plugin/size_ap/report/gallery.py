@@ -1,36 +1,30 @@
-"""The gallery of the report: crops of failures in few large pictures, and what the page's script needs to show them."""
+"""The gallery of the report: failures with crops of their pictures, and what is said of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mmms_plugin.coco.objects import GroundTruth
 from mmms_plugin.errors import printable
-from mmms_plugin.report.sheets import pack, safe_json
+from mmms_plugin.report.page import OUTSIDE, Gallery, Tile, in_threads, open_picture
 from mmms_plugin.size_ap.report.failures import Failures
 from mmms_plugin.size_ap.report.tables import size_label
 from mmms_plugin.size_ap.results import ERROR_TYPES, Bin
 
 TILE, ACROSS, DOWN = 120, 16, 8  # px of a crop, and crops of a sheet
 SMALLEST, MARGIN = 32, 0.35  # of the region shown: px, and share of the boxes' longer side on each side
-OUTSIDE = (128, 128, 128)  # of the picture
+ORDERS = (
+    dict(key="score", name="score", sign=-1), dict(key="iou", name="IoU", sign=-1),
+    dict(key="area", name="size, small first"),
+)  # fmt: skip
+TABLES = {"bins": dict(row="bin"), "errors": dict(row="bin", column="kind"), "classes": dict(row="class", column="bin")}
 Window = tuple[float, float, float]  # left, top, side in px
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """What the page holds: JSON that is safe inside of HTML, sheets of crops as base64 JPEG, and a remark."""
-
-    data: str
-    sheets: tuple[str, ...]
-    remark: str
 
 
 def make_gallery(
@@ -39,49 +33,68 @@ def make_gallery(
     """Crops and facts of every run's failures.
 
     Args:
-        truth: with names of files, without which there are no crops. runs: name and failures.
-        bins: of the evaluation. pictures: folder of the images; None shows boxes alone.
+        truth: with names of files, without which there are no crops.
+        runs: name and failures.
+        bins: of the evaluation.
+        pictures: folder of the images; None shows boxes alone.
     """
-    items = [_item(truth, r, failures, i) for r, (_, failures) in enumerate(runs) for i in range(len(failures))]
-    images = {place: i for i, place in enumerate(sorted({item["image"] for item in items}))}
-    tiles = _tiles(truth, items, pictures)
-    order = np.argsort(truth.category_ids)
+    classes = [truth.category_names[i] for i in np.argsort(truth.category_ids)]
+    names = [name for name, _ in runs]
+    items = [
+        _item(truth, (r, names), failures, i, bins, classes)
+        for r, (_, failures) in enumerate(runs)
+        for i in range(len(failures))
+    ]
+    places = [int(image) for _, failures in runs for image in failures.image]
+    tiles = _tiles(truth, places, [item["window"] for item in items], pictures)
+    for number, item in enumerate(items):
+        item["tile"] = number if tiles[number] is not None else -1
     shown = "; ".join(f"{name}: {len(f):,} of {f.total:,}" for name, f in runs)
-    missing = sum(tile is None for tile in tiles)
     remark = f"Failures shown, those with the highest scores of every size and type first: {shown}."
+    missing = sum(tile is None for tile in tiles)
     if pictures and missing:
         remark += f" {missing:,} have no picture in the folder that was given, and are shown as boxes alone."
-    for number, item in enumerate(items):
-        item["image"] = images[item["image"]]
-        item["tile"] = number if tiles[number] is not None else -1
-    data = {
-        "runs": [name for name, _ in runs],
-        "kinds": ERROR_TYPES,
-        "bins": [{"name": one.name, "size": size_label(one)} for one in bins],
-        "classes": [truth.category_names[i] for i in order],
-        "images": [_name(truth, place) for place in images],
-        "items": items,
-        "sheet": {"tile": TILE, "across": ACROSS, "down": DOWN},
-    }
-    sheets = pack(tiles, TILE, ACROSS, DOWN) if len(tiles) > missing else ()
-    return Gallery(safe_json(data), sheets, remark)
+    filters = [
+        *([dict(key="run", name="run", values=names)] if len(names) > 1 else []),
+        dict(key="bin", name="bin", values=[one.name for one in bins], notes=[size_label(one) for one in bins]),
+        dict(key="kind", name="type of error", values=ERROR_TYPES),
+        dict(key="class", name="class", values=classes),
+    ]
+    return Gallery(
+        "failures",
+        (remark, "Click a bin, class or type of error in the tables above, or choose here."),
+        (("there", "solid", "what is there"), ("found", "dashed", "what was predicted")),
+        items, filters, ORDERS, tiles, TILE, ACROSS, DOWN, large=448,
+        tables=TABLES,
+    )  # fmt: skip
 
 
-def _item(truth: GroundTruth, run: int, failures: Failures, i: int) -> dict[str, Any]:
+def _item(
+    truth: GroundTruth, run: tuple[int, Sequence[str]], failures: Failures, i: int, bins: Sequence[Bin],
+    classes: Sequence[str],
+) -> dict[str, Any]:  # fmt: skip
     box, object_box = _box(failures.box[i]), _box(failures.object_box[i])
+    score, iou = _number(failures.score[i], 4), _number(failures.iou[i], 3)
+    numbers = [(name, f"{value:.2f}") for name, value in (("score", score), ("IoU", iou)) if value is not None]
+    predicted, there = int(failures.category[i]), int(failures.object_category[i])
+    name, known = ("" if k < 0 else classes[k] for k in (predicted, there))
+    what = f"{name}, there: {known}" if name and known and name != known else name or known
+    kind, in_bins = ERROR_TYPES[failures.kind[i]], np.flatnonzero(failures.in_bin[:, i]).tolist()
+    place = int(failures.image[i])
+    image = printable(truth.file_names[place] if truth.file_names else f"image {truth.image_ids[place]}")
+    number, names = run
+    facts = [
+        ("image", image), *numbers, ("object", _coordinates(object_box)), ("prediction", _coordinates(box)),
+        ("bins", ", ".join(bins[k].name for k in in_bins)), *([("run", names[number])] if len(names) > 1 else []),
+    ]  # fmt: skip
+    width, height = (object_box or box or [0.0] * 4)[2:]
     return {
-        "run": run,
-        "kind": int(failures.kind[i]),
-        "bins": np.flatnonzero(failures.in_bin[:, i]).tolist(),
-        "image": int(failures.image[i]),
-        "class": int(failures.category[i]),
-        "objectClass": int(failures.object_category[i]),
-        "score": _number(failures.score[i], 4),
-        "iou": _number(failures.iou[i], 3),
-        "box": box,
-        "object": object_box,
-        "window": window([one for one in (box, object_box) if one], truth.image_sizes[failures.image[i]].tolist()),
-    }
+        "title": f"{kind}: {what}", "hover": image, "facts": facts,
+        "lines": [kind, what, " · ".join(" ".join(pair) for pair in numbers) or "not found"],
+        "run": number, "bin": in_bins, "kind": int(failures.kind[i]), "class": list(dict.fromkeys((predicted, there))),
+        "score": score, "iou": iou, "area": width * height, "box": box, "object": object_box,
+        "window": window([one for one in (box, object_box) if one], truth.image_sizes[place].tolist()),
+    }  # fmt: skip
 
 
 def window(boxes: Sequence[Sequence[float]], size: Sequence[int]) -> Window:
@@ -98,23 +111,26 @@ def window(boxes: Sequence[Sequence[float]], size: Sequence[int]) -> Window:
     return round(float(left), 1), round(float(top), 1), round(side, 1)
 
 
-def _tiles(truth: GroundTruth, items: list[dict[str, Any]], pictures: Path | None) -> list[NDArray[np.uint8] | None]:
+def _tiles(
+    truth: GroundTruth, places: Sequence[int], windows: Sequence[Window], pictures: Path | None
+) -> list[Tile | None]:
     """Every failure's crop, None where its picture cannot be read; each picture is read once."""
-    tiles: list[NDArray[np.uint8] | None] = [None] * len(items)
+    tiles: list[Tile | None] = [None] * len(places)
     if pictures is None or not truth.file_names:
         return tiles
     by_image: dict[int, list[int]] = {}
-    for number, item in enumerate(items):
-        by_image.setdefault(item["image"], []).append(number)
+    for number, place in enumerate(places):
+        by_image.setdefault(place, []).append(number)
+
+    folder = pictures
 
     def crop(place: int) -> None:
-        path, size = picture_path(pictures, truth.file_names[place]), tuple(truth.image_sizes[place].tolist())
-        windows = [items[number]["window"] for number in by_image[place]]
-        for number, tile in zip(by_image[place], _crops(path, size, windows), strict=True):
-            tiles[number] = tile
+        path, size = picture_path(folder, truth.file_names[place]), tuple(truth.image_sizes[place].tolist())
+        if colours := open_picture(path, size):
+            for number in by_image[place]:
+                tiles[number] = _crop(colours, windows[number])
 
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(crop, by_image))
+    in_threads(crop, by_image)
     return tiles
 
 
@@ -131,32 +147,25 @@ def picture_path(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _crops(path: Path | None, size: tuple[int, ...], windows: Sequence[Window]) -> list[NDArray[np.uint8] | None]:
-    from PIL import Image, ImageOps
-
-    if path is None:
-        return [None] * len(windows)
-    try:
-        with Image.open(path) as picture:
-            turned = picture.size != size and picture.size[::-1] == size  # annotated as a viewer shows it
-            colours = (ImageOps.exif_transpose(picture) if turned else picture).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return [None] * len(windows)
-    cut = []
-    for left, top, side in windows:
-        whole, scale = (0.0, 0.0, float(colours.width), float(colours.height)), TILE / side
-        inside = (max(left, whole[0]), max(top, whole[1]), min(left + side, whole[2]), min(top + side, whole[3]))
-        tile = Image.new("RGB", (TILE, TILE), OUTSIDE)
-        width, height = (round((inside[i + 2] - inside[i]) * scale) for i in (0, 1))
-        if min(width, height) > 0:
-            part = colours.resize((width, height), Image.Resampling.BILINEAR, inside, reducing_gap=2.0)
-            tile.paste(part, (round((inside[0] - left) * scale), round((inside[1] - top) * scale)))
-        cut.append(np.asarray(tile))
-    return list(cut)
+def _crop(colours: Image.Image, region: Window) -> Tile:
+    left, top, side = region
+    scale = TILE / side
+    inside = (
+        max(left, 0.0),
+        max(top, 0.0),
+        min(left + side, float(colours.width)),
+        min(top + side, float(colours.height)),
+    )
+    tile = Image.new("RGB", (TILE, TILE), OUTSIDE)
+    width, height = (round((inside[i + 2] - inside[i]) * scale) for i in (0, 1))
+    if min(width, height) > 0:
+        part = colours.resize((width, height), Image.Resampling.BILINEAR, inside, reducing_gap=2.0)
+        tile.paste(part, (round((inside[0] - left) * scale), round((inside[1] - top) * scale)))
+    return np.asarray(tile)
 
 
-def _name(truth: GroundTruth, place: int) -> str:
-    return printable(truth.file_names[place] if truth.file_names else f"image {truth.image_ids[place]}")
+def _coordinates(box: Sequence[float] | None) -> str:
+    return "none" if box is None else ", ".join(f"{value:.1f}" for value in box)
 
 
 def _box(values: NDArray[np.float64]) -> list[float] | None:

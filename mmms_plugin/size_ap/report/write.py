@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mmms_plugin.coco.objects import AREA_NAMES
 from mmms_plugin.files import files_written_together, write_text
-from mmms_plugin.report.figure_style import save, shorten
-from mmms_plugin.report.tables import to_latex, to_markdown
+from mmms_plugin.report.figure_style import shorten
+from mmms_plugin.report.page import Gallery, Output, Section, render
 from mmms_plugin.size_ap.kernel.sweep import MOST_REPLICATES
 from mmms_plugin.size_ap.objects.histogram import ObjectSizes
-from mmms_plugin.size_ap.report import csv_files, figures
+from mmms_plugin.size_ap.report import figures
 from mmms_plugin.size_ap.report import tables as report_tables
-from mmms_plugin.size_ap.report.figures import Series
-from mmms_plugin.size_ap.report.gallery import Gallery
-from mmms_plugin.size_ap.report.page import Picture, Section, picture, render
+from mmms_plugin.size_ap.report.csv_files import csv_files
+from mmms_plugin.size_ap.report.figures import Series, array
 from mmms_plugin.size_ap.report.tables import MEASURES, shape, size_label
 from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, RunResult, SizeAPResults
 
@@ -36,6 +33,7 @@ LVIS_RULES = (
     "LVIS: the best 300 detections of an image count; those of classes that it says nothing about are left out, and so "
     "are unmatched ones of classes that are not exhaustively annotated in it"
 )
+UNDEFINED = "n/a: no object to judge by"
 SIDE_AXIS = "object side = √({}), px (log scale)"
 
 
@@ -57,31 +55,16 @@ def write_report(
         UserError: the folder cannot be made.
     """
     with files_written_together(out_dir) as folder:
-        written = _write_evaluation(results, _Output(folder), sizes, gallery)
-    return [Path(out_dir, path.name) for path in written]
-
-
-def _write_evaluation(
-    results: SizeAPResults, out: _Output, sizes: ObjectSizes | None, gallery: Gallery | None
-) -> list[Path]:
-    sections = [*_evaluation_sections(results, out), *([_size_section(sizes, out)] if sizes else [])]
-    files = {
-        "results.json": json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False),
-        "bins.csv": csv_files.bins_csv(results),
-        "classes.csv": csv_files.classes_csv(results),
-    }
-    if results.runs[0].bins[0].errors:
-        files["errors.csv"] = csv_files.errors_csv(results)
-    if all(run.sweep for run in results.runs):
-        files["ap_against_size.csv"] = csv_files.sweep_csv(results)
-    if results.comparisons:
-        files["differences.csv"] = csv_files.differences_csv(results)
-    if any(comparison.settling for comparison in results.comparisons):
-        files["settling.csv"] = csv_files.settling_csv(results)
-    names = " and ".join(run.name for run in results.runs)
-    lead = f"How well objects of different sizes are found by {names}. AP and AR are × 100; n/a: no object to judge by."
-    page = render("AP by object size", lead, _facts(results), results.notes, sections, gallery)
-    return out.finish("report.html", page, files, sections, results.area_rule)
+        out = Output(folder)
+        sections = [*_evaluation_sections(results, out), *([_size_section(sizes, out)] if sizes else [])]
+        out.texts({"results.json": _json(results.to_json()), **csv_files(results)})
+        out.tables(sections, note=results.area_rule)
+        names = " and ".join(run.name for run in results.runs)
+        lead = f"How well objects of different sizes are found by {names}. AP and AR are × 100; {UNDEFINED}."
+        sections += [Section("Look at the failures", gallery=gallery)] if gallery else []
+        page = render("AP by object size", _facts(results), sections, lead=lead, notes=results.notes)
+        files = [write_text(folder / "report.html", page), *out.written]
+    return [Path(out_dir, file.name) for file in files]
 
 
 def write_object_sizes(sizes: ObjectSizes, out_dir: str | Path) -> list[Path]:
@@ -91,43 +74,21 @@ def write_object_sizes(sizes: ObjectSizes, out_dir: str | Path) -> list[Path]:
         UserError: the folder cannot be made.
     """
     with files_written_together(out_dir) as folder:
-        written = _write_object_sizes(sizes, _Output(folder))
-    return [Path(out_dir, path.name) for path in written]
+        out = Output(folder)
+        sections = [_size_section(sizes, out)]
+        out.texts({"object_sizes.json": _json(sizes.to_json())})
+        out.tables(sections, "object_size_", sizes.area_rule)
+        facts = [("images", f"{sizes.images:,} ({sizes.images_without:,} without an object)"), *_object_facts(sizes)]
+        page = render("Object sizes of a data set", facts, sections, notes=sizes.notes)
+        files = [write_text(folder / "object_sizes.html", page), *out.written]
+    return [Path(out_dir, file.name) for file in files]
 
 
-def _write_object_sizes(sizes: ObjectSizes, out: _Output) -> list[Path]:
-    section = _size_section(sizes, out)
-    text = json.dumps(sizes.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
-    facts = [("images", f"{sizes.images:,} ({sizes.images_without:,} without an object)"), *_object_facts(sizes)]
-    page = render("Object sizes of a data set", "", facts, sizes.notes, [section])
-    return out.finish("object_sizes.html", page, {"object_sizes.json": text}, [section], sizes.area_rule)
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 
 
-class _Output:
-    """The folder that files go to, and the list of those written."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.written: list[Path] = []
-
-    def figure(self, name: str, drawn: Figure, caption: str, wide: bool = False) -> Picture:
-        inches = drawn.get_size_inches()[0]
-        self.written += save(drawn, self.folder, name)
-        return picture(self.folder / f"{name}.svg", caption, inches, wide)
-
-    def finish(self, name: str, page: str, files: dict[str, str], sections: Sequence[Section], note: str) -> list[Path]:
-        tables = [replace(table, note=note) for section in sections for table in section.tables]
-        prefix = "object_size_" if name.startswith("object") else ""
-        texts = {
-            **files,
-            f"{prefix}tables.md": "\n".join(to_markdown(table) for table in tables),
-            f"{prefix}tables.tex": "\n".join(to_latex(table) for table in tables),
-        }
-        others = [write_text(self.folder / file, text) for file, text in texts.items()]
-        return [write_text(self.folder / name, page), *others, *self.written]
-
-
-def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:
+def _evaluation_sections(results: SizeAPResults, out: Output) -> list[Section]:
     sections = [_bins_section(results, out)]
     if all(run.bins[0].errors for run in results.runs):
         sections.append(_error_section(results, out))
@@ -145,7 +106,7 @@ def _evaluation_sections(results: SizeAPResults, out: _Output) -> list[Section]:
     return sections
 
 
-def _bins_section(results: SizeAPResults, out: _Output) -> Section:
+def _bins_section(results: SizeAPResults, out: Output) -> Section:
     labels = [
         f"{one.name}\n{size_label(one)}\nn = {found.ground_truths:,}"
         for one, found in zip(results.bins, results.runs[0].bins, strict=True)
@@ -166,7 +127,7 @@ def _bins_section(results: SizeAPResults, out: _Output) -> Section:
     return Section("AP per size", pictures=tuple(pictures), tables=tuple(tables))
 
 
-def _error_section(results: SizeAPResults, out: _Output) -> Section:
+def _error_section(results: SizeAPResults, out: Output) -> Section:
     labels = [f"{one.name}\n{size_label(one)}" for one in results.bins]
     pictures = []
     for run in results.runs:
@@ -187,15 +148,15 @@ def _error_series(run: RunResult, name: str) -> Series:
     shares = [found.errors[name] for found in run.bins]
     low = [share.interval.low if share.interval else None for share in shares]
     high = [share.interval.high if share.interval else None for share in shares]
-    return Series(name, _array([share.gain for share in shares]), _array(low), _array(high))
+    return Series(name, array([share.gain for share in shares]), array(low), array(high))
 
 
-def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Output) -> Section:
+def _difference_section(results: SizeAPResults, comparison: Comparison, out: Output) -> Section:
     found = {(d.of, d.metric): d for d in comparison.per_bin}
     chosen = [found[one.name, "ap"] for one in results.bins]
     low = [d.interval.low if d.interval else None for d in chosen]
     high = [d.interval.high if d.interval else None for d in chosen]
-    series = Series("difference", _array([d.difference for d in chosen]), _array(low), _array(high))
+    series = Series("difference", array([d.difference for d in chosen]), array(low), array(high))
     chances = ["" if d.probability_positive is None else f"\nP {_equals(d.probability_positive)}" for d in chosen]
     labels = [f"{one.name}\n{size_label(one)}{p}" for one, p in zip(results.bins, chances, strict=True)]
     drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)", _size_axis(results))
@@ -214,18 +175,17 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: _Ou
     if comparison.settling:
         tables.append(report_tables.settling_table(results, comparison))
     number = report_tables.suffix(results, comparison)
-    picture_ = out.figure(f"ap_difference{number}", drawn, caption)
+    picture = out.figure(f"ap_difference{number}", drawn, caption)
     title = f"Difference: {comparison.second}" if results.more_comparisons else "Difference of the two runs"
-    return Section(title, pictures=(picture_,), tables=tuple(tables))
+    return Section(title, pictures=(picture,), tables=tuple(tables))
 
 
-def _group_section(results: SizeAPResults, comparison: Comparison, out: _Output) -> Section:
+def _group_section(results: SizeAPResults, comparison: Comparison, out: Output) -> Section:
     rows = comparison.groups
     labels = [f"{' + '.join(row.sizes)}  ({row.images:,})" for row in rows]
     nothing = np.full(len(rows), np.nan)
     series = [
-        Series(name, _array([row.relative.get(key) for row in rows]), nothing, nothing)
-        for key, name in MEASURES.items()
+        Series(name, array([row.relative.get(key) for row in rows]), nothing, nothing) for key, name in MEASURES.items()
     ]
     first, second = (shorten(name, 60) for name in (comparison.first, comparison.second))
     drawn = figures.draw_groups(labels, series, f"improvement of {second}\nover {first}, %")
@@ -234,15 +194,15 @@ def _group_section(results: SizeAPResults, comparison: Comparison, out: _Output)
         f"(Wang et al. 2019, Table 4). F1: multi-label, a class counts as predicted in an image if a detection of it "
         f"scores at least {comparison.score_threshold:g}."
     )
-    picture_ = out.figure(f"image_groups{report_tables.suffix(results, comparison)}", drawn, caption)
+    picture = out.figure(f"image_groups{report_tables.suffix(results, comparison)}", drawn, caption)
     title = "By the sizes an image contains" + (f": {comparison.second}" if results.more_comparisons else "")
-    return Section(title, pictures=(picture_,), tables=(report_tables.group_table(results, comparison),))
+    return Section(title, pictures=(picture,), tables=(report_tables.group_table(results, comparison),))
 
 
-def _sweep_section(results: SizeAPResults, out: _Output) -> Section:
+def _sweep_section(results: SizeAPResults, out: Output) -> Section:
     points = results.runs[0].sweep
     series = [_curve(run) for run in results.runs]
-    sides, counts = _array([p.side for p in points]), _array([p.ground_truths for p in points])
+    sides, counts = array([p.side for p in points]), array([p.ground_truths for p in points])
     drawn = figures.draw_curves(
         sides, series, counts, f"{shape(results)} AP (× 100)", SIDE_AXIS.format(AREA_NAMES[results.area])
     )
@@ -257,14 +217,14 @@ def _sweep_section(results: SizeAPResults, out: _Output) -> Section:
 
 def _curve(run: RunResult) -> Series:
     low, high = ([getattr(p.interval, end) if p.interval else None for p in run.sweep] for end in ("low", "high"))
-    return Series(run.name, _array([p.ap for p in run.sweep]), _array(low), _array(high))
+    return Series(run.name, array([p.ap for p in run.sweep]), array(low), array(high))
 
 
-def _class_section(results: SizeAPResults, out: _Output) -> Section:
+def _class_section(results: SizeAPResults, out: Output) -> Section:
     pictures = []
     for number, run in enumerate(results.runs, 1):
         names, bins = run.classes.category_names, [one.name for one in results.bins]
-        values = np.array([_array(row) for row in run.classes.ap]).reshape(len(names), len(bins))
+        values = np.array([array(row) for row in run.classes.ap]).reshape(len(names), len(bins))
         drawn = figures.draw_class_map(names, bins, values, f"{shape(results)} AP (× 100)", _size_axis(results))
         caption = f"{run.name}: AP per class and size, best class first; hatched: n/a (no object)."
         pictures.append(out.figure(f"class_by_size-{number}", drawn, caption, wide=True))
@@ -272,7 +232,7 @@ def _class_section(results: SizeAPResults, out: _Output) -> Section:
     return Section("Class by size", pictures=tuple(pictures), tables=tables)
 
 
-def _size_section(sizes: ObjectSizes, out: _Output) -> Section:
+def _size_section(sizes: ObjectSizes, out: Output) -> Section:
     spans = [(one.name, one.low**0.5, one.high**0.5) for one in sizes.bins if one.name != "all"]
     drawn = figures.draw_sizes(
         np.array(sizes.edges), np.array(sizes.histogram), spans, SIDE_AXIS.format(AREA_NAMES[sizes.area])
@@ -320,7 +280,7 @@ def _object_facts(sizes: ObjectSizes) -> list[tuple[str, str]]:
 def _series(run: RunResult, metric: str) -> Series:
     low = [b.intervals[metric].low if metric in b.intervals else None for b in run.bins]
     high = [b.intervals[metric].high if metric in b.intervals else None for b in run.bins]
-    return Series(run.name, _array([getattr(b, metric) for b in run.bins]), _array(low), _array(high))
+    return Series(run.name, array([getattr(b, metric) for b in run.bins]), array(low), array(high))
 
 
 def _size_axis(results: SizeAPResults) -> str:
@@ -330,11 +290,6 @@ def _size_axis(results: SizeAPResults) -> str:
 def _equals(chance: float) -> str:
     text = report_tables.probability(chance)
     return text if text[0] in "<>" else f"= {text}"
-
-
-def _array(values: Sequence[float | int | None]) -> np.ndarray:
-    """(n,) float64, None as NaN."""
-    return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
 def _interval_text(results: SizeAPResults) -> str:

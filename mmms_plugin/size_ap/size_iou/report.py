@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from mmms_plugin.files import files_written_together, write_text
-from mmms_plugin.report.figure_style import save
-from mmms_plugin.report.tables import Cell, Table, bracket, percent, to_csv, to_latex, to_markdown
+from mmms_plugin.report.page import Output, Section, render
+from mmms_plugin.report.tables import Cell, Table, bracket, percent, to_csv
 from mmms_plugin.size_ap.report import figures
-from mmms_plugin.size_ap.report.figures import Series
-from mmms_plugin.size_ap.report.page import Picture, Section, picture, render
+from mmms_plugin.size_ap.report.figures import Series, array
 from mmms_plugin.size_ap.report.tables import FOLD_AFTER, size_label, size_of
 from mmms_plugin.size_ap.results import Interval
 from mmms_plugin.size_ap.size_iou.evaluate import MEASURES, RegionBin, RegionClass, SizeIoUResults
@@ -37,8 +36,15 @@ def write_region_report(results: SizeIoUResults, report_dir: str | Path) -> list
         UserError: the folder cannot be made.
     """
     with files_written_together(report_dir, "report_dir") as folder:
-        written = _write(results, folder)
-    return [Path(report_dir, path.name) for path in written]
+        out = Output(folder)
+        section = _section(results, out)
+        content = json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        csv_files = {"size_iou.csv": _bins_csv(results), "size_iou_classes.csv": _classes_csv(results)}
+        out.texts({"size_iou.json": content, **csv_files})
+        out.tables([section], "size_iou_")
+        page = render("Segmentation by region size", _facts(results), [section], lead=LEAD, notes=results.notes)
+        files = [write_text(folder / "size_iou.html", page), *out.written]
+    return [Path(report_dir, file.name) for file in files]
 
 
 def bin_table(results: SizeIoUResults) -> Table:
@@ -57,42 +63,20 @@ def bin_table(results: SizeIoUResults) -> Table:
     return Table("size-iou", "IoU and recall by region size (× 100)", header, rows, note=results.area_rule)
 
 
-def _write(results: SizeIoUResults, folder: Path) -> list[Path]:
-    section, written = _section(results, folder)
-    texts = {
-        "size_iou.json": json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False),
-        "size_iou.csv": _bins_csv(results),
-        "size_iou_classes.csv": _classes_csv(results),
-        "size_iou_tables.md": "\n".join(to_markdown(table) for table in section.tables),
-        "size_iou_tables.tex": "\n".join(to_latex(table) for table in section.tables),
-    }
-    page = render("Segmentation by region size", LEAD, _facts(results), results.notes, [section])
-    others = [write_text(folder / name, text) for name, text in texts.items()]
-    return [write_text(folder / "size_iou.html", page), *others, *written]
-
-
-def _section(results: SizeIoUResults, folder: Path) -> tuple[Section, list[Path]]:
+def _section(results: SizeIoUResults, out: Output) -> Section:
     names = [found.bin.name for found in results.bins]
     labels = [f"{b.bin.name}\n{size_label(b.bin)}\nn = {b.regions:,}" for b in results.bins]
     series = [_series(results, measure) for measure in ("iou", "recall")]
-    drawn = {"size_iou_per_bin": figures.draw_bars(labels, series, "IoU and recall (× 100)", "region size")}
-    captions = {"size_iou_per_bin": f"IoU and recall by region size; n: regions.{_interval_text(results)}"}
+    bars = figures.draw_bars(labels, series, "IoU and recall (× 100)", "region size")
+    caption = f"IoU and recall by region size; n: regions.{_interval_text(results)}"
+    pictures = [out.figure("size_iou_per_bin", bars, caption)]
     seen = [one for one in results.classes if one.regions[0]]
     if len(seen) > 1:
-        values = np.array([_array(one.iou) for one in seen])
-        drawn["size_iou_classes"] = figures.draw_class_map(
-            [one.name for one in seen], names, values, "IoU (× 100)", "region size"
-        )
-        captions["size_iou_classes"] = "IoU per class and size, best class first; hatched: n/a (no region)."
-    pictures: list[Picture] = []
-    written: list[Path] = []
-    for name, figure in drawn.items():
-        inches = figure.get_size_inches()[0]
-        written += save(figure, folder, name)
-        pictures.append(picture(folder / f"{name}.svg", captions[name], inches, wide=name.endswith("classes")))
-    return Section(
-        "IoU per size", pictures=tuple(pictures), tables=(bin_table(results), _class_table(results))
-    ), written
+        values = np.array([array(one.iou) for one in seen])
+        drawn = figures.draw_class_map([one.name for one in seen], names, values, "IoU (× 100)", "region size")
+        caption = "IoU per class and size, best class first; hatched: n/a (no region)."
+        pictures.append(out.figure("size_iou_classes", drawn, caption, wide=True))
+    return Section("IoU per size", pictures=pictures, tables=(bin_table(results), _class_table(results)))
 
 
 def _class_table(results: SizeIoUResults) -> Table:
@@ -153,11 +137,7 @@ def _with_interval(found: RegionBin, measure: str) -> Cell:
 def _series(results: SizeIoUResults, measure: str) -> Series:
     around = [found.intervals.get(measure, Interval(None, None)) for found in results.bins]
     values = [getattr(found, measure) for found in results.bins]
-    return Series(NAMES[measure], _array(values), _array([a.low for a in around]), _array([a.high for a in around]))
-
-
-def _array(values: list[float | None] | tuple[float | None, ...]) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in values], np.float64)
+    return Series(NAMES[measure], array(values), array([a.low for a in around]), array([a.high for a in around]))
 
 
 def _interval_text(results: SizeIoUResults) -> str:

@@ -1,0 +1,230 @@
+"""One self-contained HTML page: facts, tables, figures, and a gallery of many small pictures.
+
+Everything is in the file. Colours follow the reader's light or dark scheme, those of the figures too.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmms_plugin.files import write_text
+from mmms_plugin.report.tables import Table, to_latex, to_markdown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+PIXELS_AN_INCH = 110  # of figures on the page
+QUALITY = 75  # of the gallery's JPEGs
+OUTSIDE = (128, 128, 128)  # of a picture, in its tile
+THREADS = 2
+DARK = {  # colours of the figures (report.figure_style) in the dark scheme
+    "#1d2125": "#e6e8ea", "#000000": "#e6e8ea", "#595959": "#a3acb5", "#666666": "#a0a0a0", "#dddddd": "#383d43",
+    "#bbbbbb": "#5a646e",
+}  # fmt: skip
+PAPER = "#ffffff", "#1f2226"  # light and dark, of areas; letters on coloured cells stay white
+Tile = NDArray[np.uint8]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page: its SVG as base64, what it shows, its width in px; ``wide`` scrolls rather than shrinks."""
+
+    data: str
+    caption: str
+    width: int
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Many small pictures to browse, with filters and orders.
+
+    Attributes:
+        noun: what they are, in plural. remarks: paragraphs above them. legend: of the marks: class in the page's style
+            sheet ('there', 'found', 'scale'), sign and text.
+        items: of each ``title``; ``lines`` of text below it, ``facts`` beside it when it is enlarged, pairs of name and
+            value; ``tile``, its number among ``tiles`` or -1; and a value for every filter (a place among its values,
+            or several) and order. Optional are ``hover``; ``window``, ``box`` and ``object``: frames in px of the
+            whole picture; ``marks``: right and wrong answers; ``runs``: values for the strips.
+        filters: dicts of ``key`` in the items, ``name``, ``values``, and ``notes`` on the values.
+        orders: dicts of ``key`` (or ``column`` of the first strip), ``name``; ``sign`` -1 for falling; ``line``, key
+            of the text shown with it, or ``prefix`` of its number.
+        tiles: pictures ``[side, side, 3]``, None for those that cannot be shown; ``side``, ``across`` and ``down``: of
+            a tile in px and of a sheet in tiles. large: px of the enlarged picture.
+        search: whether there is a field for words. directions: whether the order can be turned.
+        runs: dicts of ``columns``, and ``means`` and ``spreads`` where values are scores rather than confidences.
+        tables: cells of tables ``KEY-1`` (of the first run) that filter: the filters of its rows and columns.
+    """
+
+    noun: str
+    remarks: Sequence[str]
+    legend: Sequence[tuple[str, str, str]]
+    items: Sequence[dict[str, Any]]
+    filters: Sequence[dict[str, Any]]
+    orders: Sequence[dict[str, Any]]
+    tiles: Sequence[Tile | None]
+    side: int
+    across: int
+    down: int
+    large: int
+    search: bool = False
+    directions: bool = False
+    runs: Sequence[dict[str, Any]] = ()
+    tables: dict[str, dict[str, str]] | None = None
+
+    @property
+    def json(self) -> str:
+        """What the script reads; no text in it can end the script element."""
+        names = ("noun", "items", "filters", "orders", "large", "search", "directions", "runs", "tables")
+        data = {name: getattr(self, name) for name in names}
+        data["sheet"] = {"tile": self.side, "across": self.across, "down": self.down}
+        text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        for sign in "<>&":
+            text = text.replace(sign, f"\\u{ord(sign):04x}")
+        return text
+
+    @property
+    def sheets(self) -> tuple[str, ...]:
+        """The tiles, row after row, on as many pictures as needed: JPEG in base64."""
+        if all(tile is None for tile in self.tiles):
+            return ()
+        step = self.across * self.down
+        return tuple(self._sheet(self.tiles[i : i + step]) for i in range(0, len(self.tiles), step))
+
+    def _sheet(self, tiles: Sequence[Tile | None]) -> str:
+        from PIL import Image
+
+        side = self.side
+        sheet = np.zeros((-(-len(tiles) // self.across) * side, self.across * side, 3), np.uint8)
+        for i, tile in enumerate(tiles):
+            if tile is not None:
+                y, x = (i // self.across) * side, (i % self.across) * side
+                sheet[y : y + side, x : x + side] = tile
+        file = io.BytesIO()
+        Image.fromarray(sheet).save(file, "JPEG", quality=QUALITY)
+        return base64.b64encode(file.getvalue()).decode()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with its facts (what, value to copy), pictures, tables and gallery; a page has one gallery at most."""
+
+    title: str
+    facts: Sequence[tuple[str, str]] = ()
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+    gallery: Gallery | None = None
+
+
+class Output:
+    """The folder that a report is written to, and the files in it so far."""
+
+    def __init__(self, folder: Path, formats: Sequence[str] = ("png", "pdf", "svg")) -> None:
+        self.folder = folder
+        self.formats = formats
+        self.written: list[Path] = []
+
+    def figure(self, name: str, figure: Figure, caption: str, wide: bool = False) -> Picture:
+        """Write a figure in every format; returns it for the page."""
+        from mmms_plugin.report.figure_style import save  # matplotlib takes a while to import
+
+        width = round(figure.get_figwidth() * PIXELS_AN_INCH)
+        self.written += save(figure, self.folder, name, self.formats)
+        svg = (self.folder / f"{name}.svg").read_text(encoding="utf-8").replace("</svg>", f"{_dark_style()}</svg>")
+        return Picture(base64.b64encode(svg.encode()).decode(), caption, width, wide)
+
+    def texts(self, files: Mapping[str, str]) -> None:
+        """Write text files, by name."""
+        self.written += [write_text(self.folder / name, text) for name, text in files.items()]
+
+    def tables(self, sections: Sequence[Section], prefix: str = "", note: str = "") -> None:
+        """Write the tables of all sections, with a note, in Markdown and LaTeX: ``tables.md`` and ``tables.tex``."""
+        tables = [replace(table, note=note or table.note) for section in sections for table in section.tables]
+        self.texts({
+            f"{prefix}tables.md": "\n".join(map(to_markdown, tables)),
+            f"{prefix}tables.tex": "\n".join(map(to_latex, tables)),
+        })  # fmt: skip
+
+
+def _dark_style() -> str:
+    """For an SVG file: other colours in the reader's dark scheme."""
+    rules = [f'[style*="{kind}: {light}"] {{ {kind}: {dark} !important }}'
+             for light, dark in DARK.items() for kind in ("fill", "stroke")]  # fmt: skip
+    light, dark = PAPER
+    rules += [f'path[style*="fill: {light}"], rect[fill="{light}"] {{ fill: {dark} !important }}']
+    rules += [f"#paper path {{ stroke: {dark} !important }}"]
+    return f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}</style>"
+
+
+def render(
+    title: str,
+    facts: Iterable[tuple[str, str]],
+    sections: Sequence[Section],
+    *,
+    heading: str = "",
+    lead: str = "",
+    notes: Sequence[str] = (),
+    links: Sequence[tuple[str, str]] = (),
+) -> str:
+    """The page. Every text is escaped, and nothing on it is loaded from elsewhere.
+
+    Args:
+        title: of the window.
+        facts: what, value.
+        sections: from top to bottom.
+        heading: the first line of the page, by default its title.
+        lead: a sentence below it.
+        notes: what the reader should look at.
+        links: text and address.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("mmms_plugin.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )  # fmt: skip
+    return environment.get_template("page.html.jinja").render(
+        title=title, heading=heading or title, lead=lead, facts=facts, notes=notes, links=links, sections=sections,
+        galleries=[section.gallery for section in sections if section.gallery],
+    )  # fmt: skip
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """``function`` of every item; pictures are decoded side by side."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(function, items))
+
+
+def open_picture(path: Path | None, size: tuple[int, ...] | None = None, side: int = 0) -> Image.Image | None:
+    """A picture as RGB, upright; None if it cannot be read.
+
+    Args:
+        path: of the file, or None.
+        size: (width, height) that it is known to have; it is then turned only if its sides would fit.
+        side: of the square that it will be shown in, px; JPEG is then decoded at a fraction of its size.
+    """
+    from PIL import Image, ImageOps
+
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as picture:
+            if side:
+                picture.draft("RGB", (side, side))
+            turned = size is None or (picture.size != size and picture.size[::-1] == size)
+            return (ImageOps.exif_transpose(picture) if turned else picture).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
