@@ -18,13 +18,8 @@ from PIL import Image
 from mmms_plugin.coco.objects import GroundTruth
 from mmms_plugin.errors import UserError
 from mmms_plugin.report.tables import (
-    Cell,
-    Table,
     escape_latex,
     escape_markdown,
-    percent,
-    to_latex,
-    to_markdown,
 )
 from mmms_plugin.size_ap.command import run_size_ap
 from mmms_plugin.size_ap.evaluate import Options
@@ -226,26 +221,6 @@ def test_markdown_keeps_hostile_names_in_their_cells(report):
     lines = [line for line in report["tables.md"].read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert any(r"\|pipe\| \*star\* \[l\](http://x.y)" in line for line in lines)
     assert not any("<" in line for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("value", "sign", "text"),
-    [(None, False, "n/a"), (float("nan"), True, "n/a"), (0.3749, False, "37.5"), (-0.0123, True, "−1.2"),
-     (0.0, True, "0.0"), (-0.0001, True, "0.0"), (1.0, False, "100.0"), (0.005, True, "+0.5")],
-)  # fmt: skip
-def test_percentages(value, sign, text):
-    assert percent(value, sign) == text
-
-
-def test_cells_put_intervals_in_small_type():
-    table = Table("x_1", "Caption 50%", ("a", "b"), ((Cell("n\n1"), Cell("37.4", "[35.1, 39.6]")),))
-    assert r"n 1 & 37.4 {\scriptsize [35.1, 39.6]} \\" in to_latex(table)
-    assert r"\caption{Caption 50\%}" in to_latex(table)
-    assert r"| n 1 | 37.4 \[35.1, 39.6\] |" in to_markdown(table)
-    long = to_latex(dataclasses.replace(table, rows=table.rows * 80))
-    assert long.count(r"\begin{longtable}{lr}") == long.count(r"\end{longtable}") == 1
-    assert long.count(r"\midrule") == 2  # the header again on every page
-    assert escape_latex("a\u202eb\x00c") == "a b c"
 
 
 def test_object_sizes_count_as_numpy_does_and_suggest_bins_of_equal_count(tmp_path):

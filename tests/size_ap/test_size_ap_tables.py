@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmms_plugin.report.tables import Cell, Table, bracket, decimal, escape_markdown, to_csv, to_latex, to_markdown
+from mmms_plugin.report.tables import Table
 from mmms_plugin.size_ap.report import tables
 from mmms_plugin.size_ap.report.csv_files import csv_files
 from mmms_plugin.size_ap.results import (
@@ -97,7 +97,7 @@ def results() -> SizeAPResults:
 
 
 def cells(table: Table) -> list[list[str]]:
-    return [[str(cell) for cell in row] for row in table.rows]
+    return [[str(cell) for cell in row] for row in table.cells]
 
 
 def test_tables_of_a_run(results):
@@ -282,42 +282,3 @@ def test_csv_files_row_by_row(results):
         *(line for name in ("base", "better", "third")
           for line in (f"{name},16.0,8.0,32.0,9,0.4,0.3,0.6,0.5,{how}", f"{name},64.0,32.0,128.0,0,,,,,{how}")),
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, ""), (math.nan, ""), (math.inf, "inf"), (1 / 3, "0.3333333333333333"), (3, "3"), (True, "True"),
-     ("=1+1", "'=1+1"), (" +1", "' +1"), ("-1", "'-1"), ("@x", "'@x"), ("a=1", "a=1"), (-0.5, "-0.5"), (-2, "-2"),
-     ("a,b", '"a,b"')],
-)  # fmt: skip
-def test_values_of_csv(value, text):
-    assert to_csv(["a", "b"], [[value, 0]]) == f"a,b\n{text},0\n"
-
-
-def test_small_numbers_texts_and_rows_of_tables():
-    assert [decimal(v) for v in (None, math.inf, 99.99, 100.0, -1234.5, 0.012345)] == [
-        "n/a", "n/a", "100", "100", "-1,234", "0.0123",
-    ]  # fmt: skip
-    assert decimal(0.12345, 2) == "0.12"
-    assert [bracket(0.1, 0.2), bracket(-0.1, 0.2, sign=True)] == ["[10.0, 20.0]", "[−10.0, +20.0]"]
-    assert [bracket(None, 0.2), bracket(0.1, None), bracket(math.nan, 0.2), bracket(0.1, math.inf)] == [""] * 4
-    assert (str(Cell("a", "b")), str(Cell("a"))) == ("a b", "a")
-    assert escape_markdown("a & <b> \\ ` | ~ [x]\t\n c") == r"a &amp; &lt;b&gt; \\ \` \| \~ \[x\] c"
-    table = Table("A b_1", "cap", ("n", "x", "y"), ((Cell("a"), Cell("1", "2"), Cell("3")),), note="say")
-    assert to_markdown(table) == "**cap**\n\nsay\n\n| n | x | y |\n|:--|--:|--:|\n| a | 1 2 | 3 |\n"
-    assert to_markdown(replace(table, note="")) == "**cap**\n\n| n | x | y |\n|:--|--:|--:|\n| a | 1 2 | 3 |\n"
-    assert to_latex(table).splitlines() == [
-        r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", r"\caption{cap; say}", r"\label{tab:a-b-1}",
-        r"\begin{tabular}{lrr}", r"\toprule", r"n & x & y \\", r"\midrule", r"a & 1 {\scriptsize 2} & 3 \\",
-        r"\bottomrule", r"\end{tabular}", r"\end{table}",
-    ]  # fmt: skip
-    long = to_latex(replace(table, rows=table.rows * 46, note="")).splitlines()
-    head = [r"\toprule", r"n & x & y \\", r"\midrule"]
-    assert long[:10] == [
-        r"% needs \usepackage{booktabs,longtable}", r"\begin{longtable}{lrr}", r"\caption{cap}\label{tab:a-b-1} \\",
-        *head, r"\endfirsthead", *head,
-    ]  # fmt: skip
-    assert long[10] == r"\endhead"
-    assert long[-2:] == [r"\bottomrule", r"\end{longtable}"]
-    assert len(long) == 11 + 46 + 2
-    assert "longtable" not in to_latex(replace(table, rows=table.rows * 45))

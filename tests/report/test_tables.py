@@ -1,0 +1,210 @@
+"""A table in every format, read back by a reader of that format: no text in a cell is more than text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from markdown_it import MarkdownIt
+from rich.console import Console
+
+from mmms_plugin.report.page import Section, render
+from mmms_plugin.report.tables import (
+    Cell,
+    Column,
+    Table,
+    bracket,
+    decimal,
+    escape_latex,
+    escape_markdown,
+    percent,
+    print_table,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
+
+HOSTILE = (
+    "=1+1", "a|b", "*star* _line_ `code` ~gone~", "[link](http://x.y)", "![picture](x.png)", "<b>bold</b> &amp;",
+    "\\|", "50 % & $x_1^2$ # {y} ~z", "[bold]rich[/bold]", "\x1b[31mred\x07", "two\nlines\ttab\r\nthree",
+    'quote "q", comma',
+    "</td></tr><script>alert(1)</script>", "语 – ≤ 2² −1 × √area Δ →", "[0, 1]", "*", "", " spaces  inside ",
+)  # fmt: skip
+TABLE = Table("hostile", "What <b>is</b> *it*", ("name", Column("text", left=True), "number"),
+              [(text, text, Cell(str(i), f"[{i}]")) for i, text in enumerate(HOSTILE)], note="One & all")  # fmt: skip
+
+
+class Cells(HTMLParser):
+    """Texts of all table cells, row by row, and the names of all tags."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.tags: set[str] = set()
+        self.open = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+            self.open = True
+
+    def handle_endtag(self, tag):
+        self.open = self.open and tag not in ("th", "td")
+
+    def handle_data(self, data):
+        if self.open:
+            self.rows[-1][-1] += data
+
+
+def plain(text: str) -> str:
+    """As formats of one line a row hold it: no control characters, single spaces."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def printed(table: Table, width: int = 80, terminal: bool = True) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+    print_table(table, console)
+    return console.file.getvalue().splitlines()
+
+
+def test_markdown_as_a_reader_renders_it():
+    page = Cells(MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(to_markdown(TABLE)))
+    assert page.rows == [
+        ["name", "text", "number"],
+        *([plain(t), plain(t), f"{i} [{i}]"] for i, t in enumerate(HOSTILE)),
+    ]
+    assert page.tags == {"p", "strong", "table", "thead", "tbody", "tr", "th", "td"}
+    assert to_markdown(TABLE).startswith(r"**What &lt;b&gt;is&lt;/b&gt; \*it\***" + "\n\nOne &amp; all\n\n| name")
+    assert escape_markdown("ps_conv _x_ __y a_") == r"ps_conv \_x\_ \_\_y a\_"
+
+
+def test_a_page_as_a_browser_parses_it():
+    page = Cells(render("t", [], [Section("s", tables=[TABLE])]))
+    numbers = [f"{i}[{i}]" for i in range(len(HOSTILE))]  # one below the other
+    assert page.rows == [["name", "text", "number"], *([t, t, n] for t, n in zip(HOSTILE, numbers, strict=True))]
+    assert not page.tags & {"b", "script"}
+
+
+def test_csv_as_its_reader_reads_it():
+    rows = list(csv.reader(io.StringIO(to_csv(["a", "b"], [[text, 0] for text in HOSTILE]), newline="")))
+    expected = [text.replace("\r\n", "\n") for text in HOSTILE]
+    assert rows == [["a", "b"], *([f"'{t}" if t == "=1+1" else t, "0"] for t in expected)]
+
+
+@pytest.mark.parametrize("space", ["", " ", "\t", "\n", "\xa0", "\u3000", "\u200b", "\ufeff"])
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_no_text_of_a_csv_file_is_a_formula(space, sign):
+    (cell,) = next(csv.reader(io.StringIO(to_csv([f"{space}{sign}cmd|' /C calc'!A0"], []), newline="")))
+    assert cell == f"'{space}{sign}cmd|' /C calc'!A0"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, ""), (math.nan, ""), (math.inf, "inf"), (1 / 3, "0.3333333333333333"), (3, "3"), (True, "True"),
+     ("a=1", "a=1"), (-0.5, "-0.5"), (-2, "-2"), ("a,b", '"a,b"'), ("\tx", "'\tx"), ("\rx", "' x")],
+)  # fmt: skip
+def test_values_of_csv(value, text):
+    assert to_csv(["a", "b"], [[value, 0]]) == f"a,b\n{text},0\n"
+
+
+def test_latex_has_no_special_sign_left():
+    text = to_latex(TABLE)
+    bare = re.sub(r"\\[\\{}&%$#_]", "", text)  # without escaped signs
+    assert bare.count("{") == bare.count("}")
+    assert not re.search(r"[\^~#<>|\"\x00-\x09\x0b-\x1f]", bare)
+    assert bare.count("%") == 1  # the remark on packages
+    lines = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
+    assert len(lines) == len(HOSTILE)
+    assert not any(line.startswith(("[", "*")) for line in lines)  # arguments of the line break above
+    assert r"{}[0, 1] & [0, 1] & 14 {\scriptsize [14]} \\" in lines
+    assert r"50 \% \& \$x\_1\textasciicircum{}2\$ \# \{y\} \textasciitilde{}z" in text
+    assert escape_latex("√area √2 − ² \\") == (
+        r"$\sqrt{\mathrm{area}}$ $\sqrt{\cdot}$2 $-$ \textsuperscript{2} \textbackslash{}"
+    )
+    assert r"\caption{What \textless{}b\textgreater{}is\textless{}/b\textgreater{} *it*; One \& all}" in text
+    assert r"\begin{tabular}{llr}" in text
+
+
+def test_a_terminal_shows_texts_as_they_are_and_no_codes():
+    lines = printed(TABLE, 200)
+    assert lines[0] == TABLE.caption
+    for text in ("[bold]rich[/bold]", r"\x1b[31mred\x07", r"two\nlines\ttab\r\nthree"):
+        assert any(line.startswith(text) for line in lines)
+    assert "One & all" in lines
+    assert not any("\x1b" in line or "\x07" in line for line in lines)
+
+
+def test_names_are_broken_before_numbers_and_a_pipe_breaks_neither():
+    name = "a_name_of_forty_letters_" + "x" * 16
+    rows = [(name, *(1 / 3,) * 6), ("one heading",), ("b", *(None,) * 6)]
+    table = Table("t", "c" * 90, ("name", *(f"number {i}" for i in range(6))), rows, form=".4f", note="n " * 60)
+    lines = printed(table)
+    assert max(map(len, lines[1:])) <= 80
+    assert any(line.split()[1:] == ["0.3333"] * 6 for line in lines)
+    assert any(line.split() == ["b", *["n/a"] * 6] for line in lines)
+    assert "one heading" in [line.strip() for line in lines]
+    assert lines[1].split() == ["number"] * 6  # titles are broken to make room
+    for width in (40, 80, 200):
+        lines = printed(table, width, terminal=False)
+        assert [name, *["0.3333"] * 6] in [line.split() for line in lines]
+        assert lines[0] == "c" * 90
+        assert not any(line.endswith(" ") for line in lines[:7])
+
+
+def test_numbers_are_written_in_the_form_of_their_column():
+    columns = ("name", Column("share", ".0%"), Column("count", ","), "number")
+    rows = [("a", 0.256, 12345, 1.5), ("b", math.inf, None, math.nan), ("c", "x", Cell("y", "z"), -2.0)]
+    table = Table("t", "", columns, rows, form=".2f")
+    assert [list(map(str, row)) for row in table.cells] == [
+        ["a", "26%", "12,345", "1.50"], ["b", "n/a", "n/a", "n/a"], ["c", "x", "y z", "-2.00"],
+    ]  # fmt: skip
+    assert table.header == ("name", "share", "count", "number")
+    assert [column.left for column in table.typed_columns] == [True, False, False, False]
+
+
+def test_tables_line_by_line_and_over_several_pages():
+    table = Table("A b_1", "cap", ("n", "x", "y"), ((Cell("a"), Cell("1", "2"), Cell("3")),), note="say")
+    assert to_markdown(table) == "**cap**\n\nsay\n\n| n | x | y |\n|:--|--:|--:|\n| a | 1 2 | 3 |\n"
+    assert to_markdown(replace(table, note="")) == "**cap**\n\n| n | x | y |\n|:--|--:|--:|\n| a | 1 2 | 3 |\n"
+    assert to_latex(table).splitlines() == [
+        r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", r"\caption{cap; say}", r"\label{tab:a-b-1}",
+        r"\begin{tabular}{lrr}", r"\toprule", r"n & x & y \\", r"\midrule", r"a & 1 {\scriptsize 2} & 3 \\",
+        r"\bottomrule", r"\end{tabular}", r"\end{table}",
+    ]  # fmt: skip
+    long = to_latex(replace(table, rows=table.rows * 46, note="")).splitlines()
+    head = [r"\toprule", r"n & x & y \\", r"\midrule"]
+    assert long[:10] == [
+        r"% needs \usepackage{booktabs,longtable}", r"\begin{longtable}{lrr}", r"\caption{cap}\label{tab:a-b-1} \\",
+        *head, r"\endfirsthead", *head,
+    ]  # fmt: skip
+    assert long[10] == r"\endhead"
+    assert long[-2:] == [r"\bottomrule", r"\end{longtable}"]
+    assert len(long) == 11 + 46 + 2
+    assert "longtable" not in to_latex(replace(table, rows=table.rows * 45))
+
+
+@pytest.mark.parametrize(
+    ("value", "sign", "text"),
+    [(None, False, "n/a"), (float("nan"), True, "n/a"), (0.3749, False, "37.5"), (-0.0123, True, "−1.2"),
+     (0.0, True, "0.0"), (-0.0001, True, "0.0"), (1.0, False, "100.0"), (0.005, True, "+0.5")],
+)  # fmt: skip
+def test_percentages(value, sign, text):
+    assert percent(value, sign) == text
+
+
+def test_small_numbers_and_intervals():
+    assert [decimal(v) for v in (None, math.inf, 99.99, 100.0, -1234.5, 0.012345)] == [
+        "n/a", "n/a", "100", "100", "-1,234", "0.0123",
+    ]  # fmt: skip
+    assert decimal(0.12345, 2) == "0.12"
+    assert [bracket(0.1, 0.2), bracket(-0.1, 0.2, sign=True)] == ["[10.0, 20.0]", "[−10.0, +20.0]"]
+    assert [bracket(None, 0.2), bracket(0.1, None), bracket(math.nan, 0.2), bracket(0.1, math.inf)] == [""] * 4
