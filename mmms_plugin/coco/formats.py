@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mmms_plugin.coco.columns import Columns, shown
+from mmms_plugin.coco.records import Category, Columns, Image, shown
 from mmms_plugin.errors import LONGEST_NAME, UserError, printable
 
 FORMATS = ("auto", "coco", "lvis", "yolo", "voc")
@@ -19,7 +19,6 @@ PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif", 
 LARGEST = 1 << 24  # bytes of a text file about one image
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 ORIENTATION = 274
-Records = list[dict[str, Any]]
 Line = tuple[Path, int, str]  # file, line number, what is wrong there
 
 
@@ -234,13 +233,12 @@ def yaml_of(path: Path, argument: str) -> dict[str, Any]:
 
 def records(
     names: Sequence[str], sizes: Sequence[tuple[int, int]], classes: Sequence[tuple[int, str]]
-) -> tuple[Records, Records]:
+) -> tuple[list[Image], list[Category]]:
     """Images, numbered from 1, and categories as COCO's files have them."""
     images = [
-        {"id": i, "file_name": name, "width": width, "height": height}
-        for i, (name, (width, height)) in enumerate(zip(names, sizes, strict=True), 1)
+        Image(i, width, height, name) for i, (name, (width, height)) in enumerate(zip(names, sizes, strict=True), 1)
     ]
-    return images, [{"id": i, "name": printable(name, LONGEST_NAME)} for i, name in classes]
+    return images, [Category(i, printable(name, LONGEST_NAME)) for i, name in classes]
 
 
 def image_by_name(file_names: Sequence[str], ids: np.ndarray) -> dict[str, int]:

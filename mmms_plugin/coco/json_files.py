@@ -1,55 +1,117 @@
-"""Opening a COCO annotation or result file, and saying in one line what it is when it is something else.
+"""Opening and decoding JSON: COCO annotation and result files, and what a file is when it is something else.
 
 Formats: https://cocodataset.org/#format-data and https://cocodataset.org/#format-results.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import msgspec
 
 from mmms_plugin.errors import UserError
 
 PREDICTIONS_WANTED = "a COCO result file is wanted: a JSON list of {image_id, category_id, bbox or segmentation, score}"
 ANNOTATIONS_WANTED = "a COCO annotation file is wanted: a JSON object with images, annotations and categories"
+PIECE = 1 << 16  # bytes; what the processor keeps at hand is decoded fastest
+BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
+BOM = b"\xef\xbb\xbf"
+UNREAD = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)  # what the typed decoder raises
 _LOG_KEYS = {"loss", "lr", "base_lr", "epoch", "iter", "step", "data_time", "time"}  # mmengine's, mmcv's scalars
+
+
+def open_json(path: str | Path, argument: str, wanted: str) -> BinaryIO:
+    """A file that can be read more than once; a pipe is read into memory.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115  (the caller closes it)
+        return file if file.seekable() else io.BytesIO(file.read())
+    except IsADirectoryError:
+        raise UserError(f"{argument} {path}: this is a folder; {wanted}") from None
+    except FileNotFoundError:
+        raise UserError(f"{argument} {path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{argument} {path}: cannot be read ({error.strerror})") from None
 
 
 def load_annotations(path: str | Path, argument: str = "--ann") -> dict[str, Any]:
     """The content of a COCO annotation file.
 
     Args:
-        path: the file. argument: what the user calls it, for messages.
+        path: the file.
+        argument: what the user calls it, for messages.
+
     Raises:
         UserError: missing, not JSON, truncated, or another kind of file, which is named.
     """
-    content = _load(path, argument, ANNOTATIONS_WANTED)
+    with open_json(path, argument, ANNOTATIONS_WANTED) as file:
+        return annotations_of(file.read(), f"{argument} {path}")
+
+
+def annotations_of(data: bytes, where: str) -> dict[str, Any]:
+    """As `load_annotations`, of a file's bytes."""
+    content = _decode(data, where, ANNOTATIONS_WANTED)
     kind = kind_of(content)
     if kind != "a COCO annotation file":
-        raise UserError(f"{argument} {path}: this is {kind}; {ANNOTATIONS_WANTED}")
+        raise UserError(f"{where}: this is {kind}; {ANNOTATIONS_WANTED}")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content[key], list) or not all(isinstance(item, dict) for item in content[key]):
-            raise UserError(f"{argument} {path}: {key!r} is not a list of objects; {ANNOTATIONS_WANTED}")
+            raise UserError(f"{where}: {key!r} is not a list of objects; {ANNOTATIONS_WANTED}")
     return content
 
 
-def load_predictions(path: str | Path, argument: str = "--pred") -> list[dict[str, Any]]:
+def results_of(data: bytes, where: str) -> list[Any]:
     """The content of a COCO result file; an empty list is one (a model that found nothing).
 
-    Args:
-        path: the file. argument: what the user calls it, for messages.
     Raises:
-        UserError: missing, not JSON, truncated, or another kind of file, which is named.
+        UserError: not JSON, truncated, or another kind of file, which is named.
     """
-    content = _load(path, argument, PREDICTIONS_WANTED)
+    content = _decode(data, where, PREDICTIONS_WANTED)
     kind = kind_of(content)
     if kind not in ("a COCO result file", "an empty list"):
-        raise UserError(f"{argument} {path}: this is {kind}; {PREDICTIONS_WANTED}")
-    strange = next((i for i, item in enumerate(content) if not isinstance(item, dict)), None)
-    if strange is not None:
-        raise UserError(f"{argument} {path}: item {strange} is no object; {PREDICTIONS_WANTED}")
+        raise UserError(f"{where}: this is {kind}; {PREDICTIONS_WANTED}")
     return content
+
+
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """A JSON list of objects as several such lists, so that the objects need not be in memory together.
+
+    A file is cut where one object ends and the next begins. A cut inside of a text or of a nested list leaves pieces
+    that are not JSON, so that it is noticed.
+
+    Raises:
+        msgspec.DecodeError: it is not a list.
+    """
+    rest = file.read(PIECE).removeprefix(BOM).lstrip(b" \t\r\n")
+    if not rest.startswith(b"["):
+        raise msgspec.DecodeError("not a list")
+    rest, whole = rest[1:], False
+    while not whole:
+        cut = _last_cut(rest)
+        if cut is not None:
+            yield b"[" + rest[: cut[0]] + b"]"
+            rest = rest[cut[1] :]
+        more = file.read(PIECE)
+        rest, whole = rest + more, not more
+    yield b"[" + rest
+
+
+def _last_cut(data: bytes) -> tuple[int, int] | None:
+    """Where the last object but one ends and the last one begins."""
+    at = len(data)
+    while (at := data.rfind(b"}", 0, at)) >= 0:
+        between = BETWEEN.match(data, at)
+        if between:
+            return at + 1, between.end()
+    return None
 
 
 def kind_of(content: Any) -> str:
@@ -101,28 +163,23 @@ def _kind_of_scalars(content: dict) -> str:
     return f"a JSON object with the keys {names}" if keys else "an empty JSON object"
 
 
-def _load(path: str | Path, argument: str, wanted: str) -> Any:
-    path = Path(path)
+def _decode(data: bytes, where: str, wanted: str) -> Any:
+    """A file's content, also of JSON as Python writes it: with NaN, Infinity and halves of surrogate pairs."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except IsADirectoryError:
-        raise UserError(f"{argument} {path}: this is a folder; {wanted}") from None
-    except FileNotFoundError:
-        raise UserError(f"{argument} {path}: no such file") from None
-    except UnicodeDecodeError:
-        raise UserError(
-            f"{argument} {path}: not a text file in UTF-8 (a pickle, an archive, UTF-16?); {wanted}"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{argument} {path}: cannot be read ({error.strerror})") from None
+        return msgspec.json.decode(data.removeprefix(BOM))
+    except UNREAD:
+        pass
     try:
+        text = data.decode("utf-8-sig")
         return json.loads(text)
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: not a text file in UTF-8 (a pickle, an archive, UTF-16?); {wanted}") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{argument} {path}: {_what_is_wrong(text, error)}; {wanted}") from None
+        raise UserError(f"{where}: {_what_is_wrong(text, error)}; {wanted}") from None
     except RecursionError:
-        raise UserError(f"{argument} {path}: nested too deep for JSON; {wanted}") from None
+        raise UserError(f"{where}: nested too deep for JSON; {wanted}") from None
     except ValueError:  # Python reads integers of 4300 digits and no more
-        raise UserError(f"{argument} {path}: holds an integer of thousands of digits; {wanted}") from None
+        raise UserError(f"{where}: holds an integer of thousands of digits; {wanted}") from None
 
 
 def _what_is_wrong(text: str, error: json.JSONDecodeError) -> str:

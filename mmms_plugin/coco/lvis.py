@@ -9,15 +9,15 @@ As lvis-api 0.5.3 applies them (``LVISResults``, ``LVISEval``):
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.coco.columns import Columns
-from mmms_plugin.coco.objects import GroundTruth, positions
+from mmms_plugin.coco.mending import as_id
+from mmms_plugin.coco.objects import Federated, GroundTruth, positions
+from mmms_plugin.coco.records import Category, Columns, Image, brief
 from mmms_plugin.errors import UserError
 
 DETECTIONS = 300  # an image, over all classes
@@ -26,53 +26,40 @@ LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Federated:
-    """What an LVIS file says beside the objects.
-
-    Attributes:
-        negative: ``(n, 2)`` image and category ids: surely no such object. not_exhaustive: the same: not all annotated.
-        frequency: 'r', 'c' or 'f' of every category, in the file's order.
-    """
-
-    negative: Ints
-    not_exhaustive: Ints
-    frequency: tuple[str, ...]
-
-
-def is_federated(images: Sequence[Mapping[str, Any]]) -> bool:
+def is_federated(images: Sequence[Image]) -> bool:
     """Whether a file's images have LVIS's two lists."""
-    return bool(images) and all(images[0].get(key) is not None for key in LISTS)
+    return bool(images) and all(getattr(images[0], name) is not None for name in LISTS)
 
 
-def read_federated(
-    images: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]], where: str
-) -> Federated:
+def read_federated(images: Sequence[Image], categories: Sequence[Category], where: str) -> Federated:
     """The lists of all images and the classes' frequencies.
 
     Raises:
         UserError: an image without the lists, or a category without its frequency.
     """
     pairs: list[Ints] = []
-    for key in LISTS:
+    for name in LISTS:
         rows: list[tuple[int, int]] = []
         for i, image in enumerate(images):
-            listed = image.get(key)
-            if not isinstance(listed, list) or not all(type(one) is int and abs(one) < 2**63 for one in listed):
-                raise UserError(f"{where}: image {i}: {key} must be a list of category ids, as in LVIS's files")
-            rows += [(image["id"], one) for one in listed]
+            listed = getattr(image, name)
+            if not isinstance(listed, list) or not all(type(value) is int and abs(value) < 2**63 for value in listed):
+                raise UserError(f"{where}: images[{i}].{name}: must be a list of category ids, as in LVIS's files")
+            rows += [(as_id(image.id) or 0, value) for value in listed]
         pairs.append(np.array(rows, np.int64).reshape(-1, 2))
-    frequency = tuple(category.get("frequency") for category in categories)
-    if wrong := [i for i, one in enumerate(frequency) if one not in FREQUENCIES]:
-        raise UserError(f"{where}: category {wrong[0]}: frequency must be one of {', '.join(FREQUENCIES)}")
-    return Federated(pairs[0], pairs[1], tuple(str(one) for one in frequency))
+    for i, category in enumerate(categories):
+        if category.frequency not in tuple(FREQUENCIES):
+            allowed = ", ".join(FREQUENCIES)
+            raise UserError(f"{where}: categories[{i}].frequency: {brief(category.frequency)}; allowed are {allowed}")
+    return Federated(pairs[0], pairs[1], tuple(str(category.frequency) for category in categories))
 
 
 def judged(columns: Columns, truth: GroundTruth, rules: Federated) -> tuple[Columns, NDArray[np.bool_]]:
     """The detections that count, in the file's order, and which of them are no false positives if they match nothing.
 
     Args:
-        columns: of a result file, whose ids are all known. truth: the data set. rules: its rules.
+        columns: of a result file, whose ids are all known.
+        truth: the data set.
+        rules: its lists.
     """
     n = len(columns)
     order = np.lexsort((np.arange(n), -columns.score, columns.image_id))
@@ -86,11 +73,11 @@ def judged(columns: Columns, truth: GroundTruth, rules: Federated) -> tuple[Colu
         known = category >= 0  # the lists of a part of LVIS may name classes that it does not have
         return positions(images[known], truth.image_ids) * len(truth.category_ids) + category[known]
 
-    found = pairs(columns.image_id[kept], columns.category_id[kept])
+    detected = pairs(columns.image_id[kept], columns.category_id[kept])
     asked = np.append(pairs(truth.image_id, truth.category_id), pairs(*rules.negative.T))
-    exists = np.isin(found, asked)
-    kept, found = kept[exists], found[exists]
+    exists = np.isin(detected, asked)
+    kept, detected = kept[exists], detected[exists]
     chosen = {name: getattr(columns, name)[kept] for name in ("image_id", "category_id", "boxes", "has_box", "score")}
     masks = None if columns.segmentations is None else [columns.segmentations[i] for i in kept.tolist()]
-    excused = np.isin(found, pairs(*rules.not_exhaustive.T))
+    excused = np.isin(detected, pairs(*rules.not_exhaustive.T))
     return replace(columns, **chosen, segmentations=masks), excused

@@ -7,15 +7,12 @@ annotation is not kept, because pycocotools overwrites it with ``iscrowd``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.errors import UserError
-
-if TYPE_CHECKING:
-    from mmms_plugin.coco.lvis import Federated
 
 # One mask: {"size": [height, width], "counts": compressed run lengths}, what pycocotools.mask takes.
 RLE = dict[str, Any]
@@ -56,6 +53,21 @@ def positions(ids: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.in
 
 
 @dataclass(frozen=True)
+class Federated:
+    """What an LVIS file says beside the objects; `mmms_plugin.coco.lvis` has the rules.
+
+    Attributes:
+        negative: ``(n, 2)`` image and category ids: surely no such object.
+        not_exhaustive: ``(n, 2)`` image and category ids: not all such objects are annotated.
+        frequency: 'r', 'c' or 'f' of every category, in the file's order.
+    """
+
+    negative: NDArray[np.int64]
+    not_exhaustive: NDArray[np.int64]
+    frequency: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class GroundTruth:
     """A data set's images, categories and ``n`` annotated objects, in file order.
 
@@ -73,7 +85,7 @@ class GroundTruth:
         rles: one mask per object, or None if the masks were not read.
         file_names: of the images, as in the file; empty where it has none.
         format: 'coco', 'lvis', 'yolo' or 'voc': what they were read from.
-        federated: LVIS's rules, or None.
+        federated: what LVIS's rules need, or None.
     """
 
     image_ids: NDArray[np.int64]

@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.parsers import expat
 
-from mmms_plugin.coco.columns import Columns
 from mmms_plugin.coco.formats import (
-    Records,
     Rows,
     by_stem,
     bytes_of,
@@ -26,6 +24,7 @@ from mmms_plugin.coco.formats import (
     text_of,
     unknown_images,
 )
+from mmms_plugin.coco.records import Category, Columns, Image
 from mmms_plugin.errors import UserError
 
 CORNERS = [f"bndbox/{name}" for name in ("xmin", "ymin", "xmax", "ymax")]
@@ -36,7 +35,7 @@ Texts = dict[str, tuple[int, str]]  # line and text of every element, by its pat
 
 def read_voc_truth(
     path: Path, pictures: Path | None, classes: Path | None, argument: str
-) -> tuple[Records, Records, Columns]:
+) -> tuple[list[Image], list[Category], Columns]:
     """Images, categories and objects of a folder of XML files, or of those that a list in ``ImageSets`` names.
 
     Args:

@@ -1,8 +1,8 @@
-"""Checks that segmentations out of a file need before pycocotools' compiled code sees them.
+"""COCO's segmentations in their three spellings: checked, then as compressed RLEs, by pycocotools.
 
-pycocotools trusts its input: on run lengths that do not add up to the picture it loops for ever, on sizes of 2^32
-pixels it hangs or divides by zero, and along an edge to NaN it walks without end. Formats:
-https://cocodataset.org/#format-data; the spelling of compressed counts is that of ``rleToString`` in pycocotools.
+Polygons, uncompressed and compressed RLEs: https://cocodataset.org/#format-data; the spelling of compressed counts is
+that of ``rleToString`` in pycocotools. pycocotools trusts its input: on run lengths that do not add up to the picture
+it loops for ever, on sizes of 2^32 pixels it hangs or divides by zero, and along an edge to NaN it walks without end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as mask_utils
+
+from mmms_plugin.coco.objects import RLE
+from mmms_plugin.errors import UserError
 
 MOST_PIXELS = 2**32 - 1  # pycocotools counts pixels in 32 bits
 FARTHEST = 1e6  # px; coordinates of a polygon
@@ -19,6 +23,53 @@ LONGEST = 4e6  # px, outline of one object; pycocotools walks along it in fifths
 AT_ONCE = 4096  # masks that are checked together, for speed in bounded memory
 LETTERS = 7  # of one compressed run length: 5 bits each
 Size = tuple[int, int]
+
+
+def to_rles(
+    segmentations: Sequence[Any],
+    pixels: np.ndarray,
+    where: str,
+    numbers: Sequence[int] | np.ndarray | None = None,
+) -> tuple[RLE, ...]:
+    """Segmentations as compressed RLEs.
+
+    Args:
+        segmentations: of annotations or results, as in the file.
+        pixels: ``(n, 2)`` width and height of each one's picture, 0 where the file lacks it.
+        where: argument, file and list, for messages ("--ann a.json: annotations").
+        numbers: the items' places in that list.
+
+    Raises:
+        UserError: no segmentation, a malformed or damaged one, or an RLE whose size is not the picture's.
+    """
+    numbers = range(len(segmentations)) if numbers is None else numbers
+    absent = next((i for i, segmentation in enumerate(segmentations) if not segmentation), None)
+    if absent is not None:
+        needed = "masks need one (polygons or RLE), boxes do not (--iou-type bbox)"
+        raise UserError(f"{where}[{numbers[absent]}]: no segmentation; {needed}")
+    sizes = [(height, width) for width, height in pixels.tolist()]
+    problems = segmentation_problems(segmentations, sizes)
+    if problems:
+        first = min(problems)
+        raise UserError(f"{where}[{numbers[first]}].{problems[first]}")
+    return tuple(_to_rle(segmentation, size) for segmentation, size in zip(segmentations, sizes, strict=True))
+
+
+def mask_boxes(rles: Sequence[RLE]) -> np.ndarray:
+    """The tight box around each mask: ``(n, 4)`` float64, x y width height in px."""
+    boxes = mask_utils.toBbox(list(rles)) if len(rles) else np.zeros(0)
+    return np.asarray(boxes, np.float64).reshape(len(rles), 4)
+
+
+def _to_rle(segmentation: Any, size: tuple[int, int]) -> RLE:
+    """A sound segmentation as a compressed RLE."""
+    if not isinstance(segmentation, dict):
+        return mask_utils.merge(mask_utils.frPyObjects(segmentation, *size))
+    height, width = (int(side) for side in segmentation["size"])
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        return mask_utils.frPyObjects({"size": [height, width], "counts": [int(c) for c in counts]}, height, width)
+    return {"size": [height, width], "counts": as_bytes(counts)}
 
 
 def segmentation_problems(segmentations: Sequence[Any], sizes: Sequence[Size]) -> dict[int, str]:

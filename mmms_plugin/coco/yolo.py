@@ -13,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmms_plugin.coco.columns import Columns
 from mmms_plugin.coco.formats import (
-    Records,
     Rows,
     by_stem,
     class_names,
@@ -26,6 +24,7 @@ from mmms_plugin.coco.formats import (
     unknown_images,
     yaml_of,
 )
+from mmms_plugin.coco.records import Category, Columns, Image
 from mmms_plugin.errors import UserError
 
 FARTHEST = 4  # a share above it, far outside of the image, means that the numbers are no shares
@@ -35,7 +34,7 @@ BESIDE = ("classes.txt", "../classes.txt", "../data.yaml", "../../data.yaml")
 
 def read_yolo_truth(
     path: Path, pictures: Path | None, classes: Path | None, argument: str
-) -> tuple[Records, Records, Columns]:
+) -> tuple[list[Image], list[Category], Columns]:
     """Images, categories and objects of a labels folder or of a data set's YAML file.
 
     Args:

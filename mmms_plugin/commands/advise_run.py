@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from mmms_plugin.coco.mending import object_area
 from mmms_plugin.config.building import user_fault
 from mmms_plugin.config.checks import read_state_dict
 from mmms_plugin.config.coco_dir import use_coco_dir
@@ -27,7 +28,7 @@ from mmms_plugin.config.edit import leaf_datasets
 from mmms_plugin.config.files import load_config
 from mmms_plugin.config.image_size import own_size, set_image_size
 from mmms_plugin.config.trained_for import check_function
-from mmms_plugin.data.coco_file import CocoFile, is_area
+from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_layouts import annotation_files
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.own_data import OwnData
@@ -202,7 +203,7 @@ def _objects(coco: CocoFile, config: Config, size: tuple[int, int]) -> Objects:
         width, height = record["bbox"][2:]
         if not record.get("iscrowd") and width > 0 and height > 0:
             across, down = _factors(sizes[record["image_id"]], size, keeps)
-            areas.append(record["area"] if is_area(record.get("area")) else width * height)
+            areas.append(object_area(record))
             boxes.append((width * across, height * down))
     if not boxes:
         raise UserError(f"{coco.path}: no object has a box with a width and a height")

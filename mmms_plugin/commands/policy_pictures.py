@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmms_plugin.data.coco_file import CocoFile, is_area
+from mmms_plugin.coco.mending import object_area
+from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_layouts import annotation_files
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.own_data import OwnData
@@ -84,8 +85,7 @@ def _objects(coco: CocoFile) -> dict[int, tuple[list[str], list[float]]]:
     found: dict[int, tuple[list[str], list[float]]] = {}
     for record in coco.boxed:
         if not record.get("iscrowd"):
-            area = record["area"] if is_area(record.get("area")) else record["bbox"][2] * record["bbox"][3]
             classes, sides = found.setdefault(record["image_id"], ([], []))
             classes.append(names[record["category_id"]])
-            sides.append(math.sqrt(area))
+            sides.append(math.sqrt(object_area(record)))
     return found

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmms_plugin.coco.findings import refuse_errors
 from mmms_plugin.config.edit import coco_metrics, dicts_in, leaf_datasets, set_num_classes
 from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_set import all_findings, read_splits, write_mended
-from mmms_plugin.data.findings import refuse_errors
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.processes import shell_line
 

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmms_plugin.coco.findings import refuse_errors
 from mmms_plugin.config.coco_dir import MENDED, check_command
 from mmms_plugin.config.edit import dicts_in, leaf_datasets, set_num_classes
 from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_set import all_findings, read_splits
-from mmms_plugin.data.findings import refuse_errors
 from mmms_plugin.data.image_folder import ImageFolder, read_folders
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.files import write_text

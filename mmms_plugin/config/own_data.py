@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmms_plugin.coco.findings import refuse_errors
 from mmms_plugin.config.coco_dir import MENDED, uses_masks
 from mmms_plugin.config.edit import coco_metrics, leaf_datasets
 from mmms_plugin.data.coco_file import CocoFile, read_coco
 from mmms_plugin.data.coco_objects import check_objects
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.coco_set import WITHOUT_MASKS, all_findings
-from mmms_plugin.data.findings import refuse_errors
 
 
 def check_config_data(config: dict[str, Any], splits: tuple[str, ...], work_dir: Path) -> list[str]:

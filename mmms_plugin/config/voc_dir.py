@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmms_plugin.coco.findings import Findings, refuse_errors
 from mmms_plugin.config.coco_dir import MENDED
 from mmms_plugin.config.edit import dicts_in, leaf_datasets, set_num_classes
-from mmms_plugin.data.findings import Findings, refuse_errors
 from mmms_plugin.data.masks import check_labels, check_pairs
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.seg_layouts import listed_pairs, pictures_by_name

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mmms_plugin.coco.findings import SHOWN, Finding, Findings
 from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_layouts import annotation_files, describe_folder
 from mmms_plugin.data.coco_pictures import unlisted
 from mmms_plugin.data.coco_set import align_categories, read_split
-from mmms_plugin.data.findings import SHOWN, Finding, Findings
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import same_content
 from mmms_plugin.data.seg_layouts import find_pairs

@@ -7,7 +7,6 @@ finds the pictures and reads their headers, `check_objects` compares boxes and m
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from mmms_plugin.coco.findings import Findings
 from mmms_plugin.coco.json_files import load_annotations
-from mmms_plugin.data.findings import Findings
+from mmms_plugin.coco.mending import FARTHEST, as_id, crowds_of, ids_of, is_number, unsound_ids
 from mmms_plugin.data.pictures import Picture
 from mmms_plugin.files import written_whole
 
-MOST = 1e9  # px; farther out are no boxes
 Record = dict[str, Any]
 
 
@@ -83,9 +84,8 @@ def read_coco(path: str | Path, argument: str, severities: Mapping[str, str] | N
     coco = CocoFile(Path(path), content, Findings(str(path), severities))
     _check_categories(coco)
     _check_images(coco)
-    for i, record in enumerate(content["annotations"]):
-        _check_references(coco, record, i)
-    _number_annotations(coco)
+    _check_references(coco)
+    _mend_crowds_and_ids(coco)
     for record in coco.objects:
         _check_box(coco, record)
     if not content["annotations"]:
@@ -132,7 +132,7 @@ def _check_images(coco: CocoFile) -> None:
 def _check_ids(coco: CocoFile, records: list[Record], what: str) -> None:
     seen: set[int] = set()
     for i, record in enumerate(records):
-        number = _as_id(record.get("id"))
+        number = as_id(record.get("id"))
         if number is None:
             shown = f"{what} number {i + 1}" + (f": {_short(record['id'])}" if "id" in record else "")
             coco.findings.add(f"{what}-id", shown)
@@ -144,46 +144,40 @@ def _check_ids(coco: CocoFile, records: list[Record], what: str) -> None:
             record["id"] = number
 
 
-def _check_references(coco: CocoFile, record: Record, place: int) -> None:
-    """Keep an annotation for the further checks if its image and category are known."""
-    known = True
-    for key, code, ids in (
-        ("image_id", "unknown-image", _ids(coco, "images")),
-        ("category_id", "unknown-category", _ids(coco, "categories")),
-    ):
-        number = _as_id(record.get(key))
-        if number not in ids:
-            value = _short(record[key]) if key in record else "missing"
-            coco.findings.add(code, f"{_name(record, place)}: {key} {value}")
-            known = False
-        else:
-            record[key] = number
-    if record.get("iscrowd") not in (0, 1) or isinstance(record.get("iscrowd"), bool | float):
-        coco.mend("iscrowd", _name(record, place))
-        record["iscrowd"] = int(record.get("iscrowd") in (True, "1", "true", "True"))
-    if known:
-        coco.objects.append(record)
+def _check_references(coco: CocoFile) -> None:
+    """Keep those annotations for the further checks whose image and category are known."""
+    known = {
+        kind: {number for record in coco.content[kind] if (number := as_id(record.get("id"))) is not None}
+        for kind in ("images", "categories")
+    }
+    for place, record in enumerate(coco.content["annotations"]):
+        fits = True
+        for key, code, ids in (
+            ("image_id", "unknown-image", known["images"]),
+            ("category_id", "unknown-category", known["categories"]),
+        ):
+            number = as_id(record.get(key))
+            if number in ids:
+                record[key] = number
+            else:
+                value = _short(record[key]) if key in record else "missing"
+                coco.findings.add(code, f"{_name(record, place)}: {key} {value}")
+                fits = False
+        if fits:
+            coco.objects.append(record)
 
 
-def _ids(coco: CocoFile, key: str) -> set[int]:
-    """Ids of a list of the file, remembered on its first use."""
-    known = coco.__dict__.setdefault("_known", {})
-    if key not in known:
-        known[key] = {number for r in coco.content[key] if (number := _as_id(r.get("id"))) is not None}
-    return known[key]
-
-
-def _number_annotations(coco: CocoFile) -> None:
-    """Training and pycocotools need annotation ids that are integers, unique and not 0, which it takes for no match."""
+def _mend_crowds_and_ids(coco: CocoFile) -> None:
     records = coco.content["annotations"]
-    ids = [_as_id(record.get("id")) for record in records]
-    counts = Counter(ids)
-    wrong = [place for place, number in enumerate(ids) if not number or number < 0 or counts[number] > 1]
-    for place in wrong:
+    crowds, sound = crowds_of([record.get("iscrowd") for record in records])
+    for place in np.flatnonzero(~sound).tolist():
+        coco.mend("iscrowd", _name(records[place], place))
+        records[place]["iscrowd"] = int(crowds[place])
+    unsound = np.flatnonzero(unsound_ids(ids_of([record.get("id") for record in records]))).tolist()
+    for place in unsound:
         coco.mend("annotation-id", f"annotation number {place + 1}: {_short(records[place].get('id', 'none'))}")
-    if wrong:
-        for place, record in enumerate(records):
-            record["id"] = place + 1
+    for place, record in enumerate(records if unsound else ()):
+        record["id"] = place + 1
 
 
 def _check_box(coco: CocoFile, record: Record) -> None:
@@ -194,9 +188,9 @@ def _check_box(coco: CocoFile, record: Record) -> None:
             coco.findings.add("box-and-mask-missing", who)
         return  # taken from the mask later
     shown = f"{who}: {_short(box)}"
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
         coco.findings.add("box-not-numbers", shown)
-    elif not all(abs(value) <= MOST for value in box):  # nor NaN
+    elif not all(abs(value) <= FARTHEST for value in box):  # nor NaN
         coco.findings.add("box-nan", shown)
     elif box[2] < 0 or box[3] < 0:
         coco.findings.add("box-negative", shown)
@@ -212,28 +206,6 @@ def _is_file_name(name: str) -> bool:
         return b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:
         return False
-
-
-def as_side(value: Any) -> int:
-    """A width or height of an annotation file in px, 0 where it is none."""
-    return int(value) if _is_number(value) and 1 <= value < 2**31 and value == int(value) else 0
-
-
-def is_area(value: Any) -> bool:
-    """Whether an ``area`` can be used: a finite number above 0."""
-    return _is_number(value) and 0 < value < math.inf
-
-
-def _as_id(value: Any) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
-        return value
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
-        return int(value)
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _name(record: Record, place: int) -> str:

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mmms_plugin.coco.mending import areas_of, as_side, mend_areas, suspicious_boxes, without_short_polygons
 from mmms_plugin.coco.objects import mask_areas
-from mmms_plugin.coco.rle import segmentation_problems
-from mmms_plugin.coco.segmentations import mask_boxes, to_rles
-from mmms_plugin.coco.suspicions import ENOUGH, LEAVING, ORDERED, xyxy_shares
-from mmms_plugin.data.coco_file import CocoFile, Record, as_side, is_area
+from mmms_plugin.coco.rle import mask_boxes, segmentation_problems, to_rles
+from mmms_plugin.data.coco_file import CocoFile, Record
 
 SLACK = 2, 0.02  # px and share of the side by which a box may leave its picture
 
@@ -34,7 +33,10 @@ def _check_masks(coco: CocoFile, sizes: dict[Any, tuple[int, int]]) -> set[int]:
         if not record.get("segmentation"):
             coco.findings.add("segmentation-missing", f"annotation {record['id']}")
     for record in masked:
-        _drop_short_polygons(coco, record)
+        long = without_short_polygons(record["segmentation"])
+        if long is not record["segmentation"]:
+            coco.mend("polygon-short", f"annotation {record['id']}")
+            record["segmentation"] = long
     shapes = [sizes[record["image_id"]][::-1] for record in masked]
     problems = segmentation_problems([record["segmentation"] for record in masked], shapes)
     for place, problem in problems.items():
@@ -44,16 +46,6 @@ def _check_masks(coco: CocoFile, sizes: dict[Any, tuple[int, int]]) -> set[int]:
         if isinstance(record["segmentation"], list) and _leaves(record["segmentation"], sizes[record["image_id"]]):
             coco.findings.add("polygon-outside", f"annotation {record['id']}")
     return {record["id"] for record in sound}
-
-
-def _drop_short_polygons(coco: CocoFile, record: Record) -> None:
-    polygons = record["segmentation"]
-    if not isinstance(polygons, list):
-        return
-    long = [polygon for polygon in polygons if not isinstance(polygon, list) or len(polygon) >= 6]
-    if long and len(long) < len(polygons):
-        coco.mend("polygon-short", f"annotation {record['id']}")
-        record["segmentation"] = long
 
 
 def _leaves(polygons: list[list[float]], size: tuple[int, int]) -> bool:
@@ -80,20 +72,23 @@ def _boxes_from_masks(coco: CocoFile, sound: set[int], sizes: dict[Any, tuple[in
 
 
 def _areas(coco: CocoFile, sound: set[int], sizes: dict[Any, tuple[int, int]]) -> None:
-    bare = [record for record in coco.boxed if not is_area(record.get("area"))]
-    masked = [record for record in bare if record["id"] in sound]
-    areas = dict(zip([r["id"] for r in masked], mask_areas(_rles(coco, masked, sizes)).tolist(), strict=True))
-    for record in bare:
-        area = areas.get(record["id"]) or record["bbox"][2] * record["bbox"][3]
-        if area > 0 or record.get("area") != 0:  # an empty box has an area of 0
-            coco.mend("area", f"annotation {record['id']}: {str(record.get('area', 'none'))[:40]}")
-            record["area"] = area
+    records = coco.boxed
+    areas, changed = mend_areas(
+        areas_of([record.get("area") for record in records]),
+        np.array([record["bbox"] for record in records], np.float64).reshape(-1, 4),
+        np.array([record["id"] in sound for record in records], bool),
+        lambda places: mask_areas(_rles(coco, [records[place] for place in places], sizes)),
+    )
+    for place in np.flatnonzero(changed).tolist():
+        record = records[place]
+        coco.mend("area", f"annotation {record['id']}: {str(record.get('area', 'none'))[:40]}")
+        record["area"] = areas[place].item()
 
 
 def _rles(coco: CocoFile, records: list[Record], sizes: dict[Any, tuple[int, int]]) -> tuple:
     pixels = np.array([sizes[record["image_id"]] for record in records], np.int64).reshape(-1, 2)
     segmentations = [record["segmentation"] for record in records]
-    return to_rles(segmentations, pixels, f"{coco.path}: annotation", [record["id"] for record in records])
+    return to_rles(segmentations, pixels, f"{coco.path}: annotations", [record["id"] for record in records])
 
 
 def _check_bounds(coco: CocoFile, sizes: dict[Any, tuple[int, int]]) -> None:
@@ -111,9 +106,8 @@ def _check_bounds(coco: CocoFile, sizes: dict[Any, tuple[int, int]]) -> None:
             record = coco.boxed[place]
             shown = f"annotation {record['id']}: {record['bbox']} in {pixels[place][0]:.0f} x {pixels[place][1]:.0f}"
             coco.findings.add(code, shown)
-    share, ordered = xyxy_shares(boxes, pixels)
-    if len(boxes) >= ENOUGH and share >= LEAVING and ordered >= ORDERED:
-        coco.findings.add("box-corners", f"{share:.0%} leave their picture as [x, y, width, height]")
+    for code, figures in suspicious_boxes(boxes, pixels).items():
+        coco.findings.add(code, figures)
 
 
 def _check_twice(coco: CocoFile) -> None:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from mmms_plugin.data.coco_file import CocoFile, Record, as_side
+from mmms_plugin.coco.mending import as_side
+from mmms_plugin.data.coco_file import CocoFile, Record
 from mmms_plugin.data.pictures import SUFFIXES, Picture, look_at_all
 
 CODES = {"picture-16-bit": lambda p: p.deep, "picture-cmyk": lambda p: p.mode == "CMYK"}

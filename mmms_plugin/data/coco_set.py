@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from mmms_plugin.coco.findings import Finding, Findings
 from mmms_plugin.data.coco_file import CocoFile, read_coco
 from mmms_plugin.data.coco_layouts import find_annotation_files, picture_folders
 from mmms_plugin.data.coco_objects import check_objects
 from mmms_plugin.data.coco_pictures import place_pictures
-from mmms_plugin.data.findings import Finding, Findings
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.splitting import held_back
 

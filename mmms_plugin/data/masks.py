@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmms_plugin.data.findings import Findings
+from mmms_plugin.coco.findings import Findings
 from mmms_plugin.data.pictures import Picture, in_threads, look_at, quiet_libraries
 from mmms_plugin.data.seg_layouts import Pair
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmms_plugin.data.findings import Finding, Findings
+from mmms_plugin.coco.findings import Finding, Findings
 from mmms_plugin.data.masks import VOID, Labels, check_labels, check_pairs
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import Picture

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from mmms_plugin.coco.segmentations import to_rles
+from mmms_plugin.coco.rle import to_rles
 from mmms_plugin.files import written_whole
 from mmms_plugin.report.drawing import Objects, Style, draw_objects, side_by_side
 

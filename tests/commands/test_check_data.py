@@ -100,7 +100,7 @@ def test_the_table_and_the_report_tell_all(folder, tmp_path, capsys):
         "annotation 1 taken as 0, or as 1 where it is true",
         "mended 1 annotations without an area above 0 ",
         "annotation 1: [bold] computed from the mask",
-        "mended 1 annotations without bbox ",
+        "mended 1 objects without bbox ",
     )]  # fmt: skip
     assert places == sorted(places)
     assert "annotation 5:" not in text

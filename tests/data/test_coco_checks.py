@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmms_plugin.coco.rules import RULES
 from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_set import read_splits
 from mmms_plugin.data.own_data import OwnData
-from mmms_plugin.data.rules import RULES
+from mmms_plugin.size_ap import size_ap
 from tests.data.small_sets import coco_content, picture, write_coco
 
 Spoil = Callable[[dict[str, Any], Path], object]
@@ -218,12 +219,20 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
     ),
     "corners": (
         {
-            "box-corners": "100% leave their picture as [x, y, width, height]",
+            "box-corners": "100% leave their picture as [x, y, width, height]; as [x1, y1, x2, y2] 100% are valid "
+            "boxes inside it",
             "box-leaves": "; ".join(f"annotation {i}: [25, 18, 35, 28] in 40 x 30" for i in range(1, 7)),
         },
         lambda c, f: [
             a.update(bbox=[25, 18, 35, 28], segmentation=[[25, 18, 35, 18, 35, 28]]) for a in c["annotations"]
         ],
+    ),
+    "normalised": (
+        {
+            "box-normalised": "the highest number is 0.6",
+            "box-small": "; ".join(f"annotation {i}: [0.1, 0.2, 0.5, 0.{i}]" for i in range(1, 7)),
+        },
+        lambda c, f: [a.update(bbox=[0.1, 0.2, 0.5, a["id"] / 10]) for a in c["annotations"]],
     ),
     "second category empty": (
         {
@@ -567,8 +576,10 @@ def test_corners_are_recognised_by_enough_boxes(leaving, inside, unordered, told
     """Five boxes at least, of which 15 % leave the picture, and 97 % are corners."""
     boxes = [[25, 18, 35, 28 + i / 10] for i in range(leaving)]
     boxes += [[1, 2, 30, 20 + i / 10] for i in range(inside)] + [[20, 15, 5, 5]] * unordered
-    told_before = [f"{told} leave their picture as [x, y, width, height]"] if told else []
-    assert examples(one_picture(tmp_path, [{"bbox": box} for box in boxes])).get("box-corners", []) == told_before
+    shown = examples(one_picture(tmp_path, [{"bbox": box} for box in boxes])).get("box-corners", [])
+    assert [text.partition(";")[0] for text in shown] == [
+        f"{told} leave their picture as [x, y, width, height]"
+    ] * bool(told)
 
 
 MENDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -593,6 +604,7 @@ MENDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"area": None, "segmentation": {"size": [30, 40], "counts": [1200]}}, {"area": 100},
     ),
     "area of the box of a bad mask": ({"area": None, "segmentation": [[1, 2, 3]]}, {"area": 100}),
+    "empty mask of area 0": ({"area": 0, "segmentation": {"size": [30, 40], "counts": [1200]}}, {"area": 0}),
     "box and area of the mask": (
         {"area": 0, "bbox": [], "segmentation": {"size": [30, 40], "counts": [302, 7, 23, 5, 863]}},
         {"area": 12, "bbox": [10, 2, 2, 7]},
@@ -699,3 +711,31 @@ def test_names_are_never_followed_out_of_the_folder(tmp_path):
         content["images"][0]["file_name"] = name
         (tmp_path / "set/train.json").write_text(json.dumps(content), encoding="utf-8")
         assert {"file-name-outside", "picture-missing"} <= {f.code for f in read(tmp_path / "set").findings}
+
+
+def test_ap_is_the_same_on_the_users_file_and_on_the_mended_copy(tmp_path):
+    """Of every size, with boxes and with masks; pycocotools would take a match with id 0 for none."""
+    polygon = [[2, 3, 12, 3, 12, 9]]
+    changes: list[dict[str, Any]] = [
+        {"id": 0}, {"id": 3}, {"id": 3}, {"id": "x"}, {"iscrowd": "true"}, {"iscrowd": 2}, {"iscrowd": None},
+        {"area": 0}, {"area": "x"}, {"area": -1, "bbox": [4, 5, 0, 9]}, {"area": None, "bbox": []},
+        {"area": 0, "segmentation": {"size": [30, 40], "counts": [1200]}}, {"segmentation": [[1, 2, 3, 4], *polygon]},
+    ]  # fmt: skip
+    objects = [{"bbox": [i, 2, 9, 9], "segmentation": polygon, **change} for i, change in enumerate(changes)]
+    coco = one_picture(tmp_path, objects, masks=True)
+    results = [
+        {"image_id": 0, "category_id": 1, "score": 1 - i / 20, "bbox": [i, 2, 9, 8 + i % 2], "segmentation": polygon}
+        for i in range(len(changes))
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    copy = coco.write(tmp_path / "copy/mended.json")
+    assert {finding.code for finding in coco.findings} >= {
+        "annotation-id", "iscrowd", "area", "box-missing", "polygon-short",
+    }  # fmt: skip
+    for iou_type in ("bbox", "segm"):
+        options = dict(iou_type=iou_type, bins="a=0:8,b=8:9,c=9:inf", sweep=False)
+        own, mended = (
+            size_ap(path, tmp_path / "results.json", **options).runs[0].bins for path in (tmp_path / "train.json", copy)
+        )
+        assert own[0].ap > 0
+        assert own == mended

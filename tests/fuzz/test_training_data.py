@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmms_plugin.coco.findings import refuse_errors
 from mmms_plugin.data.coco_set import all_findings, read_splits, write_mended
-from mmms_plugin.data.findings import refuse_errors
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from tests.data.small_sets import coco_content, write_coco

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmms_plugin.data.findings import Findings, refuse_errors
+from mmms_plugin.coco.findings import Findings, refuse_errors
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 

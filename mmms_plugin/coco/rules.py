@@ -57,12 +57,15 @@ RULES: dict[str, Rule] = {
         "error", "images whose boxes were drawn at another size than the pictures have",
         "use the pictures that were annotated, or scale the boxes",
     ),
-    "annotation-id": Rule("mended", "annotations without an integer id above 0 of their own", "all are numbered anew"),
+    "annotation-id": Rule(
+        "mended", "annotations without an integer id above 0 of their own",
+        "all are numbered anew: pycocotools takes a match with id 0 for none, and of a repeated id only the last",
+    ),
     "unknown-image": Rule("error", "annotations of an unknown image_id"),
     "unknown-category": Rule("error", "annotations with an unknown category_id"),
     "iscrowd": Rule("mended", "annotations whose iscrowd is missing or not 0 or 1",
         "taken as 0, or as 1 where it is true",),
-    "box-missing": Rule("mended", "annotations without bbox", "taken around the masks"),
+    "box-missing": Rule("mended", "objects without bbox", "taken around the masks"),
     "box-and-mask-missing": Rule("error", "annotations that have no bbox [x, y, width, height] and no segmentation"),
     "box-not-numbers": Rule("error", "boxes that are not four numbers", "boxes are [x, y, width, height]"),
     "box-nan": Rule("error", "boxes with NaN, infinity or numbers beyond 1e9"),
@@ -70,8 +73,12 @@ RULES: dict[str, Rule] = {
     "box-small": Rule("warning", "boxes with a side below 1 px", "mmdet leaves these objects out"),
     "box-outside": Rule("warning", "boxes that lie outside of their picture", "mmdet leaves these objects out"),
     "box-leaves": Rule("warning", "boxes that leave their picture by more than 2 px and 2 %"),
+    "box-flat": Rule("warning", "boxes of zero width or height"),
+    "box-normalised": Rule(
+        "warning", "files whose boxes lie within 0..1.5: are they normalised?", "boxes are in pixels"
+    ),
     "box-corners": Rule(
-        "warning", "annotation files whose boxes look like [x1, y1, x2, y2]", "boxes are [x, y, width, height]"
+        "warning", "files whose boxes look like [x1, y1, x2, y2]", "boxes are [x, y, width, height]"
     ),
     "area": Rule("mended", "annotations without an area above 0",
         "computed from the mask, or the box where there is none",),
@@ -84,6 +91,13 @@ RULES: dict[str, Rule] = {
     "object-twice": Rule("warning", "objects that are listed twice, with the same image, category and bbox"),
     "class-unused": Rule("warning", "categories without an object"),
     "image-unused": Rule("warning", "images without an object"),
+    "difficult": Rule(
+        "warning", "objects that are marked difficult",
+        "detections on them count neither as found nor as false, as on COCO's crowds",
+    ),
+    # predictions
+    "no-predictions": Rule("warning", "files without any predictions", "counted as a model that finds nothing"),
+    "score-outside": Rule("warning", "scores outside 0..1", "AP uses only their order"),
     # pictures
     "picture-missing": Rule("error", "pictures that are not there"),
     "picture-empty": Rule("error", "pictures of 0 bytes"),

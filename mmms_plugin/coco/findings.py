@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mmms_plugin.data.rules import RULES, SEVERITIES
+from mmms_plugin.coco.rules import RULES, SEVERITIES
 from mmms_plugin.errors import UserError
 
 SHOWN = 3  # examples of a finding in a line or a table

@@ -1,0 +1,324 @@
+"""COCO's records as types, and lists of them as NumPy columns: the one way from a JSON file to numbers.
+
+A decoder that knows the fields makes no dictionaries and skips what is not asked for; in small pieces, only the columns
+stay in memory. What it does not take is read again as plain JSON, to name the place and the value.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import reprlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from mmms_plugin.coco.json_files import (
+    ANNOTATIONS_WANTED,
+    BOM,
+    PREDICTIONS_WANTED,
+    UNREAD,
+    annotations_of,
+    open_json,
+    pieces,
+    results_of,
+)
+from mmms_plugin.coco.mending import FARTHEST, areas_of, as_id, crowds_of, ids_of
+from mmms_plugin.errors import UserError
+
+HIGHEST = 1e300  # of a score
+SHOWN = 5  # ids in a message
+BOX_NUMBER = f"a number within ±{FARTHEST:g} px"
+ALLOWED = {
+    "image_id": "an integer",
+    "category_id": "an integer",
+    "id": "an integer",
+    "score": "a finite number",
+    "bbox": "[x, y, width, height]",
+}
+Id = int | float  # JSON may spell an integer 4.0
+
+
+class Image(msgspec.Struct, gc=False):
+    """A picture; anything in its other fields is left to those who use them."""
+
+    id: Id
+    width: Any = None
+    height: Any = None
+    file_name: Any = None
+    coco_url: Any = None
+    neg_category_ids: Any = None
+    not_exhaustive_category_ids: Any = None
+
+
+class Category(msgspec.Struct, gc=False):
+    """A class of objects."""
+
+    id: Id
+    name: Any = None
+    frequency: Any = None
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    """What is mended may be anything or absent."""
+
+    image_id: Id
+    category_id: Id
+    bbox: list[float] | None = None
+    id: Any = None
+    area: Any = None
+    iscrowd: Any = None
+
+
+class _AnnotationWithMask(_Annotation, gc=False):
+    segmentation: Any = None
+
+
+class _Result(msgspec.Struct, gc=False):
+    image_id: Id | str  # a file's name
+    category_id: Id
+    score: float
+    bbox: list[float] | None = None
+
+
+class _ResultWithMask(_Result, gc=False):
+    segmentation: Any = None
+
+
+class _File(msgspec.Struct):
+    images: list[Image]
+    categories: list[Category]
+    annotations: msgspec.Raw
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Annotations or results as columns.
+
+    Attributes:
+        image_id: ``(n,)`` int64; of results perhaps names of files, ``(n,)`` object.
+        category_id: ``(n,)`` int64.
+        boxes: ``(n, 4)`` float64 x y width height in px, zeros where absent.
+        has_box: ``(n,)`` bool.
+        segmentations: as in the file, or None where nobody needs them.
+        score: ``(n,)`` float64, of results.
+        id: ``(n,)`` int64, of annotations; 0 where there is none.
+        area: ``(n,)`` float64 in px², of annotations; NaN where it is not a number.
+        iscrowd: ``(n,)`` bool, of annotations.
+        has_iscrowd: ``(n,)`` bool, whether the file says it, as 0 or 1.
+    """
+
+    image_id: np.ndarray
+    category_id: np.ndarray
+    boxes: np.ndarray
+    has_box: np.ndarray
+    segmentations: Sequence[Any] | None
+    score: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    id: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    area: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    has_iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+
+def read_annotations(path: Path, argument: str, masks: bool) -> tuple[list[Image], list[Category], Columns]:
+    """Images, categories and objects of an annotation file.
+
+    Args:
+        path: the file.
+        argument: what the user calls it, for messages.
+        masks: read all segmentations; else only where a box or an area has to be taken from one.
+
+    Raises:
+        UserError: another kind of file, or a value that cannot be used, named with its place.
+    """
+    where, kind = f"{argument} {path}", _AnnotationWithMask if masks else _Annotation
+    with open_json(path, argument, ANNOTATIONS_WANTED) as source:
+        data = source.read()
+    try:
+        file = msgspec.json.decode(data.removeprefix(BOM), type=_File)
+        images, categories = file.images, file.categories
+        parts = map(msgspec.json.Decoder(list[kind]).decode, pieces(io.BytesIO(file.annotations)))  # type: ignore[valid-type]
+        columns = _columns(parts, kind, f"{where}: annotations")
+    except UNREAD:
+        content = annotations_of(data, where)
+        refuse_nothing(content["images"], content["categories"], where)
+        images = _converted(content["images"], Image, f"{where}: images")
+        categories = _converted(content["categories"], Category, f"{where}: categories")
+        records = _converted(content["annotations"], kind, f"{where}: annotations")
+        columns = _columns([records], kind, f"{where}: annotations")
+    if not masks and not (columns.has_box.all() and (columns.area > 0).all()):
+        return read_annotations(path, argument, True)
+    return images, categories, columns
+
+
+def read_results(path: Path, argument: str, masks: bool) -> Columns:
+    """The predictions of a result file; ``path``, ``argument`` and ``masks`` as of `read_annotations`.
+
+    Raises:
+        UserError: another kind of file, or a value that cannot be used, named with its place.
+    """
+    where, kind = f"{argument} {path}", _ResultWithMask if masks else _Result
+    with open_json(path, argument, PREDICTIONS_WANTED) as file:
+        try:
+            parts = map(msgspec.json.Decoder(list[kind]).decode, pieces(file))  # type: ignore[valid-type]
+            columns = _columns(parts, kind, f"{where}: ")
+        except UNREAD:
+            file.seek(0)
+            columns = _columns([_converted(results_of(file.read(), where), kind, f"{where}: ")], kind, f"{where}: ")
+    return columns if masks or columns.has_box.all() else read_results(path, argument, True)
+
+
+def image_and_category_ids(
+    images: Sequence[Image], categories: Sequence[Category], where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of all images and of all categories: int64.
+
+    Raises:
+        UserError: one that is not an integer, or that two have.
+    """
+    ids = []
+    for name, what, records in (("images", "image", images), ("categories", "category", categories)):
+        column = _ids(records, "id", f"{where}: {name}", 0)
+        values, counts = np.unique(column, return_counts=True)
+        twice = values[counts > 1]
+        if len(twice):
+            few = f"{len(twice)} {what} ids are used more than once ({shown(twice)})"
+            raise UserError(f"{where}: {few}; each must be unique")
+        ids.append(column)
+    return ids[0], ids[1]
+
+
+def shown(values: Sequence[Any] | np.ndarray) -> str:
+    """The first few of some ids, for a message."""
+    listed = ", ".join(str(value) for value in list(values)[:SHOWN])
+    return f"{listed}, ..." if len(values) > SHOWN else listed
+
+
+def brief(value: Any, longest: int = 60) -> str:
+    """A JSON value as a message shows it, however deep or long it is."""
+    return (value if isinstance(value, str) else reprlib.repr(value))[:longest]
+
+
+def refuse_nothing(images: Sequence[Any], categories: Sequence[Any], where: str) -> None:
+    """Stop at a data set without images or categories.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not images or not categories:
+        raise UserError(f"{where}: no {'categories' if images else 'images'}; there is nothing to evaluate")
+
+
+def _converted(values: list[Any], kind: type[msgspec.Struct], where: str) -> list[Any]:
+    """Records out of plain JSON.
+
+    Raises:
+        UserError: the first that does not fit, with its place and its value.
+    """
+    fields = set(kind.__struct_fields__)  # alone: of other keys, halves of surrogate pairs cannot be compared
+    values = [
+        {key: item for key, item in value.items() if key in fields} if isinstance(value, dict) else value
+        for value in values
+    ]
+    try:
+        return msgspec.convert(values, list[kind])  # type: ignore[valid-type]
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).rstrip("`").partition(" - at `$")
+        value: Any = values
+        for key, place in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+            value = value[key] if key else value[int(place)]
+        absent = re.search(r"missing required field `(\w+)`", message)
+        if absent:
+            allowed = ALLOWED[absent[1]]
+            raise UserError(f"{where}{path}: no {absent[1]}; it must be {allowed}") from None
+        key = re.search(r"\.(\w+)(\[\d+\])?$", path)
+        allowed = BOX_NUMBER if key and key[2] else ALLOWED[key[1]] if key else "an object"
+        raise _wrong(f"{where}{path}", value, allowed) from None
+
+
+def _wrong(place: str, value: Any, allowed: str) -> UserError:
+    return UserError(f"{place}: {brief(repr(value) if isinstance(value, str) else value)}; allowed is {allowed}")
+
+
+def _columns(parts: Iterable[list[Any]], kind: type[msgspec.Struct], where: str) -> Columns:
+    """Records as columns, piece by piece.
+
+    Raises:
+        UserError: the first value out of bounds, with its place.
+    """
+    joined: dict[str, list[Any]] = {}
+    masks = "segmentation" in kind.__struct_fields__
+    segmentations: list[Any] = []
+    start = 0
+    for records in parts:
+        for name, column in _part(records, kind.__struct_fields__, where, start).items():
+            joined.setdefault(name, []).append(column)
+        if masks:
+            segmentations += map(attrgetter("segmentation"), records)
+        start += len(records)
+    columns = {name: np.concatenate(joined.pop(name)) for name in list(joined)}
+    return Columns(**columns, segmentations=segmentations if masks else None)
+
+
+def _part(records: list[Any], fields: Sequence[str], where: str, start: int) -> dict[str, np.ndarray]:
+    """The columns of one piece, whose first record is number ``start`` of the file."""
+    part = {name: _ids(records, name, where, start) for name in ("image_id", "category_id")}
+    part["boxes"], part["has_box"] = _boxes(records, where, start)
+    if "score" in fields:
+        scores = part["score"] = np.fromiter(map(attrgetter("score"), records), np.float64, len(records))
+        if not (np.abs(scores) < HIGHEST).all():  # nor NaN
+            i = int(np.argmin(np.abs(scores) < HIGHEST))
+            raise _wrong(f"{where}[{start + i}].score", scores[i].item(), ALLOWED["score"])
+    else:
+        part["id"] = ids_of([record.id for record in records])
+        part["area"] = areas_of([record.area for record in records])
+        part["iscrowd"], part["has_iscrowd"] = crowds_of([record.iscrowd for record in records])
+    return part
+
+
+def _ids(records: Sequence[Any], name: str, where: str, start: int) -> np.ndarray:
+    """Ids as int64, or as objects if any is the name of a file."""
+    values = list(map(attrgetter(name), records))
+    kinds = set(map(type, values))
+    if str in kinds:
+        return np.array(values, object)
+    if kinds <= {int}:
+        try:
+            return np.fromiter(values, np.int64, len(values))
+        except OverflowError:
+            pass
+    ids = [as_id(value) for value in values]
+    if None in ids:
+        i = ids.index(None)
+        raise _wrong(f"{where}[{start + i}].{name}", values[i], ALLOWED[name])
+    return np.array(ids, np.int64)
+
+
+def _boxes(records: list[Any], where: str, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes, zeros where absent, and where they are present."""
+    boxes = list(map(attrgetter("bbox"), records))
+    present = np.ones(len(boxes), bool)
+    if not all(boxes):
+        present = np.array([bool(box) for box in boxes], bool)
+        boxes = [box or [0.0] * 4 for box in boxes]
+    if not set(map(len, boxes)) <= {4}:
+        i = next(i for i, box in enumerate(boxes) if len(box) != 4)
+        raise _wrong(f"{where}[{start + i}].bbox", boxes[i], ALLOWED["bbox"])
+    values = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)
+    if not np.abs(values).max(initial=0) <= FARTHEST:  # nor NaN
+        i, k = np.argwhere(~(np.abs(values) <= FARTHEST))[0].tolist()
+        raise _wrong(f"{where}[{start + i}].bbox[{k}]", values[i, k].item(), BOX_NUMBER)
+    if values[:, 2:].min(initial=0) < 0:
+        i, k = np.argwhere(values[:, 2:] < 0)[0].tolist()
+        allowed = "a width and a height of at least 0: boxes are [x, y, width, height]"
+        raise _wrong(f"{where}[{start + i}].bbox[{k + 2}]", values[i, k + 2].item(), allowed)
+    return values, present
