@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 from mmms_plugin.errors import UserError
 
+BENCHMARKS = Path(__file__).parents[2] / "tools/benchmarks"
 DTYPES = ("float32", "bfloat16", "float16")
 CHOICES = {
     "layers": "PSConv layers beside the plain ones",
@@ -33,15 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backward", action="store_true", help="forward and backward pass, as in training")
 
 
+def of_checkout(name: str) -> ModuleType:
+    """A module of ``tools/benchmarks``, which a checkout of the repository has and an installed package has not."""
+    if not BENCHMARKS.is_dir():
+        raise UserError(f"no folder {BENCHMARKS}: this benchmark is in the repository, not in the installed package")
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.insert(0, str(BENCHMARKS))
+    return import_module(name)
+
+
 def run(args: argparse.Namespace) -> None:
     args.rounds = ROUNDS[args.what] if args.rounds is None else args.rounds
     for name in ("batch", "rounds", "images"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: allowed are integers >= 1")
     if args.what == "size-ap":
-        from mmms_plugin.benchmarks.size_ap.speed import run_size_ap_benchmark
-
-        return run_size_ap_benchmark(args.images, args.rounds)
+        return of_checkout("size_ap_speed").run_size_ap_benchmark(args.images, args.rounds)
     if args.what == "early-exit":
         from mmms_plugin.arguments import check_choice
         from mmms_plugin.backbones import MSDNet
@@ -53,15 +65,11 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(str(error)) from error
         return run_early_exit_benchmark(args.arch, 64, args.rounds)
     if args.what == "size-ap-coverage":
-        from mmms_plugin.benchmarks.size_ap.coverage import run_coverage
-
-        return run_coverage(args.rounds)
+        return of_checkout("size_ap_coverage").run_coverage(args.rounds)
     if args.what == "size-ap-seeds":
-        from mmms_plugin.benchmarks.size_ap.seed_coverage import run_seed_coverage
-
         if args.seeds < 2:
             raise UserError(f"--seeds {args.seeds}: must be an integer >= 2")
-        return run_seed_coverage(args.rounds, args.seeds)
+        return of_checkout("size_ap_seeds").run_seed_coverage(args.rounds, args.seeds)
     import torch
 
     from mmms_plugin.commands.benchmark_run import Setting, run_benchmark

@@ -13,6 +13,7 @@ from torch import nn
 import mmms_plugin.commands.benchmark_run as module
 from mmms_plugin.backbones import PSResNet
 from mmms_plugin.commands import main
+from mmms_plugin.commands.benchmark import of_checkout
 from mmms_plugin.commands.benchmark_run import Setting, layer_candidates, measure
 
 # Of the 3x3 layers of ResNet-50 and ResNeXt-50 at 224 px: channels, side, groups
@@ -123,19 +124,26 @@ def test_the_tables_have_every_layer_and_network(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "name", "call"),
     [
-        (["size-ap"], "size_ap.speed.run_size_ap_benchmark", (5000, 3)),
-        (["size-ap", "--images", "1", "--rounds", "1"], "size_ap.speed.run_size_ap_benchmark", (1, 1)),
-        (["size-ap-coverage"], "size_ap.coverage.run_coverage", (500,)),
-        (["size-ap-seeds"], "size_ap.seed_coverage.run_seed_coverage", (300, 3)),
-        (["size-ap-seeds", "--seeds", "2", "--rounds", "4"], "size_ap.seed_coverage.run_seed_coverage", (4, 2)),
-        (["early-exit"], "early", ("imagenet_step4", 64, 5)),
-        (["layers"], "run", ("layers", Setting(rounds=15))),
-        (["backbones", "--batch", "1"], "run", ("backbones", Setting(batch=1, rounds=15))),
+        (["size-ap"], "size_ap_speed.run_size_ap_benchmark", (5000, 3)),
+        (["size-ap", "--images", "1", "--rounds", "1"], "size_ap_speed.run_size_ap_benchmark", (1, 1)),
+        (["size-ap-coverage"], "size_ap_coverage.run_coverage", (500,)),
+        (["size-ap-seeds"], "size_ap_seeds.run_seed_coverage", (300, 3)),
+        (["size-ap-seeds", "--seeds", "2", "--rounds", "4"], "size_ap_seeds.run_seed_coverage", (4, 2)),
+        (["early-exit"], "mmms_plugin.exits.made_up.run_early_exit_benchmark", ("imagenet_step4", 64, 5)),
+        (["layers"], f"{module.__name__}.run_benchmark", ("layers", Setting(rounds=15))),
+        (["backbones", "--batch", "1"], f"{module.__name__}.run_benchmark", ("backbones", Setting(batch=1, rounds=15))),
     ],
 )
 def test_what_is_measured_and_how_often(arguments, name, call, monkeypatch):
-    places = {"early": "mmms_plugin.exits.made_up.run_early_exit_benchmark", "run": f"{module.__name__}.run_benchmark"}
     calls = []
-    monkeypatch.setattr(places.get(name, f"mmms_plugin.benchmarks.{name}"), lambda *given: calls.append(given))
+    if name.startswith("size_ap"):
+        of_checkout(name.split(".")[0])
+    monkeypatch.setattr(name, lambda *given: calls.append(given))
     assert main(["benchmark", *arguments]) == 0
     assert calls == [call]
+
+
+def test_an_installed_package_says_what_it_lacks(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("mmms_plugin.commands.benchmark.BENCHMARKS", tmp_path / "tools/benchmarks")
+    assert main(["benchmark", "size-ap"]) == 2
+    assert f"no folder {tmp_path}" in "".join(capsys.readouterr().err.splitlines())

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmms_plugin.benchmarks.size_ap.coverage import measure_coverage
-from mmms_plugin.benchmarks.size_ap.simulate import SMALL, simulate
+from mmms_plugin.commands.benchmark import of_checkout
 from mmms_plugin.size_ap.evaluate import Options, evaluate
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import bin_figures, bootstrap, draw, interval, probability_positive
@@ -51,7 +50,8 @@ def test_a_replicate_equals_pycocotools_on_duplicated_images(seed):
 
 
 def test_replicates_do_not_depend_on_workers_and_follow_the_seed():
-    truth, run = simulate(40, SMALL)
+    population = of_checkout("size_ap_population")
+    truth, run = population.simulate(40, population.SMALL)
     accumulators = [Accumulator(match(find_candidates(truth, run), BINS))]
     one, three, other = (
         bootstrap(accumulators, THRESHOLDS, 40, 20, seed, workers)[0] for seed, workers in ((1, 1), (1, 3), (2, 2))
@@ -101,7 +101,7 @@ def test_interval_corrects_bias_and_agrees_with_the_probability_of_sign():
 @pytest.mark.slow
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     """40 data sets of 100 images: within what chance allows of 95 in 100 (the benchmark counts more)."""
-    found = measure_coverage(40, images=100, replicates=100, population_images=4000)
-    assert found.ap.min() >= 0.8
-    assert found.difference.min() >= 0.8
-    assert (found.ap.mean() + found.difference.mean()) / 2 >= 0.89
+    coverage = of_checkout("size_ap_coverage").measure_coverage(40, images=100, replicates=100, population_images=4000)
+    assert coverage.ap.min() >= 0.8
+    assert coverage.difference.min() >= 0.8
+    assert (coverage.ap.mean() + coverage.difference.mean()) / 2 >= 0.89

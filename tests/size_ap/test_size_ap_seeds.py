@@ -7,8 +7,8 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from mmms_plugin.benchmarks.size_ap.seed_coverage import measure_seed_coverage
 from mmms_plugin.coco.objects import Method
+from mmms_plugin.commands.benchmark import of_checkout
 from mmms_plugin.size_ap.evaluate import Options, evaluate
 from mmms_plugin.size_ap.kernel.bootstrap import draw, interval
 from mmms_plugin.size_ap.kernel.levels import Levels, Parts, combined, levels, needed, parts, quantile
@@ -159,6 +159,6 @@ def test_intervals_of_a_method_stay_within_zero_and_one(data):
 
 def test_coverage_is_counted():
     """Two data sets: the command that measures coverage runs, and intervals over seeds are the wider ones."""
-    found = measure_seed_coverage(2, images=40, replicates=20, population_images=500)
-    assert found.difference.shape == (3, 4)
-    assert (found.widths[0] > found.widths[1]).all()
+    coverage = of_checkout("size_ap_seeds").measure_seed_coverage(2, images=40, replicates=20, population_images=500)
+    assert coverage.difference.shape == (3, 4)
+    assert (coverage.widths[0] > coverage.widths[1]).all()

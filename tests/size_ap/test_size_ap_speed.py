@@ -7,7 +7,9 @@ import math
 
 import pytest
 
-from mmms_plugin.benchmarks.size_ap import speed
+from mmms_plugin.commands.benchmark import of_checkout
+
+speed = of_checkout("size_ap_speed")
 
 
 def test_ours_and_pycocotools_agree_on_its_data(tmp_path, monkeypatch):

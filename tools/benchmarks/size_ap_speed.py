@@ -33,8 +33,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from size_ap_population import as_coco, simulate
 
-from mmms_plugin.benchmarks.size_ap.simulate import as_coco, simulate
 from mmms_plugin.processes import peak_memory
 
 REPLICATES, PAIRED_REPLICATES, PAIRED_IMAGES, TINY = 1000, 500, 1000, 20
@@ -149,12 +149,12 @@ def run_size_ap_benchmark(images: int = 5000, rounds: int = 3) -> None:
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         what = _fresh(_write, images, folder)
-        found: dict[str, list[Measurement]] = {}
+        measurements: dict[str, list[Measurement]] = {}
         for name, replicates in track([*_jobs(rounds)], "measuring", console=Console(stderr=True), transient=True):
             label = _label(name) + (f", bootstrap of {replicates}" if replicates else "")
-            found.setdefault(label, []).append(_fresh(measure, name, folder, replicates))
-        console.print(_table(what, rounds, found))
-    if len({round(m.ap, 9) for many in found.values() for m in many}) > 1:
+            measurements.setdefault(label, []).append(_fresh(measure, name, folder, replicates))
+        console.print(_table(what, rounds, measurements))
+    if len({round(m.ap, 9) for many in measurements.values() for m in many}) > 1:
         console.print("AP differs between them: please report this")
     absent = [name for name in OTHERS if not _version(name)]
     if absent:
@@ -190,7 +190,7 @@ def _bootstrap_table(folder: str, rounds: int) -> Table:
         for name in names if i % 2 == 0 else names[::-1]:
             times[name].append(_fresh(paired_bootstrap, name, folder))
     for name, many in times.items():
-        table.add_row(_label(name), *(f"{median(one):.2f}" for one in zip(*many, strict=True)))
+        table.add_row(_label(name), *(f"{median(column):.2f}" for column in zip(*many, strict=True)))
     return table
 
 
@@ -210,7 +210,7 @@ def _start_table(folder: str, rounds: int) -> Table:
     table = Table("", "processor, s", "clock, s", title=title, caption=f"medians of {rounds} rounds")
     for name, words in jobs.items():
         many = [_start(words) for _ in range(rounds)]
-        table.add_row(name, *(f"{median(one):.2f}" for one in zip(*many, strict=True)))
+        table.add_row(name, *(f"{median(column):.2f}" for column in zip(*many, strict=True)))
     return table
 
 
@@ -229,8 +229,8 @@ def _write(images: int, folder: str, other: float = 0.0) -> str:
     content: dict[str, Any] = {"ann": annotations, "pred": results}
     if other:
         content["other"] = results[: round(other * len(run))]
-    for stem, one in content.items():
-        Path(folder, f"{stem}.json").write_text(json.dumps(one), encoding="utf-8")
+    for stem, part in content.items():
+        Path(folder, f"{stem}.json").write_text(json.dumps(part), encoding="utf-8")
     return f"{images:,} images, {len(truth):,} objects, {len(run):,} detections"
 
 
@@ -245,11 +245,11 @@ def _label(name: str) -> str:
     return name if name == OURS else f"{name} {_version(name)}"
 
 
-def _table(what: str, rounds: int, found: dict[str, list[Measurement]]) -> Table:
+def _table(what: str, rounds: int, measurements: dict[str, list[Measurement]]) -> Table:
     caption = f"seconds of the processor, medians of {rounds} rounds (slow ones: of one); memory: peak of the process"
     title = f"box AP by size: {what}"
     table = Table("", "read", "evaluate", "both", "on the clock", "MiB", "AP", title=title, caption=caption)
-    for name, many in found.items():
+    for name, many in measurements.items():
         columns = ("load", "evaluate", "wall", "mebibytes")
         load, evaluation, wall, memory = (median(getattr(m, key) for m in many) for key in columns)
         both = median(m.load + m.evaluate for m in many)

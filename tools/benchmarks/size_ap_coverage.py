@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from size_ap_population import SMALL, Population, simulate
 
-from mmms_plugin.benchmarks.size_ap.simulate import SMALL, Population, simulate
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
 from mmms_plugin.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
@@ -75,7 +75,7 @@ def measure_coverage(
 
 def run_coverage(data_sets: int) -> None:
     """Print `measure_coverage` as a table."""
-    found = measure_coverage(data_sets, progress=True)
+    coverage = measure_coverage(data_sets, progress=True)
     error = np.sqrt(0.95 * 0.05 / data_sets)
     table = Table(
         "bin",
@@ -84,7 +84,7 @@ def run_coverage(data_sets: int) -> None:
         title=f"share of 95 % intervals that hold the truth, {data_sets} data sets",
     )
     table.caption = f"200 images, 300 replicates each; chance alone moves a share by ± {1.96 * error:.3f}"
-    for bin_, ap, difference in zip(BINS, found.ap, found.difference, strict=True):
+    for bin_, ap, difference in zip(BINS, coverage.ap, coverage.difference, strict=True):
         table.add_row(bin_.name, f"{ap:.3f}", f"{difference:.3f}")
     Console().print(table)
 
@@ -92,9 +92,9 @@ def run_coverage(data_sets: int) -> None:
 def _two(images: int, seed: int, population: Population) -> list[Accumulator]:
     """Two detectors' accumulators on the same images; the second has more skill."""
     runs = []
-    for one in (population, replace(population, skill=population.skill + GAIN)):
-        truth, found = simulate(images, one, seed)
-        runs.append(Accumulator(match(find_candidates(truth, found), BINS)))
+    for drawn in (population, replace(population, skill=population.skill + GAIN)):
+        truth, run = simulate(images, drawn, seed)
+        runs.append(Accumulator(match(find_candidates(truth, run), BINS)))
     return runs
 
 

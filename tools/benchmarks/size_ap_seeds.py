@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from size_ap_coverage import BINS, GAIN, POPULATION_SEED, THRESHOLDS, holds
+from size_ap_population import SMALL, Population, simulate
 
-from mmms_plugin.benchmarks.size_ap.coverage import BINS, GAIN, POPULATION_SEED, THRESHOLDS, holds
-from mmms_plugin.benchmarks.size_ap.simulate import SMALL, Population, simulate
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
 from mmms_plugin.size_ap.kernel.levels import Levels, combined, levels
@@ -76,14 +76,14 @@ def measure_seed_coverage(
         points, draws = _data_set(number, seeds, images, replicates, population)
         both = [levels(points[m], draws[m], number) for m in (0, 1)]
         single = [levels(points[m, :1], draws[m, :1], number) for m in (0, 1)]
-        fixed = [replace_seeds(one) for one in both]
+        fixed = [without_seeds(method) for method in both]
         means = points.mean(1)
         ways = [(both, means[1] - means[0]), (fixed, means[1] - means[0]), (single, points[1, 0] - points[0, 0])]
         own = combined(both[:1], 0.95)
         for i in range(len(BINS)):
             method[i] += holds(interval(own[:, i], means[0, i]), truth[0, i])
-        for way, (found, point) in enumerate(ways):
-            differences = combined(found, 0.95)
+        for way, (methods, point) in enumerate(ways):
+            differences = combined(methods, 0.95)
             for i in range(len(BINS)):
                 limits = interval(differences[:, i], point[i])
                 hits[way, i] += holds(limits, truth[1, i] - truth[0, i])
@@ -93,7 +93,7 @@ def measure_seed_coverage(
 
 def run_seed_coverage(data_sets: int, seeds: int) -> None:
     """Print `measure_seed_coverage` as a table."""
-    found = measure_seed_coverage(data_sets, seeds, progress=True)
+    coverage = measure_seed_coverage(data_sets, seeds, progress=True)
     error = 1.96 * np.sqrt(0.95 * 0.05 / data_sets)
     table = Table("bin", "AP of a method", *(f"difference: {way}" for way in WAYS))
     table.title = f"share of 95 % intervals that hold the truth, {data_sets} data sets, {seeds} seeds of two methods"
@@ -101,15 +101,15 @@ def run_seed_coverage(data_sets: int, seeds: int) -> None:
         f"200 images, 200 replicates each; in parentheses the mean width; chance alone moves a share by ± {error:.3f}"
     )
     for i, bin_ in enumerate(BINS):
-        cells = [f"{found.difference[way, i]:.3f} ({found.widths[way, i]:.3f})" for way in range(len(WAYS))]
-        table.add_row(bin_.name, f"{found.method[i]:.3f}", *cells)
+        cells = [f"{coverage.difference[way, i]:.3f} ({coverage.widths[way, i]:.3f})" for way in range(len(WAYS))]
+        table.add_row(bin_.name, f"{coverage.method[i]:.3f}", *cells)
     Console().print(table)
 
 
-def replace_seeds(one: Levels) -> Levels:
+def without_seeds(method: Levels) -> Levels:
     """The same as if there were only these seeds."""
-    nothing = np.zeros_like(one.between)
-    return replace(one, seeds=1, deviations=np.zeros_like(one.deviations), between=nothing, both=nothing)
+    nothing = np.zeros_like(method.between)
+    return replace(method, seeds=1, deviations=np.zeros_like(method.deviations), between=nothing, both=nothing)
 
 
 def _data_set(number: int, seeds: int, images: int, replicates: int, population: Population) -> tuple[Floats, Floats]:
@@ -121,7 +121,7 @@ def _data_set(number: int, seeds: int, images: int, replicates: int, population:
         for k in range(seeds)
     ]
     points = np.stack([bin_figures(run.scores(), THRESHOLDS)[:, 0] for run in runs])
-    draws = np.stack([one.bins[..., 0] for one in bootstrap(runs, THRESHOLDS, images, replicates, number)])
+    draws = np.stack([run_draws.bins[..., 0] for run_draws in bootstrap(runs, THRESHOLDS, images, replicates, number)])
     return points.reshape(2, seeds, -1), draws.reshape(2, seeds, replicates, -1)
 
 
@@ -137,5 +137,5 @@ def _truth(population: Population, images: int) -> Floats:
 
 
 def _evaluated(population: Population, images: int, seed: int, run: int) -> Accumulator:
-    truth, found = simulate(images, population, seed, run)
-    return Accumulator(match(find_candidates(truth, found), BINS))
+    truth, detections = simulate(images, population, seed, run)
+    return Accumulator(match(find_candidates(truth, detections), BINS))

@@ -83,9 +83,9 @@ def as_coco(truth: GroundTruth, run: Detections) -> tuple[dict, list[dict]]:
     columns = (truth.ids, truth.image_id, truth.category_id, truth.boxes, truth.annotated_area, truth.iscrowd)
     names = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
     annotations = [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
-    found = (run.image_id, run.category_id, run.boxes, run.scores)
+    columns = (run.image_id, run.category_id, run.boxes, run.scores)
     keys = ("image_id", "category_id", "bbox", "score")
-    results = [dict(zip(keys, row, strict=True)) for row in zip(*(c.tolist() for c in found), strict=True)]
+    results = [dict(zip(keys, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
     for annotation in annotations:
         annotation["iscrowd"] = int(annotation["iscrowd"])
     return {"images": images, "categories": categories, "annotations": annotations}, results
@@ -105,8 +105,8 @@ def _detect(
     images = len(truth.image_ids)
     # larger objects are found more often and more exactly
     ease = population.skill + 0.5 * (np.log(truth.boxes[:, 2]) - 4) - difficulty[truth.image_id - 1]
-    found = np.flatnonzero(rng.normal(0, 1, len(truth)) < ease)
-    copies = np.repeat(found, 1 + rng.poisson(0.4 * population.detections / population.objects / 4, len(found)))
+    detected = np.flatnonzero(rng.normal(0, 1, len(truth)) < ease)
+    copies = np.repeat(detected, 1 + rng.poisson(0.4 * population.detections / population.objects / 4, len(detected)))
     first = np.r_[True, copies[1:] != copies[:-1]] if len(copies) else np.zeros(0, bool)
     spread = np.where(first, 0.06, 0.25) * np.exp(-0.4 * ease[copies])
     shift = rng.normal(0, 1, (len(copies), 4)) * spread[:, None]

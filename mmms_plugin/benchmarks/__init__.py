@@ -1,1 +1,0 @@
-"""Measurements of the plugin on made-up data; nothing else imports them."""

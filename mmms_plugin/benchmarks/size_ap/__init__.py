@@ -1,1 +1,0 @@
-"""AP by size: speed beside other evaluators, and whether intervals hold the truth."""
