@@ -77,6 +77,8 @@ class Column:
 
 
 Value = Cell | str | float | None
+Rows = list[Sequence[Value]]
+Columns = Sequence[Column | str]
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Table:
 
     name: str
     caption: str
-    columns: Sequence[Column | str]
+    columns: Columns
     rows: Sequence[Sequence[Value]]
     folded: bool = False
     note: str = ""

@@ -194,12 +194,12 @@ def test_what_would_settle_a_difference(results):
         *results.comparison.settling, Settling("x", 0, 0, 0, False, 5000, 6), Settling("y", 0, 0, 0, False, None, None),
     ))  # fmt: skip
     said = "the difference is not settled;"
-    assert tables.settling_lines(both) == (
-        f"all: {said} 12,345 images would do, if it stays as it is",
-        f"large: {said} 7 seeds of each method would do, if it stays as it is",
-        f"x: {said} 5,000 images or 6 seeds of each method would do, if it stays as it is",
-        f"y: {said} a thousand times the data would not do",
-    )
+    assert tables.settling_lines(both) == [
+        f"all: {said} 12,345 images would settle it if it stays as it is",
+        f"large: {said} 7 seeds of each method would settle it if it stays as it is",
+        f"x: {said} 5,000 images or 6 seeds of each method would settle it if it stays as it is",
+        f"y: {said} even 1,000 times the data would not settle it",
+    ]
 
 
 @pytest.mark.parametrize(

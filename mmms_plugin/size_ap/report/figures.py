@@ -5,7 +5,7 @@ Every function returns an open matplotlib figure; ``figure_style.save`` writes a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from textwrap import wrap
@@ -33,6 +33,7 @@ from mmms_plugin.report.figure_style import (
     shorten,
 )
 from mmms_plugin.report.tables import percent
+from mmms_plugin.size_ap.results import Interval
 
 ROWS_A_PANEL, PANELS = 40, 3  # of the heat map; with more classes only the best and worst are drawn
 VALUES_UP_TO = 6  # size columns of the heat map that leave room for numbers
@@ -51,8 +52,14 @@ class Series:
     low: np.ndarray
     high: np.ndarray
 
+    @classmethod
+    def of(cls, name: str, values: Iterable[float | None], intervals: Iterable[Interval | None]) -> Series:
+        """From values with their intervals, None for what is undefined."""
+        limits = [interval or Interval(None, None) for interval in intervals]
+        return cls(name, array(values), array(limit.low for limit in limits), array(limit.high for limit in limits))
 
-def array(values: Sequence[float | int | None]) -> np.ndarray:
+
+def array(values: Iterable[float | int | None]) -> np.ndarray:
     """(n,) float64, None as NaN."""
     return np.array([np.nan if value is None else value for value in values], np.float64)
 

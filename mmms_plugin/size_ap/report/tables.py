@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mmms_plugin.report.tables import NOT_AVAILABLE, Cell, Table, bracket, decimal, percent
+from mmms_plugin.report.tables import NOT_AVAILABLE, Cell, Column, Columns, Rows, Table, bracket, decimal, percent
 from mmms_plugin.size_ap.objects.histogram import ObjectSizes
 from mmms_plugin.size_ap.objects.suggest import bins_option, readable
 from mmms_plugin.size_ap.results import (
@@ -24,44 +24,38 @@ METRIC_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}
 MEASURES = {"ap": "AP", "f1_per_class": "F1 per class", "f1_overall": "F1 overall"}
 HUGE = 1e10  # px²; pycocotools' stand-in for no upper limit
 FOLD_AFTER = 15  # rows
+OBJECTS = Column("objects", ",")
 
 
-def size_label(one: Bin) -> str:
+def size_label(bin_: Bin) -> str:
     """A bin's range for narrow columns, with unit, to three digits: ``32–96 px``, ``≥ 96 px``, ``all sizes``."""
-    low, high = (readable(limit) for limit in one.limits)
-    unit = "px" if one.unit == "side" else "px²"
-    if math.isinf(high) or one.high >= HUGE:
+    low, high = (readable(limit) for limit in bin_.limits)
+    unit = "px" if bin_.unit == "side" else "px²"
+    if math.isinf(high) or bin_.high >= HUGE:
         return "all sizes" if low == 0 else f"≥ {low:g} {unit}"
     return f"< {high:g} {unit}" if low == 0 else f"{low:g}–{high:g} {unit}"
 
 
 def bin_table(results: SizeAPResults, run: RunResult) -> Table:
     """AP, AP50, AP75 and AR of one run per bin, with intervals and sample sizes."""
-    rows = tuple(
+    rows: Rows = [
         (
-            Cell(found.bin.name),
-            Cell(size_label(found.bin)),
-            Cell(f"{found.ground_truths:,}"),
-            Cell(f"{found.detections:,}"),
-            *(_figure(getattr(found, metric), found.intervals.get(metric)) for metric in METRICS),
+            b.bin.name,
+            size_label(b.bin),
+            b.ground_truths,
+            b.detections,
+            *(figure(getattr(b, metric), b.intervals.get(metric)) for metric in METRICS),
         )
-        for found in run.bins
-    )
-    header = ("bin", size_of(results.bins), "objects", "detections", *METRIC_NAMES.values())
-    name = f"bins-{position(results, run)}"
-    return Table(name, f"{run.name}: {shape(results)} AP by object size (× 100)", header, rows)
+        for b in run.bins
+    ]
+    columns: Columns = ("bin", size_of(results.bins), OBJECTS, Column("detections", ","), *METRIC_NAMES.values())
+    name, caption = f"bins-{position(results, run)}", f"{run.name}: {shape(results)} AP by object size (× 100)"
+    return Table(name, caption, columns, rows)
 
 
 def error_table(results: SizeAPResults, run: RunResult) -> Table:
     """AP50 gained by mending each type of error, per bin, with intervals and numbers of errors."""
-    rows = tuple(
-        (
-            Cell(found.bin.name),
-            Cell(percent(found.ap50)),
-            *(_share(found.errors[name]) for name in ERROR_TYPES),
-        )
-        for found in run.bins
-    )
+    rows: Rows = [(b.bin.name, percent(b.ap50), *(_share(b.errors[name]) for name in ERROR_TYPES)) for b in run.bins]
     caption = (
         f"{run.name}: {shape(results)} AP50 gained if all errors of a type were mended (× 100; in parentheses: errors)"
     )
@@ -70,10 +64,8 @@ def error_table(results: SizeAPResults, run: RunResult) -> Table:
 
 def error_difference_table(results: SizeAPResults, comparison: Comparison) -> Table:
     """Second run minus first: what mending each type of error gains."""
-    found = {(d.of, d.metric): d for d in comparison.per_error}
-    rows = tuple(
-        (Cell(one.name), *(_difference(found[one.name, name]) for name in ERROR_TYPES)) for one in results.bins
-    )
+    by_type = {(d.of, d.metric): d for d in comparison.per_error}
+    rows: Rows = [(b.name, *(_difference(by_type[b.name, name]) for name in ERROR_TYPES)) for b in results.bins]
     caption = (
         f"AP50 gained by mending, {comparison.second} minus {comparison.first}, × 100: negative where the second run "
         "loses less to errors of a type"
@@ -83,84 +75,74 @@ def error_difference_table(results: SizeAPResults, comparison: Comparison) -> Ta
 
 def seed_table(results: SizeAPResults, run: RunResult) -> Table:
     """AP of every seed of a method, by bin."""
-    rows = tuple((Cell(seed.name), *(Cell(percent(ap)) for ap in seed.ap)) for seed in run.seeds)
-    header = ("seed", *(one.name for one in results.bins))
-    return Table(f"seeds-{position(results, run)}", f"{run.name}: AP of each seed (× 100)", header, rows)
+    rows: Rows = [(seed.name, *map(percent, seed.ap)) for seed in run.seeds]
+    columns: Columns = ("seed", *(b.name for b in results.bins))
+    return Table(f"seeds-{position(results, run)}", f"{run.name}: AP of each seed (× 100)", columns, rows)
 
 
 def settling_table(results: SizeAPResults, comparison: Comparison) -> Table:
     """What the difference's uncertainty is made of, and how many more images or seeds would settle it."""
     by_bin = {d.of: d for d in comparison.per_bin if d.metric == "ap"}
-    rows = tuple(
-        (
-            Cell(one.of),
-            _difference(by_bin[one.of]),
-            *(Cell(f"{100 * value:.2f}") for value in (one.images, one.seeds, one.both)),
-            Cell("yes" if one.settled else "no"),
-            Cell(_needed(one.settled, one.images_needed)),
-            Cell(_needed(one.settled, one.seeds_needed)),
-        )
-        for one in comparison.settling
+    rows: Rows = [
+        (s.of, _difference(by_bin[s.of]), 100 * s.images, 100 * s.seeds, 100 * s.both, "yes" if s.settled else "no")
+        + (("", "") if s.settled else (s.images_needed, s.seeds_needed))
+        for s in comparison.settling
+    ]
+    deviations = (Column(f"SD, {source}", ".2f") for source in ("images", "seeds", "both"))
+    columns: Columns = (
+        "bin",
+        "Δ AP",
+        *deviations,
+        "settled",
+        Column("images needed", ","),
+        Column("seeds needed", ","),
     )
-    header = ("bin", "Δ AP", "SD, images", "SD, seeds", "SD, both", "settled", "images needed", "seeds needed")
     caption = (
         f"What would settle it: {comparison.second} minus {comparison.first}, × 100. SD: standard deviation of the "
         "difference due to the choice of images, of seeds, and to seeds that do better on some images than on others. "
         "Needed: images in all (with these seeds) or seeds of each method (with these images) at which the interval "
-        "would leave out zero if the difference stayed as it is; n/a: not with a thousand times as "
-        "many, or there is one seed only"
+        "would leave out zero if the difference stayed as it is; n/a: not even with 1,000 times as many, or there is "
+        "one seed only"
     )
-    return Table(f"settling{suffix(results, comparison)}", caption, header, rows)
+    return Table(f"settling{suffix(results, comparison)}", caption, columns, rows)
 
 
-def settling_lines(comparison: Comparison) -> tuple[str, ...]:
+def settling_lines(comparison: Comparison) -> list[str]:
     """For the terminal: what would settle each difference that is not settled."""
     lines = []
-    for one in comparison.settling:
-        ways = [f"{one.images_needed:,} images"] if one.images_needed else []
-        ways += [f"{one.seeds_needed:,} seeds of each method"] if one.seeds_needed else []
-        would = (
-            f"{' or '.join(ways)} would do, if it stays as it is" if ways else "a thousand times the data would not do"
-        )
-        lines += [] if one.settled else [f"{one.of}: the difference is not settled; {would}"]
-    return tuple(lines)
+    for settling in comparison.settling:
+        ways = [f"{settling.images_needed:,} images"] if settling.images_needed else []
+        ways += [f"{settling.seeds_needed:,} seeds of each method"] if settling.seeds_needed else []
+        way = f"{' or '.join(ways)} would settle it if it stays as it is"
+        way = way if ways else "even 1,000 times the data would not settle it"
+        lines += [] if settling.settled else [f"{settling.of}: the difference is not settled; {way}"]
+    return lines
 
 
 def class_table(results: SizeAPResults, run: RunResult) -> Table:
     """AP of one run per class and bin, the number of objects beside it; best class first."""
-    matrix = run.classes
-    order = sorted(range(len(matrix.category_ids)), key=lambda i: -_or(matrix.ap[i][0], -1.0))
-    rows = tuple(
-        (
-            Cell(matrix.category_names[i]),
-            *(
-                Cell(percent(ap), f"({count:,})")
-                for ap, count in zip(matrix.ap[i], matrix.ground_truths[i], strict=True)
-            ),
-        )
-        for i in order
-    )
+    names, ap, counts = run.classes.category_names, run.classes.ap, run.classes.ground_truths
+    rows: Rows = [
+        (names[i], *(Cell(percent(value), f"({count:,})") for value, count in zip(ap[i], counts[i], strict=True)))
+        for i in sorted(range(len(names)), key=lambda i: -_or(ap[i][0], -1.0))
+    ]
     caption = f"{run.name}: AP per class and object size (× 100; in parentheses: objects)"
-    header = ("class", *(one.name for one in results.bins))
-    return Table(f"classes-{position(results, run)}", caption, header, rows, len(rows) > FOLD_AFTER)
+    columns: Columns = ("class", *(b.name for b in results.bins))
+    return Table(f"classes-{position(results, run)}", caption, columns, rows, len(rows) > FOLD_AFTER)
 
 
 def difference_table(results: SizeAPResults, comparison: Comparison) -> Table:
     """Second run minus first per bin: every metric's difference with its interval, and the probability of AP's sign."""
     by_bin = {(d.of, d.metric): d for d in comparison.per_bin}
-    rows = []
-    for one in results.bins:
-        main = by_bin[one.name, "ap"]
-        differences = [by_bin[one.name, metric] for metric in METRICS]
-        chance = Cell(probability(main.probability_positive))
-        cells = [_difference(d) for d in differences]
-        rows.append(
-            (Cell(one.name), Cell(percent(main.first)), Cell(percent(main.second)), cells[0], chance, *cells[1:])
-        )
-    metrics = [f"Δ {name}" for name in METRIC_NAMES.values()]
-    header = ("bin", "AP, first", "AP, second", metrics[0], "P(Δ AP > 0)", *metrics[1:])
+    rows: Rows = []
+    for b in results.bins:
+        main, *others = (by_bin[b.name, metric] for metric in METRICS)
+        chance = probability(main.probability_positive)
+        rows.append((b.name, *_pair(main), _difference(main), chance, *map(_difference, others)))
+    main_title, *titles = (f"Δ {name}" for name in METRIC_NAMES.values())
+    columns: Columns = ("bin", "AP, first", "AP, second", main_title, "P(Δ AP > 0)", *titles)
     caption = f"{comparison.second} (second) minus {comparison.first} (first), × 100"
-    return Table(f"differences{suffix(results, comparison)}", caption, header, tuple(rows))
+    return Table(f"differences{suffix(results, comparison)}", caption, columns, rows)
 
 
 def class_difference_table(results: SizeAPResults, comparison: Comparison, objects: Sequence[tuple[str, int]]) -> Table:
@@ -169,100 +151,81 @@ def class_difference_table(results: SizeAPResults, comparison: Comparison, objec
     Args:
         objects: (name, number of objects) of every class, in the order of ``comparison.per_class``.
     """
-    pairs = list(zip(comparison.per_class, objects, strict=True))
-    pairs.sort(key=lambda pair: -_or(pair[0].difference, -math.inf))
-    rows = tuple(
-        (
-            Cell(name),
-            Cell(f"{count:,}"),
-            Cell(percent(d.first)),
-            Cell(percent(d.second)),
-            _difference(d),
-            Cell(probability(d.probability_positive)),
-        )
-        for d, (name, count) in pairs
+    pairs = sorted(
+        zip(comparison.per_class, objects, strict=True), key=lambda pair: -_or(pair[0].difference, -math.inf)
     )
-    header = ("class", "objects", "AP, first", "AP, second", "Δ AP", "P(Δ AP > 0)")
+    rows: Rows = [
+        (name, count, *_pair(d), _difference(d), probability(d.probability_positive)) for d, (name, count) in pairs
+    ]
+    columns: Columns = ("class", OBJECTS, "AP, first", "AP, second", "Δ AP", "P(Δ AP > 0)")
     caption = f"Per class: {comparison.second} (second) minus {comparison.first} (first), × 100"
-    return Table(f"class-differences{suffix(results, comparison)}", caption, header, rows, len(rows) > FOLD_AFTER)
+    name = f"class-differences{suffix(results, comparison)}"
+    return Table(name, caption, columns, rows, len(rows) > FOLD_AFTER)
 
 
 def group_table(results: SizeAPResults, comparison: Comparison) -> Table:
     """ELASTIC's Table 4: the relative improvement on images grouped by the object sizes they contain."""
-    rows = []
-    for row in comparison.groups:
-        cells = [Cell(relative(row.relative.get(m)), _from_to(row.first.get(m), row.second.get(m))) for m in MEASURES]
-        rows.append((Cell(" + ".join(row.sizes)), Cell(f"{row.images:,}"), *cells))
+    rows: Rows = []
+    for group in comparison.groups:
+        cells = []
+        for measure in MEASURES:
+            first, second = group.first.get(measure), group.second.get(measure)
+            small = "" if first is None and second is None else f"({percent(first)} → {percent(second)})"
+            cells.append(Cell(percent(group.relative.get(measure), sign=True), small))
+        rows.append((" + ".join(group.sizes), group.images, *cells))
     caption = (
         f"Relative improvement of {comparison.second} over {comparison.first} in images that contain objects of just "
         f"these sizes (%; in parentheses: first → second, × 100)"
     )
-    return Table(
-        f"image-groups{suffix(results, comparison)}",
-        caption,
-        ("sizes in the image", "images", *MEASURES.values()),
-        tuple(rows),
-    )
+    columns: Columns = ("sizes in the image", Column("images", ","), *MEASURES.values())
+    return Table(f"image-groups{suffix(results, comparison)}", caption, columns, rows)
 
 
 def stats_table(results: SizeAPResults) -> Table:
     """pycocotools' figures of every run, or lvis-api's."""
-    header = ("figure", *(run.name for run in results.runs))
-    names = results.runs[0].stats
-    rows = tuple((Cell(name), *(Cell(percent(run.stats[name])) for run in results.runs)) for name in names)
-    return Table("coco-figures", f"The figures that {evaluator(results)} prints (× 100)", header, rows)
-
-
-def evaluator(results: SizeAPResults) -> str:
-    """Whose rules and figures the evaluation has."""
-    return "lvis-api" if "APr" in results.runs[0].stats else "pycocotools"
+    columns: Columns = ("figure", *(run.name for run in results.runs))
+    rows: Rows = [(name, *(percent(run.stats[name]) for run in results.runs)) for name in results.runs[0].stats]
+    return Table("coco-figures", f"The figures that {evaluator(results)} prints (× 100)", columns, rows)
 
 
 def size_tables(sizes: ObjectSizes) -> tuple[Table, ...]:
     """A data set's objects per bin, their quantiles, and the same per class."""
     total = max(1, sizes.objects)
-    bins = tuple(
-        (Cell(one.name), Cell(size_label(one)), Cell(f"{count:,}"), Cell(f"{100 * count / total:.1f} %"))
-        for one, count in zip(sizes.bins, sizes.counts, strict=True)
-    )
-    quantiles = tuple(
-        (Cell(f"{100 * share:g} %"), Cell(decimal(side)), Cell(decimal(aspect)))
+    bins: Rows = [
+        (b.name, size_label(b), count, f"{100 * count / total:.1f} %")
+        for b, count in zip(sizes.bins, sizes.counts, strict=True)
+    ]
+    quantiles: Rows = [
+        (f"{100 * share:g} %", decimal(side), decimal(aspect))
         for (share, side), (_, aspect) in zip(sizes.quantiles, sizes.aspects, strict=False)
-    )
-    classes = tuple(
-        (
-            Cell(one.name),
-            *(Cell(f"{count:,}") for count in one.counts),
-            Cell(decimal(one.median_side)),
-            Cell(decimal(one.median_aspect)),
-        )
-        for one in sizes.classes
-    )
-    header = ("class", *(one.name for one in sizes.bins), "median side, px", "median height / width")
+    ]
+    classes: Rows = [(c.name, *c.counts, decimal(c.median_side), decimal(c.median_aspect)) for c in sizes.classes]
+    counts = (Column(b.name, ",") for b in sizes.bins)
+    columns: Columns = ("class", *counts, "median side, px", "median height / width")
     return (
-        Table("object-bins", "Objects per bin", ("bin", size_of(sizes.bins), "objects", "share"), bins),
+        Table("object-bins", "Objects per bin", ("bin", size_of(sizes.bins), OBJECTS, "share"), bins),
         Table("object-quantiles", "Quantiles over objects", ("share below", "side, px", "height / width"), quantiles),
-        Table("object-classes", "Objects per class and bin", header, classes, len(classes) > FOLD_AFTER),
+        Table("object-classes", "Objects per class and bin", columns, classes, len(classes) > FOLD_AFTER),
     )
 
 
-def suggestions(sizes: ObjectSizes) -> tuple[tuple[str, str], ...]:
+def suggestions(sizes: ObjectSizes) -> list[tuple[str, str]]:
     """(what, the option or values to copy): equal-count bins, and anchors for a feature pyramid."""
     lines = [
         (f"{count} bins with equally many objects", f'--bins "{bins_option(edges)}"')
         for count, edges in sizes.equal_bins.items()
         if len(edges) == count - 1
     ]
-    if sizes.anchors:
-        a = sizes.anchors
-        values = f"scales=[{a.scale:g}], ratios={[float(r) for r in a.ratios]}, strides={list(a.strides)}"
-        sides = ", ".join(f"{side:g}" for side in a.sides)
+    if anchors := sizes.anchors:
+        ratios, strides = [float(ratio) for ratio in anchors.ratios], list(anchors.strides)
+        values = f"scales=[{anchors.scale:g}], ratios={ratios}, strides={strides}"
+        sides = ", ".join(f"{side:g}" for side in anchors.sides)
         where = "in pixels of the original pictures (--resize 1333x800 takes resizing into account)"
         if sizes.resize:
             where = f"in pixels of pictures resized to fit {sizes.resize[0]}x{sizes.resize[1]}"
-        covered = f"{a.covered:.0%} of objects have an IoU of 0.5 with one, as a mean over where they may lie"
+        covered = f"{anchors.covered:.0%} of objects have an IoU of 0.5 with one, as a mean over where they may lie"
         lines.append((f"anchors for a pyramid, {where}", f"{values}: sides {sides} px; {covered}"))
-    return tuple(lines)
+    return lines
 
 
 def suffix(results: SizeAPResults, comparison: Comparison) -> str:
@@ -271,43 +234,24 @@ def suffix(results: SizeAPResults, comparison: Comparison) -> str:
     return f"-{place + 1}" if place else ""
 
 
-def _needed(settled: bool, count: int | None) -> str:
-    return "" if settled else NOT_AVAILABLE if count is None else f"{count:,}"
+def position(results: SizeAPResults, run: RunResult) -> int:
+    """1 for the first run, 2 for the second, ...: file names come from it, not from the runs' names."""
+    return results.runs.index(run) + 1
+
+
+def evaluator(results: SizeAPResults) -> str:
+    """Whose rules and figures the evaluation has."""
+    return "lvis-api" if "APr" in results.runs[0].stats else "pycocotools"
 
 
 def shape(results: SizeAPResults) -> str:
-    """ "box" or "mask"."""
+    """'box' or 'mask'."""
     return "mask" if results.iou_type == "segm" else "box"
 
 
 def size_of(bins: Sequence[Bin]) -> str:
     """The header of a column of sizes."""
     return "side = √area" if bins[0].unit == "side" else "area"
-
-
-def position(results: SizeAPResults, run: RunResult) -> int:
-    """1 for the first run, 2 for the second, ...: file names come from it, not from the runs' names."""
-    return results.runs.index(run) + 1
-
-
-def relative(value: float | None) -> str:
-    """A relative improvement in percent, signed, or n/a."""
-    return percent(value, sign=True)
-
-
-def _figure(value: float | None, interval: Interval | None) -> Cell:
-    return Cell(percent(value), bracket(interval.low, interval.high) if interval and value is not None else "")
-
-
-def _share(share: ErrorShare) -> Cell:
-    around = bracket(share.interval.low, share.interval.high) if share.interval and share.gain is not None else ""
-    return Cell(percent(share.gain), f"{around} ({share.count:,})".strip())
-
-
-def _difference(d: Difference) -> Cell:
-    if d.difference is None or d.interval is None:
-        return Cell(percent(d.difference, sign=True))
-    return Cell(percent(d.difference, sign=True), bracket(d.interval.low, d.interval.high, sign=True))
 
 
 def probability(value: float | None) -> str:
@@ -317,8 +261,23 @@ def probability(value: float | None) -> str:
     return "< 0.001" if value < 0.0005 else "> 0.999" if value >= 0.9995 else f"{value:.3f}"
 
 
-def _from_to(first: float | None, second: float | None) -> str:
-    return "" if first is None and second is None else f"({percent(first)} → {percent(second)})"
+def figure(value: float | None, interval: Interval | None, sign: bool = False) -> Cell:
+    """A figure times 100 beside its interval."""
+    defined = interval is not None and value is not None
+    return Cell(percent(value, sign), bracket(interval.low, interval.high, sign) if interval and defined else "")
+
+
+def _share(share: ErrorShare) -> Cell:
+    cell = figure(share.gain, share.interval)
+    return Cell(cell.text, f"{cell.small} ({share.count:,})".strip())
+
+
+def _difference(difference: Difference) -> Cell:
+    return figure(difference.difference, difference.interval, sign=True)
+
+
+def _pair(difference: Difference) -> tuple[str, str]:
+    return percent(difference.first), percent(difference.second)
 
 
 def _or(value: float | None, other: float) -> float:

@@ -14,12 +14,11 @@ from mmms_plugin.report.figure_style import shorten
 from mmms_plugin.report.page import Gallery, Output, Section, render
 from mmms_plugin.size_ap.kernel.sweep import MOST_REPLICATES
 from mmms_plugin.size_ap.objects.histogram import ObjectSizes
-from mmms_plugin.size_ap.report import figures
-from mmms_plugin.size_ap.report import tables as report_tables
+from mmms_plugin.size_ap.report import figures, tables
 from mmms_plugin.size_ap.report.csv_files import csv_files
 from mmms_plugin.size_ap.report.figures import Series, array
 from mmms_plugin.size_ap.report.tables import MEASURES, shape, size_label
-from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, RunResult, SizeAPResults
+from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, Difference, SizeAPResults
 
 ERROR_MEANINGS = (
     ("classification", "right place, wrong class: IoU of at least 0.5 with an object of another class"),
@@ -78,7 +77,12 @@ def write_object_sizes(sizes: ObjectSizes, out_dir: str | Path) -> list[Path]:
         sections = [_size_section(sizes, out)]
         out.texts({"object_sizes.json": _json(sizes.to_json())})
         out.tables(sections, "object_size_", sizes.area_rule)
-        facts = [("images", f"{sizes.images:,} ({sizes.images_without:,} without an object)"), *_object_facts(sizes)]
+        facts = [
+            ("images", f"{sizes.images:,} ({sizes.images_without:,} without an object)"),
+            ("objects", f"{sizes.objects:,}, and {sizes.crowds:,} crowd regions that are left out"),
+            ("object size", sizes.area_rule),
+            ("classes", f"{len(sizes.classes):,}"),
+        ]
         page = render("Object sizes of a data set", facts, sections, notes=sizes.notes)
         files = [write_text(folder / "object_sizes.html", page), *out.written]
     return [Path(out_dir, file.name) for file in files]
@@ -100,65 +104,51 @@ def _evaluation_sections(results: SizeAPResults, out: Output) -> list[Section]:
     if len(results.runs[0].classes.category_ids) > 1:
         sections.append(_class_section(results, out))
     if any(run.stats for run in results.runs):
-        sections.append(
-            Section(f"{report_tables.evaluator(results)}'s figures", tables=(report_tables.stats_table(results),))
-        )
+        sections.append(Section(f"{tables.evaluator(results)}'s figures", tables=[tables.stats_table(results)]))
     return sections
 
 
 def _bins_section(results: SizeAPResults, out: Output) -> Section:
-    labels = [
-        f"{one.name}\n{size_label(one)}\nn = {found.ground_truths:,}"
-        for one, found in zip(results.bins, results.runs[0].bins, strict=True)
-    ]
+    labels = [f"{b.bin.name}\n{size_label(b.bin)}\nn = {b.ground_truths:,}" for b in results.runs[0].bins]
     pictures = []
-    for metric, name in report_tables.METRIC_NAMES.items():
-        if metric in ("ap", "ar"):
-            drawn = figures.draw_bars(
-                labels,
-                [_series(run, metric) for run in results.runs],
-                f"{shape(results)} {name} (× 100)",
-                _size_axis(results),
-            )
-            caption = f"{shape(results)} {name} by object size; n: objects.{_interval_text(results)}"
-            pictures.append(out.figure(f"{metric}_per_bin", drawn, caption))
-    tables = [report_tables.bin_table(results, run) for run in results.runs]
-    tables += [report_tables.seed_table(results, run) for run in results.runs if run.seeds]
-    return Section("AP per size", pictures=tuple(pictures), tables=tuple(tables))
+    for metric in ("ap", "ar"):
+        series = [
+            Series.of(run.name, (getattr(b, metric) for b in run.bins), (b.intervals.get(metric) for b in run.bins))
+            for run in results.runs
+        ]
+        name = f"{shape(results)} {metric.upper()}"
+        drawn = figures.draw_bars(labels, series, f"{name} (× 100)", _size_axis(results))
+        caption = f"{name} by object size; n: objects.{_interval_text(results)}"
+        pictures.append(out.figure(f"{metric}_per_bin", drawn, caption))
+    shown = [tables.bin_table(results, run) for run in results.runs]
+    shown += [tables.seed_table(results, run) for run in results.runs if run.seeds]
+    return Section("AP per size", pictures=pictures, tables=shown)
 
 
 def _error_section(results: SizeAPResults, out: Output) -> Section:
-    labels = [f"{one.name}\n{size_label(one)}" for one in results.bins]
+    labels = [f"{b.name}\n{size_label(b)}" for b in results.bins]
     pictures = []
     for run in results.runs:
-        series = [_error_series(run, name) for name in ERROR_TYPES]
-        ylabel = f"{shape(results)} AP50 gained (× 100)"
-        drawn = figures.draw_errors(labels, series, ylabel, _size_axis(results))
+        series = []
+        for name in ERROR_TYPES:
+            shares = [b.errors[name] for b in run.bins]
+            series.append(Series.of(name, (share.gain for share in shares), (share.interval for share in shares)))
+        drawn = figures.draw_errors(labels, series, f"{shape(results)} AP50 gained (× 100)", _size_axis(results))
         caption = (
             f"{run.name}: what each type of error costs, as the AP50 gained if all errors of that type were mended "
             f"(TIDE, Bolya et al. 2020, per size).{_interval_text(results)}"
         )
-        pictures.append(out.figure(f"errors-{report_tables.position(results, run)}", drawn, caption))
-    tables = [report_tables.error_table(results, run) for run in results.runs]
-    tables += [report_tables.error_difference_table(results, one) for one in results.comparisons]
-    return Section("Why AP is lost", ERROR_MEANINGS, tuple(pictures), tuple(tables))
-
-
-def _error_series(run: RunResult, name: str) -> Series:
-    shares = [found.errors[name] for found in run.bins]
-    low = [share.interval.low if share.interval else None for share in shares]
-    high = [share.interval.high if share.interval else None for share in shares]
-    return Series(name, array([share.gain for share in shares]), array(low), array(high))
+        pictures.append(out.figure(f"errors-{tables.position(results, run)}", drawn, caption))
+    shown = [tables.error_table(results, run) for run in results.runs]
+    shown += [tables.error_difference_table(results, comparison) for comparison in results.comparisons]
+    return Section("Why AP is lost", ERROR_MEANINGS, pictures, shown)
 
 
 def _difference_section(results: SizeAPResults, comparison: Comparison, out: Output) -> Section:
-    found = {(d.of, d.metric): d for d in comparison.per_bin}
-    chosen = [found[one.name, "ap"] for one in results.bins]
-    low = [d.interval.low if d.interval else None for d in chosen]
-    high = [d.interval.high if d.interval else None for d in chosen]
-    series = Series("difference", array([d.difference for d in chosen]), array(low), array(high))
-    chances = ["" if d.probability_positive is None else f"\nP {_equals(d.probability_positive)}" for d in chosen]
-    labels = [f"{one.name}\n{size_label(one)}{p}" for one, p in zip(results.bins, chances, strict=True)]
+    by_bin = {d.of: d for d in comparison.per_bin if d.metric == "ap"}
+    differences = [by_bin[b.name] for b in results.bins]
+    series = Series.of("difference", (d.difference for d in differences), (d.interval for d in differences))
+    labels = [f"{b.name}\n{size_label(b)}{_chance(by_bin[b.name])}" for b in results.bins]
     drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)", _size_axis(results))
     caption = f"{comparison.second} minus {comparison.first}."
     if results.replicates:
@@ -167,26 +157,21 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: Out
             f"({results.replicates:,} replicates); coloured where they leave zero out (green: better, pink: worse). "
             "P: probability that the difference is above zero."
         )
-    names = results.runs[0].classes
-    objects = [(name, row[0]) for name, row in zip(names.category_names, names.ground_truths, strict=True)]
-    tables = [report_tables.difference_table(results, comparison)]
-    if len(objects) > 1:
-        tables.append(report_tables.class_difference_table(results, comparison, objects))
-    if comparison.settling:
-        tables.append(report_tables.settling_table(results, comparison))
-    number = report_tables.suffix(results, comparison)
-    picture = out.figure(f"ap_difference{number}", drawn, caption)
+    classes = results.runs[0].classes
+    objects = [(name, row[0]) for name, row in zip(classes.category_names, classes.ground_truths, strict=True)]
+    shown = [tables.difference_table(results, comparison)]
+    shown += [tables.class_difference_table(results, comparison, objects)] if len(objects) > 1 else []
+    shown += [tables.settling_table(results, comparison)] if comparison.settling else []
+    picture = out.figure(f"ap_difference{tables.suffix(results, comparison)}", drawn, caption)
     title = f"Difference: {comparison.second}" if results.more_comparisons else "Difference of the two runs"
-    return Section(title, pictures=(picture,), tables=tuple(tables))
+    return Section(title, pictures=[picture], tables=shown)
 
 
 def _group_section(results: SizeAPResults, comparison: Comparison, out: Output) -> Section:
-    rows = comparison.groups
-    labels = [f"{' + '.join(row.sizes)}  ({row.images:,})" for row in rows]
-    nothing = np.full(len(rows), np.nan)
-    series = [
-        Series(name, array([row.relative.get(key) for row in rows]), nothing, nothing) for key, name in MEASURES.items()
-    ]
+    groups = comparison.groups
+    labels = [f"{' + '.join(group.sizes)}  ({group.images:,})" for group in groups]
+    nothing = [None] * len(groups)
+    series = [Series.of(name, (group.relative.get(key) for group in groups), nothing) for key, name in MEASURES.items()]
     first, second = (shorten(name, 60) for name in (comparison.first, comparison.second))
     drawn = figures.draw_groups(labels, series, f"improvement of {second}\nover {first}, %")
     caption = (
@@ -194,102 +179,81 @@ def _group_section(results: SizeAPResults, comparison: Comparison, out: Output) 
         f"(Wang et al. 2019, Table 4). F1: multi-label, a class counts as predicted in an image if a detection of it "
         f"scores at least {comparison.score_threshold:g}."
     )
-    picture = out.figure(f"image_groups{report_tables.suffix(results, comparison)}", drawn, caption)
+    picture = out.figure(f"image_groups{tables.suffix(results, comparison)}", drawn, caption)
     title = "By the sizes an image contains" + (f": {comparison.second}" if results.more_comparisons else "")
-    return Section(title, pictures=(picture,), tables=(report_tables.group_table(results, comparison),))
+    return Section(title, pictures=[picture], tables=[tables.group_table(results, comparison)])
 
 
 def _sweep_section(results: SizeAPResults, out: Output) -> Section:
     points = results.runs[0].sweep
-    series = [_curve(run) for run in results.runs]
-    sides, counts = array([p.side for p in points]), array([p.ground_truths for p in points])
-    drawn = figures.draw_curves(
-        sides, series, counts, f"{shape(results)} AP (× 100)", SIDE_AXIS.format(AREA_NAMES[results.area])
-    )
+    series = [Series.of(run.name, (p.ap for p in run.sweep), (p.interval for p in run.sweep)) for run in results.runs]
+    sides, counts = array(p.side for p in points), array(p.ground_truths for p in points)
+    axis = SIDE_AXIS.format(AREA_NAMES[results.area])
+    drawn = figures.draw_curves(sides, series, counts, f"{shape(results)} AP (× 100)", axis)
     ratio = points[0].high / points[0].low if points[0].low > 0 else float("nan")
     width = f" from side / {ratio**0.5:.3g} to side × {ratio**0.5:.3g}" if np.isfinite(ratio) else ""
     caption = f"AP of the objects in a window that slides over size{width}; above: objects in the window."
     if points[0].interval:
         count = min(results.replicates, MOST_REPLICATES)
         caption += f" Bands: {results.confidence:.0%} intervals of the {_bootstrap_of(results)} ({count:,} replicates)."
-    return Section("AP against object size", pictures=(out.figure("ap_against_size", drawn, caption),))
-
-
-def _curve(run: RunResult) -> Series:
-    low, high = ([getattr(p.interval, end) if p.interval else None for p in run.sweep] for end in ("low", "high"))
-    return Series(run.name, array([p.ap for p in run.sweep]), array(low), array(high))
+    return Section("AP against object size", pictures=[out.figure("ap_against_size", drawn, caption)])
 
 
 def _class_section(results: SizeAPResults, out: Output) -> Section:
     pictures = []
     for number, run in enumerate(results.runs, 1):
-        names, bins = run.classes.category_names, [one.name for one in results.bins]
+        names, bins = run.classes.category_names, [b.name for b in results.bins]
         values = np.array([array(row) for row in run.classes.ap]).reshape(len(names), len(bins))
         drawn = figures.draw_class_map(names, bins, values, f"{shape(results)} AP (× 100)", _size_axis(results))
         caption = f"{run.name}: AP per class and size, best class first; hatched: n/a (no object)."
         pictures.append(out.figure(f"class_by_size-{number}", drawn, caption, wide=True))
-    tables = tuple(report_tables.class_table(results, run) for run in results.runs)
-    return Section("Class by size", pictures=tuple(pictures), tables=tables)
+    shown = [tables.class_table(results, run) for run in results.runs]
+    return Section("Class by size", pictures=pictures, tables=shown)
 
 
 def _size_section(sizes: ObjectSizes, out: Output) -> Section:
-    spans = [(one.name, one.low**0.5, one.high**0.5) for one in sizes.bins if one.name != "all"]
-    drawn = figures.draw_sizes(
-        np.array(sizes.edges), np.array(sizes.histogram), spans, SIDE_AXIS.format(AREA_NAMES[sizes.area])
-    )
+    spans = [(b.name, b.low**0.5, b.high**0.5) for b in sizes.bins if b.name != "all"]
+    axis = SIDE_AXIS.format(AREA_NAMES[sizes.area])
+    drawn = figures.draw_sizes(np.array(sizes.edges), np.array(sizes.histogram), spans, axis)
     caption = f"Objects by size, four columns an octave; side: {sizes.area_rule}; dashed: limits of the bins."
-    pictures = (out.figure("object_sizes", drawn, caption),)
-    tables = report_tables.size_tables(sizes)
-    return Section("Objects by size", report_tables.suggestions(sizes), pictures, tables)
+    picture = out.figure("object_sizes", drawn, caption)
+    return Section("Objects by size", tables.suggestions(sizes), [picture], tables.size_tables(sizes))
 
 
 def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
-    thresholds = results.iou_thresholds
-    ious = f"{thresholds[0]:.2f}" + (
-        f" to {thresholds[-1]:.2f} ({len(thresholds)} steps)" if len(thresholds) > 1 else ""
-    )
-    bins = ", ".join(f"{one.name} {size_label(one)}" for one in results.bins if one.name != "all")
-    kind = f"{results.confidence:.0%} bias-corrected percentile intervals"
-    bootstrap = f"{results.replicates:,} replicates of the {_bootstrap_of(results)}, {kind}, "
+    first, last, steps = results.iou_thresholds[0], results.iou_thresholds[-1], len(results.iou_thresholds)
+    ious = f"{first:.2f} to {last:.2f} ({steps} steps)" if steps > 1 else f"{first:.2f}"
+    bins = ", ".join(f"{b.name} {size_label(b)}" for b in results.bins if b.name != "all")
+    uncertainty = "no bootstrap (--bootstrap N adds it)"
+    if results.replicates:
+        uncertainty = (
+            f"{results.replicates:,} replicates of the {_bootstrap_of(results)}, {results.confidence:.0%} "
+            f"bias-corrected percentile intervals, seed {results.seed}"
+        )
     return [
         ("runs", ", ".join(f"{run.name} ({len(run.seeds)} seeds)" if run.seeds else run.name for run in results.runs)),
         ("overlap of", f"{'masks' if results.iou_type == 'segm' else 'boxes'} ({results.iou_type}), IoU {ious}"),
         ("object size", results.area_rule),
-        ("bins", f"{bins} ({'side = √area' if results.bins[0].unit == 'side' else 'area'})"),
+        ("bins", f"{bins} ({tables.size_of(results.bins)})"),
         ("bins from", f"{results.bins_source} ({results.bins_reference})"),
         ("on a limit", results.edge_rule),
         ("images", f"{results.images:,}"),
         ("objects", f"{results.annotations:,}, of which crowd regions: {results.crowds:,}"),
         ("detections", f"at most {results.max_dets} per image and class are counted"),
-        *([("rules", LVIS_RULES)] if report_tables.evaluator(results) == "lvis-api" else []),
-        (
-            "uncertainty",
-            f"{bootstrap}seed {results.seed}" if results.replicates else "no bootstrap (--bootstrap N adds it)",
-        ),
+        *([("rules", LVIS_RULES)] if tables.evaluator(results) == "lvis-api" else []),
+        ("uncertainty", uncertainty),
     ]
-
-
-def _object_facts(sizes: ObjectSizes) -> list[tuple[str, str]]:
-    return [
-        ("objects", f"{sizes.objects:,}, and {sizes.crowds:,} crowd regions that are left out"),
-        ("object size", sizes.area_rule),
-        ("classes", f"{len(sizes.classes):,}"),
-    ]
-
-
-def _series(run: RunResult, metric: str) -> Series:
-    low = [b.intervals[metric].low if metric in b.intervals else None for b in run.bins]
-    high = [b.intervals[metric].high if metric in b.intervals else None for b in run.bins]
-    return Series(run.name, array([getattr(b, metric) for b in run.bins]), array(low), array(high))
 
 
 def _size_axis(results: SizeAPResults) -> str:
     return f"object size by {AREA_NAMES[results.area]}"
 
 
-def _equals(chance: float) -> str:
-    text = report_tables.probability(chance)
-    return text if text[0] in "<>" else f"= {text}"
+def _chance(difference: Difference) -> str:
+    if difference.probability_positive is None:
+        return ""
+    text = tables.probability(difference.probability_positive)
+    return f"\nP {text}" if text[0] in "<>" else f"\nP = {text}"
 
 
 def _interval_text(results: SizeAPResults) -> str:

@@ -9,12 +9,12 @@ import numpy as np
 
 from mmms_plugin.files import files_written_together, write_text
 from mmms_plugin.report.page import Output, Section, render
-from mmms_plugin.report.tables import Cell, Table, bracket, percent, to_csv
+from mmms_plugin.report.tables import Cell, Columns, Rows, Table, percent, to_csv
 from mmms_plugin.size_ap.report import figures
 from mmms_plugin.size_ap.report.figures import Series, array
-from mmms_plugin.size_ap.report.tables import FOLD_AFTER, size_label, size_of
+from mmms_plugin.size_ap.report.tables import FOLD_AFTER, figure, size_label, size_of
 from mmms_plugin.size_ap.results import Interval
-from mmms_plugin.size_ap.size_iou.evaluate import MEASURES, RegionBin, RegionClass, SizeIoUResults
+from mmms_plugin.size_ap.size_iou.evaluate import MEASURES, SizeIoUResults
 
 NAMES = {"iou": "IoU", "recall": "recall", "found": "found"}
 LEAD = (
@@ -49,71 +49,64 @@ def write_region_report(results: SizeIoUResults, report_dir: str | Path) -> list
 
 def bin_table(results: SizeIoUResults) -> Table:
     """The figures of every bin with their intervals, and the counts behind them."""
-    rows = tuple(
-        (
-            Cell(found.bin.name),
-            Cell(size_label(found.bin)),
-            Cell(f"{found.regions:,}"),
-            *(_with_interval(found, measure) for measure in MEASURES),
-            Cell(f"{found.stray:,}"),
-        )
-        for found in results.bins
-    )
-    header = ("bin", size_of([found.bin for found in results.bins]), "regions", *NAMES.values(), "stray")
-    return Table("size-iou", "IoU and recall by region size (× 100)", header, rows, note=results.area_rule)
+    rows: Rows = []
+    for b in results.bins:
+        cells = (figure(getattr(b, measure), b.intervals.get(measure)) for measure in MEASURES)
+        rows.append((b.bin.name, size_label(b.bin), b.regions, *cells, b.stray))
+    columns: Columns = ("bin", size_of([b.bin for b in results.bins]), "regions", *NAMES.values(), "stray")
+    caption = "IoU and recall by region size (× 100)"
+    return Table("size-iou", caption, columns, rows, note=results.area_rule, form=",")
 
 
 def _section(results: SizeIoUResults, out: Output) -> Section:
-    names = [found.bin.name for found in results.bins]
+    names = [b.bin.name for b in results.bins]
     labels = [f"{b.bin.name}\n{size_label(b.bin)}\nn = {b.regions:,}" for b in results.bins]
-    series = [_series(results, measure) for measure in ("iou", "recall")]
+    series = [
+        Series.of(NAMES[m], (getattr(b, m) for b in results.bins), (b.intervals.get(m) for b in results.bins))
+        for m in ("iou", "recall")
+    ]
     bars = figures.draw_bars(labels, series, "IoU and recall (× 100)", "region size")
-    caption = f"IoU and recall by region size; n: regions.{_interval_text(results)}"
+    caption = "IoU and recall by region size; n: regions."
+    if results.replicates:
+        kind = f"image bootstrap ({results.replicates:,} replicates)"
+        caption += f" Lines: {results.confidence:.0%} intervals of the {kind}."
     pictures = [out.figure("size_iou_per_bin", bars, caption)]
-    seen = [one for one in results.classes if one.regions[0]]
+    seen = [c for c in results.classes if c.regions[0]]
     if len(seen) > 1:
-        values = np.array([array(one.iou) for one in seen])
-        drawn = figures.draw_class_map([one.name for one in seen], names, values, "IoU (× 100)", "region size")
+        values = np.array([array(c.iou) for c in seen])
+        drawn = figures.draw_class_map([c.name for c in seen], names, values, "IoU (× 100)", "region size")
         caption = "IoU per class and size, best class first; hatched: n/a (no region)."
         pictures.append(out.figure("size_iou_classes", drawn, caption, wide=True))
-    return Section("IoU per size", pictures=pictures, tables=(bin_table(results), _class_table(results)))
-
-
-def _class_table(results: SizeIoUResults) -> Table:
-    order = sorted(results.classes, key=lambda one: -1.0 if one.iou[0] is None else one.iou[0], reverse=True)
-    rows = tuple(
-        (
-            Cell(one.name),
-            *(Cell(percent(iou), f"({count:,})") for iou, count in zip(one.iou, one.regions, strict=True)),
-        )
-        for one in order
-    )
-    header = ("class", *(found.bin.name for found in results.bins))
+    rows: Rows = [
+        (c.name, *(Cell(percent(iou), f"({count:,})") for iou, count in zip(c.iou, c.regions, strict=True)))
+        for c in sorted(results.classes, key=lambda c: -1.0 if c.iou[0] is None else c.iou[0], reverse=True)
+    ]
     caption = "IoU per class and region size (× 100; in parentheses: regions)"
-    return Table("size-iou-classes", caption, header, rows, len(rows) > FOLD_AFTER, results.area_rule)
+    folded = len(rows) > FOLD_AFTER
+    classes = Table("size-iou-classes", caption, ("class", *names), rows, folded, note=results.area_rule)
+    return Section("IoU per size", pictures=pictures, tables=(bin_table(results), classes))
 
 
 def _bins_csv(results: SizeIoUResults) -> str:
     header = ["bin", "area_low_px2", "area_high_px2", "upper_limit_included", "regions", "stray"]
     header += [column for name in MEASURES for column in (name, f"{name}_low", f"{name}_high")]
     rows: list[list[object]] = []
-    for found in results.bins:
-        row: list[object] = [found.bin.name, found.bin.low, found.bin.high, found.bin.closed]
-        row += [found.regions, found.stray]
+    for b in results.bins:
+        row: list[object] = [b.bin.name, b.bin.low, b.bin.high, b.bin.closed, b.regions, b.stray]
         for name in MEASURES:
-            around = found.intervals.get(name, Interval(None, None))
-            row += [getattr(found, name), around.low, around.high]
+            interval = b.intervals.get(name, Interval(None, None))
+            row += [getattr(b, name), interval.low, interval.high]
         rows.append(row)
     return to_csv(header, rows)
 
 
 def _classes_csv(results: SizeIoUResults) -> str:
-    def row(one: RegionClass, i: int) -> list[object]:
-        figures_ = (getattr(one, name)[i] for name in MEASURES)
-        return [one.name, results.bins[i].bin.name, one.regions[i], one.stray[i], *figures_]
-
-    header = ["class", "bin", "regions", "stray", *MEASURES]
-    return to_csv(header, [row(one, i) for one in results.classes for i in range(len(results.bins))])
+    rows: Rows = [
+        [c.name, b.bin.name, c.regions[i], c.stray[i], *(getattr(c, name)[i] for name in MEASURES)]
+        for c in results.classes
+        for i, b in enumerate(results.bins)
+    ]
+    return to_csv(["class", "bin", "regions", "stray", *MEASURES], rows)
 
 
 def _facts(results: SizeIoUResults) -> list[tuple[str, str]]:
@@ -127,20 +120,3 @@ def _facts(results: SizeIoUResults) -> list[tuple[str, str]]:
         ("images", f"{results.images:,}"),
         ("uncertainty", f"{bootstrap}, seed {results.seed}" if results.replicates else "no bootstrap"),
     ]
-
-
-def _with_interval(found: RegionBin, measure: str) -> Cell:
-    value, around = getattr(found, measure), found.intervals.get(measure)
-    return Cell(percent(value), bracket(around.low, around.high) if around and value is not None else "")
-
-
-def _series(results: SizeIoUResults, measure: str) -> Series:
-    around = [found.intervals.get(measure, Interval(None, None)) for found in results.bins]
-    values = [getattr(found, measure) for found in results.bins]
-    return Series(NAMES[measure], array(values), array([a.low for a in around]), array([a.high for a in around]))
-
-
-def _interval_text(results: SizeIoUResults) -> str:
-    if not results.replicates:
-        return ""
-    return f" Lines: {results.confidence:.0%} intervals of the image bootstrap ({results.replicates:,} replicates)."
