@@ -366,7 +366,7 @@ class Record:
             raise SystemExit(f"mutants: the tests did not run (exit status {run.status}):\n{log[-3000:]}")
         failed = [result["name"] for result in results if result["failed"]]
         if failed:
-            say(f"{len(failed)} tests fail without any change and are left out: {' '.join(failed[:10])}")
+            progress.say(f"{len(failed)} tests fail without any change and are left out: {' '.join(failed[:10])}")
         reader = coverage.Coverage(data_file=str(folder / "data"), config_file=False)
         with suppress(coverage.exceptions.NoDataError):
             reader.combine([str(folder)])
@@ -650,7 +650,9 @@ class Laboratory:
         with self._tree() as tree:
             result, failed = self._run(tree, sorted(tests), "--continue-on-collection-errors")
         if result == TIMED_OUT:
-            say("the tests that noticed something did not end on the unchanged code: the shares are not certain")
+            progress.say(
+                "the tests that noticed something did not end on the unchanged code: the shares are not certain"
+            )
         return failed
 
     def _affordable(self, tests: list[str]) -> list[str]:
@@ -693,11 +695,12 @@ class Recorder:
     def __init__(self, folder: Path) -> None:
         import coverage
 
-        self.coverage = coverage.Coverage.current()
-        if self.coverage is None:
+        current = coverage.Coverage.current()
+        if current is None:
             raise pytest.UsageError(
                 "coverage did not start by itself: 7.13 or later is needed, installed with its .pth file"
             )
+        self.coverage = current
         self.path = folder / f"tests-{os.getpid()}.jsonl"
         self.context = IMPORT
         self.reports: list[pytest.TestReport] = []
@@ -804,14 +807,25 @@ def report(outcomes: Iterable[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{text[:119]:<119}", end="", file=sys.stderr, flush=True)
+class Progress:
+    """One line that is written over; a line a minute where that cannot be."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{text[:119]:<119}", end="", file=sys.stderr, flush=True)
+        elif text and time.monotonic() > self.last + 60:
+            self.last = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        self("")
+        print("\r" * sys.stderr.isatty() + text, file=sys.stderr, flush=True)
 
 
-def say(text: str) -> None:
-    progress("")
-    print("\r" * sys.stderr.isatty() + text, file=sys.stderr, flush=True)
+progress = Progress()
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -854,13 +868,15 @@ def main(words: Sequence[str] | None = None) -> int:
             by = {outcome.by for outcome in outcomes.values() if outcome.by}
             choice.left_out = set(laboratory.fail_without_change(by)) if by else set()
             if choice.left_out:
-                say(f"these fail without any change too, and are left out: {' '.join(sorted(choice.left_out))}")
+                progress.say(
+                    f"these fail without any change too, and are left out: {' '.join(sorted(choice.left_out))}"
+                )
                 for mutant, outcome in outcomes.items():
                     if outcome.by in choice.left_out:
                         outcomes[mutant] = Outcome(mutant, NOT_TRIED if choice.parts(mutant) else NOT_EXECUTED)
                 try_all(laboratory, outcomes, arguments.workers)
         except KeyboardInterrupt:
-            say("interrupted")
+            progress.say("interrupted")
             status = 130
         finally:
             trees.stop()
@@ -873,7 +889,13 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def try_all(laboratory: Laboratory, outcomes: dict[Mutant, Outcome], workers: int) -> None:
-    waiting = [mutant for mutant, outcome in outcomes.items() if outcome.result == NOT_TRIED]
+    rooms: dict[str, list[Mutant]] = defaultdict(list)
+    for mutant, outcome in outcomes.items():
+        if outcome.result == NOT_TRIED:
+            rooms[mutant.room].append(mutant)
+    # One of each room in turn: when the run is interrupted, something is known of all.
+    turns = itertools.zip_longest(*rooms.values())
+    waiting = [mutant for turn in turns for mutant in turn if mutant is not None]
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(laboratory.try_one, mutant) for mutant in waiting]
         try:
