@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import reprlib
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -70,7 +71,7 @@ class _Annotation(msgspec.Struct, gc=False):
 
     image_id: Id
     category_id: Id
-    bbox: list[float] | None = None
+    bbox: tuple[float, float, float, float] | None = None
     id: Any = None
     area: Any = None
     iscrowd: Any = None
@@ -84,7 +85,7 @@ class _Result(msgspec.Struct, gc=False):
     image_id: Id | str  # a file's name
     category_id: Id
     score: float
-    bbox: list[float] | None = None
+    bbox: tuple[float, float, float, float] | None = None
 
 
 class _ResultWithMask(_Result, gc=False):
@@ -226,7 +227,9 @@ def _converted(values: list[Any], kind: type[msgspec.Struct], where: str) -> lis
     """
     fields = set(kind.__struct_fields__)  # alone: of other keys, halves of surrogate pairs cannot be compared
     values = [
-        {key: item for key, item in value.items() if key in fields} if isinstance(value, dict) else value
+        {key: item for key, item in value.items() if key in fields and not (key == "bbox" and item == [])}
+        if isinstance(value, dict)
+        else value
         for value in values
     ]
     try:
@@ -265,19 +268,34 @@ def _columns(parts: Iterable[list[Any]], kind: type[msgspec.Struct], where: str)
         if masks:
             segmentations += map(attrgetter("segmentation"), records)
         start += len(records)
-    columns = {name: np.concatenate(joined.pop(name)) for name in list(joined)}
-    return Columns(**columns, segmentations=segmentations if masks else None)
+    columns = Columns(
+        **{name: np.concatenate(joined.pop(name)) for name in list(joined)},
+        segmentations=segmentations if masks else None,
+    )
+    _check_bounds(columns, where)
+    return columns
+
+
+def _check_bounds(columns: Columns, where: str) -> None:
+    size = "a width and a height of at least 0: boxes are [x, y, width, height]"
+    for name, values, first, low, high, allowed in (
+        (".bbox", columns.boxes, 0, -FARTHEST, FARTHEST, BOX_NUMBER),
+        (".bbox", columns.boxes[:, 2:], 2, 0.0, FARTHEST, size),
+        (".score", columns.score[:, None], None, -HIGHEST, HIGHEST, ALLOWED["score"]),
+    ):
+        # least and most of a column with NaN are NaN, which is within no bounds
+        if not (low <= values.min(initial=high) and values.max(initial=low) <= high):
+            i, k = np.argwhere(~((low <= values) & (values <= high)))[0].tolist()
+            place = f"{where}[{i}]{name}" + (f"[{k + first}]" if first is not None else "")
+            raise _wrong(place, values[i, k].item(), allowed)
 
 
 def _part(records: list[Any], fields: Sequence[str], where: str, start: int) -> dict[str, np.ndarray]:
     """The columns of one piece, whose first record is number ``start`` of the file."""
     part = {name: _ids(records, name, where, start) for name in ("image_id", "category_id")}
-    part["boxes"], part["has_box"] = _boxes(records, where, start)
+    part["boxes"], part["has_box"] = _boxes(list(map(attrgetter("bbox"), records)))
     if "score" in fields:
-        scores = part["score"] = np.fromiter(map(attrgetter("score"), records), np.float64, len(records))
-        if not (np.abs(scores) < HIGHEST).all():  # nor NaN
-            i = int(np.argmin(np.abs(scores) < HIGHEST))
-            raise _wrong(f"{where}[{start + i}].score", scores[i].item(), ALLOWED["score"])
+        part["score"] = np.fromiter(map(attrgetter("score"), records), np.float64, len(records))
     else:
         part["id"] = ids_of([record.id for record in records])
         part["area"] = areas_of([record.area for record in records])
@@ -288,14 +306,12 @@ def _part(records: list[Any], fields: Sequence[str], where: str, start: int) -> 
 def _ids(records: Sequence[Any], name: str, where: str, start: int) -> np.ndarray:
     """Ids as int64, or as objects if any is the name of a file."""
     values = list(map(attrgetter(name), records))
-    kinds = set(map(type, values))
-    if str in kinds:
+    try:
+        return np.frombuffer(struct.pack(f"{len(values)}q", *values), np.int64)
+    except struct.error:  # a text, a fraction, or more than 64 bits
+        pass
+    if any(isinstance(value, str) for value in values):
         return np.array(values, object)
-    if kinds <= {int}:
-        try:
-            return np.fromiter(values, np.int64, len(values))
-        except OverflowError:
-            pass
     ids = [as_id(value) for value in values]
     if None in ids:
         i = ids.index(None)
@@ -303,22 +319,11 @@ def _ids(records: Sequence[Any], name: str, where: str, start: int) -> np.ndarra
     return np.array(ids, np.int64)
 
 
-def _boxes(records: list[Any], where: str, start: int) -> tuple[np.ndarray, np.ndarray]:
+def _boxes(boxes: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Boxes, zeros where absent, and where they are present."""
-    boxes = list(map(attrgetter("bbox"), records))
-    present = np.ones(len(boxes), bool)
-    if not all(boxes):
-        present = np.array([bool(box) for box in boxes], bool)
-        boxes = [box or [0.0] * 4 for box in boxes]
-    if not set(map(len, boxes)) <= {4}:
-        i = next(i for i, box in enumerate(boxes) if len(box) != 4)
-        raise _wrong(f"{where}[{start + i}].bbox", boxes[i], ALLOWED["bbox"])
-    values = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)
-    if not np.abs(values).max(initial=0) <= FARTHEST:  # nor NaN
-        i, k = np.argwhere(~(np.abs(values) <= FARTHEST))[0].tolist()
-        raise _wrong(f"{where}[{start + i}].bbox[{k}]", values[i, k].item(), BOX_NUMBER)
-    if values[:, 2:].min(initial=0) < 0:
-        i, k = np.argwhere(values[:, 2:] < 0)[0].tolist()
-        allowed = "a width and a height of at least 0: boxes are [x, y, width, height]"
-        raise _wrong(f"{where}[{start + i}].bbox[{k + 2}]", values[i, k + 2].item(), allowed)
-    return values, present
+    try:
+        values = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)
+        return values, np.ones(len(boxes), bool)
+    except TypeError:  # None
+        values, _ = _boxes([box or (0.0,) * 4 for box in boxes])
+        return values, np.array([box is not None for box in boxes], bool)
