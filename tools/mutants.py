@@ -57,6 +57,7 @@ NO_TESTS = 5  # exit status of pytest
 RESULTS = NOT_EXECUTED, NOTICED, TIMED_OUT, SURVIVED = "not executed", "noticed", "timed out", "survived"
 NOT_TRIED = "not tried"
 RECORD = "build/mutants/record.json"
+FORMAT = 2  # of the record
 
 SHORT = 30  # characters of a change that is shown with its line
 
@@ -310,10 +311,10 @@ def drawn(mutants: Iterable[Mutant], seed: int) -> dict[str, list[Mutant]]:
 
 
 class Record:
-    """Seconds, shared fixtures and lines of every test that passed, by test file.
+    """Work, seconds, shared fixtures and lines of every test that passed, by test file.
 
-    ``files[test file]`` has a ``hash``, ``tests`` (``[name, seconds, fixtures]``) and ``lines`` (``{source: {line:
-    [index of test]}}``); ``shared[context]`` has the lines of a fixture that several tests share, or of imports.
+    ``files[test file]`` has a ``hash``, ``tests`` (``[name, work, seconds, fixtures]``) and ``lines`` (``{source:
+    {line: [index of test]}}``); ``shared[context]`` has the lines of a fixture that several tests share, or of imports.
     """
 
     def __init__(self, root: Path, tests: Sequence[str], path: Path) -> None:
@@ -321,7 +322,7 @@ class Record:
         wanted = sorted(_test_files(root, tests))
         code = [file for folder in (PACKAGE, "tests", "configs") for file in (root / folder).rglob("*.py")]
         every_test_file = set(_test_files(root, ["tests"]))
-        digest = hashlib.sha256(sys.version.encode())
+        digest = hashlib.sha256(f"{FORMAT} {sys.version}".encode())
         for file in sorted(file.relative_to(root).as_posix() for file in code):
             if file not in every_test_file:
                 digest.update(file.encode() + b"\0" + (root / file).read_bytes())
@@ -386,7 +387,7 @@ class Record:
             if result["passed"] and file in self.files:
                 tests = self.files[file]["tests"]
                 index_of[result["name"]] = file, len(tests)
-                tests.append([result["name"], result["seconds"], result["fixtures"]])
+                tests.append([result["name"], result["work"], result["seconds"], result["fixtures"]])
         for path in data.measured_files():
             source = Path(path).relative_to(tree).as_posix()
             for line, contexts in data.contexts_by_lineno(path).items():
@@ -405,13 +406,14 @@ class Choice:
 
     def __init__(self, record: Record) -> None:
         self.seconds: dict[str, float] = {}
+        self.work: dict[str, float] = {}  # seconds of a processor, which do not depend on what else runs
         self.lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         users: dict[str, set[str]] = defaultdict(set)
         for file in record.wanted:
             content = record.files[file]
-            names = [name for name, _, _ in content["tests"]]
-            for name, seconds, fixtures in content["tests"]:
-                self.seconds[name] = seconds
+            names = [name for name, *_ in content["tests"]]
+            for name, work, seconds, fixtures in content["tests"]:
+                self.work[name], self.seconds[name] = work, seconds
                 for fixture in fixtures:
                     users[fixture].add(name)
             for source, lines in content["lines"].items():
@@ -443,9 +445,9 @@ class Choice:
         names = {name for name in names if self.left_out.isdisjoint((name, _file_of(name)))}
         merit: Counter[str] = Counter()  # of test files
         for name in sorted(names):
-            merit[_file_of(name)] += round(100 / (self.seconds[name] + 0.1))
+            merit[_file_of(name)] += round(100 / (self.work[name] + 0.1))
         first_files = [file for file, _ in merit.most_common(FIRST_FILES)]
-        tests = sorted(names, key=lambda name: (self.seconds[name], name))
+        tests = sorted(names, key=lambda name: (self.work[name], name))
         parts = [[name for name in tests if (_file_of(name) in first_files) == first] for first in (True, False)]
         return [part for part in parts if part]
 
@@ -657,7 +659,7 @@ class Laboratory:
 
     def _affordable(self, tests: list[str]) -> list[str]:
         """The first ones, as many as take half of the limit together; at least one."""
-        total = itertools.accumulate(self.choice.seconds[name] for name in tests)
+        total = itertools.accumulate(self.choice.work[name] for name in tests)
         return [
             name
             for index, (name, end) in enumerate(zip(tests, total, strict=True))
@@ -717,8 +719,10 @@ class Recorder:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         self.reports = []
+        work = -_work()
         with self._within(item.nodeid):
             result = yield
+        work += _work()
         definitions = getattr(item, "_fixtureinfo", None)
         shared = [
             _context_of(definition)
@@ -728,6 +732,7 @@ class Recorder:
         ]
         outcome = {
             "name": item.nodeid,
+            "work": round(work, 3),
             "seconds": round(sum(report.duration for report in self.reports), 3),
             "fixtures": shared,
             "passed": all(report.passed for report in self.reports),
@@ -746,6 +751,11 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.reports.append(report)
+
+
+def _work() -> float:
+    """Seconds of a processor that this process and those that it has waited for have used."""
+    return sum(os.times()[:4])
 
 
 def _context_of(fixture: pytest.FixtureDef) -> str:
