@@ -37,18 +37,16 @@ def newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
 
 
 def _named(folder: Path) -> Path | None:
-    """The file in ``folder`` whose name stands in ``last_checkpoint``, if there is one."""
+    """The file that ``last_checkpoint`` names, if there is one: in ``folder``, or else where it says.
+
+    ``CheckpointHook(out_dir=...)`` keeps checkpoints outside the work folder.
+    """
     try:
         name = (folder / "last_checkpoint").read_text(encoding="utf-8", errors="replace").strip()
-        path = folder / Path(name).name
-        return path if name and path.is_file() else _elsewhere(name)
+        paths = (folder / Path(name).name, Path(name)) if name else ()
+        return next((path for path in paths if path.is_file()), None)
     except (OSError, ValueError):
         return None
-
-
-def _elsewhere(name: str) -> Path | None:
-    """A checkpoint of ``CheckpointHook(out_dir=...)``, which keeps them outside the work folder."""
-    return Path(name) if name and Path(name).is_file() else None
 
 
 def _candidates(folder: Path, named: Path | None) -> list[Path]:
@@ -57,11 +55,8 @@ def _candidates(folder: Path, named: Path | None) -> list[Path]:
     ordered = sorted(numbers, key=lambda path: (numbers[path], path.stat().st_mtime), reverse=True)
     if named is None:
         return ordered
-    newer = [
-        path
-        for path in ordered
-        if numbers[path] > numbers.get(named, -1) and path.stat().st_mtime > named.stat().st_mtime
-    ]
+    number, time = numbers.get(named, -1), named.stat().st_mtime
+    newer = [path for path in ordered if numbers[path] > number and path.stat().st_mtime > time]
     return [*newer, named, *(path for path in ordered if path != named and path not in newer)]
 
 
@@ -108,9 +103,9 @@ def find_whole(module: ModuleType) -> None:
     def find_latest_checkpoint(path: str) -> str | None:
         from mmengine.logging import print_log
 
-        found, remarks = newest_checkpoint(path)
+        checkpoint, remarks = newest_checkpoint(path)
         for line in remarks:
             print_log(line, "current")
-        return None if found is None else str(found)
+        return None if checkpoint is None else str(checkpoint)
 
     module.find_latest_checkpoint = find_latest_checkpoint  # type: ignore[attr-defined]

@@ -1,5 +1,4 @@
-"""Changes to modules of other packages, made when those are imported, or at once where they are there already.
-One needs something before it is imported (``BEFORE``).
+"""Changes to modules of other packages, made when these are imported, or at once if they have been imported already.
 
 Importing mmengine costs a second: a plugin that only wants to change it must not be the one to import it.
 """
@@ -13,24 +12,24 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-# Module to change -> "module:function" of those that change it; each gets the module and may be called twice.
+# Module to change -> the functions, as "module:function", that change it: they get the module and may be called twice.
 CHANGES: dict[str, tuple[str, ...]] = {
     "mmengine.fileio.backends.local_backend": ("mmms_plugin.compat.saving:write_whole",),
     "mmengine.hooks.checkpoint_hook": ("mmms_plugin.compat.saving:remove_last",),
     "mmengine.infer.infer": ("mmms_plugin.compat.inferencers:take_names_of_configs",),
     "mmengine.runner.checkpoint": ("mmms_plugin.compat.loading:read_safely",),
     "mmengine.runner.runner": ("mmms_plugin.compat.newest:find_whole", "mmms_plugin.compat.cpu_processes:allow_cpu"),
-    "mmengine.utils.dl_utils.collect_env": ("mmms_plugin.compat.environment:be_quiet",),
-    "multiprocessing.spawn": ("mmms_plugin.compat.spawned:import_plugin_first",),
+    "mmengine.utils.dl_utils.collect_env": ("mmms_plugin.compat.subprocesses:be_quiet",),
+    "multiprocessing.spawn": ("mmms_plugin.compat.subprocesses:import_plugin_first",),
 }
-# Module about to be imported -> "module:function" to call first.
+# Module -> the function to call before it is imported.
 BEFORE = {"torchvision": "mmms_plugin.compat.torchvision_ops:declare_missing"}
 
 
 def change(module: ModuleType) -> None:
     """Apply the change that is registered for this module."""
-    for one in CHANGES[module.__name__]:
-        source, function = one.split(":")
+    for target in CHANGES[module.__name__]:
+        source, function = target.split(":")
         getattr(import_module(source), function)(module)
 
 
@@ -45,7 +44,7 @@ class _ChangingFinder:
         if name not in CHANGES:
             return None
         others = (finder for finder in sys.meta_path if finder is not _ChangingFinder)
-        spec = next((found for finder in others if (found := finder.find_spec(name, path, target))), None)
+        spec = next((spec for finder in others if (spec := finder.find_spec(name, path, target))), None)
         if spec is not None and spec.loader is not None:
             loader: Any = spec.loader
             loader.exec_module = _then_change(loader.exec_module)

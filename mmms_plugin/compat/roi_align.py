@@ -1,4 +1,4 @@
-"""RoIAlign in plain torch: forward and backward, average and maximum.
+"""RoIAlign in plain torch: forward and backward, averages only (``pool_mode='avg'``).
 
 He et al., "Mask R-CNN" (2017), section 3; conventions (half-pixel shift, adaptive grid, border) those of mmcv
 2.1.0's ``roi_align`` op, whose results are reproduced to rounding.
@@ -12,7 +12,6 @@ Deviations from the compiled op:
 1. Arithmetic is in float32 (float64 for float64 input) also where the input is float16 or bfloat16.
 2. A RoI of negative or non-finite size, or of an image that does not exist, raises ValueError on the CPU, where the
    compiled op stops at an assertion or reads foreign memory. Elsewhere this is not checked.
-3. A maximum is never below -10000 (the compiled CPU op's start value), on every device.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MAX_FLOOR = -10000.0
 CHUNK = 1 << 21  # entries of the sparse matrix that are computed at once
 SCATTER_CHUNK = 1 << 23  # entries that are sorted at once in the backward pass
 
@@ -39,13 +37,6 @@ class Pooling:
     aligned: bool
 
 
-def _neighbours(coords: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Lower and upper pixel (int64) and the upper one's weight, for sample coordinates of any shape."""
-    coords = coords.clamp(0, size - 1)
-    low = coords.floor()
-    return low.long(), (low + 1).clamp_(max=size - 1).long(), coords - low
-
-
 @dataclass(frozen=True)
 class _Axis:
     """Start, bin size and sample count per bin of every RoI, all [R], along y or x of a map ``size`` pixels long."""
@@ -56,29 +47,21 @@ class _Axis:
     bins: int
     size: int
 
-    def samples(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Sample coordinates [G, bins, count] of the RoIs ``rows``, and which of them lie within the map."""
+    def bin_taps(self, rows: Tensor, count: int, adaptive: bool) -> tuple[Tensor, Tensor]:
+        """Pixel and weight, both [G, bins, taps]: what one bin takes from each pixel, its samples averaged."""
         step = self.bin_size[rows, None, None]
         first = self.start[rows, None, None] + torch.arange(self.bins, device=step.device).view(1, -1, 1) * step
         coords = first + (torch.arange(count, device=step.device) + 0.5) * step / count
-        return coords, (coords >= -1) & (coords <= self.size)
-
-    def sample_taps(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Pixel and weight, both [G, bins, count, 2]: the two neighbours of every sample."""
-        coords, inside = self.samples(rows, count)
-        low, high, upper = _neighbours(coords, self.size)
-        weight = torch.stack([1 - upper, upper], -1) * inside[..., None]
-        return torch.stack([low, high], -1), weight
-
-    def bin_taps(self, rows: Tensor, count: int, adaptive: bool) -> tuple[Tensor, Tensor]:
-        """Pixel and weight, both [G, bins, taps]: what one bin takes from each pixel, its samples averaged."""
-        if not adaptive:  # samples may lie far apart
-            pixel, weight = self.sample_taps(rows, count)
+        inside = (coords >= -1) & (coords <= self.size)
+        coords = coords.clamp(0, self.size - 1)
+        if not adaptive:  # samples may lie far apart: each has two neighbours of its own
+            low = coords.floor()
+            upper = coords - low
+            pixel = torch.stack([low, (low + 1).clamp_(max=self.size - 1)], -1).long()
+            weight = torch.stack([1 - upper, upper], -1) * inside[..., None]
             return pixel.flatten(-2), weight.flatten(-2) / count
         # An adaptive grid's samples are at most one pixel apart: they touch at most count + 1 pixels, all in a row, and
         # the weight of a pixel is the sum of the samples' hat functions there.
-        coords, inside = self.samples(rows, count)
-        coords = coords.clamp(0, self.size - 1)
         pixel = coords[..., :1].floor() + torch.arange(count + 1, device=coords.device)
         hats = (1 - (coords[..., None, :] - pixel[..., None]).abs()).clamp_(min=0) * inside[..., None, :]
         return pixel.clamp_(max=self.size - 1).long(), hats.sum(-1) / count
@@ -98,12 +81,6 @@ def check_rois(rois: Tensor, batch: int, aligned: bool) -> None:
             f"rois[{row}] = {rois[row].tolist()}: must be (image, x1, y1, x2, y2) with image in 0..{batch - 1}, "
             "x1 <= x2, y1 <= y2, all finite (not finite means that the model has diverged)"
         )
-
-
-def _corners(rois: Tensor) -> tuple[Tensor, Tensor]:
-    """Image (int64) [R] and corners [R, 4] of the RoIs; what is not finite becomes zero."""
-    rois = rois.nan_to_num(0.0, 0.0, 0.0)
-    return rois[:, 0].long(), rois[:, 1:]
 
 
 def _axes(corners: Tensor, height: int, width: int, pooling: Pooling) -> tuple[_Axis, _Axis]:
@@ -142,8 +119,9 @@ def _bags(rois: Tensor, shape: torch.Size, pooling: Pooling) -> Iterator[tuple[T
     Pixels count through [batch, height, width], bins through [y, x].
     """
     _, _, height, width = shape
-    image, corners = _corners(rois)
-    y, x = _axes(corners, height, width, pooling)
+    rois = rois.nan_to_num(0.0, 0.0, 0.0)
+    image = rois[:, 0].long()
+    y, x = _axes(rois[:, 1:], height, width, pooling)
     index = torch.int32 if shape[0] * height * width < 2**31 else torch.int64
     origin = image * (height * width)
     adaptive = pooling.sampling_ratio <= 0
@@ -226,58 +204,3 @@ def average_backward(grad_output: Tensor, rois: Tensor, grad_input: Tensor, pool
     if pending:
         _scatter(pending, grad, total)
     _store_rows(total, grad_input)
-
-
-def maximum_forward(
-    features: Tensor, rois: Tensor, output: Tensor, arg_y: Tensor, arg_x: Tensor, pooling: Pooling
-) -> None:
-    """Maximum over each bin's samples into ``output``, and that sample's place into ``arg_y``, ``arg_x`` (-1: none).
-
-    All three are [R, C, *output_size]; of equal samples the first, counted along y then x, is taken.
-    """
-    dtype = _compute_dtype(features)
-    _, channels, height, width = features.shape
-    table = _pixel_rows(features, dtype)
-    image, corners = _corners(rois.to(dtype))
-    y, x = _axes(corners, height, width, pooling)
-    output.fill_(MAX_FLOOR)
-    arg_y.fill_(-1)
-    arg_x.fill_(-1)
-    for rows, ny, nx in _groups(y, x, 4 + channels):
-        y_pixel, y_weight = y.sample_taps(rows, ny)
-        x_pixel, x_weight = x.sample_taps(rows, nx)
-        # [G, y bin, x bin, y sample, x sample, y tap, x tap]
-        pixel = (image[rows, None, None, None] * height + y_pixel)[:, :, None, :, None, :, None] * width
-        pixel = pixel + x_pixel[:, None, :, None, :, None, :]
-        weight = y_weight[:, :, None, :, None, :, None] * x_weight[:, None, :, None, :, None, :]
-        value = F.embedding_bag(pixel.view(-1, 4), table, mode="sum", per_sample_weights=weight.reshape(-1, 4))
-        best, which = value.view(len(rows), y.bins, x.bins, ny * nx, channels).max(3)
-        y_coord = y.samples(rows, ny)[0][:, :, None].expand(-1, -1, x.bins, -1)
-        x_coord = x.samples(rows, nx)[0][:, None].expand(-1, y.bins, -1, -1)
-        found = best > MAX_FLOOR
-        for target, filled, empty in (
-            (output, best, MAX_FLOOR),
-            (arg_y, y_coord.gather(3, which // nx), -1.0),
-            (arg_x, x_coord.gather(3, which % nx), -1.0),
-        ):
-            target[rows] = torch.where(found, filled, empty).permute(0, 3, 1, 2).to(target.dtype)
-
-
-def maximum_backward(grad_output: Tensor, rois: Tensor, arg_y: Tensor, arg_x: Tensor, grad_input: Tensor) -> None:
-    """Gradient of ``maximum_forward`` from its saved places, into ``grad_input`` [B, C, H, W]."""
-    dtype = _compute_dtype(grad_output)
-    _, channels, height, width = grad_input.shape
-    y, x = arg_y.to(dtype), arg_x.to(dtype)
-    y_low, y_high, y_upper = _neighbours(y, height)
-    x_low, x_high, x_upper = _neighbours(x, width)
-    # -1 says "no sample"; the compiled op takes a sample at exactly -1 for that, too.
-    inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width) & (y != -1)
-    grad = grad_output.to(dtype) * inside
-    image = _corners(rois)[0].view(-1, 1, 1, 1)
-    plane = image * channels + torch.arange(channels, device=rois.device).view(1, -1, 1, 1)
-    total = grad.new_zeros(grad_input.numel())
-    for y_pixel, y_weight in ((y_low, 1 - y_upper), (y_high, y_upper)):
-        for x_pixel, x_weight in ((x_low, 1 - x_upper), (x_high, x_upper)):
-            pixel = (plane * height + y_pixel) * width + x_pixel
-            total.index_add_(0, pixel.flatten(), (grad * y_weight * x_weight).flatten())
-    grad_input.copy_(total.view(grad_input.shape))

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmms_plugin.compat import REPLACEMENT, focal_loss, mmcv_ext, roi_align, torchvision_ops
+from mmms_plugin.compat import REPLACEMENT, mmcv_ext, roi_align, torchvision_ops
 from mmms_plugin.compat import nms as plain_nms
+from mmms_plugin.errors import UserError
 from tests.oracles import nms as nms_oracle
 from tests.oracles import roi_align as roi_oracle
 
@@ -20,8 +21,7 @@ needs_torchvision = pytest.mark.skipif(
 )
 SCALE = 0.25
 ROI_CASES = [
-    pytest.param(mode, ratio, aligned, id=f"{mode}-{ratio}-{'aligned' if aligned else 'legacy'}")
-    for mode in ("avg", "max")
+    pytest.param(ratio, aligned, id=f"{ratio}-{'aligned' if aligned else 'legacy'}")
     for ratio in (0, 2)
     for aligned in (True, False)
 ]
@@ -152,17 +152,17 @@ def test_softnms_equals_compiled(compiled: ModuleType, method: int, offset: int)
 
 
 def pool(
-    ops: ModuleType, features: Tensor, rois: Tensor, grad: Tensor, ratio: int, mode: str, aligned: bool
+    ops: ModuleType, features: Tensor, rois: Tensor, grad: Tensor, ratio: int, aligned: bool
 ) -> tuple[Tensor, Tensor]:
     """Output and gradient, called as mmcv/ops/roi_align.py calls its extension."""
     output = features.new_zeros(grad.shape)
-    places = [features.new_zeros(grad.shape if mode == "max" else 0) for _ in range(2)]
+    places = [features.new_zeros(0) for _ in range(2)]
     arguments = {
         "aligned_height": grad.shape[2],
         "aligned_width": grad.shape[3],
         "spatial_scale": SCALE,
         "sampling_ratio": ratio,
-        "pool_mode": 0 if mode == "max" else 1,
+        "pool_mode": 1,
         "aligned": aligned,
     }
     ops.roi_align_forward(features, rois, output, *places, **arguments)
@@ -193,66 +193,51 @@ def assert_pools_alike(ours: tuple[Tensor, Tensor], expected: tuple[Tensor, Tens
         assert difference <= tolerance, f"{name} differs by {difference}"
 
 
-@pytest.mark.parametrize(("mode", "ratio", "aligned"), ROI_CASES)
+@pytest.mark.parametrize(("ratio", "aligned"), ROI_CASES)
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
     [(torch.float32, 1e-5), (torch.float64, 1e-12), (torch.float16, 2e-2), (torch.bfloat16, 2e-1)],
     ids=str,
 )
-def test_roi_align_equals_loop(mode: str, ratio: int, aligned: bool, dtype: torch.dtype, tolerance: float) -> None:
+def test_roi_align_equals_loop(ratio: int, aligned: bool, dtype: torch.dtype, tolerance: float) -> None:
     features, rois, grad = random_rois(27, 0, dtype)
     expected = roi_oracle.roi_align(
-        features.double().numpy(), rois.double().numpy(), grad.double().numpy(), SCALE, ratio, mode, aligned
+        features.double().numpy(), rois.double().numpy(), grad.double().numpy(), SCALE, ratio, aligned
     )
-    if mode == "max" and dtype in (torch.float16, torch.bfloat16):
-        # The places of the maxima pass through buffers of the short type: only the output is exact.
-        output, _ = pool(mmcv_ext, features, rois, grad, ratio, mode, aligned)
-        torch.testing.assert_close(output.double(), torch.from_numpy(expected[0]), atol=tolerance, rtol=1e-2)
-    else:
-        ours = pool(mmcv_ext, features, rois, grad, ratio, mode, aligned)
-        assert_pools_alike(ours, tuple(map(torch.from_numpy, expected)), tolerance)
+    ours = pool(mmcv_ext, features, rois, grad, ratio, aligned)
+    assert_pools_alike(ours, tuple(map(torch.from_numpy, expected)), tolerance)
 
 
-@pytest.mark.parametrize("mode", ["avg", "max"])
-def test_roi_align_is_reproducible_in_any_chunks(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_roi_align_is_reproducible_in_any_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     features, rois, grad = random_rois(60, 1)
-    first = pool(mmcv_ext, features, rois, grad, 0, mode, True)
-    again = pool(mmcv_ext, features, rois, grad, 0, mode, True)
+    first = pool(mmcv_ext, features, rois, grad, 0, True)
+    again = pool(mmcv_ext, features, rois, grad, 0, True)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     monkeypatch.setattr(roi_align, "CHUNK", 100)
     monkeypatch.setattr(roi_align, "SCATTER_CHUNK", 500)
-    assert_pools_alike(pool(mmcv_ext, features, rois, grad, 0, mode, True), first, 1e-5)
+    assert_pools_alike(pool(mmcv_ext, features, rois, grad, 0, True), first, 1e-5)
 
 
 def test_roi_align_takes_any_memory_format() -> None:
     features, rois, grad = random_rois(20, 2)
-    expected = pool(mmcv_ext, features, rois, grad, 0, "avg", True)
+    expected = pool(mmcv_ext, features, rois, grad, 0, True)
     last = torch.channels_last
-    ours = pool(mmcv_ext, features.to(memory_format=last), rois, grad.to(memory_format=last), 0, "avg", True)
+    ours = pool(mmcv_ext, features.to(memory_format=last), rois, grad.to(memory_format=last), 0, True)
     assert_pools_alike(ours, expected, 0.0)
 
 
-@pytest.mark.parametrize("mode", ["avg", "max"])
-def test_roi_align_without_rois(mode: str) -> None:
+def test_roi_align_without_rois() -> None:
     features, rois, grad = random_rois(0, 3)
-    output, grad_input = pool(mmcv_ext, features, rois, grad, 0, mode, True)
+    output, grad_input = pool(mmcv_ext, features, rois, grad, 0, True)
     assert output.shape == (0, 5, 3, 2)
     assert not grad_input.any()
 
 
-def test_a_maximum_has_a_floor_and_no_place_there() -> None:
-    """As in the compiled op for the CPU, which starts at -10000; one column is above it."""
-    features, grad = torch.full((1, 1, 4, 4), -20000.0), torch.ones(1, 1, 1, 2)
-    features[0, 0, :, 3] = -9000
-    output, places = torch.zeros(1, 1, 1, 2), [torch.zeros(1, 1, 1, 2) for _ in range(2)]
-    rois, size = torch.tensor([[0.0, 0, 0, 16, 16]]), (1, 2, SCALE, 2, 0, True)
-    mmcv_ext.roi_align_forward(features, rois, output, *places, *size)
-    assert output.flatten().tolist() == [-10000, -9000]
-    assert [place.flatten().tolist() for place in places] == [[-1, 0.5], [-1, 3]]
-    grad_input = torch.zeros_like(features)
-    mmcv_ext.roi_align_backward(grad, rois, *places, grad_input, *size)
-    assert grad_input[0, 0, :2, 3].tolist() == [0.5, 0.5]
-    assert grad_input.sum() == 1
+def test_the_maximum_over_a_roi_is_refused() -> None:
+    features, rois, grad = random_rois(3, 4)
+    size = (3, 2, SCALE, 0, 0, True)  # the 0 before True: pool_mode 'max'
+    with pytest.raises(UserError, match=r"'roi_align' with pool_mode='max' is not supplied.*'make mmcv'"):
+        mmcv_ext.roi_align_forward(features, rois, torch.zeros_like(grad), grad, grad, *size)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +247,7 @@ def test_roi_align_names_an_impossible_roi(roi: list[float]) -> None:
     features, rois, grad = random_rois(3, 4)
     rois[1] = torch.tensor(roi)
     with pytest.raises(ValueError, match=r"rois\[1\] = .*must be \(image, x1, y1, x2, y2\) with image in 0\.\.2"):
-        pool(mmcv_ext, features, rois, grad, 0, "avg", True)
+        pool(mmcv_ext, features, rois, grad, 0, True)
 
 
 @needs_torchvision
@@ -271,18 +256,18 @@ def test_roi_align_names_an_impossible_roi(roi: list[float]) -> None:
 def test_roi_align_in_torchvision_is_the_same(monkeypatch: pytest.MonkeyPatch, ratio: int, aligned: bool) -> None:
     """The code used on a GPU, tried on the CPU."""
     data = random_rois(40, 5)
-    plain = pool(mmcv_ext, *data, ratio, "avg", aligned)
+    plain = pool(mmcv_ext, *data, ratio, aligned)
     monkeypatch.setattr(mmcv_ext, "_compiled_roi_align", lambda tensor: True)
-    assert_pools_alike(pool(mmcv_ext, *data, ratio, "avg", aligned), plain, 1e-5)
+    assert_pools_alike(pool(mmcv_ext, *data, ratio, aligned), plain, 1e-5)
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize(("mode", "ratio", "aligned"), ROI_CASES)
+@pytest.mark.parametrize(("ratio", "aligned"), ROI_CASES)
 @pytest.mark.parametrize("number", [0, 1, 80])
-def test_roi_align_equals_compiled(compiled: ModuleType, number: int, mode: str, ratio: int, aligned: bool) -> None:
+def test_roi_align_equals_compiled(compiled: ModuleType, number: int, ratio: int, aligned: bool) -> None:
     data = random_rois(number, 6)
-    ours = pool(mmcv_ext, *data, ratio, mode, aligned)
-    assert_pools_alike(ours, pool(compiled, *data, ratio, mode, aligned), 1e-5)
+    ours = pool(mmcv_ext, *data, ratio, aligned)
+    assert_pools_alike(ours, pool(compiled, *data, ratio, aligned), 1e-5)
 
 
 @pytest.mark.compiled
@@ -294,8 +279,8 @@ def test_roi_align_equals_compiled_in_float16(compiled: ModuleType, ratio: int) 
     rois = torch.cat([torch.arange(12)[:, None] % 3, corner, corner + torch.tensor([16.0, 24.0])], 1).half()
     features = torch.randn(3, 5, 13, 17, generator=random).half()
     grad = torch.randn(12, 5, 3, 2, generator=random).half()
-    ours = pool(mmcv_ext, features, rois, grad, ratio, "avg", True)
-    assert_pools_alike(ours, pool(compiled, features, rois, grad, ratio, "avg", True), 2e-2)
+    ours = pool(mmcv_ext, features, rois, grad, ratio, True)
+    assert_pools_alike(ours, pool(compiled, features, rois, grad, ratio, True), 2e-2)
 
 
 # --- focal loss ---
@@ -315,8 +300,8 @@ def test_focal_loss_and_its_gradient(weighted: bool) -> None:
         expected = expected * torch.cat([weight, torch.ones(1)])[target][:, None]
     output, grad = torch.zeros(40, 6), torch.zeros(40, 6)
     with torch.no_grad():
-        focal_loss.loss(logits, target, weight, output, gamma=2.0, alpha=0.25)
-        focal_loss.gradient(logits, target, weight, grad, gamma=2.0, alpha=0.25)
+        mmcv_ext.sigmoid_focal_loss_forward(logits, target, weight, output, gamma=2.0, alpha=0.25)
+        mmcv_ext.sigmoid_focal_loss_backward(logits, target, weight, grad, gamma=2.0, alpha=0.25)
     torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), logits)[0], atol=1e-5, rtol=1e-4)
 
@@ -336,9 +321,9 @@ def test_deformable_attention_and_its_gradients():
     assert torch.equal(ours, expected)
     grad = torch.randn(ours.shape, generator=random, dtype=torch.float64)
     wanted = torch.autograd.grad(expected, (value, where, weights), grad)
-    got = [torch.zeros_like(one) for one in (value, where, weights)]
+    got = [torch.zeros_like(tensor) for tensor in (value, where, weights)]
     plain = (value.detach(), shapes, starts, where.detach(), weights.detach())
     with torch.no_grad():  # as inside an autograd function
         mmcv_ext.ms_deform_attn_backward(*plain, grad, *got, im2col_step=64)
     assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(got, wanted, strict=True))
-    assert all(one.abs().sum() > 0 for one in got)
+    assert all(gradient.abs().sum() > 0 for gradient in got)

@@ -58,10 +58,9 @@ def roi_align(
     grad_output: np.ndarray,
     scale: float,
     ratio: int,
-    mode: str,
     aligned: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Output [R, C, h, w] and gradient [B, C, H, W] for grad_output [R, C, h, w]; mode 'avg' or 'max'."""
+    """Output [R, C, h, w] and gradient [B, C, H, W] for grad_output [R, C, h, w]."""
     output = np.zeros(grad_output.shape)
     grad_input = np.zeros(features.shape)
     for r, (image, *roi) in enumerate(rois):
@@ -71,14 +70,9 @@ def roi_align(
         ):
             for c in range(features.shape[1]):
                 values = [sum(weight * features[b, c, y, x] for y, x, weight in taps) for taps in samples]
-                if mode == "max":
-                    best = int(np.argmax(values)) if values else None
-                    output[r, c, row, column] = -10000.0 if best is None else values[best]
-                    chosen, share = ([] if best is None else [samples[best]]), 1.0
-                else:
-                    output[r, c, row, column] = sum(values) / max(len(values), 1)
-                    chosen, share = samples, 1.0 / max(len(values), 1)
-                for taps in chosen:
+                share = 1.0 / max(len(values), 1)
+                output[r, c, row, column] = sum(values) * share
+                for taps in samples:
                     for y, x, weight in taps:
                         grad_input[b, c, y, x] += grad_output[r, c, row, column] * weight * share
     return output, grad_input
