@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mmms_plugin.config.files import load_config
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import check_folder, make_folder, write_text, written_whole
+from mmms_plugin.files import check_folder, make_folder, write_text
 from mmms_plugin.report import figure_style
 from mmms_plugin.report.tables import Table, Value, print_table
 from mmms_plugin.train.launch import LaunchOptions, evaluate
@@ -41,7 +41,7 @@ def stress_test(options: LaunchOptions, checkpoint: str, out: str, sizes: Sequen
         found[size] = {name: value for name, value in evaluate(at_size, checkpoint).items() if name in SHOWN}
     make_folder(folder)
     write_text(folder / "stress_test.json", json.dumps(found, indent=1) + "\n")
-    _draw(found, folder / "stress_test.png")
+    _draw(found, folder)
     names = list(next(iter(found.values())))
     rows: list[list[Value]] = [[str(size), *(found[size][name] for name in names)] for size in found]
     print_table(Table("sizes", "stress test", ("px", *names), rows, form=".2f"), Console())
@@ -70,12 +70,9 @@ def resized(config: Any, size: int) -> dict[str, Any]:
     return options
 
 
-def _draw(found: dict[int, dict[str, float]], path: Path) -> None:
-    import matplotlib.pyplot as plt
-
+def _draw(found: dict[int, dict[str, float]], folder: Path) -> None:
     names = [name for name in next(iter(found.values())) if name != "accuracy/top5"]
-    with plt.rc_context(figure_style.STYLE):
-        figure, axes = plt.subplots(figsize=(figure_style.WIDTH, 2.8), constrained_layout=True)
+    with figure_style.canvas(figure_style.WIDTH, 2.8) as (figure, (axes,)):
         width = 0.8 / len(names)
         for number, (name, colour) in enumerate(zip(names, figure_style.MEASURE_COLOURS, strict=False)):
             left = [place + (number - (len(names) - 1) / 2) * width for place in range(len(found))]
@@ -85,6 +82,4 @@ def _draw(found: dict[int, dict[str, float]], path: Path) -> None:
         axes.set_xticks(range(len(found)), [f"{size} px" for size in found])
         axes.set(ylabel="%", ylim=(0, 105))
         figure.legend(loc="outside upper center", ncols=len(names))
-        with written_whole(path) as temporary:
-            figure.savefig(temporary, dpi=160)
-        plt.close(figure)
+    figure_style.save(figure, folder, "stress_test", ("png",))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from mmms_plugin.files import written_whole
-from mmms_plugin.report import figure_style
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,29 +25,25 @@ def draw(points: Sequence[Point], path: Path, batch: int) -> Path:
     """Write the figure as PNG: accuracy against multiply-adds and against time.
 
     Args:
-        batch: pictures at a time in the measurements. path: is replaced whole.
-    Raises: UserError if the file cannot be written.
-    """
-    import matplotlib.pyplot as plt
+        points: of every exit and plan.
+        path: of the file, which is replaced whole.
+        batch: pictures at a time in the measurements.
 
-    with plt.rc_context(figure_style.STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(figure_style.WIDEST, 2.8), sharey=True, constrained_layout=True)
-        for kind, colour, marker in (("anytime", figure_style.RUN_COLOURS[0], "o"),
-                                     ("budgeted", figure_style.RUN_COLOURS[1], ".")):  # fmt: skip
-            own = sorted((p for p in points if p.kind == kind), key=lambda p: p.macs)
-            timed = sorted((p for p in own if p.seconds is not None), key=lambda p: p.seconds or 0)
-            axes[0].plot(
-                [p.macs / 1e6 for p in own], [p.accuracy for p in own], marker=marker, color=colour, label=kind
-            )
-            axes[1].plot(
-                [1000 * (p.seconds or 0) for p in timed], [p.accuracy for p in timed], marker=marker, color=colour
-            )
-        axes[0].set(xlabel="million multiply-adds a picture", ylabel="top-1 accuracy, %")
-        axes[1].set(xlabel=f"ms a picture, batch {batch}, this machine")
-        axes[0].legend()
-        for each in axes:
-            each.grid(True)
-        with written_whole(path) as temporary:
-            figure.savefig(temporary, dpi=160)
-        plt.close(figure)
-    return path
+    Raises:
+        UserError: the file cannot be written.
+    """
+    from mmms_plugin.report.figure_style import RUN_COLOURS, WIDEST, canvas, save
+
+    with canvas(WIDEST, 2.8, 2, sharey=True) as (figure, (by_macs, by_time)):
+        for kind, colour, marker in (("anytime", RUN_COLOURS[0], "o"), ("budgeted", RUN_COLOURS[1], ".")):
+            points_of_kind = sorted((p for p in points if p.kind == kind), key=lambda p: p.macs)
+            timed = sorted((p.seconds, p.accuracy) for p in points_of_kind if p.seconds is not None)
+            style: Any = dict(marker=marker, color=colour, label=kind)
+            by_macs.plot([p.macs / 1e6 for p in points_of_kind], [p.accuracy for p in points_of_kind], **style)
+            by_time.plot([1000 * seconds for seconds, _ in timed], [accuracy for _, accuracy in timed], **style)
+        by_macs.set(xlabel="million multiply-adds a picture", ylabel="top-1 accuracy, %")
+        by_time.set(xlabel=f"ms a picture, batch {batch}, this machine")
+        by_macs.legend()
+        for axis in (by_macs, by_time):
+            axis.grid(True)
+    return save(figure, path.parent, path.stem, ("png",))[0]

@@ -62,7 +62,7 @@ class Style:
     def of(cls, classes: Sequence[str], palette: Any = None, labels: bool = True, letters: float = 1.0) -> Style:
         """With a palette, N triples of 0 to 255, where it fits; else with colours of equal steps in hue."""
         fits = isinstance(palette, list | tuple) and len(palette) >= len(classes)
-        colours = [tuple(int(v) for v in one) for one in palette] if fits else distinct_colours(len(classes))
+        colours = [tuple(int(v) for v in colour) for colour in palette] if fits else distinct_colours(len(classes))
         return cls(tuple(classes), tuple(colours), labels, letters)  # type: ignore[arg-type]
 
 

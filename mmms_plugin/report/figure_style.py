@@ -70,11 +70,15 @@ STYLE: Any = {  # matplotlib types the keys one by one
 
 
 @contextmanager
-def canvas(width: float = WIDTH, height: float = 3.4, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of ``width`` x ``height`` inches in the one style and its axes, side by side; ``save`` closes it."""
+def canvas(
+    width: float = WIDTH, height: float = 3.4, columns: int = 1, rows: int = 1, sharey: bool = False
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of ``width`` x ``height`` inches in the one style and its axes, row after row; ``save`` closes it."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained", squeeze=False)
-        yield figure, list(axes[0])
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(width, height), layout="constrained", squeeze=False, sharey=sharey
+        )
+        yield figure, list(axes.flat)
 
 
 def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmms_plugin.report.figure_style import NEUTRAL, RUN_COLOURS, STYLE, WIDTH, plt
+from mmms_plugin.report.figure_style import NEUTRAL, RUN_COLOURS, WIDTH, canvas, plt
 
 LAYER_HEIGHT = 0.16  # inches
 
@@ -38,11 +38,8 @@ def draw_shapes(networks: Sequence[NetworkShape]) -> Figure:
     """
     longest = max(len(network.sides) for network in networks)
     height = 1.0 + LAYER_HEIGHT * longest
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1, len(networks), figsize=(max(2.4, WIDTH / 2) * len(networks), height), layout="constrained", squeeze=False
-        )
-        for axis, network in zip(axes[0], networks, strict=True):
+    with canvas(WIDTH / 2 * len(networks), height, len(networks)) as (figure, axes):
+        for axis, network in zip(axes, networks, strict=True):
             _draw_network(axis, network)
         return figure
 
@@ -64,8 +61,7 @@ def _draw_network(axis: Axes, network: NetworkShape) -> None:
 
 def draw_trajectories(scalars: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     """s(alpha) of every adaptor over the iterations of a training: ``{place: [(iteration, s), ...]}``."""
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
+    with canvas() as (figure, (axis,)):
         colours = plt.get_cmap("viridis")
         for index, (place, points) in enumerate(scalars.items()):
             colour = colours(0.3 + 0.6 * index / max(1, len(scalars) - 1))  # seen on white and on black

@@ -102,7 +102,7 @@ def test_bars_of_ap_by_size(tmp_path, monkeypatch):
                "coco/segm_mAP": 0.3, "coco/segm_mAP_l": 0.5}  # fmt: skip
     for kind in ("png", "pdf"):
         draw_ap_bars(metrics, tmp_path / f"new/bars.{kind}")
-    assert Image.open(tmp_path / "new/bars.png").size == (768, 432)
+    assert Image.open(tmp_path / "new/bars.png").size == (1280, 720)
     assert (tmp_path / "new/bars.pdf").read_bytes().startswith(b"%PDF")
     (axis,) = drawn[0].axes
     for bars, shift, values in zip(axis.containers, (-0.19, 0.19), ((0.4, 0, 0.456, 0), (0.3, 0, 0, 0.5)), strict=True):

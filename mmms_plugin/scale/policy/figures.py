@@ -16,7 +16,6 @@ from mmms_plugin.report.figure_style import (
     NEUTRAL,
     RUN_COLOURS,
     SMALLEST,
-    STYLE,
     WIDEST,
     WIDTH,
     canvas,
@@ -87,7 +86,7 @@ def draw_map(table: Table, points: NDArray[np.float64], method: str) -> Figure:
         figure.colorbar(dots, ax=axes[0], label="overall score")
         if known:
             for right, colour, label in ((True, GAIN, "right"), (False, LOSS, "wrong")):
-                chosen = points[[one is right for one in rights]]
+                chosen = points[[answer is right for answer in rights]]
                 axes[1].scatter(chosen[:, 0], chosen[:, 1], color=colour, s=size, linewidths=0, rasterized=True,
                                 label=f"{label} ({len(chosen)})")  # fmt: skip
             axes[1].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, markerscale=3)
@@ -157,12 +156,10 @@ def draw_exits(table: Table) -> Figure:
 def draw_examples(groups: Sequence[tuple[str, int, Sequence[Example]]]) -> Figure:
     """A row of pictures for every exit: its name, how many leave there, and some of them with their answers."""
     across = max(1, *(len(chosen) for _, _, chosen in groups))
-    with plt.rc_context(STYLE):
-        side = WIDEST / (across + 1)
-        figure, axes = plt.subplots(
-            len(groups), across + 1, figsize=(WIDEST, (side + 0.15) * len(groups)), layout="constrained", squeeze=False
-        )
-        for line, (name, count, chosen) in zip(axes, groups, strict=True):
+    height = (WIDEST / (across + 1) + 0.15) * len(groups)
+    with canvas(WIDEST, height, across + 1, len(groups)) as (figure, axes):
+        for i, (name, count, chosen) in enumerate(groups):
+            line = axes[i * (across + 1) : (i + 1) * (across + 1)]
             line[0].text(0.5, 0.5, f"{name}\n{count} pictures", ha="center", va="center", fontsize=8)
             for axis, (row, tile) in zip(line[1:], chosen, strict=False):
                 if tile is not None:
@@ -198,11 +195,8 @@ def draw_fields(fields: Sequence[ReceptiveField]) -> Figure:
     """The gradient of every stage's middle cell, with the theoretical field and two standard deviations round it."""
     columns = min(4, len(fields))
     rows = -(-len(fields) // columns)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(WIDEST, (WIDEST / columns + 0.55) * rows), layout="constrained", squeeze=False
-        )
-        for axis, field in zip(axes.flat, fields, strict=False):
+    with canvas(WIDEST, (WIDEST / columns + 0.55) * rows, columns, rows) as (figure, axes):
+        for axis, field in zip(axes, fields, strict=False):
             height, width = field.heat.shape
             axis.imshow(np.sqrt(field.heat), cmap="magma", vmin=0, vmax=1)
             middle = (width / 2, height / 2)
@@ -216,6 +210,6 @@ def draw_fields(fields: Sequence[ReceptiveField]) -> Figure:
             effective = f"±2 std {2 * field.two_sigma:.0f} px"
             title = f"{field.name}, stride {field.stride}\ntheory {theory} px\n{effective}"
             axis.set_title(title, fontsize=8)
-        for axis in list(axes.flat)[len(fields) :]:
+        for axis in axes[len(fields) :]:
             axis.axis("off")
         return figure
