@@ -28,7 +28,8 @@ class Source:
 
     Attributes:
         truth, predictions: their formats, of `FORMATS`; 'auto' judges by the files.
-        pictures: folder of the images: YOLO's shares need their sizes. classes: file with the names of the classes.
+        pictures: folder of the images: YOLO's shares need their sizes.
+        classes: file with the names of the classes.
     """
 
     truth: str = "auto"
@@ -108,7 +109,9 @@ def detect(path: Path, argument: str, wanted: str = "auto") -> str:
     """'coco', 'lvis', 'yolo' or 'voc'; 'auto' for JSON whose content has to tell.
 
     Args:
-        path: judged by its name and the names in a folder. argument: what the user calls it. wanted: the user's word.
+        path: judged by its name and the names in a folder.
+        argument: what the user calls it.
+        wanted: the user's word.
 
     Raises:
         UserError: a folder with neither ``.txt`` nor ``.xml`` files.
@@ -133,12 +136,12 @@ def by_stem(paths: Iterable[Path], argument: str) -> dict[str, Path]:
     Raises:
         UserError: two with the same.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(paths):
-        if path.stem in found:
-            raise UserError(f"{argument} {path}: {found[path.stem]} has the same name; names must be unique")
-        found[path.stem] = path
-    return found
+        if path.stem in files:
+            raise UserError(f"{argument} {path}: {files[path.stem]} has the same name; names must be unique")
+        files[path.stem] = path
+    return files
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -244,10 +247,10 @@ def records(
 def image_by_name(file_names: Sequence[str], ids: np.ndarray) -> dict[str, int]:
     """Image ids by the file's name without folder and suffix; the names that several images have are left out."""
     stems = [Path(name).stem for name in file_names]
-    found = dict(zip(stems, ids.tolist(), strict=True)) if stems else {}
+    images = dict(zip(stems, ids.tolist(), strict=True)) if stems else {}
     for stem in {stem for stem, count in zip(*np.unique(stems, return_counts=True), strict=True) if count > 1}:
-        del found[stem]
-    return found
+        del images[stem]
+    return images
 
 
 def unknown_images(names: Sequence[str], argument: str, path: Path) -> UserError:

@@ -40,21 +40,22 @@ def read_voc_truth(
 
     Args:
         path: folder, or ``ImageSets/Main/val.txt`` with names of files in ``Annotations``.
-        pictures: folder of the images, for sizes that the files lack. classes: names in order, else by alphabet.
+        pictures: folder of the images, for sizes that the files lack.
+        classes: file with the names in order; else they are taken by alphabet.
         argument: what the user calls the path.
     Raises:
         UserError: files that do not fit, with file and line.
     """
     files = _xml_files(path, argument)
     parsed = [_parse(file, argument) for file in files.values()]
-    used = {found["name"][1] for _, objects in parsed for found in objects if "name" in found}
+    used = {texts["name"][1] for _, objects in parsed for texts in objects if "name" in texts}
     numbers = {name: i for i, name in enumerate(class_names(classes) if classes else sorted(used), 1)}
     rows, sizes, names = Rows(), [], []
     for i, (file, (image, objects)) in enumerate(zip(files.values(), parsed, strict=True), 1):
         names.append(file.stem + Path(image.get("filename", (0, ""))[1]).suffix)
         sizes.append(_size(image, names[-1], pictures, f"{argument} {file}: image"))
-        for found in objects:
-            _add(file, found, i, numbers, rows, scored=False)
+        for texts in objects:
+            _add(file, texts, i, numbers, rows, scored=False)
     return *records(names, sizes, [(i, name) for name, i in numbers.items()]), rows.columns(argument)
 
 
@@ -62,7 +63,9 @@ def read_voc_detections(folder: Path, images: Mapping[str, int], classes: Mappin
     """Predictions in XML files, with the ids of the ground truth.
 
     Args:
-        folder: of XML files whose objects have scores. images: ids by name without suffix. classes: ids by name.
+        folder: of XML files whose objects have scores.
+        images: ids by name without suffix.
+        classes: ids by name.
         argument: what the user calls the folder.
     Raises:
         UserError: files that do not fit, with file and line.
@@ -71,29 +74,29 @@ def read_voc_detections(folder: Path, images: Mapping[str, int], classes: Mappin
     if absent := [name for name in files if name not in images]:
         raise unknown_images(absent, argument, folder)
     for name, file in files.items():
-        for found in _parse(file, argument)[1]:
-            _add(file, found, images[name], classes, rows, scored=True)
+        for texts in _parse(file, argument)[1]:
+            _add(file, texts, images[name], classes, rows, scored=True)
     return rows.columns(argument)
 
 
-def _add(file: Path, found: Texts, image: int, classes: Mapping[str, int], rows: Rows, scored: bool) -> None:
+def _add(file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows: Rows, scored: bool) -> None:
     """One object, or what is wrong with it."""
-    start = found[""][0]
-    line, name = found.get("name", (start, ""))
-    wanted = CORNERS + [next((key for key in SCORES if key in found), SCORES[0])] * scored
-    values = {key: finite(found.get(key, (0, ""))[1]) for key in wanted}
+    start = texts[""][0]
+    line, name = texts.get("name", (start, ""))
+    wanted = CORNERS + [next((key for key in SCORES if key in texts), SCORES[0])] * scored
+    values = {key: finite(texts.get(key, (0, ""))[1]) for key in wanted}
     wrong = next((key for key, value in values.items() if value is None), None)
     left, top, right, bottom = (values[key] or 0.0 for key in CORNERS)
     if name not in classes:
         whose = "the ground truth's" if scored else "those of --classes"
         problem = f"class {name!r}: allowed are {whose}" if name else "an object without name"
     elif wrong:
-        line, text = found.get(wrong, (start, ""))
+        line, text = texts.get(wrong, (start, ""))
         problem = f"{wrong} {text!r}: must be a number"
     elif right < left or bottom < top:
         line, problem = start, f"box {left:g} {top:g} {right:g} {bottom:g}: min is above max"
     else:
-        crowd = not scored and found.get("difficult", (0, ""))[1] == "1"
+        crowd = not scored and texts.get("difficult", (0, ""))[1] == "1"
         score = values[wanted[-1]] if scored else None
         rows.add(image, classes[name], (left - 1, top - 1, right - left + 1, bottom - top + 1), None, score, crowd)
         return

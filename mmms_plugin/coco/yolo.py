@@ -81,7 +81,8 @@ def read_yolo_detections(
 
     Args:
         folder: with a ``.txt`` file for every image that has predictions.
-        images: ids by name without suffix. sizes: width and height by id.
+        images: ids by name without suffix.
+        sizes: width and height in px by id.
         category_ids: in the order of YOLO's class numbers, which begin at 0.
         argument: what the user calls the folder.
     Raises:
@@ -166,16 +167,18 @@ def _val_pictures(path: Path, argument: str) -> list[Path]:
     """The images of a YAML file's ``val``: of folders, and of lists of paths, relative ones to the list's folder."""
     content = yaml_of(path, argument)
     val, root = content.get("val"), path.parent / str(content.get("path") or "")
-    found: list[Path] = []
-    for one in val if isinstance(val, list) else [val]:
-        source = root / str(one)
+    pictures: list[Path] = []
+    for name in val if isinstance(val, list) else [val]:
+        source = root / str(name)
         if source.is_dir():
-            found += pictures_in(source)
+            pictures += pictures_in(source)
         elif source.suffix.lower() == ".txt" and source.is_file():
-            found += [source.parent / line.strip() for line in text_of(source, argument).splitlines() if line.strip()]
+            pictures += [
+                source.parent / line.strip() for line in text_of(source, argument).splitlines() if line.strip()
+            ]
         else:
-            raise UserError(f"{argument} {path}: val {one!r}: no folder or .txt list of images in {root}")
-    return found
+            raise UserError(f"{argument} {path}: val {name!r}: no folder or .txt list of images in {root}")
+    return pictures
 
 
 def _exchanged(path: Path, part: str, other: str) -> Path:

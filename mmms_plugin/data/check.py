@@ -131,7 +131,9 @@ def _check_seg(own: OwnData, decode: bool) -> Report:
 
 def _sorted(findings: Sequence[Findings]) -> list[Finding]:
     order = list(COLOURS)
-    return sorted((finding for one in findings for finding in one), key=lambda finding: order.index(finding.severity))
+    return sorted(
+        (finding for of_file in findings for finding in of_file), key=lambda finding: order.index(finding.severity)
+    )
 
 
 def _compare(splits: Mapping[str, CocoFile], findings: Findings) -> None:

@@ -30,9 +30,13 @@ class CocoFile:
     """An annotation file's content, mended so far, and what was found in it.
 
     Attributes:
-        path: the file. content: its JSON. findings: problems so far.
-        objects: annotations whose image and category are known. boxed: those of them with a sound box.
-        image_dir: folder of the pictures, once placed. pictures: by the image's place in the file.
+        path: the file.
+        content: its JSON.
+        findings: problems so far.
+        objects: annotations whose image and category are known.
+        boxed: those of them with a sound box.
+        image_dir: folder of the pictures, once placed.
+        pictures: by the image's place in the file.
         mended: whether ``content`` differs from the file.
     """
 
@@ -75,8 +79,10 @@ def read_coco(path: str | Path, argument: str, severities: Mapping[str, str] | N
     """Read an annotation file and check its records without their pictures.
 
     Args:
-        path: JSON with images, annotations and categories. argument: what the user calls it, for messages.
+        path: JSON with images, annotations and categories.
+        argument: what the user calls it, for messages.
         severities: of rules, where they differ from the table's.
+
     Raises:
         UserError: not an annotation file.
     """

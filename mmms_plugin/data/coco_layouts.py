@@ -33,24 +33,24 @@ def find_annotation_files(own: OwnData) -> dict[str, Path]:
     Raises:
         UserError: there is none for training, or several fit.
     """
-    found = annotation_files(own)
-    if own.training and "train" not in found:
-        raise UserError(_nothing_fits(own, found))
+    files = annotation_files(own)
+    if own.training and "train" not in files:
+        raise UserError(_nothing_fits(own, files))
     if own.val_split:
-        if "val" in found:
-            raise UserError(f"--val-split: {own.where} has annotations for validation already ({found['val']})")
-        return found
+        if "val" in files:
+            raise UserError(f"--val-split: {own.where} has annotations for validation already ({files['val']})")
+        return files
     needed = "val" if own.training else own.split
-    if needed not in found and (own.training or "train" in found):
-        listed = ", ".join(str(path) for path in found.values())
+    if needed not in files and (own.training or "train" in files):
+        listed = ", ".join(str(path) for path in files.values())
         flag = "--val-ann FILE" if needed == "val" else "--val-ann FILE without --split"
         raise UserError(
             f"{own.where}: no annotations for {needed} (found: {listed}): name them with {flag}, or hold back a share "
             "of the training pictures with --val-split 0.2"
         )
-    if needed not in found:
-        raise UserError(_nothing_fits(own, found))
-    return found
+    if needed not in files:
+        raise UserError(_nothing_fits(own, files))
+    return files
 
 
 def annotation_files(own: OwnData) -> dict[str, Path]:
@@ -59,9 +59,9 @@ def annotation_files(own: OwnData) -> dict[str, Path]:
     Raises:
         UserError: several fit.
     """
-    found = {} if own.folder is None else _in_folder(own)
+    files = {} if own.folder is None else _in_folder(own)
     named = {"train": own.train_ann, "val": own.val_ann}
-    return found | {split: path for split, path in named.items() if path is not None}
+    return files | {split: path for split, path in named.items() if path is not None}
 
 
 def _in_folder(own: OwnData) -> dict[str, Path]:
@@ -160,20 +160,20 @@ def _folder_names(root: Path, split: str) -> list[str]:
     return sorted(fitting, key=lambda name: usual.index(name) if name in usual else len(usual))
 
 
-def _nothing_fits(own: OwnData, found: dict[str, Path]) -> str:
+def _nothing_fits(own: OwnData, by_split: dict[str, Path]) -> str:
     if own.folder is None:
         return f"{own.where}: name the annotations for training too, with --train-ann FILE"
-    return f"{own.where}: no COCO annotations for training there; {describe_folder(own.folder, found)}"
+    return f"{own.where}: no COCO annotations for training there; {describe_folder(own.folder, by_split)}"
 
 
-def describe_folder(folder: Path, found: dict[str, Path] | None = None) -> str:
+def describe_folder(folder: Path, by_split: dict[str, Path] | None = None) -> str:
     """What a folder holds instead of a known layout, and which option or export helps."""
     entries = sorted(folder.iterdir())
     folders = [entry.name + "/" for entry in entries if entry.is_dir()]
     files = [entry.name for entry in entries if not entry.is_dir()]
     seen = _listed([*folders, *files]) if entries else "nothing"
-    if found:
-        seen += f" (annotations for {', '.join(found)})"
+    if by_split:
+        seen += f" (annotations for {', '.join(by_split)})"
     return f"found: {seen}; {_advice(folder, folders, files)}"
 
 

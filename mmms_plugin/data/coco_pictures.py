@@ -61,11 +61,11 @@ def _find_folder(folders: Sequence[Path], names: list[str]) -> tuple[Path, bool]
     for by_last_part in (False, True):
         wanted = [PurePosixPath(name).name for name in names] if by_last_part else names
         for folder in folders:
-            found = len(files_below(folder, wanted)) if folder.is_dir() else 0
-            if found == len(set(wanted)):
+            count = len(files_below(folder, wanted)) if folder.is_dir() else 0
+            if count == len(set(wanted)):
                 return folder, by_last_part
-            if found > most:
-                best, most, last_parts = folder, found, by_last_part
+            if count > most:
+                best, most, last_parts = folder, count, by_last_part
     return best, last_parts
 
 
@@ -74,12 +74,12 @@ def files_below(folder: Path, names: Iterable[str]) -> set[str]:
     by_parent: dict[str, set[str]] = {}
     for name in names:
         by_parent.setdefault(os.path.dirname(name), set()).add(name)
-    found: set[str] = set()
+    existing: set[str] = set()
     for parent, inside in by_parent.items():
         if (folder / parent).is_dir():
             listed = set(os.listdir(folder / parent))
-            found |= {name for name in inside if os.path.basename(name) in listed}
-    return found
+            existing |= {name for name in inside if os.path.basename(name) in listed}
+    return existing
 
 
 def _use_last_parts(coco: CocoFile, images: list[Record]) -> None:
@@ -158,7 +158,7 @@ def _fits(corner: tuple[float, float] | None, size: tuple[int, int]) -> bool:
 def unlisted(coco: CocoFile, others: Sequence[CocoFile]) -> list[str]:
     """Pictures beside those of an annotation file, in the same folders, that neither it nor the others list."""
     root = coco.image_dir or Path()
-    listed = {image["file_name"] for one in (coco, *others) if one.image_dir == root for image in one.images}
+    listed = {image["file_name"] for other in (coco, *others) if other.image_dir == root for image in other.images}
     folders = {os.path.dirname(image["file_name"]) for image in coco.images}
     beside = (
         os.path.join(folder, name)

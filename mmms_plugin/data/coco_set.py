@@ -10,8 +10,7 @@ from mmms_plugin.data.coco_file import CocoFile, read_coco
 from mmms_plugin.data.coco_layouts import find_annotation_files, picture_folders
 from mmms_plugin.data.coco_objects import check_objects
 from mmms_plugin.data.coco_pictures import place_pictures
-from mmms_plugin.data.own_data import OwnData
-from mmms_plugin.data.splitting import held_back
+from mmms_plugin.data.own_data import OwnData, held_back
 
 WITHOUT_MASKS = {
     "segmentation-missing": "none",
@@ -25,9 +24,13 @@ def read_splits(own: OwnData, *, masks: bool, decode: bool = False) -> dict[str,
     For a test, the training file is read too where there is one, without its pictures: it has the order of the classes.
 
     Args:
-        masks: whether masks are used; else problems of segmentations are warnings. decode: see `place_pictures`.
+        own: what the command line says.
+        masks: whether masks are used; else problems of segmentations are warnings.
+        decode: read every pixel, not only headers.
+
     Returns:
         By split, with all findings.
+
     Raises:
         UserError: files are not found or are no annotation files.
     """
@@ -118,5 +121,5 @@ def write_mended(splits: Mapping[str, CocoFile], folder: Path) -> dict[str, Path
 
 def all_findings(splits: Mapping[str, CocoFile]) -> Iterable[Finding]:
     """Findings of all splits, errors first."""
-    found = [finding for coco in splits.values() for finding in coco.findings]
-    return sorted(found, key=lambda finding: finding.severity != "error")
+    findings = [finding for coco in splits.values() for finding in coco.findings]
+    return sorted(findings, key=lambda finding: finding.severity != "error")

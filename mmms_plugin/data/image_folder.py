@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.data.pictures import SUFFIXES, look_at_all
-from mmms_plugin.data.splitting import held_back
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
 

@@ -1,9 +1,11 @@
-"""What the command line says about the user's own data."""
+"""What the command line says about the user's own data, and which of its pictures are held back for validation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
 
 from mmms_plugin.errors import UserError
 
@@ -13,11 +15,15 @@ class OwnData:
     """Where the user's data are, as given by the options of ``mmms train``, ``test`` and ``check-data``.
 
     Attributes:
-        flag: the option that names the data, for messages. folder: the data set, None where files are named.
+        flag: the option that names the data, for messages.
+        folder: the data set, None where files are named.
         work_dir: where mended copies of annotation files go.
-        train_ann, val_ann: annotation files, instead of those found in the folder. img_dir: folder of the pictures.
-        val_split: share of the training pictures to hold back, 0 for none. split_seed: which ones.
-        split: what is evaluated, "train", "val" or "test". training: whether the training data are used too.
+        train_ann, val_ann: annotation files, instead of those found in the folder.
+        img_dir: folder of the pictures.
+        val_split: share of the training pictures to hold back, 0 for none.
+        split_seed: which ones.
+        split: what is evaluated, "train", "val" or "test".
+        training: whether the training data are used too.
         binary_masks: read mask label 255 as class 1.
     """
 
@@ -49,3 +55,26 @@ class OwnData:
     def where(self) -> str:
         """The option as it was given, for messages."""
         return self.flag if self.folder is None else f"{self.flag} {self.folder}"
+
+
+def held_back(names: Sequence[str], share: float, seed: int) -> list[bool]:
+    """Which pictures are for validation: the same ones in every run and order, and few change when pictures are added.
+
+    Pictures are ordered by a hash of seed and name, and the first ``share`` of them is taken. Roboflow's augmented
+    copies of one picture (``NAME.rf.HASH.jpg``) stay together.
+
+    Args:
+        names: file names.
+        share: above 0 and below 1.
+        seed: another one holds back other pictures.
+
+    Raises:
+        UserError: one side would be empty.
+    """
+    groups = [PurePosixPath(name).name.split(".rf.")[0] if ".rf." in name else name for name in names]
+    order = sorted(set(groups), key=lambda group: blake2b(f"{seed}/{group}".encode("utf-8", "replace")).digest())
+    count = round(share * len(order))
+    if not 0 < count < len(order):
+        raise UserError(f"--val-split {share}: of {len(order)} pictures this leaves {count} for validation")
+    chosen = set(order[:count])
+    return [group in chosen for group in groups]

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmms_plugin.data.coco_layouts import WORDS, split_of
-from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.data.pictures import SUFFIXES
-from mmms_plugin.data.splitting import held_back
 from mmms_plugin.errors import UserError
 
 IMAGES = ("images", "imgs", "img", "image", "jpegimages")
