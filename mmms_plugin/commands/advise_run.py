@@ -16,7 +16,6 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from mmms_plugin.coco.mending import object_area
@@ -35,6 +34,7 @@ from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import quiet_libraries
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, write_text
+from mmms_plugin.report.tables import Column, Table, print_table
 from mmms_plugin.scale.advice.measures import Geometry, Objects, Shares, shares
 from mmms_plugin.scale.advice.rules import Advice, advise
 from mmms_plugin.scale.receptive_field import ReceptiveField, measure, middles, start_afresh
@@ -250,14 +250,15 @@ def _as_json(finding: Finding) -> dict[str, Any]:
 def _tell(finding: Finding) -> None:
     console, geometry = Console(highlight=False, markup=False), finding.geometry
     title = f"{one_line(finding.config)} at {geometry.size[0]} x {geometry.size[1]} px"
-    table = Table(
-        "objects (sizes of COCO)", "number", f"below one cell ({min(geometry.strides)} px)", "off the anchors",
-        f"beyond the field ({geometry.field:.0f} px)", title=title,
+    columns = (
+        "objects (sizes of COCO)", Column("number", "d"), f"below one cell ({min(geometry.strides)} px)",
+        "off the anchors", f"beyond the field ({geometry.field:.0f} px)",
     )  # fmt: skip
-    for one in finding.shares:
-        anchors = "no anchors" if one.off_anchors is None else f"{one.off_anchors:.1%}"
-        table.add_row(one.name, str(one.objects), f"{one.below_cell:.1%}", anchors, f"{one.beyond_field:.1%}")
-    console.print(table)
+    rows = [
+        (s.name, s.objects, s.below_cell, "no anchors" if s.off_anchors is None else s.off_anchors, s.beyond_field)
+        for s in finding.shares
+    ]
+    print_table(Table("shares", title, columns, rows, form=".1%"), console)
     say = Console(highlight=False, markup=False, soft_wrap=True).print
     say(f"The receptive field is the plain backbone's, to which neck and head add; measured with {finding.weights}.")
     for advice in finding.advice:

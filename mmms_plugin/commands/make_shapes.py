@@ -6,10 +6,10 @@ import argparse
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from mmms_plugin.datasets.shapes import FORMATS, ShapeSettings, ShapesWritten, write_shapes
 from mmms_plugin.errors import UserError
+from mmms_plugin.report.tables import Table, print_table
 
 # Task -> view of the pictures, config, option that takes the folder.
 TASKS = {
@@ -68,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
 def _tell(console: Console, written: ShapesWritten) -> None:
     state = "already there with these settings, left as it is" if written.reused else "written"
     console.print(f"{written.root}: {state}", soft_wrap=True, highlight=False)
-    table = Table("split", "pictures", *next(iter(written.objects.values())), title="objects by COCO size")
-    for split, bins in written.objects.items():
-        table.add_row(split, str(getattr(written.settings, split)), *map(str, bins.values()))
-    console.print(table)
+    columns = ("split", "pictures", *next(iter(written.objects.values())))
+    rows = [(split, getattr(written.settings, split), *bins.values()) for split, bins in written.objects.items()]
+    print_table(Table("objects", "objects by COCO size", columns, rows), console)

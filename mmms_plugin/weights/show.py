@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from mmms_plugin.errors import one_line
 from mmms_plugin.files import written_whole
+from mmms_plugin.report.tables import Rows, Table, print_table
 from mmms_plugin.weights.report import Report
 
 
@@ -31,18 +31,14 @@ def print_report(report: Report, console: Console) -> None:
         moved = ", ".join(f"{name} {value:.3f}" for name, value in report.moved.items())
         console.print(f"  outputs move by (RMS difference / standard deviation, fixed input): {moved}")
     if report.outputs:
-        console.print(_statistics(report))
+        rows: Rows = [
+            (o.name, "x".join(map(str, o.shape)), o.mean, o.std, o.absmax, "" if o.error is None else f"{o.error:.2e}")
+            for o in report.outputs
+        ]
+        columns = ("output", "shape", "mean", "std", "max |x|", "error / std")
+        print_table(Table("outputs", "outputs", columns, rows, form=".5g"), console)
     line = f"{report.output}: {report.part} written; meta.backbone = {report.backbone}"
     console.print(one_line(line), markup=False)
-
-
-def _statistics(report: Report) -> Table:
-    table = Table("output", "shape", "mean", "std", "max |x|", "error / std", title="outputs")
-    for row in report.outputs:
-        figures = (f"{value:.5g}" for value in (row.mean, row.std, row.absmax))
-        error = "" if row.error is None else f"{row.error:.2e}"
-        table.add_row(row.name, "x".join(map(str, row.shape)), *figures, error)
-    return table
 
 
 def write_report(report: Report, path: str) -> None:

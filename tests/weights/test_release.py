@@ -231,5 +231,5 @@ def test_a_report_on_the_terminal():
         r"  one\ntwo",
         "  outputs move by (RMS difference / standard deviation, fixed input): level1 0.123, level2 2.000",
     ]
-    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
-    assert rows == [["level1", "1x2x3", "0.12346", "1.5", "20", ""], ["level2", "4", "0", "1", "1", "1.23e-04"]]
+    rows = [line.split() for line in lines if line.startswith("level")]
+    assert rows == [["level1", "1x2x3", "0.12346", "1.5", "20"], ["level2", "4", "0", "1", "1", "1.23e-04"]]
