@@ -32,11 +32,13 @@ from mmms_plugin.coco.objects import Detections, GroundTruth
 from mmms_plugin.coco.read import read_detections, read_ground_truth
 from mmms_plugin.errors import UserError
 from mmms_plugin.registry import METRICS
+from mmms_plugin.report.tables import to_markdown
 from mmms_plugin.size_ap.evaluate import Options, evaluate
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import bin_figures
 from mmms_plugin.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
 from mmms_plugin.size_ap.objects.bins import resolve_bins
+from mmms_plugin.size_ap.report.tables import bin_table
 from mmms_plugin.size_ap.results import SizeAPResults
 
 PRECISIONS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
@@ -200,7 +202,8 @@ class SizeAPMetric(BaseMetric):
             return self._stock_figures(truth, run, options, RECALLS, class_agnostic=True)
         stock = self._stock_figures(truth, run, options, PRECISIONS)
         results = evaluate(truth, [run], options)
-        logger.info(f"{metric}, {results.area_rule}; {results.edge_rule}\n{_table(results)}")
+        table = to_markdown(bin_table(results, results.runs[0]))
+        logger.info(f"{metric}, {results.area_rule}; {results.edge_rule}\n{table}")
         figures = {f"{metric}_{name}": value for name, value in stock.items()} | _bin_keys(metric, results)
         if self.classwise:
             classes = results.runs[0].classes
@@ -244,13 +247,6 @@ def _bin_keys(metric: str, results: SizeAPResults) -> dict[str, float]:
             keys |= {f"{metric}_mAP_{found.bin.name}_low": _nan(limits.low)}
             keys |= {f"{metric}_mAP_{found.bin.name}_high": _nan(limits.high)}
     return keys
-
-
-def _table(results: SizeAPResults) -> str:
-    from mmms_plugin.report.tables import to_markdown
-    from mmms_plugin.size_ap.report.tables import bin_table
-
-    return to_markdown(bin_table(results, results.runs[0]))
 
 
 def _nan(value: float | None) -> float:

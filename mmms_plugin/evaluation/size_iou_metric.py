@@ -14,6 +14,7 @@ from mmengine.logging import MMLogger
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder
 from mmms_plugin.registry import METRICS
+from mmms_plugin.report.tables import to_markdown
 from mmms_plugin.size_ap.evaluate import Options
 from mmms_plugin.size_ap.objects.bins import resolve_bins
 from mmms_plugin.size_ap.size_iou.evaluate import MEASURES, RegionOptions, SizeIoUResults, evaluate_regions
@@ -96,15 +97,14 @@ class SizeIoUMetric(BaseMetric):
         if self.iou.format_only:
             return stock
         regions = join_images(part for _, part in results)
-        found = evaluate_regions(regions, self.dataset_meta["classes"], self.options)
-        MMLogger.get_current_instance().info(
-            "; ".join((found.area_rule, found.edge_rule, *found.notes)) + f"\n{_table(found)}"
-        )
-        if self.report_dir:
-            from mmms_plugin.size_ap.size_iou.report import write_region_report  # matplotlib takes a while to import
+        by_size = evaluate_regions(regions, self.dataset_meta["classes"], self.options)
+        from mmms_plugin.size_ap.size_iou.report import bin_table, write_region_report  # matplotlib takes a while
 
-            write_region_report(found, self.report_dir)
-        return {key: float(value) for key, value in stock.items()} | _keys(found)
+        rules = "; ".join((by_size.area_rule, by_size.edge_rule, *by_size.notes))
+        MMLogger.get_current_instance().info(f"{rules}\n{to_markdown(bin_table(by_size))}")
+        if self.report_dir:
+            write_region_report(by_size, self.report_dir)
+        return {key: float(value) for key, value in stock.items()} | _keys(by_size)
 
 
 def _keys(results: SizeIoUResults) -> dict[str, float]:
@@ -115,13 +115,6 @@ def _keys(results: SizeIoUResults) -> dict[str, float]:
             ends = {"low": limits.low, "high": limits.high}
             keys |= {f"{KEYS['iou']}_{row.bin.name}_{end}": _percent(value) for end, value in ends.items()}
     return keys
-
-
-def _table(results: SizeIoUResults) -> str:
-    from mmms_plugin.report.tables import to_markdown
-    from mmms_plugin.size_ap.size_iou.report import bin_table
-
-    return to_markdown(bin_table(results))
 
 
 def _percent(value: float | None) -> float:

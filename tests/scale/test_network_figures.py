@@ -18,11 +18,10 @@ from PIL import Image
 
 from mmms_plugin.report.figure_style import GAIN, LOSS, NEUTRAL, RUN_COLOURS
 from mmms_plugin.scale.policy import figures
-from mmms_plugin.scale.policy.answers import OUTCOMES
 from mmms_plugin.scale.policy.dilations import DilationShares
 from mmms_plugin.scale.policy.page import thumbnails
 from mmms_plugin.scale.policy.report import Findings, write_report
-from mmms_plugin.scale.policy.summary import Group
+from mmms_plugin.scale.policy.summary import OUTCOMES, Group
 from mmms_plugin.scale.policy.table import Row, Table
 from mmms_plugin.scale.receptive_field import ReceptiveField
 from mmms_plugin.scale.shapes import NetworkShape, draw_shapes, draw_trajectories

@@ -18,10 +18,9 @@ from mmms_plugin.layers.depthwise_ps_conv import DepthwisePSConv2d
 from mmms_plugin.layers.dynamic_ps_conv import DynamicPSConv2d
 from mmms_plugin.layers.elastic_conv import ElasticConv2d
 from mmms_plugin.layers.ps_conv import PSConv2d, PublishedPSConv2d
-from mmms_plugin.scale.policy.answers import compare_answers
 from mmms_plugin.scale.policy.dilations import dilation_shares
 from mmms_plugin.scale.policy.meter import PolicyMeter
-from mmms_plugin.scale.policy.summary import by_class, by_size, embed, size_correlations
+from mmms_plugin.scale.policy.summary import by_class, by_size, compare_answers, embed, size_correlations
 from mmms_plugin.scale.policy.table import Row, Table, rows_of, write_csv, write_parquet
 from tests.without_float64 import OnMps
 

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from mmms_plugin.report.figure_style import (
     GAIN,
+    HEAT,
     LOSS,
     LOW_HIGH,
     NEUTRAL,
@@ -24,14 +25,12 @@ from mmms_plugin.report.figure_style import (
     shorten,
 )
 from mmms_plugin.report.page import Tile
-from mmms_plugin.scale.policy.answers import OUTCOMES
 from mmms_plugin.scale.policy.dilations import DilationShares
-from mmms_plugin.scale.policy.summary import Group
+from mmms_plugin.scale.policy.summary import OUTCOMES, Group
 from mmms_plugin.scale.policy.table import Row, Table
 from mmms_plugin.scale.receptive_field import WIDTHS, ReceptiveField
 
 NAMED = 40  # classes with a bar and a name of their own
-SHADES = "cividis"
 CELLS = 80  # along each axis of a density
 Example = tuple[Row, Tile | None]  # a picture and its thumbnail, if it can be read
 
@@ -177,7 +176,7 @@ def draw_dilations(layers: Sequence[DilationShares]) -> Figure:
     with canvas(WIDTH, 1.0 + 0.17 * len(layers)) as (figure, (axis,)):
         base: NDArray[np.float64] = np.zeros(len(layers))
         expected: NDArray[np.float64] = np.zeros(len(layers))
-        colours = plt.get_cmap(SHADES)(np.linspace(0.15, 0.9, len(dilations)))
+        colours = plt.get_cmap(HEAT)(np.linspace(0.15, 0.9, len(dilations)))
         for dilation, colour in zip(dilations, colours, strict=True):
             width = np.array([layer.weight.get(dilation, 0.0) for layer in layers])
             axis.barh(range(len(layers)), width, left=base, color=colour, label=f"dilation {dilation}")

@@ -15,10 +15,17 @@ from numpy.typing import NDArray
 from mmms_plugin.files import files_written_together, write_text
 from mmms_plugin.report.page import Output, Section, render
 from mmms_plugin.scale.policy import figures
-from mmms_plugin.scale.policy.answers import OUTCOMES, compare_answers, outcome
 from mmms_plugin.scale.policy.dilations import DilationShares
 from mmms_plugin.scale.policy.page import make_gallery, thumbnails
-from mmms_plugin.scale.policy.summary import by_class, by_size, embed, size_correlations
+from mmms_plugin.scale.policy.summary import (
+    OUTCOMES,
+    by_class,
+    by_size,
+    compare_answers,
+    embed,
+    outcome,
+    size_correlations,
+)
 from mmms_plugin.scale.policy.table import Row, Table, write_csv, write_parquet
 from mmms_plugin.scale.receptive_field import WIDTHS, ReceptiveField
 from mmms_plugin.scale.shapes import NetworkShape, draw_shapes, draw_trajectories

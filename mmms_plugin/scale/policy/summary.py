@@ -1,4 +1,8 @@
-"""Averages by class and by object size, and a map of all pictures by their policy: Figures 5 and 6 of ELASTIC."""
+"""What groups of pictures have in common: Figures 5 and 6 of ELASTIC.
+
+Averages by class and by object size, a map of all pictures by their policy, and where two networks differ: pictures
+that one gets right and the other wrong.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from mmms_plugin.scale.policy.table import Row, Table, class_names
 
 SIZES = (("small", 0.0, 32.0), ("medium", 32.0, 96.0), ("large", 96.0, np.inf))  # COCO's, side in px
 FEWEST = 3  # pictures that a correlation needs
+OUTCOMES = ("both right", "only first right", "only second right", "both wrong")
 
 
 @dataclass(frozen=True)
@@ -72,3 +77,36 @@ def embed(table: Table, seed: int = 0) -> tuple[NDArray[np.float64], str]:
     start: Any = "pca" if min(values.shape) > 1 else "random"
     points = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(values)
     return np.asarray(points, float), f"t-SNE, perplexity {perplexity:.3g}"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of a group of pictures: how many have each of the `OUTCOMES`."""
+
+    name: str
+    counts: tuple[int, ...]
+
+
+def outcome(first: Row, second: Row) -> int | None:
+    """Place in `OUTCOMES`; None where one of the answers is not known to be right or wrong."""
+    if first.right is None or second.right is None:
+        return None
+    return (0 if second.right else 1) if first.right else (2 if second.right else 3)
+
+
+def compare_answers(first: Table, second: Table) -> list[Answers]:
+    """Of all pictures that both tables have, then by the median side of their objects, then by class.
+
+    Groups without pictures whose answers are known are left out.
+    """
+    others = {row.name: row for row in second.rows}
+    pairs = [(row, outcome(row, others[row.name])) for row in first.rows if row.name in others]
+    known = [(row, place) for row, place in pairs if place is not None]
+    sides = [float(np.median(row.sides)) if row.sides else np.nan for row, _ in known]
+    groups = {"all": [place for _, place in known]}
+    for name, low, high in SIZES:
+        groups[name] = [place for side, (_, place) in zip(sides, known, strict=True) if low <= side < high]
+    for name in class_names(first.rows):
+        groups[f"class {name}"] = [place for row, place in known if name in row.classes]
+    counts = {name: [places.count(i) for i in range(len(OUTCOMES))] for name, places in groups.items() if places}
+    return [Answers(name, tuple(numbers)) for name, numbers in counts.items()]
