@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmms_plugin.coco.formats import Source as Truth
+from mmms_plugin.coco.json_files import load_annotations
 from mmms_plugin.commands.policy_pictures import Source, data_set_file
 from mmms_plugin.commands.policy_run import PolicyRun
 from mmms_plugin.errors import UserError
@@ -36,7 +37,7 @@ def compare_sizes(
     Raises: UserError if a model predicts no boxes, or none of the data set's classes.
     """
     truth = data_set_file(folder, split)
-    content = json.loads(truth.read_text(encoding="utf-8"))
+    content = load_annotations(truth, "--coco-dir")
     files = []
     for number, run in enumerate(runs, 1):
         labels = _numbers(run.classes, content["categories"])

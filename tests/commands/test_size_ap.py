@@ -182,12 +182,12 @@ def test_two_runs_into_one_folder_leave_the_files_of_one(tmp_path):
 
 
 def test_a_report_that_fails_half_way_leaves_nothing(files, tmp_path, capsys, monkeypatch):
-    from mmms_plugin.size_ap.report import write as report
+    from mmms_plugin.report import page
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report, "to_latex", full)
+    monkeypatch.setattr(page, "to_latex", full)
     with quick_figures(True):
         assert run(files, tmp_path / "new/out") == 2
     assert not (tmp_path / "new").exists()

@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -152,16 +152,15 @@ def _is_number(text: str) -> bool:
 def quick_figures(quick: bool) -> Iterator[None]:
     """Figures made but not rendered, which takes nine tenths of the time."""
     from mmms_plugin.files import write_text
-    from mmms_plugin.report.figure_style import FORMATS
-    from mmms_plugin.size_ap.report import write as report
+    from mmms_plugin.report import figure_style
 
-    def save(figure: Any, folder: Path, name: str) -> list[Path]:
+    def save(figure: Any, folder: Path, name: str, formats: Sequence[str] = figure_style.FORMATS) -> list[Path]:
         import matplotlib.pyplot as plt
 
         plt.close(figure)
-        return [write_text(folder / f"{name}.{kind}", "<svg/>") for kind in FORMATS]
+        return [write_text(folder / f"{name}.{kind}", "<svg/>") for kind in formats]
 
-    with mock.patch.object(report, "save", save if quick else report.save):
+    with mock.patch.object(figure_style, "save", save if quick else figure_style.save):
         yield
 
 
