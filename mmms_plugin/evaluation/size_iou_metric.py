@@ -15,8 +15,8 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder
 from mmms_plugin.registry import METRICS
 from mmms_plugin.report.tables import to_markdown
+from mmms_plugin.size_ap.bins import resolve_bins
 from mmms_plugin.size_ap.evaluate import Options
-from mmms_plugin.size_ap.objects.bins import resolve_bins
 from mmms_plugin.size_ap.size_iou.evaluate import MEASURES, RegionOptions, SizeIoUResults, evaluate_regions
 from mmms_plugin.size_ap.size_iou.regions import image_regions, join_images
 

@@ -15,11 +15,11 @@ from mmms_plugin.errors import LONGEST, printable
 from mmms_plugin.files import check_folder
 from mmms_plugin.report.page import Gallery
 from mmms_plugin.report.tables import Cell, Column, Table, print_table
+from mmms_plugin.size_ap.bins import resolve_bins
 from mmms_plugin.size_ap.evaluate import Options, evaluate
 from mmms_plugin.size_ap.gate import Condition, check_bins, read_baseline
 from mmms_plugin.size_ap.methods import Seeds, read_files
-from mmms_plugin.size_ap.objects.bins import resolve_bins
-from mmms_plugin.size_ap.objects.histogram import STEPS, ObjectSizes, describe_objects
+from mmms_plugin.size_ap.object_sizes import STEPS, ObjectSizes, describe_objects
 from mmms_plugin.size_ap.report.failures import find_failures
 from mmms_plugin.size_ap.report.gallery import make_gallery
 from mmms_plugin.size_ap.report.tables import probability, settling_lines, size_label, suggestions

@@ -11,30 +11,28 @@ from numpy.typing import NDArray
 from mmms_plugin.coco import lvis
 from mmms_plugin.coco.objects import Detections, GroundTruth, Method, describe_area
 from mmms_plugin.errors import UserError
-from mmms_plugin.size_ap.compare import compare
-from mmms_plugin.size_ap.kernel.accumulate import Accumulator, mean_defined, recall_at
-from mmms_plugin.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
-from mmms_plugin.size_ap.kernel.error_types import MATCH, ErrorGains, error_gains
-from mmms_plugin.size_ap.kernel.levels import Levels, combined, levels
-from mmms_plugin.size_ap.kernel.matching import Candidates, Matches, find_candidates, match
-from mmms_plugin.size_ap.kernel.sweep import size_windows, sweep
-from mmms_plugin.size_ap.measured import Measured, Run, figure
-from mmms_plugin.size_ap.objects.bins import BinSet, resolve_bins
+from mmms_plugin.size_ap.bins import BinSet, resolve_bins
+from mmms_plugin.size_ap.kernel.accumulate import mean_defined, recall_at
+from mmms_plugin.size_ap.kernel.bootstrap import bin_figures, interval, probability_positive
+from mmms_plugin.size_ap.kernel.groups import group_rows
+from mmms_plugin.size_ap.kernel.levels import Levels, combined, needed, parts
+from mmms_plugin.size_ap.measured import Measured, Run, measure
 from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
-    Bin,
     BinResult,
     ClassMatrix,
+    Comparison,
+    Difference,
     ErrorShare,
-    Figure,
-    Interval,
     RunResult,
     SeedResult,
+    Settling,
     SizeAPResults,
-    SizePoint,
+    figure,
 )
+from mmms_plugin.size_ap.sweep import sweep
 
 __all__ = ["Options", "evaluate"]
 Floats = NDArray[np.float64]
@@ -60,9 +58,9 @@ def evaluate(
     areas = truth.areas(options.area)
     objects = areas[~truth.iscrowd]
     bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
-    methods = [one if isinstance(one, Method) else Method(one.name, (one,)) for one in runs]
-    done = _measure(truth, methods, bins.bins, options)
-    comparisons = tuple(compare(truth, done[0], other, options) for other in done[1:])
+    methods = [run if isinstance(run, Method) else Method(run.name, (run,)) for run in runs]
+    measured = measure(truth, methods, bins.bins, options)
+    comparisons = tuple(_comparison(truth, measured[0], other, options) for other in measured[1:])
     return SizeAPResults(
         iou_type=options.iou_type,
         area=options.area,
@@ -79,10 +77,10 @@ def evaluate(
         replicates=options.replicates,
         confidence=options.confidence,
         seed=options.seed,
-        runs=tuple(_run_result(truth, method, bins, options) for method in done),
+        runs=tuple(_run_result(truth, method, bins, options) for method in measured),
         comparison=comparisons[0] if comparisons else None,
         more_comparisons=comparisons[1:],
-        notes=(*notes, *_unplaced(done[0].runs[0].matches), *_single(done)),
+        notes=(*notes, *_notes(measured)),
         data=_fingerprint(truth, areas),
     )
 
@@ -106,75 +104,61 @@ def _fingerprint(truth: GroundTruth, areas: Floats) -> str:
     return digest.hexdigest()
 
 
-def _measure(truth: GroundTruth, methods: Sequence[Method], bins: tuple[Bin, ...], options: Options) -> list[Measured]:
-    """Every method's runs matched, and all of them bootstrapped with the same draws of images."""
-    runs = [[_match_run(truth, one, bins, options) for one in method.runs] for method in methods]
-    every = [run for some in runs for run in some]
-    replicates = iter(
-        bootstrap(
-            [run.accumulator for run in every], np.asarray(options.thresholds), every[0].candidates.images,
-            options.replicates, options.seed, progress=options.progress,
-        ) if options.replicates else ()
-    )  # fmt: skip
-    return [
-        Measured(method.name, tuple(some), tuple(next(replicates) for _ in some if options.replicates), options.seed)
-        for method, some in zip(methods, runs, strict=True)
-    ]
-
-
-def _match_run(truth: GroundTruth, run: Detections, bins: tuple[Bin, ...], options: Options) -> Run:
-    candidates = find_candidates(
-        truth, run, options.iou_type, options.area, max(options.max_dets, 1), options.thresholds
-    )
-    matches = match(candidates, bins)
-    return Run(run.name, candidates, matches, Accumulator(matches), _errors(truth, run, candidates, bins, options))
-
-
-def _errors(
-    truth: GroundTruth, run: Detections, candidates: Candidates, bins: tuple[Bin, ...], options: Options
-) -> tuple[ErrorGains, ...]:
-    if not options.errors:
-        return ()
-    if min(options.thresholds) > MATCH:  # candidates of lower IoU are needed
-        candidates = find_candidates(truth, run, options.iou_type, options.area, options.max_dets, (MATCH,))
-    return tuple(error_gains(candidates, bins, options.iou_type, options.replicates, options.seed))
-
-
 def _run_result(truth: GroundTruth, method: Measured, bins: BinSet, options: Options) -> RunResult:
-    first, figures = method.runs[0], method.by_bin
-    detections = np.mean([class_detections(run.matches) for run in method.runs], 0).round().astype(int)
-    draws = _shares(method.bin_levels, options.confidence)
-    shares = _error_shares(method, options.confidence)
+    first, figures, confidence = method.runs[0], method.by_bin, options.confidence
+    # (bins, classes) detections whose own area is in the bin
+    detections = _mean_count(
+        [
+            [np.bincount(run.candidates.detections.category[inside], minlength=run.candidates.categories)
+             for inside in run.matches.in_bin]
+            for run in method.runs
+        ]
+    )  # fmt: skip
+    draws = _share_draws(method.bin_levels, confidence)
+    errors = _error_shares(method, confidence)
     results = tuple(
         BinResult(
             bin_,
-            *_four(figures[i]),
+            **dict(zip(METRICS, map(figure, figures[i]), strict=True)),
             ground_truths=int(first.scores.objects[i].sum()),
             detections=int(detections[i].sum()),
-            intervals=_bin_intervals(draws, i, figures[i], options.confidence),
-            errors=shares[i] if shares else {},
+            intervals={}
+            if draws is None
+            else {metric: interval(draws[:, i, j], figures[i, j], confidence) for j, metric in enumerate(METRICS)},
+            errors=errors[i] if errors else {},
             ap_draws=() if method.bin_levels is None else tuple(map(figure, method.bin_levels.draws[:, i, 0])),
         )
         for i, bin_ in enumerate(bins.bins)
     )
-    matrix = _class_matrix(truth, method, detections, options)
-    seeds = [
-        SeedResult(run.name, tuple(map(figure, row[:, 0])), _seed_draws(method, k))
-        for k, (run, row) in enumerate(zip(method.runs, method.by_run, strict=True))
-    ]
+    stats = [_stats(truth, run, bins, options.max_dets) for run in method.runs]
     return RunResult(
         method.name,
         results,
-        matrix,
-        _mean_stats([_stats(run, bins, options.max_dets) | _by_frequency(truth, run) for run in method.runs]),
-        _sweep([run.candidates for run in method.runs], options) if options.sweep else (),
-        tuple(seeds) if len(seeds) > 1 else (),
+        _class_matrix(truth, method, detections, confidence),
+        {name: figure(float(np.mean([of_run[name] for of_run in stats]))) for name in stats[0]},
+        sweep([run.candidates for run in method.runs], options) if options.sweep else (),
+        _seed_results(method) if len(method.runs) > 1 else (),
     )
 
 
-def _seed_draws(method: Measured, seed: int) -> tuple[tuple[Figure, ...], ...]:
-    """AP of one run: of every bin, in every draw of images."""
-    return tuple(tuple(map(figure, row)) for row in method.replicates[seed].bins[..., 0].T) if method.replicates else ()
+def _mean_count(counts: Sequence) -> NDArray[np.int64]:
+    """Mean over the runs, as integers."""
+    mean: NDArray[np.int64] = np.mean(counts, 0).round().astype(np.int64)
+    return mean
+
+
+def _share_draws(levels: Levels | None, confidence: float) -> Floats | None:
+    """A method's figures in every replicate; they are shares, and wide intervals stay within 0 and 1."""
+    return None if levels is None else combined([levels], confidence).clip(0, 1)
+
+
+def _seed_results(method: Measured) -> tuple[SeedResult, ...]:
+    """AP of every run: of every bin, on the images themselves and in every draw of images."""
+    drawn = [draws.bins[..., 0].T for draws in method.replicates] or [()] * len(method.runs)
+    return tuple(
+        SeedResult(run.name, tuple(map(figure, row[:, 0])), tuple(tuple(map(figure, ap)) for ap in draws))
+        for run, row, draws in zip(method.runs, method.by_run, drawn, strict=True)
+    )
 
 
 def _error_shares(method: Measured, confidence: float) -> list[dict[str, ErrorShare]]:
@@ -182,7 +166,7 @@ def _error_shares(method: Measured, confidence: float) -> list[dict[str, ErrorSh
     if not method.runs[0].errors:
         return []
     draws = None if method.error_levels is None else combined([method.error_levels], confidence)
-    counts = np.mean([[one.counts for one in run.errors] for run in method.runs], 0).round().astype(int)
+    counts = _mean_count([[errors.counts for errors in run.errors] for run in method.runs])
     return [
         {
             name: ErrorShare(
@@ -194,14 +178,10 @@ def _error_shares(method: Measured, confidence: float) -> list[dict[str, ErrorSh
     ]
 
 
-def class_detections(matches: Matches) -> NDArray[np.int64]:
-    """``(bins, classes)`` detections whose own area is in the bin."""
-    classes, category = matches.candidates.categories, matches.candidates.detections.category
-    return np.stack([np.bincount(category[inside], minlength=classes) for inside in matches.in_bin])
-
-
-def _stats(run: Run, bins: BinSet, max_dets: int) -> dict[str, float]:
-    """pycocotools' figures by name; those of small, medium and large with the preset 'coco' only."""
+def _stats(truth: GroundTruth, run: Run, bins: BinSet, max_dets: int) -> dict[str, float]:
+    """pycocotools' figures by name, those of small, medium and large with the preset 'coco' only; and LVIS's, with its
+    AP of rare, common and frequent classes.
+    """
     figures = bin_figures(run.scores, run.candidates.thresholds)
     sizes = dict(zip("sml", figures[1:], strict=True)) if bins.source == "coco" else {}
     early = {f"AR{n}": recall_at(run.matches, n)[0] for n in (1, 10) if n < max_dets}
@@ -209,95 +189,113 @@ def _stats(run: Run, bins: BinSet, max_dets: int) -> dict[str, float]:
     stats |= {f"AP{size}": float(row[0]) for size, row in sizes.items()}
     stats |= {name: float(mean_defined(recall.mean(0), 0)) for name, recall in early.items()}
     stats[f"AR{max_dets}"] = float(figures[0, 3])
-    return stats | {f"AR{size}": float(row[3]) for size, row in sizes.items()}
+    stats |= {f"AR{size}": float(row[3]) for size, row in sizes.items()}
+    if truth.federated:
+        _, first = np.unique(truth.category_ids, return_index=True)
+        frequency, ap = np.array(truth.federated.frequency)[first], run.scores.ap[0].mean(0)
+        stats |= {name: float(mean_defined(ap[frequency == key], 0)) for key, name in lvis.FREQUENCIES.items()}
+    return stats
 
 
-def _by_frequency(truth: GroundTruth, run: Run) -> dict[str, float]:
-    """LVIS's AP of rare, common and frequent classes."""
-    if not truth.federated:
-        return {}
-    _, first = np.unique(truth.category_ids, return_index=True)
-    frequency = np.array(truth.federated.frequency)[first]
-    ap = run.scores.ap[0].mean(0)
-    return {name: float(mean_defined(ap[frequency == one], 0)) for one, name in lvis.FREQUENCIES.items()}
-
-
-def _mean_stats(stats: Sequence[dict[str, float]]) -> dict[str, Figure]:
-    return {name: figure(float(np.mean([one[name] for one in stats]))) for name in stats[0]}
-
-
-def _class_matrix(truth: GroundTruth, method: Measured, detections: NDArray[np.int64], options: Options) -> ClassMatrix:
+def _class_matrix(
+    truth: GroundTruth, method: Measured, detections: NDArray[np.int64], confidence: float
+) -> ClassMatrix:
     ids, first = np.unique(truth.category_ids, return_index=True)
     by_class = method.by_class.transpose(2, 1, 0)  # (4, classes, bins)
-    counts = method.runs[0].accumulator.objects().astype(int)
-    intervals = None
-    found = _shares(method.class_levels, options.confidence)
-    if found is not None:
-        draws = found.transpose(2, 1, 0)  # (classes, bins, replicates)
+    draws, intervals = _share_draws(method.class_levels, confidence), None
+    if draws is not None:
         intervals = tuple(
-            tuple(interval(draw, point, options.confidence) for draw, point in zip(row, points, strict=True))
-            for row, points in zip(draws, by_class[0], strict=True)
+            tuple(interval(draw, point, confidence) for draw, point in zip(row, points, strict=True))
+            for row, points in zip(draws.transpose(2, 1, 0), by_class[0], strict=True)  # (classes, bins, replicates)
         )
     return ClassMatrix(
         tuple(ids.tolist()),
         tuple(truth.category_names[i] for i in first),
-        ap=_table(by_class[0]),
-        ap50=_table(by_class[1]),
-        ap75=_table(by_class[2]),
-        ar=_table(by_class[3]),
-        ground_truths=tuple(tuple(row) for row in counts.T.tolist()),
-        detections=tuple(tuple(row) for row in detections.T.tolist()),
+        **{metric: tuple(tuple(map(figure, row)) for row in by_class[j]) for j, metric in enumerate(METRICS)},
+        ground_truths=tuple(map(tuple, method.runs[0].accumulator.objects().T.astype(int).tolist())),
+        detections=tuple(map(tuple, detections.T.tolist())),
         ap_intervals=intervals,
     )
 
 
-def _sweep(runs: Sequence[Candidates], options: Options) -> tuple[SizePoint, ...]:
-    """AP against size with its band, the mean over the runs of a method."""
-    windows = size_windows(runs[0])
-    if not windows:
-        return ()
-    figures, objects, draws = zip(*(sweep(run, options.replicates, options.seed) for run in runs), strict=True)
-    means = np.mean(figures, 0)
-    found = levels(np.stack(figures)[..., 0], np.stack(draws), options.seed) if options.replicates else None
-    band = _shares(found, options.confidence)
-    return tuple(
-        SizePoint(
-            side, *window.limits, figure(means[i, 0]), figure(means[i, 1]), int(objects[0][i]),
-            None if band is None else interval(band[:, i], means[i, 0], options.confidence),
-        )
-        for i, (side, window) in enumerate(windows)
-    )  # fmt: skip
-
-
-def _shares(found: Levels | None, confidence: float) -> Floats | None:
-    """A method's figures in every replicate; they are shares, and wide intervals stay within 0 and 1."""
-    return None if found is None else combined([found], confidence).clip(0, 1)
-
-
-def _bin_intervals(draws: Floats | None, bin_: int, row: Floats, confidence: float) -> dict[str, Interval]:
-    if draws is None:
-        return {}
-    return {metric: interval(draws[:, bin_, j], row[j], confidence) for j, metric in enumerate(METRICS)}
-
-
-def _single(methods: Sequence[Measured]) -> tuple[str, ...]:
-    """A note on single runs beside methods of several seeds."""
-    alone = [one.name for one in methods if len(one.runs) == 1]
-    if not alone or len(alone) == len(methods):
-        return ()
-    return (f"one seed only: {', '.join(alone)}; how much other seeds would differ is unknown and in no interval",)
-
-
-def _unplaced(matches: Matches) -> tuple[str, ...]:
-    """A note on objects that no bin but 'all' counts."""
+def _notes(methods: Sequence[Measured]) -> tuple[str, ...]:
+    """On objects that no bin but 'all' counts, and on single runs beside methods of several seeds."""
+    notes, matches = [], methods[0].runs[0].matches
     outside = int((matches.counted[0] & ~matches.counted[1:].any(0)).sum())
-    return (f"{outside} objects are in no bin but 'all'",) if outside else ()
+    if outside:
+        notes.append(f"{outside} objects are in no bin but 'all'")
+    single = [method.name for method in methods if len(method.runs) == 1]
+    if 0 < len(single) < len(methods):
+        unknown = "how much other seeds would differ is unknown and in no interval"
+        notes.append(f"one seed only: {', '.join(single)}; {unknown}")
+    return tuple(notes)
 
 
-def _four(row: Floats) -> tuple[Figure, Figure, Figure, Figure]:
-    ap, ap50, ap75, ar = map(figure, row)
-    return ap, ap50, ap75, ar
+def _comparison(truth: GroundTruth, first: Measured, second: Measured, options: Options) -> Comparison:
+    """The second minus the first, in every bin, class and type of error, and by group of images."""
+    bins, confidence = first.runs[0].matches.bins, options.confidence
+    draws = _draws(first.bin_levels, second.bin_levels, confidence)
+    class_draws = _draws(first.class_levels, second.class_levels, confidence)
+    _, places = np.unique(truth.category_ids, return_index=True)
+    per_bin = tuple(
+        _difference(bin_.name, metric, first.by_bin[i, j], second.by_bin[i, j], _at(draws, i, j), confidence)
+        for i, bin_ in enumerate(bins)
+        for j, metric in enumerate(METRICS)
+    )
+    per_class = tuple(
+        _difference(
+            truth.category_names[place], "ap", first.by_class[0, k, 0], second.by_class[0, k, 0],
+            _at(class_draws, 0, k), confidence,
+        )
+        for k, place in enumerate(places)
+    )  # fmt: skip
+    # error types are left out by --no-errors
+    error_bins, error_draws = (
+        bins if first.runs[0].errors else (),
+        _draws(first.error_levels, second.error_levels, confidence),
+    )
+    per_error = tuple(
+        _difference(bin_.name, name, first.gains[i, k], second.gains[i, k], _at(error_draws, i, k), confidence)
+        for i, bin_ in enumerate(error_bins)
+        for k, name in enumerate(ERROR_TYPES)
+    )
+    groups = group_rows(
+        [[run.candidates for run in method.runs] for method in (first, second)],
+        [[run.accumulator for run in method.runs] for method in (first, second)],
+        options.score_threshold,
+    )
+    settling = _settling(first, second, per_bin[:: len(METRICS)], confidence)
+    return Comparison(first.name, second.name, per_bin, per_class, groups, options.score_threshold, per_error, settling)
 
 
-def _table(values: Floats) -> tuple[tuple[Figure, ...], ...]:
-    return tuple(tuple(figure(value) for value in row) for row in values)
+def _settling(
+    first: Measured, second: Measured, differences: tuple[Difference, ...], confidence: float
+) -> tuple[Settling, ...]:
+    """Of AP in every bin that has a difference."""
+    if first.bin_levels is None or second.bin_levels is None:
+        return ()
+    images, rows = first.runs[0].candidates.images, []
+    for i, ap in enumerate(differences):
+        if ap.difference is None or ap.interval is None or ap.interval.low is None or ap.interval.high is None:
+            continue
+        variance = parts(first.bin_levels, second.bin_levels, i, 0)
+        settled = ap.interval.low > 0 or ap.interval.high < 0
+        counts = (None, None) if settled else needed(variance, ap.difference, confidence, images)
+        rows.append(Settling(ap.of, *variance.deviations, settled, *counts))
+    return tuple(rows)
+
+
+def _draws(first: Levels | None, second: Levels | None, confidence: float) -> Floats | None:
+    return None if first is None or second is None else combined([first, second], confidence)
+
+
+def _difference(
+    of: str, metric: str, first: float, second: float, draws: Floats | None, confidence: float
+) -> Difference:
+    limits = None if draws is None else interval(draws, second - first, confidence)
+    sign = None if draws is None else probability_positive(draws, second - first)
+    return Difference(of, metric, figure(first), figure(second), figure(second - first), limits, sign)
+
+
+def _at(draws: Floats | None, *index: int) -> Floats | None:
+    return None if draws is None else draws.reshape(len(draws), -1)[:, np.ravel_multi_index(index, draws.shape[1:])]

@@ -22,7 +22,7 @@ class Options:
     Attributes:
         iou_type: 'bbox' or 'segm'.
         area: 'annotation' (pycocotools' rule), 'box' or 'mask'.
-        bins, bin_unit, allow_gaps, allow_overlaps: see `mmms_plugin.size_ap.objects.bins.resolve_bins`.
+        bins, bin_unit, allow_gaps, allow_overlaps: see `mmms_plugin.size_ap.bins.resolve_bins`.
         max_dets: detections per image and class that count.
         thresholds: of IoU.
         replicates, seed, confidence: of the bootstrap; 0 replicates for none.

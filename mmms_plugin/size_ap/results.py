@@ -302,11 +302,23 @@ class SizeAPResults:
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON holds it: tuples as lists, infinity as the text 'inf', NaN as null."""
+    """``value`` as JSON holds it: keys as text, tuples as lists, infinity as the text 'inf', NaN as null."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "inf" if value > 0 else None
     return value
+
+
+def figure(value: float) -> Figure:
+    """NaN as None."""
+    return None if math.isnan(value) else float(value)
+
+
+def readable(value: float) -> float:
+    """Three significant digits; whole numbers from 100 up."""
+    if value <= 0 or not math.isfinite(value):
+        return value
+    return float(round(value)) if value >= 100 else float(f"{value:.3g}")

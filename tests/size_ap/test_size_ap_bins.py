@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.size_ap.bins import CLOSED, HALF_OPEN, PRESETS, contains, resolve_bins
 from mmms_plugin.size_ap.evaluate import Options, evaluate
-from mmms_plugin.size_ap.objects.bins import CLOSED, HALF_OPEN, PRESETS, contains, resolve_bins
 from tests.size_ap.size_ap_data import in_memory, pycocotools_eval, random_coco
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 
 from mmms_plugin.coco.formats import Source
 from mmms_plugin.coco.read import read_detections, read_ground_truth
+from mmms_plugin.size_ap.bins import resolve_bins
 from mmms_plugin.size_ap.command import run_size_ap
 from mmms_plugin.size_ap.evaluate import Options, evaluate
-from mmms_plugin.size_ap.objects.bins import resolve_bins
 from mmms_plugin.size_ap.report.failures import Failures, find_failures
 from mmms_plugin.size_ap.report.gallery import ACROSS, TILE, make_gallery, picture_path, window
 from mmms_plugin.size_ap.results import ERROR_TYPES

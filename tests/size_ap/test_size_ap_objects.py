@@ -10,10 +10,11 @@ import pytest
 
 from mmms_plugin.coco.objects import GroundTruth
 from mmms_plugin.errors import UserError
-from mmms_plugin.size_ap.objects.bins import HALF_OPEN, resolve_bins
-from mmms_plugin.size_ap.objects.histogram import describe_objects
-from mmms_plugin.size_ap.objects.suggest import bins_option, quantile_edges, readable, suggest_anchors
+from mmms_plugin.size_ap.anchors import suggest_anchors
+from mmms_plugin.size_ap.bins import HALF_OPEN, resolve_bins
+from mmms_plugin.size_ap.object_sizes import bins_option, describe_objects, quantile_edges
 from mmms_plugin.size_ap.report.tables import size_tables, suggestions
+from mmms_plugin.size_ap.results import readable
 from tests.size_ap.test_size_ap_tables import cells
 
 BINS = resolve_bins("small=0:8,large=8:").bins

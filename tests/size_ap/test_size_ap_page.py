@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
+from mmms_plugin.size_ap.bins import resolve_bins
 from mmms_plugin.size_ap.command import run_size_ap
 from mmms_plugin.size_ap.evaluate import Options
 from mmms_plugin.size_ap.gate import parse_conditions
 from mmms_plugin.size_ap.methods import Seeds
-from mmms_plugin.size_ap.objects.bins import resolve_bins
-from mmms_plugin.size_ap.objects.histogram import describe_objects
+from mmms_plugin.size_ap.object_sizes import describe_objects
 from mmms_plugin.size_ap.report.failures import Failures
 from mmms_plugin.size_ap.report.gallery import make_gallery, window
 from mmms_plugin.size_ap.report.write import write_object_sizes, write_report

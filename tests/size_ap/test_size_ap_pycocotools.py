@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mmms_plugin.size_ap.bins import resolve_bins
 from mmms_plugin.size_ap.evaluate import Options, evaluate
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator, recall_at
 from mmms_plugin.size_ap.kernel.matching import find_candidates, match
-from mmms_plugin.size_ap.objects.bins import resolve_bins
 from tests.size_ap.size_ap_data import in_memory, pycocotools_eval, random_coco, with_masks
 
 RANDOM = [

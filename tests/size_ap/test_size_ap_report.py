@@ -23,7 +23,7 @@ from mmms_plugin.report.tables import (
 )
 from mmms_plugin.size_ap.command import run_size_ap
 from mmms_plugin.size_ap.evaluate import Options
-from mmms_plugin.size_ap.objects.histogram import describe_objects
+from mmms_plugin.size_ap.object_sizes import describe_objects
 from mmms_plugin.size_ap.report import figures
 from mmms_plugin.size_ap.report.tables import probability
 from mmms_plugin.size_ap.report.write import write_object_sizes, write_report

@@ -19,10 +19,10 @@ from rich.progress import track
 from rich.table import Table
 from size_ap_population import SMALL, Population, simulate
 
+from mmms_plugin.size_ap.bins import resolve_bins
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
 from mmms_plugin.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
-from mmms_plugin.size_ap.objects.bins import resolve_bins
 from mmms_plugin.size_ap.results import Interval
 
 THRESHOLDS = np.array(IOU_THRESHOLDS)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.size_ap.objects.anchors import off_anchors
-from mmms_plugin.size_ap.objects.bins import contains, resolve_bins
+from mmms_plugin.size_ap.anchors import off_anchors
+from mmms_plugin.size_ap.bins import contains, resolve_bins
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Geometry:
 
     Attributes:
         strides: of the maps that it predicts from.
-        anchors: ``[k, 4]`` as in `mmms_plugin.size_ap.objects.anchors`; None without anchors.
+        anchors: ``[k, 4]`` as in `mmms_plugin.size_ap.anchors`; None without anchors.
         field: effective receptive field of the deepest stage, two standard deviations to each side.
         theoretical: of the same stage; None where it is above what was measured.
         size: width and height that pictures are resized to fit.

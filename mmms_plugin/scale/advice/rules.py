@@ -18,7 +18,7 @@ from mmms_plugin.scale.advice.measures import (
     share_beyond,
     shares,
 )
-from mmms_plugin.size_ap.objects.anchors import best_scale
+from mmms_plugin.size_ap.anchors import best_scale
 
 MANY = 0.05  # share of the objects below a cell or off the anchors from which something is changed
 FAR = 0.10  # share beyond the receptive field from which a layer that sees farther is expected to help

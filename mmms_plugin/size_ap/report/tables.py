@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 
 from mmms_plugin.report.tables import NOT_AVAILABLE, Cell, Column, Columns, Rows, Table, bracket, decimal, percent
-from mmms_plugin.size_ap.objects.histogram import ObjectSizes
-from mmms_plugin.size_ap.objects.suggest import bins_option, readable
+from mmms_plugin.size_ap.object_sizes import ObjectSizes, bins_option
 from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
@@ -18,6 +17,7 @@ from mmms_plugin.size_ap.results import (
     Interval,
     RunResult,
     SizeAPResults,
+    readable,
 )
 
 METRIC_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}

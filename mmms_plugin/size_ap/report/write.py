@@ -12,13 +12,13 @@ from mmms_plugin.coco.objects import AREA_NAMES
 from mmms_plugin.files import files_written_together, write_text
 from mmms_plugin.report.figure_style import shorten
 from mmms_plugin.report.page import Gallery, Output, Section, render
-from mmms_plugin.size_ap.kernel.sweep import MOST_REPLICATES
-from mmms_plugin.size_ap.objects.histogram import ObjectSizes
+from mmms_plugin.size_ap.object_sizes import ObjectSizes
 from mmms_plugin.size_ap.report import figures, tables
 from mmms_plugin.size_ap.report.csv_files import csv_files
 from mmms_plugin.size_ap.report.figures import Series, array
 from mmms_plugin.size_ap.report.tables import MEASURES, shape, size_label
 from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, Difference, SizeAPResults
+from mmms_plugin.size_ap.sweep import MOST_REPLICATES
 
 ERROR_MEANINGS = (
     ("classification", "right place, wrong class: IoU of at least 0.5 with an object of another class"),

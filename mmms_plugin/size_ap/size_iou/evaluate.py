@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mmms_plugin.size_ap.bins import contains, resolve_bins
 from mmms_plugin.size_ap.kernel.accumulate import mean_defined
 from mmms_plugin.size_ap.kernel.bootstrap import draw, interval
-from mmms_plugin.size_ap.objects.bins import BinSet, contains, resolve_bins
-from mmms_plugin.size_ap.results import Bin, Figure, Interval, plain
+from mmms_plugin.size_ap.results import Bin, Figure, Interval, figure, plain
 from mmms_plugin.size_ap.size_iou.regions import Regions
 
 MEASURES = ("iou", "recall", "found")
@@ -99,7 +99,9 @@ def evaluate_regions(regions: Regions, classes: Sequence[str], options: RegionOp
     """IoU, recall and share found per bin and class.
 
     Args:
-        regions: of all images. classes: names in the order of the labels. options: how.
+        regions: of all images.
+        classes: names in the order of the labels.
+        options: how.
 
     Raises:
         UserError: bins that do not fit.
@@ -117,26 +119,31 @@ def evaluate_regions(regions: Regions, classes: Sequence[str], options: RegionOp
     intervals = _intervals(table, figures, regions.images, options)
     rows = tuple(
         RegionBin(
-            one,
-            **dict(zip(MEASURES, map(_figure, figures[:, i]), strict=True)),
+            bin_,
+            **dict(zip(MEASURES, map(figure, figures[:, i]), strict=True)),
             regions=int(count[i].sum()),
             stray=int(stray[i].sum()),
             intervals=intervals[i],
         )
-        for i, one in enumerate(bins.bins)
+        for i, bin_ in enumerate(bins.bins)
     )
     per_class = tuple(
         RegionClass(
             name,
-            **{m: tuple(map(_figure, by_class[i, :, k])) for i, m in enumerate(MEASURES)},
+            **{m: tuple(map(figure, by_class[i, :, k])) for i, m in enumerate(MEASURES)},
             regions=tuple(count[:, k].astype(int).tolist()),
             stray=tuple(stray[:, k].tolist()),
         )
         for k, name in enumerate(classes)
     )
+    notes = [f"{specks} regions of fewer than {options.min_area} px are left out (min_area)"] if specks else []
+    outside = int((~contains(bins.bins[1:], areas).any(0)).sum())
+    if outside:
+        notes.append(f"{outside} regions are in no bin but 'all'")
     how = (options.replicates, options.confidence, options.seed)
-    return SizeIoUResults(AREA_RULE, bins.source, bins.reference, bins.edge_rule, regions.images, *how, rows,
-                          per_class, (*_specks(specks, options.min_area), *_unplaced(areas, bins)))  # fmt: skip
+    return SizeIoUResults(
+        AREA_RULE, bins.source, bins.reference, bins.edge_rule, regions.images, *how, rows, per_class, tuple(notes)
+    )
 
 
 class _Table:
@@ -177,16 +184,3 @@ def _intervals(table: _Table, figures: Floats, images: int, options: RegionOptio
         {name: interval(draws[:, m, i], figures[m, i], options.confidence) for m, name in enumerate(MEASURES)}
         for i in range(bins)
     ]
-
-
-def _specks(count: int, least: int) -> tuple[str, ...]:
-    return (f"{count} regions of fewer than {least} px are left out (min_area)",) if count else ()
-
-
-def _unplaced(areas: Floats, bins: BinSet) -> tuple[str, ...]:
-    outside = int((~contains(bins.bins[1:], areas).any(0)).sum())
-    return (f"{outside} regions are in no bin but 'all'",) if outside else ()
-
-
-def _figure(value: float) -> Figure:
-    return None if np.isnan(value) else float(value)

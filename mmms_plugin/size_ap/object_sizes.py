@@ -5,7 +5,9 @@ Side is the square root of the area in px, as in the bins. Crowd regions are lef
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,9 @@ from numpy.typing import NDArray
 
 from mmms_plugin.coco.objects import GroundTruth, box_areas
 from mmms_plugin.errors import UserError
-from mmms_plugin.size_ap.objects.bins import contains
-from mmms_plugin.size_ap.objects.suggest import AnchorSuggestion, quantile_edges, suggest_anchors
-from mmms_plugin.size_ap.results import Bin
+from mmms_plugin.size_ap.anchors import AnchorSuggestion, suggest_anchors
+from mmms_plugin.size_ap.bins import contains
+from mmms_plugin.size_ap.results import Bin, plain, readable
 
 SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)  # the quantiles that are listed
 THINNEST = 1e-3  # px, of boxes that have an aspect
@@ -75,7 +77,7 @@ class ObjectSizes:
 
     def to_json(self) -> dict[str, Any]:
         """Dicts, lists and numbers in full precision; infinite limits become the text 'inf', undefined figures null."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
 
 def describe_objects(
@@ -149,22 +151,31 @@ def _quantiles(values: NDArray) -> tuple[tuple[float, float], ...]:
 
 
 def _classes(truth: GroundTruth, keep: NDArray, sides: NDArray, inside: NDArray) -> tuple[ClassSizes, ...]:
-    found = []
+    classes = []
     for category, name in zip(truth.category_ids, truth.category_names, strict=True):
         chosen = truth.category_id[keep] == category
         boxes = truth.boxes[keep][chosen]
         boxes = boxes[(boxes[:, 2:] >= THINNEST).all(1)]
         side = float(np.median(sides[chosen])) if chosen.any() else float("nan")
         aspect = float(np.median(boxes[:, 3] / boxes[:, 2])) if len(boxes) else float("nan")
-        found.append(ClassSizes(name, int(chosen.sum()), tuple(inside[:, chosen].sum(1).tolist()), side, aspect))
-    return tuple(sorted(found, key=lambda one: -one.objects))
+        classes.append(ClassSizes(name, int(chosen.sum()), tuple(inside[:, chosen].sum(1).tolist()), side, aspect))
+    return tuple(sorted(classes, key=lambda sizes: -sizes.objects))
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return "inf" if value > 0 else None
-    return value
+def quantile_edges(sides: np.ndarray, count: int) -> tuple[float, ...]:
+    """Inner edges of ``count`` bins with equally many objects: side in px, rounded to what stays readable.
+
+    Args:
+        sides: (n,) square roots of the areas, px.
+        count: bins wanted; edges that coincide are merged.
+    """
+    if not len(sides):
+        return ()
+    edges = np.quantile(sides, np.arange(1, count) / count)
+    return tuple(sorted({readable(float(edge)) for edge in edges if edge > 0}))
+
+
+def bins_option(edges: Sequence[float]) -> str:
+    """``--bins`` for bins between the edges (side in px): ``q1=0:12,q2=12:31,q3=31:``."""
+    bounds = ["0", *(f"{edge:g}" for edge in edges), "inf"]
+    return ",".join(f"q{i + 1}={low}:{high}" for i, (low, high) in enumerate(pairwise(bounds)))

@@ -1,1 +1,0 @@
-"""Object sizes: the bins, and what a data set alone says about them."""
