@@ -44,13 +44,14 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 
 def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
     """``dict(state_dict=..., meta=...)`` of a ``.safetensors`` file."""
-    from mmms_plugin.weights.files import read_checkpoint
+    from mmms_plugin.weights.files import read_checkpoint, with_functions
 
     checkpoint = read_checkpoint(Path(filename).expanduser())
     state = checkpoint.state
     if map_location is not None and not callable(map_location):
         state = {key: value.to(map_location) for key, value in state.items()}
-    return disarmed(dict(state_dict=state, meta=checkpoint.meta), checkpoint.path.parent)
+    content = dict(state_dict=with_functions(state, checkpoint.functions), meta=checkpoint.meta)
+    return disarmed(content, checkpoint.path.parent)
 
 
 def disarmed(content: Any, folder: Path | None) -> Any:

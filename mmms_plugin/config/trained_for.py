@@ -1,8 +1,8 @@
 """What a checkpoint's weights were trained for, beside what a config makes of them.
 
-Shapes do not show it: a PSConv has the weights of a plain convolution, whatever its dilation pattern. A checkpoint
-tested with another pattern gives half of its AP without an error. The file says what it was: ``meta.backbone`` of
-``mmms convert``, or the config that mmengine keeps in ``meta.cfg``, which is read and never run.
+Shapes do not show it. The file says what it was: ``meta.backbone`` of ``mmms convert``, ``meta.trained`` of ``mmms
+train``, or at least what each PSConv carries (``layers.function``). The config that mmengine keeps in ``meta.cfg`` is
+Python, and is not looked at.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any
 from torch import nn
 
 from mmms_plugin.config.edit import replace_components
-from mmms_plugin.config.text import UNKNOWN, Unknown, assigned
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.layers import PSConv2d
-from mmms_plugin.weights.files import read_checkpoint
+from mmms_plugin.layers.function import CarriesFunction
+from mmms_plugin.weights.files import Checkpoint, read_checkpoint
+from mmms_plugin.weights.plain import plain_dict
 from mmms_plugin.weights.trusted import check_components
 
 # Arguments of a backbone that do not change what its weights compute.
@@ -29,8 +30,10 @@ FREE = ("strides", "dilations", "multi_grid", "ceil_mode", "contract_dilation", 
 PIXELS = ("mean", "std", "bgr_to_rgb", "rgb_to_bgr")
 LATTICE = ("dilation_pattern", "channel_order", "axes", "extra_dilation1")  # of PSConv2d
 PLAIN_FAMILY = ("ResNet", "ResNeXt", "PSResNet")
+TRAINED = "trained"  # key in the meta of a checkpoint
 SHOWN = 80  # characters of a value
 MISSING = object()
+UNKNOWN = object()  # stands for a value that is not plain
 
 
 def use_components(config: dict[str, Any], meta: Mapping[str, Any], checkpoint: str) -> str | None:
@@ -48,6 +51,16 @@ def use_components(config: dict[str, Any], meta: Mapping[str, Any], checkpoint: 
     return f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there"
 
 
+def trained_meta(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``meta.trained`` of a checkpoint says: a model's backbone and data preprocessor as plain values.
+
+    Args:
+        config: of the model.
+    """
+    backbone = {key: value for key, value in config["backbone"].items() if key not in ("init_cfg", "pretrained")}
+    return plain_dict(dict(backbone=backbone, data_preprocessor=config.get("data_preprocessor")))[0]
+
+
 def check_function(model: nn.Module, config: Mapping[str, Any], checkpoint: str, force: bool) -> str | None:
     """Compare what a checkpoint to be tested was trained for with the config's model.
 
@@ -55,7 +68,7 @@ def check_function(model: nn.Module, config: Mapping[str, Any], checkpoint: str,
         config: of the model. force: a difference is a line for the user, which is returned, and no error.
     Raises: UserError.
     """
-    differ = _differences(model, config, read_checkpoint(checkpoint).meta, ())
+    differ = _differences(model, config, read_checkpoint(checkpoint), ())
     if not differ:
         return None
     text = f"checkpoint {checkpoint} was trained with {'; '.join(differ)}: shapes agree, what is computed does not"
@@ -70,13 +83,13 @@ def start_remark(model: nn.Module, config: Mapping[str, Any], path: str) -> str 
     Args:
         config: of the model. path: a file, or an address such as ``torchvision://resnet50``.
     """
-    meta = read_checkpoint(path).meta if Path(path).is_file() else {}
-    differ = _differences(model, config, meta, FREE)
+    checkpoint = read_checkpoint(path) if Path(path).is_file() else Checkpoint(Path(path), {})
+    differ = _differences(model, config, checkpoint, FREE)
     if differ:
         return f"{path} was made for {'; '.join(differ)}: not the same function"
     patterns = [layer.dilation_pattern for layer in model.modules() if isinstance(layer, PSConv2d)]
     dilated = [pattern for pattern in patterns if max(pattern) > 1]
-    if not dilated or _setup(meta)[0] is not None:
+    if not dilated or checkpoint.functions or _setup(checkpoint.meta)[0] is not None:
         return None
     return (
         f"{path} does not say what its weights were trained for. Those of a plain ResNet, such as torchvision's, were "
@@ -87,15 +100,17 @@ def start_remark(model: nn.Module, config: Mapping[str, Any], path: str) -> str 
 
 def _setup(meta: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
     """Configs of the backbone, None if unknown, and of the data preprocessor that a file was trained with."""
-    model: Any = meta if "backbone" in meta else assigned(meta.get("cfg"), "model")
+    model: Any = meta if "backbone" in meta else meta.get(TRAINED)
     model = model if isinstance(model, Mapping) else {}
     backbone, pixels = model.get("backbone"), model.get("data_preprocessor")
     return backbone if isinstance(backbone, Mapping) else None, pixels if isinstance(pixels, Mapping) else {}
 
 
-def _differences(model: nn.Module, config: Mapping[str, Any], meta: Mapping[str, Any], free: tuple[str, ...]) -> list:
+def _differences(
+    model: nn.Module, config: Mapping[str, Any], checkpoint: Checkpoint, free: tuple[str, ...]
+) -> list[str]:
     """``backbone.NAME=VALUE, the config has VALUE`` of each difference."""
-    theirs, pixels = _setup(meta)
+    theirs, pixels = _setup(checkpoint.meta)
     own, own_pixels = config.get("backbone"), config.get("data_preprocessor") or {}
     pairs = [
         (f"data_preprocessor.{name}", pixels[name], own_pixels[name])
@@ -104,12 +119,28 @@ def _differences(model: nn.Module, config: Mapping[str, Any], meta: Mapping[str,
     ]
     if theirs is not None and isinstance(own, Mapping):
         pairs = [*_backbone_pairs(model, theirs, own, free), *pairs]
+    elif theirs is None:
+        pairs = [*_layer_pairs(model, checkpoint.functions), *pairs]
     known = [(name, *(_plain(value) for value in values)) for name, *values in pairs]
     return [
         f"{name}={_shown(value)}, the config has {_shown(other)}"
         for name, value, other in known
         if not _hides(value) and not _hides(other) and value != other
     ]
+
+
+def _layer_pairs(model: nn.Module, functions: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Arguments of the first layer that computes otherwise than it did when the file was saved."""
+    layers = dict(model.named_modules())
+    for name, theirs in functions.items():
+        if name in layers:
+            layer = layers[name]
+            own = layer.function() if isinstance(layer, CarriesFunction) else dict(dilation_pattern=[1])
+            if pairs := [
+                (f"{name}.{key}", theirs[key], own[key]) for key in own if theirs.get(key, own[key]) != own[key]
+            ]:
+                return pairs
+    return []
 
 
 def _backbone_pairs(
@@ -148,9 +179,9 @@ def _lattice(config: Mapping[str, Any]) -> dict[str, Any]:
     if given is None:
         return {"dilation_pattern": [1]}
     defaults = inspect.signature(PSConv2d.__init__).parameters
-    found = {n: _plain(defaults[n].default if given.get(n) is None else given[n]) for n in LATTICE}
-    pattern = found["dilation_pattern"]
-    return {"dilation_pattern": [1]} if isinstance(pattern, list) and set(map(str, pattern)) == {"1"} else found
+    lattice = {n: _plain(defaults[n].default if given.get(n) is None else given[n]) for n in LATTICE}
+    pattern = lattice["dilation_pattern"]
+    return {"dilation_pattern": [1]} if isinstance(pattern, list) and set(map(str, pattern)) == {"1"} else lattice
 
 
 def _kind(config: Mapping[str, Any]) -> str:
@@ -161,7 +192,7 @@ def _kind(config: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Lists for tuples, rounded numbers; ``UNKNOWN`` for what is no plain value."""
+    """Lists for tuples, rounded numbers; ``UNKNOWN`` for what is not plain."""
     if depth > 6:
         return UNKNOWN
     if isinstance(value, list | tuple):
@@ -178,7 +209,7 @@ def _hides(value: Any) -> bool:
     """Whether there is something unknown in a plain value."""
     if isinstance(value, list | dict):
         return any(_hides(item) for item in (value.values() if isinstance(value, dict) else value))
-    return isinstance(value, Unknown)
+    return value is UNKNOWN
 
 
 def _shown(value: Any) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mmms_plugin.arguments import check_choice
 from mmms_plugin.layers.channel_parts import inverse, is_channels_last, regroup, take_parts, transpose_parts
 from mmms_plugin.layers.dilation_lattice import AXES, ORDERS, SubConv, check_pattern, decompose, dilation_matrix
+from mmms_plugin.layers.function import CarriesFunction
 from mmms_plugin.layers.graph_capture import is_exporting
 from mmms_plugin.layers.partwise_conv import PaddingMode, PartwiseConv2d, Size
 from mmms_plugin.registry import MODELS
@@ -30,7 +31,7 @@ KernelTable = list[list[Tensor]]
 
 
 @MODELS.register_module(name="PSConv")
-class PSConv2d(PartwiseConv2d, nn.Conv2d):
+class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
     """Convolution whose kernels carry a cyclic pattern of dilations along input and output channels.
 
     ``y[n, c, i, j] = sum_{k, u, v} weight[c, k, u, v] * x[n, k, i + (u - U) * D[c, k], j + (v - V) * D[c, k]]``
@@ -53,7 +54,7 @@ class PSConv2d(PartwiseConv2d, nn.Conv2d):
             each dilation under a mask. The attribute ``implementation`` says which one is used.
 
     Shape: ``[N, C_in, H, W] -> [N, C_out, H', W']`` (also unbatched, as ``nn.Conv2d``).
-    Raises: ValueError for a bad argument.
+    Raises: ValueError for a bad argument. ``load_state_dict`` refuses weights of another pattern (``CarriesFunction``).
     """
 
     lattice: Tensor
@@ -110,6 +111,13 @@ class PSConv2d(PartwiseConv2d, nn.Conv2d):
         per_group = (self.out_channels // self.groups, self.in_channels // self.groups)
         lattice = dilation_matrix(self.dilation_pattern, *per_group, self.channel_order, self.axes)
         return lattice.repeat(self.groups, 1)
+
+    def function(self) -> dict[str, Any]:
+        """The arguments that make up the lattice; a pattern of ones makes a plain convolution, whatever the others."""
+        if self.kernel_size == (1, 1) or set(self.dilation_pattern) == {1}:
+            return dict(dilation_pattern=[1])
+        pattern = list(self.dilation_pattern)
+        return dict(dilation_pattern=pattern, channel_order=self.channel_order, axes=self.axes)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 3:

@@ -20,6 +20,7 @@ from mmengine.runner.base_loop import BaseLoop
 
 from mmms_plugin.compat.newest import newest_checkpoint, resumable_meta
 from mmms_plugin.config.building import CheckedBuilds
+from mmms_plugin.config.trained_for import TRAINED, trained_meta
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
 from mmms_plugin.train.console import calm, calm_output, say
@@ -161,9 +162,11 @@ class ResumeHook(Hook):
         seed_generators(runner.seed, rank, MODEL, runner.iter)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep how the seed is to be used."""
+        """Keep how the seed is to be used, and what the weights are trained for."""
         names = ("deterministic", "diff_rank_seed")
         checkpoint["meta"]["randomness"] = {key: bool(runner._randomness_cfg.get(key)) for key in names}
+        if "backbone" in runner.cfg.get("model", {}):
+            checkpoint["meta"][TRAINED] = trained_meta(runner.cfg.model)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Find the best and the last checkpoint again in a work folder that was moved or copied.

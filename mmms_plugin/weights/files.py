@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import struct
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.layers.function import FUNCTION
 from mmms_plugin.weights.plain import key_name, plain_dict, plain_tensor, unviewed
 from mmms_plugin.weights.torch_files import load_torch
 
@@ -31,6 +33,7 @@ SUFFIXES = (".pth", ".safetensors")
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params",
             "state_dict_ema", "model_ema", "ema_state_dict")  # fmt: skip
 META_KEY = "mmms_meta"
+FUNCTIONS = "functions"  # in the meta of safetensors, which has no place for a state dict's metadata
 MAX_HEADER = 20_000_000  # bytes of the names and shapes in safetensors
 MAX_TENSORS = 5_000  # a Cascade Mask R-CNN of the largest backbone has 1,500
 MAX_WRAPPERS = 8
@@ -51,6 +54,7 @@ class Checkpoint:
         beside: names of all else in the file.
         left_out: entries of meta that are no plain data, by name.
         arch: an architecture's name that the file states itself, or None.
+        functions: what layers compute with their weights, by the layer's name (``layers.function``).
     """
 
     path: Path
@@ -61,6 +65,7 @@ class Checkpoint:
     beside: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     arch: str | None = None
+    functions: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -117,7 +122,10 @@ def _read_safetensors(path: Path) -> Checkpoint:
         raise UserError(f"checkpoint {path}: no tensors in it")
     _check_tensors(path, state)
     meta, left_out = plain_dict(_json_object(notes.get(META_KEY, "{}")))
-    return Checkpoint(path, state, meta=meta, left_out=tuple(left_out))
+    functions = meta.pop(FUNCTIONS, {})
+    return Checkpoint(
+        path, state, meta=meta, left_out=tuple(left_out), functions=functions if isinstance(functions, dict) else {}
+    )
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -152,7 +160,25 @@ def _unwrap(path: Path, data: Any) -> Checkpoint:
     meta, head, arch = inner
     plain, left_out = plain_dict(meta)
     return Checkpoint(path, state, ".".join(trail), plain, _tensors(path, head) if isinstance(head, dict) else {},
-                      tuple(beside), tuple(left_out), arch if isinstance(arch, str) else None)  # fmt: skip
+                      tuple(beside), tuple(left_out), arch if isinstance(arch, str) else None,
+                      _functions(data))  # fmt: skip
+
+
+def _functions(state: dict[Any, Any]) -> dict[str, Any]:
+    """What layers wrote into the metadata of a state dict, plain, under names without DataParallel's prefix."""
+    metadata = getattr(state, "_metadata", None)
+    layers = dict.items(metadata) if isinstance(metadata, dict) else ()
+    functions = {name: dict.get(entry, FUNCTION) for name, entry in layers if isinstance(entry, dict)}
+    plain, _ = plain_dict({name: value for name, value in functions.items() if isinstance(value, dict)})
+    return {name.removeprefix("module."): value for name, value in plain.items()}
+
+
+def with_functions(state: Mapping[str, Tensor], functions: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A state dict with what its layers compute in ``_metadata``, where ``load_state_dict`` looks."""
+    content: Any = OrderedDict(state)
+    if functions:
+        content._metadata = OrderedDict((name, {FUNCTION: function}) for name, function in functions.items())
+    return content
 
 
 def _tensors(path: Path, data: dict[Any, Any]) -> dict[str, Tensor]:
@@ -282,9 +308,17 @@ def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_checkpoint(
-    file: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any], head: Mapping[str, Tensor], safe: bool
+    file: Path,
+    state: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    head: Mapping[str, Tensor],
+    safe: bool,
+    functions: Mapping[str, Any] | None = None,
 ) -> None:
     """Write tensors and ``meta`` as safetensors (``safe``; the head is left out) or by ``torch.save``.
+
+    Args:
+        functions: what layers compute with their weights, as in ``Checkpoint``.
 
     Raises: OSError where the disk is full and the like; UserError for a type of number that safetensors does not know.
     """
@@ -292,8 +326,9 @@ def save_checkpoint(
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
+        notes = {**meta, **({FUNCTIONS: functions} if functions else {})}
         try:
-            save_file(_apart(state), file, metadata={"format": "pt", META_KEY: json.dumps(meta)})
+            save_file(_apart(state), file, metadata={"format": "pt", META_KEY: json.dumps(notes)})
         except SafetensorError as error:
             raise OSError(str(error)) from error
         except (KeyError, ValueError) as error:
@@ -302,6 +337,8 @@ def save_checkpoint(
         return
     kinds: dict[int, torch.dtype] = {}
     content: dict[str, Any] = dict(meta=dict(meta), state_dict=_owned(state, kinds))
+    if functions:
+        content["state_dict"] = with_functions(content["state_dict"], functions)
     if head:
         content["head"] = _owned(head, kinds)
     with file.open("wb") as stream:  # a stream: torch.save keeps a file's name in the file, and names are not content

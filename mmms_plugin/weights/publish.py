@@ -60,7 +60,8 @@ def publish(source: str, prefix: str, freeze_shapes: bool = False) -> Published:
         target.with_name(f"{stem}{suffix}"), rename=lambda path: _named(target, stem, path)
     ) as temporary:
         meta = {key: value for key, value in checkpoint.meta.items() if key not in PRIVATE}
-        save_checkpoint(temporary, _plain_keys(checkpoint), without_places(meta), checkpoint.head, safe=safe)
+        state, meta = _plain_keys(checkpoint), without_places(meta)
+        save_checkpoint(temporary, state, meta, checkpoint.head, safe=safe, functions=checkpoint.functions)
         final = _named(target, stem, temporary)
     private = (*checkpoint.left_out, *(key for key in PRIVATE if key in checkpoint.meta))
     stripped = (*checkpoint.beside, *(f"meta.{key}" for key in private))

@@ -14,7 +14,7 @@ from torch import nn
 
 from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.config.files import config_names, load_config
-from mmms_plugin.config.trained_for import start_remark
+from mmms_plugin.config.trained_for import TRAINED, start_remark, trained_meta
 from mmms_plugin.registry import MODELS
 
 MODELS.import_from_location()
@@ -57,7 +57,7 @@ def test_a_classifiers_backbone_fits_and_computes_the_same(name, tmp_path: Path)
         if classifier.model.backbone.type != config.backbone.type or not fits(goal, backbone_of(classifier.model)):
             continue
         path = tmp_path / "classifier.pth"
-        torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": {"cfg": classifier.pretty_text}}, path)
+        torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": {TRAINED: trained_meta(classifier.model)}}, path)
         remark = start_remark(nn.ModuleDict({"backbone": goal}), config, str(path))
         if remark is None:
             return

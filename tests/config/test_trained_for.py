@@ -9,12 +9,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmms_plugin.config.files import config_names
-from mmms_plugin.config.text import UNKNOWN, assigned
-from mmms_plugin.config.trained_for import check_function, start_remark
+from mmms_plugin.config.trained_for import TRAINED, check_function, start_remark, trained_meta
 from mmms_plugin.errors import UserError
+from mmms_plugin.weights.publish import publish
 
 PS = dict(type="mmms_plugin.PSResNet", depth=18, out_indices=(3,))
 PLAIN = dict(PS, dilation_pattern=(1, 1, 1, 1))
@@ -24,9 +24,9 @@ PIXELS = dict(type="DetDataPreprocessor", mean=[123.675, 116.28, 103.53], bgr_to
 
 
 def checkpoint(folder: Path, backbone: dict[str, Any] | None, converted: bool = False, **more: Any) -> str:
-    """A file that says what it was trained for: as mmengine does it, or as mmms convert does."""
+    """A file that says what it was trained for: as mmms train does it, or as mmms convert does."""
     model = dict(type="FasterRCNN", data_preprocessor={**PIXELS, **more}, backbone=backbone)
-    meta = dict(model) if converted else {"cfg": Config(dict(model=model, epochs=12)).pretty_text}
+    meta = dict(model) if converted else {TRAINED: trained_meta(Config(dict(model=model)).model)} if backbone else {}
     torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": {} if backbone is None else meta}, folder / "x.pth")
     return str(folder / "x.pth")
 
@@ -95,13 +95,9 @@ def test_weights_that_say_nothing_may_be_a_plain_networks(model, tmp_path):
 
 ODD: list[Any] = [
     {"cfg": "model = __import__('os').system('touch ran')"},
-    {"cfg": "model = dict(backbone=dict(**{'type': 1}))"},
-    {"cfg": "model = dict(backbone=" + "[" * 100_000},
-    {"cfg": "model = " + "-" * 100_000 + "1"},
-    {"cfg": "model = dict(backbone=dict(type='PSResNet', depth=" + "9" * 10_000 + "))"},
-    {"cfg": "model = '''"},
-    {"cfg": "\0"},
-    {"cfg": ["model"]},
+    {TRAINED: ["model"]},
+    {TRAINED: {"backbone": {"depth": 2**70}}},
+    {TRAINED: {"backbone": {"type": 1, "depth": "\0"}, "data_preprocessor": {"mean": {}}}},
     {"backbone": "PSResNet"},
     {"backbone": {"type": ["a"], 3: 4, "dilation_pattern": {"a": [[[[[[[[1]]]]]]]]}}, "data_preprocessor": [1]},
     {"backbone": {"type": "PSResNet", "dilation_pattern": torch.zeros(2), "axes": None}},
@@ -120,89 +116,31 @@ def test_odd_meta_is_no_reason_to_stop(meta, model, tmp_path, monkeypatch):
     assert not Path("ran").exists()
 
 
-def test_the_text_of_a_config_reads_as_mmengine_wrote_it():
-    for path in list(config_names().values())[::9]:
-        config = Config.fromfile(path)
-        text = config.pretty_text
-        assert assigned(text, "model") == _lists(Config.fromstring(text, ".py")["model"]), path
-    text = "a = 1\nb = dict(c=d, e=-1e-05, f=(1), g=('x' 'y', ), h={'i': None}, j=f())\nmodel = dict(a=[-2., True])\n"
-    assert assigned(text, "model") == {"a": [-2.0, True]}
-    assert assigned(text, "a") == 1
-    assert assigned(text, "b") is None  # a call
-    assert assigned(text.replace("f()", "f"), "b")["c"] is UNKNOWN
-    assert assigned(text, "z") is None
-
-
-WITHIN = "b=0\n" * 24_999  # 99,996 tokens
-TEXTS: list[tuple[str, Any]] = [
-    ("a = 12", 12),
-    ("a = 1.5e3", 1500.0),
-    ("a = .5", 0.5),
-    ("a = 2.", 2.0),
-    ("a = 1E2", 100.0),
-    ("a = 0x10", UNKNOWN),
-    ("a = 1_000", UNKNOWN),
-    ("a = 2j", UNKNOWN),
-    ("a = " + "9" * 40, int("9" * 40)),
-    ("a = " + "9" * 41, UNKNOWN),
-    ("a = -3", -3),
-    ("a = -x", UNKNOWN),
-    ("a = -True", UNKNOWN),
-    ("a = -'x'", UNKNOWN),
-    ("a = 'x'", "x"),
-    ("a = r'x'", UNKNOWN),
-    ("a = 'x\\n'", UNKNOWN),
-    ("a = ('x'\n  \"y\")", "xy"),
-    ("a = ('x' r'y')", UNKNOWN),
-    ("a = [1]", [1]),
-    ("a = (1)", 1),
-    ("a = (1,)", [1]),
-    ("a = [(1, 2), ()]", [[1, 2], []]),
-    ("a = [1 2]", None),
-    ("a = [1, 2", None),
-    ("a = dict(b=1, c=dict(), )", {"b": 1, "c": {}}),
-    ("a = dict(b=1 c=2)", None),
-    ("a = dict(b, c=2)", None),
-    ("a = dict", UNKNOWN),
-    ("a = dict + 1", UNKNOWN),
-    ("a = {'b': 1, 2: 3, 'c': None}", {"b": 1, "c": None}),
-    ("a = {'b' 1}", None),
-    ("a = {'b', 1}", None),
-    ("a = True  # a comment", True),
-    ("a = b", UNKNOWN),
-    ("a = *b", None),
-    ("a =", None),
-    ("a", None),
-    ("a == 1", None),
-    ("a += 1", None),
-    ("a.b = 1\na = 2", 2),
-    ("b = dict(\n  a = 1)\n", None),
-    ("if b:\n  a = 1\na = 2", 2),
-    ("b = [\n# a comment\n1]\na = 2", 2),
-    ("a = " + "[" * 40 + "1" + "]" * 40, ...),
-    ("a = " + "[" * 41 + "1" + "]" * 41, None),
-    ("a = " + "{'b': " * 40 + "1" + "}" * 40, ...),
-    ("a = " + "dict(b=" * 41 + "1" + ")" * 41, None),
-    ("a = " + "-" * 41 + "1", None),
-    (f"{WITHIN}a=-1", -1),  # the 100,000th token
-    (f"{WITHIN}a=--1", None),
-    ("a = 1 #" + "x" * 999_993, 1),  # a million characters
-    ("a = 1 #" + "x" * 999_994, None),
-]
-
-
-@pytest.mark.parametrize(("text", "value"), TEXTS, ids=range(len(TEXTS)))
-def test_a_plain_value_is_read_and_nothing_else(text, value):
-    found = assigned(text, "a")
-    if value is ...:
-        assert found is not None
-    elif value is UNKNOWN:
-        assert found is UNKNOWN
-    else:
-        assert (found, type(found)) == (value, type(value))
-
-
-def _lists(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+def test_a_psconv_carries_its_pattern_and_refuses_another(tmp_path):
+    """In torch's state dicts, in mmengine's checkpoints, in published files of both formats, and under wrappers."""
+    ps, plain, host, layers = (MODELS.build(dict(kind)) for kind in (PS, PLAIN, HOST, LAYERS))
+    ps.load_state_dict(ps.state_dict())
+    plain.load_state_dict(ps.state_dict() | {})  # a dict without metadata
+    layers.load_state_dict(ps.state_dict())  # the same network of mmdet's
+    text = "conv1: its weights were trained with dilation_pattern=[1, 2, 1, 4]"
+    with pytest.raises(RuntimeError) as caught:
+        plain.load_state_dict(ps.state_dict())
+    assert str(caught.value).count("the shapes agree, the functions differ") == 1
+    assert f"layer1.0.{text}" in str(caught.value)
+    model, state = nn.ModuleDict({"backbone": plain}), nn.ModuleDict({"backbone": ps}).state_dict()
+    wrapped = nn.ModuleDict({"module": nn.ModuleDict({"backbone": ps})}).state_dict()
+    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    assert torch.load(tmp_path / "x.pth", weights_only=True)["state_dict"]._metadata == state._metadata
+    torch.save({"state_dict": wrapped, "meta": {}}, tmp_path / "wrapped.pth")
+    files = [tmp_path / "x.pth", tmp_path / "wrapped.pth"]
+    files += [publish(str(files[1]), str(tmp_path / name)).path for name in ("a.pth", "b.safetensors")]
+    for file in files:
+        words = r"backbone\.layer1\.0\.conv1\.dilation_pattern=\[1, 2, 1, 4\], the config has \[1\]"
+        for other in (model, nn.ModuleDict({"backbone": host})):
+            with pytest.raises(UserError, match=words):
+                check_function(other, dict(backbone=PLAIN), str(file), force=False)
+        assert check_function(nn.ModuleDict({"backbone": layers}), dict(backbone=LAYERS), str(file), False) is None
+        assert "not the same function" in str(start_remark(model, dict(backbone=PLAIN), str(file)))
+        with pytest.raises(RuntimeError, match="its weights were trained with"):
+            load_checkpoint(nn.ModuleDict({"module": model} if file.stem == "wrapped" else {"backbone": plain}),
+                            str(file), strict=True)  # fmt: skip
