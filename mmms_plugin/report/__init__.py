@@ -1,1 +1,1 @@
-"""The one kit of tables, figures and pages."""
+"""The kit that every report is made with: tables, figures, drawings, and a page with a gallery."""

@@ -80,13 +80,13 @@ def run_size_ap(
         truth, runs, notes = read_files(ann, preds, names, masks=options.masks, source=source)
     objects = truth.areas(options.area)[~truth.iscrowd]
     bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
-    check_bins(conditions, [one.name for one in bins.bins], options.errors)
+    check_bins(conditions, [b.name for b in bins.bins], options.errors)
     sizes = describe_objects(truth, bins.bins, options.area, () if runs else notes, options.resize)
     files: list[Path] = []
     failures: list[str] = []
     if runs and out:
         results = evaluate(truth, runs, options, notes)
-        failures += filter(None, (one.failure(results.runs[-1]) for one in conditions))
+        failures += filter(None, (condition.failure(results.runs[-1]) for condition in conditions))
         failures += earlier.failures(results) if earlier else ()
         with progress.status("drawing"):
             from mmms_plugin.size_ap.report.write import write_report  # matplotlib takes a while to import
@@ -123,8 +123,8 @@ def _gallery(
 ) -> Gallery:
     """Failures of every method, of several seeds those of the first."""
     first = [(m.name if len(m.runs) == 1 else f"{m.name}: {m.runs[0].name}", m.runs[0]) for m in methods]
-    found = [(name, find_failures(truth, run, options, bins, most)) for name, run in first]
-    return make_gallery(truth, found, bins, source.pictures)
+    failures = [(name, find_failures(truth, run, options, bins, most)) for name, run in first]
+    return make_gallery(truth, failures, bins, source.pictures)
 
 
 def _print_histogram(console: Console, sizes: ObjectSizes) -> None:

@@ -33,8 +33,8 @@ def make_gallery(table: Table, paths: Mapping[str, Path], other: Table | None = 
         paths: of the pictures, by their names in the table.
         other: of a second network on the same pictures.
     """
-    tables = [one for one in (table, other) if one is not None]
-    with_columns = [one for one in tables if one.columns]
+    tables = [table, other] if other else [table]
+    with_columns = [shown for shown in tables if shown.columns]
     remarks = [STRIPS[table.kind]] if table.columns else []
     if len(with_columns) == 2:
         remarks.append(
@@ -48,7 +48,8 @@ def make_gallery(table: Table, paths: Mapping[str, Path], other: Table | None = 
         )
     classes, others = class_names(table.rows), {row.name: row for row in other.rows} if other else {}
     tiles = thumbnails([paths[row.name] for row in table.rows])
-    items = [_item(row, others.get(row.name), tables, classes) for row in table.rows]
+    places = {name: i for i, name in enumerate(classes)}
+    items = [_item(row, others.get(row.name), tables, places) for row in table.rows]
     for number, item in enumerate(items):
         item["tile"] = number if tiles[number] is not None else -1
     answers = OUTCOMES if other else ("right", "wrong")
@@ -66,7 +67,7 @@ def make_gallery(table: Table, paths: Mapping[str, Path], other: Table | None = 
     orders += [dict(column=k, name=name, prefix="S") for k, name in enumerate(table.columns)]
     return Gallery(
         "pictures", remarks, [("scale", "", LEGENDS[table.kind])] if table.columns else [], items, filters, orders,
-        tiles, TILE, ACROSS, DOWN, large=384, search=True, directions=True, runs=[_run(one) for one in with_columns],
+        tiles, TILE, ACROSS, DOWN, large=384, search=True, directions=True, runs=list(map(_run, with_columns)),
     )  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def _run(table: Table) -> dict[str, Any]:
     return run
 
 
-def _item(row: Row, other: Row | None, tables: Sequence[Table], classes: Sequence[str]) -> dict[str, Any]:
+def _item(row: Row, other: Row | None, tables: Sequence[Table], places: Mapping[str, int]) -> dict[str, Any]:
     table, label = tables[0], ", ".join(row.classes)
     rows = [(row, table), *([(other, tables[1])] if other else [])]
     leaves = leaving_exit(row.values, table.threshold) if table.kind == "exits" else -1
@@ -119,18 +120,18 @@ def _item(row: Row, other: Row | None, tables: Sequence[Table], classes: Sequenc
         answer_place = None if row.right is None else int(not row.right)
     runs = [
         dict(
-            values=list(map(_short, one.values)),
-            framed=leaving_exit(one.values, of.threshold) if of.kind == "exits" else -1,
+            values=list(map(_short, answer.values)),
+            framed=leaving_exit(answer.values, of.threshold) if of.kind == "exits" else -1,
         )
-        for one, of in rows
+        for answer, of in rows
         if of.columns
     ]
     return {
         "title": row.name, "lines": [label or row.name, below], "facts": facts, "label": label, "side": side,
         "objects": "" if side is None else f"{len(row.sides)} objects, {side:.0f} px", "mean": _short(row.score),
-        "exit": leaves, "class": [classes.index(name) for name in row.classes],
+        "exit": leaves, "class": [places[name] for name in row.classes],
         "answer": -1 if answer_place is None else answer_place,
-        "marks": [one.right for one, _ in rows if one.right is not None], "runs": runs,
+        "marks": [answer.right for answer, _ in rows if answer.right is not None], "runs": runs,
     }  # fmt: skip
 
 

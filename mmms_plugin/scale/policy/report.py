@@ -44,8 +44,11 @@ class Findings:
     """What was measured of one network.
 
     Attributes:
-        title: its name. table: of the pictures, without columns where the model has no block or exit to score.
-        dilations: of PSConv layers. fields: of the stages. shape: of a Shape Adaptor network.
+        title: its name.
+        table: of the pictures, without columns where the model has no block or exit to score.
+        dilations: of PSConv layers.
+        fields: receptive fields of the stages.
+        shape: of a Shape Adaptor network.
         trajectories: of its adaptors while it was trained, ``{place: [(iteration, s), ...]}``; empty where unknown.
     """
 
@@ -67,9 +70,14 @@ def write_report(
     """Write everything into ``out``; returns the names of the files, without those of the figures.
 
     Args:
-        second: of another network on the same pictures, None for none. paths: of the pictures, by name.
+        out: the folder.
+        first: what was measured of the network.
+        second: of another network on the same pictures, None for none.
+        paths: of the pictures, by name.
         links: text and address of pages that belong to it.
-    Raises: UserError if the folder cannot be written to.
+
+    Raises:
+        UserError: the folder cannot be written to.
     """
     part = _evaluate(first, paths)
     other = None if second is None else second.table
@@ -119,33 +127,35 @@ class _Part:
         self.drawn.append((name, caption, figure))
 
 
-def _evaluate(found: Findings, paths: Mapping[str, Path]) -> _Part:
-    table = found.table
+def _evaluate(findings: Findings, paths: Mapping[str, Path]) -> _Part:
+    table = findings.table
     part = _Part([], {"kind": table.kind, "columns": table.columns}, [])
     if table.kind == "scale policy":
         part.facts += [("pictures", str(len(table.rows))), ("score S", f"{SCORE} (ELASTIC, section 4.1.1)")]
         _add_policy(part, table)
     elif table.kind == "exits":
         _add_exits(part, table, paths)
-    if found.dilations:
-        part.content["dilations"] = [asdict(layer) for layer in found.dilations]
+    if findings.dilations:
+        part.content["dilations"] = [asdict(layer) for layer in findings.dilations]
         caption = "Share of the absolute weights of every dilation, by layer; ticks are the shares of the kernels."
-        part.add("dilations", caption, figures.draw_dilations(found.dilations))
-    if found.shape:
-        part.content["shape"] = dict(scales=dict(found.shape.scales), sides=found.shape.sides)
-        part.add("shape", "Side of the map in front of every layer.", draw_shapes([found.shape]))
-    if found.trajectories:
-        part.content["trajectories"] = {place: list(points) for place, points in found.trajectories.items()}
+        part.add("dilations", caption, figures.draw_dilations(findings.dilations))
+    if findings.shape:
+        part.content["shape"] = dict(scales=dict(findings.shape.scales), sides=findings.shape.sides)
+        part.add("shape", "Side of the map in front of every layer.", draw_shapes([findings.shape]))
+    if findings.trajectories:
+        part.content["trajectories"] = {place: list(points) for place, points in findings.trajectories.items()}
         caption = "s of every adaptor while the network was trained."
-        part.add("trajectories", caption, draw_trajectories(found.trajectories))
-    if found.fields:
-        part.content["receptive_fields"] = [_numbers(one) for one in found.fields]
-        part.facts += [(f.name, _sentence(f)) for f in found.fields]
+        part.add("trajectories", caption, draw_trajectories(findings.trajectories))
+    if findings.fields:
+        part.content["receptive_fields"] = [
+            {key: value for key, value in asdict(field_).items() if key != "heat"} for field_ in findings.fields
+        ]
+        part.facts += [(f.name, _sentence(f)) for f in findings.fields]
         caption = (
             "Gradient of the middle cell of every stage (Luo et al., 2016; root of the relative gradient): the circle "
             "is two standard deviations, the dashed square the theoretical receptive field."
         )
-        part.add("receptive_fields", caption, figures.draw_fields(found.fields))
+        part.add("receptive_fields", caption, figures.draw_fields(findings.fields))
     part.content["pictures"] = table.to_json()["rows"]
     return part
 
@@ -160,7 +170,7 @@ def _compare(part: _Part, first: Findings, second: Findings, paths: Mapping[str,
         part.drawn.insert(places[0] + 1 if places else len(part.drawn), drawn)
     answers = compare_answers(first.table, second.table)
     part.content["compared"] = dict(
-        title=second.title, outcomes=OUTCOMES, answers=[asdict(one) for one in answers], **other.content
+        title=second.title, outcomes=OUTCOMES, answers=[asdict(group) for group in answers], **other.content
     )
     if answers and first.table.columns and len(first.table.rows) >= FEWEST:
         points, method = part.points or embed(first.table)
@@ -212,14 +222,10 @@ def _examples(name: str, rows: Sequence[Row], paths: Mapping[str, Path]) -> tupl
     return name, len(rows), list(zip(chosen, tiles, strict=True))
 
 
-def _numbers(one: ReceptiveField) -> dict[str, Any]:
-    return {key: value for key, value in asdict(one).items() if key != "heat"}
-
-
-def _sentence(one: ReceptiveField) -> str:
-    theory = f"above {WIDTHS[-1]}" if one.theoretical is None else str(one.theoretical)
-    cut = ", cut off by the picture" if one.cut else ""
+def _sentence(field_: ReceptiveField) -> str:
+    theory = f"above {WIDTHS[-1]}" if field_.theoretical is None else str(field_.theoretical)
+    cut = ", cut off by the picture" if field_.cut else ""
     return (
-        f"stride {one.stride}; receptive field {theory} px in theory; effective {2 * one.two_sigma:.0f} px (two "
-        f"standard deviations to each side), {one.side:.0f} px (gradient above 4.55 % of the largest{cut})"
+        f"stride {field_.stride}; receptive field {theory} px in theory; effective {2 * field_.two_sigma:.0f} px (two "
+        f"standard deviations to each side), {field_.side:.0f} px (gradient above 4.55 % of the largest{cut})"
     )

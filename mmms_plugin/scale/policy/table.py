@@ -77,19 +77,19 @@ def leaving_exit(confidences: Sequence[float], threshold: float) -> int:
 
 def rows_of(content: Any, columns: int) -> list[Row]:
     """Rows out of ``Table.to_json``; those that are no rows of so many columns are left out."""
-    found = []
-    for one in content if isinstance(content, list) else ():
+    rows = []
+    for record in content if isinstance(content, list) else ():
         try:
             row = Row(
-                str(one["name"]), tuple(map(float, one["values"])), tuple(map(str, one["classes"])),
-                tuple(map(float, one["sides"])), str(one["predicted"]),
-                one["right"] if isinstance(one["right"], bool) else None,
+                str(record["name"]), tuple(map(float, record["values"])), tuple(map(str, record["classes"])),
+                tuple(map(float, record["sides"])), str(record["predicted"]),
+                record["right"] if isinstance(record["right"], bool) else None,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError):
             continue
         if len(row.values) == columns and all(math.isfinite(value) for value in row.values):
-            found.append(row)
-    return found
+            rows.append(row)
+    return rows
 
 
 def write_csv(table: Table, path: Path) -> None:

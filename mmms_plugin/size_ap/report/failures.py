@@ -54,37 +54,37 @@ def find_failures(truth: GroundTruth, run: Detections, options: Options, bins: t
     options = options.for_rules_of(truth)
     limit = min(MATCH, *options.thresholds)
     candidates = find_candidates(truth, run, options.iou_type, options.area, options.max_dets, (limit,))
-    found = error_instances(candidates, bins, options.iou_type)
+    errors = error_instances(candidates, bins, options.iou_type)
     truths, detections = candidates.truths, candidates.detections
     scores, sizes = np.append(detections.scores, np.nan), np.append(truths.area, np.nan)
     chosen = _in_turn(
-        found, np.where(found.kind == len(ERROR_TYPES) - 1, sizes[found.object_], scores[found.detection])
+        errors, np.where(errors.kind == len(ERROR_TYPES) - 1, sizes[errors.object_], scores[errors.detection])
     )
     chosen = chosen[:most]
-    chosen = chosen[np.argsort(-np.nan_to_num(scores[found.detection[chosen]], nan=-np.inf), kind="stable")]
-    detection, object_ = found.detection[chosen], found.object_[chosen]
+    chosen = chosen[np.argsort(-np.nan_to_num(scores[errors.detection[chosen]], nan=-np.inf), kind="stable")]
+    detection, object_ = errors.detection[chosen], errors.object_[chosen]
     nowhere = np.full((1, 4), np.nan)
     image = np.where(
         detection == NONE, np.append(truths.image, NONE)[object_], np.append(detections.image, 0)[detection]
     )
     return Failures(
-        kind=found.kind[chosen],
-        in_bin=found.in_bin[:, chosen],
+        kind=errors.kind[chosen],
+        in_bin=errors.in_bin[:, chosen],
         image=np.argsort(truth.image_ids, kind="stable")[image],
         category=np.append(detections.category, NONE)[detection],
         object_category=np.append(truths.category, NONE)[object_],
         score=scores[detection],
-        iou=np.where(detection == NONE, np.nan, found.iou[chosen]),
+        iou=np.where(detection == NONE, np.nan, errors.iou[chosen]),
         box=np.concatenate([detections.boxes, nowhere])[detection],
         object_box=np.concatenate([truths.boxes, nowhere])[object_],
-        total=len(found.kind),
+        total=len(errors.kind),
     )
 
 
-def _in_turn(found: Instances, worth: Floats) -> Ints:
+def _in_turn(errors: Instances, worth: Floats) -> Ints:
     """Places of all failures: the first of every bin and type, then the second of each, and so on."""
-    last_bin = len(found.in_bin) - 1 - np.argmax(found.in_bin[::-1], axis=0) if len(found.kind) else found.kind
-    group = last_bin * len(ERROR_TYPES) + found.kind
+    last_bin = len(errors.in_bin) - 1 - np.argmax(errors.in_bin[::-1], axis=0) if len(errors.kind) else errors.kind
+    group = last_bin * len(ERROR_TYPES) + errors.kind
     order = np.lexsort((-worth, group))
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
     turn = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))

@@ -94,11 +94,11 @@ def draw_errors(labels: Sequence[str], types: Sequence[Series], ylabel: str, xla
     """
     with canvas(_width(labels, 1.3), 3.3) as (figure, (axis,)):
         x, width = _places(len(labels)), 0.84 / len(types)
-        for i, (one, colour) in enumerate(zip(types, ERROR_COLOURS, strict=True)):
+        for i, (kind, colour) in enumerate(zip(types, ERROR_COLOURS, strict=True)):
             place = x + width * (i - (len(types) - 1) / 2)
-            axis.bar(place, np.nan_to_num(one.values), 0.9 * width, color=colour, label=one.name)
-            axis.vlines(place, one.low, one.high, color="black", linewidth=0.8)
-        for place in x[np.all([~np.isfinite(one.values) for one in types], axis=0)]:
+            axis.bar(place, np.nan_to_num(kind.values), 0.9 * width, color=colour, label=kind.name)
+            axis.vlines(place, kind.low, kind.high, color="black", linewidth=0.8)
+        for place in x[np.all([~np.isfinite(kind.values) for kind in types], axis=0)]:
             axis.text(place, 0, "n/a", ha="center", va="bottom", fontsize=8, color=NEUTRAL)
         axis.axhline(0, color=NEUTRAL, linewidth=0.8)
         axis.set_ylim(top=max(axis.get_ylim()[1], 0.01))
@@ -236,12 +236,12 @@ def draw_groups(labels: Sequence[str], series: Sequence[Series], ylabel: str) ->
         y, height = np.arange(len(labels))[::-1].astype(float), 0.74 / len(series)
         extent = np.concatenate([np.r_[s.values, s.low, s.high] for s in series])
         reach = max(float(np.nanmax(np.abs(np.r_[extent, 0.01]))), 0.01)
-        for i, one in enumerate(series):
+        for i, measure in enumerate(series):
             place = y - height * (i - (len(series) - 1) / 2)
-            axis.barh(place, np.nan_to_num(one.values), 0.92 * height, color=MEASURE_COLOURS[i], label=one.name)
-            axis.hlines(place, one.low, one.high, color="black", linewidth=1)
-            _write_percentages(axis, place, one, reach)
-        for place in y[np.all([~np.isfinite(one.values) for one in series], axis=0)]:
+            axis.barh(place, np.nan_to_num(measure.values), 0.92 * height, color=MEASURE_COLOURS[i], label=measure.name)
+            axis.hlines(place, measure.low, measure.high, color="black", linewidth=1)
+            _write_percentages(axis, place, measure, reach)
+        for place in y[np.all([~np.isfinite(measure.values) for measure in series], axis=0)]:
             axis.text(0.01 * reach, place, "n/a", va="center", fontsize=8, color=NEUTRAL)
         axis.axvline(0, color=NEUTRAL, linewidth=0.8)
         axis.set_yticks(y, labels)

@@ -56,7 +56,7 @@ def make_gallery(
         remark += f" {missing:,} have no picture in the folder that was given, and are shown as boxes alone."
     filters = [
         *([dict(key="run", name="run", values=names)] if len(names) > 1 else []),
-        dict(key="bin", name="bin", values=[one.name for one in bins], notes=[size_label(one) for one in bins]),
+        dict(key="bin", name="bin", values=[b.name for b in bins], notes=[size_label(b) for b in bins]),
         dict(key="kind", name="type of error", values=ERROR_TYPES),
         dict(key="class", name="class", values=classes),
     ]
@@ -93,7 +93,7 @@ def _item(
         "lines": [kind, what, " · ".join(" ".join(pair) for pair in numbers) or "not found"],
         "run": number, "bin": in_bins, "kind": int(failures.kind[i]), "class": list(dict.fromkeys((predicted, there))),
         "score": score, "iou": iou, "area": width * height, "box": box, "object": object_box,
-        "window": window([one for one in (box, object_box) if one], truth.image_sizes[place].tolist()),
+        "window": window([known for known in (box, object_box) if known], truth.image_sizes[place].tolist()),
     }  # fmt: skip
 
 
