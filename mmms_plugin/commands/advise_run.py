@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mmms_plugin.coco.mending import object_area
 from mmms_plugin.config.building import user_fault
 from mmms_plugin.config.checks import read_state_dict
-from mmms_plugin.config.coco_dir import use_coco_dir
+from mmms_plugin.config.data import use_coco_dir
 from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
 from mmms_plugin.config.edit import leaf_datasets
 from mmms_plugin.config.files import load_config

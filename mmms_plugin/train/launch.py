@@ -30,12 +30,12 @@ from mmms_plugin.config.checks import (
     check_fits,
     read_state_dict,
 )
+from mmms_plugin.config.data import check_config_data
 from mmms_plugin.config.edit import dicts_in, leaf_datasets
 from mmms_plugin.config.files import load_config
 from mmms_plugin.config.fit import Fitting, ScheduleHook, fit
 from mmms_plugin.config.host_files import SEPARATOR
 from mmms_plugin.config.options import apply_cfg_options
-from mmms_plugin.config.own_data import check_config_data
 from mmms_plugin.config.trained_for import check_function, start_remark, use_components
 from mmms_plugin.config.values import check_values
 from mmms_plugin.data.own_data import OwnData

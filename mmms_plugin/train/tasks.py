@@ -13,10 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mmms_plugin.config.coco_dir import use_coco_dir
+from mmms_plugin.config.data import is_multi_label, use_coco_dir, use_coco_labels, use_image_dir, use_voc_dir
 from mmms_plugin.config.edit import coco_metrics, evaluators, leaf_datasets
-from mmms_plugin.config.image_dir import is_multi_label, use_coco_labels, use_image_dir
-from mmms_plugin.config.voc_dir import use_voc_dir
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole

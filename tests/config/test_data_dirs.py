@@ -14,12 +14,9 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmms_plugin.config.coco_dir import use_coco_dir
+from mmms_plugin.config.data import check_config_data, labels_of, use_coco_dir, use_image_dir, use_voc_dir
 from mmms_plugin.config.edit import class_count_owners, dicts_in, evaluators, leaf_datasets, replace_components
 from mmms_plugin.config.files import load_config
-from mmms_plugin.config.image_dir import labels_of, use_image_dir
-from mmms_plugin.config.own_data import check_config_data
-from mmms_plugin.config.voc_dir import use_voc_dir
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.seg_set import VOC_CLASSES
 from mmms_plugin.datasets.shape_pictures import CLASSES

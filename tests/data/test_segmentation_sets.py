@@ -15,9 +15,9 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
+from mmms_plugin.config.data import use_voc_dir
 from mmms_plugin.config.edit import class_count_owners, leaf_datasets
 from mmms_plugin.config.files import load_config
-from mmms_plugin.config.voc_dir import use_voc_dir
 from mmms_plugin.data.masks import Mask, read_mask
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.seg_layouts import Pair, find_pairs
