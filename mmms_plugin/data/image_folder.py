@@ -54,10 +54,10 @@ def _read(own: OwnData, folder: Path) -> ImageFolder:
         raise UserError(f"{own.where}: no class folders in {folder.name}; expected are {LAYOUT}")
     pictures: list[tuple[str, int]] = []
     for label, name in enumerate(classes):
-        found = [path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES]
-        if not found:
+        paths = [path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES]
+        if not paths:
             raise UserError(f"{own.where}: no pictures in {folder.name}/{name}")
-        pictures += sorted((path.relative_to(folder).as_posix(), label) for path in found)
+        pictures += sorted((path.relative_to(folder).as_posix(), label) for path in paths)
     if bad := next((path for path, _ in pictures if "\n" in path), None):
         raise UserError(f"{own.where}: {bad!r}: a file name must not hold a line break")
     return ImageFolder(folder, classes, pictures)

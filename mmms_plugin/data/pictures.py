@@ -207,8 +207,10 @@ def same_content(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[int]]
     candidates = [places for size, places in by_size.items() if size and len(places) > 1]
     for length in (1 << 14, None):  # first the beginning, then the whole
         flat = [place for places in candidates for place in places]
-        found = in_threads(partial(_digest, length=length), [paths[place] for place in flat], "comparing pictures")
-        digests = dict(zip(flat, found, strict=True))
+        digests_in_order = in_threads(
+            partial(_digest, length=length), [paths[place] for place in flat], "comparing pictures"
+        )
+        digests = dict(zip(flat, digests_in_order, strict=True))
         candidates = [group for places in candidates for group in _groups(places, digests) if len(group) > 1]
     return candidates
 

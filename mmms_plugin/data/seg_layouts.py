@@ -53,23 +53,23 @@ def find_pairs(own: OwnData) -> SegSet:
         UserError: the layout is none of those known, or a split that is needed is not there.
     """
     root = own.folder or Path()
-    found = _voc(own, root) or SegSet(root, _below(root))
-    if not found.splits:
+    seg_set = _voc(own, root) or SegSet(root, _below(root))
+    if not seg_set.splits:
         raise UserError(f"{own.where}: no pictures with masks found; expected are {EXPECTED}; {_seen(root)}")
-    if "all" in found.splits:
-        found.splits["train"] = found.splits.pop("all")
+    if "all" in seg_set.splits:
+        seg_set.splits["train"] = seg_set.splits.pop("all")
     if own.val_split:
-        if "val" in found.splits:
+        if "val" in seg_set.splits:
             raise UserError(f"--val-split: {own.where} has pictures for validation already")
-        _hold_back(found, own)
-    return found
+        _hold_back(seg_set, own)
+    return seg_set
 
 
-def need_splits(found: SegSet, own: OwnData, splits: Sequence[str]) -> None:
+def need_splits(seg_set: SegSet, own: OwnData, splits: Sequence[str]) -> None:
     """Raise UserError if a split is missing."""
     for split in splits:
-        if split not in found.splits:
-            there = ", ".join(f"{len(pairs)} for {name}" for name, pairs in found.splits.items())
+        if split not in seg_set.splits:
+            there = ", ".join(f"{len(pairs)} for {name}" for name, pairs in seg_set.splits.items())
             raise UserError(
                 f"{own.where}: no pictures for {split} (found: {there}): list their names in {split}.txt, put them in "
                 f"folders named {split}, or hold back a share of the training pictures with --val-split 0.2"
@@ -82,13 +82,13 @@ def _voc(own: OwnData, root: Path) -> SegSet | None:
     if not any(path.is_file() for path in lists.values()):
         return None
     images, masks = pictures_by_name(root / "JPEGImages"), pictures_by_name(root / "SegmentationClass")
-    found = SegSet(root, voc=True)
+    seg_set = SegSet(root, voc=True)
     for split, path in lists.items():
         if path.is_file():
-            found.splits[split] = listed_pairs(own, path, images, masks)
-    pairs = [pair for of_split in found.splits.values() for pair in of_split]
-    found.voc = all(p.image.suffix == ".jpg" and (p.mask is None or p.mask.suffix == ".png") for p in pairs)
-    return found
+            seg_set.splits[split] = listed_pairs(own, path, images, masks)
+    pairs = [pair for of_split in seg_set.splits.values() for pair in of_split]
+    seg_set.voc = all(p.image.suffix == ".jpg" and (p.mask is None or p.mask.suffix == ".png") for p in pairs)
+    return seg_set
 
 
 def listed_pairs(own: OwnData, listing: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[Pair]:
@@ -126,14 +126,15 @@ def _below(root: Path) -> dict[str, list[Pair]]:
             return {split: listed_pairs(own, path, *by_name) for split, path in lists.items()}
         inner = {split_of(Path(path.name)): path for path in sorted(images.iterdir()) if path.is_dir()}
         pairs = {split: _pairs(path, masks / path.name) for split, path in inner.items() if split in WORDS}
-        pairs = {split: found for split, found in pairs.items() if found}
-        return pairs or {split: found for split, found in {"all": _pairs(images, masks)}.items() if found}
-    found: dict[str, list[Pair]] = {}
+        pairs = {split: of_split for split, of_split in pairs.items() if of_split}
+        every = _pairs(images, masks)
+        return pairs or ({"all": every} if every else {})
+    pairs = {}
     for path in sorted(path for path in root.iterdir() if path.is_dir()):
         split, images, masks = split_of(Path(path.name)), _named(path, IMAGES), _named(path, MASKS)
         if split in WORDS and images and masks and (pairs_here := _pairs(images, masks)):
-            found[split] = pairs_here
-    return found
+            pairs[split] = pairs_here
+    return pairs
 
 
 def _pairs(images: Path, masks: Path) -> list[Pair]:
@@ -162,11 +163,11 @@ def _named(folder: Path, names: Sequence[str]) -> Path | None:
     return next((there[name] for name in names if name in there), None)
 
 
-def _hold_back(found: SegSet, own: OwnData) -> None:
-    pairs = found.splits["train"]
+def _hold_back(seg_set: SegSet, own: OwnData) -> None:
+    pairs = seg_set.splits["train"]
     chosen = held_back([pair.image.name for pair in pairs], own.val_split, own.split_seed)
     for split, side in (("train", False), ("val", True)):
-        found.splits[split] = [pair for pair, held in zip(pairs, chosen, strict=True) if held == side]
+        seg_set.splits[split] = [pair for pair, held in zip(pairs, chosen, strict=True) if held == side]
 
 
 def _seen(root: Path) -> str:

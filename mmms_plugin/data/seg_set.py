@@ -36,16 +36,18 @@ class SegData:
     @property
     def all_findings(self) -> list[Finding]:
         """Errors first."""
-        found = [finding for findings in self.findings.values() for finding in findings]
-        return sorted(found, key=lambda finding: finding.severity != "error")
+        every = [finding for findings in self.findings.values() for finding in findings]
+        return sorted(every, key=lambda finding: finding.severity != "error")
 
 
 def read_seg_set(own: OwnData, splits: Sequence[str] = (), decode: bool = False) -> SegData:
     """Read all pictures and masks of a data set and check them.
 
     Args:
-        splits: that are needed; the others are read where they are there, but for a test. decode: every pixel of the
-            pictures too.
+        own: where it is, and how it is split.
+        splits: that are needed; the others are read where they are there, but for a test.
+        decode: read every pixel of the pictures too.
+
     Raises:
         UserError: the layout is none of those known, a split is missing, or the class names cannot be read.
     """
@@ -92,7 +94,7 @@ def class_names(found: SegSet, own: OwnData) -> tuple[str, ...]:
 
 def classes_of(labels: Iterable[Labels]) -> tuple[str, ...]:
     """Classes that the masks show, where nothing names them."""
-    seen = {label for one in labels for label in one.pixels if 0 <= label < VOID}
+    seen = {label for of_split in labels for label in of_split.pixels if 0 <= label < VOID}
     count = max(2, max(seen, default=0) + 1)
     return ("background", *(f"class {label}" for label in range(1, count)))
 

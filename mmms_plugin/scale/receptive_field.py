@@ -37,8 +37,10 @@ class ReceptiveField:
     """Of one stage; lengths in px of the picture.
 
     Attributes:
-        name, stride: of the stage. theoretical: side; None: it is wider than 2,048 px, the strip it is measured on.
-        side, extent, two_sigma: effective, see the module. cut: whether the picture was too small for the extent.
+        name, stride: of the stage.
+        theoretical: side; None: it is wider than 2,048 px, the strip it is measured on.
+        side, extent, two_sigma: effective, see the module.
+        cut: whether the picture was too small for the extent.
         heat: ``[H, W]`` gradient, the largest is 1.
     """
 
@@ -65,7 +67,8 @@ def measure(
     Args:
         backbone: ``[N, C, H, W]`` to a map or several. Stages are its own where it names them, else its outputs.
         pictures: each ``[C, H, W]``, normalised as the backbone expects, all of one size.
-        signs: random draws for each picture. seed: of the draws.
+        signs: random draws for each picture.
+        seed: of the draws.
         theory: measure the theoretical field too, else it is None.
         watch: iterates over the pictures, to show progress.
     Raises: UserError if the pictures are too small for the backbone.
@@ -77,10 +80,10 @@ def measure(
     with _evaluating(backbone):
         for picture in watch(pictures):
             try:
-                found, strides = _energies(backbone, picture[None].to(device), signs, generator)
+                of_picture, strides = _energies(backbone, picture[None].to(device), signs, generator)
             except ValueError as error:
                 raise UserError(f"receptive fields: {error}; larger pictures are needed (--image-size)") from error
-            for name, energy in found.items():
+            for name, energy in of_picture.items():
                 energies[name] = energies.get(name, torch.zeros(())) + energy
     height = min(HEIGHT, max(16, 4 * max(strides.values())))
     reach = theoretical(backbone, pictures[0].shape[0], height) if theory else {}
@@ -96,11 +99,11 @@ def middles(pictures: Sequence[Tensor], most_side: int = MOST_SIDE) -> list[Tens
     others = [picture for picture in pictures if picture.shape[-2] <= picture.shape[-1]]
     pictures = upright if len(upright) > len(others) else others
     height, width = (min(most_side, *(picture.shape[axis] for picture in pictures)) for axis in (-2, -1))
-    found = []
+    crops = []
     for picture in pictures:
         top, left = (picture.shape[-2] - height) // 2, (picture.shape[-1] - width) // 2
-        found.append(picture[:, top : top + height, left : left + width])
-    return found
+        crops.append(picture[:, top : top + height, left : left + width])
+    return crops
 
 
 def _energies(
@@ -112,7 +115,7 @@ def _energies(
     """
     x = x.requires_grad_()
     maps = _stage_maps(backbone, x)
-    found = {}
+    energies = {}
     for name, y in maps.items():
         middle = y[0, :, y.shape[-2] // 2, y.shape[-1] // 2]
         total = torch.zeros(x.shape[-2:], dtype=torch.float64)
@@ -120,8 +123,8 @@ def _energies(
             draw = torch.randint(0, 2, middle.shape, generator=generator).to(middle) * 2 - 1
             (gradient,) = torch.autograd.grad((middle * draw).sum(), x, retain_graph=True)
             total += gradient[0].cpu().double().square().sum(0)
-        found[name] = total
-    return found, {name: round(x.shape[-1] / y.shape[-1]) for name, y in maps.items()}
+        energies[name] = total
+    return energies, {name: round(x.shape[-1] / y.shape[-1]) for name, y in maps.items()}
 
 
 def _field(name: str, stride: int, reach: int | None, gradient: NDArray[np.float64]) -> ReceptiveField:
@@ -149,20 +152,21 @@ def theoretical(
 
     Args:
         backbone: as in ``measure``; a copy of it is run.
-        channels: of the picture. height: of the picture; it only has to be large enough to run.
+        channels: of the picture.
+        height: of the picture; it only has to be large enough to run.
         widths: of the pictures that are tried, until every field ends inside.
     """
     network = copy.deepcopy(backbone).cpu().double()
-    found: dict[str, int | None] = {}
+    fields: dict[str, int | None] = {}
     with _evaluating(network), _Positive():
         for width in widths:
             x = torch.ones(1, channels, height, width, dtype=torch.float64, requires_grad=True)
             for name, y in _stage_maps(network, x).items():
-                if found.get(name) is None:
-                    found[name] = _reach(y, x)
-            if None not in found.values():
+                if fields.get(name) is None:
+                    fields[name] = _reach(y, x)
+            if None not in fields.values():
                 break
-    return found
+    return fields
 
 
 def _reach(y: Tensor, x: Tensor) -> int | None:
@@ -255,8 +259,8 @@ def _mean_pool(
 
 def _stage_maps(backbone: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """The map ``[N, C, h, w]`` of every stage that runs, by its name."""
-    found: dict[str, Tensor] = {}
-    handles = [last.register_forward_hook(_keeper(found, name)) for name, last in _stages(backbone)]
+    by_stage: dict[str, Tensor] = {}
+    handles = [last.register_forward_hook(_keeper(by_stage, name)) for name, last in _stages(backbone)]
     try:
         with torch.enable_grad():
             outputs = backbone(x)
@@ -265,13 +269,13 @@ def _stage_maps(backbone: nn.Module, x: Tensor) -> dict[str, Tensor]:
             handle.remove()
     outputs = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
     maps = {f"output {i + 1}": y for i, y in enumerate(outputs) if isinstance(y, Tensor) and y.dim() == 4}
-    return found if len(found) >= len(maps) else maps
+    return by_stage if len(by_stage) >= len(maps) else maps
 
 
-def _keeper(found: dict[str, Tensor], name: str) -> Callable[..., None]:
+def _keeper(by_stage: dict[str, Tensor], name: str) -> Callable[..., None]:
     def keep(_: nn.Module, __: Any, y: Any) -> None:
         if isinstance(y, Tensor) and y.dim() == 4 and y.requires_grad:
-            found[name] = y
+            by_stage[name] = y
 
     return keep
 

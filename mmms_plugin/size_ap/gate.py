@@ -20,7 +20,7 @@ import numpy as np
 from mmms_plugin.errors import UserError
 from mmms_plugin.size_ap.kernel.bootstrap import interval
 from mmms_plugin.size_ap.kernel.levels import Levels, combined, levels
-from mmms_plugin.size_ap.results import ERROR_TYPES, METRICS, BinResult, RunResult, SizeAPResults
+from mmms_plugin.size_ap.results import ERROR_TYPES, METRICS, RunResult, SizeAPResults
 
 OPERATORS = {
     "<": lambda value, limit: value < limit,
@@ -47,8 +47,8 @@ class Condition:
 
     def failure(self, run: RunResult) -> str | None:
         """A line where the condition holds, or where there is no figure to judge by."""
-        found = next(one for one in run.bins if one.bin.name == self.bin)
-        value = _figure(found, self.figure)
+        result = next(result for result in run.bins if result.bin.name == self.bin)
+        value = result.errors[self.figure].gain if self.figure in ERROR_TYPES else getattr(result, self.figure)
         if value is None:
             return f"{self.text}: n/a, the bin has no objects"
         return f"{self.text}: it is {value:.4f}" if OPERATORS[self.operator](value, self.limit) else None
@@ -58,9 +58,9 @@ def parse_conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
     """``"small.AP < 0.20"`` and the like.
 
     Raises:
-        UserError: another form, an unknown figure, a limit that is no number.
+        UserError: another form, an unknown figure, a limit that is not a number.
     """
-    found = []
+    conditions = []
     for text in texts:
         parts = CONDITION.fullmatch(text)
         if not parts:
@@ -68,15 +68,15 @@ def parse_conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
         figure = parts["figure"].lower()
         if figure not in (*METRICS, *ERROR_TYPES):
             allowed = ", ".join((*(name.upper() for name in METRICS), *ERROR_TYPES))
-            raise UserError(f"--fail-if {text!r}: {parts['figure']!r} is no figure; allowed are {allowed}")
+            raise UserError(f"--fail-if {text!r}: {parts['figure']!r} is not a figure; allowed are {allowed}")
         try:
             limit = float(parts["limit"])
         except ValueError:
             limit = math.nan
         if math.isnan(limit):
-            raise UserError(f"--fail-if {text!r}: {parts['limit']!r} is no number")
-        found.append(Condition(text.strip(), parts["bin"].strip(), figure, parts["operator"], limit))
-    return tuple(found)
+            raise UserError(f"--fail-if {text!r}: {parts['limit']!r} is not a number")
+        conditions.append(Condition(text.strip(), parts["bin"].strip(), figure, parts["operator"], limit))
+    return tuple(conditions)
 
 
 def check_bins(conditions: Sequence[Condition], bins: Sequence[str], errors: bool) -> None:
@@ -85,11 +85,12 @@ def check_bins(conditions: Sequence[Condition], bins: Sequence[str], errors: boo
     Raises:
         UserError: the first of them.
     """
-    for one in conditions:
-        if one.bin not in bins:
-            raise UserError(f"--fail-if {one.text!r}: {one.bin!r} is no bin; there are {', '.join(bins)}")
-        if one.figure in ERROR_TYPES and not errors:
-            raise UserError(f"--fail-if {one.text!r}: error types are left out by --no-errors")
+    for condition in conditions:
+        at_fault = f"--fail-if {condition.text!r}"
+        if condition.bin not in bins:
+            raise UserError(f"{at_fault}: {condition.bin!r} is not a bin; there are {', '.join(bins)}")
+        if condition.figure in ERROR_TYPES and not errors:
+            raise UserError(f"{at_fault}: error types are left out by --no-errors")
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,13 @@ class Baseline:
             UserError: the earlier results are of other data or settings.
         """
         content = results.to_json()
-        now = _settings(content)
-        differ = [name for name in SETTINGS if now[name] != self.settings[name]]
+        differ = [name for name in SETTINGS if content[name] != self.settings[name]]
         if differ:
             what = "the annotations" if differ[0] == "data" else differ[0].replace("_", " ")
             raise UserError(f"--baseline {self.path}: {what} differ from this run's; both must be evaluated alike")
-        found = ((name, *self.bins[name], *one) for name, one in _last_run(content).items())
-        return tuple(filter(None, (self._failure(*one, results.confidence) for one in found)))
+        last_run = _last_run(content).items()
+        lines = (self._failure(name, *self.bins[name], *now, results.confidence) for name, now in last_run)
+        return tuple(filter(None, lines))
 
     def _failure(
         self, name: str, earlier: float, before: Levels, ap: float, after: Levels, confidence: float
@@ -137,7 +138,7 @@ def read_baseline(path: str) -> Baseline:
     wanted = "must be a results.json that `mmms size-ap --bootstrap N` wrote"
     try:
         content = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
-        settings, name = _settings(content), str(content["runs"][-1]["name"])
+        settings, name = {key: content[key] for key in SETTINGS}, str(content["runs"][-1]["name"])
         bins = _last_run(content) if settings["replicates"] else None
     except OSError as error:
         raise UserError(f"--baseline {path}: cannot be read ({error.strerror})") from None
@@ -154,27 +155,20 @@ def _last_run(content: dict[str, Any]) -> dict[str, tuple[float, Levels]]:
     Raises:
         ValueError and others of `read_baseline`: the content is not what `SizeAPResults.to_json` gives.
     """
-    run, found = content["runs"][-1], {}
-    for i, one in enumerate(run["bins"]):
-        seeds = [(each["ap"][i], each["ap_draws"][i]) for each in run["seeds"]] or [(one["ap"], one["ap_draws"])]
+    run, by_bin = content["runs"][-1], {}
+    for i, result in enumerate(run["bins"]):
+        seeds = [(seed["ap"][i], seed["ap_draws"][i]) for seed in run["seeds"]]
+        seeds = seeds or [(result["ap"], result["ap_draws"])]
         points, draws = (np.array(figures, np.float64) for figures in zip(*seeds, strict=True))
-        every = np.append(draws, [*points, math.nan if one["ap"] is None else one["ap"]])
+        every = np.append(draws, [*points, math.nan if result["ap"] is None else result["ap"]])
         if draws.shape != (len(seeds), content["replicates"]) or ((every < 0) | (every > 1 + ROUNDING)).any():
-            raise ValueError(one["bin"]["name"])
-        found[one["bin"]["name"]] = (float(every[-1]), levels(points, draws, content["seed"]))
-    if list(found) != [one["name"] for one in content["bins"]]:
+            raise ValueError(result["bin"]["name"])
+        by_bin[result["bin"]["name"]] = (float(every[-1]), levels(points, draws, content["seed"]))
+    if list(by_bin) != [bin_["name"] for bin_ in content["bins"]]:
         raise ValueError("bins")
-    return found
+    return by_bin
 
 
 def _refuse(word: str) -> float:
     """NaN and Infinity are no JSON: undefined figures are written as null."""
     raise ValueError(word)
-
-
-def _settings(content: dict[str, Any]) -> dict[str, Any]:
-    return {name: content[name] for name in SETTINGS}
-
-
-def _figure(found: BinResult, name: str) -> float | None:
-    return found.errors[name].gain if name in ERROR_TYPES else getattr(found, name)

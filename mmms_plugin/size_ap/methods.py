@@ -27,12 +27,12 @@ def parse_group(text: str) -> Seeds:
         UserError: another form, or a file twice.
     """
     name, equals, files = text.partition("=")
-    found = tuple(file.strip() for file in files.split(","))
-    if not name.strip() or not equals or not all(found):
+    paths = tuple(path.strip() for path in files.split(","))
+    if not name.strip() or not equals or not all(paths):
         raise UserError(f"--group {text!r}: must be NAME=FILE,FILE,..., such as ps=a.json,b.json,c.json")
-    if len(set(found)) < len(found):
+    if len(set(paths)) < len(paths):
         raise UserError(f"--group {text!r}: the same file twice; every seed has its own")
-    return Seeds(printable(name.strip(), LONGEST_NAME), found)
+    return Seeds(printable(name.strip(), LONGEST_NAME), paths)
 
 
 def read_files(
@@ -56,21 +56,21 @@ def read_files(
         UserError: as `read_ground_truth` and `read_detections`; or names that are not one a run, all different.
     """
     single = iter(_names([path for path in preds if not isinstance(path, Seeds)], names))
-    methods = [(one.name, one.files) if isinstance(one, Seeds) else (next(single), (one,)) for one in preds]
-    shown = [name for name, _ in methods]
+    named = [(pred.name, pred.files) if isinstance(pred, Seeds) else (next(single), (pred,)) for pred in preds]
+    shown = [name for name, _ in named]
     twice = next((name for name in shown if shown.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"two methods are called {twice!r}; each needs its own name")
     truth, notes = read_ground_truth(ann, masks=masks, source=source)
-    found = []
-    for name, files in methods:
+    methods = []
+    for name, files in named:
         runs: list[Detections] = []
         for path, label in zip(files, [name] if len(files) == 1 else _names(files, ()), strict=True):
             run, more = read_detections(path, truth, masks=masks, name=label, source=source)
             runs.append(run)
             notes = (*notes, *more)
-        found.append(Method(name, tuple(runs)))
-    return truth, found, notes
+        methods.append(Method(name, tuple(runs)))
+    return truth, methods, notes
 
 
 def _names(preds: Sequence[str | Path], given: Sequence[str]) -> list[str]:

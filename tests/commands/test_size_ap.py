@@ -248,9 +248,9 @@ def test_a_condition_that_holds_fails_the_run(files, tmp_path, capsys, condition
     ("options", "message"),
     [
         (["--fail-if", "small < 0.2"], "must be BIN.FIGURE < NUMBER"),
-        (["--fail-if", "small.mAP < 0.2"], "'mAP' is no figure; allowed are AP, AP50"),
-        (["--fail-if", "small.AP < nan"], "'nan' is no number"),
-        (["--fail-if", "tiny.AP < 0.2"], "'tiny' is no bin; there are all, small, medium, large"),
+        (["--fail-if", "small.mAP < 0.2"], "'mAP' is not a figure; allowed are AP, AP50"),
+        (["--fail-if", "small.AP < nan"], "'nan' is not a number"),
+        (["--fail-if", "tiny.AP < 0.2"], "'tiny' is not a bin; there are all, small, medium, large"),
         (["--fail-if", "all.both < 0.2", "--no-errors"], "left out by --no-errors"),
         (["--baseline", "x.json"], "--baseline needs --bootstrap N"),
         (["--baseline", "x.json", "--bootstrap", "9"], "--baseline x.json: cannot be read"),

@@ -120,9 +120,9 @@ def test_conditions_on_what_is_not_evaluated_are_refused():
     check_bins(conditions[:1], ["all"], False)
     with pytest.raises(UserError, match=r"^--fail-if 'all\.missed < 1': error types are left out by --no-errors"):
         check_bins(conditions, ["all"], False)
-    with pytest.raises(UserError, match=r"^--fail-if 'all\.AP < 1': 'all' is no bin; there are a, b"):
+    with pytest.raises(UserError, match=r"^--fail-if 'all\.AP < 1': 'all' is not a bin; there are a, b"):
         check_bins(conditions, ["a", "b"], True)
-    with pytest.raises(UserError, match="'x' is no number"):
+    with pytest.raises(UserError, match="'x' is not a number"):
         parse_conditions(["all.AP < x"])
 
 

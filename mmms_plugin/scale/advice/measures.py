@@ -21,7 +21,9 @@ class Objects:
     """Objects of a data set, crowds left out.
 
     Attributes:
-        areas: ``[n]`` px² on disk. boxes: ``[n, 2]`` width and height in px of the network's input. pictures: number.
+        areas: ``[n]`` px² on disk.
+        boxes: ``[n, 2]`` width and height in px of the network's input.
+        pictures: number.
     """
 
     areas: NDArray[np.float64]
@@ -72,7 +74,7 @@ def shares(objects: Objects, geometry: Geometry) -> list[Shares]:
     """Of all objects, then of small, medium and large ones; sizes without objects are left out."""
     bins = resolve_bins("coco").bins
     rows = zip(bins, contains(bins, objects.areas), strict=True)
-    return [_share(one.name, objects, geometry, inside) for one, inside in rows if inside.any()]
+    return [_share(bin_.name, objects, geometry, inside) for bin_, inside in rows if inside.any()]
 
 
 def _share(name: str, objects: Objects, geometry: Geometry, inside: NDArray[np.bool_]) -> Shares:

@@ -80,8 +80,12 @@ class Advice:
     """One change, or the advice to change nothing.
 
     Attributes:
-        topic: what it is about. what: the advice. why: the reason with its figures. evidence: what supports it.
-        changes: values of the config by their dotted keys. size: new input size, (width, height) in px.
+        topic: what it is about.
+        what: the advice.
+        why: the reason with its figures.
+        evidence: what supports it.
+        changes: values of the config by their dotted keys.
+        size: new input size, (width, height) in px.
     """
 
     topic: str
@@ -96,17 +100,17 @@ def advise(objects: Objects, geometry: Geometry, options: Options) -> list[Advic
     """The advice for a detector with plain layers of this geometry, in the order of its parts."""
     total = shares(objects, geometry)[0]
     small, factor = _small_objects(objects, geometry, options, total)
-    if any(advice.topic == "levels" for advice in small):
+    if any(item.topic == "levels" for item in small):
         strides = (min(geometry.strides) // 2, *geometry.strides)
         geometry = replace(geometry, strides=strides, anchors=options.finer_anchors)
     seen = objects.scaled(factor)
-    found = [*small, _anchors(seen, geometry, options), _layers(seen, geometry, options)]
-    return [advice for advice in found if advice is not None]
+    advice = [*small, _anchors(seen, geometry, options), _layers(seen, geometry, options)]
+    return [item for item in advice if item is not None]
 
 
 def _small_objects(objects: Objects, geometry: Geometry, options: Options, total: Shares) -> tuple[list[Advice], float]:
     """Finer cells and larger pictures; and the factor by which pictures grow."""
-    stride, found = min(geometry.strides), []
+    stride, changes = min(geometry.strides), []
     text = f"{total.below_cell:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px"
     if total.below_cell < MANY:
         return [Advice("input size", "keep the input size and the finest level", text, RULE)], 1.0
@@ -114,9 +118,9 @@ def _small_objects(objects: Objects, geometry: Geometry, options: Options, total
         stride //= 2
         left = float((objects.sides < stride).mean())
         why = f"{text}; with cells of {stride} px it is {left:.1%}"
-        found.append(Advice("levels", f"add a level of stride {stride}", why, RULE, options.finer))
+        changes.append(Advice("levels", f"add a level of stride {stride}", why, RULE, options.finer))
         if left < MANY:
-            return found, 1.0
+            return changes, 1.0
         text = f"{left:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px even then"
     smallest = float(np.quantile(objects.sides, MANY, method="lower"))  # of just MANY, one of them and none between
     factor = min(LARGEST, max(1.0, stride / max(smallest, 1e-6)))
@@ -126,8 +130,8 @@ def _small_objects(objects: Objects, geometry: Geometry, options: Options, total
     factor = min(width / geometry.size[0], height / geometry.size[1])
     left = float((objects.scaled(factor).sides < stride).mean())
     why = f"{text}; in pictures of {width} x {height} px {left:.1%} are smaller than {stride} px"
-    found.append(Advice("input size", f"pictures of {width} x {height} px", why, RULE, size=(width, height)))
-    return found, factor
+    changes.append(Advice("input size", f"pictures of {width} x {height} px", why, RULE, size=(width, height)))
+    return changes, factor
 
 
 def _objects(count: int) -> str:

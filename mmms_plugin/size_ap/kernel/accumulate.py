@@ -114,7 +114,7 @@ class Accumulator:
         self._in_bin, self._image = in_bin, image
         up_to = np.cumsum(in_bin, axis=1, dtype=np.int32)
         count = up_to[:, -1].astype(np.int64) if in_bin.shape[1] else np.zeros(len(in_bin), np.int64)
-        offset, self._in_bins = np.cumsum(count) - count, int(count.sum())
+        offset = np.cumsum(count) - count
         up_to += offset.astype(np.int32)[:, None]
         self._entry_place = up_to[bin_, place]
         first = np.searchsorted(category, np.arange(self.shape[2]))

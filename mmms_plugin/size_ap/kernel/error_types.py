@@ -131,16 +131,16 @@ def error_gains(
     kept = candidates.edge_iou >= MATCH
     matches = match(_at_one_threshold(candidates, kept), bins)
     neighbours = _neighbours(candidates, iou_type)
-    found = []
+    by_bin = []
     for i in range(len(bins)):
         errors = _classify(matches, i, neighbours)
-        rows = np.stack([_ap50(one, matches.counted[i], replicates, seed, workers)
-                         for one in _scenarios(matches, i, errors)], 1)  # fmt: skip
+        rows = np.stack([_ap50(scenario, matches.counted[i], replicates, seed, workers)
+                         for scenario in _scenarios(matches, i, errors)], 1)  # fmt: skip
         gains = rows[:, 1:] - rows[:, :1]
         counts = np.bincount(errors.kind[_counted(errors, matches.in_bin[i])], minlength=len(ERROR_TYPES))
         counts[MISSED] = errors.missed.sum()
-        found.append(ErrorGains(float(rows[0, 0]), counts, gains[0], gains[1:]))
-    return found
+        by_bin.append(ErrorGains(float(rows[0, 0]), counts, gains[0], gains[1:]))
+    return by_bin
 
 
 def error_instances(candidates: Candidates, bins: tuple[Bin, ...], iou_type: str) -> Instances:
@@ -278,7 +278,7 @@ def _ap50(points: Matches, asked: Bools, replicates: int, seed: int, workers: in
     detections, as in tidecv, else it has none.
     """
     accumulator = Accumulator(points)
-    truths, found, classes = points.candidates.truths, points.candidates.detections, points.candidates.categories
+    truths, detections, classes = points.candidates.truths, points.candidates.detections, points.candidates.categories
 
     def classes_of(objects: Objects, kept: Bools | slice, weights: NDArray[np.int32] | None) -> Bools:
         weight = None if weights is None else weights[objects.image[kept]]
@@ -288,7 +288,7 @@ def _ap50(points: Matches, asked: Bools, replicates: int, seed: int, workers: in
         weights = draw(points.candidates.images, seed, replicate) if replicate >= 0 else None
         ap = accumulator.scores(weights).ap[0, 0]
         if points.counted[0].sum() < asked.sum():
-            bare = np.isnan(ap) & classes_of(truths, asked, weights) & classes_of(found, slice(None), weights)
+            bare = np.isnan(ap) & classes_of(truths, asked, weights) & classes_of(detections, slice(None), weights)
             ap = np.where(bare, 0.0, ap)
         return float(mean_defined(ap, 0))
 

@@ -53,10 +53,10 @@ def labels(candidates: Candidates) -> Bools:
 
 def predicted_labels(candidates: Candidates, score_threshold: float) -> Bools:
     """``(images, classes)``: which classes have a detection of at least ``score_threshold`` in each image."""
-    found = candidates.detections
-    sure = found.scores >= score_threshold
+    detections = candidates.detections
+    sure = detections.scores >= score_threshold
     table = np.zeros((candidates.images, candidates.categories), np.bool_)
-    table[found.image[sure], found.category[sure]] = True
+    table[detections.image[sure], detections.category[sure]] = True
     return table
 
 

@@ -74,7 +74,7 @@ class Parts:
     @property
     def deviations(self) -> tuple[float, float, float]:
         """Standard deviations of the figure due to images, to seeds, and to both together."""
-        seeds, both = (sum(one[i] / one[0] for one in self.methods) for i in (1, 2))
+        seeds, both = (sum(method[i] / method[0] for method in self.methods) for i in (1, 2))
         return self.images**0.5, seeds**0.5, both**0.5
 
     def reach(self, confidence: float, images: Floats, seeds: Floats | None = None) -> Floats:
@@ -115,12 +115,12 @@ def levels(points: Floats, draws: Floats, seed: int) -> Levels:
 
 def combined(methods: Sequence[Levels], confidence: float) -> Floats:
     """``(replicates, ...)`` figures of one method, or of the second less the first, for intervals of ``confidence``."""
-    draws, deviations = (_minus([getattr(one, name) for one in methods]) for name in ("draws", "deviations"))
-    several = [one for one in methods if one.seeds > 1]
+    draws, deviations = (_minus([getattr(method, name) for method in methods]) for name in ("draws", "deviations"))
+    several = [method for method in methods if method.seeds > 1]
     if not several:
         return draws
-    variance = _variance(draws) + sum(one.alone / one.seeds for one in several)
-    uncertain = sum((one.between / one.seeds) ** 2 / (one.seeds - 1) for one in several)
+    variance = _variance(draws) + sum(method.alone / method.seeds for method in several)
+    uncertain = sum((method.between / method.seeds) ** 2 / (method.seeds - 1) for method in several)
     both = draws + deviations
     centre = mean_defined(both, 0)
     stretch = quantile(confidence, variance, np.asarray(uncertain)) / NormalDist().inv_cdf((1 + confidence) / 2)
@@ -130,24 +130,24 @@ def combined(methods: Sequence[Levels], confidence: float) -> Floats:
 def parts(first: Levels, second: Levels, *index: int) -> Parts:
     """What the variance of the difference of two methods is made of, for one of their figures."""
     fixed = float(_variance(second.draws - first.draws)[index])
-    several = [one for one in (first, second) if one.seeds > 1]
-    methods = tuple((one.seeds, float(one.alone[index]), float(one.both[index])) for one in several)
+    several = [method for method in (first, second) if method.seeds > 1]
+    methods = tuple((method.seeds, float(method.alone[index]), float(method.both[index])) for method in several)
     return Parts(max(fixed - sum(both / count for count, _, both in methods), 0.0), methods)
 
 
-def needed(found: Parts, difference: float, confidence: float, images: int) -> tuple[int | None, int | None]:
+def needed(variance: Parts, difference: float, confidence: float, images: int) -> tuple[int | None, int | None]:
     """How many images (with the seeds there are), or seeds of each method (with these images), settle a difference.
 
     It is settled when its interval leaves out zero, provided that the difference stays as it is. None: not even a
     thousand times the images, or a thousand seeds.
     """
     factors: Floats = np.geomspace(1.01, MOST, 700, dtype=np.float64)
-    enough = found.reach(confidence, factors) < abs(difference)
+    enough = variance.reach(confidence, factors) < abs(difference)
     more_images = int(np.ceil(images * factors[enough.argmax()])) if enough.any() else None
-    if not found.methods:
+    if not variance.methods:
         return more_images, None
-    counts: Floats = np.arange(max(count for count, *_ in found.methods) + 1.0, MOST + 1, dtype=np.float64)
-    enough = found.reach(confidence, np.ones(len(counts)), counts) < abs(difference)
+    counts: Floats = np.arange(max(count for count, *_ in variance.methods) + 1.0, MOST + 1, dtype=np.float64)
+    enough = variance.reach(confidence, np.ones(len(counts)), counts) < abs(difference)
     return more_images, int(counts[enough.argmax()]) if enough.any() else None
 
 

@@ -127,14 +127,14 @@ def find_candidates(
     """
     images, categories = np.unique(truth.image_ids), np.unique(truth.category_ids)
     truths = _sorted_truths(truth, images, categories, truth.areas(area), class_agnostic)
-    found = _sorted_detections(run, images, categories, run.areas(area, iou_type), max_dets, class_agnostic)
+    detections = _sorted_detections(run, images, categories, run.areas(area, iou_type), max_dets, class_agnostic)
     limits = np.minimum(np.asarray(thresholds, dtype=np.float64), 1 - 1e-10)  # pycocotools' own upper limit
     classes = 1 if class_agnostic else len(categories)
-    detection, object_, iou = find_overlaps(truths, found, classes, iou_type, limits.min(initial=1.0))
+    detection, object_, iou = find_overlaps(truths, detections, classes, iou_type, limits.min(initial=1.0))
     order = np.lexsort((-object_, -iou, detection))
     detection, object_, iou = detection[order], object_[order], iou[order]
     live, edge_live = np.unique(detection, return_inverse=True)
-    return Candidates(len(images), classes, truths, found, live, edge_live, object_, iou, limits)
+    return Candidates(len(images), classes, truths, detections, live, edge_live, object_, iou, limits)
 
 
 def match(candidates: Candidates, bins: tuple[Bin, ...]) -> Matches:
@@ -211,25 +211,25 @@ def _rank_within(group: Ints, order: Ints) -> Ints:
 
 
 def find_overlaps(
-    truths: Objects, found: Objects, classes: int, iou_type: str, lowest: float
+    truths: Objects, detections: Objects, classes: int, iou_type: str, lowest: float
 ) -> tuple[Ints, Ints, Floats]:
     """Detection, object and IoU of every two of one image and class that overlap by ``lowest`` or more."""
     truth_pair = truths.image * classes + truths.category
-    by_pair = stable_order(np.arange(len(found)), found.image)  # within an image by class and score, as they are
-    pair = found.image[by_pair] * classes + found.category[by_pair]
+    by_pair = stable_order(np.arange(len(detections)), detections.image)  # in an image by class and score, as they are
+    pair = detections.image[by_pair] * classes + detections.category[by_pair]
     starts = np.flatnonzero(np.diff(pair, prepend=-1))
     ends = np.append(starts, len(pair))[1:]
     firsts, lasts = (np.searchsorted(truth_pair, pair[starts], side=side) for side in ("left", "right"))
     both = lasts > firsts
     limits = np.stack((starts, ends, firsts, lasts), 1)[both]
-    parts = [_box_overlaps, _mask_overlaps][iou_type == "segm"](truths, found, by_pair, limits, lowest)
+    parts = [_box_overlaps, _mask_overlaps][iou_type == "segm"](truths, detections, by_pair, limits, lowest)
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     detection, object_, iou = (np.concatenate(part) for part in zip(*parts, strict=True))
     return detection, object_, iou
 
 
-def _box_overlaps(truths: Objects, found: Objects, by_pair: Ints, limits: Ints, lowest: float) -> list[Edges]:
+def _box_overlaps(truths: Objects, detections: Objects, by_pair: Ints, limits: Ints, lowest: float) -> list[Edges]:
     """As ``bbIou`` of pycocotools computes it, for all pairs of image and class at once, some thousand boxes a time."""
     starts, ends, firsts, lasts = limits.T
     row = by_pair[_spans(starts, ends)]
@@ -239,7 +239,7 @@ def _box_overlaps(truths: Objects, found: Objects, by_pair: Ints, limits: Ints, 
     edges, begin = [], 0
     for end in np.minimum(cuts, len(row)).tolist():
         part = row[begin:end]
-        ours = _corners(np.take(found.boxes, part, axis=0))
+        ours = _corners(np.take(detections.boxes, part, axis=0))
         mine = np.repeat(np.arange(end - begin), objects[begin:end])
         other = _spans(first[begin:end], first[begin:end] + objects[begin:end])
         mine, other, iou = _box_ious(ours, theirs, mine, other, truths.crowd)
@@ -266,13 +266,13 @@ def _box_ious(ours: list[Floats], theirs: list[Floats], mine: Ints, other: Ints,
     return mine, other, common / np.where(crowd[other], area, area + theirs[4][other] - common)
 
 
-def _mask_overlaps(truths: Objects, found: Objects, by_pair: Ints, limits: Ints, lowest: float) -> list[Edges]:
+def _mask_overlaps(truths: Objects, detections: Objects, by_pair: Ints, limits: Ints, lowest: float) -> list[Edges]:
     from pycocotools import mask as mask_utils
 
     edges: list[Edges] = []
     crowd = truths.crowd.astype(np.uint8)
     for start, end, first, last in limits.tolist():
-        masks = [found.rles[i] for i in by_pair[start:end]]  # type: ignore[index]
+        masks = [detections.rles[i] for i in by_pair[start:end]]  # type: ignore[index]
         ious = mask_utils.iou(masks, list(truths.rles[first:last]), crowd[first:last])  # type: ignore[index]
         row, column = np.nonzero(ious >= lowest)
         if len(row):

@@ -53,12 +53,12 @@ def image_regions(truth: NDArray, predicted: NDArray, classes: int, ignore_index
     known = (truth >= 0) & (truth < classes) & (truth != ignore_index)
     guessed = known & (predicted >= 0) & (predicted < classes)
     present = [np.bincount(labels[at], minlength=classes) > 0 for labels, at in ((truth, known), (predicted, guessed))]
-    found, stray = [np.empty((0, 4), np.int64)], [np.empty((0, 2), np.int64)]
+    regions, stray = [np.empty((0, 4), np.int64)], [np.empty((0, 2), np.int64)]
     for category in np.flatnonzero(present[0] | present[1]).tolist():
         rows, areas = _class_regions(known & (truth == category), predicted == category, known)
-        found.append(np.column_stack([np.full(len(rows), category), rows]))
+        regions.append(np.column_stack([np.full(len(rows), category), rows]))
         stray.append(np.column_stack([np.full(len(areas), category), areas]))
-    return np.concatenate(found), np.concatenate(stray)
+    return np.concatenate(regions), np.concatenate(stray)
 
 
 def join_images(parts: Iterable[tuple[Ints, Ints]]) -> Regions:
