@@ -20,13 +20,12 @@ from torch import Tensor, nn
 
 from mmms_plugin.coco.mending import object_area
 from mmms_plugin.config.building import user_fault
-from mmms_plugin.config.checks import read_state_dict
+from mmms_plugin.config.checkpoint import check_function, read_state_dict
 from mmms_plugin.config.data import use_coco_dir
 from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
 from mmms_plugin.config.edit import leaf_datasets
 from mmms_plugin.config.files import load_config
 from mmms_plugin.config.image_size import own_size, set_image_size
-from mmms_plugin.config.trained_for import check_function
 from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_layouts import annotation_files
 from mmms_plugin.data.coco_set import read_split

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
-from mmms_plugin.config.checks import check_fits, read_state_dict
+from mmms_plugin.config.checkpoint import check_fits, read_state_dict
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits.benchmark import full_macs, measure_saving, print_savings, spent_macs
 from mmms_plugin.exits.clock import clock_name, now

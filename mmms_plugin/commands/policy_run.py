@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from mmms_plugin.commands.policy_pictures import Source
 from mmms_plugin.commands.policy_progress import Progress
 from mmms_plugin.config.building import user_fault
-from mmms_plugin.config.checks import read_state_dict
-from mmms_plugin.config.trained_for import check_function, use_components
+from mmms_plugin.config.checkpoint import check_function, read_state_dict, use_components
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.scale.policy.meter import PolicyMeter
 from mmms_plugin.scale.policy.table import Row, Table, leaving_exit, rows_of

@@ -1,9 +1,28 @@
-"""Walking through the nested dictionaries of an OpenMMLab config."""
+"""Changing a config: walking through its nested dictionaries, and ``--cfg-options``.
+
+An option's key that is misspelt, or that nothing reads, is named before training starts.
+"""
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import root
+from mmengine.runner import Runner
+
+from mmms_plugin.config.files import first_line
+from mmms_plugin.errors import UserError
+
+# What mmengine's Runner and the hosts read of a config, beside the arguments of Runner
+READ_ELSEWHERE = {
+    "activation_checkpointing", "auto_scale_lr", "compile", "custom_imports", "efficient_conv_bn_eval",
+    "find_unused_parameters", "model_wrapper_cfg", "runner_type", "sync_bn", "tta_model", "tta_pipeline",
+}  # fmt: skip
+LIKE = 0.75  # difflib's ratio from which two names are taken for one, misspelt
 
 
 def dicts_in(node: Any) -> Iterator[dict[str, Any]]:
@@ -20,8 +39,7 @@ def leaf_datasets(dataloader: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The data sets of a dataloader's config below wrappers such as ConcatDataset and RepeatDataset."""
     if not dataloader:
         return []
-    found = [d for d in dicts_in(dataloader["dataset"]) if "type" in d and ("ann_file" in d or "data_prefix" in d)]
-    return found
+    return [d for d in dicts_in(dataloader["dataset"]) if "type" in d and ("ann_file" in d or "data_prefix" in d)]
 
 
 def class_count_owners(model: dict[str, Any]) -> list[dict[str, Any]]:
@@ -51,3 +69,132 @@ def replace_components(model: dict[str, Any], components: Mapping[str, Mapping[s
     for part in parts:
         part.update(components[part["type"]])
     return len(parts)
+
+
+def apply_cfg_options(config: Config, options: Mapping[str, Any]) -> list[str]:
+    """Merge ``KEY=VALUE`` options, keys such as ``optim_wrapper.optimizer.lr``, into ``config``.
+
+    Returns:
+        Remarks for the log: keys that are new to the config, where nothing says that they are wrong.
+
+    Raises:
+        UserError: a key is misspelt, is read by nothing, or leads through a value that is no dictionary or list.
+    """
+    remarks: list[str] = []
+    for key in sorted(options, key=lambda key: not key.endswith(".type")):  # a new type decides about its arguments
+        remarks += filter(None, (_check_read(config, key), _check_spelling(config, key)))
+        try:
+            config.merge_from_dict({key: options[key]})
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise UserError(f"--cfg-options {key}: {type(error).__name__}: {first_line(error)}") from error
+    return remarks
+
+
+def _read_keys() -> set[str]:
+    """Top-level keys that have an effect; all others are variables of the config file, copied when it was read."""
+    return (set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}) | READ_ELSEWHERE
+
+
+def _check_read(config: Config, key: str) -> str | None:
+    """Refuse a key below a variable of the config file, and say where the variable went; remark if it went nowhere."""
+    first, _, rest = key.partition(".")
+    if first in _read_keys():
+        return None
+    if first not in config:
+        near = [path for path, _ in _paths(_plain(config._cfg_dict)) if path.endswith(f".{key}")]
+        near = near or difflib.get_close_matches(first, _read_keys() | set(config), n=1, cutoff=LIKE)
+        hint = f"did you mean {near[0]}?" if near else "no part of OpenMMLab reads it"
+        raise UserError(f"--cfg-options {key}: the config has no {first!r}; {hint}")
+    places = [path for path in _places(config, first) if path.partition(".")[0] in _read_keys()]
+    if places:
+        full = ", ".join(f"{path}.{rest}" if rest else path for path in places[:3])
+        raise UserError(
+            f"--cfg-options {key}: {first} is a variable of the config file, copied from there when the file was read, "
+            f"so that changing it has no effect; change {full}"
+        )
+    return f"--cfg-options {key}: {first} is a variable of the config file that no part of OpenMMLab reads: no effect"
+
+
+def _places(config: Config, variable: str) -> list[str]:
+    """Where the value of a top-level variable stands in the parts that are read; equal numbers alone prove nothing."""
+    value = _plain(config[variable])
+    paths = [(path, other) for path, other in _paths(_plain(config._cfg_dict)) if path != variable and other == value]
+    if isinstance(value, dict | list) and value:
+        return [path for path, _ in paths]
+    return [path for path, _ in paths if path.rsplit(".", 1)[-1] == variable]
+
+
+def _plain(node: Any) -> Any:
+    """A nested config as dictionaries and lists, without the scope that mmengine notes in what a host's file gave."""
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items() if key != "_scope_"}
+    return [_plain(item) for item in node] if isinstance(node, list | tuple) else node
+
+
+def _paths(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of a nested config with its value, as ``--cfg-options`` writes it."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        here = f"{path}.{key}" if path else str(key)
+        yield here, value
+        yield from _paths(value, here)
+
+
+def _check_spelling(config: Config, key: str) -> str | None:
+    """Refuse a key that its part of the config does not have and cannot take; remark on one that is merely new."""
+    parts, node = key.split("."), config._cfg_dict
+    for depth, part in enumerate(parts):
+        here = ".".join(parts[:depth])
+        if isinstance(node, list | tuple):
+            if not part.isdigit() or int(part) >= len(node):
+                raise UserError(
+                    f"--cfg-options {key}: {here} is a list of {len(node)}, allowed are 0 to {len(node) - 1}"
+                )
+            node = node[int(part)]
+        elif not isinstance(node, dict):
+            return None if node is None else f"--cfg-options {key}: {here} was {node!r}"
+        elif part in node:
+            node = node[part]
+        else:
+            return _check_new(config, node, key, here, part)
+    return None
+
+
+def _check_new(config: Config, node: Mapping[str, Any], key: str, here: str, name: str) -> str | None:
+    if not here or name == "_delete_":
+        return None
+    accepted = _arguments(config, node.get("type"))
+    if accepted is not None and name in accepted:
+        return None
+    near = difflib.get_close_matches(name, {*node, *(accepted or ())}, n=1, cutoff=LIKE)
+    if near or accepted is not None:
+        hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(accepted or ()))}"
+        raise UserError(f"--cfg-options {key}: {here} has no {name!r}; {hint}")
+    return f"--cfg-options {key}: new, {here} had no {name!r}"
+
+
+def _arguments(config: Config, kind: Any) -> set[str] | None:
+    """Names of the arguments that a registered type takes; None if it is unknown or takes any."""
+    if not isinstance(kind, str):
+        return None
+    scope = config.get("default_scope") or "mmengine"
+    for registry in (value for name, value in vars(root).items() if name.isupper()):
+        with registry.switch_scope_and_registry(scope) as own:
+            if (known := own.get(kind)) is not None:
+                return _arguments_of(known)
+    return None
+
+
+def _arguments_of(kind: type) -> set[str] | None:
+    """Arguments of a class with those of the bases that its ``**kwargs`` may go to; None if unknown."""
+    names: set[str] = set()
+    for cls in kind.__mro__ if inspect.isclass(kind) else ():
+        if "__init__" not in vars(cls):
+            continue
+        if cls is object:
+            break
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            return names - {"self"}
+    return None

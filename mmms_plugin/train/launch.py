@@ -24,30 +24,29 @@ from mmms_plugin.compat import mmcv_ops
 from mmms_plugin.compat.cpu_processes import leave
 from mmms_plugin.compat.newest import newest_checkpoint, why_unusable
 from mmms_plugin.config.building import user_fault
-from mmms_plugin.config.checks import (
+from mmms_plugin.config.check import check_datasets, check_values
+from mmms_plugin.config.checkpoint import (
     check_backbone_weights,
-    check_datasets,
     check_fits,
+    check_function,
     read_state_dict,
+    start_remark,
+    use_components,
 )
 from mmms_plugin.config.data import check_config_data
-from mmms_plugin.config.edit import dicts_in, leaf_datasets
+from mmms_plugin.config.edit import apply_cfg_options, dicts_in, leaf_datasets
 from mmms_plugin.config.files import load_config
 from mmms_plugin.config.fit import Fitting, ScheduleHook, fit
 from mmms_plugin.config.host_files import SEPARATOR
-from mmms_plugin.config.options import apply_cfg_options
-from mmms_plugin.config.trained_for import check_function, start_remark, use_components
-from mmms_plugin.config.values import check_values
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.train.closing import closing_lines
 from mmms_plugin.train.console import calm_output, say
-from mmms_plugin.train.distributed import check_launcher
-from mmms_plugin.train.lock import locked, process_rank
+from mmms_plugin.train.distributed import check_launcher, process_rank, settle_threads, use_no_workers
+from mmms_plugin.train.lock import locked
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.train.tasks import task_of
-from mmms_plugin.train.threads import settle_threads, use_no_workers
 
 NO_WEIGHTS = "none"
 OTHER_START = "give --pretrained FILE, or --pretrained none for random weights"

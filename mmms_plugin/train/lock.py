@@ -58,12 +58,6 @@ def _read_holder(file: Path) -> str:
     return "another process"
 
 
-def process_rank(launcher: str) -> int:
-    """The rank of this process among those of a distributed training, before mmengine knows it."""
-    name = {"pytorch": "RANK", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}.get(launcher)
-    return int(os.environ.get(name, 0)) if name else 0
-
-
 def _clear_leftovers(folder: Path) -> None:
     for path in folder.iterdir():
         if LEFTOVER.fullmatch(path.name):

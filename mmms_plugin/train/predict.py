@@ -19,12 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from mmms_plugin.config.checks import check_fits, read_state_dict
-from mmms_plugin.config.edit import class_count_owners, leaf_datasets, set_num_classes
+from mmms_plugin.config.checkpoint import check_fits, check_function, read_state_dict, use_components
+from mmms_plugin.config.edit import apply_cfg_options, class_count_owners, leaf_datasets, set_num_classes
 from mmms_plugin.config.files import first_line, load_config
 from mmms_plugin.config.image_size import set_image_size
-from mmms_plugin.config.options import apply_cfg_options
-from mmms_plugin.config.trained_for import check_function, use_components
 from mmms_plugin.data.pictures import look_at
 from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, one_line

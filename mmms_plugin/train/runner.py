@@ -20,7 +20,7 @@ from mmengine.runner.base_loop import BaseLoop
 
 from mmms_plugin.compat.newest import newest_checkpoint, resumable_meta
 from mmms_plugin.config.building import CheckedBuilds
-from mmms_plugin.config.trained_for import TRAINED, trained_meta
+from mmms_plugin.config.checkpoint import TRAINED, trained_meta
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
 from mmms_plugin.train.console import calm, calm_output, say

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from mmms_plugin.backbones.base import Backbone
+from mmms_plugin.config.checkpoint import TRAINED, start_remark, trained_meta
 from mmms_plugin.config.files import config_names, load_config
-from mmms_plugin.config.trained_for import TRAINED, start_remark, trained_meta
 from mmms_plugin.registry import MODELS
 
 MODELS.import_from_location()

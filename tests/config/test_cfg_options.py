@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from mmengine.config import Config
 
+from mmms_plugin.config.edit import apply_cfg_options
 from mmms_plugin.config.files import load_config
-from mmms_plugin.config.options import apply_cfg_options
 from mmms_plugin.errors import UserError
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmms_plugin.config.checks import check_backbone_weights, check_datasets, check_fits
+from mmms_plugin.config.check import check_datasets
+from mmms_plugin.config.checkpoint import check_backbone_weights, check_fits
 from mmms_plugin.errors import UserError
 
 

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmms_plugin.config.trained_for import TRAINED, check_function, start_remark, trained_meta
+from mmms_plugin.config.checkpoint import TRAINED, check_function, start_remark, trained_meta
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights.publish import publish
 

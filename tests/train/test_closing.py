@@ -18,10 +18,9 @@ from mmms_plugin.commands.common import launch_options
 from mmms_plugin.config.fit import Fitting
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.closing import closing_lines
-from mmms_plugin.train.distributed import check_launcher
+from mmms_plugin.train.distributed import check_launcher, settle_threads, usable_cores, use_no_workers
 from mmms_plugin.train.launch import LaunchOptions
 from mmms_plugin.train.progress_hook import ProgressHook
-from mmms_plugin.train.threads import settle_threads, usable_cores, use_no_workers
 
 
 def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.train.lock import locked, process_rank
+from mmms_plugin.train.distributed import process_rank
+from mmms_plugin.train.lock import locked
 
 
 def hold_in_child(folder: Path) -> int:

@@ -21,7 +21,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from mmms_plugin.config.checks import check_backbone_weights
+from mmms_plugin.config.checkpoint import check_backbone_weights
 from mmms_plugin.errors import UserError
 from mmms_plugin.scale.flops import count
 from mmms_plugin.train.shape_hook import ShapeAdaptorHook

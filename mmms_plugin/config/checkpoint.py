@@ -1,26 +1,29 @@
-"""What a checkpoint's weights were trained for, beside what a config makes of them.
+"""Checks of a checkpoint against the model of a config: whether its tensors fit, and what they were trained for.
 
-Shapes do not show it. The file says what it was: ``meta.backbone`` of ``mmms convert``, ``meta.trained`` of ``mmms
-train``, or at least what each PSConv carries (``layers.function``). The config that mmengine keeps in ``meta.cfg`` is
-Python, and is not looked at.
+Shapes show the first, not the second. The file says what it was: ``meta.backbone`` of ``mmms convert``,
+``meta.trained`` of ``mmms train``, or at least what each PSConv carries (``layers.function``). The config that mmengine
+keeps in ``meta.cfg`` is Python, and is not looked at.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmms_plugin.config.edit import replace_components
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.layers import PSConv2d
 from mmms_plugin.layers.function import CarriesFunction
+from mmms_plugin.layers.shape_adaptor import ShapeAdaptor
 from mmms_plugin.weights.files import Checkpoint, read_checkpoint
+from mmms_plugin.weights.mapping import compare
 from mmms_plugin.weights.plain import plain_dict
-from mmms_plugin.weights.trusted import check_components
+from mmms_plugin.weights.trusted import check_components, class_names
 
 # Arguments of a backbone that do not change what its weights compute.
 NEUTRAL = ("type", "init_cfg", "pretrained", "frozen_stages", "norm_eval", "with_cp", "norm_cfg", "zero_init_residual",
@@ -34,6 +37,96 @@ TRAINED = "trained"  # key in the meta of a checkpoint
 SHOWN = 80  # characters of a value
 MISSING = object()
 UNKNOWN = object()  # stands for a value that is not plain
+
+
+def read_state_dict(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict and ``meta`` of a checkpoint, read without running any code in it.
+
+    Raises: UserError if it is missing, unreadable or holds anything but tensors and plain data.
+    """
+    checkpoint = read_checkpoint(path)
+    return {key.removeprefix("module."): value for key, value in checkpoint.state.items()}, checkpoint.meta
+
+
+def check_fits(model: nn.Module, path: str, purpose: str, classes: tuple[str, ...] | None = None) -> str | None:
+    """Compare a checkpoint with the model that was built, and its classes with those of the data.
+
+    For ``purpose`` 'test' and 'resume' every tensor must fit; for 'start from' heads for other classes are left out by
+    the loader. Returns a line for the user where something is left out or classes have other names.
+    Raises: UserError.
+    """
+    state, meta = read_state_dict(path)
+    misfit = _Misfit.of(model, state)
+    known = class_names(meta)
+    if misfit.nothing:
+        if known and classes and known != classes:
+            return f"{path} was trained for the classes {', '.join(known)}; the data has {', '.join(classes)}"
+        return None
+    if misfit.differ and not misfit.missing and not misfit.unknown and all("head" in key for key in misfit.differ):
+        text = f"{misfit.describe_shape(state, model)}{f', there for {len(known)} classes' if known else ''}"
+        if purpose == "start from":
+            return f"{path}: {len(misfit.differ)} head tensors are for other classes and start fresh ({text})"
+        raise UserError(
+            f"checkpoint {path}: made for other classes: {text}; use the data or config it was trained with"
+        )
+    if purpose == "start from" and len(misfit.missing) + len(misfit.differ) <= len(model.state_dict()) // 2:
+        return (
+            f"{path}: {len(misfit.missing)} tensors of the model are not in it, {len(misfit.unknown)} of its own unused"
+        )
+    raise UserError(
+        f"checkpoint {path} is not of this config's model: {misfit.describe(state, model)}; "
+        "is it of another config or depth?"
+    )
+
+
+def check_backbone_weights(backbone: nn.Module, path: str) -> str:
+    """Check that a file holds all weights of a backbone (a classifier beside it is fine); return the keys' prefix.
+
+    Weights of a plain network have no shape of a shape-adapted one: that begins as the config says, as AutoTL is meant.
+
+    Raises: UserError.
+    """
+    state, _ = read_state_dict(path)
+    prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
+    state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    misfit = _Misfit.of(backbone, state)
+    shape = {f"{name}.alpha" for name, part in backbone.named_modules() if isinstance(part, ShapeAdaptor)}
+    if shape <= set(misfit.missing):
+        misfit = replace(misfit, missing=[key for key in misfit.missing if key not in shape])
+    if misfit.missing or misfit.differ:
+        raise UserError(
+            f"--pretrained {path}: not the weights of this config's backbone: {misfit.describe(state, backbone)}; "
+            "is it of another depth, or still in its authors' format?"
+        )
+    return prefix
+
+
+@dataclass(frozen=True)
+class _Misfit:
+    """Keys of a model that a state dict lacks, keys that only the state dict has, and keys of another shape."""
+
+    missing: list[str]
+    unknown: list[str]
+    differ: list[str]
+
+    @classmethod
+    def of(cls, model: nn.Module, state: Mapping[str, Tensor]) -> _Misfit:
+        misfits = compare(state, {key: value.shape for key, value in model.state_dict().items()}, prefix="")
+        return cls(misfits["missing"], misfits["unknown"], misfits["shape"])
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.missing or self.unknown or self.differ)
+
+    def describe(self, state: Mapping[str, Tensor], model: nn.Module) -> str:
+        if self.differ:
+            return f"{len(self.differ)} tensors of other shape ({self.describe_shape(state, model)})"
+        word, keys = ("missing", self.missing) if self.missing else ("unknown", self.unknown)
+        return f"{len(keys)} tensors {word} (first: {keys[0]})"
+
+    def describe_shape(self, state: Mapping[str, Tensor], model: nn.Module) -> str:
+        key = self.differ[0]
+        return f"{key} is {tuple(state[key].shape)}, the model's {tuple(model.state_dict()[key].shape)}"
 
 
 def use_components(config: dict[str, Any], meta: Mapping[str, Any], checkpoint: str) -> str | None:

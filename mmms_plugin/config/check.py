@@ -1,15 +1,20 @@
-"""Ordinary wrong values in a config, refused by name before anything is built: batch_size=0, a negative rate."""
+"""Checks of a config before anything is built: its values, and its data sets; one line for each fault.
+
+Values are the ordinary ones that people change: batch_size=0, a negative rate.
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.registry import OPTIMIZERS
 
-from mmms_plugin.config.edit import dicts_in
+from mmms_plugin.config.edit import class_count_owners, dicts_in, leaf_datasets
 from mmms_plugin.errors import UserError
 
 
@@ -130,3 +135,48 @@ def _at(config: dict[str, Any], path: str) -> Any:
 
 def _shown(value: Any) -> str:
     return repr(value)[:80]
+
+
+def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
+    """Check that the annotation files exist and that their classes are those of the config.
+
+    Raises: UserError.
+    """
+    for split in splits:
+        for dataset in leaf_datasets(config.get(f"{split}_dataloader")):
+            path = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
+            if dataset.get("ann_file") and not path.is_file():
+                option = "--coco-dir DIR" if path.suffix == ".json" else "--voc-dir DIR"
+                raise UserError(f"{split} data: {path} does not exist; give {option} to use data of your own")
+            folder = Path(dataset.get("data_root") or "", _prefix(dataset))
+            if not dataset.get("ann_file") and not folder.is_dir():
+                raise UserError(f"{split} data: {folder} does not exist; give --image-dir DIR to use data of your own")
+            if path.suffix == ".json" and not str(dataset.get("type")).endswith("MultiLabelDataset"):
+                _check_categories(config, dataset, path)
+
+
+def _prefix(dataset: dict[str, Any]) -> str:
+    prefix = dataset.get("data_prefix") or ""
+    return prefix if isinstance(prefix, str) else next(iter(prefix.values()), "")
+
+
+def _check_categories(config: dict[str, Any], dataset: dict[str, Any], path: Path) -> None:
+    classes = (dataset.get("metainfo") or {}).get("classes")
+    counts = sorted({part["num_classes"] for part in class_count_owners(config["model"])})
+    if classes is not None:
+        if counts and counts != [len(classes)]:
+            raise UserError(
+                f"the config's num_classes is {_either(counts)}, its data set names {len(classes)} classes: "
+                f"set num_classes={len(classes)} in every head, or give --coco-dir DIR, which does"
+            )
+        return
+    names = {category["name"] for category in json.loads(path.read_text(encoding="utf-8"))["categories"]}
+    if counts and counts != [len(names)]:
+        raise UserError(
+            f"{path} has {len(names)} categories, the config's num_classes is {_either(counts)}: "
+            "give --coco-dir DIR, which takes the classes from the data"
+        )
+
+
+def _either(counts: list[int]) -> str:
+    return " and ".join(map(str, counts))
