@@ -73,7 +73,7 @@ def picture_size(config: Config) -> tuple[int, int]:
         return size[0], size[1]
     steps = dicts_in(config.test_dataloader.dataset.pipeline)
     sides: list[Any] = [step.get("crop_size", step.get("scale")) for step in steps]
-    side = [one for one in sides if one][-1]
+    side = [item for item in sides if item][-1]
     width, height = (side, side) if isinstance(side, int) else side
     if task_name(config.model) == "classification":  # which pads nothing
         return height, width
@@ -84,10 +84,10 @@ def published_figures(name: str) -> str:
     """The figures that the comment at the head of a config cites, such as '39.4 box AP and 35.6 mask AP'."""
     lines = config_names()[name].read_text(encoding="utf-8").splitlines()
     head = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
-    if found := FIGURES.search(head):
-        return found.group(1).rstrip(", ")
-    found = TOP_1.search(head)
-    return f"{found.group(1)} % top-1 error" if found else ""
+    if match := FIGURES.search(head):
+        return match.group(1).rstrip(", ")
+    match = TOP_1.search(head)
+    return f"{match.group(1)} % top-1 error" if match else ""
 
 
 class CountedPart(nn.Module):
@@ -105,11 +105,11 @@ class CountedPart(nn.Module):
 def measure_all(again: bool) -> None:
     """Rewrite the list that comes with the package; known configs are built only if ``again``."""
     known = {} if again else read_facts()
-    found = []
+    entries = []
     for name in track(config_names(), "measuring"):
-        one = known.get(name) or facts_of(name)
-        found.append({**asdict(one), "published": published_figures(name)})
-    lines = ",\n".join(json.dumps(one) for one in found)
+        entry = known.get(name) or facts_of(name)
+        entries.append({**asdict(entry), "published": published_figures(name)})
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
     write_text(FACTS_FILE, f"[\n{lines}\n]\n")
 
 

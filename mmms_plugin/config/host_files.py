@@ -60,5 +60,5 @@ def _nearest(wanted: str, names: list[str]) -> list[str]:
     """Three names like ``wanted``, compared without their folders first."""
     stem = wanted.rsplit("/", 1)[-1]
     by_stem = {name.rsplit("/", 1)[-1]: name for name in names}
-    found = [by_stem[near] for near in difflib.get_close_matches(stem, by_stem, n=3, cutoff=0.5)]
-    return found or [name for name in names if not name.startswith("_base_")][:3]
+    nearest = [by_stem[near] for near in difflib.get_close_matches(stem, by_stem, n=3, cutoff=0.5)]
+    return nearest or [name for name in names if not name.startswith("_base_")][:3]

@@ -60,8 +60,8 @@ def set_image_size(config: dict[str, Any], size: tuple[int, int]) -> str:
 def _pipeline_steps(config: dict[str, Any]) -> list[dict[str, Any]]:
     """The transforms of all data sets, of test-time augmentation, and of hooks that switch pipelines; each once."""
     places = [config.get(key) for key in (*LOADERS, "tta_pipeline", "custom_hooks")]
-    found = {id(part): part for place in places for part in dicts_in(place) if "type" in part}
-    return list(found.values())
+    steps = {id(part): part for place in places for part in dicts_in(place) if "type" in part}
+    return list(steps.values())
 
 
 def own_size(config: dict[str, Any]) -> tuple[int, int]:
@@ -91,7 +91,7 @@ def own_size(config: dict[str, Any]) -> tuple[int, int]:
 def _scaled_sides(value: Any, old: tuple[int, int], new: tuple[int, int]) -> Any:
     """As ``_scaled`` where ratios are kept: the pair bounds the longer and the shorter side, whichever comes first."""
     if isinstance(value[0], list | tuple):
-        return [_scaled_sides(one, old, new) for one in value]
+        return [_scaled_sides(item, old, new) for item in value]
     factors = max(new) / max(old), min(new) / min(old)
     return _scaled(value, factors if value[0] >= value[1] else factors[::-1])
 
@@ -101,5 +101,5 @@ def _scaled(value: Any, factors: tuple[float, float]) -> Any:
     if isinstance(value, int | float):
         return round(value * factors[0])
     if isinstance(value[0], list | tuple):
-        return [_scaled(one, factors) for one in value]
+        return [_scaled(item, factors) for item in value]
     return tuple(round(side * factor) for side, factor in zip(value, factors, strict=True))

@@ -51,11 +51,13 @@ def find_configs(word: str | None) -> list[Facts]:
         UserError: nothing contains the word.
     """
     facts = read_facts()
-    found = [facts.get(name) or Facts(name, "", "", 0, 0, (0, 0), "") for name in config_names()]
-    found = [one for one in found if (word or "").lower() in f"{one.name} {one.task} {one.method}".lower()]
-    if not found:
+    configs = [facts.get(name) or Facts(name, "", "", 0, 0, (0, 0), "") for name in config_names()]
+    configs = [
+        config for config in configs if (word or "").lower() in f"{config.name} {config.task} {config.method}".lower()
+    ]
+    if not configs:
         raise UserError(f"{word!r}: no config has it in its name, task or method; `mmms configs` lists all")
-    return found
+    return configs
 
 
 def find_host_configs(word: str) -> list[str]:

@@ -102,7 +102,7 @@ class _Output:
         caller = sys._getframe(1).f_globals.get("__name__", "")
         if caller.partition(".")[0] in CHATTY:
             logger = MMLogger.get_current_instance()
-            if text.strip() and any(isinstance(one, logging.FileHandler) for one in logger.handlers):
+            if text.strip() and any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
                 logger.info(text.rstrip())
         else:
             _print(text, self._stream, end="")

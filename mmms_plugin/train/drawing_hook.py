@@ -52,13 +52,13 @@ class DrawingHook(Hook):
             pixels = np.asarray(mmcv.imread(path, channel_order="rgb"))
             if "pred_instances" in sample:
                 truth = _true_objects(dataset.get_data_info(self._places[path]), *pixels.shape[:2])
-                found = _found_objects(sample.pred_instances, self.score)
-                halves = (draw_objects(pixels, truth, self._style), draw_objects(pixels, found, self._style))
+                predicted = _predicted_objects(sample.pred_instances, self.score)
+                halves = (draw_objects(pixels, truth, self._style), draw_objects(pixels, predicted, self._style))
                 title = f"prediction, score >= {self.score:g}"
             else:
                 known = _true_segments(sample, (pixels.shape[0], pixels.shape[1]))
-                found = np.asarray(sample.pred_sem_seg.data.cpu())[0]
-                halves = (draw_segments(pixels, known, self._style), draw_segments(pixels, found, self._style))
+                predicted = np.asarray(sample.pred_sem_seg.data.cpu())[0]
+                halves = (draw_segments(pixels, known, self._style), draw_segments(pixels, predicted, self._style))
                 title = "prediction"
             save_drawing(side_by_side(*halves, ("truth", title)), self._file(path, dataset))
 
@@ -76,12 +76,12 @@ class DrawingHook(Hook):
         return file
 
 
-def _found_objects(found: Any, score: float) -> Objects:
+def _predicted_objects(instances: Any, score: float) -> Objects:
     """Predicted instances of at least ``score``."""
-    found = found[found.scores >= score].cpu()
-    boxes = np.asarray(getattr(found.bboxes, "tensor", found.bboxes), dtype=float).reshape(-1, 4)
-    masks = list(np.asarray(found.masks)) if "masks" in found else None
-    return Objects(boxes, np.asarray(found.labels, dtype=int), np.asarray(found.scores, dtype=float), masks)
+    instances = instances[instances.scores >= score].cpu()
+    boxes = np.asarray(getattr(instances.bboxes, "tensor", instances.bboxes), dtype=float).reshape(-1, 4)
+    masks = list(np.asarray(instances.masks)) if "masks" in instances else None
+    return Objects(boxes, np.asarray(instances.labels, dtype=int), np.asarray(instances.scores, dtype=float), masks)
 
 
 def _true_objects(info: Mapping[str, Any], height: int, width: int) -> Objects:

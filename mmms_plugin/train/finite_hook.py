@@ -19,6 +19,9 @@ class FiniteHook(Hook):
     """Raise RunError at the first loss, or the first weight to be saved, that is NaN or infinite.
 
     It comes before the hooks that log and save: the checkpoints that are there stay.
+
+    mmdet's ``CheckInvalidLossHook`` is not enough: it looks at the sum alone, every 50 iterations, so that a checkpoint
+    may be saved in between, never at the weights, and it stops by an AssertionError with a traceback.
     """
 
     priority = "HIGH"

@@ -113,14 +113,16 @@ class KeptObjects(_KeptJson):
         return {"images": self._images, "categories": names, "info": {"least_score": self.score}}
 
     def add(self, source: Input, pixels: np.ndarray, sample: Any) -> None:
-        found = sample.get("pred_instances")
-        if found is None or "bboxes" not in found:
+        instances = sample.get("pred_instances")
+        if instances is None or "bboxes" not in instances:
             raise UserError("this model predicts no boxes: mmms predict keeps those of detectors")
-        found = found[found.scores >= self.score].cpu()
-        boxes = np.asarray(getattr(found.bboxes, "tensor", found.bboxes), dtype=float).reshape(-1, 4)
-        masks = [rle.encode(np.asfortranarray(np.asarray(one, np.uint8))) for one in found.masks] \
-            if "masks" in found else None  # fmt: skip
-        objects = Objects(boxes, np.asarray(found.labels, dtype=int), np.asarray(found.scores, dtype=float), masks)
+        instances = instances[instances.scores >= self.score].cpu()
+        boxes = np.asarray(getattr(instances.bboxes, "tensor", instances.bboxes), dtype=float).reshape(-1, 4)
+        masks = [rle.encode(np.asfortranarray(np.asarray(mask, np.uint8))) for mask in instances.masks] \
+            if "masks" in instances else None  # fmt: skip
+        objects = Objects(
+            boxes, np.asarray(instances.labels, dtype=int), np.asarray(instances.scores, dtype=float), masks
+        )
         self._images.append({"id": len(self._images) + 1, "file_name": str(source.path), "height": pixels.shape[0],
                              "width": pixels.shape[1]})  # fmt: skip
         for i in range(len(boxes)):
@@ -182,12 +184,12 @@ class KeptSegments(Kept):
             write_text(self.out / "labels.txt", "".join(f"{name}\n" for name in self.style.classes))
 
     def add(self, source: Input, pixels: np.ndarray, sample: Any) -> None:
-        found = sample.get("pred_sem_seg")
-        if found is None:
+        segments = sample.get("pred_sem_seg")
+        if segments is None:
             raise UserError(
                 "this model predicts no class for each pixel: mmms predict keeps those of segmentation models"
             )
-        segments = np.asarray(found.data.cpu())[0]
+        segments = np.asarray(segments.data.cpu())[0]
         self._write_mask(segments, self.mask_file(source))
         self.count += 1
         if self.draw:

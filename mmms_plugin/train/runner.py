@@ -133,7 +133,7 @@ def _kind_of(loop: BaseLoop | dict) -> type | None:
 
 
 def _count_within_epoch(loop: Any, epoch: int) -> None:
-    """Number the batches of a half-done epoch that is gone on with as if it had been done in one go."""
+    """Number the batches of a resumed epoch as if it had not been interrupted."""
     run_iter = loop.run_iter
 
     def run_from_there(idx: int, data_batch: Any) -> None:

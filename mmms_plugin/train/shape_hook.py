@@ -33,8 +33,8 @@ STATE = "shape_optimizer"  # key of the alphas' optimizer in a checkpoint
 
 def adaptors_of(model: nn.Module) -> dict[str, ShapeAdaptor]:
     """The adaptors of a model that are trained, by the name of their place such as ``layer2.0``."""
-    found = {name: module for name, module in model.named_modules() if isinstance(module, ShapeAdaptor)}
-    return {_place(name): module for name, module in found.items() if module.alpha.requires_grad}
+    adaptors = {name: module for name, module in model.named_modules() if isinstance(module, ShapeAdaptor)}
+    return {_place(name): module for name, module in adaptors.items() if module.alpha.requires_grad}
 
 
 def _place(name: str) -> str:

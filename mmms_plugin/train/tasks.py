@@ -106,7 +106,9 @@ class Detection(Task):
 
     def owns(self, config: dict[str, Any]) -> bool:
         loaders = (config.get(f"{split}_dataloader") for split in ("train", "val", "test"))
-        return any(str(data.get("ann_file", "")).endswith(".json") for one in loaders for data in leaf_datasets(one))
+        return any(
+            str(data.get("ann_file", "")).endswith(".json") for loader in loaders for data in leaf_datasets(loader)
+        )
 
     def check_out(self, out: str) -> None:
         if not out.endswith(".json"):
