@@ -61,7 +61,10 @@ def find_pairs(own: OwnData) -> SegSet:
     if own.val_split:
         if "val" in seg_set.splits:
             raise UserError(f"--val-split: {own.where} has pictures for validation already")
-        _hold_back(seg_set, own)
+        pairs = seg_set.splits["train"]
+        chosen = held_back([pair.image.name for pair in pairs], own.val_split, own.split_seed)
+        for split, side in (("train", False), ("val", True)):
+            seg_set.splits[split] = [pair for pair, held in zip(pairs, chosen, strict=True) if held == side]
     return seg_set
 
 
@@ -161,13 +164,6 @@ def _mask_of(stem: str, masks: Mapping[str, Path]) -> Path | None:
 def _named(folder: Path, names: Sequence[str]) -> Path | None:
     there = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
     return next((there[name] for name in names if name in there), None)
-
-
-def _hold_back(seg_set: SegSet, own: OwnData) -> None:
-    pairs = seg_set.splits["train"]
-    chosen = held_back([pair.image.name for pair in pairs], own.val_split, own.split_seed)
-    for split, side in (("train", False), ("val", True)):
-        seg_set.splits[split] = [pair for pair, held in zip(pairs, chosen, strict=True) if held == side]
 
 
 def _seen(root: Path) -> str:

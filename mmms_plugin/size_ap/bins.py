@@ -117,7 +117,8 @@ def resolve_bins(
         raise UserError(f"--bin-unit {unit!r}: allowed are {', '.join(UNITS)}")
     key = ALIASES.get(text.strip().lower(), text.strip().lower())
     if key in PRESETS:
-        return _preset(key)
+        unit, closed, limits, reference = PRESETS[key]
+        return BinSet(_with_all(limits, unit, closed), key, reference, CLOSED if closed else HALF_OPEN)
     if key.startswith("quantiles"):
         return _quantiles(text, key, unit, areas)
     if "=" not in text:
@@ -125,11 +126,6 @@ def resolve_bins(
     entries = _parse(text)
     _check(entries, text, unit, allow_gaps, allow_overlaps)
     return BinSet(_with_all(entries, unit), printable(text, LONGEST), f"as given, {_unit_text(unit)}", HALF_OPEN)
-
-
-def _preset(key: str) -> BinSet:
-    unit, closed, limits, reference = PRESETS[key]
-    return BinSet(_with_all(limits, unit, closed), key, reference, CLOSED if closed else HALF_OPEN)
 
 
 def _with_all(entries: Limits, unit: str, closed: bool = False) -> tuple[Bin, ...]:

@@ -74,18 +74,17 @@ def shares(objects: Objects, geometry: Geometry) -> list[Shares]:
     """Of all objects, then of small, medium and large ones; sizes without objects are left out."""
     bins = resolve_bins("coco").bins
     rows = zip(bins, contains(bins, objects.areas), strict=True)
-    return [_share(bin_.name, objects, geometry, inside) for bin_, inside in rows if inside.any()]
-
-
-def _share(name: str, objects: Objects, geometry: Geometry, inside: NDArray[np.bool_]) -> Shares:
-    anchors = geometry.anchors
-    return Shares(
-        name,
-        int(inside.sum()),
-        float((objects.sides[inside] < min(geometry.strides)).mean()),
-        None if anchors is None else off_anchors(objects.boxes[inside], anchors),
-        float((objects.boxes[inside].max(1) > geometry.field).mean()),
-    )
+    return [
+        Shares(
+            bin_.name,
+            int(inside.sum()),
+            float((objects.sides[inside] < min(geometry.strides)).mean()),
+            None if geometry.anchors is None else off_anchors(objects.boxes[inside], geometry.anchors),
+            float((objects.boxes[inside].max(1) > geometry.field).mean()),
+        )
+        for bin_, inside in rows
+        if inside.any()
+    ]
 
 
 def share_beyond(objects: Objects, field: float) -> float:

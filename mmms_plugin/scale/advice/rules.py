@@ -149,11 +149,8 @@ def _anchors(objects: Objects, geometry: Geometry, options: Options) -> Advice |
     key, old = options.scales
     new = [round(value * scale, 3) for value in old]
     why = f"{text}; with {scale:.3g} times their size it is {left:.1%}"
-    return Advice("anchors", f"anchor scales {new} in place of {list(old)}", why, ANCHORS, {key: _like(old, new, key)})
-
-
-def _like(old: tuple[float, ...], new: list[float], key: str) -> Any:
-    return new[0] if key.endswith("octave_base_scale") else new
+    value = new[0] if key.endswith("octave_base_scale") else new
+    return Advice("anchors", f"anchor scales {new} in place of {list(old)}", why, ANCHORS, {key: value})
 
 
 def _layers(objects: Objects, geometry: Geometry, options: Options) -> Advice:
