@@ -14,12 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from mmengine.registry import MODELS
 
-from mmms_plugin.commands.shapes_run import network_shape
 from mmms_plugin.config.listing import read_facts
 from mmms_plugin.layers.dilation_lattice import dilation_matrix
 from mmms_plugin.scale.elastic_tables import ROWS
 from mmms_plugin.scale.flops import measure
-from mmms_plugin.scale.shapes import draw_shapes
+from mmms_plugin.scale.shapes import draw_shapes, network_shape
 from mmms_plugin.weights.catalog import CATALOG, Entry
 
 COLOURS = {1: "#b3d5ec", 2: "#6aaed6", 4: "#1c5f9e"}

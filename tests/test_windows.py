@@ -13,8 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmms_plugin import files, processes
-from mmms_plugin.commands import compare_seeds_run as compare_seeds
-from mmms_plugin.commands import main
+from mmms_plugin.commands import compare_seeds, main
 from mmms_plugin.compat.saving import _LaterRemovals
 from mmms_plugin.config import files as config_files
 from mmms_plugin.config import host_files
@@ -190,6 +189,6 @@ def test_what_a_program_keeps_open_is_one_line(tmp_path: Path, monkeypatch: pyte
     for _ in range(2):
         assert main(["demo", "--out", str(tmp_path)]) == 2
         assert "it cannot be cleared" in capsys.readouterr().err
-    monkeypatch.setattr("mmms_plugin.commands.demo_run.run_demo", lambda *_: (tmp_path / "overlays.png").unlink())
+    monkeypatch.setattr("mmms_plugin.commands.demo.run", lambda *_: (tmp_path / "overlays.png").unlink())
     assert main(["demo", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.endswith("overlays.png cannot be written (in use)\n")

@@ -1,7 +1,7 @@
 """The console script ``mmms``: one sub-command per module of this package.
 
-A sub-command is a module with a docstring (its help), ``add_arguments(parser)`` and ``run(args) -> int | None``.
-Modules are imported only when their command is called, so that ``mmms --help`` needs neither torch nor a host.
+A sub-command is a module with a docstring (its help), a dataclass ``Options``, from which the parser is made, and
+``run(options) -> int | None``. What is heavy is imported by ``run``, so that help needs neither torch nor a host.
 Exit status: 0 done, 1 the run could not go on (its loss became NaN, say), 2 the user's input is at fault; both with one
 line and no traceback. Anything else is a bug.
 """
@@ -17,36 +17,30 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from types import ModuleType
 
 from mmms_plugin.errors import RunError, UserError, first_line, one_line
+from mmms_plugin.options import add_options, from_args
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
-COMMANDS = {
-    "train": "train a model from a config",
-    "test": "evaluate a checkpoint, keep or draw its predictions",
-    "predict": "draw and keep what a model finds in pictures of your own",
-    "check-data": "list everything that is wrong with a data set before training on it",
-    "configs": "list the configs that come with the package, or a host's",
-    "run": "run a script of mmdet or mmseg, or your own, on mmcv-lite",
-    "make-shapes": "generate the multi-scale shapes data set",
-    "convert": "convert published weights into a checkpoint that a config here loads",
-    "publish": "strip a checkpoint for release and name it with its hash",
-    "weights": "list published checkpoints of the four methods",
-    "demo": "train, evaluate and draw a small PS Mask R-CNN on generated data",
-    "size-ap": "AP by object size with intervals, of one or two prediction files; object sizes of a data set",
-    "benchmark": "speed and multiply-adds of layers and backbones beside their plain twins",
-    "stress-test": "evaluate one classifier on pictures of several sizes",
-    "early-exit": "thresholds for any budget of a network with several exits, and the time that they save",
-    "compare-seeds": "train configs with several seeds, and report mean and spread of their metrics beside costs",
-    "flops": "parameters and multiply-adds of a backbone, or a paper's tables beside the measured",
-    "shapes": "draw the shape of shape-adapted networks, and how training moved it",
-    "scale-policy": "what a network does with scale: policies of pictures, exits, dilations, receptive fields",
-    "advise": "input size, levels, anchors and layers that suit your own data, with reasons, as a config",
-    "completion": "a script that completes commands, options and names of configs with the tab key",
-}
+COMMANDS = (
+    "train", "test", "predict", "check-data", "configs", "run", "make-shapes", "convert", "publish", "weights", "demo",
+    "size-ap", "benchmark", "stress-test", "early-exit", "compare-seeds", "flops", "shapes", "scale-policy", "advise",
+    "completion",
+)  # fmt: skip
+
+
+class _Help(argparse.HelpFormatter):
+    """Descriptions keep their paragraphs; indented ones keep their lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        wrap = super()._fill_text
+        paragraphs = text.strip().split("\n\n")
+        return "\n\n".join(part if part.startswith("    ") else wrap(part, width, indent) for part in paragraphs)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -54,6 +48,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def module_of(command: str) -> ModuleType:
+    """The module of a command; its docstring is the help, the first line a summary."""
+    return importlib.import_module(f"mmms_plugin.commands.{command.replace('-', '_')}")
+
+
+def summary(command: str) -> str:
+    """What a command does, in a few words."""
+    return str(module_of(command).__doc__).partition("\n")[0].rstrip(".")
 
 
 def script(*command: str) -> int:
@@ -81,10 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name != "benchmark":  # whose times are those of torch's own settings; train.threads says why this is needed
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that MPS lacks run on the CPU
+    if name != "run":  # whose script is the user's own
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # of mmengine 0.10, on import
+        # The hosts warn of defaults that nobody chose.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"mm(cv|det|engine|pretrain|seg)\.")
     try:
         if name in ("", "-h", "--help"):
             print("usage: mmms COMMAND ... (mmms COMMAND --help lists its options)\n")
-            print("\n".join(f"  {command:<14}{text}" for command, text in COMMANDS.items()))
+            print("\n".join(f"  {command:<14}{summary(command)}" for command in COMMANDS))
             return 0 if name else 2
         if name == "--version":
             from mmms_plugin import __version__
@@ -93,10 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if name not in COMMANDS:
             raise UserError(f"unknown command {name!r}: allowed are {', '.join(COMMANDS)}")
-        module = importlib.import_module(f"mmms_plugin.commands.{name.replace('-', '_')}")
-        parser = _Parser(prog=f"mmms {name}", description=module.__doc__)
-        module.add_arguments(parser)
-        status = module.run(parser.parse_args(argv[1:])) or 0
+        module = module_of(name)
+        parser = _Parser(prog=f"mmms {name}", description=module.__doc__, formatter_class=_Help)
+        add_options(parser, module.Options)
+        status = module.run(from_args(module.Options, parser.parse_args(argv[1:]))) or 0
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:

@@ -1,32 +1,153 @@
-"""Say what a detector should look like for your own data: input size, levels, anchors and layers, from the sizes of
-the objects, the strides, the anchors and the measured receptive field; each with its reason."""
+"""Advise on a detector for your own data, with reasons.
+
+Input size, levels, anchors and layers follow from the sizes of the objects, the strides, the anchors and the measured
+receptive field; each is given with its reason, and all of them as a config.
+"""
 
 from __future__ import annotations
 
-import argparse
+import json
 import warnings
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.errors import UserError
+from mmms_plugin.config.image_size import parse_image_size
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.files import check_folder, write_text
+from mmms_plugin.options import REQUIRED, CommandOptions, option
+from mmms_plugin.report.tables import Column, Table, print_table
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from mmms_plugin.commands.advise_measure import Finding
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--coco-dir", required=True, metavar="DIR", help="data set with COCO annotations; training data are looked at")
-    add("--config", help="a detector's config; default: mmdet's Mask R-CNN, or Faster R-CNN for data without masks")
-    add("--checkpoint", metavar="FILE", help="weights of the config's model, to measure the receptive field with; else "
-        "they are random")  # fmt: skip
-    add("--image-size", metavar="SIZE", help="picture size in px to start from: 640 or 1333x800 (the config's)")
-    add("--write", metavar="FILE", help="write the advice as a config, with the data in it: mmms train FILE")
-    add("--json", metavar="FILE", help="all figures as JSON")
+@dataclass(kw_only=True)
+class Options(CommandOptions):
+    coco_dir: str = option(
+        default=REQUIRED, metavar="DIR", group="data",
+        help="data set with COCO annotations; its training data are looked at",
+    )  # fmt: skip
+    config: str | None = option(
+        group="detector",
+        help="a detector's config (default: mmdet's Mask R-CNN, or Faster R-CNN for data without masks)",
+    )  # fmt: skip
+    checkpoint: str | None = option(
+        metavar="FILE", group="detector",
+        help="weights of the config's model, to measure the receptive field with (default: random weights)",
+    )  # fmt: skip
+    image_size: tuple[int, int] | None = option(
+        metavar="SIZE", reader=parse_image_size, group="detector",
+        help="picture size in px to start from, 640 or 1333x800 (default: the config's)",
+    )  # fmt: skip
+    write: str | None = option(
+        metavar="FILE", group="output", help="write the advice as a config, with the data in it, for mmms train FILE"
+    )
+    json: str | None = option(metavar="FILE", group="output", help="write all figures as JSON")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.checkpoint and not self.config:
+            raise UserError("--checkpoint: give its --config too")
 
 
-def run(args: argparse.Namespace) -> None:
-    if args.checkpoint and not args.config:
-        raise UserError("--checkpoint: give its --config too")
+def run(options: Options) -> None:
+    """Measure, print the advice, and write config and JSON if asked to.
+
+    Raises: UserError if data, config and checkpoint cannot be used or do not fit each other.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the hosts', about their own old calls
-        from mmms_plugin.commands.advise_run import AdviseOptions, run_advise
-        from mmms_plugin.config.image_size import parse_image_size
+        from mmms_plugin.train.console import calm_output
 
-        size = None if args.image_size is None else parse_image_size(args.image_size)
-        run_advise(AdviseOptions(args.coco_dir, args.config, args.checkpoint, args.write, args.json, size))
+        with calm_output():
+            _run(options)
+
+
+def _run(options: Options) -> None:
+    from mmms_plugin.commands.advise_measure import DEFAULTS, detector_config, find_advice, training_split
+    from mmms_plugin.config.data import use_coco_dir
+    from mmms_plugin.config.image_size import set_image_size
+    from mmms_plugin.data.pictures import quiet_libraries
+
+    for file in filter(None, (options.write, options.json)):
+        check_folder(Path(file).parent, "--write" if file == options.write else "--json")
+    if options.write and not options.write.endswith(".py"):
+        raise UserError(f"--write {options.write}: a config's name ends in .py")
+    own = OwnData("--coco-dir", Path(options.coco_dir), training=False)
+    with quiet_libraries():
+        coco = training_split(own)
+        name = options.config or DEFAULTS[coco.has_masks]
+        config = detector_config(name)
+        if options.image_size:
+            set_image_size(config._cfg_dict, options.image_size)
+        if options.write:  # before minutes of work: whether the data fit the config
+            with TemporaryDirectory() as folder:
+                trained = OwnData("--coco-dir", Path(options.coco_dir), Path(folder))
+                use_coco_dir(deepcopy(config._cfg_dict), trained)
+        finding = find_advice(config, name, coco, options.checkpoint)
+    _print(finding)
+    if options.json:
+        write_text(options.json, json.dumps(_as_json(finding), indent=1) + "\n")
+    if options.write:
+        _write(config, finding, options)
+
+
+def _write(config: Config, finding: Finding, options: Options) -> None:
+    """The config with the data and the changes in it."""
+    from rich.console import Console
+
+    from mmms_plugin.config.data import use_coco_dir
+    from mmms_plugin.config.detector_facts import with_changes
+    from mmms_plugin.config.image_size import set_image_size
+
+    file = Path(options.write or "")
+    changed = config
+    for advice in finding.advice:
+        changed = with_changes(changed, advice.changes)
+        if advice.size:
+            set_image_size(changed._cfg_dict, advice.size)
+    own = OwnData("--coco-dir", Path(options.coco_dir).resolve(), file.parent / f"{file.stem}_data")
+    remarks = use_coco_dir(changed._cfg_dict, own)
+    lines = [f"# Written by mmms advise for {one_line(str(own.folder))}, from {one_line(finding.config)}."]
+    lines += [f"# {one_line(f'{advice.what}: {advice.why} ({advice.evidence})')}" for advice in finding.advice]
+    write_text(file, "\n".join(lines) + "\n" + changed.pretty_text)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    for remark in remarks:
+        console.print(one_line(remark))
+    console.print(f"mmms train {file}")
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    geometry = asdict(finding.geometry) | {"anchors": None}
+    if finding.geometry.anchors is not None:
+        geometry["anchors"] = finding.geometry.anchors.round(3).tolist()
+    return dict(
+        config=finding.config, weights=finding.weights, geometry=geometry,
+        shares=[asdict(share) for share in finding.shares], advice=[asdict(advice) for advice in finding.advice],
+    )  # fmt: skip
+
+
+def _print(finding: Finding) -> None:
+    from rich.console import Console
+
+    console, geometry = Console(highlight=False, markup=False), finding.geometry
+    title = f"{one_line(finding.config)} at {geometry.size[0]} x {geometry.size[1]} px"
+    columns = (
+        "objects (sizes of COCO)", Column("number", "d"), f"below one cell ({min(geometry.strides)} px)",
+        "off the anchors", f"beyond the field ({geometry.field:.0f} px)",
+    )  # fmt: skip
+    rows = [
+        (s.name, s.objects, s.below_cell, "no anchors" if s.off_anchors is None else s.off_anchors, s.beyond_field)
+        for s in finding.shares
+    ]
+    print_table(Table("shares", title, columns, rows, form=".1%"), console)
+    say = Console(highlight=False, markup=False, soft_wrap=True).print
+    say(f"The receptive field is the plain backbone's, to which neck and head add; measured with {finding.weights}.")
+    for advice in finding.advice:
+        say(f"- {advice.topic}: {advice.what}\n  why: {advice.why}\n  support: {advice.evidence}")

@@ -1,36 +1,49 @@
-"""List everything that is wrong with a data set: COCO annotations, or pictures and masks of classes.
+"""List everything that is wrong with a data set.
 
-Errors stop training; what is mended is set right in a copy when training starts; warnings are for you to judge. Exit
-status 2 if training would stop.
+With COCO annotations, or with pictures and masks of classes. Errors stop training; what is mended is set right in a
+copy when training starts; warnings are for you to judge. Exit status 2 if training would stop.
 """
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
+from mmms_plugin.data.own_data import OwnData, PictureOptions
 from mmms_plugin.errors import UserError
+from mmms_plugin.options import option, positional
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("folder", nargs="?", metavar="DIR", help="the folder that --coco-dir or --voc-dir would get")
-    add("--ann", metavar="FILE", help="one COCO annotation file, in place of DIR")
-    add("--img-dir", metavar="DIR", help="folder that the file names of the pictures start from")
-    add("--boxes", action="store_true", help="judge for box detectors: problems of masks do not stop training")
-    add("--seg", action="store_true", help="check pictures and masks of classes, also where there are COCO annotations")
-    add("--binary-masks", action="store_true", help="masks have the values 0 and 255: read 255 as class 1")
-    add("--decode", action="store_true", help="read every pixel, not only headers: finds damage inside of files, slow")
-    add("--json", "--out", metavar="FILE", dest="json", help="write the report as JSON")
+@dataclass(kw_only=True)
+class Options(PictureOptions):
+    folder: Path | None = positional(
+        default=None, metavar="DIR", help="the folder that --coco-dir or --voc-dir of mmms train would get"
+    )
+    ann: Path | None = option(metavar="FILE", group="data", help="one COCO annotation file, in place of DIR")
+    boxes: bool = option(
+        default=False, group="checks", help="judge for box detectors: problems of masks do not stop training"
+    )
+    seg: bool = option(
+        default=False, group="checks",
+        help="check pictures and masks of classes, also where there are COCO annotations",
+    )  # fmt: skip
+    decode: bool = option(
+        default=False, group="checks",
+        help="read every pixel, not only headers: finds damage inside files, but is slow",
+    )  # fmt: skip
+    json: str | None = option("--json", "--out", metavar="FILE", group="output", help="write the report as JSON")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.folder is None) == (self.ann is None):
+            raise UserError("give one of DIR and --ann FILE")
 
 
-def run(args: argparse.Namespace) -> int:
-    if (args.folder is None) == (args.ann is None):
-        raise UserError("give one of DIR and --ann FILE")
+def run(options: Options) -> int:
     from mmms_plugin.data.check import run_check
-    from mmms_plugin.data.own_data import OwnData
 
-    folder, ann, images = (None if value is None else Path(value) for value in (args.folder, args.ann, args.img_dir))
-    flag = "check-data" if ann is None else "--ann"
-    own = OwnData(flag, folder, train_ann=ann, img_dir=images, binary_masks=args.binary_masks)
-    return run_check(own, args.json, masks=not args.boxes, decode=args.decode, segmentation=args.seg)
+    own = OwnData(
+        "check-data" if options.ann is None else "--ann", options.folder, train_ann=options.ann,
+        img_dir=None if options.img_dir is None else Path(options.img_dir), binary_masks=options.binary_masks,
+    )  # fmt: skip
+    return run_check(own, options.json, masks=not options.boxes, decode=options.decode, segmentation=options.seg)

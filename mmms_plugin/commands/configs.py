@@ -1,48 +1,59 @@
-"""List the configs that come with the package: method, task, parameters, multiply-adds, published figures.
+"""List the configs that come with the package, or a host's.
 
-With mmdet::WORD, mmseg::WORD or mmpretrain::WORD, the names of that host's configs, which every command takes.
+Lists method, task, parameters, multiply-adds and published figures. With mmdet::WORD, mmseg::WORD or mmpretrain::WORD,
+the names of that host's configs, which every command takes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from mmms_plugin.options import CommandOptions, option, positional
 
-from mmms_plugin.config.host_files import SEPARATOR
-from mmms_plugin.config.listing import Facts, find_configs, find_host_configs
-from mmms_plugin.report.tables import Column, Table, print_table
+if TYPE_CHECKING:
+    from mmms_plugin.config.listing import Facts
+    from mmms_plugin.report.tables import Table
 
 WIDE = 200  # columns where no terminal limits them
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("word", nargs="?", metavar="WORD", help="only those with it in their name, task or method")
-    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+@dataclass(kw_only=True)
+class Options(CommandOptions):
+    word: str | None = positional(
+        default=None, metavar="WORD", help="list only configs with it in their name, task or method"
+    )
+    json: bool = option(default=False, help="print the list as JSON, for programs")
 
 
-def run(args: argparse.Namespace) -> None:
-    if args.word and SEPARATOR in args.word:
-        names = find_host_configs(args.word)
-        print(json.dumps(names, indent=1) if args.json else "\n".join(names))
+def run(options: Options) -> None:
+    from mmms_plugin.config.host_files import SEPARATOR
+    from mmms_plugin.config.listing import find_configs, find_host_configs
+
+    if options.word and SEPARATOR in options.word:
+        names = find_host_configs(options.word)
+        print(json.dumps(names, indent=1) if options.json else "\n".join(names))
         return
-    found = find_configs(args.word)
-    if args.json:
-        print(json.dumps([asdict(one) for one in found], indent=1))
+    configs = find_configs(options.word)
+    if options.json:
+        print(json.dumps([asdict(facts) for facts in configs], indent=1))
     else:
-        _print(found)
+        _print(configs)
 
 
-def _print(found: Iterable[Facts]) -> None:
+def _print(configs: Iterable[Facts]) -> None:
+    from rich.console import Console
+
+    from mmms_plugin.report.tables import print_table
+
     console = Console(highlight=False)
     console.width = max(console.width, 80) if console.is_terminal else WIDE
-    ordered = sorted(found, key=lambda one: (one.task, one.size))
-    for (task, size), group in groupby(ordered, key=lambda one: (one.task, one.size)):
+    ordered = sorted(configs, key=lambda facts: (facts.task, facts.size))
+    for (task, size), group in groupby(ordered, key=lambda facts: (facts.task, facts.size)):
         title = f"{task}, pictures of {size[0]} x {size[1]} px" if task else "not measured yet"
         print_table(_table(title, list(group)), console)
     console.print(
@@ -53,9 +64,10 @@ def _print(found: Iterable[Facts]) -> None:
 
 def _table(title: str, group: list[Facts]) -> Table:
     """One task's configs; narrow enough for 80 columns."""
-    units = next(
-        (re.findall(r"[a-zA-Z][a-zA-Z0-9 -]*?(?= and|,|$)", one.published) for one in group if one.published), []
-    )
+    from mmms_plugin.report.tables import Column, Table
+
+    published = next((facts.published for facts in group if facts.published), "")
+    units = re.findall(r"[a-zA-Z][a-zA-Z0-9 -]*?(?= and|,|$)", published)
     heading = "/".join(units).replace(" AP/", "/").replace(" ", "\n")
     rows = []
     for facts in group:

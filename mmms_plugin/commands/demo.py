@@ -1,24 +1,113 @@
-"""Train, evaluate and draw a small PS Mask R-CNN on generated pictures; a few minutes on a CPU."""
+"""Train and evaluate a small PS Mask R-CNN on generated pictures.
+
+From drawing the pictures to AP by object size and drawn predictions; takes a few minutes on a CPU.
+"""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import json
+import shutil
+import sys
+import time
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
+from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import write_text
+from mmms_plugin.options import CommandOptions, option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+CONFIG = "demo/mask_rcnn_ps_r18_shapes"
+MARK = "demo.json"  # marks a folder as the demo's own
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=Path, default=Path("demo_out"), metavar="DIR", help="where to write (%(default)s)"
-    )
-    parser.add_argument("--iterations", type=int, metavar="N", help="training iterations (default: the config's)")
-    parser.add_argument("--seed", type=int, default=0, help="of the training (%(default)s)")
+@dataclass(kw_only=True)
+class Options(CommandOptions):
+    out: Path = option(default=Path("demo_out"), metavar="DIR", help="folder for all that is written")
+    iterations: int | None = option(least=1, metavar="N", help="training iterations (default: the config's)")
+    seed: int = option(default=0, help="random seed of the training")
 
 
-def run(args: argparse.Namespace) -> None:
-    if args.iterations is not None and args.iterations < 1:
-        raise UserError(f"--iterations {args.iterations}: allowed are integers >= 1")
-    from mmms_plugin.commands.demo_run import run_demo
+def run(options: Options) -> None:
+    """Draw pictures, train a small PS Mask R-CNN on them, evaluate it, draw what it finds.
 
-    run_demo(args.out, args.iterations, args.seed)
+    Everything is written below ``out``; a folder of an earlier demo is replaced.
+    Raises: UserError if ``out`` holds anything else.
+    """
+    from rich.console import Console
+
+    from mmms_plugin.datasets import write_shapes
+    from mmms_plugin.report.overlays import draw_ap_bars, draw_overlays
+
+    out = options.out
+    started, console = time.monotonic(), Console(file=sys.stdout)  # the real one, also while stdout goes to the log
+    _clear(out)
+    console.print(f"1/4 drawing pictures into {out / 'data'}", highlight=False)
+    write_shapes(out / "data", formats="coco")
+    console.print("2/4 loading mmdet and building a Mask R-CNN with PS-ResNet-18 of half the width")
+    with (out / "log.txt").open("w", encoding="utf-8") as log:
+        metrics = _train_and_evaluate(options, log, console)
+    console.print("4/4 drawing predictions")
+    truth = out / "data/annotations/instances_val.json"
+    draw_overlays(truth, out / "data/images", out / "predictions.json", out / "overlays.png")
+    draw_ap_bars(metrics, out / "ap_by_size.png")
+    write_text(out / "metrics.json", json.dumps(metrics, indent=1))
+    _print(console, out, metrics, time.monotonic() - started)
+
+
+def _train_and_evaluate(options: Options, log: TextIO, console: Console) -> dict[str, float]:
+    """mmengine's and pycocotools' output goes to the log file; the progress bar, on stderr, stays in sight."""
+    with contextlib.redirect_stdout(log), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mmms_plugin.compat import mmcv_ops
+        from mmms_plugin.train.launch import evaluate, train
+        from mmms_plugin.train.options import EvaluateOptions, TrainOptions
+
+        out = options.out
+        shared: dict[str, Any] = dict(work_dir=str(out / "train"), coco_dir=str(out / "data"), seed=options.seed)
+        console.print(mmcv_ops(), highlight=False)
+        runner = train(TrainOptions(config=CONFIG, schedule=ScheduleOptions(iters=options.iterations), **shared))
+        console.print("3/4 evaluating on held-out pictures")
+        checkpoint = out / "train" / f"iter_{runner.iter}.pth"
+        return evaluate(
+            EvaluateOptions(config=CONFIG, checkpoint=str(checkpoint), out=str(out / "predictions.json"), **shared)
+        )
+
+
+def _clear(out: Path) -> None:
+    if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there already and not of an earlier demo: give another folder with --out")
+    try:
+        for path in out.iterdir() if out.exists() else ():
+            if path.name != MARK:  # a demo's folder stays one whatever happens
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: it cannot be cleared ({error.filename}: {error.strerror})") from error
+    write_text(out / MARK, json.dumps({"config": CONFIG}))
+
+
+def _print(console: Console, out: Path, metrics: dict[str, float], seconds: float) -> None:
+    from mmms_plugin.report.tables import Table, print_table
+
+    columns = ("", "AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
+    rows = []
+    for label, key in (("box", "bbox"), ("mask", "segm")):
+        values = [metrics[f"coco/{key}_mAP{suffix}"] for suffix in ("", "_50", "_75", "_s", "_m", "_l")]
+        rows.append((label, *(None if value < 0 else value for value in values)))
+    print_table(Table("ap", "", columns, rows, form=".3f"), console)
+    console.print(f"done in {seconds / 60:.1f} minutes; look at", highlight=False)
+    for name, what in (
+        ("overlays.png", "ground truth and predictions"),
+        ("ap_by_size.png", "AP by object size"),
+        ("predictions.json", "COCO results"),
+        ("log.txt", "the log"),
+        ("train", "config and checkpoint"),
+    ):
+        console.print(f"  {out / name}  {what}", highlight=False, soft_wrap=True)

@@ -1,38 +1,193 @@
-"""Choose the thresholds of a network with several exits for every budget, and measure what early exits save."""
+"""Choose thresholds of a network with several exits for any budget.
+
+Also measures the time that early exits save.
+"""
 
 from __future__ import annotations
 
-import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.commands.common import add_launch_arguments, launch_options
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import check_folder, make_folder, write_text
+from mmms_plugin.options import REQUIRED, option, positional
+from mmms_plugin.train.options import DATA, OUTPUT, SPLITS, EvaluateOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import Console
+    from torch import Tensor, nn
+
+    from mmms_plugin.exits.network import EarlyExit
+    from mmms_plugin.exits.plans import Plan, Plans
+    from mmms_plugin.exits.report import Point
+
+BUDGETS = (0.5, 0.75)  # of the full network, for the table of savings
+THRESHOLDS, MEASUREMENTS = "thresholds", "measurements"  # headings of --help
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_launch_arguments(parser)
-    add = parser.add_argument
-    add("checkpoint", help="checkpoint file; the thresholds go beside it, as CHECKPOINT.exits.json")
-    add("--split", choices=["train", "val", "test"], default="val", help="pictures: one half chooses thresholds, "
-        "the other is reported (%(default)s)")  # fmt: skip
-    add("--thresholds", metavar="FILE", help="report these, chosen before, on all the pictures; choose none")
-    add("--budget", type=float, nargs="+", metavar="MMAC", help="average million multiply-adds a picture, to be timed "
-        "(half and three quarters of the full network's)")  # fmt: skip
-    add("--out", metavar="DIR", required=True, help="folder for the figure and the figures")
-    add("--batches", type=int, nargs="+", default=[1, 8, 32, 64], metavar="N", help="batch sizes (1 8 32 64)")
-    add("--pictures", type=int, default=64, metavar="N", help="pictures that measurements use (%(default)s)")
-    add("--rounds", type=int, default=5, metavar="N", help="measurements of each, of which the median counts (5)")
+@dataclass(kw_only=True)
+class Options(EvaluateOptions):
+    checkpoint: str = positional(help="checkpoint file; the thresholds go beside it, as CHECKPOINT.exits.json")
+    split: str = option(
+        choices=SPLITS, default="val", group=DATA, help="pictures: one half chooses thresholds, the other is reported"
+    )
+    thresholds: str | None = option(
+        metavar="FILE", group=THRESHOLDS, help="report these, chosen before, on all the pictures; choose none"
+    )
+    budget: tuple[float, ...] | None = option(
+        above=0, metavar="MMAC", group=THRESHOLDS,
+        help="average million multiply-adds per picture, to be timed (default: half and three quarters of the full "
+        "network's)",
+    )  # fmt: skip
+    batches: tuple[int, ...] = option(
+        default=(1, 8, 32, 64), least=1, metavar="N", group=MEASUREMENTS, help="batch sizes to time"
+    )
+    pictures: int = option(
+        default=64, least=1, metavar="N", group=MEASUREMENTS, help="number of pictures that measurements use"
+    )
+    rounds: int = option(
+        default=5, least=1, metavar="N", group=MEASUREMENTS, help="measurements of each, of which the median counts"
+    )
+    out: str = option(default=REQUIRED, metavar="DIR", group=OUTPUT, help="folder for the figure and the figures")
 
 
-def run(args: argparse.Namespace) -> None:
-    for name in ("pictures", "rounds"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: allowed are integers >= 1")
-    if min(args.batches) < 1:
-        raise UserError(f"--batches {min(args.batches)}: allowed are integers >= 1")
-    if args.budget and not min(args.budget) > 0:
-        raise UserError(f"--budget {min(args.budget):g}: allowed are million multiply-adds above 0")
-    options = launch_options(args)
-    from mmms_plugin.commands.early_exit_run import Wanted, early_exit
+def run(options: Options) -> None:
+    """Choose thresholds on half of the pictures, report on the other half.
 
-    wanted = Wanted(tuple(args.batches), args.pictures, args.rounds, tuple(args.budget or ()), args.thresholds)
-    early_exit(options, args.checkpoint, args.out, wanted)
+    Thresholds that were chosen before are reported on all of them.
+    Raises: UserError if config, data, checkpoint and thresholds do not fit each other, or no plan is within a budget.
+    """
+    import numpy as np
+    import torch
+    from rich.console import Console
+
+    from mmms_plugin.exits.benchmark import full_macs, measure_saving, print_savings
+    from mmms_plugin.exits.clock import clock_name
+    from mmms_plugin.exits.network import EarlyExit
+    from mmms_plugin.exits.plans import Plans
+    from mmms_plugin.exits.report import draw, measure_points
+    from mmms_plugin.train.launch import prepare_config
+
+    check_folder(options.out)
+    config, _ = prepare_config(options, training=False)
+    model = _load(config, options.checkpoint)
+    network = EarlyExit.of(model)
+    given = None if options.thresholds is None else Plans.load(options.thresholds, model)
+    if given is not None:
+        _timed(given, options.budget, 0)  # refuses a budget before anything is computed
+    scores, labels, sample = _outputs(model, config, network, options.pictures)
+    size = (sample.shape[-2], sample.shape[-1])
+    confidence, correct = scores.max(2), scores.argmax(2) == labels[:, None]
+    if given is None:
+        chosen = np.random.default_rng(0).permutation(len(labels)) < len(labels) / 2
+        plans = _choose(model, network, size, confidence[chosen], correct[chosen])
+        path = plans.save(Path(options.checkpoint).with_suffix(".exits.json"))
+        confidence, correct = confidence[~chosen], correct[~chosen]
+    else:
+        plans, path = _of_size(given, size, str(options.thresholds)), Path(str(options.thresholds))
+    timed = _timed(plans, options.budget, full_macs(network, size))
+    largest = max(options.batches)
+    points = measure_points(network, plans, confidence, correct, sample, largest)
+    savings = [
+        measure_saving(network, sample, batch, plan, options.rounds) for batch in options.batches for plan in timed
+    ]
+    folder = make_folder(options.out)
+    draw(points, folder / "accuracy_and_cost.png", largest)
+    content = dict(
+        points=[asdict(point) for point in points],
+        savings=[dict(asdict(saving), kept=saving.kept) for saving in savings],
+    )
+    write_text(folder / "early_exit.json", json.dumps(content, indent=1) + "\n")
+    console, threads = Console(), torch.get_num_threads()
+    _print(console, points, plans)
+    print_savings(savings, f"early exit, {len(sample)} pictures, {threads} threads, {clock_name()}", console)
+    console.print(f"thresholds: {path}; figure and figures: {folder}", soft_wrap=True, highlight=False)
+
+
+def _choose(
+    model: nn.Module, network: EarlyExit, size: tuple[int, int], confidence: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+) -> Plans:  # fmt: skip
+    from mmms_plugin.exits.plans import Plans, choose_plans, fingerprint
+
+    count, exits = confidence.shape
+    if count < exits:
+        raise UserError(f"{count} pictures to choose thresholds on: at least {exits} are needed, one for each exit")
+    return Plans(fingerprint(model), size, count, choose_plans(confidence, correct, network.costs(size)))
+
+
+def _of_size(plans: Plans, size: tuple[int, int], path: str) -> Plans:
+    if plans.size != size:
+        raise UserError(
+            f"thresholds {path}: for pictures of {plans.size[0]} x {plans.size[1]} px, these have {size[0]} x {size[1]}"
+        )
+    return plans
+
+
+def _timed(plans: Plans, budgets: Sequence[float] | None, full: int) -> list[Plan]:
+    """The plans to measure; budgets in million multiply-adds."""
+    if budgets:
+        return [plans.within(1e6 * budget) for budget in budgets]
+    return [min(plans.rows, key=lambda row: abs(row.macs - share * full)) for share in BUDGETS]
+
+
+def _load(config: Any, checkpoint: str) -> nn.Module:
+    from mmengine.registry import MODELS, init_default_scope
+
+    from mmms_plugin.config.building import user_fault
+    from mmms_plugin.config.checkpoint import check_fits, read_state_dict
+    from mmms_plugin.train.launch import drop_initial_weights
+
+    if not Path(checkpoint).is_file():
+        raise UserError(f"checkpoint {checkpoint}: no such file")
+    init_default_scope(config.default_scope)
+    drop_initial_weights(config)
+    model = user_fault("config", lambda: MODELS.build(config.model)).eval()
+    check_fits(model, checkpoint, "test")
+    model.load_state_dict(read_state_dict(checkpoint)[0])
+    return model
+
+
+def _outputs(
+    model: nn.Module, config: Any, network: EarlyExit, pictures: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64], Tensor]:
+    """Scores ``[pictures, exits, classes]`` and labels of the validation data, and the first pictures as tensors."""
+    import numpy as np
+    import torch
+    from mmengine.runner import Runner
+
+    loader = Runner.build_dataloader(config.test_dataloader, seed=0)
+    scores, labels = [], []
+    sample: list[Tensor] = []
+    preprocess: Any = model.data_preprocessor
+    with torch.inference_mode():
+        for batch in loader:
+            data = preprocess(batch, False)
+            inputs = data["inputs"]
+            scores.append(torch.stack([logits.double().softmax(1) for logits in network(inputs)], 1).numpy())
+            labels.append(np.array([int(picture.gt_label[0]) for picture in data["data_samples"]]))
+            taken = sum(len(part) for part in sample)
+            if taken < pictures:
+                sample.append(inputs[: pictures - taken].clone())
+        return np.concatenate(scores), np.concatenate(labels), torch.cat(sample)
+
+
+def _print(console: Console, points: list[Point], plans: Plans) -> None:
+    for point in points:
+        if point.kind == "anytime":
+            console.print(f"{point.name}: {point.macs / 1e6:.1f} MMAC, top-1 {point.accuracy:.2f} %", highlight=False)
+    lowest, highest = plans.rows[0].macs / 1e6, plans.rows[-1].macs / 1e6
+    text = f"{len(plans.rows)} plans from {lowest:.1f} to {highest:.1f} MMAC, chosen on {plans.pictures} pictures"
+    console.print(text, highlight=False)
+    last = max(point.macs for point in points if point.kind == "anytime")
+    budgeted = [point for point in points if point.leaving is not None]
+    for share in BUDGETS:
+        point = min(budgeted, key=lambda point: abs(point.macs - share * last))
+        shares = ", ".join(f"{100 * part:.0f}" for part in point.leaving or ())
+        text = f"{point.macs / 1e6:.1f} MMAC, top-1 {point.accuracy:.2f} %, leave at each exit: {shares} %"
+        console.print(f"budget {share:.0%}: {text}", highlight=False, soft_wrap=True)

@@ -1,19 +1,21 @@
-"""Parameters and multiply-adds of a backbone, or a paper's tables beside the measured figures."""
+"""Count parameters and multiply-adds of a backbone.
+
+The backbone is a registered one or a config's. Or compares the tables of a paper with measured figures.
+"""
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import track
-
-from mmms_plugin.commands.common import parse_cfg_options
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, first_line
 from mmms_plugin.files import write_text
+from mmms_plugin.options import CommandOptions, option, positional
 from mmms_plugin.report.tables import Cell, Column, Table, Value, print_table
+from mmms_plugin.train.options import parse_cfg_options
 
 if TYPE_CHECKING:
     from mmms_plugin.scale.elastic_tables import Comparison
@@ -26,28 +28,41 @@ NOTE = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("target", nargs="?", help="a registered backbone (ElasticResNeXt), a config file, or the name of a config")
-    add("--table", choices=["elastic"], help="instead: the tables of the ELASTIC paper, paper and measured")
-    add("--shape", nargs=2, type=int, default=[224, 224], metavar=("H", "W"), help="of the picture (224 224)")
-    add("--cfg-options", nargs="+", metavar="KEY=VALUE", default=[], help="arguments of the backbone: depth=50 ...")
-    add("--json", metavar="FILE", help="keep the figures")
+@dataclass(kw_only=True)
+class Options(CommandOptions):
+    target: str | None = positional(
+        default=None, help="a registered backbone (ElasticResNeXt), a config file, or the name of a config"
+    )
+    table: str | None = option(
+        choices=["elastic"], help="in place of a target: the tables of the ELASTIC paper, paper and measured"
+    )
+    shape: tuple[int, int] = option(
+        default=(224, 224), least=1, metavar=("H", "W"), help="height and width of the picture in px"
+    )
+    cfg_options: Mapping[str, Any] = option(
+        nargs="+", metavar="KEY=VALUE", default={}, reader=parse_cfg_options,
+        help="arguments of the backbone, such as depth=50",
+    )  # fmt: skip
+    json: str | None = option(metavar="FILE", help="keep the figures as JSON")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.target is None) == (self.table is None):
+            raise UserError("give a backbone or config, or --table elastic")
 
 
-def run(args: argparse.Namespace) -> None:
-    if (args.target is None) == (args.table is None):
-        raise UserError("give a backbone or config, or --table elastic")
-    if min(args.shape) < 1:
-        raise UserError(f"--shape {args.shape[0]} {args.shape[1]}: allowed are integers >= 1")
-    if args.table:
-        _show_elastic_tables(args.json)
+def run(options: Options) -> None:
+    if options.target is None:
+        _show_elastic_tables(options.json)
     else:
-        _show_backbone(args.target, parse_cfg_options(args.cfg_options), tuple(args.shape), args.json)
+        _show_backbone(options.target, options)
 
 
 def _show_elastic_tables(json_file: str | None) -> None:
     """Tables 1, 2, 6, 7 and 8 of the ELASTIC paper beside what is measured."""
+    from rich.console import Console
+    from rich.progress import track
+
     from mmms_plugin.scale.elastic_tables import compare
 
     bar = Console(stderr=True)
@@ -78,17 +93,57 @@ def _marked(value: float, agrees: bool) -> Cell:
     return Cell(f"{value:.3f}") if agrees else Cell(f"! {value:.3f}", style="red")
 
 
-def _show_backbone(target: str, options: dict[str, Any], size: tuple[int, int], json_file: str | None) -> None:
-    from mmms_plugin.commands.flops_run import measure_backbone
+def _show_backbone(target: str, options: Options) -> None:
+    from rich.console import Console
 
-    found = measure_backbone(target, options, size)
-    cost, arguments = found.cost, {k: v for k, v in found.config.items() if k not in ("type", "norm_cfg")}
-    text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    from mmms_plugin.scale.flops import measure
+
+    config, size = {**_backbone_config(target), **options.cfg_options}, options.shape
+    try:
+        cost = measure(config, size)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{target}: {first_line(error)} (give arguments with --cfg-options)") from error
+    exits = _exit_macs(target, config, size)
+    text = ", ".join(f"{key}={value!r}" for key, value in config.items() if key not in ("type", "norm_cfg"))
     columns = ("arguments", "parameters M", "GMAC", "bilinear up-sampling GFLOPs")
     row = (text, cost.params / 1e6, cost.macs / 1e9, cost.upsampling / 1e9)
-    title = f"{found.config['type']}, {size[0]} x {size[1]}"
+    title = f"{config['type']}, {size[0]} x {size[1]}"
     print_table(Table("cost", title, columns, [row], form=".3f"), Console())
-    for number, macs in enumerate(found.exits):
-        Console().print(f"exit {number + 1}: {macs / 1e6:.1f} MMAC, classifiers included", highlight=False)
-    if json_file:
-        write_text(json_file, json.dumps(found.as_dict(), indent=1) + "\n")
+    for number, macs in enumerate(exits, 1):
+        Console().print(f"exit {number}: {macs / 1e6:.1f} MMAC, classifiers included", highlight=False)
+    if options.json:
+        content = dict(exits=exits, config=config, size=size, measured=asdict(cost))
+        write_text(options.json, json.dumps(content, indent=1) + "\n")
+
+
+def _exit_macs(target: str, config: Mapping[str, Any], size: tuple[int, int]) -> list[int]:
+    """Multiply-adds up to each exit of a config with several classifiers; empty where there is one, or none."""
+    import torch
+    from mmengine.registry import MODELS
+
+    from mmms_plugin.config.files import load_config
+    from mmms_plugin.scale.flops import exit_macs
+
+    if MODELS.get(f"mmms_plugin.{target.removeprefix('mmms_plugin.')}") is not None:
+        return []
+    head = load_config(target).model.get("head") or {}
+    if not str(head.get("type")).endswith("MultiExitHead"):
+        return []
+    with torch.device("meta"):
+        return exit_macs(MODELS.build(dict(config)), list(MODELS.build(dict(head)).exits), size)
+
+
+def _backbone_config(target: str) -> dict[str, Any]:
+    from mmengine.registry import MODELS, init_default_scope
+
+    from mmms_plugin.config.files import load_config
+
+    name = target.removeprefix("mmms_plugin.")
+    if MODELS.get(f"mmms_plugin.{name}") is not None:
+        return dict(type=f"mmms_plugin.{name}")
+    config = load_config(target)
+    if "backbone" not in config.get("model", {}):
+        raise UserError(f"config {target}: its model has no backbone")
+    own = str(config.model.backbone.get("type")).startswith("mmms_plugin.")  # needs no host
+    init_default_scope("mmengine" if own else config.get("default_scope") or "mmengine")
+    return {key: value for key, value in config.model.backbone.to_dict().items() if key not in ("init_cfg", "_scope_")}

@@ -1,15 +1,21 @@
-"""Generate the multi-scale shapes data set: COCO, VOC and ImageFolder views of the same pictures."""
+"""Generate the multi-scale shapes data set.
+
+COCO, VOC and ImageFolder views of the same pictures.
+"""
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import Progress
-
-from mmms_plugin.datasets.shapes import FORMATS, ShapeSettings, ShapesWritten, write_shapes
 from mmms_plugin.errors import UserError
+from mmms_plugin.options import CommandOptions, option, positional
 from mmms_plugin.report.tables import Table, print_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mmms_plugin.datasets import ShapesWritten
 
 # Task -> view of the pictures, config, option that takes the folder.
 TASKS = {
@@ -20,52 +26,51 @@ TASKS = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``mmms make-shapes``."""
-    default = ShapeSettings()
-    parser.add_argument("out", metavar="OUT", help="folder to write; new, empty, or one made before")
-    parser.add_argument("--train", type=int, default=default.train, metavar="N", help="training pictures (%(default)s)")
-    parser.add_argument("--val", type=int, default=default.val, metavar="N", help="held-out pictures (%(default)s)")
-    parser.add_argument("--size", type=int, default=default.size, metavar="PX", help="width and height (%(default)s)")
-    parser.add_argument("--seed", type=int, default=default.seed, metavar="S", help="another seed, other pictures (0)")
-    parser.add_argument("--format", choices=(*FORMATS, "all"), default="all", help="which views to write (all)")
-    parser.add_argument("--task", choices=list(TASKS), help="write what one task needs, and tell how to train on it")
-    parser.add_argument("--crowds", action="store_true", help="COCO view: mark some regions as iscrowd")
-    parser.add_argument("--large", action="store_true", help="large objects only, one or two in a picture")
+@dataclass(kw_only=True)
+class Options(CommandOptions):
+    out: str = positional(metavar="OUT", help="folder to write; new, empty, or one that this command made before")
+    train: int = option(default=600, metavar="N", help="number of training pictures")
+    val: int = option(default=100, metavar="N", help="number of held-out pictures")
+    size: int = option(default=192, metavar="PX", help="width and height of the pictures in px")
+    seed: int = option(default=0, metavar="S", help="random seed; another seed draws other pictures")
+    format: str = option(choices=("coco", "voc", "imagefolder", "all"), default="all", help="views to write")
+    task: str | None = option(choices=tuple(TASKS), help="write what one task needs, and print how to train on it")
+    crowds: bool = option(default=False, help="mark some regions of the COCO view as iscrowd")
+    large: bool = option(default=False, help="draw large objects only, one or two per picture")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task and self.format != "all":
+            raise UserError("--task and --format: give one of them")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Write the data set and tell what is in it."""
-    if args.task and args.format != "all":
-        raise UserError("--task and --format: give one of them")
-    wanted = TASKS[args.task][0] if args.task else args.format
-    formats = FORMATS if wanted == "all" else (wanted,)
-    try:
-        settings = ShapeSettings(args.train, args.val, args.size, args.seed, formats, args.crowds, args.large)
-    except ValueError as error:
-        raise UserError(f"--{error}") from error
+def run(options: Options) -> None:
+    """Write the data set and print what is in it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mmms_plugin.datasets import write_shapes
+
+    formats = TASKS[options.task][0] if options.task else options.format
     console = Console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("drawing", total=settings.train + settings.val)
-        written = write_shapes(
-            args.out,
-            settings.train,
-            settings.val,
-            settings.size,
-            settings.seed,
-            settings.formats,
-            settings.crowds,
-            settings.large,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    _tell(console, written)
-    if args.task:
-        _, config, flag = TASKS[args.task]
-        console.print(f"mmms train {config} {flag} {args.out}", soft_wrap=True, highlight=False)
-    return 0
+        task = bar.add_task("drawing", total=options.train + options.val)
+        try:
+            written = write_shapes(
+                options.out, options.train, options.val, options.size, options.seed, formats, options.crowds,
+                options.large, progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )  # fmt: skip
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"--{error}") from error
+    _print(console, written)
+    if options.task:
+        _, config, flag = TASKS[options.task]
+        console.print(f"mmms train {config} {flag} {options.out}", soft_wrap=True, highlight=False)
 
 
-def _tell(console: Console, written: ShapesWritten) -> None:
+def _print(console: Console, written: ShapesWritten) -> None:
     state = "already there with these settings, left as it is" if written.reused else "written"
     console.print(f"{written.root}: {state}", soft_wrap=True, highlight=False)
     columns = ("split", "pictures", *next(iter(written.objects.values())))

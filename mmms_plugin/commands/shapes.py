@@ -1,29 +1,135 @@
-"""Draw the shape of shape-adapted networks beside their human design: side of every map, scales, multiply-adds.
+"""Draw shape-adapted networks, and how training moved their shape.
 
-From a work folder also how every scale moved in training.
+Side of every map, scales and multiply-adds beside those of their human design. From a work folder also how every scale
+moved in training.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.files import check_folder, make_folder, write_text
+from mmms_plugin.options import CommandOptions, option, positional
+from mmms_plugin.report.tables import Column, Table, print_table
+
+if TYPE_CHECKING:
+    from mmms_plugin.backbones.shape_plan import ShapedNetwork
+    from mmms_plugin.scale.shapes import NetworkShape
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "sources",
-        nargs="+",
-        metavar="SOURCE",
-        help="a config, a checkpoint of mmms convert, or a training's work folder",
+@dataclass(kw_only=True)
+class Options(CommandOptions):
+    sources: tuple[str, ...] = positional(
+        metavar="SOURCE", help="a config, a checkpoint of mmms convert, or a training's work folder"
     )
-    add("--size", nargs=2, type=int, default=[224, 224], metavar=("H", "W"), help="size of the picture in px")
-    add("--out", default="shapes", metavar="DIR", help="folder for figures and shapes.json (default: shapes)")
+    size: tuple[int, int] = option(
+        default=(224, 224), least=1, metavar=("H", "W"), help="height and width of the picture in px"
+    )
+    out: str = option(default="shapes", metavar="DIR", help="folder for figures and shapes.json")
 
 
-def run(args: argparse.Namespace) -> None:
-    from mmms_plugin.commands.shapes_run import show_shapes
-    from mmms_plugin.errors import UserError
+def run(options: Options) -> None:
+    """Print and draw the shape of each network and of its human-designed twin.
 
-    if min(args.size) < 1:
-        raise UserError(f"--size {args.size[0]} {args.size[1]}: must be at least 1, a height and a width in px")
-    show_shapes(args.sources, (args.size[0], args.size[1]), args.out)
+    Writes ``shapes.json``, ``shapes.png`` (.pdf, .svg), and ``trajectory_*`` of work folders.
+    Raises: UserError if a source is none of these, or its backbone has no learned shape.
+    """
+    from mmengine.registry import MODELS
+    from rich.console import Console
+
+    from mmms_plugin.report.figure_style import save
+    from mmms_plugin.scale.shapes import draw_shapes, draw_trajectories, network_shape, trajectories
+
+    check_folder(options.out)
+    networks = [_read(source) for source in options.sources]
+    adapted = [network_shape(name, backbone, options.size) for name, backbone, _ in networks]
+    twins = {repr(sorted(twin.items())): twin for twin in (_human_design(config) for *_, config in networks)}
+    human = [network_shape("human design", MODELS.build(twin), options.size) for twin in twins.values()]
+    folder = make_folder(options.out)
+    save(draw_shapes([*human, *adapted]), folder, "shapes")
+    content = [
+        dict(name=shape.name, params=shape.params, macs=shape.macs, scales=shape.scales, sides=shape.sides)
+        for shape in (*human, *adapted)
+    ]
+    write_text(folder / "shapes.json", json.dumps(dict(size=options.size, networks=content), indent=1) + "\n")
+    console = Console(highlight=False)
+    print_table(_table([*human, *adapted], options.size), console)
+    for source in options.sources:
+        if scalars := trajectories(Path(source)):
+            save(draw_trajectories(scalars), folder, f"trajectory_{Path(source).resolve().name}")
+    console.print(f"written to {folder}: {', '.join(sorted(p.name for p in folder.glob('*.png')))}, shapes.json")
+
+
+def _read(source: str) -> tuple[str, ShapedNetwork, dict[str, Any]]:
+    """Name of a network, its backbone, and the config dict of that."""
+    from mmms_plugin.backbones.shape_plan import ShapedNetwork
+    from mmms_plugin.weights.files import read_checkpoint
+    from mmms_plugin.weights.loading import load_backbone
+
+    path = Path(source)
+    if path.is_dir():
+        backbone, config = _of_work_folder(path)
+    elif path.suffix in (".pth", ".safetensors"):
+        backbone = load_backbone(path)
+        config = dict(read_checkpoint(path).meta["backbone"])
+    else:
+        backbone, config = _of_config(source)
+    if not isinstance(backbone, ShapedNetwork):
+        name = type(backbone).__name__
+        raise UserError(f"{source}: its backbone {name} has no learned shape; give a ShapeAdaptor network")
+    return one_line(path.stem if path.suffix else path.resolve().name), backbone, config
+
+
+def _of_config(source: str) -> tuple[Any, dict[str, Any]]:
+    from mmengine.registry import MODELS, init_default_scope
+
+    from mmms_plugin.config.files import load_config
+
+    config = load_config(source)
+    declared = config.get("model", {}).get("backbone")
+    if declared is None:
+        raise UserError(f"config {source}: its model has no backbone")
+    backbone = {key: value for key, value in declared.to_dict().items() if key not in ("init_cfg", "_scope_")}
+    init_default_scope(config.get("default_scope") or "mmengine")
+    return MODELS.build(dict(backbone)), backbone
+
+
+def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The backbone of the config that training left in its work folder, with the alphas of the newest checkpoint."""
+    from mmms_plugin.compat.newest import newest_checkpoint
+    from mmms_plugin.weights.files import read_checkpoint
+
+    configs = sorted(folder.glob("*.py"))
+    if len(configs) != 1:
+        raise UserError(f"{folder}: {len(configs)} configs in it, expected the one that training writes")
+    checkpoint, _ = newest_checkpoint(folder)
+    if checkpoint is None:
+        raise UserError(f"{folder}: no whole checkpoint in it")
+    (backbone, config), state = _of_config(str(configs[0])), read_checkpoint(checkpoint).state
+    own = {key.removeprefix("backbone."): value for key, value in state.items() if key.endswith(".alpha")}
+    for key, value in backbone.state_dict().items():
+        if key in own:
+            value.copy_(own[key])
+    return backbone, config
+
+
+def _human_design(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of the same network without adaptors."""
+    own = ("mode", "num_adaptors", "limit_side", "design_size", "fixed_shape")
+    return {**{key: value for key, value in config.items() if key not in own}, "mode": "human"}
+
+
+def _table(networks: Sequence[NetworkShape], size: tuple[int, int]) -> Table:
+    columns = ("network", Column("parameters M", ".3f"), Column("GMAC", ".3f"), "last map",
+               Column("s of the adaptors", left=True))  # fmt: skip
+    rows = []
+    for network in networks:
+        scales = ", ".join(f"{place} {scale:.3f}" for place, scale in network.scales.items()) or "–"
+        last = f"{network.sides[-1][1]} x {network.sides[-1][2]}"
+        rows.append((network.name, network.params / 1e6, network.macs / 1e9, last, scales))
+    return Table("shapes", f"{size[0]} x {size[1]} px", columns, rows)

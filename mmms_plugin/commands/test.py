@@ -1,29 +1,36 @@
-"""Evaluate a checkpoint with a config: metrics, predictions as COCO JSON, drawn pictures."""
+"""Evaluate a checkpoint with a config.
+
+Prints metrics, keeps predictions as COCO JSON, draws pictures.
+"""
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 
-from mmms_plugin.commands.common import add_launch_arguments, launch_options
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_launch_arguments(parser)
-    parser.add_argument("checkpoint", help="checkpoint file to evaluate")
-    parser.add_argument("--split", choices=["train", "val", "test"], default="val", help="pictures to evaluate, of "
-                        "--coco-dir or --voc-dir (%(default)s)")  # fmt: skip
-    parser.add_argument("--out", metavar="FILE", help="keep predictions: COCO JSON with boxes and masks for detectors, "
-                        "a folder of label PNGs for segmenters")  # fmt: skip
-    parser.add_argument("--show-dir", metavar="DIR", help="draw predictions beside the ground truth into this folder")
-    parser.add_argument("--size-report", metavar="DIR", help="IoU and recall of regions by their size, of a segmenter: "
-                        "HTML page, JSON, CSV and figures in this folder")  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="evaluate a checkpoint that was trained with another "
-                        "dilation pattern or the like, which is refused otherwise")  # fmt: skip
+from mmms_plugin.options import option
+from mmms_plugin.train.options import OUTPUT, WEIGHTS, EvaluateOptions
 
 
-def run(args: argparse.Namespace) -> None:
-    options = launch_options(args)
+@dataclass(kw_only=True)
+class Options(EvaluateOptions):
+    out: str | None = option(
+        metavar="FILE", group=OUTPUT,
+        help="keep predictions: COCO JSON with boxes and masks for detectors, a folder of label PNGs for segmenters",
+    )  # fmt: skip
+    show_dir: str | None = option(
+        metavar="DIR", group=OUTPUT, help="draw predictions beside the ground truth into this folder"
+    )
+    size_report: str | None = option(
+        metavar="DIR", group=OUTPUT,
+        help="for segmenters: folder for IoU and recall of regions by their size, as HTML page, JSON, CSV and figures",
+    )  # fmt: skip
+    force: bool = option(
+        default=False, group=WEIGHTS,
+        help="evaluate a checkpoint that was trained with another dilation pattern or the like; refused otherwise",
+    )  # fmt: skip
+
+
+def run(options: Options) -> None:
     from mmms_plugin.train.launch import evaluate
 
-    evaluate(options, args.checkpoint, out=args.out, show_dir=args.show_dir, size_report=args.size_report,
-             force=args.force)  # fmt: skip
+    evaluate(options)

@@ -1,40 +1,42 @@
-"""List published checkpoints of the four methods: address, licence, published accuracy, whether it could be checked."""
+"""List published checkpoints of the four methods.
+
+Address, licence, published accuracy, and whether it could be checked.
+"""
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import asdict
+import json
+from dataclasses import asdict, dataclass
 
-METHODS = ("psconv", "elastic", "dla", "shape_adaptor", "msdnet")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["list"], help="list: print the catalog")
-    parser.add_argument("--method", choices=METHODS, help="only this method's")
-    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+from mmms_plugin.options import CommandOptions, option, positional
+from mmms_plugin.weights.catalog import CATALOG
 
 
-def run(args: argparse.Namespace) -> None:
-    import json
+@dataclass(kw_only=True)
+class Options(CommandOptions):
+    action: str = positional(choices=["list"], help="list: print the catalog")
+    method: str | None = option(
+        choices=["psconv", "elastic", "dla", "shape_adaptor", "msdnet"], help="list this method's checkpoints only"
+    )
+    json: bool = option(default=False, help="print the catalog as JSON, for programs")
 
+
+def run(options: Options) -> None:
+    entries = [entry for entry in CATALOG if options.method in (None, entry.method)]
+    if options.json:
+        content = [{**asdict(entry), "accuracy": entry.accuracy, "status": entry.status} for entry in entries]
+        print(json.dumps(content, indent=2))
+        return
     from rich.console import Console
     from rich.markup import escape
 
-    from mmms_plugin.weights.catalog import CATALOG
-
-    entries = [entry for entry in CATALOG if args.method in (None, entry.method)]
-    if args.json:
-        told = [{**asdict(entry), "accuracy": entry.accuracy, "status": entry.status} for entry in entries]
-        print(json.dumps(told, indent=2))
-        return
     console = Console(highlight=False, soft_wrap=True)  # addresses stay whole
     console.print("Published checkpoints; none was downloaded here, so none is verified.")
     for entry in entries:
         facts = (entry.trained_for, entry.accuracy, entry.licence or "no licence stated", entry.status)
         console.print(f"\n[bold]{escape(entry.name)}[/bold] ({entry.method})")
         console.print(f"  {escape('; '.join(fact for fact in facts if fact))}")
-        console.print(
-            f"  {escape(entry.address or 'no address')}{escape(f' ({entry.remark})') if entry.remark else ''}"
-        )
+        remark = f" ({entry.remark})" if entry.remark else ""
+        console.print(f"  {escape((entry.address or 'no address') + remark)}")
         if entry.source:
             console.print(f"  mmms convert IN OUT --source {entry.source} --arch {entry.arch}")

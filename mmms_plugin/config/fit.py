@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.config import Config
@@ -23,28 +22,27 @@ from mmms_plugin.errors import UserError
 FAR = 2.0  # factor between two batch sizes from which the learning rate is remarked on
 
 
-@dataclass(frozen=True)
-class Fitting:
-    """What the user asks for: a schedule, and a picture size (width, height)."""
+def fit(
+    config: Config, schedule: ScheduleOptions, image_size: tuple[int, int] | None, launcher: str, training: bool
+) -> list[str]:
+    """Fit a config whose data sets are set to what the user asks for; returns remarks for the log.
 
-    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
-    image_size: tuple[int, int] | None = None
-
-
-def fit(config: Config, fitting: Fitting, launcher: str, training: bool) -> list[str]:
-    """Apply ``fitting`` to a config whose data sets are set; returns remarks for the log.
+    Args:
+        config: changed in place.
+        schedule: its options.
+        image_size: width and height of pictures in px, or None for the config's.
+        launcher: of the processes that train together.
+        training: whether the schedule is used.
 
     Raises:
         UserError: the config cannot be fitted, or its training data cannot be read.
     """
     remarks = []
-    if fitting.image_size:
-        remarks.append(f"--image-size: {set_image_size(config._cfg_dict, fitting.image_size)}")
-    if training and fitting.schedule.given:
+    if image_size:
+        remarks.append(f"--image-size: {set_image_size(config._cfg_dict, image_size)}")
+    if training and schedule.given:
         pictures = count_pictures(config)
-        remarks.append(
-            set_schedule(config._cfg_dict, fitting.schedule, pictures, processes(launcher), str(config.filename))
-        )
+        remarks.append(set_schedule(config._cfg_dict, schedule, pictures, processes(launcher), str(config.filename)))
     return remarks
 
 

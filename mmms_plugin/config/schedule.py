@@ -22,42 +22,44 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.options import CommandOptions, option
 
 EVALUATIONS, LOG_LINES, WARM_UP_SHARE = 10, 20, 0.1
 SHORTEST_WARM_UP = 2  # steps: mmengine's LinearLR that ends at 1 leaves the rate at its start for good
 WARM_UPS = ("LinearLR", "ConstantLR", "WarmupLR")
 EPOCH_HOOKS = {"switch_epoch": 1, "num_last_epochs": 1}  # arguments of hooks that count epochs
 SIZES = {"pytorch": "WORLD_SIZE", "slurm": "SLURM_NTASKS", "mpi": "OMPI_COMM_WORLD_SIZE"}
-PRESETS = ("finetune",)
 
 
-@dataclass(frozen=True)
-class ScheduleOptions:
-    """What the user asks for; None leaves the config's own.
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOptions(CommandOptions):
+    """What the user asks for; None leaves the config's own."""
 
-    Attributes:
-        epochs, iters: length of the training; one of them.
-        batch_size: pictures a batch, of one process.
-        lr: learning rate, used as it is.
-        preset: 'finetune' for tens to thousands of pictures.
-    """
-
-    epochs: int | None = None
-    iters: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    preset: str | None = None
+    epochs: int | None = option(
+        metavar="N", least=1, group="schedule",
+        help="length of the training; warm-up, decay, evaluation, checkpoints and learning rate are fitted to it and "
+        "to the batch, and one line reports what changed",
+    )  # fmt: skip
+    iters: int | None = option(
+        metavar="N", least=1, group="schedule", help="length of the training in iterations, fitted like --epochs"
+    )
+    batch_size: int | None = option(
+        metavar="N", least=1, group="schedule",
+        help="pictures per batch and process; the learning rate changes in proportion",
+    )  # fmt: skip
+    lr: float | None = option(above=0, group="schedule", help="learning rate, used as it is")
+    preset: str | None = option(
+        choices=["finetune"], group="schedule",
+        help="finetune: length and batch for tens to thousands of pictures, clipped gradients, the best checkpoint "
+        "kept",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.epochs is not None and self.iters is not None:
             raise UserError("--epochs and --iters: give one of them")
-        for name, value in (("epochs", self.epochs), ("iters", self.iters), ("batch-size", self.batch_size)):
-            if value is not None and value < 1:
-                raise UserError(f"--{name} {value}: allowed are integers >= 1")
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise UserError(f"--lr {self.lr}: allowed are numbers above 0")
-        if self.preset not in (None, *PRESETS):
-            raise UserError(f"--preset {self.preset}: allowed are {', '.join(PRESETS)}")
+        if self.lr == math.inf:
+            raise UserError("--lr inf: must be a number above 0")
 
     @property
     def given(self) -> bool:

@@ -8,6 +8,19 @@ from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.options import CommandOptions, option
+
+
+@dataclass(kw_only=True)
+class PictureOptions(CommandOptions):
+    """What data sets that are not found by themselves need, in every command that reads one."""
+
+    img_dir: str | None = option(
+        metavar="DIR", group="data", help="folder that the file names of the pictures start from"
+    )
+    binary_masks: bool = option(
+        default=False, group="data", help="masks have the values 0 and 255: read 255 as class 1"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Accuracy against multiply-adds and against measured time: one figure, one table."""
+"""Accuracy against multiply-adds and against measured time: measured, and as one figure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmms_plugin.exits.benchmark import measure_saving, spent_macs
+from mmms_plugin.exits.clock import now
+from mmms_plugin.exits.network import EarlyExit
+from mmms_plugin.exits.plans import Plans
+
+TIMED_PLANS = 6
 
 
 @dataclass(frozen=True)
@@ -19,6 +31,36 @@ class Point:
     accuracy: float
     seconds: float | None = None
     leaving: tuple[float, ...] | None = None
+
+
+def measure_points(
+    network: EarlyExit, plans: Plans, confidence: NDArray[np.float64], correct: NDArray[np.bool_], sample: Tensor,
+    batch: int,
+) -> list[Point]:  # fmt: skip
+    """Every exit, and every plan, on pictures that no threshold was chosen on."""
+    costs, points, block = network.costs(plans.size), [], 0
+    seconds = network.measure_exits(sample[:batch], 5, now)
+    for index, cost in enumerate(costs):
+        block += cost.block
+        accuracy = 100 * float(correct[:, index].mean())
+        name = f"exit {index + 1}"
+        points.append(Point("anytime", name, block + cost.classifier, accuracy, seconds[index] / len(sample[:batch])))
+    step = max(1, len(plans.rows) // TIMED_PLANS)
+    for number, plan in enumerate(plans.rows):
+        exits = leaving(confidence, plan.thresholds)
+        accuracy = 100 * float(correct[np.arange(len(exits)), exits].mean())
+        macs = spent_macs(network, plans.size, torch.from_numpy(exits), plan.thresholds)
+        timed = measure_saving(network, sample, batch, plan, 3).seconds if number % step == 0 else None
+        shares = np.bincount(exits, minlength=len(costs)) / len(exits)
+        points.append(Point("budgeted", f"plan {number + 1}", macs, accuracy, timed, tuple(shares.tolist())))
+    return points
+
+
+def leaving(confidence: NDArray[np.float64], thresholds: tuple[float, ...]) -> NDArray[np.int64]:
+    """The exit that each picture leaves at."""
+    reached = confidence >= np.array(thresholds)
+    reached[:, -1] = True
+    return reached.argmax(1)
 
 
 def draw(points: Sequence[Point], path: Path, batch: int) -> Path:

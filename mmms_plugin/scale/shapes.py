@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mmms_plugin.backbones.shape_plan import ShapedNetwork
+from mmms_plugin.errors import one_line
 from mmms_plugin.report.figure_style import NEUTRAL, RUN_COLOURS, WIDTH, canvas, plt
+from mmms_plugin.scale.flops import count
 
 LAYER_HEIGHT = 0.16  # inches
+SCALAR = "s_"  # of the names that ShapeAdaptorHook logs
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,16 @@ class NetworkShape:
     scales: Mapping[str, float]
     params: int
     macs: int
+
+
+def network_shape(name: str, backbone: ShapedNetwork, size: tuple[int, int]) -> NetworkShape:
+    """Sides, scales and cost of a network for a picture of ``size``, (height, width)."""
+    sides = tuple(backbone.shapes(*size))
+    cells = backbone.plan.cells
+    backbone.eval()
+    scales = {cells[index].name: adaptor.scale for index, adaptor in backbone.plan.adaptors.items()}
+    cost = count(deepcopy(backbone).to("meta"), torch.empty(1, 3, *size, device="meta"))
+    return NetworkShape(name, sides, scales, cost.params, cost.macs)
 
 
 def draw_shapes(networks: Sequence[NetworkShape]) -> Figure:
@@ -57,6 +75,24 @@ def _draw_network(axis: Axes, network: NetworkShape) -> None:
     axis.set_xlim(-max(sides) / 2, max(sides) / 2 * 2.1)
     axis.axis("off")
     axis.set_title(f"{network.name}\n{network.params / 1e6:.2f} M, {network.macs / 1e9:.3f} GMAC")
+
+
+def trajectories(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """``{place: [(iteration, s), ...]}`` from the scalars that training logged; empty if there are none."""
+    scales: dict[str, list[tuple[int, float]]] = {}
+    for file in sorted(folder.glob("*/vis_data/scalars.json")):
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # the last line of a run that was stopped
+                continue
+            step = entry.get("step") if isinstance(entry, dict) else None
+            if not isinstance(step, int):
+                continue
+            for name, value in entry.items():
+                if name.startswith(SCALAR) and isinstance(value, float):
+                    scales.setdefault(one_line(name.removeprefix(SCALAR)), []).append((step, value))
+    return scales
 
 
 def draw_trajectories(scalars: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:

@@ -74,9 +74,11 @@ def size_ap(
     from mmms_plugin.size_ap.evaluate import Options, evaluate
     from mmms_plugin.size_ap.methods import Seeds, read_files
 
-    options = Options(iou_type, area, bins, bin_unit, allow_gaps, allow_overlaps, max_dets, replicates=bootstrap,
-                      seed=seed, confidence=confidence, score_threshold=score_threshold, errors=errors,
-                      sweep=sweep)  # fmt: skip
+    options = Options(
+        iou_type=iou_type, area=area, bins=bins, bin_unit=bin_unit, allow_gaps=allow_gaps,
+        allow_overlaps=allow_overlaps, max_dets=max_dets, replicates=bootstrap, seed=seed, confidence=confidence,
+        score_threshold=score_threshold, errors=errors, sweep=sweep,
+    )  # fmt: skip
     source = Source(format, pred_format, *(None if one is None else Folder(one) for one in (images, classes)))
     if isinstance(preds, Mapping):
         runs: list[str | Folder | Seeds] = [Seeds(name, _several(files)) for name, files in preds.items()]

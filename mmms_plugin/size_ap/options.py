@@ -1,52 +1,89 @@
-"""How to evaluate."""
+"""How to evaluate; see ``mmms size-ap --help``."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from mmms_plugin.coco import lvis
-from mmms_plugin.coco.objects import AREAS, GroundTruth
 from mmms_plugin.errors import UserError
-from mmms_plugin.size_ap.kernel.matching import IOU_THRESHOLDS
+from mmms_plugin.options import CommandOptions, option
 
-IOU_TYPES = ("bbox", "segm")
+if TYPE_CHECKING:
+    from mmms_plugin.coco.objects import GroundTruth
+
 LIMITS = {"max_dets": (1, 10**6), "replicates": (0, 10**5), "seed": (0, 2**32 - 1)}
+BINS, EVALUATION, INTERVALS, OUTPUT = "bins", "evaluation", "intervals", "output"  # headings of --help
 MOST_CONFIDENCE = 0.9999  # more than replicates can resolve
 
 
-@dataclass(frozen=True)
-class Options:
+def parse_size(text: str) -> tuple[int, int]:
+    """``1333x800`` as numbers."""
+    sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if not sides:
+        raise UserError(f"--resize {text}: must be WIDTHxHEIGHT, such as 1333x800")
+    return int(sides[1]), int(sides[2])
+
+
+def _iou_thresholds() -> tuple[float, ...]:
+    from mmms_plugin.size_ap.kernel.matching import IOU_THRESHOLDS
+
+    return IOU_THRESHOLDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(CommandOptions):
     """How to evaluate.
 
     Attributes:
-        iou_type: 'bbox' or 'segm'.
-        area: 'annotation' (pycocotools' rule), 'box' or 'mask'.
         bins, bin_unit, allow_gaps, allow_overlaps: see `mmms_plugin.size_ap.bins.resolve_bins`.
-        max_dets: detections per image and class that count.
+        replicates: of the bootstrap, 0 for none.
+        resize: width and height in px.
         thresholds: of IoU.
-        replicates, seed, confidence: of the bootstrap; 0 replicates for none.
-        score_threshold: from which a detection predicts its class, for multi-label F1.
-        resize: width and height that pictures are made to fit before training; for the advice on anchors only.
-        errors: also what each type of error costs (`mmms_plugin.size_ap.kernel.error_types`).
         sweep: also AP against continuous size.
         progress: show bars.
     """
 
-    iou_type: str = "bbox"
-    area: str = "annotation"
-    bins: str = "coco"
-    bin_unit: str = "side"
-    allow_gaps: bool = False
-    allow_overlaps: bool = False
-    max_dets: int = 100
-    thresholds: tuple[float, ...] = IOU_THRESHOLDS
-    replicates: int = 0
-    seed: int = 0
-    confidence: float = 0.95
-    score_threshold: float = 0.5
-    resize: tuple[int, int] | None = None
-    errors: bool = True
+    bins: str = option(
+        default="coco", group=BINS,
+        help="coco, tiny (= tinyperson), ai-tod, soda, quantiles:N, or NAME=LOW:HIGH,... such as "
+        "tiny=0:16,small=16:32,large=32:inf",
+    )  # fmt: skip
+    bin_unit: str = option(
+        choices=("side", "area"), default="side", group=BINS,
+        help="unit of own limits and quantiles: side = sqrt(area) in px, or area in px²",
+    )  # fmt: skip
+    allow_gaps: bool = option(default=False, group=BINS, help="accept sizes between bins that are in none")
+    allow_overlaps: bool = option(default=False, group=BINS, help="accept sizes that are in several bins")
+    area: str = option(
+        choices=("annotation", "box", "mask"), default="annotation", group=BINS,
+        help="an object's size: the 'area' field as pycocotools takes it, box, or pixels of the mask",
+    )  # fmt: skip
+    iou_type: str = option(
+        choices=("bbox", "segm"), default="bbox", group=EVALUATION, help="overlap of boxes or of masks"
+    )
+    max_dets: int = option(default=100, metavar="N", group=EVALUATION, help="detections per image and class")
+    errors: bool = option(
+        "--no-errors", default=True, group=EVALUATION,
+        help="leave out what each type of error costs (TIDE), which takes longest",
+    )  # fmt: skip
+    score_threshold: float = option(
+        default=0.5, metavar="S", group=EVALUATION,
+        help="lowest score with which a class counts as predicted in an image, for multi-label F1 in comparisons",
+    )  # fmt: skip
+    replicates: int = option(
+        "--bootstrap", default=0, metavar="N", group=INTERVALS,
+        help="replicates of the image bootstrap; 0 for no intervals (default: 0)",
+    )  # fmt: skip
+    confidence: float = option(default=0.95, metavar="P", group=INTERVALS, help="confidence of intervals")
+    seed: int = option(default=0, group=INTERVALS, help="random seed of the bootstrap")
+    resize: tuple[int, int] | None = option(
+        metavar="WxH", reader=parse_size, group=OUTPUT,
+        help="width and height in px that training makes pictures fit, such as 1333x800: anchors are then suggested "
+        "for resized objects",
+    )  # fmt: skip
+    thresholds: tuple[float, ...] = field(default_factory=_iou_thresholds)
     sweep: bool = True
     progress: bool = False
 
@@ -57,12 +94,12 @@ class Options:
 
     def for_rules_of(self, truth: GroundTruth) -> Options:
         """The same, with as many detections of a class as the data set's own rules allow in an image (LVIS)."""
+        from mmms_plugin.coco import lvis
+
         return replace(self, max_dets=max(self.max_dets, lvis.DETECTIONS)) if truth.federated else self
 
     def __post_init__(self) -> None:
-        for name, allowed in (("iou_type", IOU_TYPES), ("area", tuple(AREAS))):
-            if getattr(self, name) not in allowed:
-                raise UserError(f"{name} {getattr(self, name)!r}: allowed are {', '.join(allowed)}")
+        super().__post_init__()
         for name, (least, most) in LIMITS.items():
             if not least <= getattr(self, name) <= most:
                 shown = f"{'bootstrap' if name == 'replicates' else name}={getattr(self, name)}"

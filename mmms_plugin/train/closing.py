@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmms_plugin.compat.newest import newest_checkpoint
 from mmms_plugin.processes import shell_line
+from mmms_plugin.train.options import DataOptions, LaunchOptions
 
-if TYPE_CHECKING:
-    from mmms_plugin.train.launch import LaunchOptions
-
-# Options that data and model of a test are given by, as those of a training.
-SHARED = ("coco_dir", "voc_dir", "image_dir", "val_ann", "img_dir", "val_split", "split_seed", "binary_masks")
 TRAINING = ("train_", "val_", "optim_", "param_", "default_hooks", "custom_hooks", "randomness", "auto_scale")  # config
 
 
@@ -31,14 +28,14 @@ def closing_lines(runner: Runner, options: LaunchOptions) -> list[str]:
 def command_to_test(options: LaunchOptions, checkpoint: Path) -> str:
     """The command that evaluates a checkpoint of a training with these options."""
     words = ["mmms", "test", options.config, str(checkpoint)]
-    for name in SHARED:
-        value = getattr(options, name, None)
+    for name in [field.name for field in fields(DataOptions) if field.name not in ("train_ann", "split")]:
+        value = getattr(options, name)
         if value is True:
             words.append(f"--{name.replace('_', '-')}")
         elif value:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    if options.fitting.image_size:
-        words += ["--image-size", "x".join(map(str, options.fitting.image_size))]
+    if options.image_size:
+        words += ["--image-size", "x".join(map(str, options.image_size))]
     if options.work_dir:
         words += ["--work-dir", options.work_dir]
     used = {key: value for key, value in options.cfg_options.items() if not key.startswith(TRAINING)}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
-from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -36,68 +35,20 @@ from mmms_plugin.config.checkpoint import (
 from mmms_plugin.config.data import check_config_data
 from mmms_plugin.config.edit import apply_cfg_options, dicts_in, leaf_datasets
 from mmms_plugin.config.files import load_config
-from mmms_plugin.config.fit import Fitting, ScheduleHook, fit
+from mmms_plugin.config.fit import ScheduleHook, fit
 from mmms_plugin.config.host_files import SEPARATOR
-from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.train.closing import closing_lines
 from mmms_plugin.train.console import calm_output, say
 from mmms_plugin.train.distributed import check_launcher, process_rank, settle_threads, use_no_workers
 from mmms_plugin.train.lock import locked
+from mmms_plugin.train.options import EvaluateOptions, LaunchOptions, TrainOptions
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.train.tasks import task_of
 
 NO_WEIGHTS = "none"
 OTHER_START = "give --pretrained FILE, or --pretrained none for random weights"
-
-
-@dataclass
-class LaunchOptions:
-    """What the command line says beside the config; see ``mmms train --help``."""
-
-    config: str
-    work_dir: str | None = None
-    coco_dir: str | None = None
-    voc_dir: str | None = None
-    image_dir: str | None = None
-    train_ann: str | None = None
-    val_ann: str | None = None
-    img_dir: str | None = None
-    val_split: float = 0.0
-    split_seed: int = 0
-    split: str = "val"
-    binary_masks: bool = False
-    cfg_options: Mapping[str, Any] = field(default_factory=dict)
-    launcher: str = "none"
-    seed: int | None = None
-    channels_last: bool = False
-    fitting: Fitting = field(default_factory=Fitting)
-
-    def own_data(self, work_dir: str, training: bool) -> OwnData | None:
-        """The user's own data, None where the config's are used.
-
-        Raises: UserError if options do not fit each other, or name what is not there.
-        """
-        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir, "--image-dir": self.image_dir}
-        folders = {flag: folder for flag, folder in flags.items() if folder}
-        if len(folders) > 1:
-            raise UserError(f"{' and '.join(folders)}: give one of them")
-        files = {"--train-ann": self.train_ann, "--val-ann": self.val_ann}
-        flag = next((flag for flag, value in (folders | files).items() if value), None)
-        if flag is None:
-            extra = {"--img-dir": self.img_dir, "--val-split": self.val_split, "--split test": self.split != "val"}
-            if given := [name for name, value in extra.items() if value]:
-                raise UserError(
-                    f"{given[0]}: name the data too, with --coco-dir, --voc-dir, --image-dir or --train-ann"
-                )
-            return None
-        paths = {name: None if (value := getattr(self, name)) is None else Path(value)
-                 for name in ("train_ann", "val_ann", "img_dir")}  # fmt: skip
-        return OwnData(
-            flag, Path(folders[flag]) if flag in folders else None, Path(work_dir), **paths, val_split=self.val_split,
-            split_seed=self.split_seed, split=self.split, training=training, binary_masks=self.binary_masks,
-        )  # fmt: skip
 
 
 def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Config, list[str]]:
@@ -130,37 +81,39 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     check_datasets(config, used)
     if not own:
         remarks += check_config_data(config, used, Path(config.work_dir))
-    if fitted := fit(config, options.fitting, options.launcher, training):
+    if fitted := fit(config, options.schedule, options.image_size, options.launcher, training):
         remarks += fitted
         config.merge_from_dict(dict(options.cfg_options))  # an explicit option wins
     return config, remarks
 
 
 @calm_output()
-def train(
-    options: LaunchOptions, *, pretrained: str | None = None, resume: str | None = None, amp: bool = False,
-    auto_scale_lr: bool = False,
-) -> Runner:  # fmt: skip
-    """Train a config; ``resume`` is a checkpoint or 'auto' for the newest one in the work folder.
+def train(options: TrainOptions) -> Runner:
+    """Train a config.
 
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
-    check_launcher(options.launcher)
-    settle_threads()
+    _begin(options)
     config, remarks = prepare_config(options)
-    if amp:
+    if options.amp:
         _use_amp(config)
-    if auto_scale_lr and not options.fitting.schedule.given:  # which scales it, too
+    if options.auto_scale_lr and not options.schedule.given:  # which scales it, too
         if "base_batch_size" not in config.get("auto_scale_lr", {}):
             raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
         config.auto_scale_lr.enable = True
     with locked(config.work_dir) if process_rank(options.launcher) == 0 else nullcontext():
-        set_start(config, pretrained, resume, remarks)
-        return _train(config, options, pretrained, remarks)
+        set_start(config, options.pretrained, options.resume, remarks)
+        return _train(config, options, remarks)
 
 
-def _train(config: Config, options: LaunchOptions, pretrained: str | None, remarks: list[str]) -> Runner:
-    runner = _build_runner(config, options, remarks)
+def _begin(options: LaunchOptions) -> None:
+    os.environ.setdefault("LOCAL_RANK", str(options.local_rank))  # an option of torch's old launcher
+    check_launcher(options.launcher)
+    settle_threads()
+
+
+def _train(config: Config, options: TrainOptions, remarks: list[str]) -> Runner:
+    pretrained, runner = options.pretrained, _build_runner(config, options, remarks)
     runner.register_hook(ScheduleHook())
     if pretrained and pretrained != NO_WEIGHTS:
         backbone = cast(torch.nn.Module, _bare(runner).backbone)
@@ -182,25 +135,13 @@ def _train(config: Config, options: LaunchOptions, pretrained: str | None, remar
 
 
 @calm_output()
-def evaluate(
-    options: LaunchOptions,
-    checkpoint: str,
-    *,
-    out: str | None = None,
-    show_dir: str | None = None,
-    size_report: str | None = None,
-    force: bool = False,
-) -> dict[str, float]:
-    """Evaluate a checkpoint; keep predictions in ``out`` and pictures in ``show_dir``; return the metrics.
-
-    Args:
-        size_report: folder for IoU by region size, of a segmentation model.
-        force: evaluate a checkpoint that was trained as another function of the same weights, with a warning.
+def evaluate(options: EvaluateOptions) -> dict[str, float]:
+    """Evaluate a checkpoint, keep or draw its predictions if asked to, and return the metrics.
 
     Raises: UserError if config, data and checkpoint do not fit each other.
     """
-    check_launcher(options.launcher)
-    settle_threads()
+    _begin(options)
+    checkpoint, out = options.checkpoint, options.out
     config, remarks = prepare_config(options, training=False)
     if not Path(checkpoint).is_file():
         raise UserError(f"checkpoint {checkpoint}: no such file")
@@ -221,20 +162,20 @@ def evaluate(
     drop_initial_weights(config)
     if remark := use_components(config.model, read_state_dict(checkpoint)[1], checkpoint):
         remarks.append(remark)
-    if show_dir:
-        task.draw_into(config, make_folder(show_dir, "--show-dir"))
-    if size_report:
-        task.report_sizes(config, Path(size_report))
+    if options.show_dir:
+        task.draw_into(config, make_folder(options.show_dir, "--show-dir"))
+    if options.size_report:
+        task.report_sizes(config, Path(options.size_report))
     with tempfile.TemporaryDirectory() as scratch:
         if out:
             task.keep_predictions(config, Path(scratch), out)
         runner = _build_runner(config, options, remarks)
         _warn(check_fits(_bare(runner), checkpoint, "test", _classes(config.test_dataloader)))
-        _warn(check_function(_bare(runner), config.model, checkpoint, force))
+        _warn(check_function(_bare(runner), config.model, checkpoint, options.force))
         metrics = runner.test()
         if out and is_main_process():
             task.finish_predictions(Path(scratch), out)
-    for what, where in (("predictions", out), ("drawings", show_dir), ("figures by size", size_report)):
+    for what, where in (("predictions", out), ("drawings", options.show_dir), ("figures by size", options.size_report)):
         if where:
             say(f"{what}: {where}")
     leave()

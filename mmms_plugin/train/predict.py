@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,36 +29,13 @@ from mmms_plugin.files import check_folder, write_text
 from mmms_plugin.report.drawing import Style
 from mmms_plugin.train.inputs import Input, find_inputs
 from mmms_plugin.train.launch import drop_initial_weights, user_fault
+from mmms_plugin.train.options import ModelOptions, PredictOptions
 from mmms_plugin.train.predictions import Kept
 from mmms_plugin.train.tasks import task_of
 from mmms_plugin.weights.trusted import class_colours, class_names
 
 T = TypeVar("T")
 LISTED = 10  # skipped pictures that are named on the terminal; the file has all
-
-
-@dataclass
-class PredictOptions:
-    """What the command line says; see ``mmms predict --help``.
-
-    Attributes:
-        config: a config's file or name; None takes the checkpoint's own, which ``trust_checkpoint_config`` allows.
-        score: least score of an object; None is 0.3.
-        force: use a checkpoint that was trained as another function of the same weights, with a warning.
-    """
-
-    config: str | None
-    checkpoint: str
-    inputs: Sequence[str]
-    out: Path
-    score: float | None = None
-    labels: bool = True
-    draw: bool = True
-    device: str | None = None
-    trust_checkpoint_config: bool = False
-    force: bool = False
-    cfg_options: Mapping[str, Any] = field(default_factory=dict)
-    image_size: tuple[int, int] | None = None
 
 
 def predict(options: PredictOptions) -> None:
@@ -93,7 +69,7 @@ def predict(options: PredictOptions) -> None:
     _tell(options.out, kept, len(inputs) - len(skipped), skipped)
 
 
-def config_of(options: PredictOptions, meta: Mapping[str, Any]) -> Config:
+def config_of(options: ModelOptions, meta: Mapping[str, Any]) -> Config:
     """The config that the options name, with their changes.
 
     Raises: UserError if there is none, or it cannot be used on pictures.

@@ -34,8 +34,9 @@ from mmms_plugin.weights.mapping import (
     parts_fit,
     with_nearest,
 )
+from mmms_plugin.weights.options import Options
 from mmms_plugin.weights.recognise import Guess, choose, recognise
-from mmms_plugin.weights.report import Options, Report
+from mmms_plugin.weights.report import Report
 from mmms_plugin.weights.tables import Arch, Normalisation, Table, load_table
 
 HEAD = "head."

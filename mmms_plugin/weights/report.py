@@ -1,4 +1,4 @@
-"""What is asked of a conversion, and what it says it did."""
+"""What a conversion reports."""
 
 from __future__ import annotations
 
@@ -7,21 +7,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmms_plugin.weights.verify import Statistics
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says; see ``mmms convert --help``."""
-
-    source: str = "auto"
-    arch: str = "auto"
-    part: str = "auto"
-    pattern: tuple[int, ...] | None = None
-    drop_extra: bool = False
-    verify: bool = False
-    reference: str | None = None
-    tolerance: float = 1e-4
-    force: bool = False
 
 
 @dataclass

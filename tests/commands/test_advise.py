@@ -81,7 +81,7 @@ def test_what_is_printed_and_written_as_json(tmp_path, capsys, monkeypatch):
     """Without measuring a network: objects of known sizes in pictures of 200 x 100 px, which are enlarged twice."""
     measured = []
     monkeypatch.setattr(
-        "mmms_plugin.commands.advise_run.measure",
+        "mmms_plugin.commands.advise_measure.measure",
         lambda backbone, pictures, *more, **options: measured.append((backbone, pictures, options)) or FIELDS,
     )
     data = tmp_path / "data"
@@ -142,7 +142,7 @@ def test_what_is_printed_and_written_as_json(tmp_path, capsys, monkeypatch):
     ],
 )
 def test_data_that_cannot_be_measured_are_named(change, message, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("mmms_plugin.commands.advise_run.measure", lambda *given, **options: FIELDS)
+    monkeypatch.setattr("mmms_plugin.commands.advise_measure.measure", lambda *given, **options: FIELDS)
     (tmp_path / "annotations").mkdir()
     (tmp_path / "images").mkdir()
     images = [dict(id=i, file_name=f"{i}.png", width=9, height=9) for i in (1, 2)]

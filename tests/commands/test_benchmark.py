@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-import mmms_plugin.commands.benchmark_run as module
+import mmms_plugin.scale.speed as module
 from mmms_plugin.backbones import PSResNet
 from mmms_plugin.commands import main
 from mmms_plugin.commands.benchmark import of_checkout
-from mmms_plugin.commands.benchmark_run import Setting, layer_candidates, measure
+from mmms_plugin.scale.speed import Setting, layer_candidates, measure
 
 # Of the 3x3 layers of ResNet-50 and ResNeXt-50 at 224 px: channels, side, groups
 LAYERS = [(64, 56, 1), (128, 28, 1), (256, 14, 1), (512, 7, 1), (128, 56, 32), (256, 28, 32), (512, 14, 32)]

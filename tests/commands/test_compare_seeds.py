@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmms_plugin.commands import compare_seeds_run as module
+from mmms_plugin.commands import compare_seeds as module
 from mmms_plugin.commands import main
-from mmms_plugin.commands.trained_cost import TrainedCost, trained_cost
+from mmms_plugin.commands.compare_seeds import TrainedCost, trained_cost
 from mmms_plugin.config.files import load_config
 from mmms_plugin.scale.memory import kept_for_backward
 
@@ -121,7 +121,7 @@ def test_folders_of_runs_are_named_by_the_config(config, folder):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--seeds", "0"], "--seeds 0: allowed are integers >= 1"),
+        (["--seeds", "0"], "--seeds 0: must be an integer of at least 1"),
         (["--train=--epochs 0"], "mmms train: error: --epochs 0: allowed are integers >= 1 (see "),
         (["--train=--resume=x"], "--train --resume=x: this command sets --seed, --work-dir, --resume itself"),
         (["--train=--seed 3"], "--train --seed: this command sets --seed, --work-dir, --resume itself"),

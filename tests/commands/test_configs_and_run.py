@@ -95,7 +95,7 @@ def test_run_imports_the_plugin_first_and_hands_over_the_arguments(tmp_path):
 
 
 def test_run_finds_the_hosts_scripts(capsys):
-    from mmms_plugin.commands.run_script import find_script
+    from mmms_plugin.commands.run import find_script
 
     assert find_script("mmdet::train").parts[-2:] == ("tools", "train.py")
     assert find_script("mmdet::get_flops").parts[-2:] == ("analysis_tools", "get_flops.py")

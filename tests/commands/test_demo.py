@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-import mmms_plugin.commands.demo_run as module
+import mmms_plugin.datasets as datasets
 import mmms_plugin.train.launch as launch
 from mmms_plugin.commands import main
 from mmms_plugin.datasets import write_shapes
+from mmms_plugin.train.options import EvaluateOptions, TrainOptions
 
 SUFFIXES = ("", "_50", "_75", "_s", "_m", "_l")
 
@@ -22,14 +23,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list:
     """How the training and the evaluation were called; both do nothing but print."""
     found: list = []
 
-    def train(options: launch.LaunchOptions) -> SimpleNamespace:
+    def train(options: TrainOptions) -> SimpleNamespace:
         print("the log of mmengine")
         found.append(options)
         return SimpleNamespace(iter=3)
 
-    def evaluate(options: launch.LaunchOptions, checkpoint: str, out: str) -> dict[str, float]:
-        found.append(checkpoint)
-        Path(out).write_text("[]", encoding="utf-8")
+    def evaluate(options: EvaluateOptions) -> dict[str, float]:
+        found.append(options.checkpoint)
+        Path(str(options.out)).write_text("[]", encoding="utf-8")
         values = [0.5, 0.25, 0.125, -2.0, 0.0, 1.0]
         metrics = {}
         for key, share in (("bbox", 1), ("segm", 0.5)):
@@ -44,7 +45,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list:
 
     monkeypatch.setattr(launch, "train", train)
     monkeypatch.setattr(launch, "evaluate", evaluate)
-    monkeypatch.setattr(module, "write_shapes", few_shapes)
+    monkeypatch.setattr(datasets, "write_shapes", few_shapes)
     return found
 
 
@@ -57,7 +58,7 @@ def test_everything_is_written_and_an_earlier_demo_is_replaced(calls, tmp_path, 
     assert (options.config, options.coco_dir, options.work_dir, options.seed) == (
         "demo/mask_rcnn_ps_r18_shapes", str(out / "data"), str(out / "train"), 7,
     )  # fmt: skip
-    assert options.fitting.schedule.iters == 1
+    assert options.schedule.iters == 1
     assert checkpoint == str(out / "train/iter_3.pth")
     lines = [line.split() for line in printed.splitlines()]
     assert ["box", "0.500", "0.250", "0.125", "n/a", "0.000", "1.000"] in lines
@@ -77,7 +78,7 @@ def test_everything_is_written_and_an_earlier_demo_is_replaced(calls, tmp_path, 
     assert main(["demo", "--out", str(out)]) == 0
     assert not (out / "train").exists()
     assert not (out / "link").is_symlink()
-    assert calls[0].fitting.schedule.iters is None  # the config's own length
+    assert calls[0].schedule.iters is None  # the config's own length
     assert calls[0].seed == 0
 
 

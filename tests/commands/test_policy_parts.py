@@ -10,13 +10,14 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-import mmms_plugin.commands.policy_progress as progress_module
-import mmms_plugin.commands.policy_sizes as sizes_module
-from mmms_plugin.commands.policy_pictures import Source, find_sources
-from mmms_plugin.commands.policy_progress import Progress, check_readable
-from mmms_plugin.commands.policy_sizes import compare_sizes, remove_sizes
+import mmms_plugin.commands.scale_policy.progress as progress_module
+import mmms_plugin.commands.scale_policy.sizes as sizes_module
+from mmms_plugin.commands.scale_policy.pictures import Source, find_sources
+from mmms_plugin.commands.scale_policy.progress import Progress, check_readable
+from mmms_plugin.commands.scale_policy.sizes import compare_sizes, remove_sizes
 from mmms_plugin.errors import UserError
-from mmms_plugin.train.predict import PredictOptions, classes_of, config_of, with_progress
+from mmms_plugin.train.options import ModelOptions
+from mmms_plugin.train.predict import classes_of, config_of, with_progress
 
 
 def pictures(folder: Path, *names: str) -> None:
@@ -132,8 +133,8 @@ def test_one_readable_picture_is_enough(tmp_path):
 
 
 def run_of(classes: tuple[str, ...], boxes: dict, stem: str = "x") -> SimpleNamespace:
-    network = SimpleNamespace(checkpoint=f"/work/{stem}.pth")
-    return SimpleNamespace(classes=classes, boxes=lambda sources, skipped: boxes, network=network)
+    options = SimpleNamespace(checkpoint=f"/work/{stem}.pth")
+    return SimpleNamespace(classes=classes, boxes=lambda sources, skipped: boxes, options=options)
 
 
 def test_boxes_get_the_numbers_of_the_data_set(data, tmp_path, monkeypatch):
@@ -200,7 +201,7 @@ def test_the_classes_of_a_checkpoint_go_before_those_of_the_config(classes, meta
 
 
 def test_the_config_of_a_checkpoint_is_run_only_when_it_is_trusted():
-    options = PredictOptions(None, "x.pth", (), Path())
+    options = ModelOptions(checkpoint="x.pth")
     with pytest.raises(UserError, match=r"^CONFIG is missing: give a config before the checkpoint"):
         config_of(options, {"cfg": predictor().pretty_text})
     options.trust_checkpoint_config = True

@@ -139,7 +139,7 @@ def test_what_cannot_be_done_is_one_line(models, pictures, tmp_path, capsys):
         ([DETECTOR, "x", "y"], "CHECKPOINT is missing: x is none of .pth"),
         ([DETECTOR, checkpoint, "nowhere.png"], "nowhere.png: no such picture or folder"),
         ([DETECTOR, checkpoint, str(models)], "no picture in it"),
-        ([DETECTOR, checkpoint, "x", "--score", "2"], "--score 2.0: allowed are numbers from 0 to 1"),
+        ([DETECTOR, checkpoint, "x", "--score", "2"], "--score 2.0: must be a number from 0 to 1"),
         ([DETECTOR, checkpoint, str(pictures), "--device", "cuda:77"], "--device cuda:77"),
         (["mask_rcnn_ps_r50_fpn_1x", checkpoint, str(pictures)], "is not of this config's model"),
         ([DETECTOR, checkpoint, str(pictures / "empty.jpg")], "none of the 1 pictures can be read"),

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmms_plugin.commands import main
-from mmms_plugin.commands.policy_run import PolicyRun
+from mmms_plugin.commands.scale_policy.network import PolicyRun
 from mmms_plugin.config.files import load_config
 
 CONFIG = """
@@ -169,7 +169,7 @@ def test_two_detectors(models, shapes, tmp_path, capsys, monkeypatch):
     predicted, boxes = [], PolicyRun._boxes
 
     def stopping(self, source):
-        predicted.append((self.network.title, source.name))
+        predicted.append((self.title, source.name))
         if len(predicted) == 7:
             raise KeyboardInterrupt
         return boxes(self, source)

@@ -198,16 +198,21 @@ def test_a_checkpoint_that_would_run_code_is_refused(shapes, tmp_path, capsys):
 
 def test_random_backbone_is_not_frozen_and_says_so(shapes, tmp_path):
     """The published configs freeze the stem for fine-tuning; from random weights that would never learn."""
-    from mmms_plugin.train.launch import LaunchOptions, prepare_config, set_start
+    from mmms_plugin.train.launch import prepare_config, set_start
+    from mmms_plugin.train.options import LaunchOptions
 
-    config, remarks = prepare_config(LaunchOptions("mask_rcnn_ps_r50_fpn_1x", str(tmp_path), coco_dir=str(shapes)))
+    config, remarks = prepare_config(
+        LaunchOptions(config="mask_rcnn_ps_r50_fpn_1x", work_dir=str(tmp_path), coco_dir=str(shapes))
+    )
     set_start(config, None, None, remarks)
     assert config.model.backbone.frozen_stages == -1
     assert not config.model.backbone.norm_eval
     assert any("--pretrained FILE" in line for line in remarks)
     weights = tmp_path / "weights.pth"
     weights.touch()
-    config, remarks = prepare_config(LaunchOptions("mask_rcnn_ps_r50_fpn_1x", str(tmp_path), coco_dir=str(shapes)))
+    config, remarks = prepare_config(
+        LaunchOptions(config="mask_rcnn_ps_r50_fpn_1x", work_dir=str(tmp_path), coco_dir=str(shapes))
+    )
     set_start(config, str(weights), None, remarks)
     assert config.model.backbone.init_cfg == dict(type="Pretrained", checkpoint=str(weights))
     assert config.model.backbone.frozen_stages == 1

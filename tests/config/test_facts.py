@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 
 import mmms_plugin.config.facts as facts_module
 from mmms_plugin.commands import main
-from mmms_plugin.commands.stress_test_run import resized
+from mmms_plugin.commands.stress_test import resized
 from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
 from mmms_plugin.config.facts import method_name, picture_size, task_name
 from mmms_plugin.config.listing import Facts
@@ -104,7 +104,7 @@ def test_the_list_is_sorted_by_task_and_shows_what_is_not_measured_yet(monkeypat
         ),
         Facts("n", "", "", 0, 0, (0, 0), ""),
     ]
-    monkeypatch.setattr("mmms_plugin.commands.configs.find_configs", lambda word: found)
+    monkeypatch.setattr("mmms_plugin.config.listing.find_configs", lambda word: found)
     assert main(["configs"]) == 0
     printed = capsys.readouterr().out
     lines = [line.split() for line in printed.splitlines() if line.strip()]

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmms_plugin.commands import main
 from mmms_plugin.config.edit import dicts_in
 from mmms_plugin.config.files import load_config
-from mmms_plugin.config.fit import Fitting, fit, misfits
+from mmms_plugin.config.fit import fit, misfits
 from mmms_plugin.config.image_size import own_size, parse_image_size, set_image_size
 from mmms_plugin.config.schedule import ScheduleOptions, set_schedule
 from mmms_plugin.errors import UserError
@@ -258,7 +258,7 @@ def test_the_batch_that_a_rate_is_for_is_the_config_s_own_where_it_names_none(mo
     monkeypatch.setattr("mmms_plugin.config.fit.count_pictures", lambda config: 80)
     for launcher, processes in (("slurm", 4), ("pytorch", 1), ("none", 1)):
         config = load_config(DETECTOR)
-        fit(config, Fitting(ScheduleOptions(batch_size=2)), launcher, training=True)
+        fit(config, ScheduleOptions(batch_size=2), None, launcher, training=True)
         assert config.optim_wrapper.optimizer.lr == 0.02 * 2 * processes / 16
 
 
@@ -303,12 +303,12 @@ def test_finetune_chooses_length_and_batch_by_the_number_of_pictures():
     ("options", "message"),
     [
         (dict(epochs=1, iters=1), "--epochs and --iters: give one of them"),
-        (dict(epochs=0), "--epochs 0: allowed are integers >= 1"),
-        (dict(iters=0), "--iters 0: allowed are integers >= 1"),
-        (dict(batch_size=0), "--batch-size 0: allowed are integers >= 1"),
-        (dict(lr=0.0), "--lr 0.0: allowed are numbers above 0"),
-        (dict(lr=math.inf), "--lr inf: allowed are numbers above 0"),
-        (dict(lr=float("nan")), "--lr nan: allowed are numbers above 0"),
+        (dict(epochs=0), "--epochs 0: must be an integer of at least 1"),
+        (dict(iters=0), "--iters 0: must be an integer of at least 1"),
+        (dict(batch_size=0), "--batch-size 0: must be an integer of at least 1"),
+        (dict(lr=0.0), "--lr 0.0: must be a number above 0"),
+        (dict(lr=math.inf), "--lr inf: must be a number above 0"),
+        (dict(lr=float("nan")), "--lr nan: must be a number above 0"),
         (dict(preset="fine"), "--preset fine: allowed are finetune"),
     ],
 )
@@ -360,19 +360,19 @@ def test_a_rate_for_twice_or_half_the_batch_is_remarked_on(base, more, world, re
 
 def test_a_schedule_is_fitted_for_training_alone_and_to_data_that_are_there(shapes):
     config = load_config(DETECTOR)
-    options = Fitting(ScheduleOptions(epochs=1))
-    assert fit(config, options, "none", training=False) == []
+    schedule = ScheduleOptions(epochs=1)
+    assert fit(config, schedule, None, "none", training=False) == []
     assert config.train_cfg.max_epochs == 12
     with pytest.raises(UserError, match="train data: FileNotFoundError: "):
-        fit(config, options, "none", training=True)
+        fit(config, schedule, None, "none", training=True)
     own = dict(data_root="", ann_file=str(shapes / "annotations/instances_train.json"))
     config.train_dataloader.dataset.update(
         own, data_prefix=dict(img=str(shapes / "images")), metainfo=dict(classes=("x",))
     )
     with pytest.raises(UserError, match="train data: no picture is left: filter_cfg leaves out those without objects"):
-        fit(config, options, "none", training=True)
+        fit(config, schedule, None, "none", training=True)
     del config.train_dataloader.dataset["filter_cfg"]
-    assert "(--epochs 1; 4 pictures)" in fit(config, options, "none", training=True)[0]
+    assert "(--epochs 1; 4 pictures)" in fit(config, schedule, None, "none", training=True)[0]
 
 
 def sizes(config, *keys: str) -> set:

@@ -133,7 +133,7 @@ def test_equals_the_offline_command(data, ann_file, tmp_path, monkeypatch, optio
     for kind in ("bbox", "segm"):
         file = tmp_path / f"kept.{'segm' if masks else kind}.json"  # sizes of masks need the file that holds them
         found, _ = read_detections(file, truth, masks=masks or kind == "segm")
-        results = evaluate(truth, [found], Options(kind, **offline))
+        results = evaluate(truth, [found], Options(iou_type=kind, **offline))
         for bin_ in results.runs[0].bins[1:]:
             wanted = dict(mAP=bin_.ap, mAP_50=bin_.ap50, mAP_75=bin_.ap75, AR=bin_.ar)
             names = {name: f"coco/{kind}_{name}_{bin_.bin.name}" for name in wanted}

@@ -14,19 +14,18 @@ from mmengine.hooks import CheckpointHook
 
 import mmms_plugin.commands as cli
 from mmms_plugin.commands import test as test_command
-from mmms_plugin.commands.common import launch_options
-from mmms_plugin.config.fit import Fitting
 from mmms_plugin.errors import UserError
+from mmms_plugin.options import add_options, from_args
 from mmms_plugin.train.closing import closing_lines
 from mmms_plugin.train.distributed import check_launcher, settle_threads, usable_cores, use_no_workers
-from mmms_plugin.train.launch import LaunchOptions
+from mmms_plugin.train.options import LaunchOptions
 from mmms_plugin.train.progress_hook import ProgressHook
 
 
 def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = {"model.neck.num_outs": 5, "model.backbone.dilation_pattern": (1, 2, 1, 4), "train_cfg.max_iters": 3}
-    options = LaunchOptions("my config.py", work_dir="out", coco_dir="/my data", cfg_options=settings)
+    options = LaunchOptions(config="my config.py", work_dir="out", coco_dir="/my data", cfg_options=settings)
     hook = CheckpointHook(save_best="mAP", rule="greater")
     hook.last_ckpt, hook.best_ckpt_path = str(tmp_path / "out/iter_3.pth"), str(tmp_path / "out/best_mAP_iter_2.pth")
     runner = SimpleNamespace(hooks=[hook], work_dir="out")
@@ -40,10 +39,9 @@ def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch
     words = shlex.split(second.removeprefix("test it: "))
     assert words[:2] == ["mmms", "test"]
     parser = argparse.ArgumentParser()
-    test_command.add_arguments(parser)
-    args = parser.parse_args(words[2:])
-    assert args.checkpoint == "out/best_mAP_iter_2.pth"
-    read = launch_options(args)
+    add_options(parser, test_command.Options)
+    read = from_args(test_command.Options, parser.parse_args(words[2:]))
+    assert read.checkpoint == "out/best_mAP_iter_2.pth"
     del settings["train_cfg.max_iters"]
     assert (read.config, read.coco_dir, read.work_dir) == ("my config.py", "/my data", "out")
     assert read.cfg_options == settings
@@ -53,9 +51,9 @@ def test_every_option_that_a_test_needs_is_in_its_command(tmp_path: Path, monkey
     hook = CheckpointHook()
     runner = SimpleNamespace(hooks=[ProgressHook(), hook], work_dir=str(tmp_path))
     options = LaunchOptions(
-        "c", voc_dir="v", val_split=0.25, split_seed=3, binary_masks=True, seed=5,
+        config="c", voc_dir="v", val_split=0.25, split_seed=3, binary_masks=True, seed=5,
         cfg_options={"randomness.seed": 1, "a": [1, (2, 3)], "b": True, "val_dataloader.x": 1},
-        fitting=Fitting(image_size=(640, 480)),
+        image_size=(640, 480),
     )  # fmt: skip
     assert closing_lines(runner, options) == [
         "no checkpoint was saved: default_hooks.checkpoint.interval is larger than the training"
@@ -64,7 +62,7 @@ def test_every_option_that_a_test_needs_is_in_its_command(tmp_path: Path, monkey
     torch.save(content, tmp_path / "iter_7.pth")  # of an earlier run of the same training: this one had nothing to do
     kind, command = closing_lines(runner, options)
     assert kind == f"last checkpoint: {tmp_path / 'iter_7.pth'}"
-    more = "--voc-dir v --val-split 0.25 --split-seed 3 --binary-masks --image-size 640x480"
+    more = "--voc-dir v --binary-masks --val-split 0.25 --split-seed 3 --image-size 640x480"
     words = f"test it: mmms test c {tmp_path / 'iter_7.pth'} {more} --cfg-options a=[1,(2,3)] b=True"
     assert shlex.split(command) == words.split()
 
@@ -102,7 +100,6 @@ def test_threads_are_shared_between_processes_unless_the_user_says_how_many(monk
 def test_idle_threads_do_not_spin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Measured at 11 times on a busy machine; the benchmark keeps torch's own setting, so does the user's."""
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.setitem(cli.COMMANDS, "benchmark", "")
     assert cli.main(["benchmark", "--nonsense"]) == 2
     assert "OMP_WAIT_POLICY" not in os.environ
     cli.main(["--version"])

@@ -12,11 +12,11 @@ from mmengine.config import Config
 
 from mmms_plugin.commands import main
 from mmms_plugin.config import host_files
-from mmms_plugin.config.fit import Fitting
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.errors import UserError
-from mmms_plugin.train.launch import LaunchOptions, prepare_config, set_start
+from mmms_plugin.train.launch import prepare_config, set_start
 from mmms_plugin.train.lock import locked
+from mmms_plugin.train.options import LaunchOptions
 
 DEMO = "demo/mask_rcnn_ps_r18_shapes"
 
@@ -34,19 +34,21 @@ DEMO = "demo/mask_rcnn_ps_r18_shapes"
 )
 def test_options_of_data_that_do_not_fit_each_other(options, message):
     with pytest.raises(UserError) as caught:
-        LaunchOptions("c", **options).own_data("work", training=True)
+        LaunchOptions(config="c", **options).own_data("work", training=True)
     assert str(caught.value).startswith(message)
 
 
 def test_own_data_are_those_of_the_options(tmp_path):
-    assert LaunchOptions("c").own_data("work", training=True) is None
+    assert LaunchOptions(config="c").own_data("work", training=True) is None
     (tmp_path / "a.json").touch()
     file = str(tmp_path / "a.json")
-    own = LaunchOptions("c", train_ann=file, split="test", split_seed=3, val_split=0.5).own_data("work", training=False)
+    own = LaunchOptions(config="c", train_ann=file, split="test", split_seed=3, val_split=0.5).own_data(
+        "work", training=False
+    )
     assert (own.flag, own.folder, own.work_dir, own.train_ann) == ("--train-ann", None, Path("work"), Path(file))
     assert (own.val_ann, own.split, own.split_seed, own.val_split) == (None, "test", 3, 0.5)
     assert (own.training, own.binary_masks) == (False, False)
-    options = LaunchOptions("c", voc_dir=str(tmp_path), val_ann=file, img_dir=str(tmp_path), binary_masks=True)
+    options = LaunchOptions(config="c", voc_dir=str(tmp_path), val_ann=file, img_dir=str(tmp_path), binary_masks=True)
     own = options.own_data("work", training=True)
     assert (own.flag, own.folder, own.val_ann, own.img_dir) == ("--voc-dir", tmp_path, Path(file), tmp_path)
     assert (own.training, own.binary_masks) == (True, True)
@@ -54,9 +56,9 @@ def test_own_data_are_those_of_the_options(tmp_path):
 
 def test_a_prepared_config_has_data_seed_work_folder_and_the_user_s_last_word(shapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fitting = Fitting(ScheduleOptions(iters=50, batch_size=2), (64, 64))
+    fitting = dict(schedule=ScheduleOptions(iters=50, batch_size=2), image_size=(64, 64))
     changes = {"train_cfg.val_interval": 9, "dataset_type": "X"}
-    options = LaunchOptions(DEMO, coco_dir=str(shapes), seed=4, cfg_options=changes, fitting=fitting)
+    options = LaunchOptions(config=DEMO, coco_dir=str(shapes), seed=4, cfg_options=changes, **fitting)
     config, remarks = prepare_config(options)
     assert config.work_dir == "work_dirs/mask_rcnn_ps_r18_shapes"
     assert config.randomness == dict(seed=4, deterministic=True)
@@ -69,7 +71,9 @@ def test_a_prepared_config_has_data_seed_work_folder_and_the_user_s_last_word(sh
         "--image-size",
         "schedule (--iters 50 --batch-size 2; 4 pictures)",
     ]
-    config, remarks = prepare_config(LaunchOptions(DEMO, str(tmp_path / "own"), coco_dir=str(shapes)), training=False)
+    config, remarks = prepare_config(
+        LaunchOptions(config=DEMO, work_dir=str(tmp_path / "own"), coco_dir=str(shapes)), training=False
+    )
     assert config.work_dir == str(tmp_path / "own/test")  # the folder itself has the config of its training
     assert config.randomness.seed == 0  # the config's own
     assert not any("schedule" in remark for remark in remarks)

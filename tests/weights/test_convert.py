@@ -421,7 +421,7 @@ def test_a_rule_that_drops_needs_its_reason():
 MEMORY = """
 import resource, sys
 from mmms_plugin.weights.convert import convert
-from mmms_plugin.weights.report import Options
+from mmms_plugin.weights.options import Options
 from mmms_plugin.weights.mapping import expected
 import mmms_plugin.registry, safetensors.torch
 expected(dict(type="mmms_plugin.PSResNet", depth=18))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmms_plugin.commands.policy_pictures import Source
+from mmms_plugin.commands.scale_policy.pictures import Source
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import write_text
 from mmms_plugin.train.predict import problem_of, with_progress

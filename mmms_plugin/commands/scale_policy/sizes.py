@@ -10,8 +10,8 @@ from typing import Any
 
 from mmms_plugin.coco.formats import Source as Truth
 from mmms_plugin.coco.json_files import load_annotations
-from mmms_plugin.commands.policy_pictures import Source, data_set_file
-from mmms_plugin.commands.policy_run import PolicyRun
+from mmms_plugin.commands.scale_policy.network import PolicyRun
+from mmms_plugin.commands.scale_policy.pictures import Source, data_set_file
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
 from mmms_plugin.size_ap.command import run_size_ap
@@ -82,5 +82,5 @@ def _records(
 
 
 def _names(runs: Sequence[PolicyRun]) -> list[str]:
-    stems = [Path(run.network.checkpoint).stem for run in runs]
+    stems = [Path(run.options.checkpoint).stem for run in runs]
     return stems if len(set(stems)) == len(stems) else [f"{i} {stem}" for i, stem in enumerate(stems, 1)]

@@ -1,43 +1,34 @@
-"""What ``mmms advise`` does: measure a data set and a detector, say what follows, and write it as a config."""
+"""The measurements of ``mmms advise``: a data set and a detector, and what follows from them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, init_default_scope
-from rich.console import Console
 from torch import Tensor, nn
 
 from mmms_plugin.coco.mending import object_area
 from mmms_plugin.config.building import user_fault
 from mmms_plugin.config.checkpoint import check_function, read_state_dict
-from mmms_plugin.config.data import use_coco_dir
 from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
 from mmms_plugin.config.edit import leaf_datasets
 from mmms_plugin.config.files import load_config
-from mmms_plugin.config.image_size import own_size, set_image_size
+from mmms_plugin.config.image_size import own_size
 from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_layouts import annotation_files
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.own_data import OwnData
-from mmms_plugin.data.pictures import quiet_libraries
-from mmms_plugin.errors import UserError, one_line
-from mmms_plugin.files import check_folder, write_text
-from mmms_plugin.report.tables import Column, Table, print_table
+from mmms_plugin.errors import UserError
 from mmms_plugin.scale.advice.measures import Geometry, Objects, Shares, shares
 from mmms_plugin.scale.advice.rules import Advice, advise
 from mmms_plugin.scale.receptive_field import ReceptiveField, measure, middles, start_afresh
-from mmms_plugin.train.console import calm_output
 from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.predict import build_model, picture_pipeline, problem_of, with_progress
 from mmms_plugin.train.tasks import Detection, task_of
@@ -45,18 +36,6 @@ from mmms_plugin.train.tasks import Detection, task_of
 DEFAULTS = {True: "mmdet::mask-rcnn_r50_fpn_1x_coco", False: "mmdet::faster-rcnn_r50_fpn_1x_coco"}  # with masks or not
 WATCH = partial(with_progress, doing="receptive fields")
 PICTURES, SIGNS = 4, 2  # that receptive fields are measured on, and draws for each
-
-
-@dataclass
-class AdviseOptions:
-    """What the command line says; see ``mmms advise --help``."""
-
-    coco_dir: str
-    config: str | None = None
-    checkpoint: str | None = None
-    write: str | None = None
-    json_file: str | None = None
-    image_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,37 +54,7 @@ class Finding:
     weights: str
 
 
-@calm_output()
-def run_advise(options: AdviseOptions) -> Finding:
-    """Measure, print the advice, and write config and JSON if asked to.
-
-    Raises: UserError if data, config and checkpoint cannot be used or do not fit each other.
-    """
-    for file in filter(None, (options.write, options.json_file)):
-        check_folder(Path(file).parent, "--write" if file == options.write else "--json")
-    if options.write and not options.write.endswith(".py"):
-        raise UserError(f"--write {options.write}: a config's name ends in .py")
-    own = OwnData("--coco-dir", Path(options.coco_dir), training=False)
-    with quiet_libraries():
-        coco = _training_split(own)
-        name = options.config or DEFAULTS[coco.has_masks]
-        config = _detector(name)
-        if options.image_size:
-            set_image_size(config._cfg_dict, options.image_size)
-        if options.write:  # before minutes of work: whether the data fit the config
-            with TemporaryDirectory() as folder:
-                trained = OwnData("--coco-dir", Path(options.coco_dir), Path(folder))
-                use_coco_dir(deepcopy(config._cfg_dict), trained)
-        finding = _find(config, name, coco, options.checkpoint)
-    _tell(finding)
-    if options.json_file:
-        write_text(options.json_file, json.dumps(_as_json(finding), indent=1) + "\n")
-    if options.write:
-        _write(config, finding, options)
-    return finding
-
-
-def _training_split(own: OwnData) -> CocoFile:
+def training_split(own: OwnData) -> CocoFile:
     files = annotation_files(own)
     split = next((split for split in ("train", "val") if split in files), None)
     if split is None:
@@ -116,7 +65,7 @@ def _training_split(own: OwnData) -> CocoFile:
     return coco
 
 
-def _detector(name: str) -> Config:
+def detector_config(name: str) -> Config:
     config = load_config(name)
     if "model" not in config or not has_objects(config):
         raise UserError(f"config {name}: it has no model with a backbone")
@@ -127,7 +76,7 @@ def _detector(name: str) -> Config:
     return config
 
 
-def _find(config: Config, name: str, coco: CocoFile, checkpoint: str | None) -> Finding:
+def find_advice(config: Config, name: str, coco: CocoFile, checkpoint: str | None) -> Finding:
     options, size = options_of(config), own_size(config)
     plain = with_changes(config, options.plain or {})
     pictures = _pictures(config, coco)
@@ -215,50 +164,3 @@ def _factors(picture: tuple[int, int], size: tuple[int, int], keeps_ratio: bool)
         return size[0] / picture[0], size[1] / picture[1]
     factor = min(max(size) / max(picture), min(size) / min(picture))
     return factor, factor
-
-
-def _write(config: Config, finding: Finding, options: AdviseOptions) -> None:
-    """The config with the data and the changes in it."""
-    file = Path(options.write or "")
-    changed = config
-    for advice in finding.advice:
-        changed = with_changes(changed, advice.changes)
-        if advice.size:
-            set_image_size(changed._cfg_dict, advice.size)
-    own = OwnData("--coco-dir", Path(options.coco_dir).resolve(), file.parent / f"{file.stem}_data")
-    remarks = use_coco_dir(changed._cfg_dict, own)
-    lines = [f"# Written by mmms advise for {one_line(str(own.folder))}, from {one_line(finding.config)}."]
-    lines += [f"# {one_line(f'{a.what}: {a.why} ({a.evidence})')}" for a in finding.advice]
-    write_text(file, "\n".join(lines) + "\n" + changed.pretty_text)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    for remark in remarks:
-        console.print(one_line(remark))
-    console.print(f"mmms train {file}")
-
-
-def _as_json(finding: Finding) -> dict[str, Any]:
-    geometry = asdict(finding.geometry) | {"anchors": None}
-    if finding.geometry.anchors is not None:
-        geometry["anchors"] = finding.geometry.anchors.round(3).tolist()
-    return dict(
-        config=finding.config, weights=finding.weights, geometry=geometry,
-        shares=[asdict(one) for one in finding.shares], advice=[asdict(one) for one in finding.advice],
-    )  # fmt: skip
-
-
-def _tell(finding: Finding) -> None:
-    console, geometry = Console(highlight=False, markup=False), finding.geometry
-    title = f"{one_line(finding.config)} at {geometry.size[0]} x {geometry.size[1]} px"
-    columns = (
-        "objects (sizes of COCO)", Column("number", "d"), f"below one cell ({min(geometry.strides)} px)",
-        "off the anchors", f"beyond the field ({geometry.field:.0f} px)",
-    )  # fmt: skip
-    rows = [
-        (s.name, s.objects, s.below_cell, "no anchors" if s.off_anchors is None else s.off_anchors, s.beyond_field)
-        for s in finding.shares
-    ]
-    print_table(Table("shares", title, columns, rows, form=".1%"), console)
-    say = Console(highlight=False, markup=False, soft_wrap=True).print
-    say(f"The receptive field is the plain backbone's, to which neck and head add; measured with {finding.weights}.")
-    for advice in finding.advice:
-        say(f"- {advice.topic}: {advice.what}\n  why: {advice.why}\n  support: {advice.evidence}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -16,16 +16,16 @@ import torch
 from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
-from mmms_plugin.commands.policy_pictures import Source
-from mmms_plugin.commands.policy_progress import Progress
+from mmms_plugin.commands.scale_policy.pictures import Source
+from mmms_plugin.commands.scale_policy.progress import Progress
 from mmms_plugin.config.building import user_fault
 from mmms_plugin.config.checkpoint import check_function, read_state_dict, use_components
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.scale.policy.meter import PolicyMeter
 from mmms_plugin.scale.policy.table import Row, Table, leaving_exit, rows_of
 from mmms_plugin.scale.receptive_field import ReceptiveField, measure, middles
+from mmms_plugin.train.options import ModelOptions
 from mmms_plugin.train.predict import (
-    PredictOptions,
     build_model,
     classes_of,
     config_of,
@@ -37,48 +37,35 @@ from mmms_plugin.train.predict import (
 LEAST = 0.001  # score of a box that is kept
 
 
-@dataclass(frozen=True)
-class Network:
-    """A config, a checkpoint of its model, and how pictures are given to it.
-
-    Attributes:
-        force: use a checkpoint that was trained as another function of the same weights, with a warning.
-    """
-
-    config: str
-    checkpoint: str
-    device: str | None = None
-    image_size: tuple[int, int] | None = None
-    cfg_options: Mapping[str, Any] = field(default_factory=dict)
-    force: bool = False
-
-    @property
-    def title(self) -> str:
-        return one_line(f"{Path(self.config).stem}, {Path(self.checkpoint).name}")
-
-
 class PolicyRun:
     """A loaded network.
 
     Attributes:
-        network: what was loaded. model: in eval mode. classes: their names, in the order of the model's outputs.
-        classifies: whether the model names the class of a picture. table: without rows; what is measured of a picture.
+        options: what was loaded.
+        title: config and checkpoint, for the report.
+        model: in eval mode.
+        classes: their names, in the order of the model's outputs.
+        classifies: whether the model names the class of a picture.
+        table: what is measured of a picture; without rows.
 
     Args:
+        options: config, checkpoint, and how pictures are given to the model.
         threshold: confidence at which a picture leaves a network with several exits.
-        progress: prefix of the files from which an interrupted run goes on. data: names the pictures, for these files.
+        progress: prefix of the files from which an interrupted run goes on.
+        data: names the pictures, for these files.
 
     Raises: UserError if config, checkpoint and options do not fit each other.
     """
 
-    def __init__(self, network: Network, threshold: float, progress: Path, data: str) -> None:
-        self.network, self.progress, self.data = network, progress, data
-        state, meta = read_state_dict(network.checkpoint)
-        config = config_of(_as_predict(network), meta)
+    def __init__(self, options: ModelOptions, threshold: float, progress: Path, data: str) -> None:
+        self.options, self.progress, self.data = options, progress, data
+        self.title = one_line(f"{Path(str(options.config)).stem}, {Path(options.checkpoint).name}")
+        state, meta = read_state_dict(options.checkpoint)
+        config = config_of(options, meta)
         self.classes, _ = classes_of(config, meta)
-        remarks = [use_components(config.model, meta, network.checkpoint)]
-        self.model: nn.Module = build_model(config, state, network.checkpoint, network.device)
-        remarks.append(check_function(self.model, config.model, network.checkpoint, network.force))
+        remarks = [use_components(config.model, meta, options.checkpoint)]
+        self.model: nn.Module = build_model(config, state, options.checkpoint, options.device)
+        remarks.append(check_function(self.model, config.model, options.checkpoint, options.force))
         for remark in filter(None, remarks):
             print(one_line(remark), file=sys.stderr)
         self.pipeline: Compose = picture_pipeline(config)
@@ -156,7 +143,7 @@ class PolicyRun:
             (sample,) = self.model.test_step(self._batch(source))  # type: ignore[operator]
         found = sample.get("pred_instances")
         if found is None or "bboxes" not in found:
-            raise UserError(f"--compare: {self.network.title} predicts no boxes")
+            raise UserError(f"--compare: {self.title} predicts no boxes")
         found = found[found.scores >= LEAST].cpu()
         corners = torch.as_tensor(getattr(found.bboxes, "tensor", found.bboxes)).double().reshape(-1, 4)
         sizes = corners[:, 2:] - corners[:, :2]
@@ -210,14 +197,7 @@ class PolicyRun:
         digest = blake2b(digest_size=16)
         for value in self.model.state_dict().values():
             digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-        network = self.network
-        changes = sorted(network.cfg_options.items(), key=str)
-        used = (self.table.columns, self.table.threshold, self.pipeline, self.classes, network.image_size, changes)
+        changes = sorted(self.options.cfg_options.items(), key=str)
+        used = (self.table.columns, self.table.threshold, self.pipeline, self.classes, self.options.image_size, changes)
         digest.update(repr((self.data, *used)).encode())
         return digest.hexdigest()
-
-
-def _as_predict(network: Network) -> PredictOptions:
-    return PredictOptions(
-        network.config, network.checkpoint, (), Path(), image_size=network.image_size, cfg_options=network.cfg_options
-    )

@@ -1,0 +1,215 @@
+"""Options of a command: written once, as fields of a dataclass, from which the parser is made.
+
+    @dataclass(kw_only=True)
+    class Options(CommandOptions):
+        config: str = positional(help="config file")
+        rounds: int = option(default=5, least=1, metavar="N", help="measurements, of which the median counts")
+        preset: str | None = option(choices=["finetune"], group="schedule", help="length and batch for few pictures")
+
+is ``config [--rounds N] [--preset {finetune}]``. The annotation says what the parser reads: a bool is a switch, a tuple
+takes several values, a type with ``None`` may be left out. Limits hold however the dataclass is built.
+
+Modules that declare options import nothing heavy, so that ``mmms COMMAND --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from mmms_plugin.errors import UserError
+
+T = TypeVar("T")
+REQUIRED = MISSING  # as the default of an option that must be given
+LAST = ("run", "output")  # headings that stand below the others
+HIDDEN = argparse.SUPPRESS  # as the help of an option that ``--help`` leaves out
+
+
+def option(
+    *flags: str, default: Any = None, help: str, group: str | None = None, metavar: Any = None,
+    choices: Sequence[str] | None = None, least: float | None = None, most: float | None = None,
+    above: float | None = None, reader: Callable[[Any], Any] | None = None,
+    also: Mapping[str, Any] | None = None, **argparse_options: Any,
+) -> Any:  # fmt: skip
+    """A field that is an option, ``--`` and the field's name unless ``flags`` are given.
+
+    Args:
+        flags: as written on the command line; ``--no-...`` of a bool that is True switches it off.
+        default: ``REQUIRED`` for an option that must be given.
+        help: a whole phrase, with the unit; the default is added to it.
+        group: heading in ``--help``.
+        least: smallest number allowed.
+        most: largest number allowed.
+        above: all numbers allowed are larger.
+        reader: makes the value from the text, or from the list of texts with ``nargs``; raises UserError.
+        also: flags, help and arguments of ``add_argument`` of another option that gives the same field values.
+        argparse_options: others of ``add_argument``: nargs, const, action, type.
+    """
+    metadata = dict(
+        flags=flags, help=help, group=group, metavar=metavar, choices=choices, reader=reader, argparse=argparse_options,
+        limits=(least, most, above), also=also,
+    )  # fmt: skip
+    return _field(default, metadata)
+
+
+def positional(*, default: Any = REQUIRED, help: str, metavar: str | None = None, **more: Any) -> Any:
+    """A field that is a positional argument, in the order of the fields; takes what ``option`` takes."""
+    return _field(default, option(help=help, metavar=metavar, **more).metadata | {"positional": True})
+
+
+def nested(cls: type) -> Any:
+    """A field that is a dataclass of options of its own."""
+    return dataclasses.field(default_factory=cls, metadata={"nested": cls})
+
+
+def _field(default: Any, metadata: Mapping[str, Any]) -> Any:
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class CommandOptions:
+    """Base of dataclasses of options; refuses what is not among their choices or within their limits.
+
+    Raises: UserError, such as ``--rounds 0: must be an integer of at least 1``.
+    """
+
+    def __post_init__(self) -> None:
+        for field in _fields(type(self)):
+            value = getattr(self, field.name)
+            if value is None or "nested" in field.metadata:
+                continue
+            values = value if isinstance(value, tuple) else (value,)
+            choices, limits = field.metadata["choices"], field.metadata["limits"]
+            if choices is not None and not set(values) <= set(choices):
+                allowed = f"allowed are {', '.join(choices)}"
+            elif limits != (None,) * 3 and not all(_within(number, *limits) for number in values):
+                allowed = f"must be {_allowed(isinstance(value, tuple), 'float' not in str(field.type), *limits)}"
+            else:
+                continue
+            raise UserError(f"{_name(field)} {' '.join(map(str, values))}: {allowed}")
+
+
+def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
+    """Declare every option of ``cls``, in argument groups; a namespace holds those that were given."""
+    headings = dict.fromkeys(filter(None, _headings(cls)))
+    last = [heading for heading in LAST if heading in headings]
+    groups = {
+        heading: parser.add_argument_group(heading) for heading in [*(h for h in headings if h not in LAST), *last]
+    }
+    _declare(parser, cls, groups)
+
+
+def from_args(cls: type[T], args: argparse.Namespace) -> T:
+    """An instance of ``cls`` from parsed arguments.
+
+    Raises: UserError for values that a reader, a limit or the class itself refuses.
+    """
+    values = {}
+    for field in _fields(cls):
+        if "nested" in field.metadata:
+            values[field.name] = from_args(field.metadata["nested"], args)
+        elif (value := getattr(args, field.name, None)) is not None:
+            if reader := field.metadata["reader"]:
+                value = reader(value)
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+    return cls(**values)
+
+
+def _fields(cls: type) -> Iterator[dataclasses.Field[Any]]:
+    """The fields that are options; others are set by Python alone."""
+    return (field for field in dataclasses.fields(cls) if field.metadata)
+
+
+def _headings(cls: type) -> Iterator[str | None]:
+    for field in _fields(cls):
+        if "nested" in field.metadata:
+            yield from _headings(field.metadata["nested"])
+        else:
+            yield field.metadata["group"]
+
+
+def _name(field: dataclasses.Field[Any]) -> str:
+    """As the user knows it."""
+    if field.metadata.get("positional"):
+        return field.metadata["metavar"] or field.name
+    return (field.metadata["flags"] or (f"--{field.name.replace('_', '-')}",))[0]
+
+
+def _declare(parser: argparse.ArgumentParser, cls: type, groups: dict[str, Any]) -> None:
+    hints = get_type_hints(cls)
+    for field in _fields(cls):
+        declared = field.metadata
+        if "nested" in declared:
+            _declare(parser, declared["nested"], groups)
+            continue
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        keywords = dict(default=argparse.SUPPRESS, metavar=declared["metavar"], choices=declared["choices"])
+        keywords |= _reading(hints[field.name], default, declared) | declared["argparse"]
+        for name in [name for name, value in keywords.items() if value is None]:
+            del keywords[name]
+        if declared.get("positional"):
+            if default is not MISSING:
+                keywords = dict(nargs="?") | keywords | dict(default=None)  # a text would be read by type
+            flags: tuple[str, ...] = (field.name,)
+        else:
+            flags = declared["flags"] or (_name(field),)
+            keywords |= dict(dest=field.name, required=default is MISSING)
+        group = groups.get(declared["group"], parser)
+        action = group.add_argument(*flags, **keywords)
+        switches_off = default is True and keywords["action"] == "store_false"
+        action.help = _help(declared["help"], None if switches_off else default)
+        if declared["also"]:
+            keywords = dict(declared["also"], dest=field.name, default=argparse.SUPPRESS)
+            group.add_argument(*keywords.pop("flags"), **keywords)
+
+
+def _reading(annotation: Any, default: Any, declared: Mapping[str, Any]) -> dict[str, Any]:
+    """What the parser reads for a field: its type, action and number of values."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    if annotation is bool:
+        if default is not True:
+            return dict(action="store_true")
+        switches_off = any(flag.startswith("--no-") for flag in declared["flags"])
+        return dict(action="store_false" if switches_off else argparse.BooleanOptionalAction)
+    if declared["reader"]:
+        return {}
+    reading: dict[str, Any] = {}
+    if get_origin(annotation) is tuple:
+        annotation, *others = get_args(annotation)
+        if declared["argparse"].get("action") != "append":
+            reading["nargs"] = "+" if others == [...] else 1 + len(others)
+    return reading | (dict(type=annotation) if annotation in (int, float, Path) else {})
+
+
+def _help(text: str, default: Any) -> str:
+    """The help text with the default, unless it speaks of it."""
+    if text is HIDDEN:
+        return text
+    if default is None or default is False or default is MISSING:
+        return text.replace("%", "%%")
+    values = default if isinstance(default, tuple | dict) else (default,)
+    shown = "yes" if default is True else " ".join(map(str, values))
+    if shown and "default" not in text:
+        text += f" (default: {shown})"
+    return text.replace("%", "%%")
+
+
+def _within(number: float, least: float | None, most: float | None, above: float | None) -> bool:
+    """Whether a number is allowed; NaN never is."""
+    return (least is None or number >= least) and (most is None or number <= most) and (above is None or number > above)
+
+
+def _allowed(several: bool, integers: bool, least: float | None, most: float | None, above: float | None) -> str:
+    noun = "integers" if several and integers else "numbers" if several else "an integer" if integers else "a number"
+    if least is not None:
+        return f"{noun} from {least:,} to {most:,}" if most is not None else f"{noun} of at least {least:,}"
+    if above is not None:
+        return f"{noun} above {above:,}" + (f" and at most {most:,}" if most is not None else "")
+    return f"{noun} of at most {most:,}"

@@ -1,0 +1,232 @@
+"""What the command lines of training, evaluation and prediction say; see ``mmms train --help`` and its like."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmms_plugin.config.image_size import parse_image_size
+from mmms_plugin.config.schedule import ScheduleOptions
+from mmms_plugin.data.own_data import OwnData, PictureOptions
+from mmms_plugin.errors import UserError
+from mmms_plugin.options import HIDDEN, REQUIRED, CommandOptions, nested, option, positional
+
+DATA, CONFIG, WEIGHTS, RUN, OUTPUT = "data", "config", "weights", "run", "output"  # headings of --help
+SPLITS = ("train", "val", "test")
+
+
+def parse_cfg_options(items: Sequence[str]) -> dict[str, Any]:
+    """``['a.b=1', 'c=[1,2]']`` to a dict, values read as mmengine reads them."""
+    from mmengine.config import DictAction
+
+    for item in items:
+        if "=" not in item:
+            raise UserError(f"--cfg-options {item}: expected KEY=VALUE")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    return parser.parse_args(["--cfg-options", *items]).cfg_options if items else {}
+
+
+@dataclass(kw_only=True)
+class ConfigOptions(CommandOptions):
+    """Changes of a config. ``image_size`` is (width, height)."""
+
+    image_size: tuple[int, int] | None = option(
+        metavar="SIZE", reader=parse_image_size, group=CONFIG,
+        help="picture size in px, 640 or 1333x800; crops, resizing and padding change in proportion (default: the "
+        "config's)",
+    )  # fmt: skip
+    cfg_options: Mapping[str, Any] = option(
+        nargs="+", metavar="KEY=VALUE", default={}, reader=parse_cfg_options, group=CONFIG,
+        help="override values of the config, such as optim_wrapper.optimizer.lr=0.01",
+    )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class FolderOptions(CommandOptions):
+    """Where the user's own data lie."""
+
+    coco_dir: str | None = option(
+        metavar="DIR", group=DATA,
+        help="folder with COCO annotations for all data of the config: annotations/instances_{train,val}.json and "
+        "images/, or as Roboflow, CVAT and Label Studio export; sets the classes too",
+    )  # fmt: skip
+    voc_dir: str | None = option(
+        "--voc-dir", "--seg-dir", metavar="DIR", group=DATA,
+        help="folder for all data of a segmentation config: as VOC2012, or images/ and masks/; labels.txt names the "
+        "classes, background first",
+    )  # fmt: skip
+    image_dir: str | None = option(
+        metavar="DIR", group=DATA,
+        help="folder for all data of a classification config: pictures in train/<class>/ and val/<class>/; sets the "
+        "classes too",
+    )  # fmt: skip
+    train_ann: str | None = option(
+        metavar="FILE", group=DATA, help="COCO annotations for training, in place of those found in --coco-dir"
+    )
+    val_ann: str | None = option(
+        metavar="FILE", group=DATA, help="COCO annotations for validation, in place of those found in --coco-dir"
+    )
+
+
+@dataclass(kw_only=True)
+class DataOptions(PictureOptions, FolderOptions):
+    """The user's own data, in place of a config's; ``split`` is what an evaluation takes of them."""
+
+    val_split: float = option(
+        default=0.0, metavar="SHARE", group=DATA,
+        help="hold back this share of the training pictures for validation, such as 0.2; the same pictures in every "
+        "run (default: 0, no picture)",
+    )  # fmt: skip
+    split_seed: int = option(default=0, metavar="N", group=DATA, help="random seed for --val-split")
+    split: str = "val"
+
+    def own_data(self, work_dir: str, training: bool) -> OwnData | None:
+        """The user's own data, None where the config's are used.
+
+        Args:
+            work_dir: folder for mended copies of annotation files.
+            training: whether the training data are used too.
+
+        Raises: UserError if options do not fit each other, or name what is not there.
+        """
+        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir, "--image-dir": self.image_dir}
+        folders = {flag: folder for flag, folder in flags.items() if folder}
+        if len(folders) > 1:
+            raise UserError(f"{' and '.join(folders)}: give one of them")
+        files = {"--train-ann": self.train_ann, "--val-ann": self.val_ann}
+        flag = next((flag for flag, value in (folders | files).items() if value), None)
+        if flag is None:
+            extra = {"--img-dir": self.img_dir, "--val-split": self.val_split, "--split test": self.split != "val"}
+            if given := [name for name, value in extra.items() if value]:
+                raise UserError(
+                    f"{given[0]}: name the data too, with --coco-dir, --voc-dir, --image-dir or --train-ann"
+                )
+            return None
+        train_ann, val_ann, img_dir = (
+            None if path is None else Path(path) for path in (self.train_ann, self.val_ann, self.img_dir)
+        )
+        return OwnData(
+            flag, Path(folders[flag]) if flag in folders else None, Path(work_dir), train_ann=train_ann,
+            val_ann=val_ann, img_dir=img_dir, val_split=self.val_split, split_seed=self.split_seed, split=self.split,
+            training=training, binary_masks=self.binary_masks,
+        )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class LaunchOptions(ConfigOptions, DataOptions):
+    """What trainings and evaluations of a config have in common."""
+
+    config: str = positional(
+        help="a config file, a name that `mmms configs` lists, or a host's: mmdet::retinanet_r50_fpn_1x_coco. A config "
+        "is a Python program and runs as one: use only those that you trust"
+    )
+    seed: int | None = option(
+        group=RUN, help="fix all random numbers, and use deterministic algorithms (default: the config's)"
+    )
+    channels_last: bool = option(
+        default=False, group=RUN, help="keep the model in NHWC memory format, which is faster with AMP on GPUs"
+    )
+    launcher: str = option(
+        choices=["none", "pytorch", "slurm", "mpi"], default="none", group=RUN,
+        help="what started the processes of a distributed run",
+    )  # fmt: skip
+    local_rank: int = option("--local_rank", "--local-rank", default=0, help=HIDDEN)
+    work_dir: str | None = option(
+        metavar="DIR", group=OUTPUT,
+        help="folder for logs and checkpoints; an evaluation writes into its sub-folder test (default: "
+        "work_dirs/CONFIG)",
+    )  # fmt: skip
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+
+
+@dataclass(kw_only=True)
+class TrainOptions(LaunchOptions):
+    """Of ``mmms train``. ``resume`` is a checkpoint, or "auto" for the newest one in the work folder."""
+
+    schedule: ScheduleOptions = nested(ScheduleOptions)
+    pretrained: str | None = option(
+        metavar="FILE", group=WEIGHTS,
+        help="backbone weights to fine-tune from; none for random weights, whatever the config names (default: the "
+        "config's)",
+    )  # fmt: skip
+    resume: str | None = option(
+        nargs="?", const="auto", metavar="FILE", group=WEIGHTS,
+        help="continue from a checkpoint; without FILE, from the newest one in the work folder",
+    )  # fmt: skip
+    amp: bool = option(default=False, group=RUN, help="automatic mixed precision, on GPUs")
+    auto_scale_lr: bool = option(
+        default=False, group="schedule", help="scale the learning rate with the batch size, by the config's rule"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.auto_scale_lr and self.schedule.lr is not None:
+            raise UserError("--auto-scale-lr and --lr: give one of them")
+
+
+@dataclass(kw_only=True)
+class EvaluateOptions(LaunchOptions):
+    """An evaluation of a checkpoint.
+
+    Attributes:
+        out: where to keep predictions: a JSON file for detectors, a folder of label PNGs for segmenters.
+        show_dir: folder for pictures with predictions beside the ground truth.
+        size_report: folder for IoU by region size, for segmenters.
+        force: evaluate a checkpoint that was trained as another function of the same weights, with a warning.
+    """
+
+    checkpoint: str = positional(help="checkpoint file to evaluate")
+    split: str = option(
+        choices=SPLITS, default="val", group=DATA, help="pictures to evaluate, of --coco-dir or --voc-dir"
+    )
+    out: str | None = None
+    show_dir: str | None = None
+    size_report: str | None = None
+    force: bool = False
+
+
+@dataclass(kw_only=True)
+class ModelOptions(ConfigOptions):
+    """A trained model that is given pictures one by one.
+
+    Attributes:
+        config: a config's file or name; None takes the checkpoint's own, if ``trust_checkpoint_config``.
+        trust_checkpoint_config: run the config that is saved in the checkpoint.
+    """
+
+    config: str | None = None
+    checkpoint: str = ""
+    trust_checkpoint_config: bool = False
+    device: str | None = option(
+        metavar="D", group=RUN, help="cpu, cuda, cuda:1, mps, ... (default: cuda where there is a CUDA device)"
+    )
+    force: bool = option(
+        default=False, group=WEIGHTS,
+        help="use a checkpoint that was trained with another dilation pattern or the like than the config's; refused "
+        "otherwise",
+    )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class PredictOptions(ModelOptions):
+    """Of ``mmms predict``; ``inputs`` are pictures, folders and patterns."""
+
+    inputs: Sequence[str] = ()
+    out: Path = option(
+        metavar="DIR", default=REQUIRED, group=OUTPUT, help="folder for predictions.json or masks/, and for drawn/"
+    )
+    score: float | None = option(
+        metavar="S", least=0, most=1, group=OUTPUT,
+        help="lowest score of an object that is kept and drawn, for detectors (default: 0.3)",
+    )  # fmt: skip
+    labels: bool = option(default=True, group=OUTPUT, help="write names and scores beside objects")
+    draw: bool = option(default=True, group=OUTPUT, help="draw the pictures into DIR/drawn")
+    trust_checkpoint_config: bool = option(
+        default=False, group=WEIGHTS,
+        help="use the config saved in the checkpoint. A config is Python code that is run: only for checkpoints that "
+        "you would trust as a program",
+    )  # fmt: skip

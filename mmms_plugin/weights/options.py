@@ -1,0 +1,55 @@
+"""What is asked of a conversion; see ``mmms convert --help``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmms_plugin.errors import UserError
+from mmms_plugin.options import CommandOptions, option
+
+
+def parse_pattern(text: str) -> tuple[int, ...]:
+    """``1,2,1,4`` as numbers."""
+    try:
+        return tuple(int(item) for item in text.split(","))
+    except ValueError:
+        raise UserError(f"--pattern {text}: expected integers with commas, such as 1,2,1,4") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(CommandOptions):
+    source: str = option(
+        default="auto", metavar="S", group="source",
+        help="publisher of the checkpoint: psconv, elastic, dla, msdnet, shape_adaptor, torchvision, timm or openmmlab "
+        "(default: auto, recognised by keys and shapes)",
+    )  # fmt: skip
+    arch: str = option(
+        default="auto", metavar="A", group="source",
+        help="architecture, as the publishers name it (default: auto, recognised by keys and shapes)",
+    )  # fmt: skip
+    part: str = option(
+        choices=("auto", "backbone", "whole"), default="auto", group="output",
+        help="what to write (default: auto, the backbone of a classifier, all of a detector or segmentor)",
+    )  # fmt: skip
+    pattern: tuple[int, ...] | None = option(
+        metavar="D,D,...", reader=parse_pattern, group="output",
+        help="dilation pattern to put over a plain network's 3x3 layers, such as 1,2,1,4",
+    )  # fmt: skip
+    drop_extra: bool = option(
+        default=False, group="output",
+        help="for psconv: leave out dilation-1 weights that the paper's layer has no place for, and report how far "
+        "outputs move",
+    )  # fmt: skip
+    verify: bool = option(
+        default=False, group="checks", help="run the converted backbone on a fixed input and print statistics"
+    )
+    reference: str | None = option(
+        metavar="NPZ", group="checks",
+        help="compare with these outputs, and write OUT only if equal: arrays 'input', [N, 3, H, W], and one for each "
+        "output to compare, by the publishers' names (layer1, level5, ...; the logits: output)",
+    )  # fmt: skip
+    tolerance: float = option(
+        default=1e-4, above=0, metavar="T", group="checks",
+        help="largest error allowed by --reference, in standard deviations of the reference output",
+    )  # fmt: skip
+    force: bool = option(default=False, group="output", help="overwrite OUT")
