@@ -13,6 +13,7 @@ from mmms_plugin.options import CommandOptions, option
 if TYPE_CHECKING:
     from mmms_plugin.coco.objects import GroundTruth
 
+IOU_TYPES, AREAS = ("bbox", "segm"), ("annotation", "box", "mask")
 LIMITS = {"max_dets": (1, 10**6), "replicates": (0, 10**5), "seed": (0, 2**32 - 1)}
 BINS, EVALUATION, INTERVALS, OUTPUT = "bins", "evaluation", "intervals", "output"  # headings of --help
 MOST_CONFIDENCE = 0.9999  # more than replicates can resolve
@@ -57,12 +58,10 @@ class Options(CommandOptions):
     allow_gaps: bool = option(default=False, group=BINS, help="accept sizes between bins that are in none")
     allow_overlaps: bool = option(default=False, group=BINS, help="accept sizes that are in several bins")
     area: str = option(
-        choices=("annotation", "box", "mask"), default="annotation", group=BINS,
+        choices=AREAS, default="annotation", group=BINS,
         help="an object's size: the 'area' field as pycocotools takes it, box, or pixels of the mask",
     )  # fmt: skip
-    iou_type: str = option(
-        choices=("bbox", "segm"), default="bbox", group=EVALUATION, help="overlap of boxes or of masks"
-    )
+    iou_type: str = option(choices=IOU_TYPES, default="bbox", group=EVALUATION, help="overlap of boxes or of masks")
     max_dets: int = option(default=100, metavar="N", group=EVALUATION, help="detections per image and class")
     errors: bool = option(
         "--no-errors", default=True, group=EVALUATION,
@@ -99,7 +98,9 @@ class Options(CommandOptions):
         return replace(self, max_dets=max(self.max_dets, lvis.DETECTIONS)) if truth.federated else self
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        for name, allowed in (("iou_type", IOU_TYPES), ("area", AREAS)):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}")
         for name, (least, most) in LIMITS.items():
             if not least <= getattr(self, name) <= most:
                 shown = f"{'bootstrap' if name == 'replicates' else name}={getattr(self, name)}"
