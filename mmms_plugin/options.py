@@ -89,7 +89,7 @@ class CommandOptions:
             if choices is not None and not set(values) <= set(choices):
                 allowed = f"allowed are {', '.join(choices)}"
             elif limits != (None,) * 3 and not all(_within(number, *limits) for number in values):
-                allowed = f"must be {_allowed(isinstance(value, tuple), 'float' not in str(field.type), *limits)}"
+                allowed = f"must be {_allowed(len(values) > 1, 'float' not in str(field.type), *limits)}"
             else:
                 continue
             raise UserError(f"{_name(field)} {' '.join(map(str, values))}: {allowed}")

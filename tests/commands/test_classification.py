@@ -234,7 +234,7 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     capfd.readouterr()
     for bad, message in (
         ("1", "budget=1000000: below the cheapest plan, which needs 26"),
-        ("0", "--budget 0: allowed"),
+        ("0", "--budget 0.0: must be a number above 0"),
     ):
         assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *again, "--budget", bad) == 2
         assert message in capfd.readouterr().err
