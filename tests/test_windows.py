@@ -16,7 +16,6 @@ from mmms_plugin import files, processes
 from mmms_plugin.commands import compare_seeds, main
 from mmms_plugin.compat.saving import _LaterRemovals
 from mmms_plugin.config import files as config_files
-from mmms_plugin.config import host_files
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
 from mmms_plugin.train import inputs
@@ -77,8 +76,8 @@ class WindowsFolder(PureWindowsPath):
 def test_names_of_configs_have_slashes_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config_files, "config_root", lambda: WindowsFolder("C:\\configs"))
     assert list(config_files.config_names()) == ["retinanet/r50"]
-    monkeypatch.setattr(host_files, "Path", WindowsFolder)
-    assert list(host_files.host_files("mmdet", "configs")) == ["retinanet/r50"]
+    monkeypatch.setattr(config_files, "Path", WindowsFolder)
+    assert list(config_files.host_files("mmdet", "configs")) == ["retinanet/r50"]
 
 
 def test_a_file_that_another_program_reads_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

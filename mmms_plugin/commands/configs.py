@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mmms_plugin.options import CommandOptions, option, positional
 
 if TYPE_CHECKING:
-    from mmms_plugin.config.listing import Facts
+    from mmms_plugin.config.files import Facts
     from mmms_plugin.report.tables import Table
 
 WIDE = 200  # columns where no terminal limits them
@@ -31,8 +31,7 @@ class Options(CommandOptions):
 
 
 def run(options: Options) -> None:
-    from mmms_plugin.config.host_files import SEPARATOR
-    from mmms_plugin.config.listing import find_configs, find_host_configs
+    from mmms_plugin.config.files import SEPARATOR, find_configs, find_host_configs
 
     if options.word and SEPARATOR in options.word:
         names = find_host_configs(options.word)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from mmms_plugin.config.host_files import HOSTS, SEPARATOR, find_host_file
+from mmms_plugin.config.files import HOSTS, SEPARATOR, find_host_file
 from mmms_plugin.errors import UserError
 from mmms_plugin.options import CommandOptions, positional
 

@@ -22,8 +22,7 @@ from rich.progress import track
 from torch import nn
 
 from mmms_plugin.config.edit import dicts_in
-from mmms_plugin.config.files import config_names, load_config
-from mmms_plugin.config.listing import FACTS_FILE, Facts, read_facts
+from mmms_plugin.config.files import FACTS_FILE, Facts, config_names, load_config, read_facts
 from mmms_plugin.files import write_text
 from mmms_plugin.scale.flops import count
 

@@ -34,9 +34,8 @@ from mmms_plugin.config.checkpoint import (
 )
 from mmms_plugin.config.data import check_config_data
 from mmms_plugin.config.edit import apply_cfg_options, dicts_in, leaf_datasets
-from mmms_plugin.config.files import load_config
+from mmms_plugin.config.files import SEPARATOR, load_config
 from mmms_plugin.config.fit import ScheduleHook, fit
-from mmms_plugin.config.host_files import SEPARATOR
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.train.closing import closing_lines

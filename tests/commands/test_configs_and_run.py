@@ -12,8 +12,7 @@ import pytest
 
 from mmms_plugin.commands import COMMANDS, main
 from mmms_plugin.config.facts import facts_of, published_figures
-from mmms_plugin.config.files import config_names, find_config, load_config
-from mmms_plugin.config.listing import read_facts
+from mmms_plugin.config.files import config_names, find_config, load_config, read_facts
 
 
 def python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from mmms_plugin.commands import main
 from mmms_plugin.commands.stress_test import resized
 from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
 from mmms_plugin.config.facts import method_name, picture_size, task_name
-from mmms_plugin.config.listing import Facts
+from mmms_plugin.config.files import Facts
 from mmms_plugin.errors import UserError
 
 
@@ -79,7 +79,7 @@ def test_only_new_configs_are_measured_unless_all_are_asked_for(tmp_path, monkey
     listing = tmp_path / "list.json"
     known = Facts("known", "t", "m", 1, 2, (3, 4), "old")
     listing.write_text(json.dumps([vars(known)]), encoding="utf-8")
-    monkeypatch.setattr("mmms_plugin.config.listing.FACTS_FILE", listing)
+    monkeypatch.setattr("mmms_plugin.config.files.FACTS_FILE", listing)
     monkeypatch.setattr(facts_module, "FACTS_FILE", listing)
     monkeypatch.setattr(facts_module, "config_names", lambda: paths)
     monkeypatch.setattr(facts_module, "facts_of", lambda name: Facts(name, "t", "m", 9, 9, (9, 9), ""))
@@ -104,7 +104,7 @@ def test_the_list_is_sorted_by_task_and_shows_what_is_not_measured_yet(monkeypat
         ),
         Facts("n", "", "", 0, 0, (0, 0), ""),
     ]
-    monkeypatch.setattr("mmms_plugin.config.listing.find_configs", lambda word: found)
+    monkeypatch.setattr("mmms_plugin.config.files.find_configs", lambda word: found)
     assert main(["configs"]) == 0
     printed = capsys.readouterr().out
     lines = [line.split() for line in printed.splitlines() if line.strip()]

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 from mmms_plugin.commands import main
-from mmms_plugin.config import host_files
+from mmms_plugin.config import files as config_files
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.launch import prepare_config, set_start
@@ -172,13 +172,13 @@ def host(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "site/mmdet")])
-    monkeypatch.setattr(host_files, "find_spec", lambda name: spec if name == "mmdet" else None)
+    monkeypatch.setattr(config_files, "find_spec", lambda name: spec if name == "mmdet" else None)
     return tmp_path / "site"
 
 
 def test_a_host_s_files_are_found_by_their_names(host):
     root = host / "mmdet/.mim/configs"
-    find = host_files.find_host_file
+    find = config_files.find_host_file
     for name in ("only_one", "configs/b/only_one.py"):
         assert find(f"mmdet::{name}", "configs") == root / "b/only_one.py"
     assert find("mmdet::a/x_1", "configs") == root / "a/x_1.py"
