@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")  # a letter that the encoding lacks, as cp1252 lacks "≥", is a "?"
     name = argv[0] if argv else ""
-    if name != "benchmark":  # whose times are those of torch's own settings; train.threads says why this is needed
+    if name != "benchmark":  # whose times are those of torch's own settings; train.distributed says why this is needed
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that MPS lacks run on the CPU
     if name != "run":  # whose script is the user's own
