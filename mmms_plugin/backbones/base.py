@@ -1,4 +1,4 @@
-"""What every backbone has in common: declared outputs, the loop over stages, freezing, norm_eval, checkpointing."""
+"""What every backbone has in common: declared outputs, the traversal, freezing, norm_eval, checkpointing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmms_plugin.layers.graph_capture import is_capturing
-from mmms_plugin.layers.initial import InitConfig
+from mmms_plugin.layers.common import InitConfig, is_capturing
 
 T = TypeVar("T")
 WHOLE = "backbone."  # of the keys of a backbone in a model
@@ -23,7 +22,8 @@ class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
     """A stem and stages; returns the outputs of the stages named by ``out_indices`` and runs no stage after the last.
 
     A subclass builds its modules, calls ``declare_outputs`` and ``freeze``, and defines ``forward_stem``,
-    ``stem_modules`` and ``stage_modules``. Where stages do not follow one another it also overrides ``forward``.
+    ``stem_modules`` and ``stage_modules``. Where stages do not simply follow one another, it overrides ``start`` and
+    ``advance``. These steps are the only traversal: ``forward`` takes them all, early exit (``exits/``) some of them.
 
     Args:
         num_stages: stages that the network has.
@@ -77,28 +77,37 @@ class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
         raise NotImplementedError(f"{type(self).__name__} must define forward_stem")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        self.check_size(x)
-        x = self.forward_stem(x)
-        outputs = []
-        for index, modules in enumerate(self.stage_modules()[: self.out_indices[-1] + 1]):
-            for module in modules:
-                x = module(x)
-            if index in self.out_indices:
-                outputs.append(x)
+        maps, outputs = self.start(x), []
+        for index in range(len(self.out_indices)):
+            maps = self.advance(maps, index)
+            outputs.append(maps[-1])
         return tuple(outputs)
 
     def start(self, x: Tensor) -> list[Tensor]:
-        """The image to the maps that ``advance`` goes on from: a network that may stop early runs step by step."""
+        """The image ``[N, C, H, W]`` to the maps that ``advance`` goes on from, all of N pictures.
+
+        Raises: ValueError for too small pictures.
+        """
         self.check_size(x)
         return [self.forward_stem(x)]
 
     def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
-        """From output ``index - 1``, or the start, to output ``index``, which is the last of the maps returned."""
-        first = self.out_indices[index - 1] + 1 if index else 0
+        """From output number ``index - 1``, or the start, to output number ``index``.
+
+        Args:
+            maps: as the step before returned them, or the same rows of each, for a part of the pictures.
+            index: position in ``out_indices``.
+        Returns: maps to go on from, of which the last is the output.
+        """
         x = maps[-1]
-        for module in (m for modules in self.stage_modules()[first : self.out_indices[index] + 1] for m in modules):
-            x = module(x)
+        for modules in self.stage_modules()[self.stages_to(index)]:
+            for module in modules:
+                x = module(x)
         return [x]
+
+    def stages_to(self, index: int) -> slice:
+        """The stages between output number ``index - 1``, or the start, and output number ``index``."""
+        return slice(self.out_indices[index - 1] + 1 if index else 0, self.out_indices[index] + 1)
 
     def check_size(self, x: Tensor) -> None:
         """ValueError if the picture ``[N, C, H, W]`` is smaller than the stride of the last returned stage.

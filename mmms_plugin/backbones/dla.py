@@ -27,8 +27,7 @@ from torch import Tensor, nn
 from mmms_plugin.arguments import check_choice, check_per_stage
 from mmms_plugin.backbones.base import Backbone, run_block
 from mmms_plugin.layers import ElasticPolicy, elastic_bottleneck
-from mmms_plugin.layers.initial import HE_INIT, InitConfig
-from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
+from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig, build_norm
 from mmms_plugin.registry import MODELS
 
 NUM_LEVELS = 6

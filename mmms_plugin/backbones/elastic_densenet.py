@@ -28,8 +28,7 @@ from mmms_plugin.arguments import check_choice, check_per_stage
 from mmms_plugin.backbones.base import Backbone, run_block
 from mmms_plugin.backbones.staged import dilation_grids
 from mmms_plugin.layers import Downsample, Elastic, ElasticPolicy
-from mmms_plugin.layers.initial import HE_FAN_IN_INIT, InitConfig
-from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
+from mmms_plugin.layers.common import BATCH_NORM, HE_FAN_IN_INIT, ConfigType, InitConfig, build_norm
 from mmms_plugin.registry import MODELS
 
 NUM_STAGES = 4

@@ -27,8 +27,7 @@ from mmms_plugin.backbones.residual import (
 )
 from mmms_plugin.backbones.staged import Place, dilation_grids
 from mmms_plugin.layers import ElasticPolicy, elastic_bottleneck
-from mmms_plugin.layers.initial import HE_INIT, InitConfig
-from mmms_plugin.layers.norm import BATCH_NORM, ConfigType
+from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig
 from mmms_plugin.registry import MODELS
 
 EXPANSION = 4

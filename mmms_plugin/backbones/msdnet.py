@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice, is_integer
 from mmms_plugin.backbones.base import Backbone, run_block
-from mmms_plugin.layers.initial import HE_INIT, InitConfig
-from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
+from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig, build_norm
 from mmms_plugin.registry import MODELS
 
 
@@ -270,9 +269,6 @@ class MSDNet(Backbone):
         """As ``Backbone``: the blocks."""
         return [[block] for block in self.blocks]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self._exits(x) if self.output == "exits" else self._scales(x)
-
     def start(self, x: Tensor) -> list[Tensor]:
         """The stem's maps, finest first, which ``advance`` goes on from."""
         self.check_size(x)
@@ -280,28 +276,25 @@ class MSDNet(Backbone):
         return maps
 
     def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
-        """From output ``index - 1`` to output ``index`` of ``output='exits'``, the last of the maps returned."""
-        first = self.out_indices[index - 1] + 1 if index else 0
-        for block in self.blocks[first : self.out_indices[index] + 1]:
-            maps = block(maps)
-        return maps
+        """As ``Backbone``: to the end of a block ('exits'), or to the last map of a scale ('scales').
 
-    def _exits(self, x: Tensor) -> tuple[Tensor, ...]:
-        maps, outputs = self.start(x), []
-        for index in range(len(self.out_indices)):
-            maps = self.advance(maps, index)
-            outputs.append(maps[-1])
-        return tuple(outputs)
+        The maps are those of all scales, finest first, so the coarsest one is the output of a block. The last map of a
+        scale is at hand before the layer that drops it, or at the end; it comes once more as the last of the maps.
+        """
+        if self.output == "exits":
+            for block in self.blocks[self.stages_to(index)]:
+                maps = block(maps)
+            return maps
+        dropping = [number for number, layer in enumerate(self.layers) if getattr(layer, "drop", False)]
+        ends = [*dropping, *[len(self.layers)] * (len(self.variant.factors) - len(dropping))]  # of the scales
+        scale, begin = self.out_indices[index], 0
+        if index:
+            maps, begin = maps[:-1], ends[self.out_indices[index - 1]]
+        for layer in self.layers[begin : ends[scale]]:
+            maps = layer(maps)
+        return [*maps, maps[scale - len(self.variant.factors)]]
 
-    def _scales(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The last map of every scale: a dropped one's just before the layer that drops it."""
-        maps, outputs = self.start(x), []
-        for module in (module for block in self.blocks for module in cast(nn.Sequential, block)):
-            if isinstance(module, MultiScaleLayer) and module.drop:
-                outputs.append(maps[0])
-                if len(outputs) > self.out_indices[-1]:
-                    break
-            maps = module(maps)
-        else:
-            outputs += maps
-        return tuple(outputs[i] for i in self.out_indices)
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Layers and transitions of all blocks, in the order in which they run."""
+        return [layer for block in self.blocks for layer in cast(nn.Sequential, block)]

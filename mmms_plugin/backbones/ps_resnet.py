@@ -24,8 +24,7 @@ from mmms_plugin.backbones.residual import (
     doubling_stages,
 )
 from mmms_plugin.backbones.staged import dilation_grids
-from mmms_plugin.layers.initial import HE_INIT, InitConfig
-from mmms_plugin.layers.norm import BATCH_NORM, ConfigType
+from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig
 from mmms_plugin.registry import MODELS
 
 

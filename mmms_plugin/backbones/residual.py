@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from mmms_plugin.backbones.base import run_block
 from mmms_plugin.backbones.staged import Place, ResizingFactory, Stage, StagedNetwork, no_resizing
-from mmms_plugin.layers.norm import ConfigType, build_norm
-from mmms_plugin.layers.se import SqueezeExcitation
+from mmms_plugin.layers.common import ConfigType, SqueezeExcitation, build_norm
 from mmms_plugin.layers.shape_adaptor import Reshape
 
 

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from mmms_plugin.arguments import check_choice
 from mmms_plugin.backbones.base import run_block
 from mmms_plugin.backbones.shape_plan import Cell, ShapedNetwork, ShapeOptions, ShapePlan, place_adaptors
-from mmms_plugin.layers.initial import HE_INIT, InitConfig
-from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
+from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig, build_norm
 from mmms_plugin.layers.shape_adaptor import Reshape, ShapeAdaptor
 from mmms_plugin.registry import MODELS
 
@@ -180,8 +179,9 @@ class ShapeAdaptorMobileNetV2(ShapedNetwork):
         """As ``ShapedNetwork``: the modules of a group are its blocks."""
         return modules
 
-    def shaped_stem(self, x: Tensor, reshapes: dict[int, Reshape]) -> Tensor:
+    def forward_stem(self, x: Tensor) -> Tensor:
         """``[N, in_channels, H, W]`` to the input of the first block."""
+        reshapes = self.plan.reshapes(x.shape[-2], x.shape[-1])
         x = self.features[0](x)
         if 0 in self.plan.adaptors:
             x = self.stem_adaptor(self.plan.pool(x), x, reshapes[0])

@@ -8,9 +8,9 @@ cell may lower the resolution by a stride that a human chose, or by an adaptor:
 - 'autosc' (compression): strides as designed, adaptors in cells without one, which start at s = 0.95;
 - 'autotl' (transfer): an adaptor in the place of every stride, which starts at s = 0.55.
 
-1. Sizes are computed before the first layer runs, from the size of the picture and Python numbers. 'standard' and
-   'autotl' round every side down (``int(side * s)``); 'autosc' keeps the exact side in passing and rounds to the
-   nearest, as the published models do.
+1. Sizes are computed from the size of the picture and Python numbers, not from maps. 'standard' and 'autotl' round
+   every side down (``int(side * s)``); 'autosc' keeps the exact side in passing and rounds to the nearest, as the
+   published models do.
 2. The paper takes squares. Here height and width are resized alike, and a memory bound applies to the square root of
    the last map's area.
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -111,6 +112,8 @@ def place_adaptors(cells: Sequence[Cell], options: ShapeOptions, published: int,
 class ShapePlan:
     """The row of cells of one network with its adaptors; gives the sizes of a forward pass.
 
+    Sizes follow from the scales that ``read_scales`` found last: reading waits for a GPU, so it is done once a pass.
+
     Args:
         cells: in the order in which they run.
         adaptors: ``{index of a cell: adaptor}``; such a cell has no stride.
@@ -122,6 +125,11 @@ class ShapePlan:
         if options.fixed:
             for adaptor in self.adaptors.values():
                 adaptor.freeze()
+
+    def read_scales(self) -> None:
+        """Take the scales that the adaptors have at present."""
+        for adaptor in self.adaptors.values():
+            adaptor.read_scale()
 
     def stride(self, index: int) -> int:
         """The stride that cell ``index`` really has."""
@@ -144,7 +152,7 @@ class ShapePlan:
                 f"limit_side={limit!r}: with {number} adaptors the last map of a picture of {height} x {width} has a "
                 f"side of at least {least:.2f} px; allow more, or use more adaptors"
             )
-        side *= math.prod(adaptor.scale for adaptor in self.adaptors.values())
+        side *= math.prod(adaptor.known_scale for adaptor in self.adaptors.values())
         return min(1.0, math.pow(limit / side, 1 / number))
 
     def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
@@ -162,18 +170,19 @@ class ShapePlan:
     def reshapes(self, height: int, width: int) -> dict[int, Reshape]:
         """What each adaptor is asked for: ``{index of its cell: Reshape}``."""
         penalty, exact = self.penalty(height, width), (float(height), float(width))
-        found: dict[int, Reshape] = {}
+        reshapes: dict[int, Reshape] = {}
         for index in range(len(self.cells)):
             adaptor = self.adaptors.get(index)
             if adaptor is None:
                 exact = (exact[0] / self.stride(index), exact[1] / self.stride(index))
                 continue
-            exact = (exact[0] * adaptor.scale * penalty, exact[1] * adaptor.scale * penalty)
+            scale = adaptor.known_scale
+            exact = (exact[0] * scale * penalty, exact[1] * scale * penalty)
             rounded = [max(1, round(side) if self.options.mode == "autosc" else int(side)) for side in exact]
-            found[index] = Reshape(rounded[0], rounded[1], penalty)
+            reshapes[index] = Reshape(rounded[0], rounded[1], penalty)
             if self.options.mode != "autosc":
                 exact = (float(rounded[0]), float(rounded[1]))
-        return found
+        return reshapes
 
     def pool(self, x: Tensor) -> Tensor:
         """The small map of an adaptor: 2x2 max-pooling, which rounds odd sides up in mode 'autosc' and down otherwise.
@@ -185,46 +194,41 @@ class ShapePlan:
 
 
 class ShapedNetwork(Backbone):
-    """A backbone of cells with adaptors; the mixin that computes all sizes first and hands them to the cells.
+    """A backbone of cells with adaptors; the mixin that computes their sizes and hands them to the cells.
 
-    A subclass sets ``plan``, ``first_block`` (cells before the first stage) and ``resize_outputs``, and defines
-    ``shaped_stem``. Its blocks take ``(x, reshape)``.
+    A subclass sets ``plan``, ``first_block`` (cells before the first stage) and ``resize_outputs``. Its
+    ``forward_stem`` asks ``plan`` for sizes, its blocks take ``(x, reshape)``.
     """
 
     plan: ShapePlan
     first_block: int
     resize_outputs: bool
 
-    def shaped_stem(self, x: Tensor, reshapes: dict[int, Reshape]) -> Tensor:
-        """The image ``[N, C, H, W]`` to the input of the first stage."""
-        raise NotImplementedError(f"{type(self).__name__} must define shaped_stem")
-
     def blocks_of(self, modules: Sequence[nn.Module]) -> Sequence[nn.Module]:
         """The blocks of a stage, one for each cell, given its modules (one sequence)."""
         return [block for module in modules for block in module.children()]
 
-    def shaped_outputs(self, x: Tensor) -> list[Tensor]:
-        """The maps of the stages in ``out_indices``, at their learned sizes."""
-        height, width = x.shape[-2:]
-        reshapes = self.plan.reshapes(height, width)
-        x, index, outputs = self.shaped_stem(x, reshapes), self.first_block, []
-        for number, modules in enumerate(self.stage_modules()[: self.out_indices[-1] + 1]):
-            for block in self.blocks_of(modules):
-                x = block(x, reshapes[index]) if index in reshapes else block(x)
-                index += 1
-            if number in self.out_indices:
-                outputs.append(x)
-        return outputs
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def start(self, x: Tensor) -> list[Tensor]:
+        """As ``Backbone``. The first map is the picture without its channels: all later sizes follow from its own."""
         self.check_size(x)
-        size, outputs = (x.shape[-2], x.shape[-1]), self.shaped_outputs(x)
-        if not self.resize_outputs:
-            return tuple(outputs)
-        return tuple(resize_to_strides(y, size, stride) for y, stride in zip(outputs, self.out_strides, strict=True))
+        self.plan.read_scales()
+        return [x[:, :0], self.forward_stem(x)]
+
+    def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
+        """As ``Backbone``: the picture without its channels, the map at its learned size, and the output if resized."""
+        picture, x = maps[:2]
+        size = (picture.shape[-2], picture.shape[-1])
+        reshapes, stages = self.plan.reshapes(*size), self.stages_to(index)
+        rows = [self.blocks_of(modules) for modules in self.stage_modules()]
+        first = self.first_block + sum(len(row) for row in rows[: stages.start])
+        for cell, block in enumerate(chain.from_iterable(rows[stages]), first):
+            x = block(x, reshapes[cell]) if cell in reshapes else block(x)
+        output = resize_to_strides(x, size, self.out_strides[index]) if self.resize_outputs else x
+        return [picture, x] if output is x else [picture, x, output]
 
     def shapes(self, height: int, width: int) -> list[tuple[str, int, int]]:
         """``(name, height, width)`` of every cell's input for a picture of this size, then of the last map."""
+        self.plan.read_scales()
         names = [*(cell.name for cell in self.plan.cells), "output"]
         return [(name, *size) for name, size in zip(names, self.plan.sizes(height, width), strict=True)]
 

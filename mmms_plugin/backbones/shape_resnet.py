@@ -22,9 +22,8 @@ from mmms_plugin.arguments import check_choice, check_per_stage
 from mmms_plugin.backbones.residual import BlockOptions, Bottleneck, ResidualNetwork, doubling_stages
 from mmms_plugin.backbones.shape_plan import Cell, ShapedNetwork, ShapeOptions, ShapePlan, place_adaptors
 from mmms_plugin.backbones.staged import Place, Resizing, dilation_grids
-from mmms_plugin.layers.initial import HE_INIT, InitConfig
-from mmms_plugin.layers.norm import BATCH_NORM, ConfigType
-from mmms_plugin.layers.shape_adaptor import Reshape, ShapeAdaptor
+from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig
+from mmms_plugin.layers.shape_adaptor import ShapeAdaptor
 from mmms_plugin.registry import MODELS
 
 STEMS = ("imagenet", "cifar")
@@ -128,8 +127,9 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
         """As ``Backbone``."""
         return [self.conv1, self.bn1, self.stem_adaptors]
 
-    def shaped_stem(self, x: Tensor, reshapes: dict[int, Reshape]) -> Tensor:
+    def forward_stem(self, x: Tensor) -> Tensor:
         """``[N, in_channels, H, W]`` to the input of the first block."""
+        reshapes = self.plan.reshapes(x.shape[-2], x.shape[-1])
         x = F.relu(self.bn1(self.conv1(x)))
         for index in range(self.first_block):
             if (adaptor := self.plan.adaptors.get(index)) is not None:

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from mmms_plugin.arguments import check_choice
 from mmms_plugin.backbones.base import run_block
 from mmms_plugin.backbones.shape_plan import Cell, ShapedNetwork, ShapeOptions, ShapePlan, place_adaptors
-from mmms_plugin.layers.initial import HE_INIT, InitConfig
-from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
+from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig, build_norm
 from mmms_plugin.layers.shape_adaptor import Reshape, ShapeAdaptor
 from mmms_plugin.registry import MODELS
 
@@ -130,6 +129,6 @@ class ShapeAdaptorVGG(ShapedNetwork):
         """As ``Backbone``."""
         return [[module] for name, module in self.named_children() if name.startswith("layer")]
 
-    def shaped_stem(self, x: Tensor, reshapes: dict[int, Reshape]) -> Tensor:
+    def forward_stem(self, x: Tensor) -> Tensor:
         """The image itself."""
         return x

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_per_stage
 from mmms_plugin.backbones.base import Backbone
-from mmms_plugin.layers.initial import InitConfig
+from mmms_plugin.layers.common import InitConfig
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class StagedNetwork(Backbone):
     """A backbone whose stages are sequences of blocks.
 
     A subclass builds its stem, calls ``build_stages`` and defines ``forward_stem`` and ``stem_modules``. It overrides
-    ``add_stage`` and ``stages`` for other names than ``layer1``, ``layer2``, ..., and ``forward`` where it chooses the
+    ``add_stage`` and ``stages`` for other names than ``layer1``, ``layer2``, ..., and ``advance`` where it chooses the
     sizes of resizing layers: ``block(x, size)``.
 
     Args:

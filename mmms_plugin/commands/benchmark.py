@@ -67,7 +67,7 @@ def run(options: Options) -> None:
         of_checkout("size_ap_speed").run_size_ap_benchmark(options.images, rounds)
     elif options.what == "early-exit":
         from mmms_plugin.backbones import MSDNet
-        from mmms_plugin.exits.made_up import run_early_exit_benchmark
+        from mmms_plugin.exits.savings import run_early_exit_benchmark
 
         if options.arch not in MSDNet.arch_settings:
             raise UserError(f"--arch {options.arch}: allowed are {', '.join(MSDNet.arch_settings)}")

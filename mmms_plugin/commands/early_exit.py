@@ -66,11 +66,11 @@ def run(options: Options) -> None:
     import torch
     from rich.console import Console
 
-    from mmms_plugin.exits.benchmark import full_macs, measure_saving, print_savings
-    from mmms_plugin.exits.clock import clock_name
     from mmms_plugin.exits.network import EarlyExit
     from mmms_plugin.exits.plans import Plans
     from mmms_plugin.exits.report import draw, measure_points
+    from mmms_plugin.exits.savings import full_macs, measure_saving, print_savings
+    from mmms_plugin.exits.timing import clock_name
     from mmms_plugin.train.launch import prepare_config
 
     check_folder(options.out)

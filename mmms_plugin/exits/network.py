@@ -1,4 +1,7 @@
-"""A network that computes only what an answer needs."""
+"""A network that computes only what an answer needs.
+
+``EarlyExit`` runs a backbone output by output (``Backbone.start`` and ``advance``) and lets pictures leave at any.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,25 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mmms_plugin.backbones.msdnet import ConvNorm
+from mmms_plugin.backbones.shape_vgg import ConvCell
 from mmms_plugin.errors import UserError
-from mmms_plugin.exits.clock import seconds
-from mmms_plugin.exits.folding import fold_norms
-from mmms_plugin.exits.profile import Profile
+from mmms_plugin.exits.timing import Profile, seconds
 from mmms_plugin.scale.flops import ExitCost, exit_costs
 
 
 class Steps(Protocol):
-    """A backbone that can stop after any of its outputs; the last map of a step is the output."""
+    """What early exit needs of a backbone: that of ``Backbone``, or one of the same steps."""
+
+    out_indices: Sequence[int]
 
     def start(self, x: Tensor) -> list[Tensor]: ...
 
@@ -43,7 +50,7 @@ class _Running:
 
     def keep(self, places: Tensor) -> _Running:
         pictures = places if self.pictures is None else self.pictures[places]
-        return _Running([x[places] for x in self.maps], pictures)  # keeps channels last
+        return _Running(_gather(self.maps, places), pictures)
 
 
 class _Answers:
@@ -91,12 +98,18 @@ class EarlyExit(nn.Module):
     ``classify`` the budgeted one.
 
     Args:
-        backbone: with ``start`` and ``advance``. exits: a classifier for each of its outputs.
+        backbone: a network that runs step by step, see ``Steps``.
+        exits: a classifier for each of its outputs.
         fold: False leaves the modules as they are.
+
+    Raises: ValueError for another number of exits than outputs.
     """
 
     def __init__(self, backbone: nn.Module, exits: Sequence[nn.Module], *, fold: bool = True) -> None:
         super().__init__()
+        outputs = len(cast(Steps, backbone).out_indices)
+        if len(exits) != outputs:
+            raise ValueError(f"{len(exits)} exits: must be {outputs}, one for each output of {type(backbone).__name__}")
         self.backbone = copy.deepcopy(backbone).eval()
         self.exits = copy.deepcopy(nn.ModuleList(exits)).eval()
         self.folded = fold
@@ -112,12 +125,18 @@ class EarlyExit(nn.Module):
     def of(cls, model: nn.Module) -> EarlyExit:
         """From a model with ``backbone`` and ``head``: of ``weights.load_model``, or mmpretrain's ``ImageClassifier``.
 
-        Raises: UserError if it has not several exits, or gives several labels.
+        Raises: UserError if it does not have several exits, gives several labels, has a backbone that cannot stop
+            early, or a neck.
         """
         backbone, head = getattr(model, "backbone", None), getattr(model, "head", None)
         exits = getattr(head, "exits", None)
-        if backbone is None or exits is None or not hasattr(backbone, "advance"):
+        if backbone is None or exits is None:
             raise UserError("the model has one classifier: early exit needs several, as of mmms_plugin.MultiExitHead")
+        if not hasattr(backbone, "advance"):
+            kind = type(backbone).__name__
+            raise UserError(f"backbone {kind}: cannot stop after an output; early exit needs one of mmms_plugin")
+        if (neck := getattr(model, "neck", None)) is not None:
+            raise UserError(f"neck {type(neck).__name__}: early exit is for classifiers right behind the backbone")
         if getattr(head, "multi_label", False):
             raise UserError("the model gives several labels: early exit is for one class a picture")
         return cls(backbone, list(exits))
@@ -184,7 +203,7 @@ class EarlyExit(nn.Module):
         Args:
             x: pictures ``[N, 3, H, W]``. clock: in seconds; a budget is kept in wall time, the default.
         """
-        found = []
+        rows = []
         for _ in range(rounds + 1):
             begun, spent = clock(), 0.0
             maps, row = self._start(x), []
@@ -194,8 +213,8 @@ class EarlyExit(nn.Module):
                 classifier(maps[-1])
                 row.append(clock() - begun - spent)
                 spent += clock() - before  # of classifiers that an answer of a later exit leaves out
-            found.append(row)
-        return [sorted(column)[1] for column in zip(*found, strict=True)]
+            rows.append(row)
+        return [sorted(column)[1] for column in zip(*rows, strict=True)]
 
     @torch.inference_mode()
     def classify(self, x: Tensor, thresholds: Sequence[float]) -> Answer:
@@ -234,13 +253,28 @@ class EarlyExit(nn.Module):
     def _pays(self, block: int, running: int, left: int) -> bool:
         return self.profile is None or self.profile.pays(block, running, left)
 
+    @torch.inference_mode()
     def measure(self, x: Tensor, rounds: int = 3) -> Profile:
         """Measure on this machine what batches of up to ``len(x)`` pictures take, for ``classify`` to use.
 
         Args:
-            x: pictures ``[N, 3, H, W]``. rounds: the fastest of as many counts.
+            x: pictures ``[N, 3, H, W]``; the batch sizes measured are 1, 2, 4, ... and N.
+            rounds: measurements of each, of which the fastest counts.
         """
-        self.profile = Profile.measure(self, x, rounds)
+        sizes = sorted({2**i for i in range(len(x).bit_length())} | {len(x)})
+        blocks: list[list[float]] = [[] for _ in self.exits]
+        copies: list[list[float]] = [[] for _ in self.exits]
+        whole = [self._start(x)]
+        for index in range(len(self.exits) - 1):
+            whole.append(self._advance(whole[-1], index))
+        for size in sizes:
+            places = torch.arange(len(x) - size, len(x), device=x.device)
+            for index, maps in enumerate(whole):
+                gather = partial(_gather, maps, places)
+                copies[index].append(min(seconds(gather) for _ in range(rounds)))
+                block = partial(self._block, gather(), index)
+                blocks[index].append(min(seconds(block) for _ in range(rounds)))
+        self.profile = Profile(sizes, blocks, copies)
         return self.profile
 
     def measure_plan(self, pictures: Tensor, batch: int, thresholds: Sequence[float], rounds: int = 5) -> bool:
@@ -273,6 +307,45 @@ class EarlyExit(nn.Module):
 
     def _advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
         return cast(Steps, self.backbone).advance(maps, index)
+
+    def _block(self, maps: list[Tensor], index: int) -> Tensor:
+        return cast(Tensor, self.exits[index](self._advance(maps, index)[-1]))
+
+
+class FoldedLayer(nn.Module):
+    """A ``ConvNorm`` in one call, its batch norm within the convolution; ``[N, C, H, W] -> [N, C', H', W']``.
+
+    On networks for 32 px a layer takes some 50 microseconds, a good part of it in Python.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self.options: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, torch.conv2d(x, self.weight, self.bias, *self.options)).relu_()
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Put the batch norms of ``ConvNorm`` and ``ConvCell`` into the convolutions that they follow.
+
+    Others stay, among them those that precede a convolution (DenseNet's), which has no equal without them.
+
+    Args:
+        module: in eval mode; changed in place.
+    """
+    for part in list(module.modules()):
+        if isinstance(part, ConvNorm | ConvCell) and isinstance(part.norm, nn.BatchNorm2d):
+            part.conv, part.norm = fuse_conv_bn_eval(part.conv, part.norm), nn.Identity()
+    for part in list(module.modules()):
+        for name, child in part.named_children():
+            if type(child) is ConvNorm and isinstance(child.norm, nn.Identity):
+                setattr(part, name, FoldedLayer(child.conv))
+
+
+def _gather(maps: list[Tensor], places: Tensor) -> list[Tensor]:
+    return [x[places] for x in maps]  # keeps channels last
 
 
 def _size(x: Tensor) -> tuple[int, int]:

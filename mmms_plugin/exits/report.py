@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmms_plugin.exits.benchmark import measure_saving, spent_macs
-from mmms_plugin.exits.clock import now
 from mmms_plugin.exits.network import EarlyExit
 from mmms_plugin.exits.plans import Plans
+from mmms_plugin.exits.savings import measure_saving, spent_macs
+from mmms_plugin.exits.timing import now
 
 TIMED_PLANS = 6
 

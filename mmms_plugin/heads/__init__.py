@@ -3,12 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-# Registered name: module. The registry imports the module when the name is asked for.
-HOSTED = {
-    "ASPPHead": "mmms_plugin.heads.aspp_head",
-    "DLAUpHead": "mmms_plugin.heads.dla_up_head",
-    "MultiExitHead": "mmms_plugin.heads.multi_exit_head",
-}
+from mmms_plugin.registry import HOSTED
 
 __all__ = ["ASPPHead", "DLAUpHead", "MultiExitHead"]  # found by __getattr__
 

@@ -17,8 +17,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmms_plugin.backbones.msdnet import ConvNorm
-from mmms_plugin.layers.initial import HE_INIT, InitConfig
-from mmms_plugin.layers.norm import BATCH_NORM, ConfigType
+from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig
 from mmms_plugin.registry import MODELS
 
 Samples = list[Any]  # of mmpretrain's DataSample

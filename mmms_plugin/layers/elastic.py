@@ -1,30 +1,30 @@
 """Elastic: parallel branches at several resolutions, summed. ELASTIC paper, section 3.2 (github.com/allenai/elastic).
 
-``F(x) = sum_i U_i(T_i(D_i(x)))`` with branches ``T_i`` at 1/r_i of the resolution and shares b_i of the channels.
-Sizes that r_i does not divide are extended by repeating the last row and column, and the up-sampled map is cropped.
+``F(x) = sum_i U_i(T_i(D_i(x)))`` with branches ``T_i`` at 1/r_i of the resolution and shares b_i of the channels;
+``resampling.py`` has D and U.
 
-1. The authors' code has r = (1, 2) and average pooling with bilinear up-sampling only; other integers work alike.
-2. Table 6 names its methods without defining them. Here 'trained' is one filter a channel, strided down and transposed
-   up, that starts as average pooling and bilinear up-sampling (a trace of the latter is in the authors' code), and
-   'dilated' keeps the branch at full resolution with its kernels dilated r times, which is what gives the 3.6 GFLOPs of
-   that row; "w/ AP" then averages r x r pixels with stride 1.
+1. The paper divides whole blocks (``elastic_bottleneck``, left of Figure 3: the paths of a ResNeXt bottleneck). One
+   convolution (``ElasticConv2d``) is divided as in the right of Figure 3: the branches have shares of the input
+   channels and sum into all outputs, so the weight is the plain layer's; of a grouped layer, shares of the groups, as
+   in the left of Figure 3.
+2. A strided convolution is the plain one, for "Elastic add-on is applied to all blocks except stride-2 ones"
+   (section 4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice
-from mmms_plugin.layers.fit_to import fit_to
-from mmms_plugin.layers.graph_capture import is_capturing
-from mmms_plugin.layers.halve_double import double, halve
-
-METHODS = ("bilinear", "nearest", "trained", "dilated")
+from mmms_plugin.layers.channel_parts import PaddingMode, PartwiseConv2d, Size
+from mmms_plugin.layers.common import is_capturing, sum_terms
+from mmms_plugin.layers.resampling import METHODS, Downsample, Upsample, check_ratios
+from mmms_plugin.registry import MODELS
 
 
 @dataclass(frozen=True)
@@ -70,75 +70,6 @@ class ElasticPolicy:
         return [(ratio, count) for ratio, count in zip(self.ratios, counts, strict=True) if count]
 
 
-class Downsample(nn.Module):
-    """D_r: ``[N, C, H, W] -> [N, C, ceil(H / r), ceil(W / r)]``; 'dilated' gives ``[N r r, C, ...]``, all r x r phases.
-
-    Args: ratio r; method, pool as ``ElasticPolicy``; channels C, needed by 'trained' without pooling only.
-    Without pooling 'bilinear' takes the value at the middle of r x r pixels and 'nearest' their first pixel.
-    """
-
-    def __init__(self, ratio: int, method: str = "bilinear", pool: bool = True, channels: int | None = None) -> None:
-        super().__init__()
-        check_ratios((ratio,))
-        check_choice("method", method, METHODS)
-        self.ratio, self.method, self.pool = ratio, method, pool
-        if method == "trained" and not pool:
-            self.weight = nn.Parameter(torch.full((_channels(channels), 1, ratio, ratio), 1 / ratio**2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        r = self.ratio
-        if self.method == "dilated":
-            return _phases(_extend(_mean_filter(x, r) if self.pool else x, r), r)
-        if self.pool:
-            x = _extend(x, r)
-            return halve(x) if r == 2 else F.avg_pool2d(x, r)
-        x = _extend(x, r)
-        if self.method == "nearest":
-            return x[..., ::r, ::r]
-        if self.method == "bilinear":
-            size = (x.shape[-2] // r, x.shape[-1] // r)
-            return F.interpolate(x, size, mode="bilinear", align_corners=False)
-        return F.conv2d(x, self.weight, stride=r, groups=x.shape[1])
-
-    def extra_repr(self) -> str:
-        return f"{self.ratio}, method={self.method!r}, pool={self.pool}"
-
-
-class Upsample(nn.Module):
-    """U_r, the reverse of ``Downsample``: ``[N, C, h, w]`` and a size ``(H, W)`` to ``[N, C, H, W]``, cropped.
-
-    Args: ratio r; method as ``ElasticPolicy``; channels C, needed by 'trained' only.
-    """
-
-    def __init__(self, ratio: int, method: str = "bilinear", channels: int | None = None) -> None:
-        super().__init__()
-        check_ratios((ratio,))
-        check_choice("method", method, METHODS)
-        self.ratio, self.method = ratio, method
-        if method == "trained":
-            self.weight = nn.Parameter(_bilinear_kernel(ratio).repeat(_channels(channels), 1, 1, 1))
-
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        r = self.ratio
-        if self.method == "dilated":
-            y = _from_phases(x, r)
-        elif self.method == "trained":
-            # one repeated pixel around, so that the first kernel is bilinear up-sampling at the border too
-            padding = (3 * r - r % 2) // 2
-            x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-            y = F.conv_transpose2d(x, self.weight, stride=r, padding=padding, groups=x.shape[1])
-        elif self.method == "nearest":
-            y = F.interpolate(x, _times(x, r), mode="nearest")
-        elif r == 2:
-            y = double(x)
-        else:
-            y = F.interpolate(x, _times(x, r), mode="bilinear", align_corners=False)
-        return fit_to(y, size)
-
-    def extra_repr(self) -> str:
-        return f"{self.ratio}, method={self.method!r}"
-
-
 class Elastic(nn.Module):
     """Equation (3): run each branch at 1/ratio of the resolution and sum. A branch may be any module.
 
@@ -182,24 +113,151 @@ class Elastic(nn.Module):
         return sum_terms(terms)
 
 
-def sum_terms(terms: Sequence[Tensor]) -> Tensor:
-    """The sum of at least one tensor, without the zero that ``sum`` starts from."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+class BottleneckPath(nn.Sequential):
+    """1x1, grouped 3x3 and 1x1 layer: ``[N, in_channels, H, W] -> [N, out_channels, H / stride, W / stride]``.
+
+    ``relu2`` gives the activations of which section 4.1.1 makes the scale policy score.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        out_channels: int,
+        stride: int,
+        dilation: int,
+        groups: int,
+        norm: Callable[[int], nn.Module],
+    ) -> None:
+        conv2 = nn.Conv2d(width, width, 3, stride, dilation, dilation, groups, bias=False)
+        layers = OrderedDict(
+            conv1=nn.Conv2d(in_channels, width, 1, bias=False),
+            bn1=norm(width),
+            relu1=nn.ReLU(inplace=True),
+            conv2=conv2,
+            bn2=norm(width),
+            relu2=nn.ReLU(inplace=True),
+            conv3=nn.Conv2d(width, out_channels, 1, bias=False),
+        )
+        super().__init__(layers)
 
 
-def check_ratios(ratios: Sequence[int]) -> None:
-    """ValueError unless ``ratios`` are integers >= 1, at least one."""
-    listed = ratios if isinstance(ratios, Sequence) else ()
-    if not listed or any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in listed):
-        raise ValueError(f"ratios={ratios!r}: allowed are integers >= 1, at least one")
+def elastic_bottleneck(
+    policy: ElasticPolicy,
+    in_channels: int,
+    width: int,
+    out_channels: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 32,
+    lower: bool = True,
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+) -> Elastic:
+    """The summed paths of one bottleneck, ``[N, in_channels, H, W] -> [N, out_channels, H / stride, W / stride]``.
+
+    Args:
+        policy: ratios and shares; the groups are divided by the shares, and the ``width`` channels with them.
+        lower: False keeps all branches at full resolution, as in strided blocks and the last stage.
+        norm: makes the norm layer for a number of channels.
+
+    Branches are called ``high``, ``low``, ``low2``, ... in the order of the policy.
+    Raises: ValueError if ``groups`` does not divide ``width`` or is too small for the shares.
+    """
+    if groups < 1 or width < 1 or width % groups:
+        raise ValueError(f"groups={groups}: must divide the width of the 3x3 layer, which is {width}")
+    branches, ratios = {}, []
+    for i, (ratio, count) in enumerate(policy.divide(groups, "groups")):
+        name = ("high", "low")[i] if i < 2 else f"low{i}"
+        branches[name] = BottleneckPath(
+            in_channels, width // groups * count, out_channels, stride, dilation, count, norm
+        )
+        ratios.append(ratio if lower else 1)
+    return Elastic(branches, ratios, policy.method, policy.pool, in_channels=in_channels, out_channels=out_channels)
 
 
-def _are_numbers(shares: Sequence[float], count: int) -> bool:
-    listed = shares if isinstance(shares, Sequence) else ()
-    return len(listed) == count and all(isinstance(share, int | float) and share >= 0 for share in listed)
+@MODELS.register_module(name="ElasticConv")
+class ElasticConv2d(PartwiseConv2d, nn.Conv2d):
+    """Convolution whose input channels are seen at several resolutions, at the plain layer's parameters.
+
+    ``y = sum_i U_i(conv(D_i(x[:, part i]), weight[:, part i]))``; with ``groups`` the parts are of groups instead.
+    Multiply-adds are ``sum_i b_i / r_i^2`` of the plain layer's (Table 1).
+
+    Args: as ``nn.Conv2d``, and
+        ratios, shares, method, pool: see ``ElasticPolicy``.
+    Shape: ``[N, C_in, H, W] -> [N, C_out, H', W']``.
+    Raises: ValueError for a bad argument, a stride of 1 without the padding that keeps the size, and for maps smaller
+        than the largest ratio.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        ratios: Sequence[int] = (1, 2),
+        shares: Sequence[float] = (0.5, 0.5),
+        method: str = "bilinear",
+        pool: bool = True,
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        )
+        self.policy = policy = ElasticPolicy(ratios, shares, method, pool)
+        parts = [(1, in_channels)] if self.stride != (1, 1) else self._divide(policy)
+        self.ratios, self.widths = [ratio for ratio, _ in parts], [width for _, width in parts]
+        lowered = [i for i, ratio in enumerate(self.ratios) if ratio > 1]
+        if lowered:
+            self._check_size_is_kept()
+        outputs = [out_channels if groups == 1 else width // (in_channels // groups) * (out_channels // groups)
+                   for width in self.widths]  # fmt: skip
+        self.outputs = outputs
+        down = {str(i): Downsample(self.ratios[i], method, pool, self.widths[i]) for i in lowered}
+        up = {str(i): Upsample(self.ratios[i], method, outputs[i]) for i in lowered}
+        self.down, self.up = nn.ModuleDict(down).to(device, dtype), nn.ModuleDict(up).to(device, dtype)
+
+    def _divide(self, policy: ElasticPolicy) -> list[tuple[int, int]]:
+        """Ratio and number of input channels of every branch."""
+        if self.groups == 1:
+            return policy.divide(self.in_channels, "in_channels")
+        width = self.in_channels // self.groups
+        return [(ratio, count * width) for ratio, count in policy.divide(self.groups, "groups")]
+
+    def _check_size_is_kept(self) -> None:
+        spans = [self.dilation[axis] * (self.kernel_size[axis] - 1) for axis in (0, 1)]
+        if any(sum(self.padding_of(axis, 1)) != span for axis, span in enumerate(spans)):
+            raise ValueError(
+                f"padding={self.padding!r}: must be {tuple(span / 2 for span in spans)}, which keeps the size of the "
+                "map, as branches of lower resolution need"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 3:
+            return self.forward(x[None])[0]
+        check_map_size(x, max(self.ratios))
+        size = (x.shape[-2], x.shape[-1])
+        weights = self.weight.split(self.widths, 1) if self.groups == 1 else self.weight.split(self.outputs)
+        terms = []
+        for i, (part, weight) in enumerate(zip(x.split(self.widths, 1), weights, strict=True)):
+            groups = 1 if self.groups == 1 else part.shape[1] // weight.shape[1]
+            low = str(i) in self.down
+            y = self.conv_part(self.down[str(i)](part) if low else part, weight, groups)
+            terms.append(self.up[str(i)](y, size) if low else y)
+        y = sum_terms(terms) if self.groups == 1 else torch.cat(terms, 1)
+        return y if self.bias is None else y + self.bias.to(y.dtype).view(1, -1, 1, 1)
+
+    def extra_repr(self) -> str:
+        plain = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{plain}, ratios={self.policy.ratios}, shares={self.policy.shares}"
 
 
 def check_map_size(x: Tensor, ratio: int) -> None:
@@ -213,42 +271,6 @@ def check_map_size(x: Tensor, ratio: int) -> None:
         )
 
 
-def _channels(channels: int | None) -> int:
-    if channels is None:
-        raise ValueError("channels=None: method='trained' needs the number of channels to have a filter for each")
-    return channels
-
-
-def _times(x: Tensor, ratio: int) -> tuple[int, int]:
-    return x.shape[-2] * ratio, x.shape[-1] * ratio
-
-
-def _extend(x: Tensor, ratio: int) -> Tensor:
-    """Repeat the last row and column until ``ratio`` divides height and width."""
-    height, width = ((side + ratio - 1) // ratio * ratio for side in x.shape[-2:])
-    return fit_to(x, (height, width))
-
-
-def _mean_filter(x: Tensor, ratio: int) -> Tensor:
-    before, after = (ratio - 1) // 2, ratio // 2
-    return F.avg_pool2d(F.pad(x, (before, after, before, after), mode="replicate"), ratio, stride=1)
-
-
-def _phases(x: Tensor, ratio: int) -> Tensor:
-    """``[N, C, H, W] -> [N r r, C, H / r, W / r]``: a convolution on these is one dilated r times on ``x``."""
-    n, c, h, w = x.shape
-    x = x.reshape(n, c, h // ratio, ratio, w // ratio, ratio)
-    return x.permute(0, 3, 5, 1, 2, 4).reshape(n * ratio**2, c, h // ratio, w // ratio)
-
-
-def _from_phases(x: Tensor, ratio: int) -> Tensor:
-    n, c, h, w = x.shape
-    x = x.reshape(n // ratio**2, ratio, ratio, c, h, w).permute(0, 3, 4, 1, 5, 2)
-    return x.reshape(n // ratio**2, c, h * ratio, w * ratio)
-
-
-def _bilinear_kernel(ratio: int) -> Tensor:
-    """``[2r - r % 2, 2r - r % 2]`` transposed kernel that up-samples bilinearly."""
-    size = 2 * ratio - ratio % 2
-    line = 1 - (torch.arange(size) - (size - 1) / 2).abs() / ratio
-    return line[:, None] * line
+def _are_numbers(shares: Sequence[float], count: int) -> bool:
+    listed = shares if isinstance(shares, Sequence) else ()
+    return len(listed) == count and all(isinstance(share, int | float) and share >= 0 for share in listed)

@@ -17,11 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice
-from mmms_plugin.layers.channel_parts import inverse, is_channels_last, regroup, take_parts, transpose_parts
+from mmms_plugin.layers.channel_parts import (
+    PaddingMode,
+    PartwiseConv2d,
+    Size,
+    inverse,
+    is_channels_last,
+    regroup,
+    take_parts,
+    transpose_parts,
+)
+from mmms_plugin.layers.common import is_exporting, sum_terms
 from mmms_plugin.layers.dilation_lattice import AXES, ORDERS, SubConv, check_pattern, decompose, dilation_matrix
 from mmms_plugin.layers.function import CarriesFunction
-from mmms_plugin.layers.graph_capture import is_exporting
-from mmms_plugin.layers.partwise_conv import PaddingMode, PartwiseConv2d, Size
 from mmms_plugin.registry import MODELS
 
 IMPLEMENTATIONS = ("grouped", "masked")
@@ -137,7 +145,7 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
         for multiple in sorted(set(self.dilation_pattern)):
             weight = self.weight * (self.lattice == multiple).to(self.weight.dtype)
             terms.append(self.conv_part(x, weight, self.groups, multiple=multiple))
-        return _sum(terms)
+        return sum_terms(terms)
 
     def _grouped(self, x: Tensor) -> Tensor:
         g, t = self.groups, self._parts
@@ -180,13 +188,13 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
                 y = self.conv_part(inputs[ins], block, 1, multiple=sub.dilation)
                 for out, part in zip(outs, y.chunk(len(outs), 1), strict=True):  # [N, c_out, H', W'] each
                     terms[out].append(part)
-        return torch.cat([_sum(parts) for parts in terms], 1)
+        return torch.cat([sum_terms(parts) for parts in terms], 1)
 
     def _sum_in_place_of_parts(self, terms: list[Tensor]) -> Tensor:
         """Sum ``[N, g * t * c_out, H', W']`` terms, whose parts are in the order of their convolution's blocks."""
         orders = [inverse(sub.out_order) for sub in self._subs]
         pairs = zip(terms, orders, strict=True)
-        return _sum([take_parts(term, self.groups, self._parts, order) for term, order in pairs])
+        return sum_terms([take_parts(term, self.groups, self._parts, order) for term, order in pairs])
 
     def _join(self, terms: list[Tensor]) -> Tensor:
         """Each output part has a single term where dilations vary along the output only: put them side by side."""
@@ -278,10 +286,3 @@ def _one_period(pattern: tuple[int, ...]) -> tuple[int, ...]:
 def _dense_block(table: KernelTable, ins: Sequence[int], outs: Sequence[int]) -> Tensor:
     """One dense block of kernels, ``[g, outs * c_out, ins * c_in, kh, kw]``."""
     return torch.cat([torch.cat([table[out][inp] for inp in ins], 2) for out in outs], 1)
-
-
-def _sum(terms: Sequence[Tensor]) -> Tensor:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmms_plugin.layers.graph_capture import is_capturing
+from mmms_plugin.layers.common import is_capturing
 
 
 class Reshape(NamedTuple):
@@ -53,16 +53,20 @@ class ShapeAdaptor(nn.Module):
         self.ratios, self.doubled = (float(r1), float(r2)), doubled
         share = (scale - r1) / (r2 - r1)
         self.alpha = nn.Parameter(torch.tensor(math.log(share / (1 - share))))
-        self.known_scale = float(scale)
-        self.frozen = False
+        self.known_scale, self.frozen = float(scale), False
+        self.read_scale()
 
     @property
     def scale(self) -> float:
         """s(alpha) as a Python number; on the meta device and while a graph is captured, the last one known."""
+        self.read_scale()
+        return self.known_scale
+
+    def read_scale(self) -> None:
+        """Keep the present scale as ``known_scale``. This waits for the GPU if alpha is there."""
         if not (self.frozen or is_capturing() or self.alpha.is_meta):
             r1, r2 = self.ratios
             self.known_scale = r1 + (r2 - r1) * float(torch.sigmoid(self.alpha.detach()))
-        return self.known_scale
 
     def freeze(self) -> None:
         """Make the present scale a constant: sizes no longer depend on a tensor, and alpha is not trained any more."""
@@ -72,7 +76,7 @@ class ShapeAdaptor(nn.Module):
     def train(self, mode: bool = True) -> ShapeAdaptor:
         """As ``nn.Module.train``; reads the present scale, since a captured graph cannot."""
         super().train(mode)
-        self.known_scale = self.scale
+        self.read_scale()
         return self
 
     def local_size(self, height: int, width: int, penalty: float = 1.0) -> Reshape:

@@ -20,10 +20,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmms_plugin.layers.bilinear_up import BilinearUp
-from mmms_plugin.layers.fit_to import fit_to
-from mmms_plugin.layers.initial import HE_INIT, InitConfig
-from mmms_plugin.layers.norm import BATCH_NORM, ConfigType, build_norm
+from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig, build_norm
+from mmms_plugin.layers.resampling import BilinearUp, fit_to
 from mmms_plugin.registry import MODELS
 
 

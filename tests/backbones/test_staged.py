@@ -21,8 +21,7 @@ from mmms_plugin.backbones import (
 from mmms_plugin.backbones.base import Backbone, run_block
 from mmms_plugin.backbones.residual import BlockOptions, Bottleneck, ResidualNetwork, doubling_stages
 from mmms_plugin.backbones.staged import Place, Resizing, dilation_grids
-from mmms_plugin.layers.initial import HE_INIT
-from mmms_plugin.layers.norm import BATCH_NORM
+from mmms_plugin.layers.common import BATCH_NORM, HE_INIT
 
 
 class Mix(nn.Module):

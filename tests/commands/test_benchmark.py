@@ -129,7 +129,7 @@ def test_the_tables_have_every_layer_and_network(capsys, monkeypatch):
         (["size-ap-coverage"], "size_ap_coverage.run_coverage", (500,)),
         (["size-ap-seeds"], "size_ap_seeds.run_seed_coverage", (300, 3)),
         (["size-ap-seeds", "--seeds", "2", "--rounds", "4"], "size_ap_seeds.run_seed_coverage", (4, 2)),
-        (["early-exit"], "mmms_plugin.exits.made_up.run_early_exit_benchmark", ("imagenet_step4", 64, 5)),
+        (["early-exit"], "mmms_plugin.exits.savings.run_early_exit_benchmark", ("imagenet_step4", 64, 5)),
         (["layers"], f"{module.__name__}.run_benchmark", ("layers", Setting(rounds=15))),
         (["backbones", "--batch", "1"], f"{module.__name__}.run_benchmark", ("backbones", Setting(batch=1, rounds=15))),
     ],

@@ -22,13 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmms_plugin.backbones import MSDNet, PSResNet
 from mmms_plugin.backbones.msdnet import ConvNorm, Variant
 from mmms_plugin.errors import UserError
-from mmms_plugin.exits import EarlyExit, Plan, Plans, choose_plans, made_up
-from mmms_plugin.exits.benchmark import Saving, full_macs, measure_saving, print_savings, spent_macs
-from mmms_plugin.exits.folding import FoldedLayer, fold_norms
-from mmms_plugin.exits.network import _Running
+from mmms_plugin.exits import EarlyExit, Plan, Plans, choose_plans, savings
+from mmms_plugin.exits.network import FoldedLayer, _Running, fold_norms
 from mmms_plugin.exits.plans import SKIP, fingerprint
-from mmms_plugin.exits.profile import Profile
 from mmms_plugin.exits.report import Point, draw
+from mmms_plugin.exits.savings import Saving, full_macs, measure_saving, print_savings, spent_macs
+from mmms_plugin.exits.timing import Profile
 from mmms_plugin.heads import MultiExitHead
 from mmms_plugin.scale.flops import ExitCost
 
@@ -80,7 +79,7 @@ def plans(net, scores, correct) -> tuple[Plan, ...]:
 def time_of_arithmetic(monkeypatch) -> Iterator[FlopCounterMode]:
     """A clock on which a multiply-add takes a second and all else nothing."""
     with FlopCounterMode(display=False) as counter:
-        monkeypatch.setattr("mmms_plugin.exits.clock.now", lambda: counter.get_total_flops() // 2)
+        monkeypatch.setattr("mmms_plugin.exits.timing.now", lambda: counter.get_total_flops() // 2)
         yield counter
 
 
@@ -374,7 +373,7 @@ def test_a_profile_has_the_fastest_of_all_sizes_and_parts(net, pictures, time_of
         assert costs[0].classifier < profile.blocks[0][0] < sum(costs[0])  # without the stem, which all pictures pass
         assert profile.copies == [[0] * len(sizes)] * 4
     ticks = itertools.accumulate(itertools.cycle([7, 5, 0, 3, 0, 4]))  # calls of 5, 3 and 4 seconds
-    monkeypatch.setattr("mmms_plugin.exits.clock.now", lambda: next(ticks))
+    monkeypatch.setattr("mmms_plugin.exits.timing.now", lambda: next(ticks))
     assert network.measure(pictures[:1]).blocks == [[3]] * 4
     assert network.measure(pictures[:1], rounds=1).copies[0] == [5]
 
@@ -408,7 +407,7 @@ def test_the_whole_network_and_early_exits_are_timed_in_turn(net, pictures, plan
     monkeypatch.setattr(EarlyExit, "predict", lambda *args: order.append("full"))
     original = EarlyExit.classify
     monkeypatch.setattr(EarlyExit, "classify", lambda *args: order.append("early") or original(*args))
-    monkeypatch.setattr("mmms_plugin.exits.benchmark.taken", lambda call: call() and next(times))
+    monkeypatch.setattr("mmms_plugin.exits.savings.taken", lambda call: call() and next(times))
     saving = measure_saving(network, pictures, 24, plan, rounds=3)
     assert order == ["early", "plan", "full", "early", "early", "full", "full", "early"]
     assert (saving.achieved, saving.seconds) == (3, 2 / 24)
@@ -435,8 +434,8 @@ def test_the_benchmark_prints_a_row_for_every_batch_and_budget(monkeypatch, larg
         shapes.append((tuple(images.shape), network(images[:1])[0].shape[1], rounds))
         return Saving(batch, plan.macs / full_macs(network, (side, side)), 2.0, 1.0, 0.5)
 
-    monkeypatch.setattr(made_up, "measure_saving", measured)
-    made_up.run_early_exit_benchmark("tiny", pictures=4, rounds=2, batches=(1, 4, 8))
+    monkeypatch.setattr(savings, "measure_saving", measured)
+    savings.run_early_exit_benchmark("tiny", pictures=4, rounds=2, batches=(1, 4, 8))
     assert shapes == [((4, 3, side, side), classes, 2)] * 6
     text = capsys.readouterr().out
     assert f"tiny, 4 pictures of {side} px, {torch.get_num_threads()} threads" in " ".join(text.split())
@@ -495,15 +494,26 @@ def test_exits_of_any_backbone_with_several_outputs(pictures):
     assert saving.promised > 1
 
 
-@pytest.mark.parametrize("lacks", ["backbone", "head", "exits", "advance"])
+@pytest.mark.parametrize("lacks", ["backbone", "head", "exits"])
 def test_models_without_several_exits_are_refused(net, lacks):
     parts = dict(backbone=net.backbone, head=net.head)
     if lacks in parts:
         del parts[lacks]
     else:
-        parts["head" if lacks == "exits" else "backbone"] = torch.nn.Identity()
+        parts["head"] = torch.nn.Identity()
     with pytest.raises(UserError, match="the model has one classifier: early exit needs several"):
         EarlyExit.of(types.SimpleNamespace(**parts))
+
+
+def test_models_whose_maps_are_not_those_of_the_steps_are_refused(net):
+    host = types.SimpleNamespace(backbone=torch.nn.Identity(), head=net.head)
+    with pytest.raises(UserError, match="backbone Identity: cannot stop after an output; early exit needs one of mmms"):
+        EarlyExit.of(host)
+    necked = types.SimpleNamespace(backbone=net.backbone, neck=torch.nn.Identity(), head=net.head)
+    with pytest.raises(UserError, match="neck Identity: early exit is for classifiers right behind the backbone"):
+        EarlyExit.of(necked)
+    with pytest.raises(ValueError, match="3 exits: must be 4, one for each output of MSDNet"):
+        EarlyExit(net.backbone, list(net.head.exits)[:3])
 
 
 def test_models_with_several_labels_are_refused(net):
@@ -535,8 +545,7 @@ def test_other_norms_stay_as_they_are(pictures):
 
 
 def test_only_batch_norm_is_folded():
-    module = torch.nn.Module()
-    module.conv, module.norm = torch.nn.Conv2d(4, 4, 1), torch.nn.GroupNorm(2, 4)
+    module = ConvNorm(dict(type="GN", num_groups=2), 4, 4, 1)
     kept = dict(module.named_children())
     fold_norms(module)
     assert dict(module.named_children()) == kept

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmms_plugin.backbones import DLA
 from mmms_plugin.layers import ElasticConv2d, PSConv2d
-from mmms_plugin.layers.fit_to import fit_to
+from mmms_plugin.layers.resampling import fit_to
 from mmms_plugin.necks import DLAUp
 
 

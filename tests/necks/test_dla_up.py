@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from mmms_plugin.backbones import DLA
-from mmms_plugin.layers.bilinear_up import BilinearUp
-from mmms_plugin.layers.fit_to import fit_to
+from mmms_plugin.layers.resampling import BilinearUp, fit_to
 from mmms_plugin.necks import DLAUp
 
 

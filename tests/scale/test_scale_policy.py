@@ -14,10 +14,9 @@ from torch.nn.functional import avg_pool2d, conv2d
 from mmms_plugin.backbones.base import run_block
 from mmms_plugin.backbones.elastic_resnext import ElasticResNeXt
 from mmms_plugin.layers import Elastic, ElasticPolicy, elastic_bottleneck
-from mmms_plugin.layers.depthwise_ps_conv import DepthwisePSConv2d
-from mmms_plugin.layers.dynamic_ps_conv import DynamicPSConv2d
-from mmms_plugin.layers.elastic_conv import ElasticConv2d
+from mmms_plugin.layers.elastic import ElasticConv2d
 from mmms_plugin.layers.ps_conv import PSConv2d, PublishedPSConv2d
+from mmms_plugin.layers.ps_conv_variants import DepthwisePSConv2d, DynamicPSConv2d
 from mmms_plugin.scale.policy.dilations import dilation_shares
 from mmms_plugin.scale.policy.meter import PolicyMeter
 from mmms_plugin.scale.policy.summary import by_class, by_size, compare_answers, embed, size_correlations
@@ -271,7 +270,7 @@ def test_a_batch_that_failed_leaves_nothing_behind(monkeypatch):
         layer(x)
         expected = meter.take()
         with monkeypatch.context() as patch:
-            patch.setattr("mmms_plugin.layers.elastic_conv.sum_terms", failing)
+            patch.setattr("mmms_plugin.layers.elastic.sum_terms", failing)
             with pytest.raises(ValueError, match="too small"):
                 layer(torch.randn(1, 8, 8, 8))
         layer(x)

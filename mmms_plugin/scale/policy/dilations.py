@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmms_plugin.layers.depthwise_ps_conv import DepthwisePSConv2d
 from mmms_plugin.layers.dilation_lattice import part_of_channel
-from mmms_plugin.layers.dynamic_ps_conv import DynamicPSConv2d
 from mmms_plugin.layers.ps_conv import PSConv2d
+from mmms_plugin.layers.ps_conv_variants import DepthwisePSConv2d, DynamicPSConv2d
 
 Layer = PSConv2d | DepthwisePSConv2d | DynamicPSConv2d
 

@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmms_plugin.layers.elastic import Elastic
-from mmms_plugin.layers.elastic_conv import ElasticConv2d
+from mmms_plugin.layers.elastic import Elastic, ElasticConv2d
 
 Handle = torch.utils.hooks.RemovableHandle
 

@@ -1,4 +1,4 @@
-"""What early exits save in time, beside what they promise in multiply-adds."""
+"""What early exits save in time, beside what they promise in multiply-adds: measurements and their table."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from mmms_plugin.exits.clock import seconds as taken
+from mmms_plugin.backbones import MSDNet
 from mmms_plugin.exits.network import EarlyExit
-from mmms_plugin.exits.plans import Plan
+from mmms_plugin.exits.plans import Plan, choose_plans
+from mmms_plugin.exits.timing import clock_name
+from mmms_plugin.exits.timing import seconds as taken
+from mmms_plugin.heads import MultiExitHead
 from mmms_plugin.report.tables import Column, Table, print_table
 
 BATCHES = (1, 8, 32, 64)
+BUDGETS = (0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
@@ -96,3 +101,31 @@ def print_savings(savings: Sequence[Saving], title: str, console: Console) -> No
                "achieved / promised", Column("ms a picture", ".1f"))  # fmt: skip
     rows = [(str(s.batch), s.budget, s.promised, s.achieved, s.kept, 1000 * s.seconds) for s in savings]
     print_table(Table("savings", title, columns, rows, form=".2f"), console)
+
+
+def run_early_exit_benchmark(arch: str, pictures: int, rounds: int, batches: tuple[int, ...] = BATCHES) -> None:
+    """``mmms benchmark early-exit``: promised and achieved speed-up of an MSDNet, on random weights and pictures.
+
+    Thresholds are chosen on the same pictures, so that the wanted shares leave.
+    """
+    torch.manual_seed(0)
+    large = MSDNet.arch_settings[arch].large_pictures
+    backbone = MSDNet(arch, output="exits")
+    head = MultiExitHead(1000 if large else 100, backbone.out_channels, channels=None if large else 128)
+    network = EarlyExit(backbone, list(head.exits))
+    side = 224 if large else 32
+    images = torch.randn(pictures, 3, side, side)
+    with torch.inference_mode():
+        scores = [network(part) for part in images.split(16)]
+    confidence = np.stack(
+        [torch.cat(logits).double().softmax(1).amax(1).numpy() for logits in zip(*scores, strict=True)], 1
+    )
+    plans = choose_plans(confidence, np.ones(confidence.shape, bool), network.costs((side, side)))
+    full = full_macs(network, (side, side))
+    savings = []
+    for batch in (b for b in batches if b <= pictures):
+        for budget in BUDGETS:
+            plan = min(plans, key=lambda row: abs(row.macs - budget * full))
+            savings.append(measure_saving(network, images, batch, plan, rounds))
+    title = f"{arch}, {pictures} pictures of {side} px, {torch.get_num_threads()} threads, {clock_name()}"
+    print_savings(savings, title, Console())
