@@ -16,9 +16,9 @@ def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
         raise ValueError(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}")
 
 
-def check_per_stage(name: str, values: Sequence[int], count: int, each: str = "stage") -> tuple[int, ...]:
-    """``values`` as a tuple; ValueError unless they are ``count`` integers from 1, one for each ``each``."""
+def check_per_stage(name: str, values: Sequence[int], count: int, unit: str = "stage") -> tuple[int, ...]:
+    """``values`` as a tuple; ValueError unless they are ``count`` integers from 1, one for each ``unit``."""
     listed = tuple(values) if isinstance(values, Sequence) else ()
     if len(listed) != count or not all(is_integer(value, 1) for value in listed):
-        raise ValueError(f"{name}={values!r}: allowed are {count} integers >= 1, one for each {each}")
+        raise ValueError(f"{name}={values!r}: allowed are {count} integers >= 1, one for each {unit}")
     return listed

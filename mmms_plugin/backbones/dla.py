@@ -234,8 +234,10 @@ class DLA(Backbone):
         in_channels: channels of the image.
         strides, dilations: for levels 0 to 5 the stride and the dilation of its 3x3 layers.
         multi_grid: factors of the dilation for the two blocks of level 5.
-        out_indices: levels to return. frozen_stages: -1 none, 0 the stem, k the stem and levels 0 to k - 1.
-        norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
+        out_indices: levels to return.
+        frozen_stages: -1 none, 0 the stem, k the stem and levels 0 to k - 1.
+        norm_cfg: norm layers.
+        norm_eval: keep batch norms in eval mode while training.
         with_cp: recompute blocks and roots in the backward pass to save memory.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``, or None for He initialisation.
 

@@ -149,8 +149,10 @@ class ElasticDenseNet(Backbone):
         ceil_mode: round odd sizes up in transitions; False is torchvision's.
         pool_first: pool before the 1x1 layer of a transition. The two commute, so the maps are the same, for 9 % fewer
             multiply-adds at depth 201 and 14 % fewer with Elastic; False counts as published.
-        out_indices: stages to return. frozen_stages: -1 none, 0 the stem, k the stem and k stages.
-        norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
+        out_indices: stages to return.
+        frozen_stages: -1 none, 0 the stem, k the stem and k stages.
+        norm_cfg: norm layers.
+        norm_eval: keep batch norms in eval mode while training.
         with_cp: recompute dense layers in the backward pass; without it memory grows with the square of the layers.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``, or None for He initialisation by the fan-in.
 
@@ -192,7 +194,7 @@ class ElasticDenseNet(Backbone):
         if strides[0] != 1:
             raise ValueError(f"strides={strides!r}: allowed is 1 for the first block, which no transition precedes")
         dilations = check_per_stage("dilations", dilations, NUM_STAGES)
-        grids = dilation_grids(counts, dilations, multi_grid, each="layer of the last block")
+        grids = dilation_grids(counts, dilations, multi_grid, unit="layer of the last block")
         policy = ElasticPolicy(**(elastic_cfg or {})) if elastic else None
         if elastic_cfg and policy is None:
             raise ValueError(f"elastic_cfg={elastic_cfg!r}: allowed with elastic=True only")

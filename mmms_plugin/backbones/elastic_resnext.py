@@ -94,8 +94,10 @@ class ElasticResNeXt(ResidualNetwork):
         num_stages, strides, dilations: stages and, for each, the stride and base dilation.
         multi_grid: factors of the dilation for the blocks of the last stage, as many as it has blocks.
         small_stem: a stem of one 3x3 layer without stride or pooling, for pictures of some 32 px.
-        out_indices: stages to return. frozen_stages: -1 none, 0 the stem, k the stem and k stages.
-        norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
+        out_indices: stages to return.
+        frozen_stages: -1 none, 0 the stem, k the stem and k stages.
+        norm_cfg: norm layers.
+        norm_eval: keep batch norms in eval mode while training.
         with_cp: recompute blocks in the backward pass to save memory.
         zero_init_residual: start every block as an identity, as the authors do.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``, or None for He initialisation.

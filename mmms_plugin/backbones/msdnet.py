@@ -33,7 +33,8 @@ class Variant(NamedTuple):
 
     Attributes:
         blocks: layers of each block; a classifier follows each block.
-        stem: channels of the finest scale's first map. growth: new channels of a layer at the finest scale.
+        stem: channels of the finest scale's first map.
+        growth: new channels of a layer at the finest scale.
         factors: for each scale, what multiplies ``stem`` and ``growth``.
         bottlenecks: for each scale, the width of its 1x1 layers, in numbers of new channels.
         large_pictures: stem of stride 4, as for ImageNet; else of stride 1, as for CIFAR.
@@ -102,9 +103,9 @@ class ScaleLayer(nn.Module):
         with_cp: bool,
     ) -> None:
         super().__init__()
-        each = growth if finer is None else growth // 2
-        self.down = None if finer is None else _two_convs(norm_cfg, finer[0], each, finer[1], stride=2)
-        self.same = _two_convs(norm_cfg, in_channels, each, bottleneck)
+        added = growth if finer is None else growth // 2
+        self.down = None if finer is None else _two_convs(norm_cfg, finer[0], added, finer[1], stride=2)
+        self.same = _two_convs(norm_cfg, in_channels, added, bottleneck)
         self.with_cp = with_cp
 
     def forward(self, x: Tensor, finer: Tensor | None) -> Tensor:
@@ -160,7 +161,8 @@ class MSDNet(Backbone):
         in_channels: channels of the image.
         out_indices: scales, or exits, to return; None is all.
         frozen_stages: -1 none, 0 the stem, k the stem and k blocks.
-        norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
+        norm_cfg: norm layers.
+        norm_eval: keep batch norms in eval mode while training.
         with_cp: recompute layers in the backward pass; memory then grows with their number, not with its square.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``, or None for He initialisation.
 

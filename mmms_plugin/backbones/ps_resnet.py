@@ -47,8 +47,10 @@ class PSResNet(ResidualNetwork):
         style: 'pytorch' has a bottleneck's stride in its 3x3 layer, 'caffe' in its first 1x1 layer.
         small_stem: a stem of one 3x3 layer without stride or pooling, for pictures of some 32 px.
         deep_stem, avg_down: the stem of three 3x3 layers and pooled shortcuts of ResNet-C and -D.
-        out_indices: stages to return. frozen_stages: -1 none, 0 the stem, k the stem and k stages.
-        norm_cfg, norm_eval: norm layers; keep batch norms in eval mode while training.
+        out_indices: stages to return.
+        frozen_stages: -1 none, 0 the stem, k the stem and k stages.
+        norm_cfg: norm layers.
+        norm_eval: keep batch norms in eval mode while training.
         with_cp: recompute blocks in the backward pass to save memory.
         zero_init_residual: start every block as an identity.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)``, or None for He initialisation.

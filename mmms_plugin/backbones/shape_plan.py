@@ -112,7 +112,7 @@ def place_adaptors(cells: Sequence[Cell], options: ShapeOptions, published: int,
 class ShapePlan:
     """The row of cells of one network with its adaptors; gives the sizes of a forward pass.
 
-    Sizes follow from the scales that ``read_scales`` found last: reading waits for a GPU, so it is done once a pass.
+    Sizes follow from the scales that were read last (``read_scales``). Reading waits for a GPU: it is done once a pass.
 
     Args:
         cells: in the order in which they run.

@@ -65,8 +65,8 @@ class ShapeAdaptorVGG(ShapedNetwork):
         depth: 16.
         mode, design_size, num_adaptors, limit_side, fixed_shape, resize_outputs: as in ``ShapeAdaptorResNet``.
         in_channels: channels of the image.
-        out_indices: stages to return, by default the last. frozen_stages: -1 and 0 none (there is no stem), k the
-            first k stages.
+        out_indices: stages to return, by default the last.
+        frozen_stages: -1 and 0 none (there is no stem), k the first k stages.
         norm_cfg, norm_eval, with_cp, init_cfg: as in ``PSResNet``.
 
     Shape: ``[N, in_channels, H, W]`` to a tuple of ``[N, out_channels[i], ceil(H / out_strides[i]), ...]``; with

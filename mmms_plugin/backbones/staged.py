@@ -88,7 +88,7 @@ def dilation_grids(
     dilations: Sequence[int],
     multi_grid: Sequence[int] | None = None,
     *,
-    each: str = "block of the last stage",
+    unit: str = "block of the last stage",
     contract: bool = False,
 ) -> list[tuple[int, ...]]:
     """The dilation of every block of every stage.
@@ -97,7 +97,7 @@ def dilation_grids(
         counts: blocks of each stage.
         dilations: base dilation of each stage.
         multi_grid: factors of the dilation for the blocks of the last stage, as many as it has blocks.
-        each: what a factor is for, in the error message.
+        unit: what a factor is for, in the error message.
         contract: halve the dilation in the first block of a stage, as mmdet's and mmseg's ``contract_dilation``.
 
     Raises: ValueError for another number of factors, and for factors that are no integers from 1.
@@ -107,7 +107,7 @@ def dilation_grids(
         first = max(1, dilation // 2) if contract else dilation
         grids.append((first, *[dilation] * (count - 1)))
     if multi_grid is not None:
-        factors = check_per_stage("multi_grid", multi_grid, counts[-1], each)
+        factors = check_per_stage("multi_grid", multi_grid, counts[-1], unit)
         grids[-1] = tuple(dilations[-1] * factor for factor in factors)
     return grids
 

@@ -161,9 +161,10 @@ class EarlyExit(nn.Module):
         """The answer of the last exit that a budget allows; classifiers before it are not computed.
 
         Args:
-            x: pictures ``[N, 3, H, W]``. budget: for each picture in multiply-adds, or for the batch in seconds; None
-                is no limit. unit: 'macs' or 'seconds'. Seconds are measured once for every shape of ``x``; then the
-                last exit is taken that usually fits, and a slow moment of the machine is met by an earlier one.
+            x: pictures ``[N, 3, H, W]``.
+            budget: for each picture in multiply-adds, or for the batch in seconds; None is no limit.
+            unit: 'macs' or 'seconds'. Seconds are measured once for every shape of ``x``; then the last exit is taken
+                that usually fits, and a slow moment of the machine is met by an earlier one.
         Raises: UserError if even the first exit does not fit. ValueError for another unit.
         """
         if unit not in ("macs", "seconds"):
@@ -201,7 +202,9 @@ class EarlyExit(nn.Module):
         """Seconds up to each exit, its own classifier among them; the second fastest of a few rounds.
 
         Args:
-            x: pictures ``[N, 3, H, W]``. clock: in seconds; a budget is kept in wall time, the default.
+            x: pictures ``[N, 3, H, W]``.
+            rounds: measurements but one.
+            clock: in seconds; a budget is kept in wall time, the default.
         """
         rows = []
         for _ in range(rounds + 1):
@@ -225,8 +228,9 @@ class EarlyExit(nn.Module):
         leave at the last exit. Confidence is the largest softmax probability.
 
         Args:
-            x: pictures ``[N, 3, H, W]``. thresholds: one for each exit, such as ``Plan.thresholds``; above 1 the exit's
-                classifier is left out, and the last exit takes all that is left whatever its threshold.
+            x: pictures ``[N, 3, H, W]``.
+            thresholds: one for each exit, such as ``Plan.thresholds``; above 1 the exit's classifier is left out, and
+                the last exit takes all that is left whatever its threshold.
         Raises: ValueError for another number of thresholds.
         """
         if len(thresholds) != len(self.exits):
@@ -283,8 +287,10 @@ class EarlyExit(nn.Module):
         On a small network, an exit's own operations can take longer than what it saves.
 
         Args:
-            pictures: ``[N, 3, H, W]``, such as those to come. batch: pictures at a time.
-            thresholds: as of ``classify``. rounds: both are timed in turn; the median of the ratios counts.
+            pictures: ``[N, 3, H, W]``, such as those to come.
+            batch: pictures at a time.
+            thresholds: as of ``classify``.
+            rounds: how often both are timed, in turn; the median of the ratios counts.
         """
         key, parts = (batch, tuple(thresholds)), pictures.split(batch)
         self._slower.discard(key)

@@ -34,8 +34,10 @@ class Plan:
     """Thresholds of every exit and what they came to on the validation split.
 
     Attributes:
-        macs: average multiply-adds of a picture. thresholds: above 1 where the classifier is left out.
-        shares: of the pictures that leave at each exit. accuracy: top-1 in per cent.
+        macs: average multiply-adds of a picture.
+        thresholds: of each exit; above 1 where the classifier is left out.
+        shares: of the pictures that leave at each exit.
+        accuracy: top-1 in per cent.
     """
 
     macs: float
@@ -49,8 +51,10 @@ class Plans:
     """Plans by rising cost.
 
     Attributes:
-        model: fingerprint of the weights that they are for. size: height and width of the pictures.
-        pictures: in the validation split.
+        model: fingerprint of the weights that they are for.
+        size: height and width of the pictures, in px.
+        pictures: how many the thresholds were chosen on.
+        rows: the plans.
     """
 
     model: str
@@ -130,7 +134,8 @@ def choose_plans(
 
     Args:
         confidence, correct: ``[pictures, exits]``, largest probability and whether it is of the right class.
-        costs: of each exit. steps: values of q.
+        costs: of each exit.
+        steps: number of values of q.
     Raises: ValueError for fewer pictures than exits.
     """
     if len(confidence) < confidence.shape[1]:

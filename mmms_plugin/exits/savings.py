@@ -28,9 +28,11 @@ class Saving:
     """One batch size and one plan.
 
     Attributes:
-        batch: pictures at a time. budget: share of the full network's multiply-adds that the plan allows.
-        promised: the full network's multiply-adds in those of the pictures measured, their classifiers included.
-        achieved: the full network's time in that with early exits. seconds: of one picture, with early exits.
+        batch: pictures at a time.
+        budget: the multiply-adds that the plan allows, as a share of the full network's.
+        promised: the full network's multiply-adds divided by those of the pictures measured, classifiers included.
+        achieved: the full network's time divided by that with early exits.
+        seconds: of one picture, with early exits.
     """
 
     batch: int
@@ -55,8 +57,9 @@ def spent_macs(network: EarlyExit, size: tuple[int, int], exits: Tensor, thresho
     """Average multiply-adds of pictures that left at ``exits``; skipped classifiers cost nothing.
 
     Args:
-        size: (height, width) in px. exits: ``[N]``, numbers of exits from 0. thresholds: above 1, the classifier is
-            skipped.
+        size: (height, width) in px.
+        exits: ``[N]``, numbers of exits from 0.
+        thresholds: of each exit; above 1 its classifier is skipped.
     """
     totals, so_far, last = [], 0, len(thresholds) - 1
     for index, (cost, threshold) in enumerate(zip(network.costs(size), thresholds, strict=True)):
@@ -72,7 +75,10 @@ def measure_saving(network: EarlyExit, pictures: Tensor, batch: int, plan: Plan,
     plan's.
 
     Args:
-        pictures: ``[N, 3, H, W]``. batch: pictures at a time.
+        pictures: ``[N, 3, H, W]``.
+        batch: pictures at a time.
+        plan: with the thresholds.
+        rounds: measurements of each.
     """
     size = (pictures.shape[-2], pictures.shape[-1])
     parts = pictures.split(batch)

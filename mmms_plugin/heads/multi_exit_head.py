@@ -110,13 +110,13 @@ class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
             from mmpretrain.structures import DataSample
 
             data_samples = [DataSample() for _ in scores]
-        for sample, each in zip(data_samples, scores, strict=True):
-            sample.set_field(each, "exit_scores")
-            sample.set_pred_score(each[-1])
+        for sample, score in zip(data_samples, scores, strict=True):
+            sample.set_field(score, "exit_scores")
+            sample.set_pred_score(score[-1])
             if self.multi_label:
-                sample.set_pred_label(torch.nonzero(each[-1] > 0.5).flatten())  # logit > 0
+                sample.set_pred_label(torch.nonzero(score[-1] > 0.5).flatten())  # logit > 0
             else:
-                sample.set_pred_label(each[-1].argmax(keepdim=True))
+                sample.set_pred_label(score[-1].argmax(keepdim=True))
         return data_samples
 
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -44,7 +44,9 @@ class ASPPHead(HostASPPHead):  # type: ignore[misc]  # mmseg has no types
     """Decode head for mmseg; takes the last of the backbone's maps.
 
     Args:
-        in_channels: of that map. channels: of every branch. num_classes: classes.
+        in_channels: of that map.
+        channels: of every branch.
+        num_classes: classes.
         dilations: of the branches; 1 is the 1x1 layer. (6, 12, 18) are for output stride 16, twice that for 8.
         dropout_ratio, norm_cfg, in_index, ignore_index, init_cfg: as in every mmseg head.
         loss_decode: a loss or several; None is cross-entropy averaged over pixels that are not void.
@@ -95,7 +97,8 @@ class DLAUpHead(BaseDecodeHead):  # type: ignore[misc]  # mmseg has no types
     """Decode head for mmseg behind a ``DLAUp`` neck; takes its finest map.
 
     Args:
-        in_channels: of that map. num_classes: classes.
+        in_channels: of that map.
+        num_classes: classes.
         down_ratio: its stride, 2, 4, 8 or 16.
         dropout_ratio, in_index, ignore_index, init_cfg: as in every mmseg head.
         loss_decode: a loss or several; None is cross-entropy averaged over pixels that are not void.

@@ -82,14 +82,14 @@ def _cosets(offsets: set[int], t: int) -> list[tuple[int, int]]:
 
     With t = 4, {0, 2} gives [(0, 2)], {1} gives [(1, 4)] and {0, 1, 2} gives [(0, 2), (1, 4)].
     """
-    found = []
+    cosets = []
     for step in (s for s in range(1, t + 1) if t % s == 0):
         for start in range(step):
             coset = set(range(start, t, step))
             if coset <= offsets:
-                found.append((start, step))
+                cosets.append((start, step))
                 offsets = offsets - coset
-    return found
+    return cosets
 
 
 def decompose(pattern: Sequence[int], axes: str) -> list[SubConv]:

@@ -28,8 +28,11 @@ METHODS = ("bilinear", "nearest", "trained", "dilated")
 class Downsample(nn.Module):
     """D_r: ``[N, C, H, W] -> [N, C, ceil(H / r), ceil(W / r)]``; 'dilated' gives ``[N r r, C, ...]``, all r x r phases.
 
-    Args: ratio r; method, pool as ``ElasticPolicy``; channels C, needed by 'trained' without pooling only.
-    Without pooling 'bilinear' takes the value at the middle of r x r pixels and 'nearest' their first pixel.
+    Args:
+        ratio: r, an integer from 1.
+        method, pool: as ``ElasticPolicy``. Without pooling 'bilinear' takes the value at the middle of r x r pixels and
+            'nearest' their first pixel.
+        channels: C, needed by 'trained' without pooling only.
     """
 
     def __init__(self, ratio: int, method: str = "bilinear", pool: bool = True, channels: int | None = None) -> None:
@@ -62,7 +65,10 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """U_r, the reverse of ``Downsample``: ``[N, C, h, w]`` and a size ``(H, W)`` to ``[N, C, H, W]``, cropped.
 
-    Args: ratio r; method as ``ElasticPolicy``; channels C, needed by 'trained' only.
+    Args:
+        ratio: r, an integer from 1.
+        method: as ``ElasticPolicy``.
+        channels: C, needed by 'trained' only.
     """
 
     def __init__(self, ratio: int, method: str = "bilinear", channels: int | None = None) -> None:
@@ -96,7 +102,8 @@ class BilinearUp(nn.ConvTranspose2d):
     """One filter per channel, bilinear at first, then trained.
 
     Args:
-        channels: C. factor: a power of two.
+        channels: C.
+        factor: a power of two.
     Shape: ``[N, C, H, W] -> [N, C, factor * H, factor * W]``.
     Raises: ValueError for another factor.
     """

@@ -53,7 +53,8 @@ class DLAUp(BaseModule):  # type: ignore[misc]  # mmengine has no types
         out_channels: project every output to so many channels by a 1x1 layer; None keeps level k's ``in_channels[k]``.
         num_outs: outputs, finest first; beyond the number of inputs the coarsest is halved by pooling, as in FPN.
         in_strides: powers of two, ascending; by default each is twice the one before.
-        norm_cfg: norm layers. init_cfg: None for He initialisation.
+        norm_cfg: norm layers.
+        init_cfg: None for He initialisation.
 
     Attributes:
         out_channels: of every output.
