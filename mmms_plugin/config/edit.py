@@ -1,6 +1,7 @@
 """Changing a config: walking through its nested dictionaries, and ``--cfg-options``.
 
-An option's key that is misspelt, or that nothing reads, is named before training starts.
+An option's key that is misspelt, or that nothing reads, is named before training starts. mmengine is imported by the
+functions that need it: options of commands import this module.
 """
 
 from __future__ import annotations
@@ -8,14 +9,12 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
-from mmengine.registry import root
-from mmengine.runner import Runner
+from mmms_plugin.errors import UserError, first_line
 
-from mmms_plugin.config.files import first_line
-from mmms_plugin.errors import UserError
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 # What mmengine's Runner and the hosts read of a config, beside the arguments of Runner
 READ_ELSEWHERE = {
@@ -92,6 +91,8 @@ def apply_cfg_options(config: Config, options: Mapping[str, Any]) -> list[str]:
 
 def _read_keys() -> set[str]:
     """Top-level keys that have an effect; all others are variables of the config file, copied when it was read."""
+    from mmengine.runner import Runner
+
     return (set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}) | READ_ELSEWHERE
 
 
@@ -177,6 +178,8 @@ def _arguments(config: Config, kind: Any) -> set[str] | None:
     """Names of the arguments that a registered type takes; None if it is unknown or takes any."""
     if not isinstance(kind, str):
         return None
+    from mmengine.registry import root
+
     scope = config.get("default_scope") or "mmengine"
     for registry in (value for name, value in vars(root).items() if name.isupper()):
         with registry.switch_scope_and_registry(scope) as own:

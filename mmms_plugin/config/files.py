@@ -12,10 +12,12 @@ import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-
-from mmengine.config import Config
+from typing import TYPE_CHECKING
 
 from mmms_plugin.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 HOSTS = ("mmdet", "mmseg", "mmpretrain")
@@ -64,6 +66,8 @@ def load_config(name: str) -> Config:
     path = find_config(name)
     if path.suffix not in (".py", ".json", ".yaml", ".yml"):
         raise UserError(f"config {name}: the suffix is {path.suffix!r}, allowed are .py, .json, .yaml and .yml")
+    from mmengine.config import Config  # which `mmms configs` does without
+
     try:
         return Config.fromfile(path)
     except Exception as error:  # a config is code: whatever it raises is the config's fault
