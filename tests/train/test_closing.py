@@ -48,6 +48,8 @@ def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch
 
 
 def test_every_option_that_a_test_needs_is_in_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # paths below it would be relative
     hook = CheckpointHook()
     runner = SimpleNamespace(hooks=[ProgressHook(), hook], work_dir=str(tmp_path))
     options = LaunchOptions(
