@@ -1,7 +1,7 @@
 # make demo   trains, evaluates and draws a small PS Mask R-CNN on generated data (CPU, minutes)
 # make test   formatter, linter, type checker and tests
 # make quick  the same checks and a choice of quick tests, in under a minute: the daily loop
-# make mutants   small changes of the code that no test notices (an hour; PATHS="necks heads" takes these rooms alone)
+# make mutants   small changes of the code that no test notices (hours; PATHS="necks heads" takes these rooms alone)
 # make mmcv   builds the compiled mmcv in place of mmcv-lite (needs a C++ compiler; about 20 minutes)
 # make docs   builds the documentation into docs/_build (docs/_build/index.html)
 # Everything is installed into .venv. A torch that PYTHON or .venv already has (a CUDA build, say) is used as it is;

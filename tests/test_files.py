@@ -113,7 +113,7 @@ def test_content_and_names_reach_the_disk(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_folder_that_cannot_be_opened_is_not_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Windows; other errors are told."""
+    """As on Windows; other errors are raised."""
 
     def refuse(*arguments: object) -> None:
         raise PermissionError(13, "Permission denied")

@@ -635,7 +635,7 @@ class Laboratory:
             path = tree / mutant.file
             before = path.stat()
             path.write_bytes(self.files[mutant.file].changed(mutant))
-            # Bytecode is told apart by size and second: each version of a file gets a second of its own.
+            # Python judges bytecode by size and second: each version of a file gets a second of its own.
             os.utime(path, (next(self.times),) * 2)
             for part in parts:
                 tests = self._affordable(part)
