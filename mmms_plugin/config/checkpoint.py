@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmms_plugin.config.edit import replace_components
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.layers import PSConv2d
-from mmms_plugin.layers.function import CarriesFunction
+from mmms_plugin.layers.function import PLAIN_CONV, CarriesFunction
 from mmms_plugin.layers.shape_adaptor import ShapeAdaptor
 from mmms_plugin.weights.files import Checkpoint, read_checkpoint
 from mmms_plugin.weights.mapping import compare
@@ -226,13 +226,14 @@ def _layer_pairs(model: nn.Module, functions: Mapping[str, Any]) -> list[tuple[s
     """Arguments of the first layer that computes otherwise than it did when the file was saved."""
     layers = dict(model.named_modules())
     for name, theirs in functions.items():
-        if name in layers:
-            layer = layers[name]
-            own = layer.function() if isinstance(layer, CarriesFunction) else dict(dilation_pattern=[1])
-            if pairs := [
-                (f"{name}.{key}", theirs[key], own[key]) for key in own if theirs.get(key, own[key]) != own[key]
-            ]:
-                return pairs
+        layer = layers.get(name)
+        if layer is None:
+            continue
+        own = layer.function() if isinstance(layer, CarriesFunction) else PLAIN_CONV
+        keys = [key for key in own if key in theirs and theirs[key] != own[key]]
+        keys = keys or [key for key in {**theirs, **own} if theirs.get(key) != own.get(key)]
+        if keys:
+            return [(f"{name}.{key}", theirs.get(key), own.get(key)) for key in keys]
     return []
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from mmms_plugin.arguments import check_choice
 from mmms_plugin.layers.channel_parts import PaddingMode, PartwiseConv2d, Size
 from mmms_plugin.layers.common import is_capturing, sum_terms
+from mmms_plugin.layers.function import PLAIN_CONV, CarriesFunction
 from mmms_plugin.layers.resampling import METHODS, Downsample, Upsample, check_ratios
 from mmms_plugin.registry import MODELS
 
@@ -177,7 +179,7 @@ def elastic_bottleneck(
 
 
 @MODELS.register_module(name="ElasticConv")
-class ElasticConv2d(PartwiseConv2d, nn.Conv2d):
+class ElasticConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
     """Convolution whose input channels are seen at several resolutions, at the plain layer's parameters.
 
     ``y = sum_i U_i(conv(D_i(x[:, part i]), weight[:, part i]))``; with ``groups`` the parts are of groups instead.
@@ -187,7 +189,7 @@ class ElasticConv2d(PartwiseConv2d, nn.Conv2d):
         ratios, shares, method, pool: see ``ElasticPolicy``.
     Shape: ``[N, C_in, H, W] -> [N, C_out, H', W']``.
     Raises: ValueError for a bad argument, a stride of 1 without the padding that keeps the size, and for maps smaller
-        than the largest ratio.
+        than the largest ratio. ``load_state_dict`` refuses weights of another policy (``CarriesFunction``).
     """
 
     def __init__(
@@ -224,6 +226,14 @@ class ElasticConv2d(PartwiseConv2d, nn.Conv2d):
         down = {str(i): Downsample(self.ratios[i], method, pool, self.widths[i]) for i in lowered}
         up = {str(i): Upsample(self.ratios[i], method, outputs[i]) for i in lowered}
         self.down, self.up = nn.ModuleDict(down).to(device, dtype), nn.ModuleDict(up).to(device, dtype)
+
+    def function(self) -> dict[str, Any]:
+        """The policy, whatever the stride: with the strides of another task, the weights may still be loaded."""
+        policy = self.policy
+        if max(policy.ratios) == 1:
+            return dict(PLAIN_CONV)
+        shares = [float(share) for share in policy.shares]
+        return dict(ratios=list(policy.ratios), shares=shares, method=policy.method, pool=policy.pool)
 
     def _divide(self, policy: ElasticPolicy) -> list[tuple[int, int]]:
         """Ratio and number of input channels of every branch."""

@@ -29,7 +29,7 @@ from mmms_plugin.layers.channel_parts import (
 )
 from mmms_plugin.layers.common import is_exporting, sum_terms
 from mmms_plugin.layers.dilation_lattice import AXES, ORDERS, SubConv, check_pattern, decompose, dilation_matrix
-from mmms_plugin.layers.function import CarriesFunction
+from mmms_plugin.layers.function import PLAIN_CONV, CarriesFunction
 from mmms_plugin.registry import MODELS
 
 IMPLEMENTATIONS = ("grouped", "masked")
@@ -126,7 +126,7 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
     def function(self) -> dict[str, Any]:
         """The arguments that make up the lattice; a pattern of ones makes a plain convolution, whatever the others."""
         if self.kernel_size == (1, 1) or set(self.dilation_pattern) == {1}:
-            return dict(dilation_pattern=[1])
+            return dict(PLAIN_CONV)
         pattern = list(self.dilation_pattern)
         return dict(dilation_pattern=pattern, channel_order=self.channel_order, axes=self.axes)
 

@@ -25,11 +25,12 @@ from torch import Tensor, nn
 from mmms_plugin.arguments import check_choice
 from mmms_plugin.layers.channel_parts import PaddingMode, PartwiseConv2d, Size, is_channels_last
 from mmms_plugin.layers.dilation_lattice import ORDERS, check_pattern, part_of_channel
+from mmms_plugin.layers.function import PLAIN_CONV, CarriesFunction
 from mmms_plugin.registry import MODELS
 
 
 @MODELS.register_module(name="DepthwisePSConv")
-class DepthwisePSConv2d(PartwiseConv2d, nn.Conv2d):
+class DepthwisePSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
     """Depthwise form of PSConv (end of section 3.2): each input channel has one dilation, ``pattern[part of channel]``.
 
     Equation (3) gives a depthwise layer a single dilation, for each group has one input channel; here the pattern runs
@@ -37,7 +38,7 @@ class DepthwisePSConv2d(PartwiseConv2d, nn.Conv2d):
 
     Args: as ``PSConv2d``; ``groups`` is ``in_channels`` and may be left out, ``out_channels`` is a multiple of it.
     Shape: ``[N, C_in, H, W] -> [N, C_out, H', W']``.
-    Raises: ValueError for a bad argument.
+    Raises: ValueError for a bad argument. ``load_state_dict`` refuses weights of another pattern (``CarriesFunction``).
     """
 
     _order: Tensor
@@ -87,6 +88,12 @@ class DepthwisePSConv2d(PartwiseConv2d, nn.Conv2d):
         inverse = torch.argsort(by_output).to(self.weight.device)
         self.register_buffer("_inverse", inverse, persistent=False)
 
+    def function(self) -> dict[str, Any]:
+        """The arguments that give each channel its dilation; a pattern of ones makes a plain convolution."""
+        if self.kernel_size == (1, 1) or set(self.dilation_pattern) == {1}:
+            return dict(PLAIN_CONV)
+        return dict(dilation_pattern=list(self.dilation_pattern), channel_order=self.channel_order, axes="channels")
+
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 3:
             return self.forward(x[None])[0]
@@ -121,7 +128,7 @@ class _StraightThroughSign(torch.autograd.Function):
 
 
 @MODELS.register_module(name="DynamicPSConv")
-class DynamicPSConv2d(PartwiseConv2d, nn.Conv2d):
+class DynamicPSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
     """Convolution that learns for each kernel which of two dilations to use.
 
     ``y = conv(x, weight * (1 - M), dilations[0]) + conv(x, weight * M, dilations[1])`` with the binary mask
@@ -130,7 +137,7 @@ class DynamicPSConv2d(PartwiseConv2d, nn.Conv2d):
     Args: as ``nn.Conv2d``, and
         dilations: the two multiples of the base dilation, small and large.
     Shape: ``[N, C_in, H, W] -> [N, C_out, H', W']``. Costs twice the plain layer's multiply-adds.
-    Raises: ValueError for a bad argument.
+    Raises: ValueError for a bad argument. ``load_state_dict`` refuses weights of other dilations (``CarriesFunction``).
     """
 
     def __init__(
@@ -159,6 +166,10 @@ class DynamicPSConv2d(PartwiseConv2d, nn.Conv2d):
         self.left_logits = nn.Parameter(self.weight.new_empty(rows, columns))
         self.right_logits = nn.Parameter(self.weight.new_empty(out_channels // rows, in_channels // groups // columns))
         self.reset_mask()
+
+    def function(self) -> dict[str, Any]:
+        """The dilations between which the mask, a weight, chooses."""
+        return dict(dilations=list(self.dilations))
 
     def reset_mask(self) -> None:
         """Draw the logits from U(-1, 1), where the straight-through gradient passes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from mmengine.runner import load_checkpoint
+from mmengine.runner import load_checkpoint, save_checkpoint
+from mmengine.runner.checkpoint import get_state_dict, weights_to_cpu
 from torch import nn
 
 from mmms_plugin.config.checkpoint import TRAINED, check_function, start_remark, trained_meta
@@ -144,3 +146,68 @@ def test_a_psconv_carries_its_pattern_and_refuses_another(tmp_path):
         with pytest.raises(RuntimeError, match="its weights were trained with"):
             load_checkpoint(nn.ModuleDict({"module": model} if file.stem == "wrapped" else {"backbone": plain}),
                             str(file), strict=True)  # fmt: skip
+
+
+DEPTHWISE, DYNAMIC, ELASTIC, CONV = (f"mmms_plugin.{name}" for name in ("DepthwisePSConv", "DynamicPSConv",
+                                                                        "ElasticConv", "PSConv"))  # fmt: skip
+LAYER_PAIRS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
+    (dict(type=DEPTHWISE), dict(type=DEPTHWISE, dilation_pattern=(1, 4)), "dilation_pattern=[1, 2, 1, 4]", "[1, 4]"),
+    (dict(type=DEPTHWISE), dict(type=DEPTHWISE, channel_order="cyclic"), "channel_order=block", "cyclic"),
+    (dict(type=DEPTHWISE), dict(type=CONV, groups=8), "axes=channels", "both"),
+    (dict(type=DEPTHWISE), dict(type="Conv2d", groups=8), "dilation_pattern=[1, 2, 1, 4]", "[1]"),
+    (dict(type=DYNAMIC), dict(type=DYNAMIC, dilations=(1, 3)), "dilations=[1, 2]", "[1, 3]"),
+    (dict(type=ELASTIC), dict(type=ELASTIC, ratios=(1, 4)), "ratios=[1, 2]", "[1, 4]"),
+    (dict(type=ELASTIC), dict(type=ELASTIC, shares=(0.25, 0.75)), "shares=[0.5, 0.5]", "[0.25, 0.75]"),
+    (dict(type=ELASTIC), dict(type=ELASTIC, method="nearest"), "method=bilinear", "nearest"),
+    (dict(type=ELASTIC), dict(type=ELASTIC, pool=False), "pool=True", "False"),
+    (dict(type=ELASTIC), dict(type="Conv2d"), "ratios=[1, 2]", "None"),
+]  # fmt: skip
+EQUAL: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (dict(type=DEPTHWISE), dict(type=DEPTHWISE, dilation_pattern=[1, 2, 1, 4], stride=2)),
+    (dict(type=DEPTHWISE, dilation_pattern=(1, 1)), dict(type="Conv2d", groups=8)),
+    (dict(type=DEPTHWISE, dilation_pattern=(1, 1)), dict(type=CONV, groups=8, dilation_pattern=(1,))),
+    (dict(type=DYNAMIC), dict(type=DYNAMIC, dilations=[1, 2])),
+    (dict(type=ELASTIC), dict(type=ELASTIC, stride=2, ratios=[1, 2])),  # segmentation has other strides
+    (dict(type=ELASTIC, ratios=(1, 1)), dict(type="Conv2d")),
+]
+
+
+def one_layer(config: dict[str, Any]) -> nn.ModuleDict:
+    arguments = dict(config, in_channels=8, out_channels=8, kernel_size=3, padding=1)
+    plain = arguments.pop("type") == "Conv2d"
+    return nn.ModuleDict({"conv": nn.Conv2d(**arguments) if plain else MODELS.build(dict(config, **arguments))})
+
+
+def saved_files(config: dict[str, Any], folder: Path) -> list[Path]:
+    """By mmengine, from under DistributedDataParallel, and published in both formats."""
+    plain, wrapped = folder / "plain.pth", folder / "wrapped.pth"
+    save_checkpoint(dict(state_dict=weights_to_cpu(get_state_dict(one_layer(config))), meta={}), str(plain))
+    save_checkpoint(dict(state_dict=nn.ModuleDict({"module": one_layer(config)}).state_dict(), meta={}), str(wrapped))
+    published = [publish(str(wrapped), str(folder / name)).path for name in ("a.pth", "b.safetensors")]
+    return [plain, wrapped, *map(Path, published)]
+
+
+@pytest.mark.parametrize(("theirs", "own", "words", "other"), LAYER_PAIRS)
+def test_layers_of_the_same_shapes_refuse_weights_of_another_function(theirs, own, words, other, tmp_path):
+    model = one_layer(own)
+    for file in saved_files(theirs, tmp_path):
+        with pytest.raises(UserError, match=re.escape(f"conv.{words}, the config has {other}")):
+            check_function(model, {}, str(file), force=False)
+        assert words in str(start_remark(model, {}, str(file)))
+    state = torch.load(tmp_path / "plain.pth", weights_only=True)["state_dict"]
+    if own["type"] == "Conv2d":  # knows nothing of metadata: only the project's commands notice
+        return
+    for strict in (True, False):
+        with pytest.raises(RuntimeError, match=rf"conv: .*trained with .*{re.escape(words)}.* the shapes agree"):
+            model.load_state_dict(state, strict=strict)
+
+
+@pytest.mark.parametrize(("theirs", "own"), EQUAL)
+def test_layers_of_the_same_function_load_each_others_weights(theirs, own, tmp_path):
+    model = one_layer(own)
+    for file in saved_files(theirs, tmp_path):
+        assert check_function(model, {}, str(file), force=False) is None
+    state = torch.load(tmp_path / "plain.pth", weights_only=True)["state_dict"]
+    model.load_state_dict(state)
+    assert torch.equal(model["conv"].weight, state["conv.weight"])
+    model.load_state_dict(state | {})  # without metadata, as in files of older versions
