@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from PIL import Image
 
-import mmms_plugin.commands.scale_policy.progress as progress_module
-import mmms_plugin.commands.scale_policy.sizes as sizes_module
-from mmms_plugin.commands.scale_policy.pictures import Source, find_sources
-from mmms_plugin.commands.scale_policy.progress import Progress, check_readable
-from mmms_plugin.commands.scale_policy.sizes import compare_sizes, remove_sizes
+import mmms_plugin.commands.scale_policy_measure as measure_module
+from mmms_plugin.commands.scale_policy import compare_sizes, remove_sizes
+from mmms_plugin.commands.scale_policy_measure import PolicyRun, Progress, Source, check_readable, find_sources
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.options import ModelOptions
 from mmms_plugin.train.predict import classes_of, config_of, with_progress
@@ -86,18 +87,18 @@ def test_an_interrupted_run_measures_what_is_left(tmp_path, capsys, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         Progress(file, "key").measure(sources, one, "measuring")
     assert json.loads(file.read_text(encoding="utf-8")) == dict(
-        key="key", skipped={"1.png": r"map of 1 x 1\nis too small", "2.png": "empty"}, found={"0.png": 1}
+        key="key", skipped={"1.png": r"map of 1 x 1\nis too small", "2.png": "empty"}, results={"0.png": 1}
     )
-    assert "going on" not in capsys.readouterr().err
+    assert "resuming" not in capsys.readouterr().err
     done = Progress(file, "key")
     done.measure(sources, one, "measuring")
-    assert (calls, done.found) == (["0.png", "1.png", "3.png", "3.png"], {"0.png": 1, "3.png": 4})
-    assert "measuring: going on after 1 of 4 pictures\n" in capsys.readouterr().err
-    for content in (None, "{", "[]", json.dumps(dict(key="key", found=[], skipped={})), json.dumps(dict(found={}))):
+    assert (calls, done.results) == (["0.png", "1.png", "3.png", "3.png"], {"0.png": 1, "3.png": 4})
+    assert "measuring: resuming after 1 of 4 pictures\n" in capsys.readouterr().err
+    for content in (None, "{", "[]", json.dumps(dict(key="key", results=[], skipped={})), json.dumps(dict(results={}))):
         if content is not None:
             file.write_text(content, encoding="utf-8")
         other = Progress(file, "other" if content is None else "key")  # other weights; a damaged file
-        assert (other.found, other.skipped) == ({}, {})
+        assert (other.results, other.skipped) == ({}, {})
     with pytest.raises(UserError, match=r"none of the 1 pictures can be read; 2\.png: empty"):
         Progress(tmp_path / "new.json", "key").measure(sources[2:3], one, "measuring")
     with pytest.raises(UserError, match="refused"):
@@ -111,8 +112,8 @@ def raise_user_error(source: Source) -> None:
 def test_progress_is_saved_now_and_then(tmp_path, monkeypatch):
     pictures(tmp_path, *(f"{i}.png" for i in range(4)))
     now, saves = [0.0], []
-    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(progress_module, "write_text", lambda path, text: saves.append(len(json.loads(text)["found"])))
+    monkeypatch.setattr(measure_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(measure_module, "write_text", lambda path, text: saves.append(len(json.loads(text)["results"])))
 
     def one(source: Source) -> int:
         now[0] += 6
@@ -139,7 +140,9 @@ def run_of(classes: tuple[str, ...], boxes: dict, stem: str = "x") -> SimpleName
 
 def test_boxes_get_the_numbers_of_the_data_set(data, tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(sizes_module, "run_size_ap", lambda *given, **options: calls.append((given, options)))
+    monkeypatch.setattr(
+        "mmms_plugin.size_ap.command.run_size_ap", lambda *given, **options: calls.append((given, options))
+    )
     sources = find_sources(None, str(data), "val", tmp_path / "out")
     boxes = {"b.png": [[0, 0.5, 1, 2, 3, 4], [2, 0.25, 5, 6, 7, 8]]}
     out = tmp_path / "report"
@@ -169,6 +172,18 @@ def test_boxes_get_the_numbers_of_the_data_set(data, tmp_path, monkeypatch):
     (out / "other.json").rename(out / "run_2.json")
     remove_sizes(out)
     assert not out.exists()
+
+
+def test_boxes_are_kept_from_the_least_score_on(tmp_path):
+    run: Any = object.__new__(PolicyRun)
+    boxes = torch.tensor([[1.0, 2, 4, 6], [0, 0, 1, 1], [0, 0, 2, 1]])
+    objects = InstanceData(bboxes=boxes, scores=torch.tensor([0.001, 0.00099, 0.5]), labels=torch.tensor([3, 0, 1]))
+    run._batch, run.title = (lambda source: None), "net"
+    run.model = SimpleNamespace(test_step=lambda batch: [dict(pred_instances=objects)])
+    assert run._boxes(Source(tmp_path, "x")) == [[3, pytest.approx(0.001), 1, 2, 3, 4], [1, 0.5, 0, 0, 2, 1]]
+    run.model = SimpleNamespace(test_step=lambda batch: [{}])
+    with pytest.raises(UserError, match="--compare: net predicts no boxes"):
+        run._boxes(Source(tmp_path, "x"))
 
 
 def test_a_bar_of_lines_where_there_is_no_terminal(capsys):

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmms_plugin.commands import main
-from mmms_plugin.commands.scale_policy.network import PolicyRun
+from mmms_plugin.commands.scale_policy_measure import PolicyRun
 from mmms_plugin.config.files import load_config
 
 CONFIG = """
@@ -116,7 +116,7 @@ def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypa
     assert main(arguments) == 0
     assert (len(measured), len(set(measured))) == (7, 6)  # the fourth was begun twice
     captured = capsys.readouterr()
-    assert "measuring: going on after 3 of 7 pictures" in captured.err
+    assert "measuring: resuming after 3 of 7 pictures" in captured.err
     assert "1 skipped" in captured.out
     assert (tmp_path / "out/skipped.txt").read_text(encoding="utf-8").startswith("plain/broken.png: ")
 
@@ -179,7 +179,7 @@ def test_two_detectors(models, shapes, tmp_path, capsys, monkeypatch):
     assert (out / "policy.html").is_file()
     assert main(arguments) == 0
     assert (len(predicted), len(set(predicted))) == (9, 8)  # four pictures each, the seventh of all was begun twice
-    assert "predicting: going on after 2 of 4 pictures" in capsys.readouterr().err
+    assert "predicting: resuming after 2 of 4 pictures" in capsys.readouterr().err
     assert json.loads((out / "policy.json").read_text(encoding="utf-8"))["compared"]["title"] == "plain, plain.pth"
     truth = json.loads((shapes / "annotations/instances_train.json").read_text(encoding="utf-8"))
     for number in (1, 2):
@@ -272,7 +272,7 @@ def test_shape_adaptors_and_how_training_moved_them(shapes, tmp_path):
         (["--images", "{tmp}/broken"], "none of the 1 pictures can be read; broken.png: "),
         (["--images", "{tmp}", "--fields", "-1"], "--fields -1: must be an integer of at least 0"),
         (["--images", "{tmp}", "--confidence", "0"], "--confidence 0.0: must be a number above 0 and at most 1"),
-        (["--images", "{tmp}", "--compare-config", "x.py"], "--compare-config: give the checkpoint too"),
+        (["--images", "{tmp}", "--compare-config", "x.py"], "--compare-config: give its checkpoint too"),
         (["--coco-dir", "{shapes}", "--split", "test"], "no annotations for test"),
     ],
 )

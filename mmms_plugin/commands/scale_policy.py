@@ -6,11 +6,13 @@ numbers, figures and a page to browse the pictures.
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder, write_text
@@ -18,11 +20,12 @@ from mmms_plugin.options import REQUIRED, option, positional
 from mmms_plugin.train.options import DATA, OUTPUT, SPLITS, ModelOptions
 
 if TYPE_CHECKING:
-    from mmms_plugin.commands.scale_policy.network import PolicyRun
-    from mmms_plugin.commands.scale_policy.pictures import Source
+    from mmms_plugin.commands.scale_policy_measure import PolicyRun, Source
     from mmms_plugin.scale.policy.report import Findings
 
-PROGRESS, PROGRESS_COMPARED = "progress", "progress_compared"  # what an interrupted run goes on from
+PROGRESS, PROGRESS_COMPARED = "progress", "progress_compared"  # files that an interrupted run resumes from
+SIZES = "size_ap"  # folder of the report on errors by object size
+NO_NAME = "class {}"  # of the classes of a checkpoint that does not name them
 MEASUREMENTS, COMPARISON = "measurements", "comparison"  # headings of --help
 
 
@@ -39,10 +42,10 @@ class Options(ModelOptions):
         metavar="DIR", group=DATA,
         help="data set with COCO annotations: classes and sizes of objects are used too",
     )  # fmt: skip
-    split: str = option(choices=SPLITS, default="val", group=DATA, help="pictures of --coco-dir to look at")
+    split: str = option(choices=SPLITS, default="val", group=DATA, help="which pictures of --coco-dir to measure")
     fields: int = option(
         default=4, least=0, metavar="N", group=MEASUREMENTS,
-        help="number of pictures that receptive fields are measured on, 0 for none",
+        help="number of pictures to measure receptive fields on, 0 for none",
     )  # fmt: skip
     confidence: float = option(
         default=0.9, above=0, most=1, metavar="P", group=MEASUREMENTS,
@@ -50,8 +53,7 @@ class Options(ModelOptions):
     )  # fmt: skip
     compare: str | None = option(
         metavar="CHECKPOINT", group=COMPARISON,
-        help="a second network on the same pictures, beside the first; with --coco-dir, the errors of two detectors by "
-        "object size too",
+        help="a second network on the same pictures; with --coco-dir also the errors of both detectors by object size",
     )  # fmt: skip
     compare_config: str | None = option(
         metavar="CONFIG", group=COMPARISON, help="config of --compare (default: the same config)"
@@ -63,7 +65,7 @@ class Options(ModelOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.compare_config and not self.compare:
-            raise UserError("--compare-config: give the checkpoint too, with --compare")
+            raise UserError("--compare-config: give its checkpoint too, with --compare")
 
 
 def run(options: Options) -> None:
@@ -72,17 +74,14 @@ def run(options: Options) -> None:
     Raises: UserError if config, checkpoint and arguments do not fit each other, or no picture can be read.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the hosts', about their own old calls
+        warnings.simplefilter("ignore")  # the hosts' warnings about their own deprecated calls
         _run(options)
 
 
 def _run(options: Options) -> None:
     from rich.console import Console
 
-    from mmms_plugin.commands.scale_policy.network import PolicyRun
-    from mmms_plugin.commands.scale_policy.pictures import find_sources
-    from mmms_plugin.commands.scale_policy.progress import check_readable
-    from mmms_plugin.commands.scale_policy.sizes import FOLDER, compare_sizes, remove_sizes
+    from mmms_plugin.commands.scale_policy_measure import PolicyRun, check_readable, find_sources
     from mmms_plugin.data.pictures import quiet_libraries
     from mmms_plugin.scale.policy.report import write_report
 
@@ -106,20 +105,27 @@ def _run(options: Options) -> None:
             skipped = more | skipped
     with Console(stderr=True).status("drawing figures and page"):
         paths = {source.name: source.path for source in sources}
-        links = [("Errors of the two detectors by object size", f"{FOLDER}/report.html")] if by_size else []
+        links = [("Errors of the two detectors by object size", f"{SIZES}/report.html")] if by_size else []
         written = write_report(out, first, second, paths, links)
-        remove_sizes(out / FOLDER)
-    _print(out, first, second, type(run.model.backbone).__name__, written)
+        remove_sizes(out / SIZES)
+    if first.table.columns:
+        _say(f"{len(first.table.rows)} pictures, {first.table.kind}: {len(first.table.columns)} columns")
+    elif not first.dilations and first.shape is None and second is None:
+        _say(
+            f"{type(run.model.backbone).__name__} has no multi-scale part (no Elastic block of lower resolution, no "
+            "PSConv layer, no Shape Adaptor, no second exit): only its receptive fields are reported"
+        )
+    _say(f"written to {out}: {', '.join(written)}, figures")
     runs = [run] if other is None else [run, other]
     if by_size:
-        compare_sizes(runs, out / FOLDER, Path(options.coco_dir or ""), options.split, sources, skipped)
+        compare_sizes(runs, out / SIZES, Path(options.coco_dir or ""), options.split, sources, skipped)
     _list_skipped(out / "skipped.txt", skipped)
     for finished in runs:
         finished.forget_progress()
 
 
 def _measure(run: PolicyRun, sources: Sequence[Source], fields: int, answers: bool) -> tuple[Findings, dict[str, str]]:
-    """All that is known of a network, and why pictures were skipped."""
+    """What is known of a network, and why pictures were skipped."""
     from mmms_plugin.backbones.shape_plan import ShapedNetwork
     from mmms_plugin.scale.policy.dilations import dilation_shares
     from mmms_plugin.scale.policy.report import Findings
@@ -136,16 +142,67 @@ def _measure(run: PolicyRun, sources: Sequence[Source], fields: int, answers: bo
     return findings, skipped
 
 
-def _print(out: Path, first: Findings, second: Findings | None, backbone: str, written: Sequence[str]) -> None:
-    table = first.table
-    if table.columns:
-        _say(f"{len(table.rows)} pictures, {table.kind}: {len(table.columns)} columns")
-    elif not first.dilations and first.shape is None and second is None:
-        _say(
-            f"{backbone} has no multi-scale part (no Elastic block of lower resolution, no PSConv layer, no Shape "
-            "Adaptor, no second exit): only its receptive fields are reported"
-        )
-    _say(f"written to {out}: {', '.join(written)}, figures")
+def compare_sizes(
+    runs: Sequence[PolicyRun],
+    out: Path,
+    folder: Path,
+    split: str,
+    sources: Sequence[Source],
+    skipped: dict[str, str],
+) -> None:
+    """Predict with both detectors and write the report of size-ap.
+
+    Args:
+        runs: the detectors.
+        out: folder for the report.
+        folder: of the data set.
+        split: of the data set.
+        sources: its pictures.
+        skipped: pictures that cannot be read, and why; further ones are added.
+
+    Raises: UserError if a model predicts no boxes, or none of the data set's classes.
+    """
+    from mmms_plugin.coco.formats import Source as Truth
+    from mmms_plugin.coco.json_files import load_annotations
+    from mmms_plugin.commands.scale_policy_measure import data_set_file
+    from mmms_plugin.size_ap.command import run_size_ap
+    from mmms_plugin.size_ap.evaluate import Options as SizeOptions
+
+    truth = data_set_file(folder, split)
+    content = load_annotations(truth, "--coco-dir")
+    ids = {image["file_name"]: image["id"] for image in content["images"]}
+    files = []
+    for number, run in enumerate(runs, 1):
+        categories = _category_ids(run.classes, content["categories"])
+        boxes = run.boxes(sources, skipped)
+        records = [
+            dict(image_id=ids[source.file_name], category_id=category, bbox=box, score=score)
+            for source in sources
+            for label, score, *box in boxes.get(source.name, ())
+            if (category := categories[int(label)]) is not None
+        ]
+        files.append(write_text(out / f"run_{number}.json", json.dumps(records)))
+    stems = [Path(run.options.checkpoint).stem for run in runs]
+    names = stems if len(set(stems)) == len(stems) else [f"{i} {stem}" for i, stem in enumerate(stems, 1)]
+    options = SizeOptions(replicates=200, sweep=False, progress=False)
+    pictures = Truth(pictures=sources[0].path.parent)
+    run_size_ap(str(truth), [str(file) for file in files], str(out), options, names=names, source=pictures)
+
+
+def _category_ids(classes: Sequence[str], categories: Sequence[Mapping[str, Any]]) -> list[int | None]:
+    """The data set's id of each class of a model, None for classes that the data set lacks."""
+    ids = {str(category["name"]): category["id"] for category in categories}
+    if len(classes) == len(ids) and all(name == NO_NAME.format(i) for i, name in enumerate(classes)):
+        return list(ids.values())  # the file's order
+    if not set(ids) & set(classes):
+        raise UserError(f"--compare: the model's classes ({', '.join(classes[:3])}) are not the data set's")
+    return [ids.get(name) for name in classes]
+
+
+def remove_sizes(out: Path) -> None:
+    """Delete the report of an earlier run, but no folder of anything else."""
+    if not out.is_symlink() and (out / "run_1.json").is_file() and (out / "run_2.json").is_file():
+        shutil.rmtree(out, ignore_errors=True)
 
 
 def _list_skipped(listing: Path, skipped: Mapping[str, str]) -> None:

@@ -1,0 +1,359 @@
+"""The measurements of ``mmms scale-policy``: its pictures, and what a network does with them.
+
+Results are kept in a file from which an interrupted run resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dataset import Compose, pseudo_collate
+from torch import Tensor, nn
+
+from mmms_plugin.coco.mending import object_area
+from mmms_plugin.config.building import user_fault
+from mmms_plugin.config.checkpoint import check_function, read_state_dict, use_components
+from mmms_plugin.data.coco_layouts import annotation_files
+from mmms_plugin.data.coco_set import read_split
+from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.errors import UserError, one_line, printable
+from mmms_plugin.files import write_text
+from mmms_plugin.scale.policy.meter import PolicyMeter
+from mmms_plugin.scale.policy.table import Row, Table, leaving_exit, rows_of
+from mmms_plugin.scale.receptive_field import ReceptiveField, measure, middles
+from mmms_plugin.train.inputs import find_inputs
+from mmms_plugin.train.options import ModelOptions
+from mmms_plugin.train.predict import (
+    build_model,
+    classes_of,
+    config_of,
+    picture_pipeline,
+    problem_of,
+    with_progress,
+)
+
+LEAST = 0.001  # score of a box that is kept
+SECONDS = 10.0  # between two saves of the progress
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture.
+
+    Attributes:
+        path: its file.
+        name: in the report.
+        classes: of the picture, or of its objects.
+        sides: of its objects, in px.
+        file_name: its name in the annotation file, '' for a picture of a folder.
+    """
+
+    path: Path
+    name: str
+    classes: tuple[str, ...] = ()
+    sides: tuple[float, ...] = ()
+    file_name: str = ""
+
+
+def find_sources(images: str | None, coco_dir: str | None, split: str, out: Path) -> list[Source]:
+    """The pictures of a folder or of a data set, each name once.
+
+    Args:
+        images: folder, whose sub-folders are classes.
+        coco_dir: data set with COCO annotations; either this or ``images`` is given.
+        split: of the data set.
+        out: folder of the results, whose pictures are left out.
+
+    Raises: UserError if there is no picture, or not exactly one of ``images`` and ``coco_dir``.
+    """
+    if (images is None) == (coco_dir is None):
+        raise UserError("give the pictures with --images DIR or --coco-dir DIR, one of them")
+    return _of_data_set(Path(coco_dir or ""), split) if images is None else _of_folder(Path(images), out)
+
+
+def _of_folder(folder: Path, out: Path) -> list[Source]:
+    if not folder.is_dir():
+        raise UserError(f"--images {folder}: no such folder")
+    sources = []
+    for picture in find_inputs([str(folder)], out):
+        classes = (printable(picture.below.parts[0]),) if len(picture.below.parts) > 1 else ()
+        sources.append(Source(picture.path, printable(picture.below.as_posix()), classes))
+    return sources
+
+
+def _of_data_set(folder: Path, split: str) -> list[Source]:
+    own, file = OwnData("--coco-dir", folder, training=False, split=split), data_set_file(folder, split)
+    coco = read_split(own, split, file, masks=False, look=False)
+    names = {category["id"]: printable(str(category["name"])) for category in coco.content["categories"]}
+    objects: dict[int, list[tuple[str, float]]] = {}  # class and side of those of each image
+    for record in coco.boxed:
+        if not record.get("iscrowd"):
+            side = math.sqrt(object_area(record))
+            objects.setdefault(record["image_id"], []).append((names[record["category_id"]], side))
+    sources = {}
+    for image in coco.images:
+        if image["file_name"]:
+            own_objects, name = objects.get(image["id"], []), printable(image["file_name"])
+            classes, sides = tuple(sorted({c for c, _ in own_objects})), tuple(side for _, side in own_objects)
+            path = (coco.image_dir or folder) / image["file_name"]
+            sources[name] = Source(path, name, classes, sides, image["file_name"])
+    if not sources:
+        raise UserError(f"--coco-dir {folder}: {file} lists no picture")
+    return list(sources.values())
+
+
+def data_set_file(folder: Path, split: str) -> Path:
+    """The annotation file of a split.
+
+    Raises: UserError if the data set has no such split.
+    """
+    files = annotation_files(OwnData("--coco-dir", folder, training=False, split=split))
+    if split not in files:
+        raise UserError(f"--coco-dir {folder}: no annotations for {split} (found: {', '.join(files) or 'none'})")
+    return files[split]
+
+
+def check_readable(sources: Sequence[Source]) -> None:
+    """Raises: UserError if no picture can be read; the first readable one ends the search."""
+    problems: dict[str, str] = {}
+    for source in sources:
+        if not (problem := problem_of(source.path)):
+            return
+        problems[source.name] = problem
+    raise UserError(_none_of(problems))
+
+
+def _none_of(problems: Mapping[str, str]) -> str:
+    name, reason = next(iter(problems.items()))
+    return f"none of the {len(problems)} pictures can be read; {name}: {reason}"
+
+
+class Progress:
+    """Results of a long run by picture, kept in a file from which an interrupted run resumes.
+
+    Args:
+        path: of the file.
+        key: of everything that the results depend on; a file with another key is not used.
+
+    Attributes:
+        results: by the picture's name; values that JSON can hold.
+        skipped: why other pictures have none, by name.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
+        self.results: dict[str, Any] = {}
+        self.skipped: dict[str, str] = {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["key"] == key:
+                results = {str(name): value for name, value in content["results"].items()}
+                self.skipped |= {str(name): str(reason) for name, reason in content["skipped"].items()}
+                self.results = results
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # no file, or a damaged one: start from the first picture
+
+    def measure(self, sources: Sequence[Source], result_of: Callable[[Source], Any], doing: str) -> None:
+        """Add ``result_of`` every picture that can be read and has no result yet.
+
+        Raises: UserError if no picture can be read.
+        """
+        left = [source for source in sources if source.name not in self.results and source.name not in self.skipped]
+        if self.results:
+            print(f"{doing}: resuming after {len(self.results)} of {len(sources)} pictures", file=sys.stderr)
+        saved = time.monotonic()
+        try:
+            for source in with_progress(left, doing):
+                if problem := problem_of(source.path):
+                    self.skipped[source.name] = problem
+                else:
+                    try:
+                        self.results[source.name] = result_of(source)
+                    except UserError:
+                        raise
+                    except ValueError as error:  # such as a picture that is too small for the network
+                        self.skipped[source.name] = one_line(str(error))
+                if time.monotonic() - saved > SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+        finally:
+            self._save()
+        if not self.results:
+            raise UserError(_none_of(self.skipped))
+
+    def _save(self) -> None:
+        write_text(self.path, json.dumps(dict(key=self.key, skipped=self.skipped, results=self.results)))
+
+
+class PolicyRun:
+    """A loaded network and what it does with pictures: its scores or exits, its boxes, its receptive fields.
+
+    Args:
+        options: config, checkpoint, and how the network gets pictures.
+        threshold: confidence at which a picture leaves a network with several exits.
+        progress: prefix of the files from which an interrupted run resumes.
+        data: identifies the pictures, for these files.
+
+    Attributes:
+        options: as given.
+        title: config and checkpoint, for the report.
+        model: in eval mode.
+        classes: their names, in the order of the model's outputs.
+        classifies: whether the model predicts the class of a picture.
+        table: what is measured of a picture; without rows.
+
+    Raises: UserError if config, checkpoint and options do not fit each other.
+    """
+
+    def __init__(self, options: ModelOptions, threshold: float, progress: Path, data: str) -> None:
+        self.options, self.progress, self.data = options, progress, data
+        self.title = one_line(f"{Path(str(options.config)).stem}, {Path(options.checkpoint).name}")
+        state, meta = read_state_dict(options.checkpoint)
+        config = config_of(options, meta)
+        self.classes, _ = classes_of(config, meta)
+        remarks = [use_components(config.model, meta, options.checkpoint)]
+        self.model: nn.Module = build_model(config, state, options.checkpoint, options.device)
+        remarks.append(check_function(self.model, config.model, options.checkpoint, options.force))
+        for remark in filter(None, remarks):
+            print(one_line(remark), file=sys.stderr)
+        self.pipeline: Compose = picture_pipeline(config)
+        self.meter = PolicyMeter(self.model)
+        self.classifies = str(config.model.get("type")).endswith("ImageClassifier")
+        exits = getattr(getattr(self.model, "head", None), "exits", ())
+        if self.meter.blocks:
+            self.table = Table("scale policy", self.meter.blocks)
+        elif len(exits) > 1:
+            self.table = Table("exits", tuple(f"exit {i + 1}" for i in range(len(exits))), threshold=threshold)
+        else:
+            self.table = Table("none", ())
+
+    # ---- scores and exits
+    def measure_all(self, sources: Sequence[Source], answers: bool) -> tuple[Table, dict[str, str]]:
+        """The table of all pictures, and why others were skipped; an interrupted run resumes.
+
+        Args:
+            answers: also measure a classifier that has neither blocks nor exits, for its answers.
+        """
+        if not (self.table.columns or (self.classifies and answers)):
+            return self.table, {}
+        done = self._progress("")
+        names, columns = {source.name for source in sources}, len(self.table.columns)
+        rows = rows_of(list(done.results.values()), columns)
+        done.results = {row.name: asdict(row) for row in rows if row.name in names}
+        with self.meter if self.meter.blocks else nullcontext():
+            done.measure(sources, lambda source: asdict(self._row(source)), "measuring")
+        records = [done.results[source.name] for source in sources if source.name in done.results]
+        rows = rows_of(records, columns)
+        return Table(self.table.kind, self.table.columns, rows, self.table.threshold), done.skipped
+
+    def _row(self, source: Source) -> Row:
+        batch = self._batch(source)
+        predicted, right, values = "", None, None
+        with torch.no_grad():
+            if self.classifies:
+                (sample,) = self.model.test_step(batch)  # type: ignore[operator]
+                labels = sample.pred_label.reshape(-1)
+                if self.table.kind == "exits":
+                    confidences, answers = sample.exit_scores.cpu().double().max(1)
+                    values = confidences.tolist()
+                    labels = answers[[leaving_exit(values, self.table.threshold)]]
+                names = [self.classes[i] if i < len(self.classes) else str(i) for i in map(int, labels)]
+                predicted = "; ".join(names)
+                known = source.classes and set(source.classes) & set(self.classes)
+                right = bool(set(names) & set(source.classes)) if known else None
+            else:
+                self.model.backbone(self._inputs(batch))  # type: ignore[operator,union-attr]
+        scores = self.meter.take()[0].tolist() if self.meter.blocks else values or ()
+        if not all(math.isfinite(score) for score in scores):
+            raise UserError(f"{source.name}: the network's activations are not finite; did its training diverge?")
+        return Row(source.name, tuple(scores), source.classes, source.sides, predicted, right)
+
+    # ---- boxes
+    def boxes(self, sources: Sequence[Source], skipped: dict[str, str]) -> dict[str, list[list[float]]]:
+        """``[label, score, left, top, width, height]`` in px of every object of score 0.001 or more, by picture.
+
+        Args:
+            sources: the pictures.
+            skipped: pictures that cannot be read, and why; further ones are added.
+
+        Raises: UserError if the model predicts no boxes, or no picture can be read.
+        """
+        done = self._progress("_boxes")
+        done.skipped |= skipped
+        done.measure(sources, self._boxes, "predicting")
+        skipped |= done.skipped
+        return done.results
+
+    def _boxes(self, source: Source) -> list[list[float]]:
+        with torch.no_grad():
+            (sample,) = self.model.test_step(self._batch(source))  # type: ignore[operator]
+        objects = sample.get("pred_instances")
+        if objects is None or "bboxes" not in objects:
+            raise UserError(f"--compare: {self.title} predicts no boxes")
+        objects = objects[objects.scores >= LEAST].cpu()
+        corners = torch.as_tensor(getattr(objects.bboxes, "tensor", objects.bboxes)).double().reshape(-1, 4)
+        boxes = torch.cat((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1).tolist()
+        rows = zip(objects.labels.tolist(), objects.scores.tolist(), boxes, strict=True)
+        return [[label, score, *box] for label, score, box in rows]
+
+    # ---- receptive fields
+    def fields(self, sources: Sequence[Source], skipped: dict[str, str], count: int) -> list[ReceptiveField]:
+        """Receptive fields, measured on the middle of the first ``count`` pictures that can be read.
+
+        Args:
+            sources: the pictures.
+            skipped: pictures that cannot be read, and why; further ones are added.
+            count: number of pictures.
+        """
+        pictures: list[Tensor] = []
+        for source in sources:
+            if len(pictures) == count:
+                break
+            if source.name in skipped:
+                continue
+            if problem := problem_of(source.path):
+                skipped[source.name] = problem
+            else:
+                pictures.append(self._inputs(self._batch(source))[0])
+        if not pictures:
+            return []
+        watch = partial(with_progress, doing="receptive fields")
+        return measure(self.model.backbone, middles(pictures), watch=watch)  # type: ignore[arg-type]
+
+    def _batch(self, source: Source) -> Any:
+        sample = {"img_path": str(source.path), "img_id": 0}
+        return user_fault("test pipeline", lambda: pseudo_collate([self.pipeline(sample)]))
+
+    def _inputs(self, batch: Any) -> Tensor:
+        preprocess: Any = self.model.data_preprocessor
+        return preprocess(batch, False)["inputs"]
+
+    # ---- interrupted runs
+    def _progress(self, suffix: str) -> Progress:
+        """Of one kind of result. Its key is a digest of the weights and of everything that is done with a picture."""
+        digest = blake2b(digest_size=16)
+        for value in self.model.state_dict().values():
+            digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+        changes = sorted(self.options.cfg_options.items(), key=str)
+        used = (self.table.columns, self.table.threshold, self.pipeline, self.classes, self.options.image_size, changes)
+        digest.update(repr((self.data, *used)).encode())
+        return Progress(self._progress_file(suffix), digest.hexdigest())
+
+    def _progress_file(self, suffix: str) -> Path:
+        return self.progress.with_name(f"{self.progress.name}{suffix}.json")
+
+    def forget_progress(self) -> None:
+        """Delete the progress files, once everything is written."""
+        for suffix in ("", "_boxes"):
+            self._progress_file(suffix).unlink(missing_ok=True)
