@@ -26,8 +26,7 @@ from mmms_plugin.data.coco_layouts import annotation_files
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
-from mmms_plugin.scale.advice.measures import Geometry, Objects, Shares, shares
-from mmms_plugin.scale.advice.rules import Advice, advise
+from mmms_plugin.scale.advice import Advice, Geometry, Objects, Shares, advise, shares
 from mmms_plugin.scale.receptive_field import ReceptiveField, measure, middles, start_afresh
 from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.predict import build_model, picture_pipeline, problem_of, with_progress

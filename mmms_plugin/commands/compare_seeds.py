@@ -234,8 +234,7 @@ def trained_cost(work_dir: Path) -> TrainedCost:
     from mmms_plugin.compat.newest import newest_checkpoint
     from mmms_plugin.config.facts import CountedPart, picture_size, task_name
     from mmms_plugin.config.files import load_config
-    from mmms_plugin.scale.flops import count
-    from mmms_plugin.scale.memory import kept_for_backward
+    from mmms_plugin.scale.flops import count, kept_for_backward
     from mmms_plugin.weights.files import read_checkpoint
 
     configs = sorted(work_dir.glob("*.py"))

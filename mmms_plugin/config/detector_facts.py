@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmms_plugin.backbones.ps_resnet import PSResNet
 from mmms_plugin.config.building import user_fault
 from mmms_plugin.config.edit import dicts_in
-from mmms_plugin.scale.advice.rules import Options
+from mmms_plugin.scale.advice import Options
 
 PATTERN, PLAIN = (1, 2, 1, 4), (1, 1, 1, 1)
 TAKES_CONV_CFG = ("ResNet", "ResNeXt", "ResNetV1d")  # of mmdet; elsewhere conv_cfg reaches layers it is not meant for

@@ -1,7 +1,8 @@
-"""Parameters and multiply-adds of layers and backbones, counted on the meta device: no memory and no arithmetic.
+"""What layers and backbones cost: parameters, multiply-adds, and memory for training.
 
-Convolutions and linear layers count. Bilinear up-sampling counts apart, at the 8 operations a value that the ELASTIC
-authors' code has for it (github.com/allenai/elastic).
+All of it is counted on the meta device, without memory or arithmetic. Convolutions and linear layers count. Bilinear
+up-sampling is counted separately, at the 8 operations per value of the ELASTIC authors' code
+(github.com/allenai/elastic).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -28,12 +29,14 @@ _INTERPOLATE = inspect.signature(F.interpolate)
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one picture.
+    """Cost of one picture.
 
     Attributes:
-        params, macs: parameters and multiply-adds.
+        params: parameters.
+        macs: multiply-adds.
         upsampling: operations of bilinear up-sampling, not among the multiply-adds.
-        unused_params, unused_macs: of layers that published code has, counts, and never uses; here they are left out.
+        unused_params: of layers that published code has and counts but never uses; here they are left out.
+        unused_macs: of the same layers.
     """
 
     params: int
@@ -44,18 +47,20 @@ class Cost:
 
 
 def measure(config: Mapping[str, Any], size: tuple[int, int], classes: int | None = None) -> Cost:
-    """Cost of a backbone's config dict for a picture of ``size``, (height, width).
+    """Cost of a backbone, given as a config dict.
 
     Args:
-        classes: add a linear classifier on the pooled last map.
+        config: of the backbone.
+        size: (height, width) of the picture in px.
+        classes: of a linear classifier on the pooled last map, which is added; None for no classifier.
 
-    Raises: what building and running the backbone raises (ValueError for bad arguments and sizes).
+    Raises: whatever building and running the backbone raises (ValueError for bad arguments and sizes).
     """
     with torch.device("meta"):
         model = MODELS.build(dict(config))
         head = nn.Linear(model.out_channels[-1], classes) if classes else None
     for module in model.modules():
-        if isinstance(module, _BatchNorm):  # counts nothing, and takes half of the time on the meta device
+        if isinstance(module, _BatchNorm):  # costs nothing here, but takes half of the time on the meta device
             module.forward = _same  # type: ignore[assignment, method-assign]
     picture = torch.empty(1, config.get("in_channels", 3), *size, device="meta")
     cost = count(model if head is None else _Classifier(model, head), picture)
@@ -79,7 +84,7 @@ def count(module: nn.Module, x: torch.Tensor) -> Cost:
 class _Upsampling(TorchFunctionMode):
     """Counts the operations of bilinear interpolation where it is called.
 
-    The operator below is not always seen: in some processes torch has taken it apart before a dispatch mode gets it.
+    A dispatch mode would not always see it: in some processes torch decomposes the operator before.
     """
 
     def __init__(self) -> None:
@@ -96,18 +101,24 @@ class _Upsampling(TorchFunctionMode):
 
 
 class ExitCost(NamedTuple):
-    """Multiply-adds of one picture: of the part of the backbone between the exit before and this one, and of the
-    classifier."""
+    """Multiply-adds of one exit for one picture.
+
+    Attributes:
+        block: of the part of the backbone between the previous exit and this one.
+        classifier: of the exit's classifier.
+    """
 
     block: int
     classifier: int
 
 
 def exit_costs(backbone: nn.Module, exits: Sequence[nn.Module], size: tuple[int, int]) -> list[ExitCost]:
-    """The cost of each exit for a picture of ``size``, (height, width).
+    """The cost of each exit.
 
     Args:
-        backbone: has ``start`` and ``advance``. exits: a classifier for each of its outputs.
+        backbone: with ``start`` and ``advance``.
+        exits: a classifier for each of its outputs.
+        size: (height, width) of the picture in px.
     """
     network: Any = copy.deepcopy(backbone).to("meta").eval()
     classifiers = copy.deepcopy(nn.ModuleList(exits)).to("meta").eval()
@@ -125,8 +136,37 @@ def exit_costs(backbone: nn.Module, exits: Sequence[nn.Module], size: tuple[int,
 
 
 def exit_macs(backbone: nn.Module, exits: Sequence[nn.Module], size: tuple[int, int]) -> list[int]:
-    """Multiply-adds of one picture up to and including each exit, the earlier classifiers among them, as published."""
+    """Multiply-adds of one picture up to and including each exit, earlier classifiers included, as published."""
     return list(accumulate(cost.block + cost.classifier for cost in exit_costs(backbone, exits, size)))
+
+
+def kept_for_backward(module: nn.Module, x: torch.Tensor) -> int:
+    """Bytes of the tensors that ``module(x)`` keeps for the backward pass, in training mode.
+
+    Tensors that share memory count once; parameters and buffers do not count, since they take memory anyway. Works on
+    the meta device. The workspace of the framework is not included.
+
+    Args:
+        module: left in training mode.
+        x: input of the module; at least two pictures where a batch norm sees maps of one pixel.
+    """
+    present = {_storage(tensor) for tensor in chain(module.parameters(), module.buffers())}
+    kept: dict[int, torch.Tensor] = {}  # the tensors stay alive, so that no address is used twice
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        if _storage(tensor) not in present:
+            kept[_storage(tensor)] = tensor.detach()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        outputs = module.train()(x)
+    total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    del outputs
+    return total
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 def _same(x: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from mmms_plugin.commands import compare_seeds as module
 from mmms_plugin.commands import main
 from mmms_plugin.commands.compare_seeds import TrainedCost, trained_cost
 from mmms_plugin.config.files import load_config
-from mmms_plugin.scale.memory import kept_for_backward
+from mmms_plugin.scale.flops import kept_for_backward
 
 CONFIGS = ["cifar10/r50_small", "cifar10/sa_r50_small"]
 # Stands in for Python: `-m mmms_plugin train CONFIG --seed S --work-dir DIR --resume` logs an accuracy of 50 + S, and

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmms_plugin.scale.elastic_tables import ROWS, Comparison, Row, compare
-from mmms_plugin.scale.flops import UPSAMPLE_OPS, Cost, count, exit_costs, exit_macs, measure
-from mmms_plugin.scale.memory import kept_for_backward
+from mmms_plugin.scale.flops import UPSAMPLE_OPS, Cost, count, exit_costs, exit_macs, kept_for_backward, measure
 
 
 class Up(nn.Module):

@@ -21,8 +21,7 @@ from mmms_plugin.scale.policy import figures
 from mmms_plugin.scale.policy.dilations import DilationShares
 from mmms_plugin.scale.policy.page import thumbnails
 from mmms_plugin.scale.policy.report import Findings, write_report
-from mmms_plugin.scale.policy.summary import OUTCOMES, Group
-from mmms_plugin.scale.policy.table import Row, Table
+from mmms_plugin.scale.policy.table import OUTCOMES, Group, Row, Table
 from mmms_plugin.scale.receptive_field import ReceptiveField
 from mmms_plugin.scale.shapes import NetworkShape, draw_shapes, draw_trajectories
 

@@ -19,8 +19,18 @@ from mmms_plugin.layers.ps_conv import PSConv2d, PublishedPSConv2d
 from mmms_plugin.layers.ps_conv_variants import DepthwisePSConv2d, DynamicPSConv2d
 from mmms_plugin.scale.policy.dilations import dilation_shares
 from mmms_plugin.scale.policy.meter import PolicyMeter
-from mmms_plugin.scale.policy.summary import by_class, by_size, compare_answers, embed, size_correlations
-from mmms_plugin.scale.policy.table import Row, Table, rows_of, write_csv, write_parquet
+from mmms_plugin.scale.policy.table import (
+    Row,
+    Table,
+    by_class,
+    by_size,
+    compare_answers,
+    embed,
+    rows_of,
+    size_correlations,
+    write_csv,
+    write_parquet,
+)
 from tests.without_float64 import OnMps
 
 

@@ -26,8 +26,7 @@ from mmms_plugin.report.figure_style import (
 )
 from mmms_plugin.report.page import Tile
 from mmms_plugin.scale.policy.dilations import DilationShares
-from mmms_plugin.scale.policy.summary import OUTCOMES, Group
-from mmms_plugin.scale.policy.table import Row, Table
+from mmms_plugin.scale.policy.table import OUTCOMES, Group, Row, Table
 from mmms_plugin.scale.receptive_field import WIDTHS, ReceptiveField
 
 NAMED = 40  # classes with a bar and a name of their own

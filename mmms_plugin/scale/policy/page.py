@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mmms_plugin.report.page import OUTSIDE, Gallery, Tile, in_threads, open_picture
-from mmms_plugin.scale.policy.summary import OUTCOMES, outcome
-from mmms_plugin.scale.policy.table import Row, Table, class_names, leaving_exit
+from mmms_plugin.scale.policy.table import OUTCOMES, Row, Table, class_names, leaving_exit, outcome
 
 TILE, ACROSS, DOWN = 96, 20, 10  # px of a thumbnail, and thumbnails of a sheet
 STRIPS = {

@@ -17,16 +17,19 @@ from mmms_plugin.report.page import Output, Section, render
 from mmms_plugin.scale.policy import figures
 from mmms_plugin.scale.policy.dilations import DilationShares
 from mmms_plugin.scale.policy.page import make_gallery, thumbnails
-from mmms_plugin.scale.policy.summary import (
+from mmms_plugin.scale.policy.table import (
     OUTCOMES,
+    Row,
+    Table,
     by_class,
     by_size,
     compare_answers,
     embed,
     outcome,
     size_correlations,
+    write_csv,
+    write_parquet,
 )
-from mmms_plugin.scale.policy.table import Row, Table, write_csv, write_parquet
 from mmms_plugin.scale.receptive_field import WIDTHS, ReceptiveField
 from mmms_plugin.scale.shapes import NetworkShape, draw_shapes, draw_trajectories
 

@@ -1,4 +1,9 @@
-"""What follows from the measures: changes of a detector, each with its reason and with what supports it."""
+"""Advice on a detector: from the sizes of a data set's objects and the detector's geometry to what to change, and why.
+
+Objects that a detector cannot see well are smaller than its cells, off its anchors, or wider than its receptive field.
+All lengths are px of the network's input, so after resizing. The size bins are COCO's, for the pictures on disk, so
+that the numbers stand beside AP_S, AP_M and AP_L.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.scale.advice.measures import (
-    Geometry,
-    Objects,
-    Shares,
-    quantile,
-    share_beyond,
-    shares,
-)
-from mmms_plugin.size_ap.anchors import best_scale
+from mmms_plugin.size_ap.anchors import best_scale, off_anchors
+from mmms_plugin.size_ap.bins import contains, resolve_bins
 
 MANY = 0.05  # share of the objects below a cell or off the anchors from which something is changed
 FAR = 0.10  # share beyond the receptive field from which a layer that sees farther is expected to help
@@ -48,6 +46,82 @@ TABLE_7 = (
     "published experiment: PSConv, Table 7, COCO, pre-trained Mask R-CNN with ResNet-50: AP_L 48.1 to 51.3, AP_S 21.9 "
     "to 24.1"
 )
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Objects of a data set, crowds left out.
+
+    Attributes:
+        areas: ``[n]`` px² on disk.
+        boxes: ``[n, 2]`` width and height in px of the network's input.
+        pictures: number.
+    """
+
+    areas: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    pictures: int
+
+    @property
+    def sides(self) -> NDArray[np.float64]:
+        """``[n]`` square roots of the boxes' areas."""
+        return np.sqrt(self.boxes.prod(1))
+
+    def scaled(self, factor: float) -> Objects:
+        """The same objects in pictures that are resized by another factor."""
+        return Objects(self.areas, self.boxes * factor, self.pictures)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a detector sees.
+
+    Attributes:
+        strides: of the maps that it predicts from.
+        anchors: ``[k, 4]`` as in `mmms_plugin.size_ap.anchors`; None without anchors.
+        field: effective receptive field of the deepest stage, two standard deviations to each side.
+        theoretical: of the same stage; None where it is above what was measured.
+        size: width and height that pictures are resized to fit.
+    """
+
+    strides: tuple[int, ...]
+    anchors: NDArray[np.float64] | None
+    field: float
+    theoretical: int | None
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of the objects of one size: their number, and which share is below a cell, off the anchors, beyond the field."""
+
+    name: str
+    objects: int
+    below_cell: float
+    off_anchors: float | None
+    beyond_field: float
+
+
+def shares(objects: Objects, geometry: Geometry) -> list[Shares]:
+    """Of all objects, then of small, medium and large ones; sizes without objects are left out."""
+    bins = resolve_bins("coco").bins
+    rows = zip(bins, contains(bins, objects.areas), strict=True)
+    return [
+        Shares(
+            bin_.name,
+            int(inside.sum()),
+            float((objects.sides[inside] < min(geometry.strides)).mean()),
+            None if geometry.anchors is None else off_anchors(objects.boxes[inside], geometry.anchors),
+            float((objects.boxes[inside].max(1) > geometry.field).mean()),
+        )
+        for bin_, inside in rows
+        if inside.any()
+    ]
+
+
+def share_beyond(objects: Objects, field: float) -> float:
+    """Of all objects, those wider or higher than a receptive field."""
+    return float((objects.boxes.max(1) > field).mean())
 
 
 @dataclass(frozen=True)
@@ -184,7 +258,7 @@ def _layers(objects: Objects, geometry: Geometry, options: Options) -> Advice:
 
 def _smaller_pictures(objects: Objects, geometry: Geometry) -> str:
     """The other remedy, in words."""
-    factor = geometry.field / quantile(objects.boxes.max(1), 1 - FAR)
+    factor = geometry.field / float(np.quantile(objects.boxes.max(1), 1 - FAR))
     width, height = (max(STEP, int(side * factor / STEP) * STEP) for side in geometry.size)
     lost = float((objects.scaled(factor).sides < min(geometry.strides)).mean())
     return f"instead, pictures of {width} x {height} px bring 90 % inside and leave {lost:.1%} below one cell ({RULE})"
