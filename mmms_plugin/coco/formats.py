@@ -7,18 +7,34 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmms_plugin.coco.records import Category, Columns, Image, shown
 from mmms_plugin.errors import LONGEST_NAME, UserError, printable
 
+if TYPE_CHECKING:
+    import PIL.Image
+
 FORMATS = ("auto", "coco", "lvis", "yolo", "voc")
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif", ".mpo"}
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".gif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".mpo",
+)  # of pictures
 LARGEST = 1 << 24  # bytes of a text file about one image
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
-ORIENTATION = 274
 Line = tuple[Path, int, str]  # file, line number, what is wrong there
 
 
@@ -146,7 +162,18 @@ def by_stem(paths: Iterable[Path], argument: str) -> dict[str, Path]:
 
 def pictures_in(folder: Path) -> list[Path]:
     """All pictures in a folder and those below it."""
-    return [path for path in folder.rglob("*") if path.suffix.lower() in PICTURES]
+    return [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+
+
+def orientation_of(picture: PIL.Image.Image) -> int:
+    """The EXIF orientation that a viewer has to apply, 1 to 8; 1 if none is given.
+
+    It is 1 for TIFF files: Pillow and OpenCV turn them while they read them.
+    """
+    if "exif" not in picture.info or picture.format == "TIFF":
+        return 1
+    value = picture.getexif().get(0x0112, 1)
+    return value if value in range(1, 9) else 1
 
 
 def picture_size(path: Path, argument: str) -> tuple[int, int]:
@@ -160,7 +187,7 @@ def picture_size(path: Path, argument: str) -> tuple[int, int]:
     try:
         with Image.open(path) as picture:
             width, height = picture.size
-            return (height, width) if picture.getexif().get(ORIENTATION) in TURNED else (width, height)
+            return (height, width) if orientation_of(picture) in TURNED else (width, height)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise UserError(f"{argument} {path}: not a picture that can be read") from None
 

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from mmms_plugin.coco.formats import SUFFIXES
 from mmms_plugin.data.own_data import OwnData
-from mmms_plugin.data.pictures import SUFFIXES
 from mmms_plugin.errors import UserError
 
 WORDS = {

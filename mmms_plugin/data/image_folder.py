@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmms_plugin.coco.formats import SUFFIXES
 from mmms_plugin.data.own_data import OwnData, held_back
-from mmms_plugin.data.pictures import SUFFIXES, look_at_all
+from mmms_plugin.data.pictures import look_at_all
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
 

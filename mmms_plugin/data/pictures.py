@@ -22,12 +22,13 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageFile
 
+from mmms_plugin.coco.findings import Findings
+from mmms_plugin.coco.formats import TURNED, orientation_of
+
 T = TypeVar("T")
-ORIENTATION = 0x0112  # EXIF tag
 COMMON = ("JPEG", "MPO", "PNG", "WEBP", "BMP")  # formats that OpenCV reads whenever Pillow does
 TAIL = 64  # bytes at the end of a file in which its format's end mark is expected
 MOST_PIXELS = 2**30  # of OpenCV
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".mpo")
 QUIET = 2000  # pictures that are looked at without a progress bar
 
 
@@ -52,7 +53,17 @@ class Picture:
     @property
     def stored_size(self) -> tuple[int, int]:
         """Width and height before EXIF rotation."""
-        return self.size[::-1] if self.orientation >= 5 else self.size
+        return self.size[::-1] if self.orientation in TURNED else self.size
+
+
+def note_picture(findings: Findings, name: str, picture: Picture) -> None:
+    """Note what is wrong with a picture, and what training changes in it."""
+    if picture.problem:
+        findings.add(picture.problem, f"{name}: {picture.detail}" if picture.detail else name)
+    if picture.deep:
+        findings.add("picture-16-bit", name)
+    if picture.mode == "CMYK":
+        findings.add("picture-cmyk", name)
 
 
 def look_at(path: str | Path, decode: bool = False) -> Picture:
@@ -78,12 +89,12 @@ def _read(file: io.BufferedReader, size: int, decode: bool) -> Picture:
         with Image.open(file) as image:
             width, height = image.size
             kind, mode = image.format or "", image.mode
-            orientation = _orientation(image)
+            orientation = orientation_of(image)
             whole = _is_whole(image, head, tail, size)
             deep = "16" in mode or mode == "I" or _bits(image, head) == 16
     except Exception as error:  # a damaged header makes Pillow raise nearly anything
         return Picture("picture-unreadable", _reason(error), bytes=size)
-    turned = (height, width) if orientation >= 5 else (width, height)
+    turned = (height, width) if orientation in TURNED else (width, height)
     picture = Picture(size=turned, bytes=size, orientation=orientation, mode=mode, deep=deep)
     if width * height > MOST_PIXELS:
         return Picture("picture-unreadable", f"{width} x {height}: OpenCV reads up to 2^30 pixels", bytes=size)
@@ -92,13 +103,6 @@ def _read(file: io.BufferedReader, size: int, decode: bool) -> Picture:
         if problem:
             return Picture(problem, detail, bytes=size)
     return picture
-
-
-def _orientation(image: Image.Image) -> int:
-    if "exif" not in image.info or image.format == "TIFF":  # Pillow and OpenCV both turn TIFF files
-        return 1
-    value = image.getexif().get(ORIENTATION, 1)
-    return value if value in range(1, 9) else 1
 
 
 def _bits(image: Image.Image, head: bytes) -> int:

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmms_plugin.coco.formats import SUFFIXES
 from mmms_plugin.data.coco_layouts import WORDS, split_of
 from mmms_plugin.data.own_data import OwnData, held_back
-from mmms_plugin.data.pictures import SUFFIXES
 from mmms_plugin.errors import UserError
 
 IMAGES = ("images", "imgs", "img", "image", "jpegimages")

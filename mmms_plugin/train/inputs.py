@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmms_plugin.data.pictures import SUFFIXES
+from mmms_plugin.coco.formats import SUFFIXES
 from mmms_plugin.errors import UserError
 
 

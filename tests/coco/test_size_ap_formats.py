@@ -358,6 +358,11 @@ def test_sizes_are_those_of_pictures_as_they_are_shown(picture, turn, size):
     write(picture / "labels/a.txt", "0 .5 .5 1 1")
     truth, _ = read_ground_truth(picture / "labels", masks=False)
     assert truth.image_sizes.tolist() == [size]
+    (picture / "images/a.jpg").unlink()
+    image.save(picture / "images/a.tif", exif=exif)  # Pillow turns TIFF files already when it opens them
+    truth, _ = read_ground_truth(picture / "labels", masks=False)
+    assert truth.image_sizes.tolist() == [size]
+    (picture / "images/a.tif").unlink()
     (picture / "images/a.jpg").write_bytes(b"none")
     with pytest.raises(UserError, match=r"--ann .*a.jpg: not a picture that can be read"):
         read_ground_truth(picture / "labels", masks=False)
