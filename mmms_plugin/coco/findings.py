@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mmms_plugin.coco.rules import RULES, SEVERITIES
 from mmms_plugin.errors import UserError
@@ -72,6 +75,14 @@ class Findings:
             examples.append(example)
         self._found[code] = (before + count, examples)
 
+    def add_where(self, code: str, which: NDArray[np.bool_], named: Callable[[int], str]) -> None:
+        """Count the places where ``which`` is true; ``named`` says what stands there."""
+        places = np.flatnonzero(which).tolist()
+        for place in places[:KEPT]:
+            self.add(code, named(place))
+        if len(places) > KEPT:
+            self.add(code, count=len(places) - KEPT)
+
     def __contains__(self, code: str) -> bool:
         return code in self._found
 
@@ -88,6 +99,12 @@ class Findings:
 
     def _severity(self, code: str) -> str:
         return self._severities.get(code, RULES[code].severity)
+
+
+def errors_first(files: Iterable[Findings]) -> list[Finding]:
+    """The findings of several files, by severity."""
+    findings = [finding for file in files for finding in file]
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def refuse_errors(findings: Iterable[Finding], command: str = "") -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from mmms_plugin.coco.objects import box_areas
 FARTHEST = 1e9  # px, of a box's numbers: beyond any picture, and squares of it are still plain numbers
 ENOUGH, JUDGED = 5, 10_000  # boxes to judge from: at least, and about so many of very many
 LEAVING, ORDERED = 0.15, 0.97  # shares that speak for xyxy
+Px = TypeVar("Px", float, NDArray[np.float64])
 NORMALISED = 1.5  # the highest number in boxes that are shares of their pictures, some of which leave them
 
 
@@ -128,6 +129,11 @@ def without_short_polygons(segmentation: Any) -> Any:
     return long if long and len(long) < len(segmentation) else segmentation
 
 
+def slack(side: Px) -> Px:
+    """By how many px a box or polygon may leave its picture, whose width or height is ``side`` px."""
+    return 2 + 0.02 * side
+
+
 def suspicious_boxes(boxes: NDArray[np.float64], pixels: NDArray) -> dict[str, str]:
     """What boxes look like as a whole: by rule, "box-normalised" or "box-corners", with the figures that speak for it.
 
@@ -151,7 +157,7 @@ def _xyxy_shares(boxes: NDArray, pixels: NDArray) -> tuple[float, float]:
     """Share of boxes that leave their picture read as xywh, and share that are valid inside it read as xyxy."""
     extent = boxes[:, :2].max(0) + 1.0  # where sizes are unknown: no picture is smaller than its boxes' corners
     limits = np.where(pixels > 0, pixels, np.maximum(extent, boxes[:, 2:].max(0)))
-    slack = 2 + 0.02 * limits
-    leaving = (boxes[:, :2] + boxes[:, 2:] > limits + slack).any(1)
-    ordered = (boxes[:, 2:] >= boxes[:, :2]).all(1) & (boxes[:, 2:] <= limits + slack).all(1)
+    farthest = limits + slack(limits)
+    leaving = (boxes[:, :2] + boxes[:, 2:] > farthest).any(1)
+    ordered = (boxes[:, 2:] >= boxes[:, :2]).all(1) & (boxes[:, 2:] <= farthest).all(1)
     return float(leaving.mean()), float(ordered.mean())

@@ -57,6 +57,9 @@ RULES: dict[str, Rule] = {
         "error", "images whose boxes were drawn at another size than the pictures have",
         "use the pictures that were annotated, or scale the boxes",
     ),
+    "byte-order-mark": Rule(
+        "mended", "files that begin with a byte-order mark", "left out of the copy: pycocotools refuses it"
+    ),
     "annotation-id": Rule(
         "mended", "annotations without an integer id above 0 of their own",
         "all are numbered anew: pycocotools takes a match with id 0 for none, and of a repeated id only the last",

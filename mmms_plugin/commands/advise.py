@@ -82,7 +82,7 @@ def _run(options: Options) -> None:
     own = OwnData("--coco-dir", Path(options.coco_dir), training=False)
     with quiet_libraries():
         coco = training_split(own)
-        name = options.config or DEFAULTS[coco.has_masks]
+        name = options.config or DEFAULTS[coco.mask_count > 0]
         config = detector_config(name)
         if options.image_size:
             set_image_size(config._cfg_dict, options.image_size)

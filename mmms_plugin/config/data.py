@@ -17,12 +17,12 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mmms_plugin.coco.findings import Finding, Findings, refuse_errors
+from mmms_plugin.coco.findings import Finding, Findings, errors_first, refuse_errors
+from mmms_plugin.coco.mending import object_area
 from mmms_plugin.config.edit import coco_metrics, dicts_in, leaf_datasets, set_num_classes
-from mmms_plugin.data.coco_file import CocoFile, read_coco
-from mmms_plugin.data.coco_objects import check_objects
+from mmms_plugin.data.coco_file import CocoFile, check_objects, read_coco
 from mmms_plugin.data.coco_pictures import place_pictures
-from mmms_plugin.data.coco_set import WITHOUT_MASKS, all_findings, read_splits, write_mended
+from mmms_plugin.data.coco_set import WITHOUT_MASKS, read_splits, write_mended
 from mmms_plugin.data.image_folder import read_folders
 from mmms_plugin.data.masks import check_labels, check_pairs
 from mmms_plugin.data.own_data import OwnData
@@ -46,7 +46,7 @@ def use_coco_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     Raises: UserError if the data are not found, cannot be trained on or do not fit the config.
     """
     splits = read_splits(own, masks=uses_masks(config))
-    findings = list(all_findings(splits))
+    findings = errors_first(coco.findings for coco in splits.values())
     refuse_errors(findings, check_command(own))
     files = write_mended(splits, own.work_dir / MENDED)
     classes = next(iter(splits.values())).classes
@@ -238,7 +238,7 @@ def use_coco_labels(config: dict[str, Any], own: OwnData) -> list[str]:
     Raises: UserError if the data cannot be used.
     """
     splits = read_splits(own, masks=False)
-    findings = list(all_findings(splits))
+    findings = errors_first(coco.findings for coco in splits.values())
     refuse_errors(findings, check_command(own))
     classes = next(iter(splits.values())).classes
     for split, dataset in _datasets(config, splits, own):
@@ -255,8 +255,7 @@ def labels_of(coco: CocoFile) -> dict[str, Any]:
     numbers = {category["id"]: i for i, category in enumerate(coco.content["categories"])}
     sizes: dict[int, dict[int, set[str]]] = {image["id"]: {} for image in coco.images}
     for record in coco.objects:
-        area = record.get("area") or record["bbox"][2] * record["bbox"][3]
-        size = next(name for limit, name in SIZES if area < limit)
+        size = next(name for limit, name in SIZES if object_area(record) < limit)
         sizes[record["image_id"]].setdefault(numbers[record["category_id"]], set()).add(size)
     pictures = []
     for image in coco.images:
@@ -292,7 +291,7 @@ def check_config_data(config: dict[str, Any], splits: tuple[str, ...], work_dir:
             path = _annotations(dataset)
             if path is not None and path not in files:
                 files[path] = _read_annotations(dataset, path, severities)
-    findings = list(all_findings({str(path): coco for path, coco in files.items()}))
+    findings = errors_first(coco.findings for coco in files.values())
     refuse_errors(findings, "mmms check-data --ann FILE")
     mended = {
         path: coco.write(work_dir / MENDED / f"{number}_{path.name}")

@@ -1,6 +1,6 @@
-"""A COCO annotation file as training needs it: every record checked, and what can be computed set right in memory.
+"""A COCO annotation file as training needs it: every record is checked, and what can be computed is mended in memory.
 
-Three steps, each of which adds to the findings and goes on: `read_coco` looks at the records alone, `place_pictures`
+Three steps, each of which adds to the findings and continues: `read_coco` looks at the records alone, `place_pictures`
 finds the pictures and reads their headers, `check_objects` compares boxes and masks with their pictures.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,23 @@ from typing import Any
 import numpy as np
 
 from mmms_plugin.coco.findings import Findings
-from mmms_plugin.coco.json_files import load_annotations
-from mmms_plugin.coco.mending import FARTHEST, as_id, crowds_of, ids_of, is_number, unsound_ids
+from mmms_plugin.coco.json_files import BOM, load_annotations
+from mmms_plugin.coco.mending import (
+    FARTHEST,
+    areas_of,
+    as_id,
+    as_side,
+    crowds_of,
+    ids_of,
+    is_number,
+    mend_areas,
+    slack,
+    suspicious_boxes,
+    unsound_ids,
+    without_short_polygons,
+)
+from mmms_plugin.coco.objects import mask_areas
+from mmms_plugin.coco.rle import mask_boxes, segmentation_problems, to_rles
 from mmms_plugin.data.pictures import Picture
 from mmms_plugin.files import written_whole
 
@@ -27,7 +42,7 @@ Record = dict[str, Any]
 
 @dataclass
 class CocoFile:
-    """An annotation file's content, mended so far, and what was found in it.
+    """An annotation file's content, mended so far, and its findings.
 
     Attributes:
         path: the file.
@@ -36,7 +51,7 @@ class CocoFile:
         objects: annotations whose image and category are known.
         boxed: those of them with a sound box.
         image_dir: folder of the pictures, once placed.
-        pictures: by the image's place in the file.
+        pictures: one for each image, once placed.
         mended: whether ``content`` differs from the file.
     """
 
@@ -46,7 +61,7 @@ class CocoFile:
     objects: list[Record] = field(default_factory=list)
     boxed: list[Record] = field(default_factory=list)
     image_dir: Path | None = None
-    pictures: dict[int, Picture] = field(default_factory=dict)
+    pictures: list[Picture] = field(default_factory=list)
     mended: bool = False
 
     @property
@@ -56,15 +71,20 @@ class CocoFile:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the categories, in the file's order."""
-        return tuple(str(category.get("name", category.get("id"))) for category in self.content["categories"])
+        return tuple(category["name"] for category in self.content["categories"])
 
     @property
-    def has_masks(self) -> bool:
-        """Whether any annotation has a segmentation."""
-        return any(record.get("segmentation") for record in self.content["annotations"])
+    def mask_count(self) -> int:
+        """Number of annotations with a segmentation."""
+        return sum(bool(record.get("segmentation")) for record in self.content["annotations"])
+
+    def sizes_of(self, records: list[Record]) -> np.ndarray:
+        """``(n, 2)`` width and height in px of the pictures that annotations are in, 0 where unknown."""
+        sizes = {image["id"]: [as_side(image.get(side)) for side in ("width", "height")] for image in self.images}
+        return np.array([sizes[record["image_id"]] for record in records], np.int64).reshape(-1, 2)
 
     def mend(self, code: str, example: str = "") -> None:
-        """Note that something was set right."""
+        """Note that something was mended."""
         self.findings.add(code, example)
         self.mended = True
 
@@ -80,21 +100,23 @@ def read_coco(path: str | Path, argument: str, severities: Mapping[str, str] | N
 
     Args:
         path: JSON with images, annotations and categories.
-        argument: what the user calls it, for messages.
+        argument: the option that names it, for messages.
         severities: of rules, where they differ from the table's.
 
     Raises:
         UserError: not an annotation file.
     """
-    content = load_annotations(path, argument)
-    coco = CocoFile(Path(path), content, Findings(str(path), severities))
+    coco = CocoFile(Path(path), load_annotations(path, argument), Findings(str(path), severities))
+    with open(path, "rb") as file:
+        if file.read(len(BOM)) == BOM:
+            coco.mend("byte-order-mark")
     _check_categories(coco)
     _check_images(coco)
     _check_references(coco)
     _mend_crowds_and_ids(coco)
     for record in coco.objects:
         _check_box(coco, record)
-    if not content["annotations"]:
+    if not coco.content["annotations"]:
         coco.findings.add("no-objects")
     return coco
 
@@ -106,11 +128,10 @@ def _check_categories(coco: CocoFile) -> None:
     _check_ids(coco, categories, "category")
     for i, category in enumerate(categories):
         if not isinstance(category.get("name"), str) or not category["name"].strip():
-            shown = f"category {_short(category['id'])}" if category["id"] is not None else f"category number {i + 1}"
+            shown = f"category {category['id']}" if category["id"] is not None else f"category number {i + 1}"
             coco.findings.add("category-name", shown)
             category["name"] = ""
-    names = Counter(category["name"] for category in categories if category["name"])
-    for name, count in names.items():
+    for name, count in Counter(name for name in coco.classes if name).items():
         if count > 1:
             coco.findings.add("category-name-twice", repr(name))
 
@@ -135,41 +156,41 @@ def _check_images(coco: CocoFile) -> None:
             coco.findings.add("file-name-twice", name)
 
 
-def _check_ids(coco: CocoFile, records: list[Record], what: str) -> None:
+def _check_ids(coco: CocoFile, records: list[Record], kind: str) -> None:
+    """Note ids that are no integers, which become None, and those that are used twice."""
     seen: set[int] = set()
     for i, record in enumerate(records):
         number = as_id(record.get("id"))
         if number is None:
-            shown = f"{what} number {i + 1}" + (f": {_short(record['id'])}" if "id" in record else "")
-            coco.findings.add(f"{what}-id", shown)
-            record["id"] = None
+            shown = f"{kind} number {i + 1}" + (f": {_short(record['id'])}" if "id" in record else "")
+            coco.findings.add(f"{kind}-id", shown)
         elif number in seen:
-            coco.findings.add(f"{what}-id-twice", str(number))
+            coco.findings.add(f"{kind}-id-twice", str(number))
         else:
             seen.add(number)
-            record["id"] = number
+        record["id"] = number
 
 
 def _check_references(coco: CocoFile) -> None:
     """Keep those annotations for the further checks whose image and category are known."""
-    known = {
-        kind: {number for record in coco.content[kind] if (number := as_id(record.get("id"))) is not None}
-        for kind in ("images", "categories")
-    }
+    references = [
+        (key, code, {record["id"] for record in coco.content[kind]} - {None})
+        for key, code, kind in (
+            ("image_id", "unknown-image", "images"),
+            ("category_id", "unknown-category", "categories"),
+        )
+    ]
     for place, record in enumerate(coco.content["annotations"]):
-        fits = True
-        for key, code, ids in (
-            ("image_id", "unknown-image", known["images"]),
-            ("category_id", "unknown-category", known["categories"]),
-        ):
+        known = True
+        for key, code, ids in references:
             number = as_id(record.get(key))
             if number in ids:
                 record[key] = number
             else:
                 value = _short(record[key]) if key in record else "missing"
                 coco.findings.add(code, f"{_name(record, place)}: {key} {value}")
-                fits = False
-        if fits:
+                known = False
+        if known:
             coco.objects.append(record)
 
 
@@ -188,12 +209,12 @@ def _mend_crowds_and_ids(coco: CocoFile) -> None:
 
 def _check_box(coco: CocoFile, record: Record) -> None:
     box = record.get("bbox")
-    who = f"annotation {record['id']}"
+    name = f"annotation {record['id']}"
     if box is None or box == []:
         if not record.get("segmentation"):
-            coco.findings.add("box-and-mask-missing", who)
+            coco.findings.add("box-and-mask-missing", name)
         return  # taken from the mask later
-    shown = f"{who}: {_short(box)}"
+    shown = f"{name}: {_short(box)}"
     if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
         coco.findings.add("box-not-numbers", shown)
     elif not all(abs(value) <= FARTHEST for value in box):  # nor NaN
@@ -218,6 +239,109 @@ def _name(record: Record, place: int) -> str:
     return f"annotation {_short(record['id'])}" if "id" in record else f"annotation number {place + 1}"
 
 
-def _short(value: Any, most: int = 60, write: Callable[[Any], str] = str) -> str:
-    text = write(value)
+def _short(value: Any, most: int = 60) -> str:
+    text = str(value)
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def check_objects(coco: CocoFile) -> None:
+    """Check boxes and masks against the pictures' sizes, and compute what is absent. The last of the checks."""
+    sound = _check_masks(coco)
+    _mend_boxes(coco, sound)
+    _mend_areas(coco, sound)
+    if coco.boxed:
+        _check_bounds(coco)
+    seen: dict[tuple, int] = {}
+    for record in coco.boxed:
+        first = seen.setdefault((record["image_id"], record["category_id"], *record["bbox"]), record["id"])
+        if first != record["id"]:
+            coco.findings.add("object-twice", f"annotations {first} and {record['id']}")
+    if coco.objects:
+        used = {(key, record[key]) for record in coco.objects for key in ("category_id", "image_id")}
+        for category in coco.content["categories"]:
+            if ("category_id", category["id"]) not in used:
+                coco.findings.add("class-unused", category["name"][:40])
+        for image in coco.images:
+            if ("image_id", image["id"]) not in used:
+                coco.findings.add("image-unused", str(image["file_name"] or image["id"])[:80])
+
+
+def _check_masks(coco: CocoFile) -> set[int]:
+    """Ids of the annotations whose segmentation is sound."""
+    masked = []
+    for record in coco.objects:
+        if not record.get("segmentation"):
+            coco.findings.add("segmentation-missing", f"annotation {record['id']}")
+            continue
+        long = without_short_polygons(record["segmentation"])
+        if long is not record["segmentation"]:
+            coco.mend("polygon-short", f"annotation {record['id']}")
+            record["segmentation"] = long
+        masked.append(record)
+    sizes: list[tuple[int, int]] = [(width, height) for width, height in coco.sizes_of(masked).tolist()]
+    shapes = [(height, width) for width, height in sizes]
+    problems = segmentation_problems([record["segmentation"] for record in masked], shapes)
+    for place, problem in problems.items():
+        coco.findings.add("segmentation-bad", f"annotation {masked[place]['id']}: {problem}")
+    sound = [(record, size) for i, (record, size) in enumerate(zip(masked, sizes, strict=True)) if i not in problems]
+    for record, size in sound:
+        if isinstance(record["segmentation"], list) and _leaves(record["segmentation"], size):
+            coco.findings.add("polygon-outside", f"annotation {record['id']}")
+    return {record["id"] for record, _ in sound}
+
+
+def _leaves(polygons: list[list[float]], size: tuple[int, int]) -> bool:
+    return any(
+        min(polygon[axis::2]) < -slack(side) or max(polygon[axis::2]) > side + slack(side)
+        for axis, side in enumerate(size)
+        for polygon in polygons
+    )
+
+
+def _mend_boxes(coco: CocoFile, sound: set[int]) -> None:
+    """Take absent boxes around the masks."""
+    bare = [record for record in coco.objects if record.get("bbox") in (None, [])]
+    for record in bare:
+        if record.get("segmentation") and record["id"] not in sound:
+            coco.findings.add("box-and-mask-missing", f"annotation {record['id']}: its segmentation is of no use")
+    bare = [record for record in bare if record["id"] in sound]
+    for record, box in zip(bare, mask_boxes(_rles(coco, bare)).tolist(), strict=True):
+        coco.mend("box-missing", f"annotation {record['id']}")
+        record["bbox"] = box
+        coco.boxed.append(record)
+
+
+def _mend_areas(coco: CocoFile, sound: set[int]) -> None:
+    records = coco.boxed
+    areas, changed = mend_areas(
+        areas_of([record.get("area") for record in records]),
+        np.array([record["bbox"] for record in records], np.float64).reshape(-1, 4),
+        np.array([record["id"] in sound for record in records], bool),
+        lambda places: mask_areas(_rles(coco, [records[place] for place in places])),
+    )
+    for place in np.flatnonzero(changed).tolist():
+        coco.mend("area", f"annotation {records[place]['id']}: {str(records[place].get('area', 'none'))[:40]}")
+        records[place]["area"] = areas[place].item()
+
+
+def _rles(coco: CocoFile, records: list[Record]) -> tuple:
+    segmentations, ids = ([record[key] for record in records] for key in ("segmentation", "id"))
+    return to_rles(segmentations, coco.sizes_of(records), f"{coco.path}: annotations", ids)
+
+
+def _check_bounds(coco: CocoFile) -> None:
+    boxes = np.array([record["bbox"] for record in coco.boxed], np.float64)
+    pixels = coco.sizes_of(coco.boxed).astype(np.float64)
+    known = (pixels > 0).all(1)
+    starts, ends = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    outside = known & np.any((ends <= 0) | (starts >= pixels), axis=1)
+    leaves = known & ~outside & np.any((starts < -slack(pixels)) | (ends > pixels + slack(pixels)), axis=1)
+
+    def named(place: int) -> str:
+        record, (width, height) = coco.boxed[place], pixels[place]
+        return f"annotation {record['id']}: {record['bbox']} in {width:.0f} x {height:.0f}"
+
+    coco.findings.add_where("box-outside", outside, named)
+    coco.findings.add_where("box-leaves", leaves, named)
+    for code, figures in suspicious_boxes(boxes, pixels).items():
+        coco.findings.add(code, figures)

@@ -7,25 +7,23 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from mmms_plugin.coco.mending import as_side
+from mmms_plugin.coco.formats import SUFFIXES, TURNED
+from mmms_plugin.coco.mending import as_side, slack
 from mmms_plugin.data.coco_file import CocoFile, Record
-from mmms_plugin.data.pictures import SUFFIXES, Picture, look_at_all
-
-CODES = {"picture-16-bit": lambda p: p.deep, "picture-cmyk": lambda p: p.mode == "CMYK"}
+from mmms_plugin.data.pictures import Picture, look_at_all, note_picture
 
 
 def place_pictures(
     coco: CocoFile, folders: Sequence[Path], *, decode: bool = False, read: bool = True, follow_outside: bool = False
 ) -> None:
-    """Find the folder of the pictures and look at every one; sets ``image_dir``, file names, widths and heights.
-
-    Names that are absolute or climb out of the folder with ``..`` are never followed, unless ``follow_outside``:
-    then, in a config that the user wrote, they are.
+    """Find the folder of the pictures and look at all of them; sets ``image_dir``, file names, widths and heights.
 
     Args:
+        coco: the annotation file.
         folders: where the pictures may be, the likeliest first.
         decode: read every pixel, not only headers.
-        read: look into the pictures at all; else only their presence is checked.
+        read: open the pictures; else only their presence is checked.
+        follow_outside: follow names that are absolute or leave the folder with ``..``, as in a config of the user's.
     """
     named = [image for image in coco.images if image["file_name"]]
     if not follow_outside:
@@ -37,12 +35,13 @@ def place_pictures(
         paths = [coco.image_dir / image["file_name"] for image in named]
         pictures = look_at_all(paths, f"looking at the pictures of {coco.path.name}", decode)
     else:
-        there = files_below(coco.image_dir, (image["file_name"] for image in named))
-        pictures = [Picture("" if image["file_name"] in there else "picture-missing") for image in named]
-    places = (place for place, image in enumerate(coco.images) if image["file_name"])
-    for place, image, picture in zip(places, named, pictures, strict=True):
-        coco.pictures[place] = picture
-        _note(coco, image, picture)
+        present = files_below(coco.image_dir, (image["file_name"] for image in named))
+        pictures = [Picture("" if image["file_name"] in present else "picture-missing") for image in named]
+    for image, picture in zip(named, pictures, strict=True):
+        missing = f" not in {coco.image_dir}" if picture.problem == "picture-missing" else ""
+        note_picture(coco.findings, f"{image['file_name']}{missing}", picture)
+    of_named = iter(pictures)
+    coco.pictures = [next(of_named) if image["file_name"] else Picture() for image in coco.images]
     _compare_sizes(coco, read)
 
 
@@ -95,24 +94,16 @@ def _use_last_parts(coco: CocoFile, images: list[Record]) -> None:
             image["file_name"] = last
 
 
-def _note(coco: CocoFile, image: Record, picture: Picture) -> None:
-    name = image["file_name"]
-    if picture.problem:
-        # how many are missing matters more than which
-        where = f"{name} not in {coco.image_dir}" if picture.problem == "picture-missing" else name
-        coco.findings.add(picture.problem, f"{where}: {picture.detail}" if picture.detail else where)
-    for code, holds in CODES.items():
-        if holds(picture):
-            coco.findings.add(code, name)
-
-
 def _compare_sizes(coco: CocoFile, read: bool) -> None:
-    """Width and height of every image from its picture; says so where the file had others."""
-    farthest = _farthest(coco)
-    for place, image in enumerate(coco.images):
+    """Take the width and height of every image from its picture, and note where the file states others."""
+    farthest: dict[int, tuple[float, float]] = {}  # lower right corner of all boxes of an image
+    for record in coco.boxed:
+        x, y, width, height = record["bbox"]
+        right, bottom = farthest.get(record["image_id"], (0, 0))
+        farthest[record["image_id"]] = max(right, x + width), max(bottom, y + height)
+    for image, picture in zip(coco.images, coco.pictures, strict=True):
         stated = as_side(image.get("width")), as_side(image.get("height"))
-        picture = coco.pictures.get(place, Picture())
-        name = image["file_name"] or f"image {image.get('id')}"
+        name = image["file_name"] or f"image {image['id']}"
         if 0 in picture.size:
             if 0 in stated and not picture.problem and read:
                 coco.findings.add("picture-unreadable", name)
@@ -124,25 +115,15 @@ def _compare_sizes(coco: CocoFile, read: bool) -> None:
         shown = f"{name}: {stated[0]} x {stated[1]}, the picture {picture.size[0]} x {picture.size[1]}"
         if 0 in stated:
             coco.mend("image-size", name)
-        elif picture.orientation >= 5 and stated == picture.stored_size:
+        elif picture.orientation in TURNED and stated == picture.stored_size:
             coco.findings.add("picture-rotated", shown)
             continue
-        elif _scaled(stated, picture.size) or not _fits(farthest.get(image.get("id", -1)), picture.size):
+        elif _scaled(stated, picture.size) or not _fits(farthest.get(image["id"]), picture.size):
             coco.findings.add("image-size-scaled", shown)
             continue
         else:
             coco.mend("image-size-wrong", shown)
         image["width"], image["height"] = picture.size
-
-
-def _farthest(coco: CocoFile) -> dict[int, tuple[float, float]]:
-    """The lower right corner of all boxes of each image."""
-    corners: dict[int, tuple[float, float]] = {}
-    for record in coco.boxed:
-        x, y, width, height = record["bbox"]
-        right, bottom = corners.get(record["image_id"], (0, 0))
-        corners[record["image_id"]] = max(right, x + width), max(bottom, y + height)
-    return corners
 
 
 def _scaled(stated: tuple[int, int], size: tuple[int, int]) -> bool:
@@ -152,7 +133,7 @@ def _scaled(stated: tuple[int, int], size: tuple[int, int]) -> bool:
 
 
 def _fits(corner: tuple[float, float] | None, size: tuple[int, int]) -> bool:
-    return corner is None or all(far <= 1.02 * side + 2 for far, side in zip(corner, size, strict=True))
+    return corner is None or all(far <= side + slack(side) for far, side in zip(corner, size, strict=True))
 
 
 def unlisted(coco: CocoFile, others: Sequence[CocoFile]) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 
-from mmms_plugin.coco.findings import Finding, Findings
-from mmms_plugin.data.coco_file import CocoFile, read_coco
+from mmms_plugin.coco.findings import Findings
+from mmms_plugin.data.coco_file import CocoFile, check_objects, read_coco
 from mmms_plugin.data.coco_layouts import find_annotation_files, picture_folders
-from mmms_plugin.data.coco_objects import check_objects
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.own_data import OwnData, held_back
 
@@ -76,13 +76,15 @@ def hold_back(coco: CocoFile, share: float, seed: int) -> tuple[CocoFile, CocoFi
     parts = []
     for side in (False, True):
         places = [place for place, held in enumerate(chosen) if held == side]
-        ids = {coco.images[place].get("id") for place in places}
+        images = [coco.images[place] for place in places]
+        ids = {image["id"] for image in images}
         records = [record for record in coco.content["annotations"] if record.get("image_id") in ids]
-        content = {**coco.content, "images": [coco.images[place] for place in places], "annotations": records}
+        content = {**coco.content, "images": images, "annotations": records}
         content["categories"] = [dict(category) for category in coco.content["categories"]]
         findings = Findings(f"{coco.path} (held back)") if side else coco.findings
-        pictures = {new: coco.pictures[old] for new, old in enumerate(places) if old in coco.pictures}
-        part = CocoFile(coco.path, content, findings, image_dir=coco.image_dir, pictures=pictures, mended=True)
+        pictures = [coco.pictures[place] for place in places]
+        objects, boxed = ([r for r in kept if r["image_id"] in ids] for kept in (coco.objects, coco.boxed))
+        part = CocoFile(coco.path, content, findings, objects, boxed, coco.image_dir, pictures, mended=True)
         if not records and "no-objects" not in findings:
             findings.add("no-objects")
         parts.append(part)
@@ -93,7 +95,7 @@ def align_categories(coco: CocoFile, train: CocoFile) -> None:
     """Give a file the training file's categories in their order, where it lists no others."""
     if coco.classes == train.classes:
         return
-    own = {category.get("name"): category for category in coco.content["categories"]}
+    own = {category["name"]: category for category in coco.content["categories"]}
     if not set(coco.classes) <= set(train.classes) or len(own) < len(coco.content["categories"]):
         foreign = sorted(set(coco.classes) - set(train.classes))
         listed = f"{len(coco.classes)} and {len(train.classes)} categories"
@@ -101,12 +103,8 @@ def align_categories(coco: CocoFile, train: CocoFile) -> None:
             "other-categories", f"{listed}, not for training: {', '.join(foreign[:3])}" if foreign else listed
         )
         return
-    free = max((c["id"] for c in own.values() if isinstance(c.get("id"), int)), default=0)
-    aligned = []
-    for name in train.classes:
-        if name not in own:
-            free += 1
-        aligned.append(own.get(name, {"id": free, "name": name}))
+    free = count(1 + max((category["id"] or 0 for category in own.values()), default=0))
+    aligned = [own[name] if name in own else {"id": next(free), "name": name} for name in train.classes]
     coco.content["categories"] = aligned
     coco.mend("category-order", f"{len(own)} categories, {len(aligned)} for training")
 
@@ -117,9 +115,3 @@ def write_mended(splits: Mapping[str, CocoFile], folder: Path) -> dict[str, Path
         split: coco.write(folder / f"{split}.json") if coco.mended else coco.path.resolve()
         for split, coco in splits.items()
     }
-
-
-def all_findings(splits: Mapping[str, CocoFile]) -> Iterable[Finding]:
-    """Findings of all splits, errors first."""
-    findings = [finding for coco in splits.values() for finding in coco.findings]
-    return sorted(findings, key=lambda finding: finding.severity != "error")

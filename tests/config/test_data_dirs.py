@@ -14,9 +14,17 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmms_plugin.config.data import check_config_data, labels_of, use_coco_dir, use_image_dir, use_voc_dir
+from mmms_plugin.config.data import (
+    check_config_data,
+    labels_of,
+    use_coco_dir,
+    use_coco_labels,
+    use_image_dir,
+    use_voc_dir,
+)
 from mmms_plugin.config.edit import class_count_owners, dicts_in, evaluators, leaf_datasets, replace_components
 from mmms_plugin.config.files import load_config
+from mmms_plugin.data.coco_file import read_coco
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.seg_set import VOC_CLASSES
 from mmms_plugin.datasets.shape_pictures import CLASSES
@@ -309,6 +317,22 @@ def test_labels_say_of_which_sizes_the_objects_of_a_class_are():
             dict(img_path="3.png", gt_label=[], label_sizes=[]),
         ],
     )
+
+
+def test_labels_of_pictures_that_are_held_back_are_kept(shapes, tmp_path):
+    """Both parts of a training file have the labels that the whole file has."""
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+    (folder / "annotations/instances_val.json").unlink()
+    whole = labels_of(read_coco(folder / "annotations/instances_train.json", "--ann"))["data_list"]
+    config = load_config("demo/labels_ps_r18_shapes")
+    use_coco_labels(config, OwnData("--coco-dir", folder, tmp_path / "work", val_split=0.5))
+    parts = []
+    for split in ("train", "val"):
+        (dataset,) = leaf_datasets(config[f"{split}_dataloader"])
+        parts += json.loads(Path(dataset["ann_file"]).read_text(encoding="utf-8"))["data_list"]
+    assert sorted(parts, key=lambda picture: picture["img_path"]) == whole
+    assert any(picture["gt_label"] for picture in whole)
 
 
 @pytest.mark.parametrize(("count", "more"), [(20, ""), (21, ", ...")])

@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
 from mmms_plugin.coco.rules import RULES
 from mmms_plugin.data.coco_file import CocoFile
-from mmms_plugin.data.coco_set import read_splits
+from mmms_plugin.data.coco_set import read_splits, write_mended
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.size_ap import size_ap
 from tests.data.small_sets import coco_content, picture, write_coco
@@ -626,6 +627,17 @@ def test_what_is_mended_has_the_right_value(tmp_path):
         values = {key: record[key] for key in expected}
         assert values == expected, title
         assert type(record["iscrowd"]) is int, title
+
+
+def test_a_byte_order_mark_is_left_out_of_the_copy(tmp_path):
+    """pycocotools does not read a file that begins with one."""
+    path = write_coco(tmp_path, coco_content(), "train.json", "images")
+    plain = path.read_text(encoding="utf-8")
+    path.write_text(f"\ufeff{plain}", encoding="utf-8")
+    splits = {"train": read(tmp_path)}
+    assert examples(splits["train"]) == {"byte-order-mark": []}
+    copy = write_mended(splits, tmp_path / "work")["train"]
+    assert COCO(str(copy)).dataset == json.loads(plain)
 
 
 SIZES: list[tuple[tuple[Any, Any], str]] = [

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmms_plugin.coco.findings import refuse_errors
-from mmms_plugin.data.coco_set import all_findings, read_splits, write_mended
+from mmms_plugin.coco.findings import errors_first, refuse_errors
+from mmms_plugin.data.coco_set import read_splits, write_mended
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from tests.data.small_sets import coco_content, write_coco
@@ -72,7 +72,7 @@ def test_mutants_are_refused_in_one_line_or_mended(tmp_path):
             (tmp_path / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
         try:
             splits = read_splits(OwnData("--coco-dir", tmp_path, tmp_path / "work"), masks=draw.random() < 0.7)
-            refuse_errors(all_findings(splits))
+            refuse_errors(errors_first(coco.findings for coco in splits.values()))
         except UserError as error:
             refusals.append(str(error))
             continue
