@@ -26,7 +26,7 @@ from mmms_plugin.errors import UserError
 
 T = TypeVar("T")
 REQUIRED = MISSING  # as the default of an option that must be given
-LAST = ("run", "output")  # headings that stand below the others
+LAST = ("run", "output")  # headings shown below the others
 HIDDEN = argparse.SUPPRESS  # as the help of an option that ``--help`` leaves out
 
 
@@ -36,19 +36,19 @@ def option(
     above: float | None = None, reader: Callable[[Any], Any] | None = None,
     also: Mapping[str, Any] | None = None, **argparse_options: Any,
 ) -> Any:  # fmt: skip
-    """A field that is an option, ``--`` and the field's name unless ``flags`` are given.
+    """A field that becomes an option, named ``--`` and the field's name unless ``flags`` are given.
 
     Args:
-        flags: as written on the command line; ``--no-...`` of a bool that is True switches it off.
+        flags: as written on the command line; for a bool that is True, ``--no-...`` switches it off.
         default: ``REQUIRED`` for an option that must be given.
         help: a whole phrase, with the unit; the default is added to it.
         group: heading in ``--help``.
         least: smallest number allowed.
         most: largest number allowed.
-        above: all numbers allowed are larger.
-        reader: makes the value from the text, or from the list of texts with ``nargs``; raises UserError.
-        also: flags, help and arguments of ``add_argument`` of another option that gives the same field values.
-        argparse_options: others of ``add_argument``: nargs, const, action, type.
+        above: the number must be larger than this.
+        reader: turns the text, or the list of texts with ``nargs``, into the value; raises UserError.
+        also: another option that sets the field: its flags, help and arguments of ``add_argument``.
+        argparse_options: further arguments of ``add_argument``: nargs, const, action, type.
     """
     metadata = dict(
         flags=flags, help=help, group=group, metavar=metavar, choices=choices, reader=reader, argparse=argparse_options,
@@ -74,7 +74,7 @@ def _field(default: Any, metadata: Mapping[str, Any]) -> Any:
 
 
 class CommandOptions:
-    """Base of dataclasses of options; refuses what is not among their choices or within their limits.
+    """Base of option dataclasses; refuses values outside their choices or limits.
 
     Raises: UserError, such as ``--rounds 0: must be an integer of at least 1``.
     """
@@ -96,7 +96,7 @@ class CommandOptions:
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
-    """Declare every option of ``cls``, in argument groups; a namespace holds those that were given."""
+    """Declare every option of ``cls``, in argument groups; the namespace holds only those that were given."""
     headings = dict.fromkeys(filter(None, _headings(cls)))
     last = [heading for heading in LAST if heading in headings]
     groups = {
@@ -122,7 +122,7 @@ def from_args(cls: type[T], args: argparse.Namespace) -> T:
 
 
 def _fields(cls: type) -> Iterator[dataclasses.Field[Any]]:
-    """The fields that are options; others are set by Python alone."""
+    """The fields that are options; others can only be set from Python."""
     return (field for field in dataclasses.fields(cls) if field.metadata)
 
 
@@ -135,7 +135,7 @@ def _headings(cls: type) -> Iterator[str | None]:
 
 
 def _name(field: dataclasses.Field[Any]) -> str:
-    """As the user knows it."""
+    """The option or argument as the user knows it."""
     if field.metadata.get("positional"):
         return field.metadata["metavar"] or field.name
     return (field.metadata["flags"] or (f"--{field.name.replace('_', '-')}",))[0]
@@ -189,7 +189,7 @@ def _reading(annotation: Any, default: Any, declared: Mapping[str, Any]) -> dict
 
 
 def _help(text: str, default: Any) -> str:
-    """The help text with the default, unless it speaks of it."""
+    """The help text with the default added, unless it mentions the default itself."""
     if text is HIDDEN:
         return text
     if default is None or default is False or default is MISSING:

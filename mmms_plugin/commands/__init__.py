@@ -1,9 +1,10 @@
 """The console script ``mmms``: one sub-command per module of this package.
 
 A sub-command is a module with a docstring (its help), a dataclass ``Options``, from which the parser is made, and
-``run(options) -> int | None``. What is heavy is imported by ``run``, so that help needs neither torch nor a host.
-Exit status: 0 done, 1 the run could not go on (its loss became NaN, say), 2 the user's input is at fault; both with one
-line and no traceback. Anything else is a bug.
+``run(options) -> int | None``. Heavy imports stand in ``run``, so that help needs neither torch nor a host.
+
+Exit status: 0 if all is done, 1 if the run had to stop (its loss became NaN, say), 2 if the user's input is at fault;
+both print one line and no traceback. Anything else is a bug.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class _Help(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with its two-line complaint made one line."""
+    """argparse, with errors in one line instead of two."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UserError(f"{message} (see {self.prog} --help)")
@@ -64,7 +65,7 @@ def script(*command: str) -> int:
     """What ``mmms`` and the scripts in ``tools/`` call: run ``main`` with ``command`` before their arguments.
 
     Hosts and pycocotools read and write text in the encoding of the system. Where that is not UTF-8, as on Windows
-    before Python 3.15, Python is started once more in its UTF-8 mode, so that class names stay what they are.
+    before Python 3.15, Python is restarted in its UTF-8 mode, which keeps class names intact.
     """
     if sys.flags.utf8_mode or locale.getpreferredencoding(False).lower().replace("-", "") == "utf8":
         return main([*command, *sys.argv[1:]])
@@ -80,14 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="replace")  # a letter that the encoding lacks, as cp1252 lacks "≥", is a "?"
+            stream.reconfigure(errors="replace")  # a character that the encoding lacks ("≥" in cp1252) becomes "?"
     name = argv[0] if argv else ""
-    if name != "benchmark":  # whose times are those of torch's own settings; train.distributed says why this is needed
+    if name != "benchmark":  # which measures with torch's own settings; train.distributed explains the variable
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that MPS lacks run on the CPU
     if name != "run":  # whose script is the user's own
         warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # of mmengine 0.10, on import
-        # The hosts warn of defaults that nobody chose.
+        # The hosts warn about defaults that the user did not choose.
         warnings.filterwarnings("ignore", category=UserWarning, module=r"mm(cv|det|engine|pretrain|seg)\.")
     try:
         if name in ("", "-h", "--help"):
@@ -138,6 +139,6 @@ def _refuse(name: str, message: str, status: int = 2) -> int:
 
 
 def _drop_output() -> None:
-    """Keep Python from trying once more, at its end, to write what standard output did not take."""
+    """Keep Python from trying again, at exit, to write what standard output did not take."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

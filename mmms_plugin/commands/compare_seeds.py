@@ -1,11 +1,10 @@
 """Train configs with several seeds; compare metrics and costs.
 
-Reports mean and spread of the metrics. Seed 0 of every config is trained first, then seed 1 of every config, one run at
-a time. A command that was interrupted goes on where it stopped when it is given again; runs that are there are not
-repeated.
+Reports mean and standard deviation of the metrics. Runs are trained one at a time: seed 0 of every config first, then
+seed 1 of every config. If the command is interrupted, give it again: it continues where it stopped.
 """
 
-# A run is an `mmms train` in a process of its own, so that no run sees anything of another. Its record,
+# A run is an `mmms train` in a process of its own, so that runs do not affect each other. Its record,
 # DIR/CONFIG/seed_0.json, is written when it is done.
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from mmms_plugin.report.tables import Column, Table, print_table, to_markdown
 NOT_METRICS = ("step", "time", "data_time", "epoch", "iter")
 OWN_OPTIONS = ("--seed", "--work-dir", "--resume")
 NOTE = (
-    "Mean and standard deviation over the seeds; difference: of the same seeds, to the first config. MMAC, and MiB "
-    "kept for the backward pass: for one picture, with the learned shape; of detectors the backbone and neck. "
-    "Peak: of the whole process."
+    "Mean and standard deviation over the seeds; difference: from the first config, seed by seed. MMAC, and MiB kept "
+    "for the backward pass: for one picture, with the learned shape; of a detector, backbone and neck. Peak: of the "
+    "whole process."
 )
 
 
@@ -48,29 +47,27 @@ def parse_train(text: str) -> list[str]:
 class Options(CommandOptions):
     configs: tuple[str, ...] = positional(
         metavar="CONFIG",
-        help="config files, or names that `mmms configs` lists; the others are compared with the first",
+        help="config files, or names that `mmms configs` lists; each is compared with the first",
     )
-    out: str = option(
-        default=REQUIRED, metavar="DIR", help="folder for the runs, for seeds.json and for the table, seeds.md"
-    )
-    seeds: int = option(default=3, least=1, metavar="N", help="train with the seeds 0 to N - 1")
+    out: str = option(default=REQUIRED, metavar="DIR", help="folder for the runs, seeds.json and the table seeds.md")
+    seeds: int = option(default=3, least=1, metavar="N", help="number of seeds: 0 to N - 1")
     train: tuple[str, ...] = option(
         default=(), metavar="OPTIONS", reader=parse_train,
-        help="options of mmms train for every run, as one argument: --train='--image-dir DIR --epochs 2'",
+        help="options of mmms train for all runs, as one argument: --train='--image-dir DIR --epochs 2'",
     )  # fmt: skip
     metrics: tuple[str, ...] | None = option(
         metavar="NAME",
-        help="metrics of the table, such as accuracy/top1 (default: the first that is reported); seeds.json has all",
+        help="metrics in the table, such as accuracy/top1 (default: the first one reported); seeds.json has all",
     )  # fmt: skip
 
 
 def run(options: Options) -> None:
-    """Train the configs with all seeds; print and write what they reached.
+    """Train the configs with all seeds; print and write their metrics and costs.
 
-    Raises: UserError for options that do not fit, and if ``out`` holds runs with others; RunError if a training fails.
+    Raises: UserError for wrong options, or if ``out`` holds runs with other options; RunError if a training fails.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the hosts', about their own old calls
+        warnings.simplefilter("ignore")  # the hosts warn about their own deprecated calls
         _run(options)
 
 
@@ -92,7 +89,7 @@ def _run(options: Options) -> None:
     for name in names:
         if any(name not in summary["metrics"] for summary in content.values()):
             known = ", ".join(content[configs[0]]["metrics"])
-            raise UserError(f"--metrics {name}: reported are {known}")
+            raise UserError(f"--metrics {name}: not reported; allowed are {known}")
     table = _table(content, names)
     write_text(folder / "seeds.json", json.dumps(content, indent=1, default=vars) + "\n")
     write_text(folder / "seeds.md", to_markdown(table))
@@ -103,7 +100,7 @@ def _run(options: Options) -> None:
 
 
 def folder_name(config: str) -> str:
-    """Of a config's runs: ``cifar10/resnext29_small`` is ``cifar10-resnext29_small``."""
+    """Folder for a config's runs: ``cifar10/resnext29_small`` becomes ``cifar10-resnext29_small``."""
     parts = Path(config.replace("::", "/")).with_suffix("").parts
     return "-".join(part for part in parts[-2:] if part.strip("./") and not Path(part).anchor)
 
@@ -116,14 +113,14 @@ def _check(configs: Sequence[str], options: Sequence[str]) -> None:
     names = [folder_name(config) for config in configs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"CONFIG: {twice} is given twice")
+        raise UserError(f"CONFIG {twice}: given twice")
     for word in options:
         if word.partition("=")[0] in OWN_OPTIONS:
             raise UserError(f"--train {word}: this command sets {', '.join(OWN_OPTIONS)} itself")
 
 
 def _record(config: str, seed: int, folder: Path, options: list[str]) -> dict[str, Any]:
-    """Of one run, from its file or by training now."""
+    """The record of one run, from its file or by training now."""
     file = folder / f"seed_{seed}.json"
     if file.is_file():
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -143,12 +140,14 @@ def _record(config: str, seed: int, folder: Path, options: list[str]) -> dict[st
 
 
 def _train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> int:
-    """Run ``mmms train``; the most memory that its process held, in bytes."""
+    """Run ``mmms train``; returns the peak memory of its process in bytes."""
     own = ["--seed", str(seed), "--work-dir", str(work_dir), "--resume"]
     command = [sys.executable, "-m", "mmms_plugin", "train", config, *own, *options]
     log = work_dir.with_suffix(".log")
     with open(log, "ab") as stream:
-        environment = os.environ | {"PYTHONUTF8": "1"}  # as it would start itself anew otherwise, see commands.script
+        environment = os.environ | {
+            "PYTHONUTF8": "1"
+        }  # without it, the command would restart itself, see commands.script
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
         try:
             peak = wait_and_measure(process)
@@ -163,9 +162,9 @@ def _train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> in
 
 
 def read_scalars(work_dir: Path) -> tuple[dict[str, float], float]:
-    """What a training logged: the metrics of its last evaluation, and the median time of an iteration in seconds.
+    """Metrics of a training's last evaluation, and the median time of an iteration in seconds.
 
-    Raises: RunError if it was not evaluated.
+    Raises: RunError if it logged no evaluation.
     """
     metrics: dict[str, float] = {}
     times: list[float] = []
@@ -183,7 +182,7 @@ def read_scalars(work_dir: Path) -> tuple[dict[str, float], float]:
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one number over the seeds: ``deviation`` is that of the sample (n - 1), None for one seed."""
+    """Mean and sample standard deviation (n - 1) over the seeds; ``deviation`` is None for one seed."""
 
     mean: float
     deviation: float | None
@@ -194,7 +193,7 @@ class Spread:
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, tuple(values))
 
     def text(self, digits: int, sign: str = "") -> str:
-        """``58.21 ± 0.40``; ``sign`` '+' writes one in front of a gain too."""
+        """``58.21 ± 0.40``; with ``sign`` '+', gains have a sign too."""
         mean = f"{self.mean:{sign}.{digits}f}"
         return mean if self.deviation is None else f"{mean} ± {self.deviation:.{digits}f}"
 
@@ -213,7 +212,7 @@ def _summary(records: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, An
 
 
 class TrainedCost(NamedTuple):
-    """Parameters; multiply-adds of one picture; bytes of one picture that training keeps for the backward pass."""
+    """Parameters; for one picture, multiply-adds and the bytes that training keeps for the backward pass."""
 
     params: int
     macs: int
@@ -221,9 +220,9 @@ class TrainedCost(NamedTuple):
 
 
 def trained_cost(work_dir: Path) -> TrainedCost:
-    """Of the config that training left in ``work_dir``, with the shape of its newest checkpoint.
+    """Cost of the config that training left in ``work_dir``, with the shape of its newest checkpoint.
 
-    Of detectors, multiply-adds and memory are those of backbone and neck.
+    For detectors, multiply-adds and memory are those of backbone and neck.
 
     Raises: UserError if there is no config or no checkpoint.
     """
@@ -240,7 +239,7 @@ def trained_cost(work_dir: Path) -> TrainedCost:
     configs = sorted(work_dir.glob("*.py"))
     checkpoint, _ = newest_checkpoint(work_dir)
     if len(configs) != 1 or checkpoint is None:
-        raise UserError(f"{work_dir}: {len(configs)} configs and {checkpoint} in it, expected what a training writes")
+        raise UserError(f"{work_dir}: must hold one config and a checkpoint, as training writes them")
     config = load_config(str(configs[0]))
     with DefaultScope.overwrite_default_scope(config.default_scope):
         init_default_scope(config.default_scope)
@@ -249,7 +248,7 @@ def trained_cost(work_dir: Path) -> TrainedCost:
     for key, value in model.state_dict().items():
         if key.endswith(".alpha"):
             value.copy_(state[key])
-    model = model.train().to("meta")  # train: adaptors note their scale as a number, which the meta device needs
+    model = model.train().to("meta")  # in training mode, adaptors keep their scale as the number that this needs
     part, size = CountedPart(model, task_name(config.model)), picture_size(config)
     kept = kept_for_backward(part, torch.empty(2, 3, *size, device="meta")) // 2
     cost = count(part, torch.empty(1, 3, *size, device="meta"))
@@ -257,7 +256,7 @@ def trained_cost(work_dir: Path) -> TrainedCost:
 
 
 def _differences(first: Mapping[str, Spread], other: Mapping[str, Spread]) -> dict[str, Spread]:
-    """Of the same seeds."""
+    """Differences from the first config, seed by seed."""
     return {
         name: Spread.of([b - a for a, b in zip(first[name].values, other[name].values, strict=True)])
         for name in first

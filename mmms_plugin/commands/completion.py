@@ -1,6 +1,6 @@
-"""Print a script that completes commands with the tab key.
+"""Print a script for tab completion in bash or zsh.
 
-Also options, files and names of configs.
+It completes commands, options, files and names of configs.
 
     bash: mmms completion bash > ~/.local/share/bash-completion/completions/mmms
     zsh:  mmms completion zsh > FOLDER/_mmms, with FOLDER in fpath
@@ -22,7 +22,7 @@ FUNCTION = "_mmms_complete_config"
 
 @dataclass(kw_only=True)
 class Options(CommandOptions):
-    shell: str = positional(choices=SHELLS, help="shell that reads the script")
+    shell: str = positional(choices=SHELLS, help="shell that the script is for")
 
 
 def run(options: Options) -> None:
@@ -33,7 +33,7 @@ def run(options: Options) -> None:
     from mmms_plugin.config.files import config_names
 
     names = " ".join(config_names())
-    functions = {  # that offer names of configs beside files
+    functions = {  # offer names of configs beside files
         "bash": f'{FUNCTION}() {{\n  compgen -W "{names}" -- "$1"\n  compgen -f -- "$1"\n}}',
         "zsh": f"{FUNCTION}() {{\n  compadd -- {names}\n  _files\n}}",
     }

@@ -1,6 +1,6 @@
 """List the configs that come with the package, or a host's.
 
-Lists method, task, parameters, multiply-adds and published figures. With mmdet::WORD, mmseg::WORD or mmpretrain::WORD,
+Prints method, task, parameters, multiply-adds and published figures; with mmdet::WORD, mmseg::WORD or mmpretrain::WORD
 the names of that host's configs, which every command takes.
 """
 
@@ -25,7 +25,7 @@ WIDE = 200  # columns where no terminal limits them
 @dataclass(kw_only=True)
 class Options(CommandOptions):
     word: str | None = positional(
-        default=None, metavar="WORD", help="list only configs with it in their name, task or method"
+        default=None, metavar="WORD", help="list only configs whose name, task or method contains this word"
     )
     json: bool = option(default=False, help="print the list as JSON, for programs")
 
@@ -56,7 +56,7 @@ def _print(configs: Iterable[Facts]) -> None:
         title = f"{task}, pictures of {size[0]} x {size[1]} px" if task else "not measured yet"
         print_table(_table(title, list(group)), console)
     console.print(
-        "GMAC: multiply-adds of one picture, by backbone and neck of a detector, by the whole of other models. AP and "
+        "GMAC: multiply-adds for one picture, of a detector's backbone and neck or of another model's whole. AP and "
         "mIoU: published by the authors, from ImageNet weights; the head of each file says whose figure it is."
     )
 

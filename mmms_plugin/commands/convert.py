@@ -1,9 +1,9 @@
-"""Convert published weights into a checkpoint for the configs here.
+"""Convert published weights into a checkpoint that configs load.
 
-Weights of the authors, torchvision, timm or OpenMMLab; a config here loads the checkpoint strictly. OUT is .pth or
-.safetensors; its meta.backbone is the config of the backbone. A classifier is kept beside the backbone (entry "head" of
-a .pth); --part whole writes the keys of a whole OpenMMLab model instead, as for detectors and segmentors by default.
-Weights of plain ResNets become PSResNet with dilation pattern 1,1,1,1, which computes the same.
+IN comes from the authors of a method, torchvision, timm or OpenMMLab. OUT is .pth or .safetensors; its meta.backbone is
+the backbone's config, which loads it strictly. A classifier is kept beside the backbone (entry "head" of a .pth).
+Detectors and segmentors are written with the keys of a whole OpenMMLab model; --part whole does this for classifiers
+too. A plain ResNet becomes a PSResNet with dilation pattern 1,1,1,1, which computes the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Options(ConvertOptions):
     input: str = positional(metavar="IN", help="checkpoint: .pth, .pth.tar, .pt, .bin, .safetensors")
     output: str = positional(metavar="OUT", help="file to write: .pth or .safetensors")
     report: str | None = option(
-        metavar="FILE", group="output", help="write all that was mapped, dropped and initialised as JSON"
+        metavar="FILE", group="output", help="write a JSON file that lists all keys mapped, dropped or initialised"
     )
 
 

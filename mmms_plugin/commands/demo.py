@@ -1,6 +1,6 @@
 """Train and evaluate a small PS Mask R-CNN on generated pictures.
 
-From drawing the pictures to AP by object size and drawn predictions; takes a few minutes on a CPU.
+Draws the pictures, trains, evaluates AP by object size and draws predictions; takes a few minutes on a CPU.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MARK = "demo.json"  # marks a folder as the demo's own
 
 @dataclass(kw_only=True)
 class Options(CommandOptions):
-    out: Path = option(default=Path("demo_out"), metavar="DIR", help="folder for all that is written")
+    out: Path = option(default=Path("demo_out"), metavar="DIR", help="folder to write")
     iterations: int | None = option(least=1, metavar="N", help="training iterations (default: the config's)")
     seed: int = option(default=0, help="random seed of the training")
 
 
 def run(options: Options) -> None:
-    """Draw pictures, train a small PS Mask R-CNN on them, evaluate it, draw what it finds.
+    """Draw pictures, train a small PS Mask R-CNN on them, evaluate it, and draw its predictions.
 
     Everything is written below ``out``; a folder of an earlier demo is replaced.
     Raises: UserError if ``out`` holds anything else.
@@ -46,11 +46,11 @@ def run(options: Options) -> None:
     from mmms_plugin.report.overlays import draw_ap_bars, draw_overlays
 
     out = options.out
-    started, console = time.monotonic(), Console(file=sys.stdout)  # the real one, also while stdout goes to the log
+    started, console = time.monotonic(), Console(file=sys.stdout)  # the real one, even while stdout goes to the log
     _clear(out)
     console.print(f"1/4 drawing pictures into {out / 'data'}", highlight=False)
     write_shapes(out / "data", formats="coco")
-    console.print("2/4 loading mmdet and building a Mask R-CNN with PS-ResNet-18 of half the width")
+    console.print("2/4 loading mmdet and building a Mask R-CNN with a PS-ResNet-18 of half width")
     with (out / "log.txt").open("w", encoding="utf-8") as log:
         metrics = _train_and_evaluate(options, log, console)
     console.print("4/4 drawing predictions")
@@ -82,14 +82,14 @@ def _train_and_evaluate(options: Options, log: TextIO, console: Console) -> dict
 
 def _clear(out: Path) -> None:
     if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already and not of an earlier demo: give another folder with --out")
+        raise UserError(f"--out {out}: holds something other than an earlier demo; give another folder")
     try:
         for path in out.iterdir() if out.exists() else ():
-            if path.name != MARK:  # a demo's folder stays one whatever happens
+            if path.name != MARK:  # it stays, so that the folder remains a demo's whatever happens
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out {out}: it cannot be cleared ({error.filename}: {error.strerror})") from error
+        raise UserError(f"--out {out}: cannot be cleared ({error.filename}: {error.strerror})") from error
     write_text(out / MARK, json.dumps({"config": CONFIG}))
 
 

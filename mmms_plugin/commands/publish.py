@@ -1,6 +1,6 @@
-"""Make a checkpoint ready for release.
+"""Prepare a checkpoint for release.
 
-Keeps weights and meta only, and names the file with its hash as OpenMMLab does.
+Keeps only weights and meta, and puts the hash into the file's name, as OpenMMLab does.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from mmms_plugin.options import CommandOptions, option, positional
 
 @dataclass(kw_only=True)
 class Options(CommandOptions):
-    input: str = positional(metavar="IN", help="checkpoint of a training run, or any other")
+    input: str = positional(metavar="IN", help="checkpoint to publish, of a training run or any other")
     prefix: str = positional(
         metavar="OUT_PREFIX",
-        help="name without hash: models/mask_rcnn_ps_r50 becomes models/mask_rcnn_ps_r50-1a2b3c4d.pth; a name that "
-        "ends in .safetensors gives a file of that format",
+        help="name of the new file without its hash: models/mask_rcnn_ps_r50 becomes "
+        "models/mask_rcnn_ps_r50-1a2b3c4d.pth; a name that ends in .safetensors gives a file of that format",
     )
     freeze_shapes: bool = option(
         default=False,
-        help="make the shape that shape adaptors learned constant, for export and speed; outputs stay the same",
+        help="fix the sizes that shape adaptors have learned, for export and speed; outputs stay the same",
     )
 
 

@@ -1,6 +1,6 @@
-"""Evaluate a classifier on pictures of several sizes, and plot it.
+"""Evaluate a classifier on pictures of several sizes, and plot metrics.
 
-As in Figure 7 of the ELASTIC paper.
+This is the experiment of Figure 7 of the ELASTIC paper.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Options(EvaluateOptions):
         default=(96, 224, 448, 896), least=32, metavar="PX", group=DATA, help="sides of the square pictures in px"
     )
     out: str | None = option(
-        default=REQUIRED, metavar="DIR", group=OUTPUT, help="folder for the figure, the figures and the logs"
+        default=REQUIRED, metavar="DIR", group=OUTPUT, help="folder for the plot, its values as JSON, and the logs"
     )
 
 
@@ -35,7 +35,7 @@ def run(options: Options) -> None:
     """Evaluate a checkpoint at every size and draw the figure.
 
     Batches shrink as pictures grow, so that memory stays the same.
-    Raises: UserError if the config is no classifier's, or its pictures are not resized.
+    Raises: UserError if the config is not a classifier's, or does not resize its pictures.
     """
     from rich.console import Console
 
@@ -93,7 +93,7 @@ def _draw(metrics: dict[int, dict[str, float]], folder: Path) -> None:
             left = [place + (number - (len(names) - 1) / 2) * width for place in range(len(metrics))]
             label = name.partition("/")[2].replace("_", " ")
             bars = axes.bar(left, [values[name] for values in metrics.values()], width, label=label, color=colour)
-            axes.bar_label(bars, fmt="%.0f", fontsize=7)  # a bar of 0 is seen, too
+            axes.bar_label(bars, fmt="%.0f", fontsize=7)  # makes a bar of 0 visible
         axes.set_xticks(range(len(metrics)), [f"{size} px" for size in metrics])
         axes.set(ylabel="%", ylim=(0, 105))
         figure.legend(loc="outside upper center", ncols=len(names))

@@ -1,6 +1,6 @@
 """List published checkpoints of the four methods.
 
-Address, licence, published accuracy, and whether it could be checked.
+Each with its address, licence, published accuracy, and whether it could be verified.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mmms_plugin.weights.catalog import CATALOG
 class Options(CommandOptions):
     action: str = positional(choices=["list"], help="list: print the catalog")
     method: str | None = option(
-        choices=["psconv", "elastic", "dla", "shape_adaptor", "msdnet"], help="list this method's checkpoints only"
+        choices=["psconv", "elastic", "dla", "shape_adaptor", "msdnet"], help="list only this method's checkpoints"
     )
     json: bool = option(default=False, help="print the catalog as JSON, for programs")
 

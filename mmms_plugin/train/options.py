@@ -1,4 +1,4 @@
-"""What the command lines of training, evaluation and prediction say; see ``mmms train --help`` and its like."""
+"""Options of training, evaluation and prediction; see ``mmms train --help`` and the like."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def parse_cfg_options(items: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(kw_only=True)
 class ConfigOptions(CommandOptions):
-    """Changes of a config. ``image_size`` is (width, height)."""
+    """Changes to a config. ``image_size`` is (width, height)."""
 
     image_size: tuple[int, int] | None = option(
         metavar="SIZE", reader=parse_image_size, group=CONFIG,
-        help="picture size in px, 640 or 1333x800; crops, resizing and padding change in proportion (default: the "
-        "config's)",
+        help="picture size in px, such as 640 or 1333x800; crops, resizing and padding change in proportion (default: "
+        "the config's)",
     )  # fmt: skip
     cfg_options: Mapping[str, Any] = option(
         nargs="+", metavar="KEY=VALUE", default={}, reader=parse_cfg_options, group=CONFIG,
@@ -51,47 +51,48 @@ class FolderOptions(CommandOptions):
 
     coco_dir: str | None = option(
         metavar="DIR", group=DATA,
-        help="folder with COCO annotations for all data of the config: annotations/instances_{train,val}.json and "
-        "images/, or as Roboflow, CVAT and Label Studio export; sets the classes too",
+        help="folder with pictures and COCO annotations, in place of the config's data: "
+        "annotations/instances_{train,val}.json and images/, or an export of Roboflow, CVAT or Label Studio; also sets "
+        "the classes",
     )  # fmt: skip
     voc_dir: str | None = option(
         "--voc-dir", "--seg-dir", metavar="DIR", group=DATA,
-        help="folder for all data of a segmentation config: as VOC2012, or images/ and masks/; labels.txt names the "
-        "classes, background first",
+        help="folder with pictures and masks, in place of a segmentation config's data: as in VOC2012, or images/ and "
+        "masks/; labels.txt names the classes, background first",
     )  # fmt: skip
     image_dir: str | None = option(
         metavar="DIR", group=DATA,
-        help="folder for all data of a classification config: pictures in train/<class>/ and val/<class>/; sets the "
-        "classes too",
+        help="folder with pictures in train/<class>/ and val/<class>/, in place of a classification config's data; "
+        "also sets the classes",
     )  # fmt: skip
     train_ann: str | None = option(
-        metavar="FILE", group=DATA, help="COCO annotations for training, in place of those found in --coco-dir"
+        metavar="FILE", group=DATA, help="COCO annotations for training, in place of those in --coco-dir"
     )
     val_ann: str | None = option(
-        metavar="FILE", group=DATA, help="COCO annotations for validation, in place of those found in --coco-dir"
+        metavar="FILE", group=DATA, help="COCO annotations for validation, in place of those in --coco-dir"
     )
 
 
 @dataclass(kw_only=True)
 class DataOptions(PictureOptions, FolderOptions):
-    """The user's own data, in place of a config's; ``split`` is what an evaluation takes of them."""
+    """The user's own data, in place of a config's; ``split`` is the part that an evaluation uses."""
 
     val_split: float = option(
         default=0.0, metavar="SHARE", group=DATA,
-        help="hold back this share of the training pictures for validation, such as 0.2; the same pictures in every "
-        "run (default: 0, no picture)",
+        help="share of the training pictures to hold back for validation, such as 0.2; the same pictures in every run "
+        "(default: 0)",
     )  # fmt: skip
     split_seed: int = option(default=0, metavar="N", group=DATA, help="random seed for --val-split")
     split: str = "val"
 
     def own_data(self, work_dir: str, training: bool) -> OwnData | None:
-        """The user's own data, None where the config's are used.
+        """The user's own data, or None if the config's are used.
 
         Args:
             work_dir: folder for mended copies of annotation files.
             training: whether the training data are used too.
 
-        Raises: UserError if options do not fit each other, or name what is not there.
+        Raises: UserError if options contradict each other or name files that do not exist.
         """
         flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir, "--image-dir": self.image_dir}
         folders = {flag: folder for flag, folder in flags.items() if folder}
@@ -118,48 +119,49 @@ class DataOptions(PictureOptions, FolderOptions):
 
 @dataclass(kw_only=True)
 class LaunchOptions(ConfigOptions, DataOptions):
-    """What trainings and evaluations of a config have in common."""
+    """What training and evaluating a config have in common."""
 
     config: str = positional(
-        help="a config file, a name that `mmms configs` lists, or a host's: mmdet::retinanet_r50_fpn_1x_coco. A config "
-        "is a Python program and runs as one: use only those that you trust"
+        help="config file, a name that `mmms configs` lists, or a host's config such as "
+        "mmdet::retinanet_r50_fpn_1x_coco. A config is Python code and is run: use only configs that you trust"
     )
     seed: int | None = option(
-        group=RUN, help="fix all random numbers, and use deterministic algorithms (default: the config's)"
+        group=RUN, help="random seed; with it, deterministic algorithms are used (default: the config's)"
     )
     channels_last: bool = option(
-        default=False, group=RUN, help="keep the model in NHWC memory format, which is faster with AMP on GPUs"
+        default=False, group=RUN, help="use the NHWC memory format, which is faster with AMP on GPUs"
     )
     launcher: str = option(
         choices=["none", "pytorch", "slurm", "mpi"], default="none", group=RUN,
-        help="what started the processes of a distributed run",
+        help="launcher that started the processes of a distributed run",
     )  # fmt: skip
     local_rank: int = option("--local_rank", "--local-rank", default=0, help=HIDDEN)
     work_dir: str | None = option(
         metavar="DIR", group=OUTPUT,
-        help="folder for logs and checkpoints; an evaluation writes into its sub-folder test (default: "
-        "work_dirs/CONFIG)",
+        help="folder for logs and checkpoints; evaluations write into its sub-folder test (default: work_dirs/CONFIG)",
     )  # fmt: skip
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
 
 
 @dataclass(kw_only=True)
 class TrainOptions(LaunchOptions):
-    """Of ``mmms train``. ``resume`` is a checkpoint, or "auto" for the newest one in the work folder."""
+    """Options of ``mmms train``. ``resume`` is a checkpoint, or "auto" for the newest one in the work folder."""
 
     schedule: ScheduleOptions = nested(ScheduleOptions)
     pretrained: str | None = option(
         metavar="FILE", group=WEIGHTS,
-        help="backbone weights to fine-tune from; none for random weights, whatever the config names (default: the "
-        "config's)",
+        help="backbone weights to start from, or none for random weights (default: the config's)",
     )  # fmt: skip
     resume: str | None = option(
         nargs="?", const="auto", metavar="FILE", group=WEIGHTS,
-        help="continue from a checkpoint; without FILE, from the newest one in the work folder",
+        help="continue an interrupted training from FILE, or without FILE from the newest checkpoint in the work "
+        "folder",
     )  # fmt: skip
-    amp: bool = option(default=False, group=RUN, help="automatic mixed precision, on GPUs")
+    amp: bool = option(default=False, group=RUN, help="train with automatic mixed precision, on GPUs")
     auto_scale_lr: bool = option(
-        default=False, group="schedule", help="scale the learning rate with the batch size, by the config's rule"
+        default=False,
+        group="schedule",
+        help="scale the learning rate with the batch size, by the config's auto_scale_lr",
     )
 
     def __post_init__(self) -> None:
@@ -181,7 +183,7 @@ class EvaluateOptions(LaunchOptions):
 
     checkpoint: str = positional(help="checkpoint file to evaluate")
     split: str = option(
-        choices=SPLITS, default="val", group=DATA, help="pictures to evaluate, of --coco-dir or --voc-dir"
+        choices=SPLITS, default="val", group=DATA, help="split of --coco-dir, --voc-dir or --image-dir to evaluate"
     )
     out: str | None = None
     show_dir: str | None = None
@@ -191,7 +193,7 @@ class EvaluateOptions(LaunchOptions):
 
 @dataclass(kw_only=True)
 class ModelOptions(ConfigOptions):
-    """A trained model that is given pictures one by one.
+    """A trained model that runs on single pictures.
 
     Attributes:
         config: a config's file or name; None takes the checkpoint's own, if ``trust_checkpoint_config``.
@@ -202,18 +204,18 @@ class ModelOptions(ConfigOptions):
     checkpoint: str = ""
     trust_checkpoint_config: bool = False
     device: str | None = option(
-        metavar="D", group=RUN, help="cpu, cuda, cuda:1, mps, ... (default: cuda where there is a CUDA device)"
+        metavar="D", group=RUN, help="device: cpu, cuda, cuda:1, mps, ... (default: cuda if available, otherwise cpu)"
     )
     force: bool = option(
         default=False, group=WEIGHTS,
-        help="use a checkpoint that was trained with another dilation pattern or the like than the config's; refused "
-        "otherwise",
+        help="use a checkpoint that was trained as another function, such as with another dilation pattern than the "
+        "config's; refused otherwise",
     )  # fmt: skip
 
 
 @dataclass(kw_only=True)
 class PredictOptions(ModelOptions):
-    """Of ``mmms predict``; ``inputs`` are pictures, folders and patterns."""
+    """Options of ``mmms predict``; ``inputs`` are pictures, folders and patterns."""
 
     inputs: Sequence[str] = ()
     out: Path = option(
@@ -221,12 +223,12 @@ class PredictOptions(ModelOptions):
     )
     score: float | None = option(
         metavar="S", least=0, most=1, group=OUTPUT,
-        help="lowest score of an object that is kept and drawn, for detectors (default: 0.3)",
+        help="for detectors: lowest score of the objects that are kept and drawn (default: 0.3)",
     )  # fmt: skip
     labels: bool = option(default=True, group=OUTPUT, help="write names and scores beside objects")
     draw: bool = option(default=True, group=OUTPUT, help="draw the pictures into DIR/drawn")
     trust_checkpoint_config: bool = option(
         default=False, group=WEIGHTS,
-        help="use the config saved in the checkpoint. A config is Python code that is run: only for checkpoints that "
-        "you would trust as a program",
+        help="use the config saved in the checkpoint. A config is Python code and is run: only for checkpoints that "
+        "you trust",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is asked of a conversion; see ``mmms convert --help``."""
+"""Options of a conversion; see ``mmms convert --help``."""
 
 from __future__ import annotations
 
@@ -25,31 +25,34 @@ class Options(CommandOptions):
     )  # fmt: skip
     arch: str = option(
         default="auto", metavar="A", group="source",
-        help="architecture, as the publishers name it (default: auto, recognised by keys and shapes)",
+        help="architecture, as its publisher names it (default: auto, recognised by keys and shapes)",
     )  # fmt: skip
     part: str = option(
         choices=("auto", "backbone", "whole"), default="auto", group="output",
-        help="what to write (default: auto, the backbone of a classifier, all of a detector or segmentor)",
+        help="what to write (default: auto, the backbone of a classifier or the whole of a detector or segmentor)",
     )  # fmt: skip
     pattern: tuple[int, ...] | None = option(
         metavar="D,D,...", reader=parse_pattern, group="output",
-        help="dilation pattern to put over a plain network's 3x3 layers, such as 1,2,1,4",
+        help="dilation pattern for the 3x3 layers of a plain ResNet, such as 1,2,1,4: a start for training (default: "
+        "1,1,1,1, which computes the same)",
     )  # fmt: skip
     drop_extra: bool = option(
         default=False, group="output",
-        help="for psconv: leave out dilation-1 weights that the paper's layer has no place for, and report how far "
+        help="for psconv: drop the dilation-1 weights that the paper's layer does not have, and report how far the "
         "outputs move",
     )  # fmt: skip
     verify: bool = option(
-        default=False, group="checks", help="run the converted backbone on a fixed input and print statistics"
+        default=False,
+        group="checks",
+        help="run the converted backbone on a fixed input and print statistics of its outputs",
     )
     reference: str | None = option(
         metavar="NPZ", group="checks",
-        help="compare with these outputs, and write OUT only if equal: arrays 'input', [N, 3, H, W], and one for each "
-        "output to compare, by the publishers' names (layer1, level5, ...; the logits: output)",
+        help="outputs to compare with; OUT is written only if they agree. Arrays: 'input', [N, 3, H, W], and one for "
+        "each output, named as its publisher names it (layer1, level5, ...; output for the logits)",
     )  # fmt: skip
     tolerance: float = option(
         default=1e-4, above=0, metavar="T", group="checks",
         help="largest error allowed by --reference, in standard deviations of the reference output",
     )  # fmt: skip
-    force: bool = option(default=False, group="output", help="overwrite OUT")
+    force: bool = option(default=False, group="output", help="overwrite OUT if it exists")

@@ -126,8 +126,8 @@ def test_folders_of_runs_are_named_by_the_config(config, folder):
         (["--train=--resume=x"], "--train --resume=x: this command sets --seed, --work-dir, --resume itself"),
         (["--train=--seed 3"], "--train --seed: this command sets --seed, --work-dir, --resume itself"),
         (["--train='"], "--train ': No closing quotation"),
-        (["--metrics", "mIoU"], "--metrics mIoU: reported are accuracy/top1, accuracy/top5"),
-        ([CONFIGS[0]], "CONFIG: cifar10-r50_small is given twice"),
+        (["--metrics", "mIoU"], "--metrics mIoU: not reported; allowed are accuracy/top1, accuracy/top5"),
+        ([CONFIGS[0]], "CONFIG cifar10-r50_small: given twice"),
     ],
 )
 def test_bad_input_is_refused(calls: Path, tmp_path: Path, capsys, more: list[str], message: str):

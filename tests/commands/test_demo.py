@@ -86,9 +86,9 @@ def test_other_folders_are_left_alone_and_empty_ones_are_used(calls, tmp_path, c
     (tmp_path / "file").touch()
     for out in (tmp_path, tmp_path / "file"):
         assert main(["demo", "--out", str(out)]) == 2
-        assert f"{out} is there already and not of an earlier demo" in capsys.readouterr().err
+        assert f"--out {out}: holds something other than an earlier demo" in capsys.readouterr().err
     assert main(["demo", "--out", str(tmp_path / "file/inside")]) == 2
-    assert "it cannot be cleared (" in capsys.readouterr().err
+    assert "cannot be cleared (" in capsys.readouterr().err
     assert calls == []
     (tmp_path / "empty").mkdir()
     assert main(["demo", "--out", str(tmp_path / "empty")]) == 0
