@@ -1,4 +1,4 @@
-"""Evaluate a classifier on pictures of several sizes, and plot metrics.
+"""Evaluate a classifier at several picture sizes, and plot metrics.
 
 This is the experiment of Figure 7 of the ELASTIC paper.
 """
