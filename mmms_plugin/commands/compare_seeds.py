@@ -230,7 +230,7 @@ def trained_cost(work_dir: Path) -> TrainedCost:
     from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
-    from mmms_plugin.compat.newest import newest_checkpoint
+    from mmms_plugin.weights.newest import newest_checkpoint
     from mmms_plugin.config.facts import CountedPart, picture_size, task_name
     from mmms_plugin.config.files import load_config
     from mmms_plugin.scale.flops import count, kept_for_backward

@@ -6,24 +6,29 @@ Importing mmengine costs a second: a plugin that only wants to change it must no
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 # Module to change -> the functions, as "module:function", that change it: they get the module and may be called twice.
+# Rooms above this one add theirs by ``add``.
 CHANGES: dict[str, tuple[str, ...]] = {
     "mmengine.fileio.backends.local_backend": ("mmms_plugin.compat.saving:write_whole",),
     "mmengine.hooks.checkpoint_hook": ("mmms_plugin.compat.saving:remove_last",),
-    "mmengine.infer.infer": ("mmms_plugin.compat.inferencers:take_names_of_configs",),
-    "mmengine.runner.checkpoint": ("mmms_plugin.compat.loading:read_safely",),
-    "mmengine.runner.runner": ("mmms_plugin.compat.newest:find_whole", "mmms_plugin.compat.cpu_processes:allow_cpu"),
+    "mmengine.runner.runner": ("mmms_plugin.compat.cpu_processes:allow_cpu",),
     "mmengine.utils.dl_utils.collect_env": ("mmms_plugin.compat.subprocesses:be_quiet",),
     "multiprocessing.spawn": ("mmms_plugin.compat.subprocesses:import_plugin_first",),
 }
 # Module -> the function to call before it is imported.
 BEFORE = {"torchvision": "mmms_plugin.compat.torchvision_ops:declare_missing"}
+
+
+def add(changes: Mapping[str, str]) -> None:
+    """Add to ``CHANGES``, before ``install``: module to change -> "module:function"."""
+    for name, function in changes.items():
+        CHANGES[name] = (*CHANGES.get(name, ()), function)
 
 
 def change(module: ModuleType) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmms_plugin.compat.newest import newest_checkpoint
 from mmms_plugin.processes import shell_line
 from mmms_plugin.train.options import DataOptions, LaunchOptions
+from mmms_plugin.weights.newest import newest_checkpoint
 
 TRAINING = ("train_", "val_", "optim_", "param_", "default_hooks", "custom_hooks", "randomness", "auto_scale")  # config
 

@@ -9,8 +9,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmms_plugin.compat.newest import newest_checkpoint
 from mmms_plugin.errors import RunError
+from mmms_plugin.weights.newest import newest_checkpoint
 
 ADVICE = "lower the learning rate (optim_wrapper.optimizer.lr) or clip gradients (optim_wrapper.clip_grad)"
 

@@ -21,7 +21,6 @@ from mmengine.runner import Runner
 
 from mmms_plugin.compat import mmcv_ops
 from mmms_plugin.compat.cpu_processes import leave
-from mmms_plugin.compat.newest import newest_checkpoint, why_unusable
 from mmms_plugin.config.building import user_fault
 from mmms_plugin.config.check import check_datasets, check_values
 from mmms_plugin.config.checkpoint import (
@@ -45,6 +44,7 @@ from mmms_plugin.train.lock import locked
 from mmms_plugin.train.options import EvaluateOptions, LaunchOptions, TrainOptions
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.train.tasks import task_of
+from mmms_plugin.weights.newest import newest_checkpoint, why_unusable
 
 NO_WEIGHTS = "none"
 OTHER_START = "give --pretrained FILE, or --pretrained none for random weights"

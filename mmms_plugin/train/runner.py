@@ -18,7 +18,6 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 
-from mmms_plugin.compat.newest import newest_checkpoint, resumable_meta
 from mmms_plugin.config.building import CheckedBuilds
 from mmms_plugin.config.checkpoint import TRAINED, trained_meta
 from mmms_plugin.errors import UserError
@@ -26,6 +25,7 @@ from mmms_plugin.train.batches import MODEL, Continued, NumberedBatches, number_
 from mmms_plugin.train.console import calm, calm_output, say
 from mmms_plugin.train.finite_hook import FiniteHook
 from mmms_plugin.train.progress_hook import ProgressHook
+from mmms_plugin.weights.newest import newest_checkpoint, resumable_meta
 
 
 class ResumableRunner(CheckedBuilds):

@@ -1,8 +1,6 @@
 """Checkpoint files of strangers: read without running anything in them, written whole or not at all.
 
-Formats: ``torch.save`` (zip and the older plain pickle) and single-file safetensors. A pickle may hold tensors, plain
-containers, NumPy numbers and arrays (``compat.checkpoints`` says how narrowly) and ``argparse.Namespace``, which is a
-plain container too (training scripts keep their options in it). All else is refused by name.
+Formats: ``torch.save`` (zip and the older plain pickle, read by ``weights.reader``) and single-file safetensors.
 
 What ``read_checkpoint`` returns is plain, whatever the file did: tensors of torch's own class with values in the file,
 under names that are texts, and ``meta`` of texts, numbers, lists and dicts, without cycles.
@@ -25,8 +23,8 @@ from torch import Tensor
 
 from mmms_plugin.errors import UserError, first_line
 from mmms_plugin.layers.function import FUNCTION
-from mmms_plugin.weights.plain import key_name, plain_dict, plain_tensor, unviewed
-from mmms_plugin.weights.torch_files import load_torch
+from mmms_plugin.weights.reader import read
+from mmms_plugin.weights.reader.plain import key_name, plain_dict, plain_tensor, unviewed
 
 SUFFIXES = (".pth", ".safetensors")
 # What files of the trade call the dict of weights, best first: averaged weights only where there are no others.
@@ -79,7 +77,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             raise UserError(f"checkpoint {path}: it is a directory, give a file")
         if not path.is_file():
             raise UserError(f"checkpoint {path}: {'not a regular file' if path.exists() else 'no such file'}")
-        return _read_safetensors(path) if _is_safetensors(path) else _unwrap(path, load_torch(path))
+        return _read_safetensors(path) if _is_safetensors(path) else _unwrap(path, read(path))
     except OSError as error:
         raise UserError(f"checkpoint {path}: cannot be read ({error.strerror or error})") from error
 

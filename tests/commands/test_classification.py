@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmengine.dataset import pseudo_collate
+from mmms_plugin.compat.checkpoints import load
 from PIL import Image
 
 from mmms_plugin.commands import main
-from mmms_plugin.compat.checkpoints import load
 from mmms_plugin.config.edit import set_num_classes
 from mmms_plugin.config.files import load_config
 from mmms_plugin.train.predict import picture_pipeline

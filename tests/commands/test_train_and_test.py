@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmms_plugin.compat.checkpoints import load
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from safetensors.torch import save_file
 
 from mmms_plugin.commands import main
-from mmms_plugin.compat.checkpoints import load
 
 CONFIG = "demo/mask_rcnn_ps_r18_shapes"
 QUICK = [

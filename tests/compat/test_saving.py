@@ -16,8 +16,8 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from mmms_plugin.compat import on_import
-from mmms_plugin.compat.newest import newest_checkpoint, why_unusable
 from mmms_plugin.errors import UserError
+from mmms_plugin.weights.newest import newest_checkpoint, why_unusable
 
 RUNS = itertools.count()  # mmengine shares the state of runs of the same name in the same second
 

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
+from mmms_plugin.compat.loading import disarmed
 
 from mmms_plugin.compat import checkpoints
-from mmms_plugin.compat.loading import disarmed
 from tests.fuzz.watch import failures
 
 DEEPEST = 5

@@ -22,11 +22,11 @@ import torch._dynamo
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import loops
+from mmms_plugin.compat.checkpoints import load
 
 import mmms_plugin.files as files
-from mmms_plugin.compat.checkpoints import load
-from mmms_plugin.compat.newest import newest_checkpoint
 from mmms_plugin.train.runner import ResumableRunner
+from mmms_plugin.weights.newest import newest_checkpoint
 
 ITERATIONS, BATCHES = 12, 4  # three epochs of four batches
 

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.model import BaseModel
+from mmms_plugin.compat.checkpoints import load
 
 import mmms_plugin.commands as cli
-from mmms_plugin.compat.checkpoints import load
-from mmms_plugin.compat.newest import newest_checkpoint
 from mmms_plugin.errors import RunError
 from mmms_plugin.train.finite_hook import FiniteHook
 from mmms_plugin.train.runner import ResumableRunner
+from mmms_plugin.weights.newest import newest_checkpoint
 
 RUNS = itertools.count()  # mmengine shares the state of runs of the same name in the same second
 

@@ -15,8 +15,8 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from mmms_plugin.compat.newest import newest_checkpoint
 from mmms_plugin.train.batches import number_batches
+from mmms_plugin.weights.newest import newest_checkpoint
 
 SCRIPT = Path(__file__).with_name("killed_runs.py")
 # loop, workers, seed, and where each of the trainings in turn is killed: after an iteration, or while saving a file

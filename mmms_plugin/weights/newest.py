@@ -7,13 +7,12 @@ checkpoints that are there; it stops if the folder was moved, or the file is emp
 from __future__ import annotations
 
 import re
-import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mmms_plugin.compat.checkpoints import load
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.weights.reader import read
 
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
 NEEDED = ("state_dict", "optimizer", "message_hub", "meta")  # to go on from
@@ -76,15 +75,12 @@ def resumable_meta(path: str | Path) -> dict[str, Any]:
         UserError: the file is damaged, or lacks what is needed; the message does not name it.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise UserError(f"it is damaged (checksum of {damaged})")
-        content = load(str(path), map_location="cpu", mmap=True)
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file may raise anything here
-        raise UserError(f"it is damaged, cut off or not a checkpoint ({type(error).__name__})") from error
+        content = read(path)
+    except UserError as error:
+        detail = str(error).removeprefix(f"checkpoint {path}: ")
+        raise UserError(f"it is damaged, cut off or not a checkpoint ({detail})") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise UserError(f"it cannot be read ({first_line(error)})") from error
     missing = [key for key in NEEDED if not isinstance(content, dict) or not isinstance(content.get(key), dict)]
     if missing:
         raise UserError(f"it has no {', '.join(missing)}")

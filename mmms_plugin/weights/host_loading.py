@@ -1,20 +1,18 @@
 """How mmengine reads checkpoints, once it is imported: nothing in a file is run, and what mmengine saves can be read.
 
-1. Local files are checked and read by ``weights.torch_files.load_torch``. ``.safetensors`` files are checkpoints, too.
-2. Files from a web address: torch's function for them runs whatever code they carry unless it is told not to, and
-   mmengine 0.10.7 does not tell it.
-3. On resuming, mmengine runs ``meta.config`` of the file as Python, and later deletes the file or folder that the file
+1. Files are read by ``weights.reader``, those from a web address, too, which mmengine 0.10.7 gives to a function of
+   torch's that runs whatever code they carry. ``.safetensors`` files are checkpoints, too.
+2. On resuming, mmengine runs ``meta.config`` of the file as Python, and later deletes the file or folder that the file
    names as the best checkpoint so far. ``meta.config`` is taken out; only a ``best_*.pth`` beside it may be named.
 """
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlparse
 
 SAFETENSORS = r".*\.safetensors$"  # mmengine matches schemes as regular expressions
 BEST = re.compile(r"best_.+\.pth")  # a name, without folders
@@ -24,8 +22,7 @@ def read_safely(module: ModuleType) -> None:
     """Change ``mmengine.runner.checkpoint``."""
     module.CheckpointLoader.register_scheme("", load_from_local, force=True)
     module.CheckpointLoader.register_scheme(SAFETENSORS, load_from_safetensors, force=True)
-    if not hasattr(module.load_url, "__wrapped__"):
-        module.load_url = _safely(module.load_url)  # type: ignore[attr-defined]
+    module.load_url = load_url  # type: ignore[attr-defined]
 
 
 # mmengine writes the name of a loader, from the eleventh letter on, into the log.
@@ -34,12 +31,12 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 
     Raises: FileNotFoundError; UserError for a file that is damaged, holds more than data, or would hang the reader.
     """
-    from mmms_plugin.weights.torch_files import load_torch
+    from mmms_plugin.weights.reader import read
 
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{filename} can not be found.")
-    return disarmed(load_torch(path, map_location, mapped=False), path.parent)
+    return disarmed(read(path, map_location, mapped=False), path.parent)
 
 
 def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
@@ -80,11 +77,29 @@ def _dict_in(content: Any, key: str) -> Any:
     return value if isinstance(value, dict) else None
 
 
-def _safely(load_url: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(load_url)
-    def load_url_safely(url: str, **options: Any) -> Any:
-        from mmms_plugin.compat.checkpoints import load_by
+def load_url(
+    url: str,
+    model_dir: str | None = None,
+    map_location: Any = None,
+    progress: bool = True,
+    check_hash: bool = False,
+    file_name: str | None = None,
+    weights_only: bool = True,
+) -> Any:
+    """As ``torch.hub.load_state_dict_from_url``: downloads a file unless it is there, and reads it.
 
-        return disarmed(load_by(lambda: load_url(url, **{**options, "weights_only": True})), None)
+    Args:
+        weights_only: True whatever is given.
+    Raises: UserError for a file that is damaged or holds more than data.
+    """
+    from torch import hub
 
-    return load_url_safely
+    from mmms_plugin.weights.reader import read
+
+    path = Path(model_dir or Path(hub.get_dir(), "checkpoints"), file_name or Path(urlparse(url).path).name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        print(f'Downloading: "{url}" to {path}')
+        stated = hub.HASH_REGEX.search(path.name) if check_hash else None
+        hub.download_url_to_file(url, str(path), stated[1] if stated else None, progress=progress)
+    return disarmed(read(path, map_location, mapped=False), None)

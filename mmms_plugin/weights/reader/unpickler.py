@@ -1,0 +1,378 @@
+"""A pickle of ``torch.save``, read operation by operation with a budget for time and memory; nothing in it is run.
+
+Names of classes and functions stay names: a call looks up how such a value is made here (``objects``, ``tensors``), or
+is refused. Beyond what ``torch.load(weights_only=True)`` refuses:
+
+1. a tuple that contains the same tuple twice, thirty levels deep, is hashed a thousand million times as a dict's key;
+   keys can be chosen to collide. Tuples are limited in depth and weight, and all keys together in what hashing and
+   comparing them costs (``MAX_HASHED``);
+2. ten bytes ask for a tensor of a terabyte, and a text is copied a million times: storages must be in the file, tensors
+   inside their storages, and what is copied may not exceed a few times the file (``MAX_COPIES``).
+"""
+
+from __future__ import annotations
+
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from mmap import mmap
+from pickle import decode_long
+from struct import unpack_from
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmms_plugin.errors import first_line
+from mmms_plugin.weights.reader.archive import Refusal
+from mmms_plugin.weights.reader.objects import CALLED, NEW, Name, Unfinished
+from mmms_plugin.weights.reader.tensors import DTYPES, STORAGE, TENSORS, Storages, part_of, refused, set_attributes
+
+MAX_OPERATIONS = 3_000_000  # about three seconds; a detector's checkpoint has some 30,000
+MAX_DEPTH = 50  # of tuples in tuples
+MAX_WEIGHT = 1_000_000  # values in a tuple, repeated ones counted each time
+MAX_HASHED = 20_000  # values in all keys that can be chosen to collide: comparing each with all others takes seconds
+COLLIDING = 4  # what such a number counts as a key
+HUGE = 2**60  # smaller integers are their own hash
+MAX_COPIES = 4  # bytes and items copied into new objects, in sizes of the pickle
+TYPED = "torch._tensor._rebuild_from_type_v2"
+TENSOR_CLASSES: dict[str, type] = {"torch.Tensor": Tensor, "torch.nn.parameter.Parameter": nn.Parameter}
+
+
+def unpickle(data: bytes | mmap, storages: Storages, start: int = 0) -> tuple[Any, int]:
+    """The value of one pickle, and where the pickle ends.
+
+    Raises: Refusal if it is damaged, holds more than data, or takes too long.
+    """
+    reader = _Reader(data, storages, start)
+    try:
+        return reader.run(), reader.position
+    except (Refusal, OSError):
+        raise
+    except Exception as error:  # wrong operations may raise anything here, or in torch
+        detail = f"at byte {reader.position}: {type(error).__name__}: {first_line(error)[:100]}"
+        raise Refusal(f"damaged: its pickle cannot be read {detail}") from error
+
+
+class _Reader:
+    """The machine of pickle: a stack, marks, a memo."""
+
+    def __init__(self, data: bytes | mmap, storages: Storages, start: int) -> None:
+        self.data, self.position, self.storages = data, start, storages
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self.unfinished: dict[int, Unfinished] = {}  # by the id of the value
+        self.tuples: dict[int, tuple[int, int]] = {}  # depth and weight, by the id of the tuple
+        self.hashed = 0
+        self.copies = MAX_COPIES * (len(data) - start) + 1000
+        # What the process allows by torch.serialization.add_safe_globals.
+        allowed = (entry if isinstance(entry, tuple) else (entry, f"{entry.__module__}.{entry.__qualname__}")
+                   for entry in torch.serialization.get_safe_globals())  # fmt: skip
+        self.allowed: dict[str, Any] = {name: function for function, name in allowed}
+
+    def run(self) -> Any:
+        data, steps = self.data, {ord(code): getattr(self, f"_{name}") for code, name in OPERATIONS.items()}
+        for _ in range(MAX_OPERATIONS):
+            operation = data[self.position]
+            self.position += 1
+            if operation == 0x2E:  # STOP
+                value = self.stack.pop()
+                for waiting in self.unfinished.values():
+                    if waiting.name:
+                        raise Refusal(f"damaged: a {waiting.name} without its state")
+                return value
+            step = steps.get(operation)
+            if step is None:
+                raise Refusal(f"Unsupported operand {operation}")
+            step()
+        raise Refusal(f"its pickle has more than {MAX_OPERATIONS:,} operations; a checkpoint of tensors has fewer")
+
+    def _take(self, count: int) -> bytes:
+        taken = self.data[self.position : self.position + count]
+        if len(taken) != count:
+            raise EOFError
+        self.position += count
+        return taken
+
+    def _number(self, form: str, size: int) -> Any:
+        return unpack_from(form, self._take(size))[0]
+
+    def _line(self) -> str:
+        end = self.data.find(b"\n", self.position)
+        if end < 0:
+            raise EOFError
+        line = self.data[self.position : end].decode()
+        self.position = end + 1
+        return line
+
+    # Values
+    def _none(self) -> None:
+        self.stack.append(None)
+
+    def _true(self) -> None:
+        self.stack.append(True)
+
+    def _false(self) -> None:
+        self.stack.append(False)
+
+    def _int4(self) -> None:
+        self.stack.append(self._number("<i", 4))
+
+    def _int1(self) -> None:
+        self.stack.append(self._number("<B", 1))
+
+    def _int2(self) -> None:
+        self.stack.append(self._number("<H", 2))
+
+    def _long(self) -> None:
+        self.stack.append(decode_long(self._take(self._number("<B", 1))))
+
+    def _float(self) -> None:
+        self.stack.append(self._number(">d", 8))
+
+    def _text(self) -> None:
+        self.stack.append(str(self._take(self._number("<I", 4)), "utf-8", "surrogatepass"))
+
+    def _short_text(self) -> None:
+        self.stack.append(self._take(self._number("<B", 1)).decode())  # torch decodes it so, too
+
+    # Containers
+    def _empty_tuple(self) -> None:
+        self.stack.append(self._tuple_of(()))
+
+    def _empty_list(self) -> None:
+        self.stack.append([])
+
+    def _empty_dict(self) -> None:
+        self.stack.append({})
+
+    def _empty_set(self) -> None:
+        self.stack.append(set())
+
+    def _tuple(self) -> None:
+        items = self._marked()
+        self.stack.append(self._tuple_of(items))
+
+    def _tuple1(self) -> None:
+        self._last(1)
+
+    def _tuple2(self) -> None:
+        self._last(2)
+
+    def _tuple3(self) -> None:
+        self._last(3)
+
+    def _last(self, count: int) -> None:
+        if len(self.stack) < count:
+            raise IndexError
+        self.stack[-count:] = [self._tuple_of(self.stack[-count:])]
+
+    def _tuple_of(self, items: Iterable[Any]) -> tuple[Any, ...]:
+        value = tuple(items)
+        depth, weight = 0, 1 + len(value)
+        for item in value:
+            if type(item) is tuple:
+                inner_depth, inner_weight = self._size_of(item)
+                depth, weight = max(depth, inner_depth), weight + inner_weight
+            elif isinstance(item, frozenset | torch.Size):
+                weight += len(item)
+        if depth >= MAX_DEPTH or weight > MAX_WEIGHT:
+            raise Refusal(f"tuples nested more than {MAX_DEPTH} deep, or one of more than {MAX_WEIGHT:,} values")
+        self.tuples[id(value)] = depth + 1, weight
+        return value
+
+    def _size_of(self, value: tuple[Any, ...]) -> tuple[int, int]:
+        """Depth and weight of a tuple; one that was not made here holds no others."""
+        return self.tuples.get(id(value), (1, 1 + len(value)))
+
+    def _append(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def _appends(self) -> None:
+        self._extend(self._marked())
+
+    def _extend(self, items: list[Any]) -> None:
+        owner = self.stack[-1]
+        if type(owner) is not list:
+            raise Refusal(f"damaged: items for a {type(owner).__name__}, where a list is expected")
+        owner.extend(items)
+
+    def _setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._put([key, value])
+
+    def _setitems(self) -> None:
+        self._put(self._marked())
+
+    def _put(self, items: list[Any]) -> None:
+        owner = self.stack[-1]
+        if type(owner) not in (dict, OrderedDict, Counter):
+            raise Refusal(f"damaged: items for a {type(owner).__name__}, where a dict is expected")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if type(key) is not str:
+                self._charge(key)
+            owner[key] = value
+
+    def _charge(self, key: Any) -> None:
+        """Count what hashing a key costs, and comparing it with others of the same hash.
+
+        The hash of texts and bytes is secret, and that of a small integer the integer itself.
+        """
+        if isinstance(key, str | bytes | None) or (isinstance(key, int) and -HUGE < key < HUGE):
+            return
+        if type(key) is tuple:
+            self.hashed += self._size_of(key)[1]
+        else:
+            self.hashed += COLLIDING + (len(key) if isinstance(key, frozenset | torch.Size) else 0)
+        if self.hashed > MAX_HASHED:
+            raise Refusal(f"its keys hold more than {MAX_HASHED:,} values; a checkpoint's keys are short texts")
+
+    # Stack and memo
+    def _mark(self) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def _marked(self) -> list[Any]:
+        items = self.stack
+        self.stack = self.marks.pop()
+        return items
+
+    def _get1(self) -> None:
+        self.stack.append(self.memo[self._number("<B", 1)])
+
+    def _get4(self) -> None:
+        self.stack.append(self.memo[self._number("<I", 4)])
+
+    def _put1(self) -> None:
+        self.memo[self._number("<B", 1)] = self.stack[-1]
+
+    def _put4(self) -> None:
+        self.memo[self._number("<I", 4)] = self.stack[-1]
+
+    def _proto(self) -> None:
+        self._take(1)
+
+    # Objects
+    def _global(self) -> None:
+        module, name = self._line(), self._line()
+        if (module, name) in NAME_MAPPING:
+            module, name = NAME_MAPPING[module, name]
+        else:
+            module = IMPORT_MAPPING.get(module, module)
+        text = f"{module}.{name}"
+        if module == "torch" and isinstance(value := getattr(torch, name, None), torch.dtype):
+            if "q" in name:  # quantised: qint8, quint8, ...
+                raise refused(text)
+            self.stack.append(value)
+        elif (
+            text in CALLED
+            or text in TENSORS
+            or text in TENSOR_CLASSES
+            or text == TYPED
+            or text in self.allowed
+            or ((storage := STORAGE.fullmatch(text)) and storage[1] in DTYPES)
+        ):
+            self.stack.append(Name(text))
+        else:
+            raise refused(text)
+
+    def _persistent(self) -> None:
+        """A storage: ``('storage', type, key, location, numel)``, in the older format with a view behind it."""
+        match self.stack.pop():
+            case ("storage", Name(text=name), str(key), str(location), int(count), *view) if count >= 0:
+                kind = STORAGE.fullmatch(name)
+                if kind is None or len(view) > 1:
+                    raise Refusal("damaged: a reference to something that is no storage")
+                storage = self.storages.find(kind[1], key, location, count)
+                self.stack.append(part_of(storage, view[0]) if view and view[0] is not None else storage)
+            case _:
+                raise Refusal("damaged: a reference to something that is no storage")
+
+    def _reduce(self) -> None:
+        arguments, function = self.stack.pop(), self.stack[-1]
+        self.stack[-1] = self._started(self._called(function, arguments))
+
+    def _called(self, function: Any, arguments: Any) -> Any:
+        if not isinstance(function, Name) or type(arguments) is not tuple:
+            raise Refusal("damaged: a call of what is no function")
+        name = function.text
+        self._count_copies(arguments)
+        if name in TENSORS:
+            return TENSORS[name](*arguments)
+        if name == TYPED:
+            return self._typed(*arguments)
+        if name in CALLED:
+            self._count_hashes(name, arguments)
+            return CALLED[name](*arguments)
+        if name in self.allowed:
+            return self.allowed[name](*arguments)
+        raise refused(name)
+
+    def _typed(self, function: Any, cls: Any, arguments: Any, state: Any) -> Tensor:
+        """A tensor of another class, or with attributes."""
+        name = cls.text if isinstance(cls, Name) else ""
+        known = TENSOR_CLASSES.get(name) or self.allowed.get(name)
+        if not isinstance(function, Name) or function.text not in TENSORS or not isinstance(known, type):
+            raise Refusal("damaged: a tensor of a class that is none")
+        tensor = self._called(function, arguments)
+        return set_attributes(tensor if type(tensor) is known else tensor.as_subclass(known), state, known)
+
+    def _count_copies(self, values: tuple[Any, ...]) -> None:
+        self.copies -= sum(len(value) for value in values if isinstance(value, str | bytes | list | tuple | dict))
+        if self.copies < 0:
+            raise Refusal("its objects repeat the values of the file many times; those of a checkpoint do not")
+
+    def _count_hashes(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """Of sets and dicts, which are made of lists and dicts."""
+        for argument in arguments:
+            if name == "collections.OrderedDict" and type(argument) is list:
+                if not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in argument):
+                    raise Refusal("damaged: a dict that is not made of pairs")
+                argument = [pair[0] for pair in argument]
+            for key in argument if isinstance(argument, list | dict) else ():
+                self._charge(key)
+
+    def _new_object(self) -> None:
+        arguments, function = self.stack.pop(), self.stack[-1]
+        if type(arguments) is not tuple or not isinstance(function, Name):
+            raise Refusal("damaged: an object without a class")
+        name = function.text
+        if name in NEW:
+            self.stack[-1] = self._started(NEW[name](*arguments))
+        elif name in self.allowed and name not in CALLED:
+            self.stack[-1] = self.allowed[name].__new__(self.allowed[name], *arguments)
+        else:
+            raise refused(name)
+
+    def _started(self, value: Any) -> Any:
+        if not isinstance(value, Unfinished):
+            return value
+        self.unfinished[id(value.value)] = value
+        return value.value
+
+    def _build(self) -> None:
+        """The state of an object, or attributes of an OrderedDict (``_metadata``)."""
+        state, owner = self.stack.pop(), self.stack[-1]
+        self._count_copies(state if isinstance(state, tuple) else (state,))
+        waiting = self.unfinished.pop(id(owner), None)
+        if waiting is not None:
+            if isinstance(state, dict) and any(id(part) in self.unfinished for part in state.values()):
+                raise Refusal("damaged: an object with a state that is not complete")
+            waiting.fill(owner, state)
+        elif type(owner) is OrderedDict and isinstance(state, dict):
+            set_attributes(owner, state, OrderedDict)
+        elif type(owner) in self.allowed.values():
+            owner.__setstate__(state) if hasattr(owner, "__setstate__") else vars(owner).update(state)
+        else:
+            kind = "tensor" if isinstance(owner, Tensor) else type(owner).__name__
+            raise Refusal(f"it holds a {kind} with a state of its own; plain tensors are expected")
+
+
+OPERATIONS = {
+    "c": "global", "N": "none", "\x88": "true", "\x89": "false", "J": "int4", "K": "int1", "M": "int2", "\x8a": "long",
+    "G": "float", "X": "text", "U": "short_text", ")": "empty_tuple", "]": "empty_list", "}": "empty_dict",
+    "\x8f": "empty_set", "t": "tuple", "\x85": "tuple1", "\x86": "tuple2", "\x87": "tuple3", "a": "append",
+    "e": "appends", "s": "setitem", "u": "setitems", "(": "mark", "h": "get1", "j": "get4", "q": "put1", "r": "put4",
+    "\x80": "proto", "Q": "persistent", "R": "reduce", "\x81": "new_object", "b": "build",
+}  # fmt: skip
