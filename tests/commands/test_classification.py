@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmengine.dataset import pseudo_collate
-from mmms_plugin.compat.checkpoints import load
 from PIL import Image
 
 from mmms_plugin.commands import main
 from mmms_plugin.config.edit import set_num_classes
 from mmms_plugin.config.files import load_config
 from mmms_plugin.train.predict import picture_pipeline
+from mmms_plugin.weights.reader import read
 
 pytest.importorskip("mmpretrain")
 pytest.importorskip("torchvision")
@@ -181,7 +181,7 @@ def check_exits(points: list[dict], checkpoint: Path, folder: Path) -> None:
     plans = json.loads(checkpoint.with_suffix(".exits.json").read_text(encoding="utf-8"))
     set_num_classes(config.model, 5)
     model = MODELS.build(config.model).eval()
-    model.load_state_dict(load(checkpoint)["state_dict"])
+    model.load_state_dict(read(checkpoint)["state_dict"])
     files = [file for name in sorted(folder.iterdir()) for file in sorted(name.iterdir())]
     chosen = np.random.default_rng(0).permutation(len(files)) < len(files) / 2
     classes, confidences, rights = sorted(name.name for name in folder.iterdir()), [], []

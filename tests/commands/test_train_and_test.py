@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmms_plugin.compat.checkpoints import load
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from safetensors.torch import save_file
 
 from mmms_plugin.commands import main
+from mmms_plugin.weights.reader import read
 
 CONFIG = "demo/mask_rcnn_ps_r18_shapes"
 QUICK = [
@@ -60,7 +60,7 @@ def test_interrupted_training_goes_on_where_it_stopped(shapes, tmp_path, capfd):
     assert f"last checkpoint: {tmp_path / 'parts/iter_3.pth'}\ntest it: mmms test {CONFIG} " in printed
     assert f"--resume: {tmp_path / 'parts/iter_9.pth'} is left out: it is damaged" in printed
     assert f"--resume: going on from {tmp_path / 'parts/iter_2.pth'}" in printed
-    whole, parts = (load(tmp_path / name / "iter_3.pth") for name in ("whole", "parts"))
+    whole, parts = (read(tmp_path / name / "iter_3.pth") for name in ("whole", "parts"))
     assert all(torch.equal(value, parts["state_dict"][key]) for key, value in whole["state_dict"].items())
     for key, state in whole["optimizer"]["state"].items():
         assert all(torch.equal(value, parts["optimizer"]["state"][key][name]) for name, value in state.items())
@@ -132,7 +132,7 @@ def test_a_misfit_is_told_in_one_line_before_training(run, shapes, tmp_path, cap
 
 def test_backbone_weights_are_checked_and_loaded(run, shapes, tmp_path, capsys):
     """--pretrained takes a state dict of the backbone, alone or inside a detector's; anything else is refused."""
-    state = load(run / "iter_2.pth")["state_dict"]
+    state = read(run / "iter_2.pth")["state_dict"]
     alone = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
     alone = {key: torch.full_like(value, 0.01) for key, value in alone.items()} | {"fc.weight": torch.zeros(1)}
     files = {"alone": alone, "detector": {f"backbone.{key}": value for key, value in alone.items()}}
@@ -143,7 +143,7 @@ def test_backbone_weights_are_checked_and_loaded(run, shapes, tmp_path, capsys):
     for name in ("alone.pth", "detector.pth", "alone.safetensors"):
         folder = tmp_path / f"trained from {name}"
         assert train(folder, shapes, 1, "--pretrained", str(tmp_path / name), "--seed", "0") == 0
-        after = load(folder / "iter_1.pth")["state_dict"]
+        after = read(folder / "iter_1.pth")["state_dict"]
         assert abs(float(after["backbone.layer4.1.conv2.weight"].mean()) - 0.01) < 0.005
     coco = ["--coco-dir", str(shapes), "--work-dir", str(tmp_path)]
     capsys.readouterr()

@@ -22,11 +22,11 @@ import torch._dynamo
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import loops
-from mmms_plugin.compat.checkpoints import load
 
 import mmms_plugin.files as files
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.weights.newest import newest_checkpoint
+from mmms_plugin.weights.reader import read
 
 ITERATIONS, BATCHES = 12, 4  # three epochs of four batches
 
@@ -162,7 +162,7 @@ def child(folder: Path, *arguments: object) -> int:
 
 def weights(folder: Path) -> tuple[dict, int, int]:
     path, _ = newest_checkpoint(folder)
-    content = load(path)
+    content = read(path)
     momentum = {f"momentum {k}": v["momentum_buffer"] for k, v in content["optimizer"]["state"].items()}
     return content["state_dict"] | momentum, content["meta"]["iter"], content["meta"]["seed"]
 

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.model import BaseModel
-from mmms_plugin.compat.checkpoints import load
 
 import mmms_plugin.commands as cli
 from mmms_plugin.errors import RunError
 from mmms_plugin.train.finite_hook import FiniteHook
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.weights.newest import newest_checkpoint
+from mmms_plugin.weights.reader import read
 
 RUNS = itertools.count()  # mmengine shares the state of runs of the same name in the same second
 
@@ -60,7 +60,7 @@ def test_training_stops_and_the_last_good_checkpoint_stays(tmp_path: Path, fault
         runner_of(tmp_path, fault).train()
     assert f"the last good checkpoint is {tmp_path / 'iter_3.pth'}" in str(caught.value)
     assert newest_checkpoint(tmp_path)[0] == tmp_path / "iter_3.pth"
-    state = load(tmp_path / "iter_3.pth")["state_dict"]
+    state = read(tmp_path / "iter_3.pth")["state_dict"]
     assert all(torch.isfinite(value).all() for value in state.values())
 
 

@@ -20,6 +20,7 @@ CENTRAL = Struct("<4s6H3I5H2I")  # an entry of the directory
 END64 = Struct("<4sQ2H2I4Q")
 LOCATOR = Struct("<4sIQI")  # says where END64 is
 END = Struct("<4s4H2IH")
+NO_GAP: tuple[int, ...] = (0,)
 DESCRIPTORS = (0, 12, 16, 20, 24)  # bytes behind an entry that repeat its checksum and sizes, if it is flagged so
 FLAG_ENCRYPTED, FLAG_DESCRIPTOR, FLAG_UTF8 = 0x1, 0x8, 0x800
 STATED_ELSEWHERE = 0xFFFFFFFF  # the number stands in the ZIP64 part
@@ -145,7 +146,8 @@ def _check_names(entries: list[Entry]) -> None:
 
 def _places(data: mmap, entries: list[Entry], directory: int) -> dict[str, int]:
     """Where the bytes of each entry begin; they and their headers fill the file up to the directory."""
-    places, expected, gaps = {}, 0, (0,)
+    places: dict[str, int] = {}
+    expected, gaps = 0, NO_GAP
     if any(entry.place + LOCAL.size > len(data) for entry in entries):
         raise Refusal("damaged or cut off: a zip whose directory points behind its end; fetch it again")
     for entry in sorted(entries, key=lambda entry: entry.place):
@@ -156,7 +158,7 @@ def _places(data: mmap, entries: list[Entry], directory: int) -> dict[str, int]:
         _check_gap(entry.place - expected, gaps)
         places[entry.name] = start + extra_length
         expected = places[entry.name] + entry.size
-        gaps = DESCRIPTORS if entry.flags & FLAG_DESCRIPTOR else (0,)
+        gaps = DESCRIPTORS if entry.flags & FLAG_DESCRIPTOR else NO_GAP
     _check_gap(directory - expected, gaps)
     return places
 
