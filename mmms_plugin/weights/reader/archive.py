@@ -39,6 +39,7 @@ class Entry:
     raw_name: bytes
     name: str
     flags: int
+    method: int  # of compression, 0 for none
     crc: int
     size: int
     place: int
@@ -55,7 +56,7 @@ def read_archive(data: mmap) -> dict[str, tuple[int, int]]:
     except error as damage:
         raise Refusal("damaged or cut off: the directory of the zip is too short; fetch it again") from damage
     _check_names(entries)
-    if sum(entry.size for entry in entries) > len(data):
+    if any(entry.method for entry in entries) or sum(entry.size for entry in entries) > len(data):
         raise Refusal("a zip whose entries unpack to more than the file, not one of torch.save")
     places = _places(data, entries, start)
     for entry in entries:
@@ -112,11 +113,9 @@ def _entries(data: mmap, start: int, end: int, count: int) -> Iterator[Entry]:
         raw = data[name_end - lengths[0] : name_end]
         name = raw.decode("utf-8" if flags & FLAG_UTF8 else "cp437", "replace")
         size, packed, place = _stated(extra, [size, packed, place])
-        if method:
-            raise Refusal(f"damaged: a zip whose entry {name!r} is compressed, not one of torch.save")
-        if b"\0" in raw or flags & FLAG_ENCRYPTED or packed != size or disk:
+        if b"\0" in raw or flags & FLAG_ENCRYPTED or disk or (packed != size and not method):
             raise Refusal(f"damaged: a zip whose entry {name!r} is encrypted or states two sizes")
-        yield Entry(raw, name, flags, crc, size, place)
+        yield Entry(raw, name, flags, method, crc, size, place)
     if start != end:
         raise Refusal("damaged: a zip with bytes between its directory and its end")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import struct
 import sys
 from collections.abc import Callable, Mapping
-from mmap import mmap
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from mmms_plugin.errors import first_line
 from mmms_plugin.weights.reader.archive import Refusal
 
 MAX_DIMENSIONS = 16
+BLOCK = 1 << 26  # bytes that are copied at once
 ALIGNMENT = 16  # bytes, of the largest type; torch.save aligns to 64
 DTYPES = {
     "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
@@ -82,9 +83,11 @@ class ZippedStorages(Storages):
         mapped: leave the values in the file until they are used.
     """
 
-    def __init__(self, data: mmap, entries: Mapping[str, tuple[int, int]], map_location: Any, mapped: bool) -> None:
+    def __init__(
+        self, data: mmap.mmap, entries: Mapping[str, tuple[int, int]], map_location: Any, mapped: bool
+    ) -> None:
         super().__init__(map_location)
-        self._file = torch.frombuffer(data, dtype=torch.uint8)
+        self._data, self._file = data, torch.frombuffer(data, dtype=torch.uint8)
         self._entries, self._mapped = entries, mapped
         order = data[slice(*_span(entries["byteorder"]))] if "byteorder" in entries else b"little"
         if order not in (b"little", b"big"):
@@ -98,15 +101,15 @@ class ZippedStorages(Storages):
             raise Refusal(f"damaged: storage {key[:40]} should have {size} bytes, the file {detail}")
         if not size:
             return torch.UntypedStorage(0)
-        if self._swapped:
-            if kind == "Untyped":
-                raise Refusal(f"cannot be read here: storage {key[:40]} has another byte order and no type")
-            storage = self._file[place : place + size].clone().untyped_storage()
-            storage.byteswap(DTYPES[kind])
-            return storage
-        if self._mapped and place % ALIGNMENT == 0:
+        if self._mapped and not self._swapped and place % ALIGNMENT == 0:
             return self._file.untyped_storage()[place : place + size]
-        return self._file[place : place + size].clone().untyped_storage()
+        if self._swapped and kind == "Untyped":
+            raise Refusal(f"cannot be read here: storage {key[:40]} has another byte order and no type")
+        storage = torch.UntypedStorage(size)
+        _copy(self._data, place, storage, forget=not self._mapped)
+        if self._swapped:
+            storage.byteswap(DTYPES[kind])
+        return storage
 
 
 class RowOfStorages(Storages):
@@ -115,7 +118,7 @@ class RowOfStorages(Storages):
     They are made empty, no more than the file can hold, and filled by ``fill``.
     """
 
-    def __init__(self, data: mmap, map_location: Any) -> None:
+    def __init__(self, data: mmap.mmap, map_location: Any) -> None:
         super().__init__(map_location)
         self._data, self._left = data, len(data)
 
@@ -144,14 +147,26 @@ class RowOfStorages(Storages):
             if len(stated) < 8 or struct.unpack("<q", stated)[0] != count:
                 raise Refusal(f"damaged or cut off: storage {key[:40]} is not where it should be; fetch it again")
             position += 8
-            if size and position + size <= len(self._data):
-                values = torch.frombuffer(self._data, dtype=torch.uint8, offset=position, count=size)
-                untyped = storage._untyped_storage
-                torch.empty(0, dtype=torch.uint8, device=untyped.device).set_(untyped).copy_(values)
+            if position + size <= len(self._data):
+                _copy(self._data, position, storage._untyped_storage, forget=True)
             position += size
         if position != len(self._data):
             held = len(self._data)
             raise Refusal(f"damaged or cut off: {position} bytes expected, the file has {held}; fetch it again")
+
+
+def _copy(data: mmap.mmap, place: int, storage: torch.UntypedStorage, forget: bool) -> None:
+    """Fill a storage with bytes of the file.
+
+    Args:
+        forget: leave nothing of the file in this process's memory. Not where tensors are mapped.
+    """
+    values = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)  # type: ignore[call-overload]
+    for start in range(0, len(values), BLOCK):
+        part = values[start : start + BLOCK]
+        part.copy_(torch.frombuffer(data, dtype=torch.uint8, offset=place + start, count=len(part)))
+        if forget and hasattr(data, "madvise"):
+            data.madvise(mmap.MADV_DONTNEED)
 
 
 def _span(entry: tuple[int, int]) -> tuple[int, int]:
