@@ -230,11 +230,11 @@ def trained_cost(work_dir: Path) -> TrainedCost:
     from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
-    from mmms_plugin.weights.newest import newest_checkpoint
     from mmms_plugin.config.facts import CountedPart, picture_size, task_name
     from mmms_plugin.config.files import load_config
     from mmms_plugin.scale.flops import count, kept_for_backward
     from mmms_plugin.weights.files import read_checkpoint
+    from mmms_plugin.weights.newest import newest_checkpoint
 
     configs = sorted(work_dir.glob("*.py"))
     checkpoint, _ = newest_checkpoint(work_dir)

@@ -101,8 +101,8 @@ def _of_config(source: str) -> tuple[Any, dict[str, Any]]:
 
 def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
     """The backbone of the config that training left in its work folder, with the alphas of the newest checkpoint."""
-    from mmms_plugin.weights.newest import newest_checkpoint
     from mmms_plugin.weights.files import read_checkpoint
+    from mmms_plugin.weights.newest import newest_checkpoint
 
     configs = sorted(folder.glob("*.py"))
     if len(configs) != 1:
