@@ -116,7 +116,7 @@ PROGRAMS: dict[str, tuple[bytes, bytes, str]] = {
         "pickle does not write"),
     "attributes of a dict": (
         b"ccollections\nOrderedDict\n)R}" + text("a") + b"Nsb", b"ccollections\nOrderedDict\n)RNb",
-        "a nonetype where a dict is expected"),
+        "a NoneType where a dict is expected"),
     "append": (b"]Na", b"}Na", "items for a dict, where a list is expected"),
     "set item": (b"}NNs", b"]NNs", "items for a list, where a dict is expected"),
     "a pair": (b"(NN\x86t", b"(N\x86t", "its pickle cannot be read at byte"),
@@ -126,11 +126,11 @@ PROGRAMS: dict[str, tuple[bytes, bytes, str]] = {
     "a parameter": (
         b"ctorch._utils\n_rebuild_parameter\n(" + tensor((8,), (1,), 0) + b"\x89ccollections\nOrderedDict\n)RtR",
         b"ctorch._utils\n_rebuild_parameter\n(N\x89ccollections\nOrderedDict\n)RtR",
-        "a nonetype where a tensor is expected"),
+        "a NoneType where a tensor is expected"),
     "an object": (b"N", b"cbuiltins\nset\n)\x81", "cannot be read safely: it holds builtins.set"),
     "an object of torch's": (b"N", b"ctorch\nTensor\n)\x81", "cannot be read safely: it holds torch.Tensor"),
     "an object without a class": (b"N", b"N)\x81", "an object without a class"),
-    "an object's arguments": (b"N", b"cargparse\nNamespace\nN\x81", "arguments that are no tuple"),
+    "an object's arguments": (b"N", b"cargparse\nNamespace\nN\x81", "arguments that are not a tuple"),
     "state of a tensor": (b"N", tensor((8,), (1,), 0) + b"}b", "holds a tensor with a state of its own"),
     "storage of two sizes": (storage(), storage(numel=7), "storage 0 has two sizes or types"),
     "storage of two types": (storage(), storage(kind="Int"), "storage 0 has two sizes or types"),

@@ -160,7 +160,7 @@ def _bytes(*arguments: Any) -> bytes:
     return b""
 
 
-def _encoded(text: Any, encoding: Any) -> bytes:
+def _encoded(text: Any, encoding: Any = None) -> bytes:
     """For ``_codecs.encode``, which is how bytes are pickled."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise Refusal("damaged: bytes in a form that pickle does not write")

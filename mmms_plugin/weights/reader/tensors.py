@@ -257,7 +257,6 @@ def set_attributes(value: Any, state: object, cls: type) -> Any:
 
 def refused(name: str) -> Refusal:
     """For a class or function that is not read, named by the word that describes it best."""
-    name = name.removeprefix("builtins.")
     spelt = name.lower().replace("qtensor", "quantised").replace("qint", "quantised").replace("wrapper", "nested")
     kind = next((kind for kind in UNUSUAL if kind in spelt), None) if name.startswith("torch.") else None
     what = f"a {kind} tensor ({name})" if kind else name

@@ -335,7 +335,9 @@ class _Reader:
 
     def _new_object(self) -> None:
         arguments, function = self.stack.pop(), self.stack[-1]
-        if type(arguments) is not tuple or not isinstance(function, Name):
+        if type(arguments) is not tuple:
+            raise Refusal("damaged: arguments that are not a tuple")
+        if not isinstance(function, Name):
             raise Refusal("damaged: an object without a class")
         name = function.text
         if name in NEW:
@@ -360,7 +362,9 @@ class _Reader:
             if isinstance(state, dict) and any(id(part) in self.unfinished for part in state.values()):
                 raise Refusal("damaged: an object with a state that is not complete")
             waiting.fill(owner, state)
-        elif type(owner) is OrderedDict and isinstance(state, dict):
+        elif type(owner) is OrderedDict:
+            if not isinstance(state, dict):
+                raise Refusal(f"damaged: a {type(state).__name__} where a dict is expected")
             set_attributes(owner, state, OrderedDict)
         elif type(owner) in self.allowed.values():
             owner.__setstate__(state) if hasattr(owner, "__setstate__") else vars(owner).update(state)
