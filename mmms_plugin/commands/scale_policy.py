@@ -165,8 +165,8 @@ def compare_sizes(
     from mmms_plugin.coco.formats import Source as Truth
     from mmms_plugin.coco.json_files import load_annotations
     from mmms_plugin.commands.scale_policy_measure import data_set_file
-    from mmms_plugin.size_ap.command import run_size_ap
-    from mmms_plugin.size_ap.evaluate import Options as SizeOptions
+    from mmms_plugin.commands.size_ap import run_size_ap
+    from mmms_plugin.size_ap.options import Options as SizeOptions
 
     truth = data_set_file(folder, split)
     content = load_annotations(truth, "--coco-dir")

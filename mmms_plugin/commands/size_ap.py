@@ -6,20 +6,32 @@ sizes of a data set.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import LONGEST, UserError, printable
+from mmms_plugin.files import check_folder
 from mmms_plugin.options import REQUIRED, CommandOptions, nested, option
+from mmms_plugin.report.tables import print_table
 from mmms_plugin.size_ap.options import OUTPUT
 from mmms_plugin.size_ap.options import Options as EvaluationOptions
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mmms_plugin.coco.formats import Source
+    from mmms_plugin.size_ap.gate import Condition
+    from mmms_plugin.size_ap.methods import Seeds
+    from mmms_plugin.size_ap.object_sizes import ObjectSizes
 
 FORMATS = ("auto", "coco", "lvis", "yolo", "voc")
 DATA, GATE = "data", "conditions, for CI"  # headings of --help
 
 
 class Group(str):
-    """What ``--group`` was given, in one list with ``--pred`` because their order decides what is compared."""
+    """The value of ``--group``, in one list with those of ``--pred`` because their order decides what is compared."""
 
 
 @dataclass(kw_only=True)
@@ -91,9 +103,16 @@ class Options(CommandOptions):
             raise UserError("--baseline needs --bootstrap N: whether a bin is worse is judged by intervals")
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """The files written, the HTML page first if there is one, and a line for every condition that failed the run."""
+
+    files: tuple[Path, ...]
+    failures: tuple[str, ...]
+
+
 def run(options: Options) -> int:
     from mmms_plugin.coco.formats import Source
-    from mmms_plugin.size_ap.command import run_size_ap
     from mmms_plugin.size_ap.gate import parse_conditions
     from mmms_plugin.size_ap.methods import parse_group
 
@@ -104,3 +123,116 @@ def run(options: Options) -> int:
         conditions=parse_conditions(options.fail_if),
     )  # fmt: skip
     return 1 if outcome.failures else 0
+
+
+def run_size_ap(
+    ann: str,
+    preds: Sequence[str | Seeds],
+    out: str | None,
+    options: EvaluationOptions,
+    names: Sequence[str] = (),
+    console: Console | None = None,
+    source: Source | None = None,
+    examples: int = 2000,
+    conditions: Sequence[Condition] = (),
+    baseline: str | None = None,
+) -> Outcome:
+    """Evaluate prediction files, or without any describe the data set's object sizes; write the report.
+
+    Args:
+        ann: COCO annotation file.
+        preds: prediction files, or `Seeds` of methods with several; empty to describe the data set.
+        out: folder of the report; without predictions it may be None, and nothing is written.
+        options: how to evaluate.
+        names: of the runs; by default their files' names, with the folder's if two files have the same name.
+        console: where to print; standard output by default.
+        source: formats of the files, and what some of them need besides; its pictures are cropped for the gallery.
+        examples: largest number of failures per run in the report's gallery, 0 for no gallery; there is none without
+            ``options.errors``.
+        conditions: figures of the last run that fail it.
+        baseline: a ``results.json``; the last run must not be significantly worse.
+
+    Raises:
+        UserError: the files or options are at fault.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+
+    from mmms_plugin.coco.formats import AUTO
+    from mmms_plugin.size_ap.bins import resolve_bins
+    from mmms_plugin.size_ap.evaluate import evaluate
+    from mmms_plugin.size_ap.gate import check_bins, read_baseline
+    from mmms_plugin.size_ap.methods import read_files
+    from mmms_plugin.size_ap.object_sizes import describe_objects
+    from mmms_plugin.size_ap.report.tables import settling_lines, terminal_differences, terminal_tables
+
+    console, progress, source = console or Console(), Console(stderr=True), source or AUTO
+    if out:
+        check_folder(out)
+    earlier = read_baseline(baseline) if baseline else None
+    with progress.status("reading"):
+        truth, runs, notes = read_files(ann, preds, names, masks=options.masks, source=source)
+    objects = truth.areas(options.area)[~truth.iscrowd]
+    bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
+    check_bins(conditions, [b.name for b in bins.bins], options.errors)
+    sizes = describe_objects(truth, bins.bins, options.area, () if runs else notes, options.resize)
+    files: list[Path] = []
+    failures: list[str] = []
+    if runs and out:
+        results = evaluate(truth, runs, options, notes)
+        notes = results.notes
+        failures += filter(None, (condition.failure(results.runs[-1]) for condition in conditions))
+        failures += earlier.failures(results) if earlier else ()
+        with progress.status("drawing"):
+            from mmms_plugin.size_ap.report.gallery import failure_gallery
+            from mmms_plugin.size_ap.report.write import write_report  # matplotlib takes a while to import
+
+            gallery = None
+            if examples and options.errors:
+                gallery = failure_gallery(truth, runs, options, bins.bins, examples, source.pictures)
+            files = write_report(results, out, sizes, gallery)
+        for table in terminal_tables(results):
+            print_table(table, console)
+        for comparison in results.comparisons:
+            print_table(terminal_differences(comparison), console)
+            for line in settling_lines(comparison):
+                console.print(escape(line), soft_wrap=True)
+        origin = f"bins {results.bins_source} ({results.bins_reference})"
+        for line in (results.area_rule, origin, results.edge_rule):
+            console.print(escape(line), soft_wrap=True)
+    else:
+        if out:
+            with progress.status("drawing"):
+                from mmms_plugin.size_ap.report.write import write_object_sizes
+
+                files = write_object_sizes(sizes, out)
+        _print_sizes(console, sizes)
+    for note in notes:
+        progress.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
+    if files:
+        page = printable(str(files[0]), LONGEST)
+        console.print(f"written: {escape(page)} and {len(files) - 1} more files", soft_wrap=True)
+    for failure in failures:
+        progress.print(f"[red]failed:[/] {escape(printable(failure, LONGEST))}", soft_wrap=True)
+    return Outcome(tuple(files), tuple(failures))
+
+
+def _print_sizes(console: Console, sizes: ObjectSizes) -> None:
+    """Objects per bin, a bar for every half octave of the side, and suggestions."""
+    from rich.markup import escape
+
+    from mmms_plugin.size_ap.object_sizes import STEPS
+    from mmms_plugin.size_ap.report.tables import suggestions
+
+    console.print(f"{sizes.objects} objects in {sizes.images} images; {escape(sizes.area_rule)}", soft_wrap=True)
+    for bin_, count in zip(sizes.bins, sizes.counts, strict=True):
+        console.print(f"  {escape(bin_.name):<18}{bin_.label:<22}{count}")
+    half = STEPS // 2
+    counts = [sum(sizes.histogram[i : i + half]) for i in range(0, len(sizes.histogram), half)]
+    edges, most = [*sizes.edges[::half], sizes.edges[-1]], max(counts, default=0)
+    console.print("objects by side = sqrt(area), px")
+    for low, high, count in zip(edges, edges[1:], counts, strict=False):
+        limits, bar = f"{low:.0f} to {high:.0f}", "█" * round(40 * count / max(most, 1))
+        console.print(f"  {limits:<14}{bar:<41}{count}", highlight=False)
+    for what, value in suggestions(sizes):
+        console.print(f"{what}: {escape(value)}", soft_wrap=True)

@@ -34,10 +34,11 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.registry import METRICS
 from mmms_plugin.report.tables import to_markdown
 from mmms_plugin.size_ap.bins import resolve_bins
-from mmms_plugin.size_ap.evaluate import Options, evaluate
+from mmms_plugin.size_ap.evaluate import evaluate
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import bin_figures
 from mmms_plugin.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
+from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.report.tables import bin_table
 from mmms_plugin.size_ap.results import SizeAPResults
 

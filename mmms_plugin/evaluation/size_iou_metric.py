@@ -16,9 +16,15 @@ from mmms_plugin.files import check_folder
 from mmms_plugin.registry import METRICS
 from mmms_plugin.report.tables import to_markdown
 from mmms_plugin.size_ap.bins import resolve_bins
-from mmms_plugin.size_ap.evaluate import Options
-from mmms_plugin.size_ap.size_iou.evaluate import MEASURES, RegionOptions, SizeIoUResults, evaluate_regions
-from mmms_plugin.size_ap.size_iou.regions import image_regions, join_images
+from mmms_plugin.size_ap.options import Options
+from mmms_plugin.size_ap.size_iou import (
+    MEASURES,
+    RegionOptions,
+    SizeIoUResults,
+    evaluate_regions,
+    image_regions,
+    join_images,
+)
 
 KEYS = {"iou": "region_mIoU", "recall": "region_mRecall", "found": "region_mFound"}
 
@@ -98,7 +104,7 @@ class SizeIoUMetric(BaseMetric):
             return stock
         regions = join_images(part for _, part in results)
         by_size = evaluate_regions(regions, self.dataset_meta["classes"], self.options)
-        from mmms_plugin.size_ap.size_iou.report import bin_table, write_region_report  # matplotlib takes a while
+        from mmms_plugin.size_ap.report.size_iou import bin_table, write_region_report
 
         rules = "; ".join((by_size.area_rule, by_size.edge_rule, *by_size.notes))
         MMLogger.get_current_instance().info(f"{rules}\n{to_markdown(bin_table(by_size))}")

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.size_ap.anchors import best_scale, off_anchors
 from mmms_plugin.size_ap.bins import contains, resolve_bins
+from mmms_plugin.size_ap.object_sizes import best_scale, off_anchors
 
 MANY = 0.05  # share of the objects below a cell or off the anchors from which something is changed
 FAR = 0.10  # share beyond the receptive field from which a layer that sees farther is expected to help
@@ -78,7 +78,7 @@ class Geometry:
 
     Attributes:
         strides: of the maps that it predicts from.
-        anchors: ``[k, 4]`` as in `mmms_plugin.size_ap.anchors`; None without anchors.
+        anchors: ``[k, 4]`` as in `mmms_plugin.size_ap.object_sizes`; None without anchors.
         field: effective receptive field of the deepest stage, two standard deviations to each side.
         theoretical: of the same stage; None where it is above what was measured.
         size: width and height that pictures are resized to fit.

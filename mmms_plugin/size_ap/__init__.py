@@ -71,8 +71,9 @@ def size_ap(
         UserError: files or options at fault, in one line.
     """
     from mmms_plugin.coco.formats import Source
-    from mmms_plugin.size_ap.evaluate import Options, evaluate
+    from mmms_plugin.size_ap.evaluate import evaluate
     from mmms_plugin.size_ap.methods import Seeds, read_files
+    from mmms_plugin.size_ap.options import Options
 
     options = Options(
         iou_type=iou_type, area=area, bins=bins, bin_unit=bin_unit, allow_gaps=allow_gaps,

@@ -1,10 +1,10 @@
-"""Named ranges of object size: published presets, quantiles of a data set, or one's own; always checked.
+"""Named ranges of object size: published presets, quantiles of a data set, or custom limits; always checked.
 
-The edge rule, for the whole project: a bin is half-open, ``[low, high)``, so that every object is counted once. The one
-exception is the preset 'coco', whose bins are closed, ``[low, high]``, because pycocotools' are: an object of exactly
-1024 px² counts as small and as medium there. ``Bin.closed`` says which, and every output prints the sentence.
+The edge rule, for the whole project: a bin is half-open, ``[low, high)``, so that every object is counted once. The
+only exception is the preset 'coco', whose bins are closed, ``[low, high]``, because pycocotools' are: an object of
+exactly 1024 px² counts as small and as medium there. ``Bin.closed`` records this, and every output states the rule.
 
-Sizes are areas in px² inside; they are given and shown as side (square root of the area, px) or as area (px²).
+Internally, sizes are areas in px²; they are given and shown as side (square root of the area, px) or as area (px²).
 
 Deviations:
 1. TinyPerson, AI-TOD and SODA publish their limits without an edge rule or with ``(low, high]``; here ``[low, high)``.
@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.errors import LONGEST, UserError, printable
-from mmms_plugin.size_ap.results import Bin
 
 UNITS = ("side", "area")
 HALF_OPEN = "bins are half-open [low, high): an object exactly on a limit counts in the upper bin only"
@@ -67,17 +66,57 @@ PRESETS: dict[str, tuple[str, bool, Limits, str]] = {
 ALIASES = {"tiny": "tinyperson", "aitod": "ai-tod"}
 ALLOWED = f"{', '.join(PRESETS)}, tiny (= tinyperson), quantiles:N, or NAME=LOW:HIGH,..."
 MOST_BINS = 100
+HUGE = 1e10  # px²; pycocotools' stand-in for no upper limit
 _ENTRY = re.compile(r"\s*([^=:,\s][^=:,]*?)\s*=\s*([^:,]+?)\s*:\s*([^:,]*?)\s*")
+
+
+def readable(value: float) -> float:
+    """Rounded to three significant digits; from 100 up, to an integer."""
+    if value <= 0 or not math.isfinite(value):
+        return value
+    return float(round(value)) if value >= 100 else float(f"{value:.3g}")
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A range of object sizes.
+
+    Attributes:
+        name: as in tables.
+        low, high: limits of the area in px²; ``high`` may be infinite.
+        closed: True also counts an object of area exactly ``high`` (as pycocotools does), False is ``[low, high)``.
+        unit: 'side' (square root of the area, px) or 'area' (px²): how limits are shown.
+    """
+
+    name: str
+    low: float
+    high: float
+    closed: bool = False
+    unit: str = "side"
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """``low`` and ``high`` in the bin's own unit."""
+        return (self.low, self.high) if self.unit == "area" else (math.sqrt(self.low), math.sqrt(self.high))
+
+    @property
+    def label(self) -> str:
+        """The range for narrow columns, with its unit, to three digits: ``32–96 px``, ``≥ 96 px``, ``all sizes``."""
+        low, high = (readable(limit) for limit in self.limits)
+        unit = "px" if self.unit == "side" else "px²"
+        if math.isinf(high) or self.high >= HUGE:
+            return "all sizes" if low == 0 else f"≥ {low:g} {unit}"
+        return f"< {high:g} {unit}" if low == 0 else f"{low:g}–{high:g} {unit}"
 
 
 @dataclass(frozen=True)
 class BinSet:
-    """Bins with where they come from; 'all' is first.
+    """Bins and their origin.
 
     Attributes:
-        bins: the bins.
-        source: what was asked for.
-        reference: publication of a preset, or how the limits were found.
+        bins: the bins, 'all' first.
+        source: the option, as given.
+        reference: publication of a preset, or how the limits were determined.
         edge_rule: the sentence about objects on a limit.
     """
 

@@ -2,7 +2,7 @@
 
 The comparison with earlier results is the paired bootstrap without the earlier predictions: a draw of images depends on
 their number, the seed and its place alone, so that the figures of the same draw, kept in ``results.json`` for every run
-of a group, belong together. Groups are compared over images and seeds (`kernel.levels`).
+of a group, belong together. Groups are compared over images and seeds (`kernel.bootstrap`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.size_ap.kernel.bootstrap import interval
-from mmms_plugin.size_ap.kernel.levels import Levels, combined, levels
+from mmms_plugin.size_ap.kernel.bootstrap import Levels, combined, interval, levels
 from mmms_plugin.size_ap.results import ERROR_TYPES, METRICS, RunResult, SizeAPResults
 
 OPERATORS = {

@@ -9,41 +9,11 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mmms_plugin.size_ap.bins import Bin
+
 METRICS = ("ap", "ap50", "ap75", "ar")
 ERROR_TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
 Figure = float | None
-
-
-@dataclass(frozen=True)
-class Bin:
-    """A range of object sizes.
-
-    Attributes:
-        name: as in tables.
-        low, high: limits of the area in px²; ``high`` may be infinite.
-        closed: True counts an object of area exactly ``high`` too (as pycocotools does), False is ``[low, high)``.
-        unit: 'side' (square root of the area, px) or 'area' (px²): how limits are shown.
-    """
-
-    name: str
-    low: float
-    high: float
-    closed: bool = False
-    unit: str = "side"
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """``low`` and ``high`` in the bin's own unit."""
-        return (self.low, self.high) if self.unit == "area" else (math.sqrt(self.low), math.sqrt(self.high))
-
-    @property
-    def label(self) -> str:
-        """The limits as a reader of tables wants them, with their unit: ``16 <= side < 32 px``."""
-        low, high = self.limits
-        unit = "px" if self.unit == "side" else "px²"
-        if math.isinf(high):
-            return f"{self.unit} >= {low:g} {unit}"
-        return f"{low:g} <= {self.unit} {'<=' if self.closed else '<'} {high:g} {unit}"
 
 
 @dataclass(frozen=True)
@@ -200,7 +170,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class Settling:
-    """How sure the difference of AP in one bin is, and what would settle it (`kernel.levels`).
+    """How sure the difference of AP in one bin is, and what would settle it (`kernel.bootstrap`).
 
     Attributes:
         of: the bin's name.
@@ -315,10 +285,3 @@ def plain(value: Any) -> Any:
 def figure(value: float) -> Figure:
     """NaN as None."""
     return None if math.isnan(value) else float(value)
-
-
-def readable(value: float) -> float:
-    """Three significant digits; whole numbers from 100 up."""
-    if value <= 0 or not math.isfinite(value):
-        return value
-    return float(round(value)) if value >= 100 else float(f"{value:.3g}")

@@ -17,7 +17,7 @@ from mmms_plugin.commands import main
 from mmms_plugin.config.detector_facts import anchors_of, options_of, strides_of, with_changes
 from mmms_plugin.config.files import load_config
 from mmms_plugin.scale.receptive_field import ReceptiveField
-from mmms_plugin.size_ap.anchors import off_anchors
+from mmms_plugin.size_ap.object_sizes import off_anchors
 
 CONFIG = """
 _base_ = "{root}/demo/mask_rcnn_ps_r18_shapes.py"

@@ -141,7 +141,7 @@ def run_of(classes: tuple[str, ...], boxes: dict, stem: str = "x") -> SimpleName
 def test_boxes_get_the_numbers_of_the_data_set(data, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "mmms_plugin.size_ap.command.run_size_ap", lambda *given, **options: calls.append((given, options))
+        "mmms_plugin.commands.size_ap.run_size_ap", lambda *given, **options: calls.append((given, options))
     )
     sources = find_sources(None, str(data), "val", tmp_path / "out")
     boxes = {"b.png": [[0, 0.5, 1, 2, 3, 4], [2, 0.25, 5, 6, 7, 8]]}

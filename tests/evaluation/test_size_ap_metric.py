@@ -15,7 +15,8 @@ from mmengine.logging import MMLogger
 from mmms_plugin.coco.read import read_detections, read_ground_truth
 from mmms_plugin.errors import UserError
 from mmms_plugin.registry import METRICS
-from mmms_plugin.size_ap.evaluate import Options, evaluate
+from mmms_plugin.size_ap.evaluate import evaluate
+from mmms_plugin.size_ap.options import Options
 from tests.size_ap.size_ap_data import HEIGHT, WIDTH, pycocotools_eval, random_coco, with_masks
 
 STOCK = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")

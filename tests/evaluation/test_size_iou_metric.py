@@ -14,8 +14,7 @@ from mmengine.logging import MMLogger
 
 from mmms_plugin.errors import UserError
 from mmms_plugin.registry import METRICS
-from mmms_plugin.size_ap.size_iou.evaluate import RegionOptions, evaluate_regions
-from mmms_plugin.size_ap.size_iou.regions import image_regions, join_images
+from mmms_plugin.size_ap.size_iou import RegionOptions, evaluate_regions, image_regions, join_images
 from mmms_plugin.train.tasks import TASKS, Segmentation
 
 CLASSES = ("background", "cat", "<b>dog</b>", "never")

@@ -166,7 +166,8 @@ def quick_figures(quick: bool) -> Iterator[None]:
 
 def run(seed: int, count: int, drawn_every: int = 50) -> list[tuple[int, str]]:
     """The failing ones of ``count`` cases; one in ``drawn_every`` renders its figures."""
-    import mmms_plugin.size_ap.command
+    import mmms_plugin.size_ap.evaluate
+    import mmms_plugin.size_ap.report.gallery
     import mmms_plugin.size_ap.report.write  # noqa: F401  (imported once, before the processes fork)
 
     return list(failures(partial(check, seed=seed, drawn_every=drawn_every), range(count)))

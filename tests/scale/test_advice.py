@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmms_plugin.scale.advice import RULE, Geometry, Objects, Options, advise, share_beyond, shares
-from mmms_plugin.size_ap.anchors import best_ious, best_scale, off_anchors
+from mmms_plugin.size_ap.object_sizes import best_ious, best_scale, off_anchors
 
 ANCHORS = np.array([(side, side, 1.0, 1.0) for side in (32.0, 64.0, 128.0, 256.0)])
 PSCONV = {"model.backbone.conv_cfg": {"type": "mmms_plugin.PSConv"}}

@@ -10,7 +10,8 @@ import pytest
 
 from mmms_plugin.errors import UserError
 from mmms_plugin.size_ap.bins import CLOSED, HALF_OPEN, PRESETS, contains, resolve_bins
-from mmms_plugin.size_ap.evaluate import Options, evaluate
+from mmms_plugin.size_ap.evaluate import evaluate
+from mmms_plugin.size_ap.options import Options
 from tests.size_ap.size_ap_data import in_memory, pycocotools_eval, random_coco
 
 
@@ -57,8 +58,8 @@ def test_quantiles_hold_equally_many_objects(count):
 def test_units():
     side, area = resolve_bins("s=0:16,l=16:inf"), resolve_bins("s=0:256,l=256:inf", "area")
     assert [(b.low, b.high) for b in side.bins] == [(b.low, b.high) for b in area.bins]
-    assert side.bins[1].label == "0 <= side < 16 px"
-    assert area.bins[2].label == "area >= 256 px²"
+    assert side.bins[1].label == "< 16 px"
+    assert area.bins[2].label == "≥ 256 px²"
 
 
 @pytest.mark.parametrize(

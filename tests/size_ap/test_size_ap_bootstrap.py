@@ -7,10 +7,11 @@ import pytest
 
 from mmms_plugin.commands.benchmark import of_checkout
 from mmms_plugin.size_ap.bins import resolve_bins
-from mmms_plugin.size_ap.evaluate import Options, evaluate
+from mmms_plugin.size_ap.evaluate import evaluate
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import bin_figures, bootstrap, draw, interval, probability_positive
 from mmms_plugin.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
+from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.results import Interval
 from tests.size_ap.size_ap_data import in_memory, pycocotools_eval, random_coco
 

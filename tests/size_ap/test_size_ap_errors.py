@@ -9,11 +9,12 @@ import pytest
 
 from mmms_plugin.coco.objects import Detections, GroundTruth
 from mmms_plugin.size_ap.bins import resolve_bins
-from mmms_plugin.size_ap.evaluate import Options, evaluate
+from mmms_plugin.size_ap.evaluate import evaluate
 from mmms_plugin.size_ap.kernel import accumulate
 from mmms_plugin.size_ap.kernel.bootstrap import draw
 from mmms_plugin.size_ap.kernel.error_types import ErrorGains, error_gains
 from mmms_plugin.size_ap.kernel.matching import find_candidates
+from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.results import ERROR_TYPES
 from tests.golden.make_tidecv import CASES, RECORD, data
 from tests.size_ap.size_ap_data import in_memory, random_coco

@@ -17,11 +17,11 @@ from PIL import Image
 
 from mmms_plugin.coco.formats import Source
 from mmms_plugin.coco.read import read_detections, read_ground_truth
+from mmms_plugin.commands.size_ap import run_size_ap
 from mmms_plugin.size_ap.bins import resolve_bins
-from mmms_plugin.size_ap.command import run_size_ap
-from mmms_plugin.size_ap.evaluate import Options, evaluate
-from mmms_plugin.size_ap.report.failures import Failures, find_failures
-from mmms_plugin.size_ap.report.gallery import ACROSS, TILE, make_gallery, picture_path, window
+from mmms_plugin.size_ap.evaluate import evaluate
+from mmms_plugin.size_ap.options import Options
+from mmms_plugin.size_ap.report.gallery import ACROSS, TILE, Failures, find_failures, make_gallery, picture_path, window
 from mmms_plugin.size_ap.results import ERROR_TYPES
 from tests.size_ap.size_ap_data import random_coco
 

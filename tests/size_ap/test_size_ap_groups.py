@@ -7,7 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mmms_plugin.size_ap.evaluate import Options, evaluate
+from mmms_plugin.size_ap.evaluate import evaluate
+from mmms_plugin.size_ap.options import Options
 from tests.size_ap.size_ap_data import in_memory, pycocotools_eval, random_coco
 
 

@@ -12,11 +12,20 @@ from scipy.special import ndtri, stdtrit
 from mmms_plugin.coco.lvis import Federated
 from mmms_plugin.coco.objects import Detections, GroundTruth, Method
 from mmms_plugin.errors import UserError
-from mmms_plugin.size_ap.evaluate import Options, evaluate
-from mmms_plugin.size_ap.kernel.bootstrap import interval, probability_positive
+from mmms_plugin.size_ap.evaluate import evaluate
+from mmms_plugin.size_ap.kernel.bootstrap import (
+    Levels,
+    Parts,
+    combined,
+    interval,
+    levels,
+    needed,
+    parts,
+    probability_positive,
+)
 from mmms_plugin.size_ap.kernel.error_types import error_gains
-from mmms_plugin.size_ap.kernel.levels import Levels, Parts, combined, levels, needed, parts
 from mmms_plugin.size_ap.kernel.matching import find_candidates
+from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.results import ERROR_TYPES
 from tests.size_ap.size_ap_data import in_memory, random_coco, with_masks
 from tests.size_ap.test_size_ap_pycocotools import assert_equal_to_pycocotools, one_image

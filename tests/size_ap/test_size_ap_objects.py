@@ -10,11 +10,9 @@ import pytest
 
 from mmms_plugin.coco.objects import GroundTruth
 from mmms_plugin.errors import UserError
-from mmms_plugin.size_ap.anchors import suggest_anchors
-from mmms_plugin.size_ap.bins import HALF_OPEN, resolve_bins
-from mmms_plugin.size_ap.object_sizes import bins_option, describe_objects, quantile_edges
+from mmms_plugin.size_ap.bins import HALF_OPEN, readable, resolve_bins
+from mmms_plugin.size_ap.object_sizes import bins_option, describe_objects, quantile_edges, suggest_anchors
 from mmms_plugin.size_ap.report.tables import size_tables, suggestions
-from mmms_plugin.size_ap.results import readable
 from tests.size_ap.test_size_ap_tables import cells
 
 BINS = resolve_bins("small=0:8,large=8:").bins

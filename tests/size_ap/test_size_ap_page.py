@@ -19,19 +19,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
+from mmms_plugin.commands.size_ap import run_size_ap
 from mmms_plugin.size_ap.bins import resolve_bins
-from mmms_plugin.size_ap.command import run_size_ap
-from mmms_plugin.size_ap.evaluate import Options
 from mmms_plugin.size_ap.gate import parse_conditions
 from mmms_plugin.size_ap.methods import Seeds
 from mmms_plugin.size_ap.object_sizes import describe_objects
-from mmms_plugin.size_ap.report.failures import Failures
-from mmms_plugin.size_ap.report.gallery import make_gallery, window
+from mmms_plugin.size_ap.options import Options
+from mmms_plugin.size_ap.report.gallery import Failures, make_gallery, window
+from mmms_plugin.size_ap.report.size_iou import write_region_report
 from mmms_plugin.size_ap.report.write import write_object_sizes, write_report
 from mmms_plugin.size_ap.results import METRICS, SizeAPResults
-from mmms_plugin.size_ap.size_iou.evaluate import RegionOptions, evaluate_regions
-from mmms_plugin.size_ap.size_iou.regions import image_regions, join_images
-from mmms_plugin.size_ap.size_iou.report import write_region_report
+from mmms_plugin.size_ap.size_iou import RegionOptions, evaluate_regions, image_regions, join_images
 from tests.size_ap.size_ap_data import random_coco
 from tests.size_ap.test_size_ap_objects import data
 from tests.size_ap.test_size_ap_tables import BINS, results  # noqa: F401
@@ -256,7 +254,7 @@ def test_printed_numbers_are_the_results(files, drawn, tmp_path):
     for result in found["runs"]:
         rows = rows_of(text, f"{result['name']}, bbox")
         errors = rows_of(text, f"{result['name']}: AP50 gained if errors were mended")
-        assert rows["bin"] == ["size", "AP", "AP50", "AP75", "AR", "objects", "found"]
+        assert rows["bin"] == ["size", "AP", "AP50", "AP75", "AR", "objects", "detections"]
         assert errors["bin"] == ["class.", "local.", "both", "duplicate", "background", "missed"]
         for b in result["bins"]:
             name = b["bin"]["name"]
@@ -363,7 +361,7 @@ def test_the_gallerys_data(tmp_path):
     found = json.loads(gallery.json)
     assert gallery.sheets == ()
     assert gallery.remarks[0] == (
-        "Failures shown, those with the highest scores of every size and type first: one: 2 of 1,234; two: 2 of 1,234."
+        "Failures shown, chosen by highest score in every size and type: one: 2 of 1,234; two: 2 of 1,234."
     )
     filters = {one["key"]: one for one in found["filters"]}
     assert filters["bin"] == {
@@ -415,7 +413,7 @@ def test_crops_of_turned_broken_and_small_pictures(tmp_path):
     gallery = make_gallery(truth, [("r", failures)], resolve_bins().bins[:1], tmp_path)
     items = json.loads(gallery.json)["items"]
     assert [item["tile"] for item in items] == [0, 1, 2, -1]
-    assert gallery.remarks[0].endswith(" 1 have no picture in the folder that was given, and are shown as boxes alone.")
+    assert gallery.remarks[0].endswith(" 1 have no picture in the given folder and are shown as boxes only.")
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(gallery.sheets[0])))).astype(int)
     tiles = [sheet[:120, 120 * i : 120 * (i + 1)] for i in range(3)]
     assert np.abs(tiles[0] - (250, 0, 0))[4:-8, 4:-8].max() < 30

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mmms_plugin.size_ap.bins import resolve_bins
-from mmms_plugin.size_ap.evaluate import Options, evaluate
-from mmms_plugin.size_ap.kernel.accumulate import Accumulator, recall_at
+from mmms_plugin.size_ap.evaluate import evaluate
+from mmms_plugin.size_ap.kernel.accumulate import RECALLS, Accumulator, recall_at
 from mmms_plugin.size_ap.kernel.matching import find_candidates, match
+from mmms_plugin.size_ap.options import Options
 from tests.size_ap.size_ap_data import in_memory, pycocotools_eval, random_coco, with_masks
 
 RANDOM = [
@@ -23,6 +24,18 @@ RANDOM = [
 ]
 
 
+def precision_table(accumulator):
+    """``(bins, thresholds, classes, 101)`` precision at every recall level, NaN without objects."""
+    objects = accumulator.objects()
+    curves = accumulator._curves(None, objects)
+    defined = np.where(objects > 0, 0.0, np.nan)[:, None, :, None]
+    table = np.broadcast_to(defined, (*accumulator.shape, len(RECALLS))).copy()
+    rows = np.repeat(accumulator._segments, accumulator._lengths)
+    for row, precision, before, after in zip(rows, curves.envelope, curves.before, curves.after, strict=True):
+        table.reshape(-1, len(RECALLS))[row, before:after] = precision
+    return table
+
+
 def assert_equal_to_pycocotools(coco, results, iou_type="bbox", use_cats=1):
     expected = pycocotools_eval(coco, results, iou_type, use_cats)
     truth, run = in_memory(coco, results)
@@ -31,7 +44,9 @@ def assert_equal_to_pycocotools(coco, results, iou_type="bbox", use_cats=1):
     scores = Accumulator(matches).scores()
     # pycocotools: (thresholds, recalls, classes, bins, max_dets) and -1 for undefined
     precision = expected.eval["precision"][..., -1].transpose(3, 0, 2, 1)
-    np.testing.assert_allclose(np.nan_to_num(Accumulator(matches).precision(), nan=-1), precision, atol=1e-9, rtol=0)
+    np.testing.assert_allclose(
+        np.nan_to_num(precision_table(Accumulator(matches)), nan=-1), precision, atol=1e-9, rtol=0
+    )
     np.testing.assert_allclose(np.nan_to_num(scores.ap, nan=-1), precision.mean(-1), atol=1e-9, rtol=0)
     for place, max_det in enumerate((1, 10, 100)):
         recall = np.nan_to_num(recall_at(matches, max_det), nan=-1)
@@ -176,7 +191,7 @@ def test_other_thresholds_and_numbers_of_detections():
     matches = match(find_candidates(truth, run, max_dets=3, thresholds=tuple(thresholds)), resolve_bins("coco").bins)
     for place, max_det in enumerate(limits):
         accumulator = Accumulator(matches, None if max_det == limits[-1] else max_det)
-        precision = np.nan_to_num(accumulator.precision(), nan=-1)
+        precision = np.nan_to_num(precision_table(accumulator), nan=-1)
         wanted = expected["precision"][..., place].transpose(3, 0, 2, 1)
         np.testing.assert_allclose(precision, wanted, atol=1e-9, rtol=0)
         recall = np.nan_to_num(accumulator.scores().recall, nan=-1)

@@ -16,20 +16,20 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from mmms_plugin.coco.objects import GroundTruth
+from mmms_plugin.commands.size_ap import run_size_ap
 from mmms_plugin.errors import UserError
 from mmms_plugin.report.tables import (
     escape_latex,
     escape_markdown,
 )
-from mmms_plugin.size_ap.command import run_size_ap
-from mmms_plugin.size_ap.evaluate import Options
+from mmms_plugin.size_ap.bins import Bin
 from mmms_plugin.size_ap.object_sizes import describe_objects
+from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.report import figures
 from mmms_plugin.size_ap.report.tables import probability
 from mmms_plugin.size_ap.report.write import write_object_sizes, write_report
 from mmms_plugin.size_ap.results import (
     METRICS,
-    Bin,
     BinResult,
     ClassMatrix,
     Comparison,

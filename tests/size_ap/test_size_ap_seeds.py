@@ -9,9 +9,19 @@ import pytest
 
 from mmms_plugin.coco.objects import Method
 from mmms_plugin.commands.benchmark import of_checkout
-from mmms_plugin.size_ap.evaluate import Options, evaluate
-from mmms_plugin.size_ap.kernel.bootstrap import draw, interval
-from mmms_plugin.size_ap.kernel.levels import Levels, Parts, combined, levels, needed, parts, quantile
+from mmms_plugin.size_ap.evaluate import evaluate
+from mmms_plugin.size_ap.kernel.bootstrap import (
+    Levels,
+    Parts,
+    combined,
+    draw,
+    interval,
+    levels,
+    needed,
+    parts,
+    quantile,
+)
+from mmms_plugin.size_ap.options import Options
 from tests.size_ap.size_ap_data import in_memory, random_coco
 
 IMAGES, REPLICATES = 40, 200

@@ -24,8 +24,7 @@ from size_ap_coverage import BINS, GAIN, POPULATION_SEED, THRESHOLDS, holds
 from size_ap_population import SMALL, Population, simulate
 
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
-from mmms_plugin.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
-from mmms_plugin.size_ap.kernel.levels import Levels, combined, levels
+from mmms_plugin.size_ap.kernel.bootstrap import Levels, bin_figures, bootstrap, combined, interval, levels
 from mmms_plugin.size_ap.kernel.matching import find_candidates, match
 
 SEED_SPREAD = 0.08  # standard deviation of skill between seeds

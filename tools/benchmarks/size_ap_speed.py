@@ -84,7 +84,8 @@ def measure(name: str, folder: str, replicates: int = 0) -> Measurement:
 
 def _ours(truth_file: str, run_file: str, replicates: int) -> Measurement:
     from mmms_plugin.coco.read import read_detections, read_ground_truth
-    from mmms_plugin.size_ap.evaluate import Options, evaluate
+    from mmms_plugin.size_ap.evaluate import evaluate
+    from mmms_plugin.size_ap.options import Options
 
     clock = _Clock()
     truth, _ = read_ground_truth(truth_file, masks=False)
@@ -129,7 +130,8 @@ def paired_bootstrap(name: str, folder: str) -> tuple[float, float]:
         hotcoco.compare(*evaluations, n_bootstrap=PAIRED_REPLICATES)
         return clock.read()
     from mmms_plugin.coco.read import read_detections, read_ground_truth
-    from mmms_plugin.size_ap.evaluate import Options, evaluate
+    from mmms_plugin.size_ap.evaluate import evaluate
+    from mmms_plugin.size_ap.options import Options
 
     ours, _ = read_ground_truth(paths[0], masks=False)
     runs = [read_detections(path, ours, masks=False)[0] for path in paths[1:]]

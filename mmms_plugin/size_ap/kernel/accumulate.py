@@ -157,20 +157,6 @@ class Accumulator:
         count = np.bincount(self._object_cell, weight, size)
         return count.reshape(self.shape[0], self.shape[2]).astype(np.float64)
 
-    def precision(self) -> Floats:
-        """``(bins, thresholds, classes, 101)`` precision at every recall level, NaN without objects."""
-        objects = self.objects()
-        curves = self._curves(None, objects)
-        levels = np.where(objects > 0, 0.0, np.nan)[:, None, :, None]
-        table = np.broadcast_to(levels, (*self.shape, len(RECALLS))).copy()
-        flat = table.reshape(-1)
-        steps = curves.after - curves.before
-        segment = np.repeat(self._segments, self._lengths)
-        cell = np.repeat(segment * len(RECALLS) + curves.before, steps)
-        within = np.arange(len(cell)) - np.repeat(np.cumsum(steps) - steps, steps)
-        flat[cell + within] = np.repeat(curves.envelope, steps)
-        return table
-
     def _curves(self, weights: NDArray[np.int32] | None, objects: Floats) -> _Curves:
         size, get = len(self._hit), _new if weights is None else self._buffers.get
         hits, seen = self._counts(weights, get)

@@ -1,15 +1,33 @@
-"""How sure the figures are: the bootstrap over images, paired for two runs.
+"""How sure the figures are: the bootstrap over images, paired for two runs, and over the seeds of a method.
 
-A replicate draws as many images as there are, with replacement. An image drawn twice counts twice, as if it were there
-under two ids (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 6 and 13); evaluators that keep
-the drawn images once each get intervals that are too narrow. Objects of one image share its fate, which is why images
-are drawn and not objects. Matching happens within an image, so it is done once and every replicate only re-weights it.
+Images. A replicate draws as many images as there are, with replacement. An image drawn twice counts twice, as if it
+were there under two ids (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 6 and 13); evaluators
+that keep the drawn images once each get intervals that are too narrow. Objects of one image share its fate, which is
+why images are drawn and not objects. Matching happens within an image, so it is done once and every replicate only
+re-weights it. All runs see the same draws, so that what an image does to two runs cancels in their difference.
 
-Two runs see the same draws, so that what an image does to both cancels in their difference.
+Seeds. A method's figure is the mean over its seeds (runs trained alike but for the random seed). Three things move it:
+which images were tested on, which seeds were trained, and that a seed does better on some images than on others. With
+``K`` seeds and ``N`` images
+
+    variance = images / N + (seeds + both / N) / K
+
+All three come from one bootstrap over images, the same draws for every run:
+
+- The mean over seeds varies from draw to draw by ``images / N + both / (N K)``.
+- Seeds differ by ``seeds + both / N`` on the images themselves: their sample variance.
+- From draw to draw, the differences between seeds vary by ``both / N``.
+
+The second level draws ``K - 1`` of ``K`` seeds with replacement, which makes the variance of their mean unbiased (Rao
+and Wu, Resampling inference with complex survey data, JASA 83, 1988); drawing ``K`` would give only ``(K - 1) / K`` of
+it, two thirds with three seeds. Their deviations are shrunk to what is due to seeds alone, because the draws of images
+hold the rest already. A variance from few seeds is itself uncertain, so the replicates are stretched by the quantile of
+Student's t over the normal one, with the degrees of freedom of Welch and Satterthwaite.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +41,7 @@ from mmms_plugin.size_ap.results import Interval
 
 Floats = NDArray[np.float64]
 NORMAL = NormalDist()
+MOST = 1000  # times the images, or seeds: beyond that, needing more of them is not useful advice
 
 
 @dataclass(frozen=True)
@@ -142,3 +161,140 @@ def _shown(rows: Iterator, total: int, progress: bool) -> Iterator:
     from rich.progress import track
 
     return iter(track(rows, "bootstrap", total=total, console=Console(stderr=True)))
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Figures of one method of any shape ``...``, and how they vary.
+
+    Attributes:
+        seeds: how many.
+        draws: ``(replicates, ...)`` the mean over seeds in every draw of images.
+        deviations: ``(replicates, ...)`` what a draw of seeds adds to it; zeros for one seed.
+        between: ``(...)`` sample variance between seeds; zeros for one seed.
+        both: ``(...)`` the part of it that is due to the images.
+    """
+
+    seeds: int
+    draws: Floats
+    deviations: Floats
+    between: Floats
+    both: Floats
+
+    @property
+    def alone(self) -> Floats:
+        """``(...)`` variance between seeds on endlessly many images."""
+        return np.maximum(self.between - self.both, 0.0)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the variance of a figure, or of the difference of two methods, is made of; scalars.
+
+    Attributes:
+        images: the part due to images that all seeds share.
+        methods: number of seeds, variance between seeds alone, and of seeds with images, of each method of several.
+    """
+
+    images: float
+    methods: tuple[tuple[int, float, float], ...]
+
+    @property
+    def deviations(self) -> tuple[float, float, float]:
+        """Standard deviations of the figure due to images, to seeds, and to both together."""
+        seeds, both = (sum(method[i] / method[0] for method in self.methods) for i in (1, 2))
+        return self.images**0.5, seeds**0.5, both**0.5
+
+    def reach(self, confidence: float, images: Floats, seeds: Floats | None = None) -> Floats:
+        """Half the width of intervals with so many times the images, and so many seeds a method; ``(n,)`` each."""
+        variance: Floats = self.images / images
+        uncertain: Floats = np.zeros(len(images))
+        for count, alone, both in self.methods:
+            number = np.full(len(images), float(count)) if seeds is None else seeds
+            own = (alone + both / images) / number
+            variance = variance + own
+            uncertain = uncertain + own**2 / (number - 1)
+        return quantile(confidence, variance, uncertain) * np.sqrt(variance)
+
+
+def levels(points: Floats, draws: Floats, seed: int) -> Levels:
+    """One method's figures at both levels.
+
+    Args:
+        points: ``(seeds, ...)`` figures on the data set itself.
+        draws: ``(seeds, replicates, ...)`` in every draw of images, the same draws for all.
+        seed: of the draws of seeds. The same figures give the same draws, other figures independent ones.
+    """
+    count, replicates = draws.shape[:2]
+    mean = draws.mean(0)
+    if count == 1:
+        nothing = np.zeros(points.shape[1:])
+        return Levels(1, mean, np.zeros_like(mean), nothing, nothing)
+    between = points.var(0, ddof=1)
+    both = mean_defined((draws - points[:, None]).var(0, ddof=1), 0)
+    both = np.where(np.isnan(both), 0.0, both)
+    shrink = np.sqrt(np.clip(1 - both / np.where(between > 0, between, 1.0), 0.0, 1.0))
+    rng = np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(points).tobytes())])
+    chosen = rng.integers(count, size=(replicates, count - 1))
+    times = np.stack([(chosen == k).sum(1) for k in range(count)], 1) / (count - 1)
+    deviations = np.tensordot(times, points - points.mean(0), 1) * shrink
+    return Levels(count, mean, deviations, between, both)
+
+
+def combined(methods: Sequence[Levels], confidence: float) -> Floats:
+    """``(replicates, ...)`` figures of one method, or of the second less the first, for intervals of ``confidence``."""
+    draws, deviations = (_minus([getattr(method, name) for method in methods]) for name in ("draws", "deviations"))
+    several = [method for method in methods if method.seeds > 1]
+    if not several:
+        return draws
+    variance = _variance(draws) + sum(method.alone / method.seeds for method in several)
+    uncertain = sum((method.between / method.seeds) ** 2 / (method.seeds - 1) for method in several)
+    both = draws + deviations
+    centre = mean_defined(both, 0)
+    stretch = quantile(confidence, variance, np.asarray(uncertain)) / NORMAL.inv_cdf((1 + confidence) / 2)
+    return centre + stretch * (both - centre)
+
+
+def parts(first: Levels, second: Levels, *index: int) -> Parts:
+    """What the variance of the difference of two methods is made of, for one of their figures."""
+    fixed = float(_variance(second.draws - first.draws)[index])
+    several = [method for method in (first, second) if method.seeds > 1]
+    methods = tuple((method.seeds, float(method.alone[index]), float(method.both[index])) for method in several)
+    return Parts(max(fixed - sum(both / count for count, _, both in methods), 0.0), methods)
+
+
+def needed(variance: Parts, difference: float, confidence: float, images: int) -> tuple[int | None, int | None]:
+    """How many images (with the seeds there are), or seeds of each method (with these images), settle a difference.
+
+    It is settled when its interval leaves out zero, provided that the difference stays as it is. None: not even a
+    thousand times the images, or a thousand seeds.
+    """
+    factors: Floats = np.geomspace(1.01, MOST, 700, dtype=np.float64)
+    enough = variance.reach(confidence, factors) < abs(difference)
+    more_images = int(np.ceil(images * factors[enough.argmax()])) if enough.any() else None
+    if not variance.methods:
+        return more_images, None
+    counts: Floats = np.arange(max(count for count, *_ in variance.methods) + 1.0, MOST + 1, dtype=np.float64)
+    enough = variance.reach(confidence, np.ones(len(counts)), counts) < abs(difference)
+    return more_images, int(counts[enough.argmax()]) if enough.any() else None
+
+
+def quantile(confidence: float, variance: Floats, uncertain: Floats) -> Floats:
+    """Student's, where the estimated ``variance`` has a variance of twice ``uncertain``; the normal one at zero."""
+    normal = NORMAL.inv_cdf((1 + confidence) / 2)
+    if not (uncertain > 0).any():
+        return np.full_like(variance, normal)
+    from scipy.special import stdtrit
+
+    freedom = np.full_like(variance, np.inf)
+    np.divide(variance**2, uncertain, out=freedom, where=uncertain > 0)
+    return np.where(freedom < 1e6, stdtrit(np.minimum(freedom, 1e6), (1 + confidence) / 2), normal)
+
+
+def _minus(arrays: Sequence[Floats]) -> Floats:
+    return arrays[0] if len(arrays) == 1 else arrays[1] - arrays[0]
+
+
+def _variance(draws: Floats) -> Floats:
+    """Over replicates, of those that are defined."""
+    return mean_defined((draws - mean_defined(draws, 0)) ** 2, 0)

@@ -35,6 +35,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mmms_plugin.size_ap.bins import Bin
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator, mean_defined
 from mmms_plugin.size_ap.kernel.bootstrap import draw
 from mmms_plugin.size_ap.kernel.matching import (
@@ -49,7 +50,7 @@ from mmms_plugin.size_ap.kernel.matching import (
     match,
     stable_order,
 )
-from mmms_plugin.size_ap.results import ERROR_TYPES, Bin
+from mmms_plugin.size_ap.results import ERROR_TYPES
 
 MATCH, BACKGROUND = 0.5, 0.1  # IoU
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND_TYPE, MISSED = range(len(ERROR_TYPES))

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.coco.objects import RLE, Detections, GroundTruth, positions
-from mmms_plugin.size_ap.bins import contains
-from mmms_plugin.size_ap.results import Bin
+from mmms_plugin.size_ap.bins import Bin, contains
 
 IOU_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
 UNMATCHED, REGULAR, IGNORED = 0, 1, 2

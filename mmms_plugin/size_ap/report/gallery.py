@@ -1,8 +1,9 @@
-"""The gallery of the report: failures with crops of their pictures, and what is said of each."""
+"""Single failures of a run, and the gallery that shows them: prediction, object, and type of error."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmms_plugin.coco.objects import GroundTruth
+from mmms_plugin.coco.objects import Detections, GroundTruth, Method
 from mmms_plugin.errors import printable
 from mmms_plugin.report.page import OUTSIDE, Gallery, Tile, in_threads, open_picture
-from mmms_plugin.size_ap.report.failures import Failures
-from mmms_plugin.size_ap.report.tables import size_label
-from mmms_plugin.size_ap.results import ERROR_TYPES, Bin
+from mmms_plugin.size_ap.bins import Bin
+from mmms_plugin.size_ap.kernel.error_types import MATCH, NONE, Instances, error_instances
+from mmms_plugin.size_ap.kernel.matching import find_candidates
+from mmms_plugin.size_ap.options import Options
+from mmms_plugin.size_ap.results import ERROR_TYPES
 
 TILE, ACROSS, DOWN = 120, 16, 8  # px of a crop, and crops of a sheet
 SMALLEST, MARGIN = 32, 0.35  # of the region shown: px, and share of the boxes' longer side on each side
@@ -25,6 +28,94 @@ ORDERS = (
 )  # fmt: skip
 TABLES = {"bins": dict(row="bin"), "errors": dict(row="bin", column="kind"), "classes": dict(row="class", column="bin")}
 Window = tuple[float, float, float]  # left, top, side in px
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Failures:
+    """The failures of one run that are shown, highest score first.
+
+    Attributes:
+        kind: ``(n,)`` index into `ERROR_TYPES`.
+        in_bin: ``(bins, n)`` bool, the bins in which it counts.
+        image: ``(n,)`` position in the ground truth's ``image_ids``.
+        category, object_category: ``(n,)`` of detection and object, position among the sorted category ids, or -1.
+        score, iou: ``(n,)``, NaN without a detection; IoU 0 where it overlaps nothing.
+        box, object_box: ``(n, 4)`` of detection and object, x y width height in px, or NaN.
+        total: number of failures of the run, shown or not.
+    """
+
+    kind: Ints
+    in_bin: NDArray[np.bool_]
+    image: Ints
+    category: Ints
+    object_category: Ints
+    score: Floats
+    iou: Floats
+    box: Floats
+    object_box: Floats
+    total: int
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+
+def failure_gallery(
+    truth: GroundTruth,
+    methods: Sequence[Method],
+    options: Options,
+    bins: tuple[Bin, ...],
+    most: int,
+    pictures: Path | None,
+) -> Gallery:
+    """At most ``most`` failures of every method; of several seeds, those of the first."""
+    runs = [(m.name if len(m.runs) == 1 else f"{m.name}: {m.runs[0].name}", m.runs[0]) for m in methods]
+    failures = [(name, find_failures(truth, run, options, bins, most)) for name, run in runs]
+    return make_gallery(truth, failures, bins, pictures)
+
+
+def find_failures(truth: GroundTruth, run: Detections, options: Options, bins: tuple[Bin, ...], most: int) -> Failures:
+    """The errors of a run, at most ``most`` of them.
+
+    Chosen in turn from every bin and type: detections with the highest scores and the largest missed objects first.
+    """
+    options = options.for_rules_of(truth)
+    limit = min(MATCH, *options.thresholds)
+    candidates = find_candidates(truth, run, options.iou_type, options.area, options.max_dets, (limit,))
+    errors = error_instances(candidates, bins, options.iou_type)
+    truths, detections = candidates.truths, candidates.detections
+    scores, sizes = np.append(detections.scores, np.nan), np.append(truths.area, np.nan)
+    worth = np.where(errors.detection == NONE, sizes[errors.object_], scores[errors.detection])
+    chosen = _in_turn(errors, worth)[:most]
+    chosen = chosen[np.argsort(-np.nan_to_num(scores[errors.detection[chosen]], nan=-np.inf), kind="stable")]
+    detection, object_ = errors.detection[chosen], errors.object_[chosen]
+    nowhere = np.full((1, 4), np.nan)
+    image = np.where(
+        detection == NONE, np.append(truths.image, NONE)[object_], np.append(detections.image, 0)[detection]
+    )
+    return Failures(
+        kind=errors.kind[chosen],
+        in_bin=errors.in_bin[:, chosen],
+        image=np.argsort(truth.image_ids, kind="stable")[image],
+        category=np.append(detections.category, NONE)[detection],
+        object_category=np.append(truths.category, NONE)[object_],
+        score=scores[detection],
+        iou=np.where(detection == NONE, np.nan, errors.iou[chosen]),
+        box=np.concatenate([detections.boxes, nowhere])[detection],
+        object_box=np.concatenate([truths.boxes, nowhere])[object_],
+        total=len(errors.kind),
+    )
+
+
+def _in_turn(errors: Instances, worth: Floats) -> Ints:
+    """Places of all failures: the first of every bin and type, then the second of each, and so on."""
+    last_bin = len(errors.in_bin) - 1 - np.argmax(errors.in_bin[::-1], axis=0) if len(errors.kind) else errors.kind
+    group = last_bin * len(ERROR_TYPES) + errors.kind
+    order = np.lexsort((-worth, group))
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    turn = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    return order[np.argsort(turn, kind="stable")]
 
 
 def make_gallery(
@@ -33,10 +124,10 @@ def make_gallery(
     """Crops and facts of every run's failures.
 
     Args:
-        truth: with names of files, without which there are no crops.
-        runs: name and failures.
+        truth: ground truth; without file names there are no crops.
+        runs: name and failures of each.
         bins: of the evaluation.
-        pictures: folder of the images; None shows boxes alone.
+        pictures: folder of the images; None shows only boxes.
     """
     classes = [truth.category_names[i] for i in np.argsort(truth.category_ids)]
     names = [name for name, _ in runs]
@@ -50,20 +141,20 @@ def make_gallery(
     for number, item in enumerate(items):
         item["tile"] = number if tiles[number] is not None else -1
     shown = "; ".join(f"{name}: {len(f):,} of {f.total:,}" for name, f in runs)
-    remark = f"Failures shown, those with the highest scores of every size and type first: {shown}."
+    remark = f"Failures shown, chosen by highest score in every size and type: {shown}."
     missing = sum(tile is None for tile in tiles)
     if pictures and missing:
-        remark += f" {missing:,} have no picture in the folder that was given, and are shown as boxes alone."
+        remark += f" {missing:,} have no picture in the given folder and are shown as boxes only."
     filters = [
         *([dict(key="run", name="run", values=names)] if len(names) > 1 else []),
-        dict(key="bin", name="bin", values=[b.name for b in bins], notes=[size_label(b) for b in bins]),
+        dict(key="bin", name="bin", values=[b.name for b in bins], notes=[b.label for b in bins]),
         dict(key="kind", name="type of error", values=ERROR_TYPES),
         dict(key="class", name="class", values=classes),
     ]
     return Gallery(
         "failures",
         (remark, "Click a bin, class or type of error in the tables above, or choose here."),
-        (("there", "solid", "what is there"), ("found", "dashed", "what was predicted")),
+        (("there", "solid", "ground truth"), ("found", "dashed", "prediction")),
         items, filters, ORDERS, tiles, TILE, ACROSS, DOWN, large=448,
         tables=TABLES,
     )  # fmt: skip
@@ -98,23 +189,26 @@ def _item(
 
 
 def window(boxes: Sequence[Sequence[float]], size: Sequence[int]) -> Window:
-    """The square region of a picture that holds all boxes with some room around them, inside of it where it can be.
+    """The square region of a picture that holds all boxes with a margin; inside the picture if it fits.
 
     Args:
-        boxes: x y width height. size: width and height of the picture, 0 where unknown.
+        boxes: x y width height in px.
+        size: width and height of the picture in px, 0 if unknown.
     """
     corners = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes])
     low, high = corners[:, :2].min(0), corners[:, 2:].max(0)
     side = max(SMALLEST, float((high - low).max()) * (1 + 2 * MARGIN))
-    middle = (low + high) / 2 - side / 2
-    left, top = (at if all_ < side else min(max(at, 0.0), all_ - side) for at, all_ in zip(middle, size, strict=True))
+    corner = (low + high) / 2 - side / 2
+    left, top = (
+        start if whole < side else min(max(start, 0.0), whole - side) for start, whole in zip(corner, size, strict=True)
+    )
     return round(float(left), 1), round(float(top), 1), round(side, 1)
 
 
 def _tiles(
     truth: GroundTruth, places: Sequence[int], windows: Sequence[Window], pictures: Path | None
 ) -> list[Tile | None]:
-    """Every failure's crop, None where its picture cannot be read; each picture is read once."""
+    """The crop of each failure, None if its picture cannot be read; each picture is read once."""
     tiles: list[Tile | None] = [None] * len(places)
     if pictures is None or not truth.file_names:
         return tiles
@@ -122,9 +216,7 @@ def _tiles(
     for number, place in enumerate(places):
         by_image.setdefault(place, []).append(number)
 
-    folder = pictures
-
-    def crop(place: int) -> None:
+    def crop(place: int, folder: Path = pictures) -> None:
         path, size = picture_path(folder, truth.file_names[place]), tuple(truth.image_sizes[place].tolist())
         if colours := open_picture(path, size):
             for number in by_image[place]:
@@ -135,7 +227,7 @@ def _tiles(
 
 
 def picture_path(folder: Path, name: str) -> Path | None:
-    """The file of that name in the folder, or of its last part; never one outside the folder."""
+    """The file of that name in the folder, or else of the name's last part; never a file outside the folder."""
     root = folder.resolve()
     for candidate in (root / name, root / Path(name.replace("\\", "/")).name):
         try:
@@ -150,12 +242,8 @@ def picture_path(folder: Path, name: str) -> Path | None:
 def _crop(colours: Image.Image, region: Window) -> Tile:
     left, top, side = region
     scale = TILE / side
-    inside = (
-        max(left, 0.0),
-        max(top, 0.0),
-        min(left + side, float(colours.width)),
-        min(top + side, float(colours.height)),
-    )
+    ends = min(left + side, float(colours.width)), min(top + side, float(colours.height))
+    inside = (max(left, 0.0), max(top, 0.0), *ends)
     tile = Image.new("RGB", (TILE, TILE), OUTSIDE)
     width, height = (round((inside[i + 2] - inside[i]) * scale) for i in (0, 1))
     if min(width, height) > 0:

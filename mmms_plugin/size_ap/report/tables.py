@@ -1,39 +1,40 @@
-"""Which tables the report of an evaluation holds, built from its results."""
+"""The tables of an evaluation: for the report, for the terminal, and as CSV."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from mmms_plugin.report.tables import NOT_AVAILABLE, Cell, Column, Columns, Rows, Table, bracket, decimal, percent
+from mmms_plugin.report.tables import (
+    NOT_AVAILABLE,
+    Cell,
+    Column,
+    Columns,
+    Rows,
+    Table,
+    bracket,
+    decimal,
+    percent,
+    to_csv,
+)
+from mmms_plugin.size_ap.bins import Bin
 from mmms_plugin.size_ap.object_sizes import ObjectSizes, bins_option
 from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
-    Bin,
     Comparison,
     Difference,
     ErrorShare,
     Interval,
     RunResult,
     SizeAPResults,
-    readable,
 )
 
 METRIC_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}
 MEASURES = {"ap": "AP", "f1_per_class": "F1 per class", "f1_overall": "F1 overall"}
-HUGE = 1e10  # px²; pycocotools' stand-in for no upper limit
 FOLD_AFTER = 15  # rows
 OBJECTS = Column("objects", ",")
-
-
-def size_label(bin_: Bin) -> str:
-    """A bin's range for narrow columns, with unit, to three digits: ``32–96 px``, ``≥ 96 px``, ``all sizes``."""
-    low, high = (readable(limit) for limit in bin_.limits)
-    unit = "px" if bin_.unit == "side" else "px²"
-    if math.isinf(high) or bin_.high >= HUGE:
-        return "all sizes" if low == 0 else f"≥ {low:g} {unit}"
-    return f"< {high:g} {unit}" if low == 0 else f"{low:g}–{high:g} {unit}"
+HOW = ("iou_type", "area")  # last columns of CSV files: what overlaps, and what determines an object's size
 
 
 def bin_table(results: SizeAPResults, run: RunResult) -> Table:
@@ -41,7 +42,7 @@ def bin_table(results: SizeAPResults, run: RunResult) -> Table:
     rows: Rows = [
         (
             b.bin.name,
-            size_label(b.bin),
+            b.bin.label,
             b.ground_truths,
             b.detections,
             *(figure(getattr(b, metric), b.intervals.get(metric)) for metric in METRICS),
@@ -105,6 +106,43 @@ def settling_table(results: SizeAPResults, comparison: Comparison) -> Table:
         "one seed only"
     )
     return Table(f"settling{suffix(results, comparison)}", caption, columns, rows)
+
+
+def terminal_tables(results: SizeAPResults) -> list[Table]:
+    """AP of every run, and its errors: with four decimals, intervals with three."""
+    shown = []
+    for run in results.runs:
+        rows: Rows = []
+        for b in run.bins:
+            ap = _cell(b.ap, b.intervals.get("ap"), "{:.4f}", "{:.3f}–{:.3f}")
+            rows.append((b.bin.name, b.bin.label, ap, b.ap50, b.ap75, b.ar, b.ground_truths, b.detections))
+        counts = (Column("objects", "d"), Column("detections", "d"))
+        columns: Columns = ("bin", Column("size", left=True), *METRIC_NAMES.values(), *counts)
+        shown.append(Table("bins", f"{run.name}, {results.iou_type}", columns, rows, form=".4f"))
+        if run.bins[0].errors:
+            titles = (name if len(name) < 12 else f"{name[:5]}." for name in ERROR_TYPES)  # class., local.
+            rows = [(b.bin.name, *(share.gain for share in b.errors.values())) for b in run.bins]
+            caption = f"{run.name}: AP50 gained if errors were mended"
+            shown.append(Table("errors", caption, ("bin", *titles), rows, form=".4f"))
+    return shown
+
+
+def terminal_differences(comparison: Comparison) -> Table:
+    """The differences of AP, for the terminal."""
+    rows: Rows = []
+    for d in (d for d in comparison.per_bin if d.metric == "ap"):
+        chance = "" if d.probability_positive is None else probability(d.probability_positive)
+        rows.append((d.of, _cell(d.difference, d.interval, "{:+.4f}", "({:+.3f}, {:+.3f})"), chance))
+    caption = f"{comparison.second} minus {comparison.first}: AP"
+    return Table("differences", caption, ("bin", "difference", "P(better)"), rows)
+
+
+def _cell(value: float | None, limits: Interval | None, form: str, between: str) -> Cell | None:
+    """A figure above its interval; None if it is undefined."""
+    if value is None:
+        return None
+    defined = limits is not None and limits.low is not None and limits.high is not None
+    return Cell(form.format(value), between.format(limits.low, limits.high) if limits and defined else "")
 
 
 def settling_lines(comparison: Comparison) -> list[str]:
@@ -192,7 +230,7 @@ def size_tables(sizes: ObjectSizes) -> tuple[Table, ...]:
     """A data set's objects per bin, their quantiles, and the same per class."""
     total = max(1, sizes.objects)
     bins: Rows = [
-        (b.name, size_label(b), count, f"{100 * count / total:.1f} %")
+        (b.name, b.label, count, f"{100 * count / total:.1f} %")
         for b, count in zip(sizes.bins, sizes.counts, strict=True)
     ]
     quantiles: Rows = [
@@ -226,6 +264,82 @@ def suggestions(sizes: ObjectSizes) -> list[tuple[str, str]]:
         covered = f"{anchors.covered:.0%} of objects have an IoU of 0.5 with one, as a mean over where they may lie"
         lines.append((f"anchors for a pyramid, {where}", f"{values}: sides {sides} px; {covered}"))
     return lines
+
+
+def csv_files(results: SizeAPResults) -> dict[str, str]:
+    """The figures in full precision, undefined ones empty: contents of the CSV files by name.
+
+    ``bins.csv`` and ``classes.csv`` always; those of errors, of AP against size, of differences and of what would
+    settle them if the results have any.
+    """
+    how = (results.iou_type, results.area_rule)
+    files = {"bins.csv": _bin_rows(results, how), "classes.csv": _class_rows(results, how)}
+    header = ["run", "bin", "error", "ap50", "count", "gain", "gain_low", "gain_high", *HOW]
+    rows: Rows = [
+        (run.name, b.bin.name, name, b.ap50, share.count, share.gain, *_limits(share.interval), *how)
+        for run in results.runs
+        for b in run.bins
+        for name, share in b.errors.items()
+    ]
+    files |= {"errors.csv": (header, rows)} if rows else {}
+    if all(run.sweep for run in results.runs):
+        header = ["run", "side", "side_low", "side_high", "ground_truths", "ap", "ap_low", "ap_high", "ar", *HOW]
+        files["ap_against_size.csv"] = (
+            header,
+            [  # a row for every window; sides in px
+                (run.name, p.side, p.low, p.high, p.ground_truths, p.ap, *_limits(p.interval), p.ar, *how)
+                for run in results.runs
+                for p in run.sweep
+            ],
+        )
+    header = ["kind", "of", "metric", "first", "second", "difference", "low", "high", "p_positive", *HOW]
+    rows = [
+        (kind, d.of, d.metric, d.first, d.second, d.difference, *_limits(d.interval), d.probability_positive, *how,
+         c.first, c.second)
+        for c in results.comparisons
+        for kind, differences in (("bin", c.per_bin), ("class", c.per_class), ("error", c.per_error))
+        for d in differences
+    ]  # fmt: skip
+    files |= {"differences.csv": ([*header, "first_run", "second_run"], rows)} if rows else {}
+    header = ["first_run", "second_run", "bin", "sd_images", "sd_seeds", "sd_both", "settled", "images_needed"]
+    rows = [
+        (c.first, c.second, s.of, s.images, s.seeds, s.both, s.settled, s.images_needed, s.seeds_needed)
+        for c in results.comparisons
+        for s in c.settling
+    ]
+    files |= {"settling.csv": ([*header, "seeds_needed"], rows)} if rows else {}
+    return {name: to_csv(*content) for name, content in files.items()}
+
+
+def _bin_rows(results: SizeAPResults, how: Sequence[str]) -> tuple[list[str], Rows]:
+    """Limits are areas in px²."""
+    header = ["run", "bin", "area_low_px2", "area_high_px2", "upper_limit_included", "ground_truths", "detections"]
+    header += [column for metric in METRICS for column in (metric, f"{metric}_low", f"{metric}_high")]
+    rows: Rows = []
+    for run in results.runs:
+        for b in run.bins:
+            figures = [value for metric in METRICS for value in (getattr(b, metric), *_limits(b.intervals.get(metric)))]
+            limits = (b.bin.low, b.bin.high, b.bin.closed)
+            rows.append((run.name, b.bin.name, *limits, b.ground_truths, b.detections, *figures, *how))
+    return [*header, *HOW], rows
+
+
+def _class_rows(results: SizeAPResults, how: Sequence[str]) -> tuple[list[str], Rows]:
+    rows: Rows = []
+    for run in results.runs:
+        m = run.classes
+        for i, (category, name) in enumerate(zip(m.category_ids, m.category_names, strict=True)):
+            for j, bin_ in enumerate(results.bins):
+                limits = _limits(m.ap_intervals[i][j] if m.ap_intervals else None)
+                counts = (m.ground_truths[i][j], m.detections[i][j])
+                figures = (m.ap[i][j], *limits, m.ap50[i][j], m.ap75[i][j], m.ar[i][j])
+                rows.append((run.name, category, name, bin_.name, *counts, *figures, *how))
+    header = ["run", "category_id", "category", "bin", "ground_truths", "detections"]
+    return [*header, "ap", "ap_low", "ap_high", "ap50", "ap75", "ar", *HOW], rows
+
+
+def _limits(interval: Interval | None) -> tuple[float | None, float | None]:
+    return (interval.low, interval.high) if interval else (None, None)
 
 
 def suffix(results: SizeAPResults, comparison: Comparison) -> str:

@@ -12,13 +12,12 @@ from mmms_plugin.coco.objects import AREA_NAMES
 from mmms_plugin.files import files_written_together, write_text
 from mmms_plugin.report.figure_style import shorten
 from mmms_plugin.report.page import Gallery, Output, Section, render
+from mmms_plugin.size_ap.evaluate import SWEEP_REPLICATES
 from mmms_plugin.size_ap.object_sizes import ObjectSizes
 from mmms_plugin.size_ap.report import figures, tables
-from mmms_plugin.size_ap.report.csv_files import csv_files
 from mmms_plugin.size_ap.report.figures import Series, array
-from mmms_plugin.size_ap.report.tables import MEASURES, shape, size_label
+from mmms_plugin.size_ap.report.tables import MEASURES, csv_files, shape
 from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, Difference, SizeAPResults
-from mmms_plugin.size_ap.sweep import MOST_REPLICATES
 
 ERROR_MEANINGS = (
     ("classification", "right place, wrong class: IoU of at least 0.5 with an object of another class"),
@@ -109,7 +108,7 @@ def _evaluation_sections(results: SizeAPResults, out: Output) -> list[Section]:
 
 
 def _bins_section(results: SizeAPResults, out: Output) -> Section:
-    labels = [f"{b.bin.name}\n{size_label(b.bin)}\nn = {b.ground_truths:,}" for b in results.runs[0].bins]
+    labels = [f"{b.bin.name}\n{b.bin.label}\nn = {b.ground_truths:,}" for b in results.runs[0].bins]
     pictures = []
     for metric in ("ap", "ar"):
         series = [
@@ -126,7 +125,7 @@ def _bins_section(results: SizeAPResults, out: Output) -> Section:
 
 
 def _error_section(results: SizeAPResults, out: Output) -> Section:
-    labels = [f"{b.name}\n{size_label(b)}" for b in results.bins]
+    labels = [f"{b.name}\n{b.label}" for b in results.bins]
     pictures = []
     for run in results.runs:
         series = []
@@ -148,7 +147,7 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: Out
     by_bin = {d.of: d for d in comparison.per_bin if d.metric == "ap"}
     differences = [by_bin[b.name] for b in results.bins]
     series = Series.of("difference", (d.difference for d in differences), (d.interval for d in differences))
-    labels = [f"{b.name}\n{size_label(b)}{_chance(by_bin[b.name])}" for b in results.bins]
+    labels = [f"{b.name}\n{b.label}{_chance(by_bin[b.name])}" for b in results.bins]
     drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)", _size_axis(results))
     caption = f"{comparison.second} minus {comparison.first}."
     if results.replicates:
@@ -194,7 +193,7 @@ def _sweep_section(results: SizeAPResults, out: Output) -> Section:
     width = f" from side / {ratio**0.5:.3g} to side × {ratio**0.5:.3g}" if np.isfinite(ratio) else ""
     caption = f"AP of the objects in a window that slides over size{width}; above: objects in the window."
     if points[0].interval:
-        count = min(results.replicates, MOST_REPLICATES)
+        count = min(results.replicates, SWEEP_REPLICATES)
         caption += f" Bands: {results.confidence:.0%} intervals of the {_bootstrap_of(results)} ({count:,} replicates)."
     return Section("AP against object size", pictures=[out.figure("ap_against_size", drawn, caption)])
 
@@ -223,7 +222,7 @@ def _size_section(sizes: ObjectSizes, out: Output) -> Section:
 def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
     first, last, steps = results.iou_thresholds[0], results.iou_thresholds[-1], len(results.iou_thresholds)
     ious = f"{first:.2f} to {last:.2f} ({steps} steps)" if steps > 1 else f"{first:.2f}"
-    bins = ", ".join(f"{b.name} {size_label(b)}" for b in results.bins if b.name != "all")
+    bins = ", ".join(f"{b.name} {b.label}" for b in results.bins if b.name != "all")
     uncertainty = "no bootstrap (--bootstrap N adds it)"
     if results.replicates:
         uncertainty = (

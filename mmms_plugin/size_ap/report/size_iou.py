@@ -12,9 +12,9 @@ from mmms_plugin.report.page import Output, Section, render
 from mmms_plugin.report.tables import Cell, Columns, Rows, Table, percent, to_csv
 from mmms_plugin.size_ap.report import figures
 from mmms_plugin.size_ap.report.figures import Series, array
-from mmms_plugin.size_ap.report.tables import FOLD_AFTER, figure, size_label, size_of
+from mmms_plugin.size_ap.report.tables import FOLD_AFTER, figure, size_of
 from mmms_plugin.size_ap.results import Interval
-from mmms_plugin.size_ap.size_iou.evaluate import MEASURES, SizeIoUResults
+from mmms_plugin.size_ap.size_iou import MEASURES, SizeIoUResults
 
 NAMES = {"iou": "IoU", "recall": "recall", "found": "found"}
 LEAD = (
@@ -52,7 +52,7 @@ def bin_table(results: SizeIoUResults) -> Table:
     rows: Rows = []
     for b in results.bins:
         cells = (figure(getattr(b, measure), b.intervals.get(measure)) for measure in MEASURES)
-        rows.append((b.bin.name, size_label(b.bin), b.regions, *cells, b.stray))
+        rows.append((b.bin.name, b.bin.label, b.regions, *cells, b.stray))
     columns: Columns = ("bin", size_of([b.bin for b in results.bins]), "regions", *NAMES.values(), "stray")
     caption = "IoU and recall by region size (× 100)"
     return Table("size-iou", caption, columns, rows, note=results.area_rule, form=",")
@@ -60,7 +60,7 @@ def bin_table(results: SizeIoUResults) -> Table:
 
 def _section(results: SizeIoUResults, out: Output) -> Section:
     names = [b.bin.name for b in results.bins]
-    labels = [f"{b.bin.name}\n{size_label(b.bin)}\nn = {b.regions:,}" for b in results.bins]
+    labels = [f"{b.bin.name}\n{b.bin.label}\nn = {b.regions:,}" for b in results.bins]
     series = [
         Series.of(NAMES[m], (getattr(b, m) for b in results.bins), (b.intervals.get(m) for b in results.bins))
         for m in ("iou", "recall")
@@ -110,7 +110,7 @@ def _classes_csv(results: SizeIoUResults) -> str:
 
 
 def _facts(results: SizeIoUResults) -> list[tuple[str, str]]:
-    bins = ", ".join(f"{b.bin.name} {size_label(b.bin)}" for b in results.bins[1:])
+    bins = ", ".join(f"{b.bin.name} {b.bin.label}" for b in results.bins[1:])
     bootstrap = f"{results.replicates:,} image-bootstrap replicates, {results.confidence:.0%} intervals"
     return [
         ("region", results.area_rule),
