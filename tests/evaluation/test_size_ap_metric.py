@@ -74,7 +74,7 @@ def _instance(annotation: dict, label: dict[int, int]) -> dict:
 
 
 def run(data, instances: bool = False, kind: str = "mmms_plugin.SizeAPMetric", **options) -> dict[str, float]:
-    evaluator = Evaluator(dict(type=kind, metric=["bbox", "segm"], **options))
+    evaluator = Evaluator({"type": kind, "metric": ["bbox", "segm"], **options})
     evaluator.dataset_meta = dict(classes=tuple(c["name"] for c in data[0]["categories"]))
     for sample in samples(data, instances):
         evaluator.process([sample], None)
@@ -159,6 +159,13 @@ def test_without_annotation_file_masks_are_sized_by_their_pixels(data, ann_file)
     stock = run(data, instances=True, kind="mmdet.CocoMetric")
     assert abs(stock["coco/segm_mAP_m"] - with_file["coco/segm_mAP_m"]) > 0.01
     assert without["coco/bbox_mAP_m"] == pytest.approx(stock["coco/bbox_mAP_m"], abs=6e-4)
+
+
+def test_boxes_alone_are_sized_by_masks_too(data, ann_file):
+    both, boxes = (run(data, ann_file=ann_file, area="mask", metric=metric) for metric in (["bbox", "segm"], "bbox"))
+    assert boxes.keys() == {key for key in both if "bbox" in key}
+    assert all(value == pytest.approx(both[key], abs=0, nan_ok=True) for key, value in boxes.items())
+    assert boxes != pytest.approx(run(data, ann_file=ann_file, area="box", metric="bbox"), nan_ok=True)
 
 
 def test_proposals_and_chosen_items(data, ann_file):

@@ -37,6 +37,12 @@ def test_the_loss_is_the_weighted_sum_over_the_exits(maps):
     torch.testing.assert_close(head.loss(maps, mixed)["loss_exit1"], wanted)
 
 
+def test_one_exit_is_enough(maps):
+    head = MultiExitHead(5, [4]).eval()
+    target = torch.tensor([1, 4, 0])
+    assert head.loss(maps[:1], samples([[1], [4], [0]])) == {"loss_exit1": F.cross_entropy(head(maps[:1])[0], target)}
+
+
 def test_several_labels(maps):
     head = MultiExitHead(5, [4, 6], multi_label=True).eval()
     target = torch.tensor([[0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]).float()

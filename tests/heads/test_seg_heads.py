@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from mmengine.registry import MODELS
+from torch import nn
 
 from mmms_plugin.config.files import load_config
+from mmms_plugin.weights.loading import LoadedModel
 from mmms_plugin.weights.tables import load_table
 
 
@@ -95,6 +97,20 @@ def test_what_the_heads_are_built_of():
     DLAUpHead(4, num_classes=3, down_ratio=16)
     with pytest.raises(AttributeError, match=r"module 'mmms_plugin.heads' has no attribute 'Other'"):
         mmms_plugin.heads.Other  # noqa: B018
+
+
+@pytest.mark.parametrize("published_as_log_softmax", [True, False])
+def test_loaded_networks_end_as_their_authors_do(published_as_log_softmax):
+    """DLA's in a log-softmax, ELASTIC's in logits."""
+    from mmms_plugin.heads import ASPPHead, DLAUpHead
+
+    kind, options = (DLAUpHead, {}) if published_as_log_softmax else (ASPPHead, dict(channels=4))
+    head = kind(4, num_classes=3, **options).eval()
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Unflatten(0, (1, 1)))  # a list of one map, as it were
+    with torch.no_grad():
+        y = LoadedModel(backbone, {"decode_head": head}, {})(torch.randn(1, 3, 32, 48))
+    assert y.shape == (1, 3, 32, 48)
+    assert (y.exp().sum(1).sub(1).abs().max() < 1e-5) == published_as_log_softmax
 
 
 def test_dla_up_head_refuses_another_ratio():
