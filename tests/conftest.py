@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import TypeVar
 
+import mmengine.config.config
+import mmengine.runner.runner
 import pytest
 from mmengine.config import utils
 from mmengine.logging import MMLogger
 
 from mmms_plugin.datasets import write_shapes
+
+T = TypeVar("T")
 
 # Some CI services set these; rich then writes escape codes into captured output, and tests compare words of it.
 for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
@@ -41,12 +46,30 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _model_index_read_once() -> Iterator[None]:
-    """For every config with an ``mmdet::`` base, mmengine reads the index of all models of mmdet, dozens of files: most
-    of the time that loading it takes."""
-    original, utils.load = utils.load, functools.cache(utils.load)
-    yield
-    utils.load = original
+def _hosts_repeat_no_slow_steps() -> Iterator[None]:
+    """What mmengine does again for every config and training, with the same result each time.
+
+    For every config with an ``mmdet::`` base it reads the index of all models of mmdet, dozens of files: most of the
+    time that loading it takes. A training formats the text of its config five times, and asks compilers for their
+    versions.
+    """
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(utils, "load", functools.cache(utils.load))
+        monkeypatch.setattr(mmengine.config.config, "FormatCode", _cached_by_text(mmengine.config.config.FormatCode))
+        monkeypatch.setattr(mmengine.runner.runner, "collect_env", functools.cache(mmengine.runner.runner.collect_env))
+        yield
+
+
+def _cached_by_text(function: Callable[..., T]) -> Callable[..., T]:
+    results: dict[str, T] = {}
+
+    @functools.wraps(function)
+    def cached(text: str, **options: object) -> T:
+        if text not in results:
+            results[text] = function(text, **options)
+        return results[text]
+
+    return cached
 
 
 @pytest.fixture(autouse=True)
