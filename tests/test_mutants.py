@@ -1,4 +1,4 @@
-"""tools/mutants.py lists the changes of weakly tested code, and leaves no trace."""
+"""tools/mutants.py lists the changes that the tests do not notice, and leaves no trace."""
 
 from __future__ import annotations
 
@@ -53,25 +53,13 @@ def test_survivors_are_changes_of_the_weakly_tested_function(tmp_path: Path) -> 
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
-    found, results = tmp_path / "found.json", []
+    kept, results = tmp_path / "kept.json", []
     for _ in range(2):  # the second time from the record
-        command = [
-            sys.executable,
-            SCRIPT,
-            "--root",
-            tmp_path,
-            "--workers",
-            "1",
-            "--seed",
-            "1",
-            "--keep",
-            found,
-            "sizes",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        options = ["--root", tmp_path, "--keep", kept, "--workers", "1", "--seed", "1"]
+        done = subprocess.run([sys.executable, SCRIPT, *options, "sizes"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        outcomes = json.loads(found.read_text(encoding="utf-8"))
-        results.append([(each["line"], each["after"], each["result"]) for each in outcomes])
+        outcomes = json.loads(kept.read_text(encoding="utf-8"))
+        results.append([(outcome["line"], outcome["after"], outcome["result"]) for outcome in outcomes])
     first, second = results
     assert first == second
     survived = "mmms_plugin/sizes/limits.py:11  return size >= LEAST  ->  return size > LEAST"

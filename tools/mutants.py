@@ -2,20 +2,19 @@
 
     python tools/mutants.py [--per-room 30] [--seed 0] [ROOM or FILE ...]
 
-A change that no test notices shows what the tests leave open. Statements are drawn at random in each room (a folder of
-the package), and one change of each. Tests run in copies; nothing is written into the working tree but the record.
+A change that no test notices shows a gap in the tests. In each room (a folder of the package), statements are drawn at
+random, and one change of each. Tests run in copies; the working tree stays as it is, except for the record.
 
-1. Which test executes which line is recorded once, also in processes that tests start, and kept in
-   ``build/mutants/record.json``. After a change of one test file, that file is recorded again; after a change of the
-   package, all are.
-2. Code that runs while a module is imported has no tests of its own. It gets those that execute functions of its class
-   or module, or else those of the modules that import it.
-3. The tests of a mutant run in two parts, those of the three test files with most quick tests first, the fastest first,
-   until one fails. A run over its limit of time or memory counts as noticed.
-4. At the end the tests that noticed something run once on the unchanged code. One that fails there is left out, and its
-   mutants run again.
+1. Which test executes which line is recorded once, including processes that tests start, and kept in
+   ``build/mutants/record.json``. If a test file changes, that file is recorded again; if the package changes, all are.
+2. Code that runs when a module is imported is executed by no particular test. It gets the tests that execute functions
+   of its class or module, or else those of the modules that import it.
+3. The tests of a mutant run in two parts, first those of the three test files with the most quick tests, each part the
+   fastest first, until one fails. A run over its limit of time or memory counts as noticed.
+4. At the end, the tests that noticed something run once on the unchanged code. Those that fail there are left out, and
+   their mutants run again.
 
-Some survivors behave as the code did before, and no test can notice them: read the list.
+Some survivors behave exactly as the original, and no test can notice them: read the list.
 """
 
 from __future__ import annotations
@@ -49,17 +48,17 @@ import pytest
 
 PACKAGE = "mmms_plugin"
 MARKS = "not compiled and not gpu"
-IGNORED = ("__pycache__", "build", "dist", "work_dirs", "demo_out")  # where git cannot be asked
+IGNORED = ("__pycache__", "build", "dist", "work_dirs", "demo_out")  # without a git repository
 FIRST_FILES = 3  # test files of the first part
-FIXTURE = "fixture "  # begins the context of fixtures that several tests share
-IMPORT = ""  # context of what runs outside of tests
+FIXTURE = "fixture "  # start of the context of a fixture that several tests share
+IMPORT = ""  # context of code that runs outside of tests
 NO_TESTS = 5  # exit status of pytest
 RESULTS = NOT_EXECUTED, NOTICED, TIMED_OUT, SURVIVED = "not executed", "noticed", "timed out", "survived"
 NOT_TRIED = "not tried"
 RECORD = "build/mutants/record.json"
 FORMAT = 2  # of the record
 
-SHORT = 30  # characters of a change that is shown with its line
+SHORT = 30  # shorter changes are shown with their line
 
 Span = tuple[int, int]  # first and last line
 Node = ast.expr | ast.stmt
@@ -80,7 +79,7 @@ TYPING = {"Literal", "Callable", "Union", "Optional", "Annotated", "dict", "list
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of the bytes ``start:end`` of a file; the rest says which tests execute them."""
+    """A change of the bytes ``start:end`` of a file, and what decides which tests execute them."""
 
     file: str
     line: int
@@ -88,11 +87,11 @@ class Mutant:
     after: str
     start: int
     end: int
-    statement: int  # offset of the statement, of which one change is drawn
-    spans: tuple[Span, ...]  # where tests are looked for, in turn: of the change, its statement, its class, its module
+    statement: int  # offset of the statement; one change of each is drawn
+    spans: tuple[Span, ...]  # searched for tests, in turn: the change, its statement, its class, its module
     on_import: bool  # not in the body of a function
-    is_value: bool  # an expression, which is put in brackets
-    around: tuple[str, str]  # what stands beside a short change in its line
+    is_value: bool  # an expression, whose replacement is put in brackets
+    around: tuple[str, str]  # text before and after a short change in its line
 
     @property
     def room(self) -> str:
@@ -101,7 +100,7 @@ class Mutant:
 
     @property
     def texts(self) -> tuple[str, str]:
-        """Before and after, for a reader."""
+        """Code before and after the change, as shown to the user."""
         left, right = self.around
         before, after = (" ".join(f"{left}{text}{right}".split()) for text in (self.before, self.after))
         same = next((place for place, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), 0)
@@ -112,7 +111,7 @@ class Mutant:
 
 
 def changes(node: ast.AST) -> Iterator[tuple[Node, str]]:
-    """The part that is replaced and its new text, for every change of this node, its children left aside."""
+    """For every change of this node, not of its children: the part replaced and its new text."""
 
     def other(**fields: Any) -> tuple[Any, str]:
         changed = copy.copy(node)
@@ -165,7 +164,7 @@ def _negated(test: ast.expr) -> Iterator[tuple[ast.expr, str]]:
             ast.UnaryOp(op=ast.Not())
             | ast.Compare(ops=[ast.Eq() | ast.NotEq() | ast.Is() | ast.IsNot() | ast.In() | ast.NotIn()])
         ):
-            pass  # the change of the test itself is the same
+            pass  # the comparison's own change is the same
         case _:
             yield test, f"not ({ast.unparse(test)})"
 
@@ -181,7 +180,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _part(text: str, place: int) -> str:
-    """At most 90 characters of a text, from a little before that place on."""
+    """At most 90 characters of a text, starting shortly before ``place``."""
     start = 0 if len(text) <= 90 else max(0, place - 30)
     return "... " * (start > 0) + text[start : start + 90] + " ..." * (len(text) > start + 90)
 
@@ -214,7 +213,7 @@ class Source:
                 self._add(part, text, statement, spans, on_import)
         inside, inside_on_import = spans, on_import
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and on_import:
-            # What a cache holds was computed for the first of the tests that ask for it.
+            # A cached function runs only in the first test that calls it.
             cached = any("cache" in ast.unparse(decorator) for decorator in node.decorator_list)
             inside_on_import = cached or isinstance(node, ast.ClassDef)
             inside = spans if cached else (_lines(node), *spans)
@@ -245,7 +244,7 @@ class Source:
         return left, right
 
     def changed(self, mutant: Mutant) -> bytes:
-        """The file with the change; lines keep their numbers."""
+        """The file with the change; line numbers stay the same."""
         padding = "\n" * self.bytes[mutant.start : mutant.end].count(b"\n")
         text = f"({mutant.after}{padding})" if mutant.is_value else mutant.after + padding
         return self.bytes[: mutant.start] + text.encode() + self.bytes[mutant.end :]
@@ -256,7 +255,7 @@ def _lines(node: Node) -> Span:
 
 
 def _end_of_head(statement: ast.stmt) -> int:
-    """The last line of a statement, without the block that it may have."""
+    """The last line of a statement without its block."""
     blocks = [*getattr(statement, "body", []), *getattr(statement, "cases", [])]
     first = blocks[0] if blocks else None
     if first is None:
@@ -266,7 +265,7 @@ def _end_of_head(statement: ast.stmt) -> int:
 
 
 def _is_skipped(statement: ast.stmt) -> bool:
-    """Asserts, __all__, aliases of types, and what only type checkers read."""
+    """Asserts, __all__, type aliases, and code for type checkers."""
     match statement:
         case ast.Assert():
             return True
@@ -282,7 +281,7 @@ def _is_skipped(statement: ast.stmt) -> bool:
 
 
 def sources(root: Path, paths: Sequence[str]) -> dict[str, Source]:
-    """Files of these folders, files or rooms; all of the package by default."""
+    """Files in these folders, files or rooms; by default those of the whole package."""
     files: set[Path] = set()
     for name in paths or [PACKAGE]:
         path = next((path for path in (root / name, root / PACKAGE / name) if path.exists()), None)
@@ -294,7 +293,7 @@ def sources(root: Path, paths: Sequence[str]) -> dict[str, Source]:
 
 
 def drawn(mutants: Iterable[Mutant], seed: int) -> dict[str, list[Mutant]]:
-    """For each room one change of every statement, in the order in which they are drawn."""
+    """For each room, one change of every statement, in random order."""
     statements: dict[str, dict[tuple[str, int], list[Mutant]]] = defaultdict(lambda: defaultdict(list))
     for mutant in mutants:
         statements[mutant.room][mutant.file, mutant.statement].append(mutant)
@@ -311,7 +310,7 @@ def drawn(mutants: Iterable[Mutant], seed: int) -> dict[str, list[Mutant]]:
 
 
 class Record:
-    """Work, seconds, shared fixtures and lines of every test that passed, by test file.
+    """Work, duration, shared fixtures and executed lines of every test that passed, by test file.
 
     ``files[test file]`` has a ``hash``, ``tests`` (``[name, work, seconds, fixtures]``) and ``lines`` (``{source:
     {line: [index of test]}}``); ``shared[context]`` has the lines of a fixture that several tests share, or of imports.
@@ -337,7 +336,7 @@ class Record:
         self.stale = [file for file in wanted if self.files.get(file, {}).get("hash") != self.wanted[file]]
 
     def update(self, trees: Trees, workers: int) -> None:
-        """Run the test files that are not in the record, or not as they are now."""
+        """Run the test files that are not in the record in their present form."""
         import coverage
 
         folder = trees.folder / "record"
@@ -367,7 +366,7 @@ class Record:
             raise SystemExit(f"mutants: the tests did not run (exit status {run.status}):\n{log[-3000:]}")
         failed = [result["name"] for result in results if result["failed"]]
         if failed:
-            progress.say(f"{len(failed)} tests fail without any change and are left out: {' '.join(failed[:10])}")
+            progress.say(f"{len(failed)} tests fail on the unchanged code and are left out: {' '.join(failed[:10])}")
         reader = coverage.Coverage(data_file=str(folder / "data"), config_file=False)
         with suppress(coverage.exceptions.NoDataError):
             reader.combine([str(folder)])
@@ -406,7 +405,7 @@ class Choice:
 
     def __init__(self, record: Record) -> None:
         self.seconds: dict[str, float] = {}
-        self.work: dict[str, float] = {}  # seconds of a processor, which do not depend on what else runs
+        self.work: dict[str, float] = {}  # processor time in seconds, independent of what else runs
         self.lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         users: dict[str, set[str]] = defaultdict(set)
         for file in record.wanted:
@@ -429,7 +428,7 @@ class Choice:
         self.left_out: set[str] = set()
 
     def parts(self, mutant: Mutant) -> list[list[str]]:
-        """The tests in the parts and the order in which they should run; none when no test executes the change."""
+        """The tests of a mutant, in the parts and order in which they run; empty if no test executes the change."""
         names: set[str] = set()
         lines, functions = self.lines[mutant.file], self.in_functions[mutant.file]
         imported = self.imported.get(mutant.file, set())
@@ -451,8 +450,12 @@ class Choice:
         parts = [[name for name in tests if (_file_of(name) in first_files) == first] for first in (True, False)]
         return [part for part in parts if part]
 
+    def outcome(self, mutant: Mutant) -> Outcome:
+        """Not tried yet, or not executed by any test."""
+        return Outcome(mutant, NOT_TRIED if self.parts(mutant) else NOT_EXECUTED)
+
     def _of_module(self, file: str, seen: set[str]) -> set[str]:
-        """Tests of the functions of a module, or else of the modules that import it."""
+        """Tests that execute functions of a module, or else of the modules that import it."""
         seen.add(file)
         names = set().union(*(self.lines[file].get(line, ()) for line in self.in_functions[file]))
         if not names:
@@ -499,7 +502,7 @@ def _file_of(test: str) -> str:
 
 
 class Trees:
-    """Copies of the working tree in a folder that is removed at the end."""
+    """Copies of the working tree, in a temporary folder."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.folder, self.original = folder, folder / "original"  # the working tree may change meanwhile
@@ -516,7 +519,7 @@ class Trees:
             if (root / name).is_file():
                 (self.original / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, self.original / name)
-        # pytest finds this file as the plugin of its name; the other tools would hide modules.
+        # pytest imports this file as a plugin; with the whole folder on the path, other tools would hide modules.
         (folder / "plugin").mkdir()
         shutil.copy2(__file__, folder / "plugin" / "mutants.py")
 
@@ -554,7 +557,7 @@ def _is_ignored(name: str) -> bool:
 
 
 class Run:
-    """A process with all that it starts."""
+    """A process and its children."""
 
     def __init__(self, command: Sequence[str], tree: Path, environment: dict[str, str], log: Path) -> None:
         with log.open("wb") as output:
@@ -571,7 +574,7 @@ class Run:
         return False
 
     def finish(self, seconds: float) -> bool:
-        """Wait; false after that many seconds, or when a quarter of the memory is in use."""
+        """Wait for the end; False after so many seconds, or if it uses a quarter of the memory."""
         end, limit = time.monotonic() + seconds, psutil.virtual_memory().total // 4
         while self.running():
             time.sleep(0.1)
@@ -581,7 +584,7 @@ class Run:
         return True
 
     def end(self) -> None:
-        """End all of its processes, also those that it has left behind."""
+        """End all of its processes, including any left behind."""
         for process in self._processes():
             with suppress(psutil.Error):
                 process.kill()
@@ -608,8 +611,8 @@ class Run:
 class Outcome:
     mutant: Mutant
     result: str  # one of RESULTS
-    tests: int = 0  # that had time to run
-    of: int = 0  # that execute the change
+    tests: int = 0  # tests that had time to run
+    of: int = 0  # tests that execute the change
     by: str = ""  # the test that failed
     seconds: float = 0.0
 
@@ -620,7 +623,7 @@ class Outcome:
 
 
 class Laboratory:
-    """Tries mutants, each in a copy of the tree that no other uses at the time."""
+    """Tries mutants, each in a copy of the tree that no other run uses meanwhile."""
 
     def __init__(self, trees: Trees, choice: Choice, files: dict[str, Source], limit: float) -> None:
         self.trees, self.choice, self.files, self.limit = trees, choice, files, limit
@@ -635,7 +638,7 @@ class Laboratory:
             path = tree / mutant.file
             before = path.stat()
             path.write_bytes(self.files[mutant.file].changed(mutant))
-            # Python judges bytecode by size and second: each version of a file gets a second of its own.
+            # Python checks bytecode by size and whole seconds: each version of a file gets its own second.
             os.utime(path, (next(self.times),) * 2)
             for part in parts:
                 tests = self._affordable(part)
@@ -653,12 +656,12 @@ class Laboratory:
             result, failed = self._run(tree, sorted(tests), "--continue-on-collection-errors")
         if result == TIMED_OUT:
             progress.say(
-                "the tests that noticed something did not end on the unchanged code: the shares are not certain"
+                "the tests that noticed something did not finish on the unchanged code: the shares are uncertain"
             )
         return failed
 
     def _affordable(self, tests: list[str]) -> list[str]:
-        """The first ones, as many as take half of the limit together; at least one."""
+        """The first tests that together take at most half of the limit; at least one."""
         total = itertools.accumulate(self.choice.work[name] for name in tests)
         return [
             name
@@ -674,7 +677,7 @@ class Laboratory:
         variables = {"MUTANTS_CHOSEN": str(chosen), "MUTANTS_FAILED": str(failed)}
         files = list(dict.fromkeys(_file_of(name) for name in tests))
         run = self.trees.start(tree, ["-p", "no:xdist", option, *files], variables)
-        # Twice the time that they took, and the limit for the start and a loop without end.
+        # Twice the time that they took, plus the limit, for start-up and endless loops.
         in_time = run.finish(self.limit + 2 * sum(self.choice.seconds.get(name, 0) for name in tests))
         shutil.rmtree(tree.parent / "tmp", ignore_errors=True)
         (tree.parent / "tmp").mkdir(exist_ok=True)
@@ -688,11 +691,11 @@ class Laboratory:
         self.free.put(tree)
 
 
-# What pytest does, in a run that records and in one that tries a mutant
+# The pytest plugin: recording, and running the tests of a mutant
 
 
 class Recorder:
-    """Names the test that runs, for coverage in this process and in those that the test starts."""
+    """Tells coverage which test runs, in this process and in those that the test starts."""
 
     def __init__(self, folder: Path) -> None:
         import coverage
@@ -700,7 +703,7 @@ class Recorder:
         current = coverage.Coverage.current()
         if current is None:
             raise pytest.UsageError(
-                "coverage did not start by itself: 7.13 or later is needed, installed with its .pth file"
+                "coverage did not start automatically: 7.13 or later is needed, installed with its .pth file"
             )
         self.coverage = current
         self.path = folder / f"tests-{os.getpid()}.jsonl"
@@ -754,7 +757,7 @@ class Recorder:
 
 
 def _work() -> float:
-    """Seconds of a processor that this process and those that it has waited for have used."""
+    """Processor time in seconds of this process and its finished children."""
     return sum(os.times()[:4])
 
 
@@ -763,7 +766,7 @@ def _context_of(fixture: pytest.FixtureDef) -> str:
 
 
 class Selection:
-    """Keeps the chosen tests, in their order, and writes down those that fail."""
+    """Runs only the chosen tests, in their order, and writes the names of those that fail to a file."""
 
     def __init__(self, chosen: Path, failed: Path) -> None:
         self.place = {name: index for index, name in enumerate(json.loads(chosen.read_text(encoding="utf-8")))}
@@ -818,7 +821,7 @@ def report(outcomes: Iterable[Outcome]) -> str:
 
 
 class Progress:
-    """One line that is written over; a line a minute where that cannot be."""
+    """One line that is overwritten; without a terminal, a line a minute."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
@@ -839,14 +842,30 @@ progress = Progress()
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Share of small changes of the code that the tests notice, by room.")
+    parser = argparse.ArgumentParser(
+        description="Measure which share of small changes of the code the tests notice, room by room."
+    )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="rooms, folders or files (default: the whole package)")
-    parser.add_argument("--per-room", type=int, default=30, metavar="N", help="mutants to try in each (default: 30)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
-    parser.add_argument("--tests", nargs="+", default=["tests"], metavar="PATH", help="tests to use (default: all)")
-    parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds a mutant (default: 30)")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="runs at a time (default: 2)")
-    parser.add_argument("--keep", type=Path, metavar="FILE", help="write all outcomes there, as JSON")
+    parser.add_argument(
+        "--per-room", type=int, default=30, metavar="N", help="mutants to try in each room (default: 30)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the draw (default: 0)")
+    parser.add_argument(
+        "--tests",
+        nargs="+",
+        default=["tests"],
+        metavar="PATH",
+        help="folders or files of tests to use (default: tests)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="seconds a mutant may take (default: 30)",
+    )
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="number of processes (default: 2)")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="write all outcomes as JSON")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], help=argparse.SUPPRESS)
     return parser.parse_args(words)
 
@@ -870,7 +889,7 @@ def main(words: Sequence[str] | None = None) -> int:
             for mutants in order.values():
                 executed = 0
                 for mutant in mutants:
-                    outcomes[mutant] = Outcome(mutant, NOT_TRIED if choice.parts(mutant) else NOT_EXECUTED)
+                    outcomes[mutant] = choice.outcome(mutant)
                     executed += outcomes[mutant].result == NOT_TRIED
                     if executed == arguments.per_room:
                         break
@@ -879,11 +898,11 @@ def main(words: Sequence[str] | None = None) -> int:
             choice.left_out = set(laboratory.fail_without_change(by)) if by else set()
             if choice.left_out:
                 progress.say(
-                    f"these fail without any change too, and are left out: {' '.join(sorted(choice.left_out))}"
+                    f"these tests also fail on the unchanged code and are left out: {' '.join(sorted(choice.left_out))}"
                 )
                 for mutant, outcome in outcomes.items():
                     if outcome.by in choice.left_out:
-                        outcomes[mutant] = Outcome(mutant, NOT_TRIED if choice.parts(mutant) else NOT_EXECUTED)
+                        outcomes[mutant] = choice.outcome(mutant)
                 try_all(laboratory, outcomes, arguments.workers)
         except KeyboardInterrupt:
             progress.say("interrupted")
@@ -903,7 +922,7 @@ def try_all(laboratory: Laboratory, outcomes: dict[Mutant, Outcome], workers: in
     for mutant, outcome in outcomes.items():
         if outcome.result == NOT_TRIED:
             rooms[mutant.room].append(mutant)
-    # One of each room in turn: when the run is interrupted, something is known of all.
+    # One of each room in turn: an interrupted run has results for all rooms.
     turns = itertools.zip_longest(*rooms.values())
     waiting = [mutant for turn in turns for mutant in turn if mutant is not None]
     with ThreadPoolExecutor(workers) as pool:

@@ -1,11 +1,11 @@
 """Do 95 % intervals hold the truth 95 times in 100? Counted on made-up data whose true AP is known.
 
-Many data sets of one population are drawn, two detectors evaluated on each, and it is counted how often the interval of
-each bin holds the population's AP, and the interval of the difference the true difference.
+Many data sets of one population are drawn and two detectors are evaluated on each. The benchmark counts how often the
+interval of each bin holds the population's AP, and the interval of the difference the true difference.
 
-A limit to know: AP of a class with a handful of objects lies above the population's on average, and no resampling sees
-all of that. With 20 classes of falling frequency and 200 images, intervals of AP over all sizes held the truth 92 times
-in 100, those of the bin with the fewest objects 78 times (plain percentiles: 85 and 58).
+A known limit: AP of a class with a handful of objects lies above the population's on average, and resampling does not
+fully show this. With 20 classes of falling frequency and 200 images, intervals of AP over all sizes held the truth 92
+times in 100, those of the bin with the fewest objects 78 times (plain percentiles: 85 and 58).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from mmms_plugin.size_ap.results import Interval
 
 THRESHOLDS = np.array(IOU_THRESHOLDS)
 BINS = resolve_bins("coco").bins
-GAIN = 0.3  # of skill, of the second detector
-POPULATION_SEED = 10**6  # apart from those of the data sets
+GAIN = 0.3  # in skill, of the second detector
+POPULATION_SEED = 10**6  # different from those of the data sets
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ def measure_coverage(
     """Coverage of 95 % intervals of AP in COCO's bins.
 
     Args:
-        data_sets: how many are drawn.
-        images: in each.
-        replicates: of each bootstrap.
-        population: what they are drawn from.
-        population_images: so many give the truth.
-        progress: show a bar.
+        data_sets: number to draw.
+        images: number in each data set.
+        replicates: number in each bootstrap.
+        population: what data sets are drawn from.
+        population_images: number to compute the truth from.
+        progress: show a progress bar.
     """
     truth = np.stack(
         [bin_figures(a.scores(), THRESHOLDS)[:, 0] for a in _two(population_images, POPULATION_SEED, population)]
@@ -99,5 +99,5 @@ def _two(images: int, seed: int, population: Population) -> list[Accumulator]:
 
 
 def holds(limits: Interval, value: float) -> bool:
-    """Whether ``value`` lies in an interval that has limits."""
+    """Whether an interval has limits and ``value`` lies between them."""
     return limits.low is not None and limits.high is not None and limits.low <= value <= limits.high

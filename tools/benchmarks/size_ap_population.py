@@ -1,8 +1,8 @@
-"""Made-up ground truth and detections with known statistics: for the benchmark, and to see whether intervals cover.
+"""Made-up ground truth and detections with known statistics, for the benchmarks of speed and coverage.
 
 Images are drawn independently from one population: a Poisson number of objects of a few of its classes, log-normal
-sizes, an image-wide difficulty that makes the fates of its objects depend on each other, one good and some poor boxes
-per found object, and background boxes of lower scores.
+sizes, a difficulty of the image that correlates its objects, one good and some poor boxes per detected object, and
+background boxes with lower scores.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Population:
-    """What images are drawn from: sizes in objects, detections and classes per image.
+    """What images are drawn from.
 
     Attributes:
         objects, detections: expected number per image.
         classes: categories, the first the most frequent.
-        present: classes that may occur in one image.
+        present: number of classes that may occur in one image.
         skill: shifts boxes and scores; 1 is a fair detector, more is better.
     """
 
@@ -46,8 +46,8 @@ def simulate(
 ) -> tuple[GroundTruth, Detections]:
     """``images`` random images of ``population``; the same seed gives the same ones.
 
-    Runs of different numbers on one seed's images differ as detectors do that were trained with different random seeds:
-    they share objects and difficulties, but not luck.
+    Different ``run`` numbers on the images of one seed differ as detectors trained with different random seeds do: they
+    share objects and difficulties, but not luck.
     """
     rng = np.random.default_rng(seed)
     frequency = 1.0 / np.arange(1, population.classes + 1)
@@ -74,7 +74,7 @@ def simulate(
 
 
 def as_coco(truth: GroundTruth, run: Detections) -> tuple[dict, list[dict]]:
-    """The same as COCO's annotation file and result file, for pycocotools."""
+    """The contents of a COCO annotation file and a result file, for pycocotools."""
     images = [
         {"id": i, "width": w, "height": h}
         for i, (w, h) in zip(truth.image_ids.tolist(), truth.image_sizes.tolist(), strict=True)
@@ -103,7 +103,7 @@ def _detect(
     rng: np.random.Generator, truth: GroundTruth, palette: Ints, population: Population, difficulty: Floats
 ) -> Detections:
     images = len(truth.image_ids)
-    # larger objects are found more often and more exactly
+    # larger objects are detected more often and more exactly
     ease = population.skill + 0.5 * (np.log(truth.boxes[:, 2]) - 4) - difficulty[truth.image_id - 1]
     detected = np.flatnonzero(rng.normal(0, 1, len(truth)) < ease)
     copies = np.repeat(detected, 1 + rng.poisson(0.4 * population.detections / population.objects / 4, len(detected)))

@@ -1,14 +1,14 @@
 """Do 95 % intervals over images and seeds hold the truth 95 times in 100? Counted on made-up data.
 
-Many test sets of one population are drawn, and for each several seeds of two methods are trained, as it were: a seed
-shifts a detector's skill at random. The truth is the expected AP over images and seeds. It is counted how often the
+Many test sets of one population are drawn, each with several simulated training seeds of two methods: a seed shifts a
+detector's skill at random. The truth is the expected AP over images and seeds. The benchmark counts how often the
 interval of each bin holds the true difference of the methods, and the interval of a method its true AP.
 
-Beside them stand two shorter ways, for what they are worth: the bootstrap over images alone, which takes the mean over
-the seeds that happen to be there for the method, and one seed of each method, which is what most papers report.
+Two simpler intervals are counted for comparison: the bootstrap over images alone, which takes the mean over the given
+seeds for the method, and that of one seed of each method, which is what most papers report.
 
-With 300 data sets and three seeds a method, intervals over images and seeds held the true difference 95 to 98 times in
-100, those over images alone 65 to 87 times, those of one seed 64 to 85 times.
+With 300 data sets and three seeds per method, intervals over images and seeds held the true difference 95 to 98 times
+in 100, those over images alone 65 to 87 times, those of one seed 64 to 85 times.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def measure_seed_coverage(
     """Coverage of 95 % intervals of AP of methods with several seeds, in COCO's bins.
 
     Args:
-        data_sets: how many are drawn.
-        seeds: of each of the two methods.
-        images: in each data set.
-        replicates: of each bootstrap.
-        population: what they are drawn from.
-        population_images: so many give the truth.
-        progress: show a bar.
+        data_sets: number to draw.
+        seeds: number for each of the two methods.
+        images: number in each data set.
+        replicates: number in each bootstrap.
+        population: what data sets are drawn from.
+        population_images: number to compute the truth from.
+        progress: show a progress bar.
     """
     truth = _truth(population, population_images)
     method, hits, widths = np.zeros(len(BINS)), np.zeros((3, len(BINS))), np.zeros((3, len(BINS)))
@@ -106,7 +106,7 @@ def run_seed_coverage(data_sets: int, seeds: int) -> None:
 
 
 def without_seeds(method: Levels) -> Levels:
-    """The same as if there were only these seeds."""
+    """The same without the variance between seeds."""
     nothing = np.zeros_like(method.between)
     return replace(method, seeds=1, deviations=np.zeros_like(method.deviations), between=nothing, both=nothing)
 

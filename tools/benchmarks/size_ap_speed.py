@@ -1,14 +1,14 @@
 """Time and memory from file to result, beside the other evaluators that are installed, in one run.
 
-The data are made up, of COCO val's size. Every measurement has a process of its own, so that memory is that of one
-evaluator; the evaluators take turns, every other round backwards, so that a slow moment of the machine touches all.
-The processor's time is what to compare, with one thread, without the start of Python and imports; time on the clock is
-beside it, which other work on the machine lengthens. Ours leaves out error types and the curve over sizes, which the
-others do not compute.
+The data are made up, with the size of COCO val. Every measurement has its own process, so that memory is that of one
+evaluator; the evaluators take turns, in reverse order every other round, so that a slow moment of the machine affects
+all. Compare processor time: it is for one thread, without Python's start and imports. Time on the clock, shown beside
+it, grows with other work on the machine. Ours leaves out error types and the curve over sizes, which the others do not
+compute.
 
-Then 500 paired replicates of the bootstrap beside hotcoco's, and how long the command takes to start.
+Then come 500 paired replicates of the bootstrap beside hotcoco's, and the time that the command takes to start.
 
-Beside ours and pycocotools, which is always there: ultrafast-pycocotools, hotcoco and faster-coco-eval, if installed.
+Ours is compared with pycocotools and, if installed, ultrafast-pycocotools, hotcoco and faster-coco-eval.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from mmms_plugin.processes import peak_memory
 
 REPLICATES, PAIRED_REPLICATES, PAIRED_IMAGES, TINY = 1000, 500, 1000, 20
 OURS = "mmms"
-# name: (module of COCO, module and name of the evaluation)
+# name: (module of COCO, module and name of the evaluator)
 OTHERS = {
     "ultrafast-pycocotools": ("ultrafast_pycocotools", "ultrafast_pycocotools", "COCOeval"),
     "hotcoco": ("hotcoco", "hotcoco", "COCOeval"),
@@ -52,11 +52,14 @@ ONE_THREAD = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Measurement:
-    """One evaluation in a process of its own.
+    """One evaluation in its own process.
 
     Attributes:
-        load, evaluate: seconds of processor time to read both files, to evaluate. wall: seconds on the clock of both.
-        mebibytes: peak memory. ap: the result.
+        load: processor time to read both files, in seconds.
+        evaluate: processor time to evaluate, in seconds.
+        wall: time on the clock of both, in seconds.
+        mebibytes: peak memory.
+        ap: the result.
     """
 
     load: float
@@ -67,7 +70,7 @@ class Measurement:
 
 
 class _Clock:
-    """Seconds of the processor and on the clock since its making."""
+    """Processor time and time on the clock since it was made, in seconds."""
 
     def __init__(self) -> None:
         self.start = time.process_time(), time.perf_counter()
@@ -97,7 +100,7 @@ def _ours(truth_file: str, run_file: str, replicates: int) -> Measurement:
 
 
 def _other(name: str, truth_file: str, run_file: str) -> Measurement:
-    """The steps that all heirs of pycocotools share."""
+    """The steps that all evaluators with the interface of pycocotools share."""
     data_module, evaluation_module, evaluation_name = OTHERS[name]
     coco_class = importlib.import_module(data_module).COCO
     evaluation_class = getattr(importlib.import_module(evaluation_module), evaluation_name)
@@ -115,9 +118,9 @@ def _other(name: str, truth_file: str, run_file: str) -> Measurement:
 
 
 def paired_bootstrap(name: str, folder: str) -> tuple[float, float]:
-    """Processor and clock seconds of the paired bootstrap of two runs, ``pred.json`` and ``other.json``, alone.
+    """Processor and clock time, in seconds, of the paired bootstrap of ``pred.json`` and ``other.json`` alone.
 
-    Ours is the time of an evaluation with it less that of one without; hotcoco's ``compare`` does nothing else.
+    Ours is the time of an evaluation with the bootstrap minus one without; hotcoco's ``compare`` does nothing else.
     """
     paths = [str(Path(folder, f"{stem}.json")) for stem in ("ann", "pred", "other")]
     if name != OURS:
@@ -144,8 +147,9 @@ def paired_bootstrap(name: str, folder: str) -> tuple[float, float]:
 
 
 def run_size_ap_benchmark(images: int = 5000, rounds: int = 3) -> None:
-    """Print medians over ``rounds`` of all evaluators; once, ours with a bootstrap of 1000 replicates, those of `SLOW`,
-    and the paired bootstrap; and what it takes to start.
+    """Print medians over ``rounds`` of all evaluators, of the paired bootstrap, and of the time to start.
+
+    Those of `SLOW`, and ours with a bootstrap of 1,000 replicates, are measured once.
     """
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # read by the processes that measure
     console = Console()
@@ -157,7 +161,7 @@ def run_size_ap_benchmark(images: int = 5000, rounds: int = 3) -> None:
             measurements.setdefault(label, []).append(_fresh(measure, name, folder, replicates))
         console.print(_table(what, rounds, measurements))
     if len({round(m.ap, 9) for many in measurements.values() for m in many}) > 1:
-        console.print("AP differs between them: please report this")
+        console.print("The evaluators differ in AP: please report this")
     absent = [name for name in OTHERS if not _version(name)]
     if absent:
         console.print(f"not installed, and so not measured: {', '.join(absent)}")
@@ -168,7 +172,7 @@ def run_size_ap_benchmark(images: int = 5000, rounds: int = 3) -> None:
 
 
 def _fresh(function: Callable[..., Any], *arguments: object) -> Any:
-    """The function's value, from a process of its own: on Linux one starts with the peak of the one it comes from."""
+    """The function's value, from a spawned process: on Linux a forked one starts with its parent's peak memory."""
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
@@ -197,7 +201,7 @@ def _bootstrap_table(folder: str, rounds: int) -> Table:
 
 
 def _start_table(folder: str, rounds: int) -> Table:
-    """A new Python for each; with the report, matplotlib's start and figures in three formats are most of it."""
+    """Each in a new Python; with a report, matplotlib's start and figures in three formats take most of the time."""
     _write(TINY, folder)
     ann, pred, out = (str(Path(folder, name)) for name in ("ann.json", "pred.json", "report"))
     command = [sys.executable, "-m", "mmms_plugin", "size-ap"]
@@ -225,7 +229,7 @@ def _start(words: list[str]) -> tuple[float, float]:
 
 
 def _write(images: int, folder: str, other: float = 0.0) -> str:
-    """Ground truth and a run, and another run with that share of its detections; what they are, in words."""
+    """Write ground truth, a run, and another run with the share ``other`` of its detections; returns a description."""
     truth, run = simulate(images)
     annotations, results = as_coco(truth, run)
     content: dict[str, Any] = {"ann": annotations, "pred": results}
