@@ -1,6 +1,6 @@
-# Cascade Mask R-CNN, DLA-X60 + Elastic, FPN, 1x schedule on COCO 2017.
-# The ELASTIC paper has no detection figures and none of full length was measured here. Give ImageNet weights with
-# --pretrained FILE; without, the backbone starts from random weights.
+# Cascade Mask R-CNN, DLA-X60 + Elastic, FPN, 1x schedule on COCO 2017. The ELASTIC paper has no detection figures and
+# no full training was measured here. Give ImageNet weights with --pretrained FILE; without them, the backbone starts
+# from random weights.
 _base_ = ["mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py", "./_base_/backbones/elastic_dla60x.py"]
 
 model = dict(

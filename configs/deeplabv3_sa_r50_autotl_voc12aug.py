@@ -1,6 +1,6 @@
-# DeepLabV3, ResNet-50 with Shape Adaptors in AutoTL mode, on PASCAL VOC 2012 with the SBD masks.
-# No paper has this model's figures and none of full length was measured here. Give the weights of a plain ResNet-50
-# with --pretrained FILE. The heads take the maps at their learned sizes. Recipe of deeplabv3_ps_r50_voc12aug.
+# DeepLabV3, ResNet-50 with Shape Adaptors in AutoTL mode, on PASCAL VOC 2012 with the SBD masks. No paper has this
+# model's figures and no full training was measured here. Give the weights of a plain ResNet-50 with --pretrained FILE.
+# The heads take the maps at their learned sizes. The recipe is that of deeplabv3_ps_r50_voc12aug.
 _base_ = "./deeplabv3_ps_r50_voc12aug.py"
 
 model = dict(

@@ -1,7 +1,7 @@
 # DeepLabV3, ResNeXt-50, on PASCAL VOC 2012 with the SBD masks. The ELASTIC paper (table 5) reports 75.29 mIoU on val
-# from ImageNet weights (their figure, not measured here). Give those weights with --pretrained FILE; without, the
-# backbone starts from random weights. Recipe: section 4.3 and the authors' code: output stride 16, multi-grid (1, 2,
-# 4) times 2, ASPP (6, 12, 18), weight decay 5e-4, batch norm momentum 0.05, no auxiliary head, the loss averaged over
+# from ImageNet weights (their figure, not measured here). Give those weights with --pretrained FILE; without them, the
+# backbone starts from random weights. Recipe: section 4.3 and the authors' code: output stride 16, multi-grid (1, 2, 4)
+# times 2, ASPP (6, 12, 18), weight decay 5e-4, batch norm momentum 0.05, no auxiliary head, the loss averaged over
 # pixels that are not void.
 _base_ = ["mmseg::_base_/models/deeplabv3_r50-d8.py", "./_base_/voc12aug_513.py"]
 

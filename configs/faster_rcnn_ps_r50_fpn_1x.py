@@ -1,7 +1,6 @@
-# Faster R-CNN, PS-ResNet-50, FPN, 1x schedule on COCO 2017.
-# The authors (github.com/d-li14/PSConv) give 38.4 box AP on val2017,
-# from ImageNet weights (their figure, not measured here). Give such weights with --pretrained FILE; otherwise the
-# backbone starts from random weights.
+# Faster R-CNN, PS-ResNet-50, FPN, 1x schedule on COCO 2017. The authors (github.com/d-li14/PSConv) report 38.4 box AP
+# on val2017, from ImageNet weights (their figure, not measured here). Give such weights with --pretrained FILE;
+# without them, the backbone starts from random weights.
 _base_ = ["mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py", "./_base_/backbones/ps_r50.py"]
 
 model = dict(backbone={{_base_.ps_r50}})

@@ -1,9 +1,8 @@
-# Faster R-CNN, PS-ResNeXt-101 32x4d, FPN, 1x schedule on COCO 2017.
-# The authors (github.com/d-li14/PSConv) give 41.3 box AP on val2017,
-# from ImageNet weights (their figure, not measured here). Give such weights with --pretrained FILE; otherwise the
-# backbone starts from random weights.
+# Faster R-CNN, PS-ResNeXt-101 32x4d, FPN, 1x schedule on COCO 2017. The authors (github.com/d-li14/PSConv) report 41.3
+# box AP on val2017, from ImageNet weights (their figure, not measured here). Give such weights with --pretrained FILE;
+# without them, the backbone starts from random weights.
 _base_ = "./faster_rcnn_ps_r101_fpn_1x.py"
 
 # The published weights of 32 groups have extra dilation-1 kernels that the paper does not describe; set False for the
-# layer of the paper.
+# paper's layer.
 model = dict(backbone=dict(groups=32, base_width=4, extra_dilation1=True))

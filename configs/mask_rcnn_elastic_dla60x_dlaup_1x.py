@@ -1,6 +1,6 @@
-# Mask R-CNN, DLA-X60 + Elastic, with DLA's own decoder in place of FPN, 1x schedule on COCO 2017.
-# No paper has this detector's figures and none of full length was measured here. Give ImageNet weights with
-# --pretrained FILE; without, the backbone starts from random weights.
+# Mask R-CNN, DLA-X60 + Elastic, with DLA's own decoder in place of FPN, 1x schedule on COCO 2017. No paper has this
+# detector's figures and no full training was measured here. Give ImageNet weights with --pretrained FILE; without them,
+# the backbone starts from random weights.
 _base_ = "./mask_rcnn_elastic_dla60x_fpn_1x.py"
 
 model = dict(

@@ -1,6 +1,6 @@
-# Mask R-CNN, ResNeXt-50 + Elastic, FPN, 1x schedule on COCO 2017.
-# The ELASTIC paper has no detection figures and none of full length was measured here. Give ImageNet weights with
-# --pretrained FILE; without, the backbone starts from random weights.
+# Mask R-CNN, ResNeXt-50 + Elastic, FPN, 1x schedule on COCO 2017. The ELASTIC paper has no detection figures and no
+# full training was measured here. Give ImageNet weights with --pretrained FILE; without them, the backbone starts from
+# random weights.
 _base_ = ["mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", "./_base_/backbones/elastic_x50.py"]
 
 model = dict(backbone={{_base_.elastic_x50}})

@@ -1,7 +1,7 @@
 # Mask R-CNN, PS-ResNet-101, FPN, 1x schedule on COCO 2017.
-# The PSConv paper (table 7) gives 41.6 box AP and 37.4 mask AP on val2017,
-# from ImageNet weights (their figure, not measured here). Give such weights with --pretrained FILE; otherwise the
-# backbone starts from random weights.
+# The PSConv paper (table 7) gives 41.6 box AP and 37.4 mask AP on val2017, from ImageNet weights (their
+# figures, not measured here). Give such weights with --pretrained FILE; without them, the backbone starts from random
+# weights.
 _base_ = "./mask_rcnn_ps_r50_fpn_1x.py"
 
 model = dict(backbone=dict(depth=101))

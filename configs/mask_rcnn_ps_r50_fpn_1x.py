@@ -1,7 +1,7 @@
 # Mask R-CNN, PS-ResNet-50, FPN, 1x schedule on COCO 2017.
-# The PSConv paper (table 7) gives 39.4 box AP and 35.6 mask AP on val2017,
-# from ImageNet weights (their figure, not measured here). Give such weights with --pretrained FILE; otherwise the
-# backbone starts from random weights.
+# The PSConv paper (table 7) gives 39.4 box AP and 35.6 mask AP on val2017, from ImageNet weights (their
+# figures, not measured here). Give such weights with --pretrained FILE; without them, the backbone starts from random
+# weights.
 _base_ = ["mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", "./_base_/backbones/ps_r50.py"]
 
 model = dict(backbone={{_base_.ps_r50}})

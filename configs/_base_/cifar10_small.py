@@ -1,5 +1,5 @@
 # Small networks that learn CIFAR-10 on a CPU: 20 epochs, one-cycle learning rate. All configs of cifar10/ share it, so
-# that they differ in the network alone.
+# that they differ only in the network.
 _base_ = "./cifar_32.py"
 
 train_dataloader = dict(num_workers=1)

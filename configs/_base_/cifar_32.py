@@ -12,7 +12,7 @@ model = dict(
 )
 train_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(32, 32)),  # nothing to do for CIFAR's own
+    dict(type="Resize", scale=(32, 32)),  # no change for CIFAR's own pictures
     dict(type="RandomCrop", crop_size=32, padding=4),
     dict(type="RandomFlip", prob=0.5, direction="horizontal"),
     dict(type="PackInputs"),

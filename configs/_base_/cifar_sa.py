@@ -1,4 +1,4 @@
-# Shape Adaptor on CIFAR: the alphas have an optimizer of their own (Shape Adaptor paper, section 3: SGD 0.1, Nesterov,
+# Shape Adaptor on CIFAR: the alphas have their own optimizer (Shape Adaptor paper, section 3: SGD 0.1, Nesterov,
 # cosine, one step every 20 iterations). The schedule of the weights is ours: the authors' page states none.
 _base_ = "./cifar_32.py"
 

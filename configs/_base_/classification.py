@@ -1,4 +1,4 @@
-# What all classification configs share: mmpretrain's runtime with this package's metric.
+# Shared by all classification configs: mmpretrain's runtime with this package's metric.
 default_scope = "mmpretrain"
 train_cfg = dict(by_epoch=True, max_epochs=120, val_interval=1)
 val_cfg = dict()

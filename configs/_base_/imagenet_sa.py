@@ -1,5 +1,5 @@
-# Shape Adaptor on ImageNet: the alphas have an optimizer of their own (Shape Adaptor paper, section 3: SGD 0.1,
-# Nesterov, cosine, one step every 20 iterations). The schedule of the weights is ours: the authors' page states none.
+# Shape Adaptor on ImageNet: the alphas have their own optimizer (Shape Adaptor paper, section 3: SGD 0.1, Nesterov,
+# cosine, one step every 20 iterations). The schedule of the weights is ours: the authors' page states none.
 _base_ = "./imagenet_224.py"
 
 optim_wrapper = dict(constructor="mmms_plugin.ShapeAdaptorConstructor")

@@ -1,5 +1,5 @@
 # A ResNet-50 with a quarter of the channels and the stem of ImageNet, on CIFAR-10 enlarged to 64 px: gives the weights
-# that nuclei/mask_rcnn_r50_quarter_nuclei.py and its twin are fine-tuned from. No paper has it; not measured here.
+# that nuclei/mask_rcnn_r50_quarter_nuclei.py and its twin are fine-tuned from. Not from a paper; not measured here.
 _base_ = "./r50_small.py"
 
 model = dict(backbone=dict(stem="imagenet", base_channels=16), head=dict(in_channels=512))

@@ -1,5 +1,6 @@
 # ResNet-50 with a quarter of the channels for the 80 classes of COCO, several labels a picture: small enough for a CPU.
-# Give weights with --pretrained FILE, such as those of cifar10/r50_quarter_64px.py. No paper has it; not measured here.
+# Give weights with --pretrained FILE, such as those of cifar10/r50_quarter_64px.py. Not from a paper. What was measured
+# is in docs/status.md.
 _base_ = "../_base_/coco_labels_224.py"
 
 model = dict(

@@ -1,5 +1,5 @@
 # The two-stage twin of retinanet_r18_large_shapes: the same backbone in a small Mask R-CNN, whose second stage sees
-# whole proposals. docs/seeing_scale.md has what was measured; commands as there.
+# whole proposals. What was measured is in docs/seeing_scale.md; the commands are the same.
 _base_ = "mask_rcnn_ps_r18_shapes.py"
 
 iterations = 400

@@ -3,7 +3,7 @@
 #   mmms make-shapes data/large --large --train 400 --format coco
 #   mmms advise --coco-dir data/large --config demo/retinanet_r18_large_shapes --write advised.py
 #   mmms compare-seeds demo/retinanet_r18_large_shapes advised.py --seeds 3 --train '--coco-dir data/large' --out runs
-# docs/seeing_scale.md has what was measured.
+# What was measured is in docs/seeing_scale.md.
 _base_ = "mask_rcnn_ps_r18_shapes.py"
 
 iterations = 600

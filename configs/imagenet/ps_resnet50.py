@@ -3,7 +3,7 @@
 _base_ = "../_base_/imagenet_224.py"
 
 model = dict(
-    # the paper's 1, 2, 1, 4 in the order of the authors' weights, as in the detectors, which go on from these
+    # the paper's 1, 2, 1, 4 in the order of the authors' weights, as in the detectors, which start from these
     backbone=dict(type="mmms_plugin.PSResNet", depth=50, dilation_pattern=(2, 1, 4, 1), out_indices=(3,)),
     head=dict(in_channels=2048),
 )

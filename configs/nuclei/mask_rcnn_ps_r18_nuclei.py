@@ -1,6 +1,6 @@
 # Mask R-CNN, PS-ResNet-18, FPN, from scratch on small microscopy pictures (256 px, one class, small objects):
 #   mmms train nuclei/mask_rcnn_ps_r18_nuclei --coco-dir DIR
-# Not of the paper. docs/status.md has what was measured, beside the plain twin mask_rcnn_r18_nuclei.
+# Not from the paper. What was measured, also for the plain twin mask_rcnn_r18_nuclei, is in docs/status.md.
 _base_ = "../_base_/small_mask_rcnn.py"
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=1), mask_head=dict(num_classes=1)))

@@ -1,6 +1,6 @@
 # Mask R-CNN, ResNet-50 with a quarter of the channels, FPN, on the pictures of mask_rcnn_ps_r18_nuclei.py: plain
 # fine-tuning, twin of mask_rcnn_sa_r50_quarter_nuclei.py. Give weights with --pretrained FILE, such as those of
-# cifar10/r50_quarter_64px.py. No paper has it; not measured here.
+# cifar10/r50_quarter_64px.py. Not from a paper. What was measured is in docs/status.md.
 _base_ = "./mask_rcnn_ps_r18_nuclei.py"
 
 model = dict(
