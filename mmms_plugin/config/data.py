@@ -24,10 +24,9 @@ from mmms_plugin.data.coco_file import CocoFile, check_objects, read_coco
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.coco_set import WITHOUT_MASKS, read_splits, write_mended
 from mmms_plugin.data.image_folder import read_folders
-from mmms_plugin.data.masks import check_labels, check_pairs
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.seg_layouts import listed_pairs, pictures_by_name
-from mmms_plugin.data.seg_set import VOC_CLASSES, SegData, read_seg_set, write_pairs
+from mmms_plugin.data.seg_set import VOC_CLASSES, SegData, check_labels, check_pairs, read_seg_set, write_pairs
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
 from mmms_plugin.processes import shell_line
@@ -96,9 +95,9 @@ def use_voc_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     command = f"mmms check-data {shell_line([str(own.folder)])}"
     refuse_errors(data.all_findings, command)
     remarks = [f"{own.where}: {len(data.classes)} classes: {', '.join(data.classes)}", *data.remarks]
-    remarks += [f"{split}: {len(pairs)} pictures with masks" for split, pairs in data.found.splits.items()]
-    used = {key: split for key, split in _loaders(own) if split in data.found.splits and config.get(key)}
-    plain_voc = data.found.voc and not own.val_split and own.split != "train" and not own.binary_masks
+    remarks += [f"{split}: {len(pairs)} pictures with masks" for split, pairs in data.layout.splits.items()]
+    used = {key: split for key, split in _loaders(own) if split in data.layout.splits and config.get(key)}
+    plain_voc = data.layout.voc and not own.val_split and own.split != "train" and not own.binary_masks
     if plain_voc:
         remarks += _use_voc_lists(config, own, data, used, command)
     else:
@@ -112,7 +111,7 @@ def _use_voc_lists(
     config: dict[str, Any], own: OwnData, data: SegData, used: dict[str, str], command: str
 ) -> list[str]:
     """VOC's own layout: the config's data sets keep their lists, in another folder."""
-    root = data.found.root.resolve()
+    root = data.layout.root.resolve()
     remarks = _drop_missing_augmentation(config, own, data.classes, command) if own.training else []
     for loader, split in used.items():
         for dataset in leaf_datasets(config[loader]):
@@ -129,7 +128,7 @@ def _use_voc_lists(
 def _use_pairs(config: dict[str, Any], own: OwnData, data: SegData, used: dict[str, str]) -> None:
     """Any other layout: lists of paths in the work folder, and a data set that reads those."""
     for loader, split in used.items():
-        listing = write_pairs(data.found.splits[split], own.work_dir / MENDED / f"{split}_pairs.txt")
+        listing = write_pairs(data.layout.splits[split], own.work_dir / MENDED / f"{split}_pairs.txt")
         for wrapper in dicts_in(config[loader]):
             if isinstance(wrapper.get("datasets"), list):
                 wrapper["datasets"] = wrapper["datasets"][:1]

@@ -113,13 +113,13 @@ def _check_seg(own: OwnData, decode: bool) -> Report:
     data = read_seg_set(own, decode=decode)
     report = Report("segmentation")
     pictures: Pictures = []
-    for split, pairs in data.found.splits.items():
+    for split, pairs in data.layout.splits.items():
         masks = sum(pair.mask is not None for pair in pairs)
         report.splits[split] = {"images": len(pairs), "masks": masks, "classes": list(data.classes)}
         listed = zip(pairs, data.pictures[split], strict=True)
         pictures += [(split, pair.image, file.bytes) for pair, file in listed]
-    across = Findings(str(data.found.root))
-    if "val" not in data.found.splits:
+    across = Findings(str(data.layout.root))
+    if "val" not in data.layout.splits:
         across.add("no-val")
     _note_same_pictures(pictures, across)
     report.findings = errors_first([*data.findings.values(), across])

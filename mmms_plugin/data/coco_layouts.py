@@ -1,4 +1,4 @@
-"""Annotation files and picture folders in the layouts that people have.
+"""Annotation files and picture folders in the usual layouts.
 
 COCO's own (``annotations/instances_train2017.json``, ``train2017/``), Roboflow's (``train/_annotations.coco.json``
 beside the pictures, ``valid/``), CVAT's (``annotations/instances_Train.json`` or ``instances_default.json``,
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 
-from mmms_plugin.coco.formats import SUFFIXES
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 
@@ -24,14 +24,14 @@ WORDS = {
 }
 OTHER_KINDS = {"captions", "keypoints", "panoptic", "stuff", "info", "predictions"}  # of COCO's own files
 INNER = ("images", "data")  # names for a folder of pictures
-MANY = 50  # JSON files in one folder: one for each picture
+MANY = 50  # more JSON files in one folder are one for each picture
 
 
 def find_annotation_files(own: OwnData) -> dict[str, Path]:
-    """The annotation file of each split that there is: "train", perhaps "val" and "test".
+    """The annotation file of each split: "train", perhaps "val" and "test".
 
     Raises:
-        UserError: there is none for training, or several fit.
+        UserError: one that is needed is missing, or several fit.
     """
     files = annotation_files(own)
     if own.training and "train" not in files:
@@ -76,16 +76,16 @@ def _in_folder(own: OwnData) -> dict[str, Path]:
 
 
 def _json_files(folder: Path, work_dir: Path) -> list[Path]:
-    """JSON files of a folder, its sub-folders and their annotations/; not where each picture has one.
+    """JSON files of a folder, its sub-folders and their annotations/, except for folders with one for each picture.
 
-    Nor those in a work folder, where mended copies are.
+    A work folder, which holds mended copies, is left out.
     """
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     places += [place / "annotations" for place in places[1:] if (place / "annotations").is_dir()]
     files: list[Path] = []
-    inner_work = _is_below(work_dir, folder) and os.path.abspath(work_dir) != os.path.abspath(folder)
+    has_work_dir = _is_below(work_dir, folder) and os.path.abspath(work_dir) != os.path.abspath(folder)
     for place in places:
-        if inner_work and _is_below(place, work_dir):
+        if has_work_dir and _is_below(place, work_dir):
             continue
         here = sorted(place / name for name in os.listdir(place) if name.lower().endswith(".json"))
         if len(here) <= MANY:
@@ -94,7 +94,7 @@ def _json_files(folder: Path, work_dir: Path) -> list[Path]:
 
 
 def _has_annotations(path: Path) -> bool:
-    """Whether the keys of an annotation file occur in a file; its name may say nothing."""
+    """Whether a file contains the keys of an annotation file."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -103,7 +103,7 @@ def _has_annotations(path: Path) -> bool:
 
 
 def split_of(path: Path) -> str:
-    """The split that a relative path names, by the file's name, then by its folders'; empty if none."""
+    """The split that a relative path names, by the file's name, then by its folders; empty if it names none."""
     for part in (path.stem, *reversed(path.parts[:-1])):
         named = [split for split, words in WORDS.items() if words & set(_words(part))]
         if len(named) == 1:
@@ -116,7 +116,7 @@ def _words(text: str) -> list[str]:
 
 
 def _best(own: OwnData, split: str, paths: list[Path]) -> Path:
-    """The one whose name is the most usual."""
+    """The file with the most usual name."""
     usual = [f"instances_{split}", f"instances_{split}2017", f"instances_{split}2014"]
     ranks = [
         usual.index(path.stem) if path.stem in usual else len(usual) + (not path.stem.startswith(("instances", "_")))
@@ -133,7 +133,7 @@ def _best(own: OwnData, split: str, paths: list[Path]) -> Path:
 
 
 def picture_folders(own: OwnData, split: str, ann_file: Path) -> list[Path]:
-    """Where the pictures of an annotation file may be, the likeliest first; none is outside of the data set's."""
+    """Where the pictures of an annotation file may be, the likeliest first, all within the data set's folder."""
     root = own.img_dir or own.folder or ann_file.parent.parent
     names = _folder_names(root, split)
     below = [*names, *(f"images/{name}" for name in _folder_names(root / "images", split)), *INNER, "."]
@@ -147,7 +147,7 @@ def picture_folders(own: OwnData, split: str, ann_file: Path) -> list[Path]:
 
 
 def _is_below(path: Path, folder: Path) -> bool:
-    """By their names: links are the user's own, and followed."""
+    """Whether a path lies in a folder by its name: links are the user's own, and are followed."""
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
@@ -168,44 +168,38 @@ def _nothing_fits(own: OwnData, by_split: dict[str, Path]) -> str:
 
 def describe_folder(folder: Path, by_split: dict[str, Path] | None = None) -> str:
     """What a folder holds instead of a known layout, and which option or export helps."""
+    splits = f" (annotations for {', '.join(by_split)})" if by_split else ""
+    return f"{entries_of(folder)}{splits}; {_advice(folder)}"
+
+
+def entries_of(folder: Path, most: int = 6) -> str:
+    """The first names in a folder, sub-folders before files, for messages."""
+    folders, files = _entries(folder)
+    names = [*(f"{name}/" for name in folders), *files]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"found: {', '.join(names[:most]) or 'nothing'}{more}"
+
+
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
     entries = sorted(folder.iterdir())
-    folders = [entry.name + "/" for entry in entries if entry.is_dir()]
-    files = [entry.name for entry in entries if not entry.is_dir()]
-    seen = _listed([*folders, *files]) if entries else "nothing"
-    if by_split:
-        seen += f" (annotations for {', '.join(by_split)})"
-    return f"found: {seen}; {_advice(folder, folders, files)}"
+    return [path.name for path in entries if path.is_dir()], [path.name for path in entries if not path.is_dir()]
 
 
-def _advice(folder: Path, folders: list[str], files: list[str]) -> str:
-    endings = _endings(folder)
-    if any(name.endswith((".yaml", ".yml")) for name in files) and (endings[".txt"] or "labels/" in folders):
+def _advice(folder: Path) -> str:
+    folders, files = _entries(folder)
+    names = chain(files, *(os.listdir(folder / name) for name in folders))
+    counts = Counter(os.path.splitext(name)[1].lower() for name in names)
+    if any(name.endswith((".yaml", ".yml")) for name in files) and (counts[".txt"] or "labels" in folders):
         return "this looks like YOLO's layout: export it as COCO JSON"
-    if endings[".xml"]:
+    if counts[".xml"]:
         return "boxes in XML files are Pascal VOC's: export them as COCO JSON"
-    if endings[".json"] > MANY:
+    if counts[".json"] > MANY:
         return "one JSON file for each picture, as labelme writes them: export them as one COCO JSON"
-    if {"masks/", "SegmentationClass/", "JPEGImages/"} & set(folders):
+    if {"masks", "SegmentationClass", "JPEGImages"} & set(folders):
         return "masks of classes are read by segmentation configs with --voc-dir"
-    if endings[".json"]:
+    if counts[".json"]:
         return "name the annotation files with --train-ann FILE and --val-ann FILE (or --val-split 0.2)"
     return (
         "expected are annotations/instances_{train,val}.json and images/, or train/_annotations.coco.json, or a file "
         "named with --train-ann FILE"
     )
-
-
-def _endings(folder: Path) -> dict[str, int]:
-    """How many files of a few kinds there are, one folder deep."""
-    counts = dict.fromkeys((".json", ".xml", ".txt", *SUFFIXES), 0)
-    for place in (folder, *(path for path in folder.iterdir() if path.is_dir())):
-        for name in os.listdir(place):
-            ending = os.path.splitext(name)[1].lower()
-            if ending in counts:
-                counts[ending] += 1
-    return counts
-
-
-def _listed(names: Iterable[str], most: int = 6) -> str:
-    listed = list(names)
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

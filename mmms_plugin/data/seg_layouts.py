@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmms_plugin.coco.formats import SUFFIXES
-from mmms_plugin.data.coco_layouts import WORDS, split_of
+from mmms_plugin.coco.formats import SUFFIXES, text_of
+from mmms_plugin.data.coco_layouts import WORDS, entries_of, split_of
 from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.errors import UserError
 
@@ -26,7 +26,7 @@ EXPECTED = f"JPEGImages/, SegmentationClass/ and {LISTS}/{{train,val}}.txt, or i
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and its mask, None where there is none."""
+    """A picture and its mask, None if it has none."""
 
     image: Path
     mask: Path | None
@@ -37,8 +37,9 @@ class SegSet:
     """Pictures and masks of a data set by split.
 
     Attributes:
-        root: its folder. splits: the pairs of each. voc: whether it has VOC's layout and file types.
-        unlisted: masks without a picture, by split; pictures without one are pairs without a mask.
+        root: its folder.
+        splits: the pairs of each.
+        voc: it has VOC's layout and file types.
     """
 
     root: Path
@@ -50,12 +51,12 @@ def find_pairs(own: OwnData) -> SegSet:
     """The pictures and masks of a folder, by split.
 
     Raises:
-        UserError: the layout is none of those known, or a split that is needed is not there.
+        UserError: the layout is unknown, or --val-split is given beside a validation split.
     """
     root = own.folder or Path()
     seg_set = _voc(own, root) or SegSet(root, _below(root))
     if not seg_set.splits:
-        raise UserError(f"{own.where}: no pictures with masks found; expected are {EXPECTED}; {_seen(root)}")
+        raise UserError(f"{own.where}: no pictures with masks found; expected are {EXPECTED}; {entries_of(root)}")
     if "all" in seg_set.splits:
         seg_set.splits["train"] = seg_set.splits.pop("all")
     if own.val_split:
@@ -72,15 +73,15 @@ def need_splits(seg_set: SegSet, own: OwnData, splits: Sequence[str]) -> None:
     """Raise UserError if a split is missing."""
     for split in splits:
         if split not in seg_set.splits:
-            there = ", ".join(f"{len(pairs)} for {name}" for name, pairs in seg_set.splits.items())
+            counts = ", ".join(f"{len(pairs)} for {name}" for name, pairs in seg_set.splits.items())
             raise UserError(
-                f"{own.where}: no pictures for {split} (found: {there}): list their names in {split}.txt, put them in "
+                f"{own.where}: no pictures for {split} (found: {counts}): list their names in {split}.txt, put them in "
                 f"folders named {split}, or hold back a share of the training pictures with --val-split 0.2"
             )
 
 
 def _voc(own: OwnData, root: Path) -> SegSet | None:
-    """VOC's own layout, where at least one of its lists is there."""
+    """The pairs of VOC's own layout, None if none of its lists is there."""
     lists = {split: root / LISTS / f"{split}.txt" for split in WORDS}
     if not any(path.is_file() for path in lists.values()):
         return None
@@ -98,15 +99,12 @@ def listed_pairs(own: OwnData, listing: Path, images: Mapping[str, Path], masks:
     """The pairs whose names a text file lists, one a line.
 
     Raises:
-        UserError: it is empty, or names a picture that is not there.
+        UserError: it is empty, or names a picture that is missing.
     """
-    try:
-        names = [line.strip() for line in listing.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{listing}: cannot be read as text ({error})") from None
+    names = [line.strip() for line in text_of(listing, own.flag).splitlines() if line.strip()]
     if not names:
         raise UserError(f"{listing}: no image names")
-    # of names with a file type, Path.stem would also cut a name with a dot: "scan.v2"
+    # Path.stem would also shorten a name with a dot: "scan.v2"
     stems = [os.path.splitext(name)[0] if name.lower().endswith(SUFFIXES) else name for name in names]
     missing = [stem for stem in stems if stem not in images]
     if missing:
@@ -118,7 +116,7 @@ def listed_pairs(own: OwnData, listing: Path, images: Mapping[str, Path], masks:
 
 
 def _below(root: Path) -> dict[str, list[Pair]]:
-    """Pairs in folders of images and masks: split folders outside or inside of them, lists beside them, or none."""
+    """Pairs in folders of images and masks, split by folders above or below them, by lists beside them, or not."""
     images, masks = _named(root, IMAGES), _named(root, MASKS)
     if images and masks:
         lists = {split: path for split in WORDS for path in (root / f"{split}.txt", root / LISTS / f"{split}.txt")
@@ -130,8 +128,8 @@ def _below(root: Path) -> dict[str, list[Pair]]:
         inner = {split_of(Path(path.name)): path for path in sorted(images.iterdir()) if path.is_dir()}
         pairs = {split: _pairs(path, masks / path.name) for split, path in inner.items() if split in WORDS}
         pairs = {split: of_split for split, of_split in pairs.items() if of_split}
-        every = _pairs(images, masks)
-        return pairs or ({"all": every} if every else {})
+        unsplit = _pairs(images, masks)
+        return pairs or ({"all": unsplit} if unsplit else {})
     pairs = {}
     for path in sorted(path for path in root.iterdir() if path.is_dir()):
         split, images, masks = split_of(Path(path.name)), _named(path, IMAGES), _named(path, MASKS)
@@ -141,7 +139,7 @@ def _below(root: Path) -> dict[str, list[Pair]]:
 
 
 def _pairs(images: Path, masks: Path) -> list[Pair]:
-    """Every picture of a folder with its mask; an empty list where no picture has one."""
+    """The pictures of a folder with their masks; an empty list if no picture has one."""
     if not (images.is_dir() and masks.is_dir()):
         return []
     by_name = pictures_by_name(masks)
@@ -150,7 +148,7 @@ def _pairs(images: Path, masks: Path) -> list[Pair]:
 
 
 def pictures_by_name(folder: Path) -> dict[str, Path]:
-    """Picture files of a folder by their name without its type."""
+    """Picture files of a folder by their names without suffix."""
     if not folder.is_dir():
         return {}
     names = sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES))
@@ -162,11 +160,5 @@ def _mask_of(stem: str, masks: Mapping[str, Path]) -> Path | None:
 
 
 def _named(folder: Path, names: Sequence[str]) -> Path | None:
-    there = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
-    return next((there[name] for name in names if name in there), None)
-
-
-def _seen(root: Path) -> str:
-    names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"found: {', '.join(names[:8]) or 'nothing'}{more}"
+    folders = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    return next((folders[name] for name in names if name in folders), None)

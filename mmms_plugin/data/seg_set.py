@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmms_plugin.coco.findings import Finding, Findings
-from mmms_plugin.data.masks import VOID, Labels, check_labels, check_pairs
+import numpy as np
+from PIL import Image
+
+from mmms_plugin.coco.findings import Finding, Findings, errors_first
+from mmms_plugin.coco.formats import text_of
 from mmms_plugin.data.own_data import OwnData
-from mmms_plugin.data.pictures import Picture
+from mmms_plugin.data.pictures import Picture, in_threads, look_at_all, note_picture, quiet_libraries
 from mmms_plugin.data.seg_layouts import Pair, SegSet, find_pairs, need_splits
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, first_line
 from mmms_plugin.files import write_text
 
 VOC_CLASSES = (
@@ -21,82 +25,205 @@ VOC_CLASSES = (
 )  # fmt: skip
 BINARY_CLASSES = ("background", "object")
 NAMES = ("labels.txt", "classes.txt")
+VOID = 255
 
 
 @dataclass
 class SegData:
-    """Pairs by split, classes with the background first, findings and headers of the pictures by split."""
+    """A segmentation data set that has been read.
 
-    found: SegSet
+    Attributes:
+        layout: its pairs by split.
+        classes: background first.
+        findings: problems of each split.
+        pictures: headers of the pictures of each split.
+        remarks: where the classes come from, if no file names them.
+    """
+
+    layout: SegSet
     classes: tuple[str, ...]
-    findings: dict[str, Findings]
-    pictures: dict[str, list[Picture]]
-    remarks: list[str]
+    findings: dict[str, Findings] = field(default_factory=dict)
+    pictures: dict[str, list[Picture]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def all_findings(self) -> list[Finding]:
-        """Errors first."""
-        every = [finding for findings in self.findings.values() for finding in findings]
-        return sorted(every, key=lambda finding: finding.severity != "error")
+        """Findings of all splits, errors first."""
+        return errors_first(self.findings.values())
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The content of one mask.
+
+    Attributes:
+        problem: code of the rule that it breaks, empty if it can be read.
+        detail: of the problem.
+        size: width and height in px.
+        pixels: number of pixels of each label.
+    """
+
+    problem: str = ""
+    detail: str = ""
+    size: tuple[int, int] = (0, 0)
+    pixels: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels in the masks of a split: pixels of each, number of masks that have it, and the first one's name."""
+
+    pixels: Counter[int] = field(default_factory=Counter)
+    masks: Counter[int] = field(default_factory=Counter)
+    first: dict[int, str] = field(default_factory=dict)
 
 
 def read_seg_set(own: OwnData, splits: Sequence[str] = (), decode: bool = False) -> SegData:
     """Read all pictures and masks of a data set and check them.
 
     Args:
-        own: where it is, and how it is split.
-        splits: that are needed; the others are read where they are there, but for a test.
+        own: the folder, and how it is split.
+        splits: those that are needed; others are read as well if they are there, except for a test.
         decode: read every pixel of the pictures too.
 
     Raises:
-        UserError: the layout is none of those known, a split is missing, or the class names cannot be read.
+        UserError: the layout is unknown, a split is missing, or the class names cannot be read.
     """
-    found = find_pairs(own)
-    need_splits(found, own, splits)
-    named = class_names(found, own)
+    layout = find_pairs(own)
+    need_splits(layout, own, splits)
+    named = class_names(layout, own)
     if not own.training and named:
-        found.splits = {split: pairs for split, pairs in found.splits.items() if split in splits}
+        layout.splits = {split: pairs for split, pairs in layout.splits.items() if split in splits}
     labels: dict[str, Labels] = {}
-    data = SegData(found, named, {}, {}, [])
-    for split, pairs in found.splits.items():
-        findings = data.findings[split] = Findings(f"{found.root} ({split})")
+    data = SegData(layout, named)
+    for split, pairs in layout.splits.items():
+        findings = data.findings[split] = Findings(f"{layout.root} ({split})")
         labels[split], data.pictures[split] = check_pairs(pairs, findings, split, decode)
     if not named:
-        data.classes = classes_of(labels.values())
+        data.classes = _classes_in(labels.values())
         data.remarks.append(f"{own.where}: no labels.txt names the classes; from the masks: {', '.join(data.classes)}")
     for split, pooled in labels.items():
         check_labels(pooled, data.classes, data.findings[split], own.binary_masks)
     return data
 
 
-def class_names(found: SegSet, own: OwnData) -> tuple[str, ...]:
+def class_names(layout: SegSet, own: OwnData) -> tuple[str, ...]:
     """Names of the classes: lines of ``labels.txt``, VOC's own in VOC's layout, or none.
 
     Raises:
-        UserError: fewer than two names, a name twice, or no text.
+        UserError: fewer than two names, a name twice, or not a text file.
     """
-    labels = next((found.root / name for name in NAMES if (found.root / name).is_file()), None)
+    labels = next((layout.root / name for name in NAMES if (layout.root / name).is_file()), None)
     if labels is None:
-        voc = (found.root / "SegmentationClass").is_dir()
+        voc = (layout.root / "SegmentationClass").is_dir()
         return BINARY_CLASSES if own.binary_masks else VOC_CLASSES if voc else ()
-    try:
-        lines = labels.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{labels}: not UTF-8 text ({error.reason})") from error
-    classes = tuple(line.strip() for line in lines if line.strip())
+    classes = tuple(line.strip() for line in text_of(labels, own.flag).splitlines() if line.strip())
     if len(classes) < 2:
-        raise UserError(f"{labels}: {len(classes)} class names, at least 2 are needed, one a line, background first")
+        raise UserError(f"{labels}: {len(classes)} class names; at least 2 are needed, one a line, background first")
     twice = [name for name in classes if classes.count(name) > 1]
     if twice:
         raise UserError(f"{labels}: class {twice[0]!r} is listed twice")
     return classes
 
 
-def classes_of(labels: Iterable[Labels]) -> tuple[str, ...]:
-    """Classes that the masks show, where nothing names them."""
-    seen = {label for of_split in labels for label in of_split.pixels if 0 <= label < VOID}
-    count = max(2, max(seen, default=0) + 1)
-    return ("background", *(f"class {label}" for label in range(1, count)))
+def _classes_in(labels: Iterable[Labels]) -> tuple[str, ...]:
+    """Names for the classes that the masks show."""
+    highest = max((label for of_split in labels for label in of_split.pixels if 0 <= label < VOID), default=0)
+    return ("background", *(f"class {label}" for label in range(1, max(2, highest + 1))))
+
+
+def read_mask(path: Path) -> Mask:
+    """The labels of a mask, as mmseg decodes it: palette indices or grey values."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L", "1", "I", "I;16", "I;16B", "F"):
+                return Mask("mask-colour", image.mode)
+            array = np.asarray(image)
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        return Mask("mask-unreadable", first_line(error)[:80])
+    if array.dtype in (np.uint8, np.bool_):  # bincount is many times faster than unique
+        counts = np.bincount(array.ravel().astype(np.uint8, copy=False), minlength=256)
+        labels = np.flatnonzero(counts)
+        counts = counts[labels]
+    else:
+        labels, counts = np.unique(array.astype(np.int64), return_counts=True)
+    pixels = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+    return Mask(size=(array.shape[1], array.shape[0]), pixels=pixels)
+
+
+def check_pairs(
+    pairs: Sequence[Pair], findings: Findings, what: str, decode: bool = False
+) -> tuple[Labels, list[Picture]]:
+    """Read every mask and the header of every picture of a split.
+
+    Args:
+        pairs: of the split.
+        findings: where problems of files are noted; `check_labels` notes those of labels.
+        what: for the progress bar.
+        decode: read every pixel of the pictures too.
+
+    Returns:
+        The labels of all masks together, and what the header of each picture says.
+    """
+    pictures = look_at_all([pair.image for pair in pairs], f"looking at the pictures of {what}", decode)
+    masked = [(pair.mask, pair.image.name, picture)
+              for pair, picture in zip(pairs, pictures, strict=True) if pair.mask is not None]  # fmt: skip
+    with quiet_libraries():
+        masks = list(in_threads(read_mask, [path for path, *_ in masked], f"reading the masks of {what}"))
+    pooled = Labels()
+    for (path, name, picture), mask in zip(masked, masks, strict=True):
+        if mask.problem:
+            findings.add(mask.problem, f"{path.name}: {mask.detail}")
+            continue
+        pooled.pixels.update(mask.pixels)
+        pooled.masks.update(mask.pixels.keys())
+        for label in mask.pixels:
+            pooled.first.setdefault(label, path.name)
+        if mask.size == picture.stored_size != picture.size:
+            findings.add("picture-rotated", name)
+        elif mask.size != picture.size and 0 not in picture.size:
+            (width, height), (wide, high) = mask.size, picture.size
+            findings.add("mask-size", f"{path.name}: {width} x {height}, its picture {wide} x {high}")
+        if path.suffix.lower() in (".jpg", ".jpeg"):
+            findings.add("mask-jpeg", path.name)
+    for pair, picture in zip(pairs, pictures, strict=True):
+        if pair.mask is None and masked:
+            findings.add("mask-missing", pair.image.name)
+        note_picture(findings, pair.image.name, picture)
+        if picture.orientation > 1:
+            findings.add("picture-exif", pair.image.name)
+    if not masked:
+        findings.add("no-pairs", f"{len(pairs)} pictures")
+    return pooled, pictures
+
+
+def check_labels(labels: Labels, classes: Sequence[str], findings: Findings, binary: bool = False) -> None:
+    """Note labels outside of the classes with their counts, classes that never occur, and void.
+
+    Args:
+        labels: of one split.
+        classes: background first.
+        findings: of the split.
+        binary: label 255 is class 1, not void.
+    """
+    present = set(labels.pixels)
+    if binary:
+        present = {1 if label == VOID else label for label in present}
+    elif VOID in present and present <= {0, VOID}:
+        counts = ", ".join(f"label {label}: {labels.pixels[label]} pixels" for label in sorted(present))
+        findings.add("mask-binary", counts)
+        return
+    outside = sorted(label for label in present if not 0 <= label < len(classes) and (binary or label != VOID))
+    if binary and 1 in labels.pixels:
+        outside = [1, *outside]  # besides 255, it is a class of its own or a mistake
+    for label in outside:
+        shown = f"label {label}: {labels.pixels[label]} pixels in {labels.masks[label]} masks ({labels.first[label]})"
+        findings.add("mask-labels", f"{shown}, allowed are 0 to {len(classes) - 1}")
+    for label, name in enumerate(classes):
+        if label not in present:
+            findings.add("mask-class-unused", f"{label} {name[:40]}")
+    if VOID in labels.pixels and not binary:
+        findings.add("mask-void", f"{labels.pixels[VOID] / labels.pixels.total():.1%} of the pixels")
 
 
 def write_pairs(pairs: Sequence[Pair], path: Path) -> Path:

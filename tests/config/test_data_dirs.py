@@ -280,7 +280,10 @@ BAD_VOC = {
     ),
     "broken mask": (cut_short("SegmentationClass/val_000000.png"), r"masks that cannot be read: 1 \(val_000000.png"),
     "broken picture": (cut_short("JPEGImages/train_000000.jpg"), r"cannot be read: 1 \(train_000000.jpg"),
-    "labels of no text": (lambda d: (d / "labels.txt").write_bytes(b"\xff\xfeb"), r"labels.txt: not UTF-8 text"),
+    "labels of no text": (
+        lambda d: (d / "labels.txt").write_bytes(b"\xff\xfeb"),
+        r"labels.txt: not a text file in UTF-8",
+    ),
     "same label twice": (
         lambda d: (d / "labels.txt").write_text("background\na\na\n", encoding="utf-8"),
         r"'a' is listed twice",
