@@ -58,7 +58,7 @@ def load_annotations(path: str | Path, argument: str = "--ann") -> dict[str, Any
 
 def annotations_of(data: bytes, where: str) -> dict[str, Any]:
     """As `load_annotations`, of a file's bytes."""
-    content = _decode(data, where, ANNOTATIONS_WANTED)
+    content = decode_json(data, where, ANNOTATIONS_WANTED)
     kind = kind_of(content)
     if kind != "a COCO annotation file":
         raise UserError(f"{where}: this is {kind}; {ANNOTATIONS_WANTED}")
@@ -74,7 +74,7 @@ def results_of(data: bytes, where: str) -> list[Any]:
     Raises:
         UserError: not JSON, truncated, or another kind of file, which is named.
     """
-    content = _decode(data, where, PREDICTIONS_WANTED)
+    content = decode_json(data, where, PREDICTIONS_WANTED)
     kind = kind_of(content)
     if kind not in ("a COCO result file", "an empty list"):
         raise UserError(f"{where}: this is {kind}; {PREDICTIONS_WANTED}")
@@ -163,8 +163,17 @@ def _kind_of_scalars(content: dict) -> str:
     return f"a JSON object with the keys {names}" if keys else "an empty JSON object"
 
 
-def _decode(data: bytes, where: str, wanted: str) -> Any:
-    """A file's content, also of JSON as Python writes it: with NaN, Infinity and halves of surrogate pairs."""
+def decode_json(data: bytes, where: str, wanted: str) -> Any:
+    """A file's content, also of JSON as Python writes it, with NaN, Infinity and halves of surrogate pairs.
+
+    Args:
+        data: the file's bytes.
+        where: argument and file, for messages.
+        wanted: the kind of file that is wanted, for messages.
+
+    Raises:
+        UserError: not JSON, or truncated.
+    """
     try:
         return msgspec.json.decode(data.removeprefix(BOM))
     except UNREAD:

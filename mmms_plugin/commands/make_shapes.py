@@ -1,6 +1,6 @@
 """Generate the multi-scale shapes data set.
 
-COCO, VOC and ImageFolder views of the same pictures.
+It has COCO, VOC and ImageFolder views of the same pictures.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mmms_plugin.datasets import FORMATS, ShapeSettings
 from mmms_plugin.errors import UserError
 from mmms_plugin.options import CommandOptions, option, positional
 from mmms_plugin.report.tables import Table, print_table
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from mmms_plugin.datasets import ShapesWritten
 
-# Task -> view of the pictures, config, option that takes the folder.
+# Task: view of the pictures, config, option that takes the folder.
 TASKS = {
     "detection": ("coco", "demo/mask_rcnn_ps_r18_shapes", "--coco-dir"),
     "segmentation": ("voc", "deeplabv3_ps_r50_voc12aug", "--voc-dir"),
@@ -28,14 +29,14 @@ TASKS = {
 
 @dataclass(kw_only=True)
 class Options(CommandOptions):
-    out: str = positional(metavar="OUT", help="folder to write; new, empty, or one that this command made before")
-    train: int = option(default=600, metavar="N", help="number of training pictures")
-    val: int = option(default=100, metavar="N", help="number of held-out pictures")
-    size: int = option(default=192, metavar="PX", help="width and height of the pictures in px")
-    seed: int = option(default=0, metavar="S", help="random seed; another seed draws other pictures")
-    format: str = option(choices=("coco", "voc", "imagefolder", "all"), default="all", help="views to write")
-    task: str | None = option(choices=tuple(TASKS), help="write what one task needs, and print how to train on it")
-    crowds: bool = option(default=False, help="mark some regions of the COCO view as iscrowd")
+    out: str = positional(metavar="OUT", help="folder to write: new, empty, or written by this command before")
+    train: int = option(default=ShapeSettings.train, metavar="N", help="number of training pictures")
+    val: int = option(default=ShapeSettings.val, metavar="N", help="number of validation pictures")
+    size: int = option(default=ShapeSettings.size, metavar="PX", help="width and height of the pictures in px")
+    seed: int = option(default=ShapeSettings.seed, metavar="S", help="random seed; another seed draws other pictures")
+    format: str = option(choices=(*FORMATS, "all"), default="all", help="view of the pictures to write")
+    task: str | None = option(choices=tuple(TASKS), help="write what a task needs, and print how to train on it")
+    crowds: bool = option(default=False, help="mark regions of the COCO view as iscrowd")
     large: bool = option(default=False, help="draw large objects only, one or two per picture")
 
     def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ def run(options: Options) -> None:
 
 
 def _print(console: Console, written: ShapesWritten) -> None:
-    state = "already there with these settings, left as it is" if written.reused else "written"
+    state = "exists already with these settings, left as it is" if written.reused else "written"
     console.print(f"{written.root}: {state}", soft_wrap=True, highlight=False)
     columns = ("split", "pictures", *next(iter(written.objects.values())))
     rows = [(split, getattr(written.settings, split), *bins.values()) for split, bins in written.objects.items()]

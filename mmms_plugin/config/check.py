@@ -6,7 +6,6 @@ Values are the ordinary ones that people change: batch_size=0, a negative rate.
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 from mmengine.registry import OPTIMIZERS
 
+from mmms_plugin.coco.json_files import ANNOTATIONS_WANTED, decode_json
 from mmms_plugin.config.edit import class_count_owners, dicts_in, leaf_datasets
 from mmms_plugin.errors import UserError
 
@@ -170,7 +170,8 @@ def _check_categories(config: dict[str, Any], dataset: dict[str, Any], path: Pat
                 f"set num_classes={len(classes)} in every head, or give --coco-dir DIR, which does"
             )
         return
-    names = {category["name"] for category in json.loads(path.read_text(encoding="utf-8"))["categories"]}
+    content = decode_json(path.read_bytes(), str(path), ANNOTATIONS_WANTED)
+    names = {category["name"] for category in content["categories"]}
     if counts and counts != [len(names)]:
         raise UserError(
             f"{path} has {len(names)} categories, the config's num_classes is {_either(counts)}: "

@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmms_plugin.datasets import FORMATS, ShapeSettings
 from mmms_plugin.datasets.shape_pictures import CLASSES, SPLITS, Picture, draw_picture
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import replace, umask
 
-FORMATS = ("coco", "voc", "imagefolder")
 VERSION = 1  # to be raised with every change that alters a picture or a file
 _SETTINGS_FILE = "shapes.json"
 _VAL_ID = 1_000_000  # ids of val pictures start here, so that the two splits share none
@@ -45,34 +45,8 @@ Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class ShapeSettings:
-    """What decides every byte of a data set. Raises ValueError for a number out of range or an unknown format."""
-
-    train: int = 600
-    val: int = 100
-    size: int = 192
-    seed: int = 0
-    formats: tuple[str, ...] = FORMATS
-    crowds: bool = False
-    large: bool = False
-
-    def __post_init__(self) -> None:
-        ranges = {"train": (0, 100_000), "val": (0, 100_000), "size": (32, 2048), "seed": (0, 2**32 - 1)}
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise ValueError(f"{name}={value!r}: must be a whole number from {low} to {high}")
-        if self.train + self.val == 0:
-            raise ValueError("train=0, val=0: one of them must be 1 or more")
-        unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown or not self.formats:
-            raise ValueError(f"formats={self.formats!r}: allowed are {', '.join(FORMATS)} or 'all'")
-        object.__setattr__(self, "formats", tuple(name for name in FORMATS if name in self.formats))
-
-
-@dataclass(frozen=True)
 class ShapesWritten:
-    """What lies in ``root``: object counts as ``objects[split][bin]``; ``reused`` where it was there already."""
+    """A data set on disk: object counts are ``objects[split][bin]``; ``reused`` if it existed already."""
 
     root: Path
     settings: ShapeSettings
@@ -82,24 +56,31 @@ class ShapesWritten:
 
 def write_shapes(
     out_dir: str | Path,
-    train: int = 600,
-    val: int = 100,
-    size: int = 192,
-    seed: int = 0,
+    train: int = ShapeSettings.train,
+    val: int = ShapeSettings.val,
+    size: int = ShapeSettings.size,
+    seed: int = ShapeSettings.seed,
     formats: str | Sequence[str] = "all",
     crowds: bool = False,
     large: bool = False,
     progress: Report | None = None,
 ) -> ShapesWritten:
-    """Write the data set to ``out_dir``, whole or not at all.
+    """Write the data set to ``out_dir``, whole or not at all; a data set of the same settings is left as it is.
 
-    train, val: number of pictures, numbered so that the first n are the same in a larger set. size: px, both sides.
-    formats: 'all' or some of 'coco', 'voc', 'imagefolder'. crowds: in the crowded pictures, the objects of one class
-    become one region with ``iscrowd`` 1 (COCO view only; pixels stay). large: large objects only, one or two in a
-    picture. progress: called with (pictures done, in all).
+    Args:
+        out_dir: a new or an empty folder, or one that holds the same data set.
+        train: number of training pictures; the first n are the same in a larger set.
+        val: number of validation pictures; as ``train``.
+        size: width and height of the pictures in px.
+        seed: of everything random.
+        formats: 'all' or some of 'coco', 'voc', 'imagefolder'.
+        crowds: in crowded pictures, make the objects of one class one region with ``iscrowd`` 1 (COCO view only).
+        large: draw large objects only, one or two per picture.
+        progress: called with the number of pictures written and of all.
 
-    A folder that already holds the same settings is left as it is. Raises ValueError for bad settings, UserError where
-    ``out_dir`` is something else, is the current folder, or cannot be written.
+    Raises:
+        ValueError: settings out of range.
+        UserError: ``out_dir`` holds something else, is the current folder, or cannot be written.
     """
     wanted = FORMATS if formats == "all" else (formats,) if isinstance(formats, str) else tuple(formats)
     settings = ShapeSettings(train, val, size, seed, wanted, crowds, large)
@@ -126,7 +107,7 @@ def _write_whole(root: Path, settings: ShapeSettings, progress: Report) -> Shape
 
 
 def _reuse(root: Path, settings: ShapeSettings) -> ShapesWritten | None:
-    """The data set that is there, or None where nothing is. Raises UserError where something else is in the way."""
+    """The data set that the folder holds, None if it is empty or absent. Raises UserError if it holds another one."""
     if not root.exists():
         return None
     if not root.is_dir():
@@ -137,17 +118,15 @@ def _reuse(root: Path, settings: ShapeSettings) -> ShapesWritten | None:
         return None
     try:
         note = json.loads((root / _SETTINGS_FILE).read_text(encoding="utf-8"))
-        found = {"large": False, **note["settings"]}  # older data sets do not name it
-        present = {key: found[key] for key in (*asdict(settings), "version")}
+        noted = {"large": False, **note["settings"]}  # older data sets lack it
+        present = {key: noted[key] for key in (*asdict(settings), "version")}
         objects, files = note["objects"], int(note["files"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{root} is not empty and is no shapes data set; name a new or an empty folder") from None
+        raise UserError(f"{root} is not empty and not a shapes data set; name a new or an empty folder") from None
     asked = _plain(settings)
     if present != asked:
-        differing = ", ".join(
-            f"{key} {present[key]} there, {asked[key]} asked" for key in asked if present[key] != asked[key]
-        )
-        raise UserError(f"{root} holds a shapes data set of other settings ({differing}); name another folder")
+        differing = ", ".join(f"{key} {present[key]}, not {asked[key]}" for key in asked if present[key] != asked[key])
+        raise UserError(f"{root} holds a shapes data set with other settings ({differing}); name another folder")
     if sum(len(names) for _, _, names in os.walk(root)) < files:
         raise UserError(f"{root} holds this shapes data set with files missing; delete it or name another folder")
     return ShapesWritten(root, settings, objects, reused=True)
@@ -249,11 +228,11 @@ def _coco_annotations(picture: Picture, image_id: int, crowds: bool) -> list[dic
         first = picture.labels[0]
         crowd = [k + 1 for k, label in enumerate(picture.labels) if label == first]
         groups = [crowd] + [[k + 1] for k, label in enumerate(picture.labels) if label != first]
-    found = []
+    annotations = []
     for number, group in enumerate(groups):
         mask = np.logical_or.reduce([picture.ids == k for k in group])
         rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
-        entry = {
+        annotation = {
             "id": image_id * 100 + number,
             "image_id": image_id,
             "category_id": picture.labels[group[0] - 1] + 1,
@@ -262,8 +241,8 @@ def _coco_annotations(picture: Picture, image_id: int, crowds: bool) -> list[dic
             "bbox": list(_box(mask)),
             "iscrowd": int(len(group) > 1),
         }
-        found.append(entry)
-    return found
+        annotations.append(annotation)
+    return annotations
 
 
 def _voc_palette() -> list[int]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from mmms_plugin.coco.rle import to_rles
+from mmms_plugin.coco.objects import Detections, GroundTruth, positions
+from mmms_plugin.coco.read import read_detections, read_ground_truth
 from mmms_plugin.files import written_whole
 from mmms_plugin.report.drawing import Objects, Style, draw_objects, side_by_side
 from mmms_plugin.report.figure_style import RUN_COLOURS, canvas, save
@@ -26,31 +25,25 @@ def draw_overlays(
     """Write a PNG of pictures in pairs: the truth on the left, predictions of at least ``score`` on the right.
 
     Args:
-        ann_file: COCO annotations.
+        ann_file: COCO annotations with ``segmentation``.
         image_dir: folder of the pictures.
-        pred_file: COCO results with ``segmentation`` as RLE.
+        pred_file: COCO results with ``segmentation``.
         out_file: the PNG.
         pictures: how many, evenly spaced over the file.
         score: lowest score of a prediction that is drawn.
     """
-    truth = json.loads(ann_file.read_text(encoding="utf-8"))
-    places = {c["id"]: k for k, c in enumerate(truth["categories"])}
-    style = Style.of([c["name"] for c in truth["categories"]], letters=LETTERS)
-    objects, predictions = defaultdict(list), defaultdict(list)
-    for annotation in truth["annotations"]:
-        objects[annotation["image_id"]].append(annotation)
-    for prediction in json.loads(pred_file.read_text(encoding="utf-8")):
-        if prediction["score"] >= score:
-            predictions[prediction["image_id"]].append(prediction)
-    images = [image for image in truth["images"] if objects[image["id"]]]
-    chosen = [images[i] for i in np.linspace(0, len(images) - 1, min(pictures, len(images))).astype(int)]
+    truth, _ = read_ground_truth(ann_file, masks=True)
+    run, _ = read_detections(pred_file, truth, masks=True)
+    style = Style.of(truth.category_names, letters=LETTERS)
+    shown = np.flatnonzero(np.isin(truth.image_ids, truth.image_id))
     pairs = []
-    for image in chosen:
-        grey = Image.open(image_dir / image["file_name"]).convert("L")  # so that colour means class and nothing else
+    for place in shown[np.linspace(0, len(shown) - 1, min(pictures, len(shown))).astype(int)]:
+        grey = Image.open(image_dir / truth.file_names[place]).convert("L")  # so that only classes are in colour
         pixels = (0.7 * np.asarray(grey.convert("RGB")) + 0.3 * 255).astype(np.uint8)
+        here = [objects.image_id == truth.image_ids[place] for objects in (truth, run)]
         halves = [
-            draw_objects(pixels, _objects(items[image["id"]], places, pixels), style)
-            for items in (objects, predictions)
+            draw_objects(pixels, _objects(truth, here[0], truth.category_ids), style),
+            draw_objects(pixels, _objects(run, here[1] & (run.scores >= score), truth.category_ids), style),
         ]
         pairs.append(side_by_side(halves[0], halves[1], ("truth", f"prediction, score >= {score:g}"), LETTERS))
     with written_whole(out_file) as temporary:
@@ -86,13 +79,10 @@ def draw_ap_bars(metrics: Mapping[str, float], out_file: Path) -> None:
     save(figure, out_file.parent, out_file.stem, (out_file.suffix[1:],))
 
 
-def _objects(items: Sequence[Mapping[str, Any]], places: Mapping[int, int], pixels: np.ndarray) -> Objects:
-    """COCO annotations or results with masks; ``places`` are the indices of the categories."""
-    boxes = np.array([item["bbox"] for item in items], dtype=float).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    labels = np.array([places[item["category_id"]] for item in items], dtype=int)
-    scores = np.array([item["score"] for item in items]) if all("score" in item for item in items) and items else None
-    sizes = np.tile(pixels.shape[1::-1], (len(items), 1))
-    return Objects(
-        boxes, labels, scores, to_rles([item["segmentation"] for item in items], sizes, "picture with object")
-    )  # type: ignore[arg-type]
+def _objects(source: GroundTruth | Detections, chosen: NDArray[np.bool_], category_ids: NDArray[np.int64]) -> Objects:
+    """The chosen annotations or predictions, which have masks, for drawing."""
+    boxes = source.boxes[chosen]
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    scores = source.scores[chosen] if isinstance(source, Detections) else None
+    rles = [(source.rles or ())[place] for place in np.flatnonzero(chosen)]
+    return Objects(corners, positions(source.category_id[chosen], category_ids), scores, rles)  # type: ignore[arg-type]

@@ -240,7 +240,7 @@ def test_reading_takes_the_typed_way(files, truth_file, monkeypatch, content, ma
     """Plain JSON is many times slower, and makes an object of every number."""
     truth, _ = read_ground_truth(truth_file, masks=False)
     made, path, decoder = [], files("x.json", content), msgspec.json.Decoder
-    monkeypatch.setattr(json_files, "_decode", lambda *_: pytest.fail("read as plain JSON"))
+    monkeypatch.setattr(json_files, "decode_json", lambda *_: pytest.fail("read as plain JSON"))
     monkeypatch.setattr(msgspec.json, "Decoder", lambda kind: made.append(kind) or decoder(kind))
     if isinstance(content, dict):
         read_ground_truth(path, masks=masks)

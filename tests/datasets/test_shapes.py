@@ -236,9 +236,9 @@ def test_the_note_counts_what_was_written(tmp_path: Path) -> None:
     [
         ({}, ""),
         ({"large": None}, ""),  # of before there were these
-        ({"crowds": None}, "is not empty and is no shapes data set; name a new or an empty folder"),
-        ({"version": 2}, r"of other settings \(version 2 there, 1 asked\); name another folder"),
-        ({"train": 2, "large": True}, r"\(train 2 there, 1 asked, large True there, False asked\)"),
+        ({"crowds": None}, "is not empty and not a shapes data set; name a new or an empty folder"),
+        ({"version": 2}, r"with other settings \(version 2, not 1\); name another folder"),
+        ({"train": 2, "large": True}, r"\(train 2, not 1, large True, not False\)"),
     ],
 )
 def test_a_data_set_is_used_again_by_what_its_note_says(tmp_path: Path, change: dict, message: str) -> None:
@@ -310,13 +310,13 @@ def test_crops_show_their_object(written: ShapesWritten) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train": -1}, "train=-1: must be a whole number from 0 to 100000"),
-        ({"train": 100_001}, "train=100001: must be a whole number from 0 to 100000"),
+        ({"train": -1}, "train=-1: must be an integer from 0 to 100000"),
+        ({"train": 100_001}, "train=100001: must be an integer from 0 to 100000"),
         ({"train": True}, "train=True"),
-        ({"val": -1}, "val=-1: must be a whole number from 0 to 100000"),
+        ({"val": -1}, "val=-1: must be an integer from 0 to 100000"),
         ({"val": 100_001}, "val=100001"),
         ({"train": 0, "val": 0}, "train=0, val=0"),
-        ({"size": 2049}, "size=2049: must be a whole number from 32 to 2048"),
+        ({"size": 2049}, "size=2049: must be an integer from 32 to 2048"),
         ({"seed": -1}, "seed=-1"),
         ({"formats": ("coco", "yolo")}, "formats="),
         ({"size": 31}, "size=31"),
@@ -350,7 +350,7 @@ def test_a_data_set_of_the_same_settings_is_left_alone(tmp_path: Path) -> None:
     again = write_shapes(root, 2, 1, 64)
     assert again.reused
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
-    with pytest.raises(UserError, match="seed 0 there, 1 asked"):
+    with pytest.raises(UserError, match="seed 0, not 1"):
         write_shapes(root, 2, 1, 64, seed=1)
     (root / "images" / "train_000001.png").unlink()
     with pytest.raises(UserError, match="files missing"):
@@ -379,7 +379,7 @@ def test_what_is_in_the_way_stays_and_is_told(tmp_path: Path, monkeypatch: pytes
 def test_a_strange_settings_file_is_no_data_set(tmp_path: Path, kept: str) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "shapes.json").write_text(kept, encoding="utf-8")
-    with pytest.raises(UserError, match="is no shapes data set"):
+    with pytest.raises(UserError, match="not a shapes data set"):
         write_shapes(tmp_path / "data", 1, 1, 64)
 
 
@@ -411,7 +411,7 @@ def test_command_writes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[
     settings = json.loads((tmp_path / "data" / "shapes.json").read_text(encoding="utf-8"))["settings"]
     assert (settings["train"], settings["val"], settings["size"], settings["formats"]) == (3, 2, 64, ["coco"])
     assert main(["make-shapes", out, *options]) == 0
-    assert "already there" in capsys.readouterr().out
+    assert "exists already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
