@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mmms_plugin.exits.network import EarlyExit
     from mmms_plugin.exits.plans import Plan, Plans
-    from mmms_plugin.exits.report import Point
+    from mmms_plugin.exits.savings import Point
 
 BUDGETS = (0.5, 0.75)  # of the full network, for the table of savings
 THRESHOLDS, MEASUREMENTS = "thresholds", "measurements"  # headings of --help
@@ -34,32 +34,34 @@ THRESHOLDS, MEASUREMENTS = "thresholds", "measurements"  # headings of --help
 class Options(EvaluateOptions):
     checkpoint: str = positional(help="checkpoint file; the thresholds go beside it, as CHECKPOINT.exits.json")
     split: str = option(
-        choices=SPLITS, default="val", group=DATA, help="pictures: one half chooses thresholds, the other is reported"
+        choices=SPLITS,
+        default="val",
+        group=DATA,
+        help="pictures to use: thresholds are chosen on one half and reported on the other",
     )
     thresholds: str | None = option(
-        metavar="FILE", group=THRESHOLDS, help="report these, chosen before, on all the pictures; choose none"
+        metavar="FILE",
+        group=THRESHOLDS,
+        help="thresholds chosen earlier, to report on all pictures (default: choose them)",
     )
     budget: tuple[float, ...] | None = option(
         above=0, metavar="MMAC", group=THRESHOLDS,
-        help="average million multiply-adds per picture, to be timed (default: half and three quarters of the full "
+        help="budgets to time, average million multiply-adds per picture (default: half and three quarters of the full "
         "network's)",
     )  # fmt: skip
     batches: tuple[int, ...] = option(
         default=(1, 8, 32, 64), least=1, metavar="N", group=MEASUREMENTS, help="batch sizes to time"
     )
-    pictures: int = option(
-        default=64, least=1, metavar="N", group=MEASUREMENTS, help="number of pictures that measurements use"
-    )
+    pictures: int = option(default=64, least=1, metavar="N", group=MEASUREMENTS, help="number of pictures to time")
     rounds: int = option(
-        default=5, least=1, metavar="N", group=MEASUREMENTS, help="measurements of each, of which the median counts"
+        default=5, least=1, metavar="N", group=MEASUREMENTS, help="measurements of each; the median counts"
     )
-    out: str = option(default=REQUIRED, metavar="DIR", group=OUTPUT, help="folder for the figure and the figures")
+    out: str = option(default=REQUIRED, metavar="DIR", group=OUTPUT, help="folder for the plot and the numbers")
 
 
 def run(options: Options) -> None:
-    """Choose thresholds on half of the pictures, report on the other half.
+    """Choose thresholds on half of the pictures and report on the other half, or report given ones on all pictures.
 
-    Thresholds that were chosen before are reported on all of them.
     Raises: UserError if config, data, checkpoint and thresholds do not fit each other, or no plan is within a budget.
     """
     import numpy as np
@@ -68,8 +70,7 @@ def run(options: Options) -> None:
 
     from mmms_plugin.exits.network import EarlyExit
     from mmms_plugin.exits.plans import Plans
-    from mmms_plugin.exits.report import draw, measure_points
-    from mmms_plugin.exits.savings import full_macs, measure_saving, print_savings
+    from mmms_plugin.exits.savings import draw, full_macs, measure_points, measure_saving, print_savings
     from mmms_plugin.exits.timing import clock_name
     from mmms_plugin.train.launch import prepare_config
 
@@ -79,7 +80,7 @@ def run(options: Options) -> None:
     network = EarlyExit.of(model)
     given = None if options.thresholds is None else Plans.load(options.thresholds, model)
     if given is not None:
-        _timed(given, options.budget, 0)  # refuses a budget before anything is computed
+        _timed(given, options.budget, 0)  # refuse a budget before anything is computed
     scores, labels, sample = _outputs(model, config, network, options.pictures)
     size = (sample.shape[-2], sample.shape[-1])
     confidence, correct = scores.max(2), scores.argmax(2) == labels[:, None]
@@ -106,7 +107,7 @@ def run(options: Options) -> None:
     console, threads = Console(), torch.get_num_threads()
     _print(console, points, plans)
     print_savings(savings, f"early exit, {len(sample)} pictures, {threads} threads, {clock_name()}", console)
-    console.print(f"thresholds: {path}; figure and figures: {folder}", soft_wrap=True, highlight=False)
+    console.print(f"thresholds: {path}; plot and numbers: {folder}", soft_wrap=True, highlight=False)
 
 
 def _choose(

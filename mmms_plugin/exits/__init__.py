@@ -1,7 +1,7 @@
-"""Networks with several classifiers that stop early and so save time: anytime prediction and budgeted batches.
+"""Networks with several classifiers that stop early to save time: anytime prediction and budgeted batches.
 
-The two settings of section 3 of the MSDNet paper (``backbones/msdnet.py``). The published code computes everything and
-then looks up which exit would have been taken; here nothing after the exit is computed. No host is imported.
+These are the two settings of section 3 of the MSDNet paper (``backbones/msdnet.py``). The published code computes all
+exits and then looks up which one would have been taken; here nothing after the exit is computed. No host is imported.
 """
 
 from mmms_plugin.exits.network import Answer, EarlyExit

@@ -1,6 +1,6 @@
 """A network that computes only what an answer needs.
 
-``EarlyExit`` runs a backbone output by output (``Backbone.start`` and ``advance``) and lets pictures leave at any.
+``EarlyExit`` runs a backbone output by output (``Backbone.start`` and ``advance``); pictures may leave at each output.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mmms_plugin.scale.flops import ExitCost, exit_costs
 
 
 class Steps(Protocol):
-    """What early exit needs of a backbone: that of ``Backbone``, or one of the same steps."""
+    """What early exit needs of a backbone; ``Backbone`` has it."""
 
     out_indices: Sequence[int]
 
@@ -35,7 +35,12 @@ class Steps(Protocol):
 
 
 class Answer(NamedTuple):
-    """``logits``: ``[N, classes]``; ``exits``: for each picture the number of the exit that gave them, from 0."""
+    """Answers for a batch.
+
+    Attributes:
+        logits: ``[N, classes]``.
+        exits: ``[N]``, number of the exit that gave each answer, from 0.
+    """
 
     logits: Tensor
     exits: Tensor
@@ -43,7 +48,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class _Running:
-    """The part of a batch that is computed: its maps, and which pictures they belong to (None: the whole batch)."""
+    """The pictures of a batch that are still computed: their maps and their places in the batch (None: all of it)."""
 
     maps: list[Tensor]
     pictures: Tensor | None
@@ -54,7 +59,7 @@ class _Running:
 
 
 class _Answers:
-    """The answers of a batch so far. A few small operations an exit: on small networks they would show."""
+    """The answers of a batch so far. Each exit takes only a few small operations, which small networks would notice."""
 
     def __init__(self, count: int, device: torch.device) -> None:
         self.waiting = count
@@ -63,9 +68,15 @@ class _Answers:
         self._exits = torch.empty(count, dtype=torch.long, device=device)
 
     def take(self, logits: Tensor, index: int, ready: Tensor | None, pictures: Tensor | None) -> Tensor | None:
-        """Answer the ``ready`` ones (None: all) of the running pictures that have no answer yet.
+        """Store the answers of those running pictures that are ``ready`` (None: all) and have none yet.
 
-        Returns: places, among those running, of the pictures that still have none; None if all have one.
+        Args:
+            logits: of the running pictures.
+            index: of the exit.
+            ready: ``[running]``, whether a picture leaves.
+            pictures: places of the running pictures in the batch; None if all are running.
+
+        Returns: places, among the running pictures, of those without an answer; None if all have one.
         """
         still = self._open if pictures is None or self._open is None else self._open[pictures]
         if still is None and (ready is None or bool(ready.all())):
@@ -93,16 +104,16 @@ class _Answers:
 class EarlyExit(nn.Module):
     """A backbone and a classifier for each of its outputs, for inference.
 
-    It holds copies of the modules given, with batch norms folded into the convolutions before them and weights in
-    channels-last order, both of which CPUs like. ``predict`` is the anytime setting of section 3 of the MSDNet paper,
+    It holds copies of the modules, with batch norms folded into the convolutions before them and weights in
+    channels-last order, which is faster on CPUs. ``predict`` is the anytime setting of section 3 of the MSDNet paper,
     ``classify`` the budgeted one.
 
     Args:
-        backbone: a network that runs step by step, see ``Steps``.
+        backbone: with the steps of ``Steps``.
         exits: a classifier for each of its outputs.
-        fold: False leaves the modules as they are.
+        fold: False copies the modules as they are.
 
-    Raises: ValueError for another number of exits than outputs.
+    Raises: ValueError unless there are as many exits as outputs.
     """
 
     def __init__(self, backbone: nn.Module, exits: Sequence[nn.Module], *, fold: bool = True) -> None:
@@ -125,20 +136,23 @@ class EarlyExit(nn.Module):
     def of(cls, model: nn.Module) -> EarlyExit:
         """From a model with ``backbone`` and ``head``: of ``weights.load_model``, or mmpretrain's ``ImageClassifier``.
 
-        Raises: UserError if it does not have several exits, gives several labels, has a backbone that cannot stop
-            early, or a neck.
+        Raises: UserError if the model has one exit, several labels, a neck, or a backbone that cannot stop early.
         """
         backbone, head = getattr(model, "backbone", None), getattr(model, "head", None)
         exits = getattr(head, "exits", None)
         if backbone is None or exits is None:
-            raise UserError("the model has one classifier: early exit needs several, as of mmms_plugin.MultiExitHead")
+            raise UserError(
+                "the model has one classifier: early exit needs several, such as those of mmms_plugin.MultiExitHead"
+            )
         if not hasattr(backbone, "advance"):
             kind = type(backbone).__name__
             raise UserError(f"backbone {kind}: cannot stop after an output; early exit needs one of mmms_plugin")
         if (neck := getattr(model, "neck", None)) is not None:
-            raise UserError(f"neck {type(neck).__name__}: early exit is for classifiers right behind the backbone")
+            raise UserError(
+                f"neck {type(neck).__name__}: early exit needs the classifiers directly behind the backbone"
+            )
         if getattr(head, "multi_label", False):
-            raise UserError("the model gives several labels: early exit is for one class a picture")
+            raise UserError("the model predicts several labels: early exit is for one class per picture")
         return cls(backbone, list(exits))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -150,21 +164,21 @@ class EarlyExit(nn.Module):
         return tuple(logits)
 
     def costs(self, size: tuple[int, int]) -> list[ExitCost]:
-        """Multiply-adds of one picture of ``size``, (height, width) in px: of each exit's part of the backbone, and of
-        its classifier."""
+        """Multiply-adds of each exit for one picture of ``size``, (height, width) in px."""
         if size not in self._costs:
             self._costs[size] = exit_costs(self.backbone, list(self.exits), size)
         return self._costs[size]
 
     @torch.inference_mode()
     def predict(self, x: Tensor, budget: float | None = None, unit: str = "macs") -> Answer:
-        """The answer of the last exit that a budget allows; classifiers before it are not computed.
+        """The answers of the last exit that a budget allows; earlier classifiers are not computed.
 
         Args:
             x: pictures ``[N, 3, H, W]``.
-            budget: for each picture in multiply-adds, or for the batch in seconds; None is no limit.
-            unit: 'macs' or 'seconds'. Seconds are measured once for every shape of ``x``; then the last exit is taken
-                that usually fits, and a slow moment of the machine is met by an earlier one.
+            budget: multiply-adds per picture, or seconds for the batch; None for no limit.
+            unit: 'macs' or 'seconds'. Seconds are measured once for each shape of ``x``; then the last exit that
+                usually fits is taken, or an earlier one when the machine is slow.
+
         Raises: UserError if even the first exit does not fit. ValueError for another unit.
         """
         if unit not in ("macs", "seconds"):
@@ -199,12 +213,12 @@ class EarlyExit(nn.Module):
 
     @torch.inference_mode()
     def measure_exits(self, x: Tensor, rounds: int = 3, clock: Callable[[], float] = time.perf_counter) -> list[float]:
-        """Seconds up to each exit, its own classifier among them; the second fastest of a few rounds.
+        """Seconds up to each exit, with only its own classifier; the second fastest of a few rounds.
 
         Args:
             x: pictures ``[N, 3, H, W]``.
-            rounds: measurements but one.
-            clock: in seconds; a budget is kept in wall time, the default.
+            rounds: one less than the number of measurements.
+            clock: in seconds; budgets are in wall time, the default.
         """
         rows = []
         for _ in range(rounds + 1):
@@ -215,26 +229,27 @@ class EarlyExit(nn.Module):
                 before = clock()
                 classifier(maps[-1])
                 row.append(clock() - begun - spent)
-                spent += clock() - before  # of classifiers that an answer of a later exit leaves out
+                spent += clock() - before  # by classifiers that a later exit's answer skips
             rows.append(row)
         return [sorted(column)[1] for column in zip(*rows, strict=True)]
 
     @torch.inference_mode()
     def classify(self, x: Tensor, thresholds: Sequence[float]) -> Answer:
-        """Each picture's answer from the first exit whose confidence reaches its threshold; confident ones leave.
+        """Each picture's answer from the first exit whose confidence reaches its threshold; there the picture leaves.
 
-        The rest of the batch is only gathered into a smaller one where ``profile`` says that this saves time; without a
-        profile it always is. Where ``measure_plan`` found the whole network faster, that is computed, and all pictures
-        leave at the last exit. Confidence is the largest softmax probability.
+        The rest of the batch is gathered into a smaller one if ``profile`` predicts that this saves time; without a
+        profile it always is. Where ``measure_plan`` measured the whole network as faster, the whole network is computed
+        and all pictures leave at the last exit. Confidence is the largest softmax probability.
 
         Args:
             x: pictures ``[N, 3, H, W]``.
-            thresholds: one for each exit, such as ``Plan.thresholds``; above 1 the exit's classifier is left out, and
-                the last exit takes all that is left whatever its threshold.
-        Raises: ValueError for another number of thresholds.
+            thresholds: one for each exit, such as ``Plan.thresholds``; above 1 the exit's classifier is skipped. The
+                last exit takes all remaining pictures, whatever its threshold.
+
+        Raises: ValueError unless there are as many thresholds as exits.
         """
         if len(thresholds) != len(self.exits):
-            raise ValueError(f"{len(thresholds)} thresholds: allowed are {len(self.exits)}, one for each exit")
+            raise ValueError(f"{len(thresholds)} thresholds: must be {len(self.exits)}, one for each exit")
         if (len(x), tuple(thresholds)) in self._slower:
             return self._run_to(x, len(self.exits) - 1)
         last, running, answers = len(self.exits) - 1, _Running(self._start(x), None), _Answers(len(x), x.device)
@@ -259,11 +274,11 @@ class EarlyExit(nn.Module):
 
     @torch.inference_mode()
     def measure(self, x: Tensor, rounds: int = 3) -> Profile:
-        """Measure on this machine what batches of up to ``len(x)`` pictures take, for ``classify`` to use.
+        """Measure how long batches of up to ``len(x)`` pictures take on this machine, for ``classify``.
 
         Args:
             x: pictures ``[N, 3, H, W]``; the batch sizes measured are 1, 2, 4, ... and N.
-            rounds: measurements of each, of which the fastest counts.
+            rounds: measurements of each; the fastest counts.
         """
         sizes = sorted({2**i for i in range(len(x).bit_length())} | {len(x)})
         blocks: list[list[float]] = [[] for _ in self.exits]
@@ -282,15 +297,15 @@ class EarlyExit(nn.Module):
         return self.profile
 
     def measure_plan(self, pictures: Tensor, batch: int, thresholds: Sequence[float], rounds: int = 5) -> bool:
-        """Whether leaving early beats the whole network for batches of this size, measured; ``classify`` keeps to it.
+        """Measure whether leaving early is faster than the whole network; ``classify`` then uses the faster one.
 
-        On a small network, an exit's own operations can take longer than what it saves.
+        On a small network, an exit's own operations can take longer than those that it saves.
 
         Args:
-            pictures: ``[N, 3, H, W]``, such as those to come.
+            pictures: ``[N, 3, H, W]``, a sample of those to classify.
             batch: pictures at a time.
-            thresholds: as of ``classify``.
-            rounds: how often both are timed, in turn; the median of the ratios counts.
+            thresholds: as for ``classify``.
+            rounds: measurements of both, in turn; the median of the ratios counts.
         """
         key, parts = (batch, tuple(thresholds)), pictures.split(batch)
         self._slower.discard(key)
@@ -303,7 +318,7 @@ class EarlyExit(nn.Module):
         return key not in self._slower
 
     def forget_plans(self) -> None:
-        """Undo what ``measure_plan`` found."""
+        """Forget the results of ``measure_plan``."""
         self._slower.clear()
 
     def _start(self, x: Tensor) -> list[Tensor]:
@@ -319,9 +334,9 @@ class EarlyExit(nn.Module):
 
 
 class FoldedLayer(nn.Module):
-    """A ``ConvNorm`` in one call, its batch norm within the convolution; ``[N, C, H, W] -> [N, C', H', W']``.
+    """A ``ConvNorm`` in one call, its batch norm folded into the convolution; ``[N, C, H, W] -> [N, C', H', W']``.
 
-    On networks for 32 px a layer takes some 50 microseconds, a good part of it in Python.
+    In networks for 32 px a layer takes about 50 microseconds, much of it in Python.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -334,9 +349,9 @@ class FoldedLayer(nn.Module):
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Put the batch norms of ``ConvNorm`` and ``ConvCell`` into the convolutions that they follow.
+    """Fold the batch norms of ``ConvNorm`` and ``ConvCell`` into the convolutions before them.
 
-    Others stay, among them those that precede a convolution (DenseNet's), which has no equal without them.
+    Other norms stay; those that precede a convolution (DenseNet's) cannot be folded into it.
 
     Args:
         module: in eval mode; changed in place.
@@ -361,5 +376,5 @@ def _size(x: Tensor) -> tuple[int, int]:
 def _last_fitting(needed: Sequence[float], budget: float, unit: str) -> int:
     fitting = [index for index, cost in enumerate(needed) if cost <= budget]
     if not fitting:
-        raise UserError(f"budget={budget:g}: below the first exit, which needs {needed[0]:.4g} {unit}")
+        raise UserError(f"budget={budget:g}: too small for the first exit, which needs {needed[0]:.4g} {unit}")
     return fitting[-1]

@@ -1,7 +1,7 @@
 """Budgeted batches: thresholds for an average budget, chosen on a validation split and kept beside the checkpoint.
 
-Section 3 and 5.3 of the MSDNet paper: pictures leave at exit k with a probability proportional to q^k. Every q
-gives an average cost; the thresholds are those that let the wanted share of the validation pictures leave at each exit.
+Sections 3 and 5.3 of the MSDNet paper: pictures leave at exit k with a probability proportional to q^k. Every q
+gives an average cost; the thresholds let the wanted share of the validation pictures leave at each exit.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MOST = 2.0  # of |log10 q|
 
 @dataclass(frozen=True)
 class Plan:
-    """Thresholds of every exit and what they came to on the validation split.
+    """Thresholds of every exit and their result on the validation split.
 
     Attributes:
-        macs: average multiply-adds of a picture.
-        thresholds: of each exit; above 1 where the classifier is left out.
-        shares: of the pictures that leave at each exit.
+        macs: average multiply-adds per picture.
+        thresholds: of each exit; above 1 where the classifier is skipped.
+        shares: share of the pictures that leave at each exit.
         accuracy: top-1 in per cent.
     """
 
@@ -48,12 +48,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Plans:
-    """Plans by rising cost.
+    """Plans in order of rising cost.
 
     Attributes:
-        model: fingerprint of the weights that they are for.
+        model: fingerprint of the weights.
         size: height and width of the pictures, in px.
-        pictures: how many the thresholds were chosen on.
+        pictures: number of pictures that the thresholds were chosen on.
         rows: the plans.
     """
 
@@ -65,31 +65,37 @@ class Plans:
     def within(self, budget: float) -> Plan:
         """The most accurate plan whose average cost is within ``budget`` multiply-adds.
 
-        Raises: UserError if none is.
+        Raises: UserError if even the cheapest plan costs more.
         """
         fitting = [row for row in self.rows if row.macs <= budget]
         if not fitting:
-            least = f"{self.rows[0].macs:.0f} multiply-adds a picture"
+            least = f"{self.rows[0].macs:.0f} multiply-adds per picture"
             raise UserError(f"budget={budget:.0f}: below the cheapest plan, which needs {least}")
         return max(fitting, key=lambda row: (row.accuracy, -row.macs))
 
     def save(self, path: str | Path) -> Path:
-        """Write them as JSON."""
+        """Write the plans as JSON."""
         return write_text(path, json.dumps(dict(format=FORMAT, **asdict(self)), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Plans:
-        """Read plans, for ``model`` if given.
+        """Read plans.
 
-        Raises: UserError if the file cannot be read or belongs to other weights.
+        Args:
+            path: of the file.
+            model: whose weights the plans must be for; None for no check.
+
+        Raises: UserError if the file cannot be read or is for other weights.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             plans = _from_json(content)
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise UserError(f"thresholds {path}: not a file of mmms early-exit ({type(error).__name__})") from error
+            raise UserError(
+                f"thresholds {path}: unreadable, or not written by mmms early-exit ({type(error).__name__})"
+            ) from error
         if model is not None and plans.model != fingerprint(model):
-            raise UserError(f"thresholds {path}: of another model; choose them anew with mmms early-exit")
+            raise UserError(f"thresholds {path}: for other weights; choose new ones with mmms early-exit")
         return plans
 
 
@@ -130,16 +136,20 @@ def fingerprint(model: nn.Module) -> str:
 def choose_plans(
     confidence: NDArray[np.floating], correct: NDArray[np.bool_], costs: Sequence[ExitCost], steps: int = STEPS
 ) -> tuple[Plan, ...]:
-    """Plans from the cheapest, all at the first exit, to the dearest, all at the last.
+    """Plans from the cheapest, where all pictures leave at the first exit, to the dearest, where all leave at the last.
 
     Args:
-        confidence, correct: ``[pictures, exits]``, largest probability and whether it is of the right class.
+        confidence: ``[pictures, exits]``, largest probability.
+        correct: ``[pictures, exits]``, whether it is of the right class.
         costs: of each exit.
         steps: number of values of q.
+
     Raises: ValueError for fewer pictures than exits.
     """
     if len(confidence) < confidence.shape[1]:
-        raise ValueError(f"{len(confidence)} validation pictures: at least {confidence.shape[1]} are needed")
+        raise ValueError(
+            f"{len(confidence)} validation pictures: at least {confidence.shape[1]} are needed, one for each exit"
+        )
     rows = {}
     for q in 10 ** np.linspace(-MOST, MOST, steps):
         wanted = q ** np.arange(confidence.shape[1])
@@ -154,7 +164,7 @@ def _plan(
     costs: Sequence[ExitCost],
     wanted: NDArray[np.floating],
 ) -> Plan:
-    """Let the wanted shares leave, exit by exit, the most confident first; leave out classifiers that do not pay."""
+    """Let the wanted shares leave, exit by exit, the most confident first; skip classifiers that do not pay."""
     count, exits = confidence.shape
     left = np.arange(count)
     thresholds, shares, macs, right, owed = [], [], 0.0, 0, 0.0

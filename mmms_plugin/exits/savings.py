@@ -1,38 +1,42 @@
-"""What early exits save in time, beside what they promise in multiply-adds: measurements and their table."""
+"""What early exits gain: accuracy against multiply-adds and time, and the time saved beside the multiply-adds saved."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
 from mmms_plugin.backbones import MSDNet
 from mmms_plugin.exits.network import EarlyExit
-from mmms_plugin.exits.plans import Plan, choose_plans
-from mmms_plugin.exits.timing import clock_name
+from mmms_plugin.exits.plans import Plan, Plans, choose_plans
+from mmms_plugin.exits.timing import clock_name, now
 from mmms_plugin.exits.timing import seconds as taken
 from mmms_plugin.heads import MultiExitHead
 from mmms_plugin.report.tables import Column, Table, print_table
 
 BATCHES = (1, 8, 32, 64)
 BUDGETS = (0.5, 0.75, 1.0)
+TIMED_PLANS = 6
 
 
 @dataclass(frozen=True)
 class Saving:
-    """One batch size and one plan.
+    """Measured with one batch size and one plan.
 
     Attributes:
         batch: pictures at a time.
-        budget: the multiply-adds that the plan allows, as a share of the full network's.
-        promised: the full network's multiply-adds divided by those of the pictures measured, classifiers included.
-        achieved: the full network's time divided by that with early exits.
-        seconds: of one picture, with early exits.
+        budget: average multiply-adds of the plan, as a share of the full network's.
+        promised: speed-up by multiply-adds: the full network's divided by those spent, classifiers included.
+        achieved: speed-up by time: the full network's divided by that with early exits.
+        seconds: per picture, with early exits.
     """
 
     batch: int
@@ -43,12 +47,12 @@ class Saving:
 
     @property
     def kept(self) -> float:
-        """How much of the promise is kept."""
+        """Achieved speed-up as a share of the promised."""
         return self.achieved / self.promised
 
 
 def full_macs(network: EarlyExit, size: tuple[int, int]) -> int:
-    """Multiply-adds of the network with its last classifier alone."""
+    """Multiply-adds of the network with only its last classifier."""
     costs = network.costs(size)
     return sum(cost.block for cost in costs) + costs[-1].classifier
 
@@ -71,10 +75,11 @@ def spent_macs(network: EarlyExit, size: tuple[int, int], exits: Tensor, thresho
 def measure_saving(network: EarlyExit, pictures: Tensor, batch: int, plan: Plan, rounds: int = 5) -> Saving:
     """Time the full network and early exits in turn, ``rounds`` times; the median of the ratios counts.
 
-    Where early exits are slower, ``classify`` computes the full network, and that is timed; the promise remains the
-    plan's.
+    Where early exits are slower, ``classify`` computes the full network, which is then timed in their place; the
+    promise remains the plan's.
 
     Args:
+        network: with the exits.
         pictures: ``[N, 3, H, W]``.
         batch: pictures at a time.
         plan: with the thresholds.
@@ -92,9 +97,9 @@ def measure_saving(network: EarlyExit, pictures: Tensor, batch: int, plan: Plan,
         lambda: [network.classify(part, plan.thresholds) for part in parts],
     ]
     rows = []
-    for number in range(rounds):  # whichever is second finds warmer caches: they take turns
-        order = (0, 1) if number % 2 == 0 else (1, 0)
-        spent = {which: taken(runs[which]) for which in order}
+    for turn in range(rounds):  # the second finds warmer caches: they take turns
+        order = (0, 1) if turn % 2 == 0 else (1, 0)
+        spent = {number: taken(runs[number]) for number in order}
         rows.append((spent[0], spent[1]))
     full_cost = full_macs(network, size)
     promised = full_cost / spent_macs(network, size, exits, plan.thresholds)
@@ -104,15 +109,103 @@ def measure_saving(network: EarlyExit, pictures: Tensor, batch: int, plan: Plan,
 
 def print_savings(savings: Sequence[Saving], title: str, console: Console) -> None:
     columns = ("batch", Column("budget", ".0%"), "promised", "achieved",
-               "achieved / promised", Column("ms a picture", ".1f"))  # fmt: skip
+               "achieved / promised", Column("ms per picture", ".1f"))  # fmt: skip
     rows = [(str(s.batch), s.budget, s.promised, s.achieved, s.kept, 1000 * s.seconds) for s in savings]
     print_table(Table("savings", title, columns, rows, form=".2f"), console)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Accuracy and cost of an exit or a plan.
+
+    Attributes:
+        kind: 'anytime' (every picture leaves at one exit) or 'budgeted' (a plan).
+        name: of the exit or plan.
+        macs: average multiply-adds per picture.
+        accuracy: top-1 in per cent.
+        seconds: per picture; None if not measured.
+        leaving: share of the pictures that leave at each exit; None for 'anytime'.
+    """
+
+    kind: str
+    name: str
+    macs: float
+    accuracy: float
+    seconds: float | None = None
+    leaving: tuple[float, ...] | None = None
+
+
+def measure_points(
+    network: EarlyExit, plans: Plans, confidence: NDArray[np.float64], correct: NDArray[np.bool_], sample: Tensor,
+    batch: int,
+) -> list[Point]:  # fmt: skip
+    """Every exit and every plan, on pictures that no threshold was chosen on.
+
+    Args:
+        network: with the exits.
+        plans: with their thresholds.
+        confidence: ``[pictures, exits]``, largest probability.
+        correct: ``[pictures, exits]``, whether it is of the right class.
+        sample: pictures ``[N, 3, H, W]`` for timing.
+        batch: pictures at a time in the timing.
+    """
+    costs, points, block = network.costs(plans.size), [], 0
+    seconds = network.measure_exits(sample[:batch], 5, now)
+    for index, cost in enumerate(costs):
+        block += cost.block
+        accuracy = 100 * float(correct[:, index].mean())
+        name = f"exit {index + 1}"
+        points.append(Point("anytime", name, block + cost.classifier, accuracy, seconds[index] / len(sample[:batch])))
+    step = max(1, len(plans.rows) // TIMED_PLANS)
+    for number, plan in enumerate(plans.rows):
+        exits = leaving(confidence, plan.thresholds)
+        accuracy = 100 * float(correct[np.arange(len(exits)), exits].mean())
+        macs = spent_macs(network, plans.size, torch.from_numpy(exits), plan.thresholds)
+        timed = measure_saving(network, sample, batch, plan, 3).seconds if number % step == 0 else None
+        shares = np.bincount(exits, minlength=len(costs)) / len(exits)
+        points.append(Point("budgeted", f"plan {number + 1}", macs, accuracy, timed, tuple(shares.tolist())))
+    return points
+
+
+def leaving(confidence: NDArray[np.float64], thresholds: tuple[float, ...]) -> NDArray[np.int64]:
+    """The exit at which each picture leaves."""
+    reached = confidence >= np.array(thresholds)
+    reached[:, -1] = True
+    return reached.argmax(1)
+
+
+def draw(points: Sequence[Point], path: Path, batch: int) -> Path:
+    """Write the figure as PNG: accuracy against multiply-adds and against time.
+
+    Args:
+        points: of every exit and plan.
+        path: of the file.
+        batch: pictures at a time in the measurements.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    from mmms_plugin.report.figure_style import RUN_COLOURS, WIDEST, canvas, save
+
+    with canvas(WIDEST, 2.8, 2, sharey=True) as (figure, (by_macs, by_time)):
+        for kind, colour, marker in (("anytime", RUN_COLOURS[0], "o"), ("budgeted", RUN_COLOURS[1], ".")):
+            points_of_kind = sorted((p for p in points if p.kind == kind), key=lambda p: p.macs)
+            timed = sorted((p.seconds, p.accuracy) for p in points_of_kind if p.seconds is not None)
+            style: Any = dict(marker=marker, color=colour, label=kind)
+            by_macs.plot([p.macs / 1e6 for p in points_of_kind], [p.accuracy for p in points_of_kind], **style)
+            by_time.plot([1000 * seconds for seconds, _ in timed], [accuracy for _, accuracy in timed], **style)
+        by_macs.set(xlabel="million multiply-adds per picture", ylabel="top-1 accuracy, %")
+        by_time.set(xlabel=f"ms per picture, batch {batch}, this machine")
+        by_macs.legend()
+        for axis in (by_macs, by_time):
+            axis.grid(True)
+    return save(figure, path.parent, path.stem, ("png",))[0]
 
 
 def run_early_exit_benchmark(arch: str, pictures: int, rounds: int, batches: tuple[int, ...] = BATCHES) -> None:
     """``mmms benchmark early-exit``: promised and achieved speed-up of an MSDNet, on random weights and pictures.
 
-    Thresholds are chosen on the same pictures, so that the wanted shares leave.
+    Thresholds are chosen on the same pictures, so that the planned shares leave.
     """
     torch.manual_seed(0)
     large = MSDNet.arch_settings[arch].large_pictures

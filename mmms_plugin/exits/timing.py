@@ -1,4 +1,4 @@
-"""The clock of all measurements, and what it says of a network: does a smaller batch pay?"""
+"""The clock of all measurements, and the times of a network's parts, which say whether a smaller batch pays."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mmms_plugin.files import WINDOWS
 
 
 def clock_name() -> str:
-    """'processor time' with one thread and no GPU in use, which other programs hardly disturb; else 'wall time'."""
+    """'processor time', which other programs hardly disturb, with one thread and no GPU in use; else 'wall time'."""
     return "processor time" if _one_thread() else "wall time"
 
 
 def now() -> float:
-    """Seconds of that clock from some moment on; waits for the GPU first."""
+    """Seconds of that clock since some fixed moment; waits for the GPU first."""
     if _gpu_in_use():
         torch.accelerator.synchronize()
     return time.thread_time() if _one_thread() else time.perf_counter()
@@ -32,7 +32,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def _one_thread() -> bool:
-    """Whether processor time says all; on Windows it is counted in steps of 1/64 s."""
+    """Whether processor time is complete and precise: on Windows it advances in steps of 1/64 s."""
     return torch.get_num_threads() == 1 and not _gpu_in_use() and not WINDOWS
 
 
@@ -46,8 +46,8 @@ class Profile:
 
     Attributes:
         sizes: batch sizes, rising.
-        blocks: for each exit, of its part of the backbone and its classifier, by size.
-        copies: for each exit, of gathering the maps in front of its part, by size of the result.
+        blocks: seconds of each exit's part of the backbone and its classifier, by size.
+        copies: seconds of gathering the maps in front of each exit's part, by size of the result.
     """
 
     sizes: Sequence[int]
@@ -55,6 +55,6 @@ class Profile:
     copies: Sequence[Sequence[float]]
 
     def pays(self, block: int, running: int, left: int) -> bool:
-        """Whether part ``block`` on ``left`` pictures, with gathering them, is faster than on all ``running``."""
+        """Whether part ``block`` on the ``left`` pictures, gathering included, is faster than on all ``running``."""
         rest = np.interp([running, left], self.sizes, self.blocks[block])
         return rest[0] - rest[1] > np.interp(left, self.sizes, self.copies[block])

@@ -242,6 +242,6 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     (tmp_path / "other.json").write_text(other, encoding="utf-8")
     wrong = ["--thresholds", str(tmp_path / "other.json")]
     assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *wrong) == 2
-    assert "other.json: of another model; choose them anew" in capfd.readouterr().err
+    assert "other.json: for other weights; choose new ones" in capfd.readouterr().err
     assert run("early-exit", "cifar10/ps_resnext29_small", str(checkpoint), *data, *options, *more) == 2
     assert "is not of this config's model" in capfd.readouterr().err

@@ -25,8 +25,7 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.exits import EarlyExit, Plan, Plans, choose_plans, savings
 from mmms_plugin.exits.network import FoldedLayer, _Running, fold_norms
 from mmms_plugin.exits.plans import SKIP, fingerprint
-from mmms_plugin.exits.report import Point, draw
-from mmms_plugin.exits.savings import Saving, full_macs, measure_saving, print_savings, spent_macs
+from mmms_plugin.exits.savings import Point, Saving, draw, full_macs, measure_saving, print_savings, spent_macs
 from mmms_plugin.exits.timing import Profile
 from mmms_plugin.heads import MultiExitHead
 from mmms_plugin.scale.flops import ExitCost
@@ -170,13 +169,13 @@ def test_anytime_by_multiply_adds_and_by_seconds(net, pictures, scores, monkeypa
     assert network.predict(pictures).exits.tolist() == [3] * 24
     monkeypatch.setattr(EarlyExit, "measure_exits", lambda self, x: [1000.0, 2000.0, 3000.0, 4000.0])
     assert network.predict(pictures, 3500, unit="seconds").exits.tolist() == [2] * 24
-    with pytest.raises(UserError, match="budget=10: below the first exit, which needs 1000 seconds"):
+    with pytest.raises(UserError, match="budget=10: too small for the first exit, which needs 1000 seconds"):
         network.predict(pictures, 10, unit="seconds")
-    with pytest.raises(UserError, match=r"budget=10: below the first exit, which needs .* multiply-adds"):
+    with pytest.raises(UserError, match=r"budget=10: too small for the first exit, which needs .* multiply-adds"):
         network.predict(pictures, 10)
     with pytest.raises(ValueError, match="unit='hours': allowed are 'macs', 'seconds'"):
         network.predict(pictures, 10, unit="hours")
-    with pytest.raises(ValueError, match="2 thresholds: allowed are 4, one for each exit"):
+    with pytest.raises(ValueError, match="2 thresholds: must be 4, one for each exit"):
         network.classify(pictures, (0.5, 0.5))
 
 
@@ -276,7 +275,7 @@ def test_within_a_budget_the_most_accurate_plan_and_of_equal_ones_the_cheapest()
     )
     plans = Plans("", (16, 16), 24, rows)
     assert [plans.within(budget).macs for budget in (10, 19, 20, 30, 1e9)] == [10, 10, 20, 20, 20]
-    with pytest.raises(UserError, match="budget=9: below the cheapest plan, which needs 10 multiply-adds a picture"):
+    with pytest.raises(UserError, match="budget=9: below the cheapest plan, which needs 10 multiply-adds per picture"):
         plans.within(9)
 
 
@@ -324,9 +323,11 @@ def test_plans_are_kept_for_these_weights_alone(net, plans, tmp_path):
         *[json.dumps(json.loads(whole) | change) for change in bad],
     ):
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(UserError, match="not a file of mmms early-exit"):
+        with pytest.raises(UserError, match="not written by mmms early-exit"):
             Plans.load(path)
-    with pytest.raises(UserError, match=r"thresholds .*: not a file of mmms early-exit \(FileNotFoundError\)"):
+    with pytest.raises(
+        UserError, match=r"thresholds .*: unreadable, or not written by mmms early-exit \(FileNotFoundError\)"
+    ):
         Plans.load(tmp_path / "none.json")
 
 
@@ -419,7 +420,7 @@ def test_the_table_of_savings():
     lines = console.file.getvalue().splitlines()
     assert lines[0] == "some title"
     assert [re.split("  +", line.strip()) for line in lines[1:] if line.strip("─")] == [
-        ["batch", "budget", "promised", "achieved", "achieved / promised", "ms a picture"],
+        ["batch", "budget", "promised", "achieved", "achieved / promised", "ms per picture"],
         ["8", "50%", "2.00", "1.50", "0.75", "12.4"],
         ["32", "75%", "1.25", "1.25", "1.00", "1.0"],
     ]
@@ -463,7 +464,7 @@ def test_the_figure_shows_both_settings_by_cost_and_by_time(tmp_path, monkeypatc
     assert by_time == [[[4, 5], [60, 50]], [[1], [40]]]
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["anytime", "budgeted"]
     assert [axes.get_xlabel() for axes in figure.axes] == [
-        "million multiply-adds a picture", "ms a picture, batch 8, this machine",
+        "million multiply-adds per picture", "ms per picture, batch 8, this machine",
     ]  # fmt: skip
     assert figure.axes[0].get_ylabel() == "top-1 accuracy, %"
     assert all(line.get_visible() for axes in figure.axes for line in axes.get_xgridlines())
@@ -510,7 +511,7 @@ def test_models_whose_maps_are_not_those_of_the_steps_are_refused(net):
     with pytest.raises(UserError, match="backbone Identity: cannot stop after an output; early exit needs one of mmms"):
         EarlyExit.of(host)
     necked = types.SimpleNamespace(backbone=net.backbone, neck=torch.nn.Identity(), head=net.head)
-    with pytest.raises(UserError, match="neck Identity: early exit is for classifiers right behind the backbone"):
+    with pytest.raises(UserError, match="neck Identity: early exit needs the classifiers directly behind the backbone"):
         EarlyExit.of(necked)
     with pytest.raises(ValueError, match="3 exits: must be 4, one for each output of MSDNet"):
         EarlyExit(net.backbone, list(net.head.exits)[:3])
@@ -518,7 +519,7 @@ def test_models_whose_maps_are_not_those_of_the_steps_are_refused(net):
 
 def test_models_with_several_labels_are_refused(net):
     head = types.SimpleNamespace(exits=net.head.exits, multi_label=True)
-    with pytest.raises(UserError, match="the model gives several labels: early exit is for one class a picture"):
+    with pytest.raises(UserError, match="the model predicts several labels: early exit is for one class per picture"):
         EarlyExit.of(types.SimpleNamespace(backbone=net.backbone, head=head))
 
 

@@ -52,7 +52,7 @@ def test_several_labels(maps):
     model = torch.nn.Module()
     model.backbone, model.head = torch.nn.Identity(), head
     model.backbone.advance = None
-    with pytest.raises(UserError, match="early exit is for one class a picture"):
+    with pytest.raises(UserError, match="early exit is for one class per picture"):
         EarlyExit.of(model)
 
 
