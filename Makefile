@@ -1,11 +1,11 @@
-# make demo   trains, evaluates and draws a small PS Mask R-CNN on generated data (CPU, minutes)
-# make test   formatter, linter, type checker and tests
-# make quick  the same checks and a choice of quick tests, in under a minute: the daily loop
-# make mutants   small changes of the code that no test notices (hours; PATHS="necks heads" takes these rooms alone)
-# make mmcv   builds the compiled mmcv in place of mmcv-lite (needs a C++ compiler; about 20 minutes)
-# make docs   builds the documentation into docs/_build (docs/_build/index.html)
+# make demo     train, evaluate and draw a small PS Mask R-CNN on generated pictures (minutes on a CPU)
+# make test     formatter, linter, type checker and tests (about 13 minutes on two cores)
+# make quick    the same checks with a selection of fast tests, in under a minute: for every day
+# make mutants  list small changes of the code that no test notices (hours; PATHS="necks heads" for these rooms only)
+# make mmcv     build the compiled mmcv in place of mmcv-lite (needs a C++ compiler; about 20 minutes)
+# make docs     build the documentation: docs/_build/index.html
 # Everything is installed into .venv. A torch that PYTHON or .venv already has (a CUDA build, say) is used as it is;
-# otherwise the CPU build is taken.
+# otherwise the CPU build is installed.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,7 +20,7 @@ endif
 
 install:
 	@command -v $(PYTHON) > /dev/null || \
-	  { echo "make: no $(PYTHON) here; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
+	  { echo "make: $(PYTHON) not found; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
 	@$(PYTHON) requirements/install.py --venv $(VENV)
 
 demo: install
@@ -28,17 +28,17 @@ demo: install
 
 lint: install
 	@$(BIN)/python -m ruff format --check . && $(BIN)/python -m ruff check . && $(BIN)/python -m mypy
-	@$(BIN)/python -m ruff check -q --preview --select PLW1514 .  # text files name their encoding
+	@$(BIN)/python -m ruff check -q --preview --select PLW1514 .  # open() states the encoding
 	@$(BIN)/lint-imports --no-logo --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 
-# Processes that run the tests, of one thread each; each takes about 1 GB.
+# Processes that run the tests, with one thread and about 1 GB each.
 WORKERS ?= 2
 PYTEST = PYTHONWARNDEFAULTENCODING=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test: lint
 	@MMMS_NO_SKIP=1 $(PYTEST) -m 'not compiled and not gpu'
 
-# Folders whose tests import no OpenMMLab host; tests that take more than about a second there are marked slow.
+# Folders whose tests import no OpenMMLab host; there, tests of more than about a second are marked slow.
 QUICK = tests/layers tests/necks tests/backbones tests/coco tests/size_ap tests/report tests/scale
 
 quick: lint

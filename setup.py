@@ -26,9 +26,9 @@ setup(
     package_data={"": ["*.html", "*.jinja", "*.json", "templates/*.jinja"]},
     entry_points={"console_scripts": ["mmms = mmms_plugin.commands:script"]},
     install_requires=[
-        "torch>=2.6",  # loads with weights_only=True by default; a build that is installed already stays
+        "torch>=2.6",  # loads with weights_only=True by default; an installed build is kept
         "mmengine>=0.10.7,<0.11",
-        "mmcv-lite==2.1.0",  # the compiled mmcv of that version is used instead where it is installed
+        "mmcv-lite==2.1.0",  # the compiled mmcv of this version is used instead if it is installed
         "mmdet>=3.3,<3.4",
         "mmsegmentation>=1.2.2,<1.3",
         "setuptools<81",  # mmengine 0.10 imports pkg_resources
@@ -49,13 +49,13 @@ setup(
         "psutil>=5.9",  # memory of processes, on Windows
     ],
     extras_require={
-        # mmpretrain imports torchvision, which is left out on purpose: each build of it asks for one build of torch,
-        # and pip would replace the installed torch to please it. Install the one that belongs to yours, from where
-        # torch came: pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...)
+        # mmpretrain imports torchvision, which is left out on purpose: each of its builds requires one build of torch,
+        # and pip would replace the installed torch. Install the one that matches yours from where your torch came:
+        # pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...)
         "mmpretrain": ["mmpretrain==1.2.0", "importlib-metadata"],
-        "policy": ["pyarrow"],  # the table of mmms scale-policy as Parquet too
+        "policy": ["pyarrow"],  # for the table of mmms scale-policy as Parquet
         "docs": ["sphinx", "myst-parser", "furo"],
-        # torchvision, which mmpretrain needs, is installed by the Makefile: pip would take another torch with it
+        # torchvision, which mmpretrain needs, is installed by requirements/install.py: pip would replace torch for it
         "test": [
             *("pytest", "pytest-xdist", "coverage>=7.13"),
             *("ruff", "mypy", "import-linter"),

@@ -55,7 +55,7 @@ def backbone_table() -> str:
 
 
 def checkpoint_table() -> str:
-    """Every published checkpoint that the authors name, with the command that converts it."""
+    """Every checkpoint that the authors publish, with the options of ``mmms convert`` for it."""
     return _table(
         ("checkpoint", "trained for", "published figure", "licence", "convert with"),
         [(_link(e), e.trained_for or "–", e.accuracy or "–", e.licence or "not stated", _convert(e)) for e in CATALOG],
@@ -63,7 +63,7 @@ def checkpoint_table() -> str:
 
 
 def config_table() -> str:
-    """Every config that comes with the package, as ``mmms configs`` lists it."""
+    """Every config of the package, with the facts that ``mmms configs`` lists."""
     heads = ("config", "task", "method", "parameters, M", "GMAC", "at", "published figure")
     rows = [
         (f"`{f.name}`", f.task, f.method, f"{f.params / 1e6:.1f}", f"{f.macs / 1e9:.1f}",

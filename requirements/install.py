@@ -1,17 +1,17 @@
-"""Install the package in a clone of the repository, with all that its demo and its tests need: ``make install``.
+"""Install a clone of the repository with everything that its demo and tests need: ``make install``.
 
     python3 requirements/install.py [--venv .venv]
 
-It needs Python 3.10 to 3.14 with its own ``venv`` module, and a package index; no make, no compiler, no other package.
+It needs Python 3.10 to 3.14 with its ``venv`` module and a package index, but no make, compiler or other package.
 Versions are those of ``constraints.txt``, with two exceptions:
 
-1. A torch that is already in the environment, or in the Python that runs this script, stays, and torchvision is taken
-   to match it. Otherwise the CPU build is installed.
-2. opencv-python needs libraries of a desktop. Where they are missing, opencv-python-headless takes its place.
+1. A torch that is already in the environment, or in the Python that runs this script, is kept, and torchvision is
+   chosen to match it. Otherwise the CPU build is installed.
+2. opencv-python needs desktop libraries. If they are missing, opencv-python-headless replaces it.
 
-What is missing to begin with is reported within a second, in one line and with exit status 2. A failed step ends with
-the last lines of its log and exit status 1; a second call goes on from there. The syntax is that of Python 3.6, so that
-older Pythons are refused in one line, too.
+Missing prerequisites are reported within a second, in one line and with exit status 2. A failed step ends with the last
+lines of its log and exit status 1; the next call continues from there. The syntax is that of Python 3.6, so that older
+Pythons, too, are refused in one line.
 """
 
 import argparse
@@ -31,13 +31,13 @@ CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
 OLDEST, NEWEST = (3, 10), (3, 14)  # Python
 OLDEST_TORCH = (2, 6)
 GIGABYTE = 10**9
-DISK = {"CPU": 3, "CUDA": 9}  # gigabytes to install with that build of torch, downloads included
+DISK = {"CPU": 3, "CUDA": 9}  # gigabytes needed to install with this build of torch, including downloads
 ELSEWHERE = ("PIP_CONSTRAINT", "PIP_DRY_RUN", "PIP_PREFIX", "PIP_ROOT", "PIP_TARGET", "PIP_USER", "PYTHONHOME")
 TORCH_BUILDS = "https://download.pytorch.org/whl"
 
 
 class Stop(Exception):
-    """The installation cannot go on; the message is one line, or the end of a log."""
+    """The installation cannot continue; the message is one line, or the end of a log."""
 
     def __init__(self, message: str, status: int = 2) -> None:
         super().__init__(message)
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def check_python() -> None:
-    """Raise Stop unless this Python can make an environment that the package runs in."""
+    """Raise Stop unless this Python can create an environment for the package."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         others = [f"python3.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1)]
         present = next((name for name in others if shutil.which(name) and _asked(Path(name), "1")), None)
@@ -112,12 +112,12 @@ class Environment:
         self.python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self.log = folder / "install.log"
         self.constraints = folder / "constraints.txt"
-        self.temporary = folder / "tmp"  # of pip: what a killed one leaves there goes with the next call
+        self.temporary = folder / "tmp"  # for pip; the next call removes what a killed pip leaves there
         self.stamp = folder / ".installed"
         self._started = time.monotonic()
 
     def is_current(self) -> bool:
-        """Whether this clone, as it is now, has been installed here, and neither has been moved since."""
+        """Whether this clone is installed here in its present state, and neither has been moved since."""
         try:
             return self.stamp.read_text(encoding="utf-8") == self._state()
         except (OSError, ValueError):
@@ -136,10 +136,10 @@ class Environment:
         return f"{ROOT}\n{self.folder.resolve()}\n{digest.hexdigest()}\n"
 
     def create(self) -> None:
-        """Make it unless it is there; one that was interrupted is completed.
+        """Create the environment, or complete one whose creation was interrupted.
 
         Raises:
-            Stop: there is too little disk, or something else in its place.
+            Stop: there is too little disk space, or the folder holds something else.
         """
         new = not os.path.lexists(self.python)
         torch = None if not new and _version(self.python, "torch") else _version(Path(sys.executable), "torch")
@@ -149,13 +149,13 @@ class Environment:
             self.check_disk("CPU")
         elif not self._works("-c", f"import sys; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"):
             raise Stop(f"install: {self.folder} has no Python that runs, or not 3.10 to 3.14: remove the folder")
-        # An installed pip answers this without the network; one that was half written fails
+        # An installed pip answers this without the network; a half-written one fails
         if new or not self._works("-m", "pip", "install", "-q", "--no-index", "pip"):
             self._make(new)
         if torch is not None:
             print(f"Using torch {torch} of {sys.executable}")
             packages = _asked(Path(sys.executable), "distribution('torch').locate_file('')")
-            line = f"import site; site.addsitedir({packages!a})"  # follows the .pth files there, too
+            line = f"import site; site.addsitedir({packages!a})"  # also follows the .pth files there
             (self._packages() / "torch_of_python.pth").write_text(line, encoding="ascii")
         self.log.write_text("", encoding="utf-8")
         shutil.rmtree(self.temporary, ignore_errors=True)
@@ -166,7 +166,7 @@ class Environment:
         if new:
             done = _run(Path(sys.executable), "-m", "venv", str(self.folder))
         else:
-            for remains in self._packages().glob("pip*"):  # ensurepip leaves them alone
+            for remains in self._packages().glob("pip*"):  # ensurepip would not replace them
                 shutil.rmtree(remains, ignore_errors=True)
             done = _run(self.python, "-m", "ensurepip", "--default-pip")
         if done.returncode:
@@ -190,7 +190,7 @@ class Environment:
         return version
 
     def check_disk(self, build: str) -> None:
-        """Raise Stop where the environment, with this build of torch and the downloads, does not fit on its disk."""
+        """Raise Stop if the environment, with this build of torch and the downloads, does not fit on its disk."""
         place = next(path for path in (self.folder, *self.folder.resolve().parents) if path.exists())
         free = shutil.disk_usage(place).free / GIGABYTE
         if free < DISK[build]:
@@ -201,15 +201,15 @@ class Environment:
         """Print what is installed, run pip with these arguments, and print the seconds that it took.
 
         Args:
-            what: for the terminal.
+            what: description for the terminal.
             arguments: of pip.
-            otherwise: printed where pip fails, if the installation can go on without this step.
+            otherwise: printed if pip fails, for steps that the installation can do without.
 
         Returns:
             Whether pip succeeded.
 
         Raises:
-            Stop: it failed, and there is no ``otherwise``; the message is the end of the log.
+            Stop: pip failed, and there is no ``otherwise``; the message is the end of the log.
         """
         started = time.monotonic()
 
@@ -245,12 +245,12 @@ class Environment:
             except subprocess.TimeoutExpired:
                 if sys.stdout.isatty():
                     waiting()
-            except KeyboardInterrupt:  # pip gets it from the terminal, too, and tidies up
+            except KeyboardInterrupt:  # pip also gets it from the terminal, and cleans up
                 _end(process)
                 raise
 
     def import_error(self, module: str) -> Optional[str]:
-        """The last line of what goes wrong in ``import module``, or None."""
+        """The last line of the error that ``import module`` raises, or None."""
         done = _run(self.python, "-c", f"import {module}")
         text = done.stderr.decode(errors="replace").strip()
         return (text.rpartition("\n")[2] or f"exit status {done.returncode}") if done.returncode else None
@@ -267,7 +267,7 @@ class Environment:
 
 
 def install_torch(environment: Environment) -> None:
-    """The CPU build of torch, unless there is a torch; the package index's where that build cannot be had."""
+    """Install the CPU build of torch, unless there is a torch; the package index's if that build is not available."""
     if environment.constrain_torch() is not None:
         return
     pinned = _pinned("torch")
@@ -283,9 +283,9 @@ def install_torch(environment: Environment) -> None:
 
 
 def install_torchvision(environment: Environment) -> None:
-    """The torchvision that belongs to the installed torch, which mmpretrain imports; a line where they do not match.
+    """Install the torchvision that belongs to the installed torch, for mmpretrain; print a note if they do not match.
 
-    pip must not choose: each torchvision asks for one build of torch.
+    pip must not choose: each torchvision requires one build of torch.
     """
     torch = _version(environment.python, "torch") or ""
     build = torch.partition("+")[2]
@@ -299,13 +299,13 @@ def install_torchvision(environment: Environment) -> None:
         remedy = f"pip install --no-deps --force-reinstall torchvision=={version} --index-url {index}"
         print(
             f"Note: torchvision {version} was built for another torch than {torch}: it can be imported after "
-            "mmms_plugin, without its compiled operators. If you use it by itself, install the build that belongs to "
-            f"torch: {environment.python} -m {remedy}"
+            "mmms_plugin, without its compiled operators. To use it without the plugin, install the build for "
+            f"torch {torch}: {environment.python} -m {remedy}"
         )
 
 
 def replace_opencv(environment: Environment) -> None:
-    """Put headless OpenCV in the place of the other one where that lacks libraries of the system.
+    """Replace OpenCV by headless OpenCV if system libraries are missing.
 
     Raises:
         Stop: OpenCV cannot be imported for another reason.
@@ -339,7 +339,7 @@ def _version(python: Path, package: str) -> Optional[str]:
 
 
 def _asked(python: Path, expression: str) -> Optional[str]:
-    """What a Python says of itself, or None if it cannot tell."""
+    """The value of an expression in another Python, or None if it fails."""
     imports = "import sys, sysconfig; from importlib.metadata import distribution, version"
     try:
         done = _run(python, "-c", f"{imports}; sys.stdout.buffer.write(str({expression}).encode())")
@@ -355,12 +355,12 @@ def _run(python: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
 
 
 def _environment() -> Dict[str, str]:
-    """The variables without those that would lead pip, or the environment's Python, elsewhere."""
+    """The environment variables, without those that would redirect pip or the environment's Python."""
     return {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Give a process some seconds to end by itself, then end it."""
+    """Give a process ten seconds to end, then terminate it."""
     try:
         process.wait(10)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):

@@ -19,18 +19,20 @@ from mmms_plugin.datasets import write_shapes
 
 T = TypeVar("T")
 
-# Some CI services set these; rich then writes escape codes into captured output, and tests compare words of it.
+# Some CI services set these; rich then writes escape codes into captured output, which tests compare.
 for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(_name, None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """``make test`` installs what classifiers need and sets MMMS_NO_SKIP: none of their tests may be skipped then.
+    """``make test`` installs what classifiers need and sets MMMS_NO_SKIP: then none of their tests may be skipped.
 
-    It also has this process warn of text without a stated encoding. Processes that tests start, with hosts in them, are
-    spared the warnings.
+    It also makes this process warn about open() without an encoding; processes that tests start, which load hosts, do
+    not warn.
     """
-    if not getattr(config.option, "numprocesses", None):  # xdist's own process hands it to those that run the tests
+    if not getattr(
+        config.option, "numprocesses", None
+    ):  # xdist's main process passes it on to those that run the tests
         os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
     missing = [name for name in ("mmpretrain", "torchvision") if PathFinder.find_spec(name) is None]
     if missing and os.environ.get("MMMS_NO_SKIP"):
@@ -39,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A COCO, VOC and ImageFolder data set of the same 4 + 2 pictures of 96 px; leave it as it is."""
+    """A COCO, VOC and ImageFolder data set of the same 4 + 2 pictures of 96 px; do not change it."""
     folder = tmp_path_factory.mktemp("data") / "shapes"
     write_shapes(folder, train=4, val=2, size=96, formats=("coco", "voc", "imagefolder"))
     return folder
@@ -47,11 +49,10 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _hosts_repeat_no_slow_steps() -> Iterator[None]:
-    """What mmengine does again for every config and training, with the same result each time.
+    """Cache what mmengine repeats for every config and training with the same result.
 
-    For every config with an ``mmdet::`` base it reads the index of all models of mmdet, dozens of files: most of the
-    time that loading it takes. A training formats the text of its config five times, and asks compilers for their
-    versions.
+    For every config with an ``mmdet::`` base it reads the index of all of mmdet's models, dozens of files, which takes
+    most of the loading time. A training formats the text of its config five times and asks compilers for versions.
     """
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(utils, "load", functools.cache(utils.load))
@@ -74,6 +75,6 @@ def _cached_by_text(function: Callable[..., T]) -> Callable[..., T]:
 
 @pytest.fixture(autouse=True)
 def _own_logger() -> None:
-    """mmengine names a run by the second it starts in: a test within the same second would get the logger of the one
-    before, which writes to that test's captured, closed stream."""
+    """mmengine names a run by the second in which it starts: in the same second, the next test would get the previous
+    test's logger, which writes to a captured stream that is closed."""
     MMLogger._instance_dict.clear()

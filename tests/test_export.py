@@ -1,4 +1,4 @@
-"""Every backbone as a graph: torch.compile without a break, torch.export and ONNX at a size not captured at."""
+"""Every backbone as a graph: torch.compile without a break, torch.export and ONNX at another size than captured."""
 
 from __future__ import annotations
 

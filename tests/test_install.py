@@ -282,7 +282,7 @@ def test_the_torch_of_the_python_that_installs_is_seen(install, tmp_path: Path, 
 def test_make_says_what_is_missing_and_makes_nothing(target, tmp_path: Path) -> None:
     """No Python of that name; and one without ``ensurepip``, as Debian's without python3-venv."""
     (tmp_path / "ensurepip.py").write_text("raise ImportError(name='ensurepip')", encoding="utf-8")
-    for python, message in (("python9", "make: no python9 here"), (sys.executable, "has no module ensurepip")):
+    for python, message in (("python9", "make: python9 not found"), (sys.executable, "has no module ensurepip")):
         done = subprocess.run(
             ["make", target, f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"], cwd=ROOT, capture_output=True, text=True,
             env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=False,

@@ -16,7 +16,7 @@ SCRIPT = REPOSITORY / "tools/dist_train.sh"
 
 
 @pytest.mark.parametrize("arguments", [[], ["config.py"], ["config.py", "0"], ["config.py", "--resume"]])
-def test_wrong_use_is_told(arguments: list[str]) -> None:
+def test_wrong_use_is_reported(arguments: list[str]) -> None:
     done = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "usage: tools/dist_train.sh CONFIG PROCESSES [OPTIONS of mmms train]\n"

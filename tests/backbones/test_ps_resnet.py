@@ -95,7 +95,7 @@ def test_se_ratio_adds_squeeze_and_excitation():
     )
 
 
-def test_another_3x3_layer_and_what_psconv_is_told():
+def test_another_3x3_layer_and_what_psconv_is_given():
     with torch.device("meta"):
         plain = PSResNet(18, conv_cfg=dict(type="Conv2d"))
         options = dict(dilation_pattern=(2, 1), channel_order="cyclic", axes="input")

@@ -220,7 +220,7 @@ def test_a_whole_models_state_dict_loads_into_the_backbone_alone_and_into_the_mo
     assert "whole model" not in capsys.readouterr().out
 
 
-def test_a_network_of_ones_own_is_told_what_it_must_define():
+def test_a_new_network_is_refused_with_what_it_must_define():
     class Mine(Backbone):
         def __init__(self) -> None:
             super().__init__(1, (0,), -1, False, None)

@@ -1,4 +1,4 @@
-"""Segmentations that pycocotools' compiled code must not see are found, sound ones are let through."""
+"""Segmentations that pycocotools' compiled code must not see are refused, sound ones are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other formats than COCO's: the same figures from the same boxes, LVIS's rules, and clear words about bad files."""
+"""Formats other than COCO's: the same figures from the same boxes, LVIS's rules, and clear errors for bad files."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ UNDERSTOOD = {
 
 
 @pytest.mark.parametrize(("ann", "pred"), UNDERSTOOD)
-def test_how_numbers_of_classes_were_understood_is_told(data, ann, pred):
+def test_how_numbers_of_classes_were_understood_is_reported(data, ann, pred):
     (data / "none.json").write_text("[]", encoding="utf-8")
     (data / "none").mkdir(exist_ok=True)
     truth, notes = read_ground_truth(data / ann, masks=False, source=Source(classes=data / "data.yaml"))

@@ -1,4 +1,4 @@
-"""Reading COCO files: bad ones are refused in one line, odd ones read and told, good ones read without a word."""
+"""Reading COCO files: bad ones are refused in one line, odd ones are read with a note, good ones without."""
 
 from __future__ import annotations
 
@@ -606,13 +606,13 @@ def test_a_hint_of_what_unknown_classes_are(files, known, used, hint):
         ((0.5, 1.25, 2, 0), "2 (prediction 2: 1.25; prediction 3: 2)"),
     ],
 )
-def test_scores_that_are_no_shares_are_told(files, truth_file, scores, outside):
+def test_scores_that_are_not_shares_are_reported(files, truth_file, scores, outside):
     truth, _ = read_ground_truth(truth_file, masks=False)
     _, notes = read_detections(files("run.json", [dict(SCORED, score=s) for s in scores]), truth, masks=False)
     assert notes == ((f"run.json: scores outside 0..1: {outside}; AP uses only their order",) if outside else ())
 
 
-def test_odd_predictions_are_read_and_told(files, truth_file):
+def test_odd_predictions_are_read_and_reported(files, truth_file):
     truth, _ = read_ground_truth(truth_file, masks=False)
     found, notes = read_detections(files("none.json", []), truth, masks=True)
     assert (len(found), found.boxes.shape, found.rles) == (0, (0, 4), ())
@@ -632,7 +632,7 @@ def test_odd_predictions_are_read_and_told(files, truth_file):
     )
 
 
-def test_what_annotations_lack_is_filled_in_and_told(files):
+def test_what_annotations_lack_is_filled_in_and_reported(files):
     content = make_annotations()
     for one in content["annotations"]:
         del one["area"], one["iscrowd"]
@@ -692,7 +692,7 @@ def test_boxes_around_masks_of_some_objects(files):
     refused(f"--ann {path}", "annotations[5].segmentation polygons", lambda: read_ground_truth(path, masks=False))
 
 
-def test_what_is_odd_about_ids_and_crowds_is_told(files):
+def test_what_is_odd_about_ids_and_crowds_is_reported(files):
     content = make_annotations()
     for record, i in zip(content["annotations"], (0, 7, 7, 7, 9, 9), strict=False):
         record["id"] = i
@@ -727,7 +727,7 @@ MENDED = {  # values that training mends in a copy, and what evaluation takes in
 
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize(("key", "value", "column", "taken"), MENDED.values(), ids=MENDED)
-def test_what_training_mends_is_mended_and_told(files, key, value, column, taken, masks):
+def test_what_training_mends_is_mended_and_reported(files, key, value, column, taken, masks):
     content = make_annotations()
     content["annotations"] = with_first(content["annotations"], **{key: value})
     truth, notes = read_ground_truth(files("a.json", content), masks=masks)

@@ -123,7 +123,7 @@ def codes(folder: Path | None, **options: Any) -> dict[str, list[str]]:
     return {finding.code: list(finding.examples) for finding in check_data(OwnData("x", folder, **options)).findings}
 
 
-def test_equal_pictures_are_told_once(folder):
+def test_equal_pictures_are_reported_once(folder):
     """In two splits, or twice in one; a file that is listed twice is another finding."""
     for name in ("train/p1.jpg", "valid/p3.jpg", "valid/p5.jpg"):
         shutil.copy(folder / "train/p0.jpg", folder / name)

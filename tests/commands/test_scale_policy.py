@@ -101,7 +101,7 @@ def test_a_data_set(models, shapes, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on(models, pictures, tmp_path, capsys, monkeypatch):
+def test_an_interrupted_run_continues(models, pictures, tmp_path, capsys, monkeypatch):
     arguments = command(models, "elastic", "--images", pictures, "--out", tmp_path / "out", "--fields", 0)
     measured, row = [], PolicyRun._row
 
@@ -303,7 +303,7 @@ def test_a_checkpoint_of_another_function_is_refused(models, pictures, tmp_path,
     assert "was trained with" in capsys.readouterr().err
 
 
-def test_a_diverged_network_is_told(models, pictures, tmp_path, capsys):
+def test_a_diverged_network_is_reported(models, pictures, tmp_path, capsys):
     content = torch.load(models / "elastic.pth")
     content["state_dict"]["backbone.conv1.weight"].fill_(float("nan"))
     torch.save(content, tmp_path / "nan.pth")

@@ -141,7 +141,7 @@ def test_a_data_set_alone(files, tmp_path, capsys):
         (["--ann", "nowhere.json"], ("one",), "no such file"),
     ],
 )
-def test_wrong_input_is_told_in_one_line(files, tmp_path, capsys, arguments, preds, message):
+def test_wrong_input_is_reported_in_one_line(files, tmp_path, capsys, arguments, preds, message):
     assert run(files, tmp_path / "out", *arguments, preds=preds) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len([line for line in lines if line.startswith("mmms size-ap: error: ")]) == 1
@@ -218,7 +218,7 @@ def test_80_columns_hold_the_names_of_the_bins(files, tmp_path, capsys, monkeypa
         assert any(line.split()[:1] == [name] for line in lines)
 
 
-def test_anchors_are_for_original_pixels_unless_resizing_is_told(files, capsys):
+def test_anchors_are_for_original_pixels_unless_resizing_is_given(files, capsys):
     def anchors(*more: str) -> str:
         assert main(["size-ap", "--ann", str(files / "ann.json"), *more]) == 0
         return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("anchors"))

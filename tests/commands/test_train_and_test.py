@@ -1,4 +1,4 @@
-"""`mmms train` and `mmms test` on generated data: train, resume, evaluate, keep and draw predictions, refuse misfits.
+"""`mmms train` and `mmms test` on generated data: train, resume, evaluate, predict, refuse what does not fit.
 
 The model is the demo's; every iteration takes a second.
 """
@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
     return folder
 
 
-def test_interrupted_training_goes_on_where_it_stopped(shapes, tmp_path, capfd):
+def test_interrupted_training_continues_where_it_stopped(shapes, tmp_path, capfd):
     """Two iterations and a resumed third give the weights of three in one go, bit for bit, momentum included.
 
     In between the folder was moved, ``last_checkpoint`` was emptied, and a damaged newer file came in.
@@ -98,7 +98,7 @@ def error_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
     return error[0]
 
 
-def test_a_misfit_is_told_in_one_line_before_training(run, shapes, tmp_path, capsys):
+def test_a_misfit_is_reported_in_one_line_before_training(run, shapes, tmp_path, capsys):
     coco = ["--coco-dir", str(shapes), "--work-dir", str(tmp_path)]
     checkpoint = str(run / "iter_2.pth")
     assert "nearest are" in error_of(capsys, ["train", "mask_rcnn_ps_r5_fpn_1x", *coco])

@@ -108,7 +108,9 @@ def fill_disk_at(monkeypatch: pytest.MonkeyPatch, stem: str) -> None:
     monkeypatch.setattr(Path, "write_bytes", half_written)
 
 
-def test_a_full_disk_takes_nothing_and_training_goes_on_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_takes_nothing_and_training_continues_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill_disk_at(monkeypatch, "iter_3")
     with pytest.raises(UserError, match="No space left on device"):
         runner_of(tmp_path).train()

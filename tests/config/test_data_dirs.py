@@ -1,4 +1,4 @@
-"""--coco-dir and --voc-dir: what they set, and the one line that a folder or config that does not fit gets."""
+"""--coco-dir and --voc-dir: what they set, and the one-line error if a folder or config does not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights under another config than they were trained with: told, though every shape fits."""
+"""Weights under another config than they were trained with: reported, although every shape fits."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_another_function_is_refused_unless_forced(theirs, own, words, converted
     assert "dilations" in words or words in remark  # of which a backbone may be given others
 
 
-def test_pixels_in_another_order_are_told(model, tmp_path):
+def test_pixels_in_another_order_are_reported(model, tmp_path):
     path = checkpoint(tmp_path, PS, bgr_to_rgb=False, mean=(0.1, 0, 0))
     with pytest.raises(UserError, match=r"data_preprocessor\.mean=.*data_preprocessor\.bgr_to_rgb=False"):
         check_function(model, dict(backbone=PS, data_preprocessor=PIXELS), path, force=False)

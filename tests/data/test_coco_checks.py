@@ -693,7 +693,7 @@ def test_a_file_without_masks_is_judged_for_boxes_only(tmp_path):
     assert examples(coco) == {"box-and-mask-missing": ["annotation 1", "annotation 2"]}
 
 
-def test_the_first_examples_and_the_number_are_told(tmp_path):
+def test_the_first_examples_and_the_number_are_reported(tmp_path):
     content = coco_content(count=5)
     for annotation in content["annotations"]:
         annotation["bbox"][2] = -1

@@ -1,4 +1,4 @@
-"""Pictures by their headers: what OpenCV would make of them, damage, equal files, and a listing of what is beside."""
+"""Pictures by their headers: what OpenCV would make of them, damage, equal files, and the listing of a folder."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_damage_inside_of_a_file_is_found_by_decoding(tmp_path):
     assert [look.problem for look in look_at_all([path], "x")] == [""]
 
 
-def test_what_is_no_picture(tmp_path):
+def test_what_is_not_a_picture(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_bytes(b"<html>")
     (tmp_path / "folder.png").mkdir()

@@ -284,7 +284,7 @@ def test_voc_s_layout_is_voc_s_with_its_file_types_only(names, is_voc, tmp_path)
          r"of the 3 images of val.txt, 2 have no picture \(first: b.v2\)$"),
     ],
 )  # fmt: skip
-def test_folders_without_pairs_are_told(names, message, tmp_path):
+def test_folders_without_pairs_are_reported(names, message, tmp_path):
     for name in names:
         name, _, text = name.partition("=")
         empty_files(tmp_path, name)
@@ -296,7 +296,7 @@ def test_folders_without_pairs_are_told(names, message, tmp_path):
         find_pairs(OwnData("--voc-dir", tmp_path))
 
 
-def test_a_list_that_is_no_text_is_told(tmp_path):
+def test_a_list_that_is_not_text_is_reported(tmp_path):
     empty_files(tmp_path, "images/a.jpg", "masks/a.png")
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(UserError, match=r"train\.txt: not a text file in UTF-8$"):

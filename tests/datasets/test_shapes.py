@@ -363,7 +363,7 @@ def test_an_empty_folder_is_taken_and_parents_are_made(tmp_path: Path) -> None:
     assert write_shapes(tmp_path / "deep" / "down", 1, 1, 64).root.is_dir()
 
 
-def test_what_is_in_the_way_stays_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_in_the_way_stays_and_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="is not a folder"):
         write_shapes(tmp_path / "file", 1, 1, 64)
@@ -376,7 +376,7 @@ def test_what_is_in_the_way_stays_and_is_told(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("kept", ["", "[]", '{"settings": 3}'])
-def test_a_strange_settings_file_is_no_data_set(tmp_path: Path, kept: str) -> None:
+def test_a_strange_settings_file_is_not_a_data_set(tmp_path: Path, kept: str) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "shapes.json").write_text(kept, encoding="utf-8")
     with pytest.raises(UserError, match="not a shapes data set"):

@@ -206,7 +206,7 @@ def test_seconds_are_measured_and_a_slow_moment_ends_early(net, pictures, scores
     assert measured == [24, 3]
 
 
-def test_of_the_seconds_up_to_an_exit_those_of_other_classifiers_are_no_part(net, pictures):
+def test_of_the_seconds_up_to_an_exit_those_of_other_classifiers_do_not_count(net, pictures):
     """By a clock that takes a unit from one look to the next: two looks at each classifier before an exit."""
     moments = iter([start + tempo * tick for start, tempo in ((0, 3), (99, 1), (200, 2)) for tick in range(13)])
     network = EarlyExit.of(net)

@@ -3,7 +3,7 @@
     python -m tests.fuzz.programs --seed 1 --count 5000
 
 A case fails on a signal, more than 10 s of processor time, a file that was made, and anything in what was loaded that
-is no plain value: an array of objects or of borrowed memory.
+is not a plain value: an array of objects or of borrowed memory.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What tidecv 1.0.1 finds on generated data, written to tidecv.json: ``python -m tests.golden.make_tidecv``.
 
-tidecv (github.com/dbolya/tide, MIT) needs pandas and seaborn; it is no dependency of the tests, which read the record.
+tidecv (github.com/dbolya/tide, MIT) needs pandas and seaborn; the tests do not need it, they read the record.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def test_defaults_and_what_is_allowed_at_the_limits(maps):
     assert 0.0098 < float(wide.exits[0].fc.weight.detach().std()) < 0.0102
 
 
-def test_a_score_of_one_half_is_no_label(maps):
+def test_a_score_of_one_half_is_not_a_label(maps):
     structures = pytest.importorskip("mmpretrain.structures")
     head = MultiExitHead(5, [4, 6], multi_label=True).eval()
     torch.nn.init.zeros_(head.exits[1].fc.weight)

@@ -76,7 +76,7 @@ def test_upright_pictures_do_not_make_the_others_small():
     assert [tuple(one.shape) for one in found] == [(1, 40, 64)] * 3
 
 
-def test_too_small_a_picture_is_told():
+def test_too_small_a_picture_is_reported():
     (field,) = measure(uniform(4, 3), [PICTURE[:, :7, :7]])
     assert field.cut
     assert theoretical(uniform(4, 3), 1, 32, (6, 8))["output 1"] is None

@@ -1,4 +1,4 @@
-"""Bins: published presets, quantiles, one's own; what is refused; own bins against pycocotools' area ranges."""
+"""Bins: published presets, quantiles and the user's own; what is refused; own bins against pycocotools' area ranges."""
 
 from __future__ import annotations
 

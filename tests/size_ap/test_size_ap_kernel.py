@@ -1,4 +1,4 @@
-"""Corners of the counting: nearly equal scores, ids far apart, IoU on a threshold, undefined figures, few seeds."""
+"""Corner cases: nearly equal scores, ids far apart, IoU on a threshold, undefined figures, few seeds."""
 
 from __future__ import annotations
 
@@ -348,7 +348,7 @@ def run_of(results):
     return results.runs[0]
 
 
-def test_what_cannot_be_evaluated_is_told_with_numbers():
+def test_what_cannot_be_evaluated_is_reported_with_numbers():
     coco, results = random_coco(4, images=3)
     truth, run = in_memory(coco, results)
     with pytest.raises(UserError, match="no runs: at least one is needed"):

@@ -307,7 +307,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
         write_report(make_results(1), tmp_path / "file" / "out")
 
 
-def test_a_wrong_folder_is_told_before_the_files_are_read(tmp_path, monkeypatch):
+def test_a_wrong_folder_is_reported_before_the_files_are_read(tmp_path, monkeypatch):
     def refuse(**_: object) -> None:
         raise PermissionError(13, "Permission denied")
 

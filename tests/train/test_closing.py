@@ -111,7 +111,7 @@ def test_idle_threads_do_not_spin(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
-def test_processes_that_nobody_started_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_nobody_started_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=r"the environment has no RANK: start it with torchrun or tools/dist_train\.sh"):

@@ -148,7 +148,7 @@ def test_a_backbone_is_frozen_only_where_it_has_weights(config, pretrained, back
     assert pretrained != "none" or "pretrained" not in config.model
 
 
-def test_where_a_training_goes_on_from(tmp_path):
+def test_where_a_training_continues_from(tmp_path):
     content = dict(state_dict={}, optimizer={}, message_hub={}, meta=dict(iter=7, epoch=0))
     config, remarks = config_of(FROZEN, work_dir=str(tmp_path)), []
     set_start(config, None, "auto", remarks)

@@ -1,4 +1,4 @@
-"""Killed trainings end as uninterrupted ones do; the checkpoint to go on from is found in any state of the folder."""
+"""Killed trainings end as uninterrupted ones do; the checkpoint to resume is found in any state of the folder."""
 
 from __future__ import annotations
 

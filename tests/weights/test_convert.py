@@ -203,7 +203,7 @@ def test_auto_names_what_keeps_the_nearest_architecture_from_fitting(source, tmp
     assert "backbone.level2.tree1.conv1.weight is [3], expected [32, 32, 1, 1]" in message
 
 
-def test_values_that_are_not_finite_are_told(source, tmp_path, capsys):
+def test_values_that_are_not_finite_are_reported(source, tmp_path, capsys):
     state = state_dict()
     state["level5.root.bn.running_var"][3] = torch.nan
     torch.save(state, source)

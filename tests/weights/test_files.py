@@ -1,4 +1,4 @@
-"""Files of strangers: every usual wrapping is understood, everything else is refused in one line and runs nothing."""
+"""Untrusted files: every usual wrapping is read, everything else is refused in one line, and nothing is run."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_report_replaces_no_checkpoint(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_full_disk_is_told_in_one_line(suffix, tmp_path, capsys):
+def test_a_full_disk_is_reported_in_one_line(suffix, tmp_path, capsys):
     save(state_dict(), tmp_path / "in.pth")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))

@@ -151,7 +151,7 @@ def test_pickles_that_would_hang_or_exhaust_memory(case, tmp_path, capsys):
                   "layer1.0.conv2.gwconv_shift.weight": torch.ones(0, 2, 3, 3)}, "expected [C_out"),
     ],
 )  # fmt: skip
-def test_contents_that_are_no_weights(content, words, tmp_path, capsys):
+def test_contents_that_are_not_weights(content, words, tmp_path, capsys):
     (tmp_path / "in.pth").write_bytes(saved(content()))
     (tmp_path / "folder").mkdir()
     options = ("--source", "psconv", "--arch", "ps_resnet50")
@@ -208,7 +208,7 @@ def test_names_that_the_system_does_not_take(arguments, tmp_path, monkeypatch, c
     assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]
 
 
-def test_file_names_that_are_no_text_are_printed_as_escapes(tmp_path, capsys):
+def test_file_names_that_are_not_text_are_printed_as_escapes(tmp_path, capsys):
     torch.save(state_dict(), tmp_path / "in.pth")
     name = os.fsdecode(b"a\xff\x1b[31m.pth")
     assert convert(tmp_path / "in.pth", tmp_path / name) == 0

@@ -197,7 +197,7 @@ def test_publish_freezes_nothing_where_no_shape_was_learned(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_publish_refuses_what_is_no_name(tmp_path, capsys):
+def test_publish_refuses_what_is_not_a_name(tmp_path, capsys):
     torch.save(state_dict(), tmp_path / "in.pth")
     for name in ("", ".pth"):
         assert main(["publish", str(tmp_path / "in.pth"), f"{tmp_path}/{name}"]) == 2
