@@ -301,7 +301,7 @@ def test_plans_are_kept_for_these_weights_alone(net, plans, tmp_path):
     assert loaded.within(1e12).accuracy == max(plan.accuracy for plan in plans)
     with pytest.raises(UserError, match="budget=5: below the cheapest plan, which needs"):
         loaded.within(5)
-    with pytest.raises(UserError, match=r"thresholds .*a.exits.json: of another model"):
+    with pytest.raises(UserError, match=r"thresholds .*a.exits.json: for other weights"):
         Plans.load(path, Net(MSDNet(SMALL, output="exits")))
     whole = path.read_text(encoding="utf-8")
     first = json.loads(whole)["rows"][0]
