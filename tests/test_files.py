@@ -171,7 +171,7 @@ def test_a_new_folder_does_not_outlive_a_failure(tmp_path: Path) -> None:
 
 
 def test_two_processes_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each holds the lock while it moves its files, and waits for the other's; where there is none, so be it."""
+    """Each holds the lock while it moves its files, and waits for the other's; without locks they still move."""
     locks: list[bool] = []
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda *ends: (locks.append((tmp_path / files.LOCK).exists()), replace(*ends)))

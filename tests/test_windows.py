@@ -150,7 +150,7 @@ def test_pictures_of_two_drives_get_names(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_lock_that_a_killed_process_left_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of another machine, so that nobody can tell whether it is alive."""
+    """Of a process on another machine, which may or may not be alive."""
     monkeypatch.setattr(files, "LONGEST", 0.1)
     (tmp_path / files.LOCK).write_text("7\nanother-host\n", encoding="utf-8")
     with files.files_written_together(tmp_path) as folder:

@@ -13,7 +13,7 @@ SIDE = 40, 30  # width, height
 
 
 def picture(seed: int, size: tuple[int, int] = SIDE) -> Image.Image:
-    """Noise, another for each seed."""
+    """Noise, different for each seed."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8))
 
 

@@ -27,7 +27,7 @@ from tests.fuzz import file_mutants
 from tests.fuzz.watch import failures, run_command
 
 MEMORY = 8 << 30  # of address space
-CHECKED = ("bytes of zip", "directory of zip", "bytes of run", "directory of run")  # where checksums tell of any change
+CHECKED = ("bytes of zip", "directory of zip", "bytes of run", "directory of run")  # where checksums reveal any change
 DLA = ["--source", "dla", "--arch", "dla46_c"]
 SOURCES = (
     DLA, ["--source", "psconv", "--arch", "ps_resnet50"], ["--source", "torchvision", "--arch", "resnet18"], [],
@@ -46,7 +46,7 @@ OPTIONS = (
 
 
 def check(case: int, seed: int) -> str | None:
-    """Run one case in this process; what is wrong with the outcome, or None."""
+    """Run one case in this process; returns what is wrong with the outcome, or None."""
     torch.set_num_threads(1)  # a forked process has none of its parent's threads
     _limit()
     rng = np.random.default_rng([seed, case])
@@ -109,7 +109,7 @@ def _complaint(status: int | str, printed: str, errors: str, out: Path, same_wei
 
 
 def _unloadable(path: Path, same_weights: bool) -> str | None:
-    """What is wrong with an output for those who have only torch and safetensors; silent damage."""
+    """Why an output cannot be used with torch and safetensors alone, or is silently damaged."""
     from safetensors.torch import load_file
 
     allowed = torch.serialization.get_safe_globals()
@@ -125,7 +125,7 @@ def _unloadable(path: Path, same_weights: bool) -> str | None:
 
 
 def _known(state: dict[str, torch.Tensor]) -> bool:
-    """Whether every tensor holds what one of the undamaged file holds."""
+    """Whether every tensor equals one of the undamaged file."""
     known = _digests()
     return all(_digest(value) in known for key, value in state.items() if not key.endswith("num_batches_tracked"))
 
@@ -146,7 +146,7 @@ def _limit() -> None:
 
 
 def run(seed: int, count: int) -> Iterator[tuple[int, str]]:
-    """The failing ones of ``count`` cases, as they are found."""
+    """Failures among ``count`` cases, as they occur."""
     import mmms_plugin.registry
     import mmms_plugin.weights.convert  # noqa: F401  (imported once, before the processes fork)
     from mmms_plugin.weights.files import Checkpoint

@@ -103,7 +103,7 @@ def bases() -> dict[str, bytes]:
 
 # Bytes
 def change_bytes(data: bytes, rng: Rng) -> bytes:
-    """Flip, cut, insert, repeat or blank; as often as not near the ends, where headers are."""
+    """Flip, cut, insert, repeat or blank; half of the time near the ends, where headers are."""
     found = bytearray(data)
     for _ in range(int(rng.integers(1, 4))):
         near = int(rng.choice([64, 2048, len(found)]))

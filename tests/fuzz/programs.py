@@ -138,7 +138,7 @@ class Writer:
 
 
 def check(case: int, seed: int) -> str | None:
-    """Load one program; what is wrong with the outcome, or None."""
+    """Load one program; returns what is wrong with the outcome, or None."""
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = Path(folder, "x.pth")
@@ -159,7 +159,7 @@ def check(case: int, seed: int) -> str | None:
 
 
 def _complaints(value: Any, seen: set[int]) -> Iterator[str]:
-    """Of a value and all that is in it; looks at every number, which borrowed memory would not survive."""
+    """Complaints about a value and everything in it; reads every number, which borrowed memory would not survive."""
     if id(value) in seen:
         return
     seen.add(id(value))
@@ -181,7 +181,7 @@ def _complaints(value: Any, seen: set[int]) -> Iterator[str]:
 
 
 def run(seed: int, count: int) -> Iterator[tuple[int, str]]:
-    """Failing cases of ``count`` and what is wrong with each."""
+    """Failures among ``count`` cases and what is wrong with each."""
     return failures(partial(check, seed=seed), range(count))
 
 

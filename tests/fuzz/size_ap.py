@@ -67,7 +67,7 @@ NAMES = (
 
 
 def check(case: int, seed: int, drawn_every: int) -> str | None:
-    """Run one case in this process; what is wrong with the outcome, or None."""
+    """Run one case in this process; returns what is wrong with the outcome, or None."""
     rng = np.random.default_rng([seed, case])
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
         arguments = _case(rng, Path(folder))
@@ -150,7 +150,7 @@ def _is_number(text: str) -> bool:
 
 @contextmanager
 def quick_figures(quick: bool) -> Iterator[None]:
-    """Figures made but not rendered, which takes nine tenths of the time."""
+    """Make figures without rendering them, which takes nine tenths of the time."""
     from mmms_plugin.files import write_text
     from mmms_plugin.report import figure_style
 
@@ -165,7 +165,7 @@ def quick_figures(quick: bool) -> Iterator[None]:
 
 
 def run(seed: int, count: int, drawn_every: int = 50) -> list[tuple[int, str]]:
-    """The failing ones of ``count`` cases; one in ``drawn_every`` renders its figures."""
+    """Failures among ``count`` cases; one in ``drawn_every`` renders its figures."""
     import mmms_plugin.size_ap.evaluate
     import mmms_plugin.size_ap.report.gallery
     import mmms_plugin.size_ap.report.write  # noqa: F401  (imported once, before the processes fork)

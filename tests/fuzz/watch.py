@@ -14,14 +14,15 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 PATIENCE = 10.0  # seconds of processor time; a case that needs more hangs
-WALL = 20 * PATIENCE  # seconds on the clock, for a case that waits instead
+WALL = 20 * PATIENCE  # seconds on the clock, for a case that waits without computing
 
 
 def failures(check: Callable[[int], str | None], cases: range) -> Iterator[tuple[int, str]]:
     """Every failing case and what happened; a hang or a signal costs the process, and the next case gets a new one.
 
     Args:
-        check: of one case, its complaint or None. cases: their numbers.
+        check: returns the complaint about a case, or None.
+        cases: their numbers.
     """
     todo = list(cases)
     while todo:

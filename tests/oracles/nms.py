@@ -33,7 +33,7 @@ def soft_nms(
     method: str,
     offset: int,
 ) -> list[tuple[int, float]]:
-    """(index, lowered score) of the boxes that stay, best first; a score below min_score falls once it was compared."""
+    """(index, lowered score) of the boxes that stay, best first; boxes are dropped when below ``min_score``."""
     rest = dict(enumerate(scores))
     result: list[tuple[int, float]] = []
     while rest:
