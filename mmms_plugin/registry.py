@@ -46,7 +46,7 @@ HOOKS = Registry(
     "hook",
     parent=ROOT_HOOKS,
     scope=SCOPE,
-    locations=[f"mmms_plugin.train.{name}_hook" for name in ("progress", "drawing", "shape")],
+    locations=[f"mmms_plugin.train.{name}" for name in ("console", "predictions", "shape_hook")],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",

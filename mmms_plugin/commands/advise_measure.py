@@ -15,7 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mmms_plugin.coco.mending import object_area
-from mmms_plugin.config.building import user_fault
+from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_function, read_state_dict
 from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
 from mmms_plugin.config.edit import leaf_datasets

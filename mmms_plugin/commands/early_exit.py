@@ -140,7 +140,7 @@ def _timed(plans: Plans, budgets: Sequence[float] | None, full: int) -> list[Pla
 def _load(config: Any, checkpoint: str) -> nn.Module:
     from mmengine.registry import MODELS, init_default_scope
 
-    from mmms_plugin.config.building import user_fault
+    from mmms_plugin.config.check import user_fault
     from mmms_plugin.config.checkpoint import check_fits, read_state_dict
     from mmms_plugin.train.launch import drop_initial_weights
 

@@ -22,7 +22,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
 from mmms_plugin.coco.mending import object_area
-from mmms_plugin.config.building import user_fault
+from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_function, read_state_dict, use_components
 from mmms_plugin.data.coco_layouts import annotation_files
 from mmms_plugin.data.coco_set import read_split

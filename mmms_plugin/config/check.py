@@ -1,25 +1,65 @@
-"""Checks of a config before anything is built: its values, and its data sets; one line for each fault.
-
-Values are the ordinary ones that people change: batch_size=0, a negative rate.
-"""
+"""Faults of a config, each in one line: its values, its data sets, and whatever fails while it is built."""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mmengine.registry import OPTIMIZERS
 
 from mmms_plugin.coco.json_files import ANNOTATIONS_WANTED, decode_json
-from mmms_plugin.config.edit import class_count_owners, dicts_in, leaf_datasets
-from mmms_plugin.errors import UserError
+from mmms_plugin.config.edit import class_count_owners, leaf_datasets
+from mmms_plugin.errors import RunError, UserError, first_line
+
+T = TypeVar("T")
+NO_PICTURES = "no picture is left: filter_cfg leaves out those without objects, and those below its min_size"
+NOTHING_LEFT = "need at least one array to concatenate"  # mmengine's message about a data set without pictures
+# Each build of torchvision needs one build of torch, and pip replaces the installed torch with it
+NO_TORCHVISION = (
+    "torchvision is missing, which mmpretrain imports; install the build that belongs to the installed torch, from "
+    "where torch came: pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...); "
+    "with any other build, pip replaces torch"
+)
+
+
+def user_fault(what: str, build: Callable[[], T]) -> T:
+    """Call ``build``, which builds a part of a config; every error becomes one line.
+
+    Hosts reject values with whatever exception comes up: an assertion, a division by zero, torch's RuntimeError for a
+    negative size. Until something runs, all of them are faults of the config.
+
+    Args:
+        what: part of the config, for the message.
+        build: makes the result.
+
+    Raises:
+        UserError: ``build`` raised anything but a RunError.
+    """
+    try:
+        return build()
+    except (UserError, RunError) as error:
+        raise type(error)(first_line(error)) from error
+    except ModuleNotFoundError as error:
+        raise UserError(f"{what}: {NO_TORCHVISION if error.name == 'torchvision' else first_line(error)}") from error
+    except KeyError as error:  # mostly a registry's: 'Foo is not in the mmdet::model registry. Please check ...'
+        text = first_line(error).strip("'\"").partition(". Please check")[0]
+        raise UserError(f"{what}: {text if ' ' in text else f'key {text!r} is missing'}") from error
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise UserError(f"{what}: {first_line(error)}") from error
+        raise UserError(
+            "the installed torchvision was built for another torch, and mmengine imports it: install the build that "
+            "belongs to this torch, or none"
+        ) from error
+    except Exception as error:
+        raise UserError(f"{what}: {type(error).__name__}: {first_line(error)}") from error
 
 
 class Allowed(NamedTuple):
-    """What a value must be, in words, and the check."""
+    """What is allowed for a value, in words, and the check."""
 
     words: str
     fits: Callable[[Any], bool]
@@ -43,7 +83,7 @@ NOT_NEGATIVE = Allowed("must be a number of at least 0", lambda v: _is_number(v)
 BOOL = Allowed("must be True or False", lambda v: isinstance(v, bool))
 SHARE = Allowed("must be above 0 and at most 1", lambda v: _is_number(v) and 0 < v <= 1)
 
-# Part of the config: key: what is allowed. A key that is absent or None keeps its default.
+# What is allowed for the keys of each part of a config. A key that is absent or None keeps its default.
 LOADER = {"batch_size": _whole(1), "num_workers": _whole(0), "persistent_workers": BOOL, "drop_last": BOOL,
           "prefetch_factor": _whole(1)}  # fmt: skip
 OPTIMIZER = {"lr": POSITIVE, "weight_decay": NOT_NEGATIVE, "momentum": NOT_NEGATIVE}
@@ -64,70 +104,56 @@ PARTS: dict[str, dict[str, Allowed]] = {
     "auto_scale_lr": {"base_batch_size": _whole(1)},
 }
 DICTIONARIES = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "optim_wrapper.optimizer", "default_hooks")
-PERSISTENT = ("persistent_workers", "prefetch_factor")  # of worker processes, of which there may be none
+OF_WORKERS = ("persistent_workers", "prefetch_factor")  # settings that need worker processes
 
 
 def check_values(config: dict[str, Any]) -> None:
-    """Check the values that people change most; set off what only worker processes need where there are none.
+    """Check the values that people change most; drop settings of worker processes from loaders that have none.
 
     Raises:
-        UserError: one is of the wrong type or out of range.
+        UserError: a value has the wrong type or is out of range.
     """
     for path in DICTIONARIES:
         value = _at(config, path)
-        if value is not None and not isinstance(value, dict) and isinstance(value, str | int | float | list | tuple):
+        if isinstance(value, str | int | float | list | tuple):
             raise UserError(f"{path}={_shown(value)}: must be a dictionary")
     if not isinstance(_at(config, "model.backbone"), dict):
         raise UserError(f"model.backbone={_shown(_at(config, 'model.backbone'))}: must be a dictionary with a type")
-    for path, name, value, allowed in _values(config):
-        if value is not None and not allowed.fits(value):
-            raise UserError(f"{path}.{name}={_shown(value)}: {allowed.words}")
-    _check_ends(config)
-    _check_optimizer(config)
-    for part in dicts_in(config.get("model")):
-        if _is_int(part.get("num_classes")) and part["num_classes"] < 1:
-            raise UserError(f"num_classes={part['num_classes']} of {part.get('type', 'model')}: must be at least 1")
-    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        loader = config.get(key)
-        if isinstance(loader, dict) and loader.get("num_workers", 0) == 0:
-            for name in PERSISTENT:
-                loader.pop(name, None)
-
-
-def _values(config: dict[str, Any]) -> Iterator[tuple[str, str, Any, Allowed]]:
-    """Path, key, value and what is allowed, of every value that is checked."""
     schedulers = config.get("param_scheduler") or []
     schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
     if not isinstance(schedulers, list | tuple):
         raise UserError(f"param_scheduler={_shown(schedulers)}: must be a dictionary or a list of dictionaries")
     parts = [(path, _at(config, path), keys) for path, keys in PARTS.items()]
-    parts += [(f"param_scheduler.{i}", part, SCHEDULER) for i, part in enumerate(schedulers)]
+    parts += [(f"param_scheduler.{i}", scheduler, SCHEDULER) for i, scheduler in enumerate(schedulers)]
     for path, part, keys in parts:
         for name, allowed in keys.items() if isinstance(part, dict) else ():
-            yield path, name, part.get(name), allowed
-
-
-def _check_ends(config: dict[str, Any]) -> None:
-    schedulers = config.get("param_scheduler") or []
-    for i, part in enumerate([schedulers] if isinstance(schedulers, dict) else schedulers):
-        if isinstance(part, dict) and None not in (part.get("begin"), part.get("end")) and part["end"] <= part["begin"]:
-            raise UserError(f"param_scheduler.{i}.end={part['end']}: must be above its begin, {part['begin']}")
-
-
-def _check_optimizer(config: dict[str, Any]) -> None:
-    kind = _at(config, "optim_wrapper.optimizer.type")
-    if kind is None or not isinstance(kind, str):
-        return
-    with OPTIMIZERS.switch_scope_and_registry(config.get("default_scope") or "mmengine") as registry:
-        if registry.get(kind) is None:
-            near = difflib.get_close_matches(kind, OPTIMIZERS.module_dict, n=3, cutoff=0.5)
-            hint = f"; the nearest are {', '.join(near)}" if near else ""
-            raise UserError(f"optim_wrapper.optimizer.type={kind!r}: no optimizer of that name{hint}")
+            value = part.get(name)
+            if value is not None and not allowed.fits(value):
+                raise UserError(f"{path}.{name}={_shown(value)}: {allowed.words}")
+    for i, scheduler in enumerate(schedulers):
+        begin, end = (scheduler.get(key) for key in ("begin", "end")) if isinstance(scheduler, dict) else (None, None)
+        if begin is not None and end is not None and end <= begin:
+            raise UserError(f"param_scheduler.{i}.end={end}: must be above its begin, {begin}")
+    optimizer = _at(config, "optim_wrapper.optimizer.type")
+    if isinstance(optimizer, str):
+        with OPTIMIZERS.switch_scope_and_registry(config.get("default_scope") or "mmengine") as registry:
+            if registry.get(optimizer) is None:
+                near = difflib.get_close_matches(optimizer, OPTIMIZERS.module_dict, n=3, cutoff=0.5)
+                hint = f"; the nearest are {', '.join(near)}" if near else ""
+                raise UserError(f"optim_wrapper.optimizer.type={optimizer!r}: no optimizer of that name{hint}")
+    for part in class_count_owners(config["model"]):
+        if part["num_classes"] < 1:
+            raise UserError(f"num_classes={part['num_classes']} of {part.get('type', 'model')}: must be at least 1")
+    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = config.get(key)
+        if isinstance(loader, dict) and loader.get("num_workers", 0) == 0:
+            for name in OF_WORKERS:
+                loader.pop(name, None)
 
 
 def _at(config: dict[str, Any], path: str) -> Any:
     first, *others = path.split(".")
-    node = config.get(first)  # the whole config is no dict, its parts are
+    node = config.get(first)  # mmengine's Config is not a dict, its parts are
     for key in others:
         node = node.get(key) if isinstance(node, dict) else None
     return node
@@ -138,46 +164,41 @@ def _shown(value: Any) -> str:
 
 
 def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
-    """Check that the annotation files exist and that their classes are those of the config.
+    """Check that annotations and pictures exist and that the classes are those of the config.
 
-    Raises: UserError.
+    Raises:
+        UserError: a file or folder is missing, or the number of classes differs.
     """
+    counts = sorted({part["num_classes"] for part in class_count_owners(config["model"])})
+    stated = f"the config's num_classes is {' and '.join(map(str, counts))}"
     for split in splits:
         for dataset in leaf_datasets(config.get(f"{split}_dataloader")):
-            path = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
-            if dataset.get("ann_file") and not path.is_file():
+            root, listing = dataset.get("data_root") or "", dataset.get("ann_file")
+            if not listing:
+                prefix = dataset.get("data_prefix") or ""
+                folder = Path(root, prefix if isinstance(prefix, str) else next(iter(prefix.values()), ""))
+                if not folder.is_dir():
+                    raise UserError(
+                        f"{split} data: {folder} does not exist; give --image-dir DIR to use data of your own"
+                    )
+                continue
+            path = Path(root, listing)
+            if not path.is_file():
                 option = "--coco-dir DIR" if path.suffix == ".json" else "--voc-dir DIR"
                 raise UserError(f"{split} data: {path} does not exist; give {option} to use data of your own")
-            folder = Path(dataset.get("data_root") or "", _prefix(dataset))
-            if not dataset.get("ann_file") and not folder.is_dir():
-                raise UserError(f"{split} data: {folder} does not exist; give --image-dir DIR to use data of your own")
-            if path.suffix == ".json" and not str(dataset.get("type")).endswith("MultiLabelDataset"):
-                _check_categories(config, dataset, path)
-
-
-def _prefix(dataset: dict[str, Any]) -> str:
-    prefix = dataset.get("data_prefix") or ""
-    return prefix if isinstance(prefix, str) else next(iter(prefix.values()), "")
-
-
-def _check_categories(config: dict[str, Any], dataset: dict[str, Any], path: Path) -> None:
-    classes = (dataset.get("metainfo") or {}).get("classes")
-    counts = sorted({part["num_classes"] for part in class_count_owners(config["model"])})
-    if classes is not None:
-        if counts and counts != [len(classes)]:
-            raise UserError(
-                f"the config's num_classes is {_either(counts)}, its data set names {len(classes)} classes: "
-                f"set num_classes={len(classes)} in every head, or give --coco-dir DIR, which does"
-            )
-        return
-    content = decode_json(path.read_bytes(), str(path), ANNOTATIONS_WANTED)
-    names = {category["name"] for category in content["categories"]}
-    if counts and counts != [len(names)]:
-        raise UserError(
-            f"{path} has {len(names)} categories, the config's num_classes is {_either(counts)}: "
-            "give --coco-dir DIR, which takes the classes from the data"
-        )
-
-
-def _either(counts: list[int]) -> str:
-    return " and ".join(map(str, counts))
+            if path.suffix != ".json" or str(dataset.get("type")).endswith("MultiLabelDataset") or not counts:
+                continue
+            classes = (dataset.get("metainfo") or {}).get("classes")
+            if classes is not None and counts != [len(classes)]:
+                raise UserError(
+                    f"{stated}, its data set names {len(classes)} classes: set num_classes={len(classes)} in every "
+                    "head, or give --coco-dir DIR, which does"
+                )
+            if classes is None:
+                content = decode_json(path.read_bytes(), str(path), ANNOTATIONS_WANTED)
+                names = {category["name"] for category in content["categories"]}
+                if counts != [len(names)]:
+                    raise UserError(
+                        f"{path} has {len(names)} categories, {stated}: give --coco-dir DIR, which takes the classes "
+                        "from the data"
+                    )

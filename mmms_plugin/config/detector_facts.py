@@ -13,7 +13,7 @@ from mmengine.registry import TASK_UTILS
 from numpy.typing import NDArray
 
 from mmms_plugin.backbones.ps_resnet import PSResNet
-from mmms_plugin.config.building import user_fault
+from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.edit import dicts_in
 from mmms_plugin.scale.advice import Options
 

@@ -1,39 +1,43 @@
-"""``--epochs``, ``--iters``, ``--batch-size``, ``--lr``, ``--preset``: a config's schedule fitted to the user's data.
+"""``--epochs``, ``--iters``, ``--batch-size``, ``--lr``, ``--preset``: a config's schedule, fitted to the user's data.
 
-Published schedules are for 8 GPUs and 118,000 pictures. Changing their length alone leaves the rest behind: a warm-up
-longer than the training, a decay that never comes, a learning rate for 16 pictures a batch. Here all that depends on
-each other is set together:
+Published schedules are for 8 GPUs and 118,000 pictures. A new length alone does not fit the rest: a warm-up longer than
+the training, a decay that is never reached, a learning rate for batches of 16. Here everything is fitted together:
 
 1. Length: in the config's own unit, epochs or iterations; ``--iters`` makes an epoch-based config iteration-based.
 2. Decay: milestones, ends and periods keep their share of the training.
-3. Warm-up: at most a tenth of the training, and never longer than it was.
+3. Warm-up: at most a tenth of the training, and never longer than before.
 4. Learning rate: in proportion to the batch over all processes (Goyal et al., arXiv:1706.02677), from the batch that
    the config was written for: ``auto_scale_lr.base_batch_size``, else its own.
-5. Evaluation and checkpoints: some ten times; log lines: often enough to see some.
+5. Evaluation and checkpoints: about ten times; log lines: often enough to see some.
+
+mmengine is imported only by ``count_pictures``: the options of commands import this module.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.errors import UserError
+from mmms_plugin.config.edit import dicts_in
+from mmms_plugin.errors import UserError, first_line
 from mmms_plugin.options import CommandOptions, option
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
 EVALUATIONS, LOG_LINES, WARM_UP_SHARE = 10, 20, 0.1
-SHORTEST_WARM_UP = 2  # steps: mmengine's LinearLR that ends at 1 leaves the rate at its start for good
+SHORTEST_WARM_UP = 2  # steps: a LinearLR of mmengine that ends at 1 never leaves its first rate
 WARM_UPS = ("LinearLR", "ConstantLR", "WarmupLR")
-EPOCH_HOOKS = {"switch_epoch": 1, "num_last_epochs": 1}  # arguments of hooks that count epochs
-SIZES = {"pytorch": "WORLD_SIZE", "slurm": "SLURM_NTASKS", "mpi": "OMPI_COMM_WORLD_SIZE"}
+EPOCH_ARGUMENTS = ("switch_epoch", "num_last_epochs")  # of hooks that count epochs
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleOptions(CommandOptions):
-    """What the user asks for; None leaves the config's own."""
+    """The user's wishes; None keeps the config's own value."""
 
     epochs: int | None = option(
         metavar="N", least=1, group="schedule",
@@ -63,26 +67,53 @@ class ScheduleOptions(CommandOptions):
 
     @property
     def given(self) -> bool:
-        """Whether anything is asked for."""
+        """Whether any option is given."""
         return self != ScheduleOptions()
 
 
-def processes(launcher: str) -> int:
-    """How many processes a launcher of mmengine's started."""
-    return max(1, int(os.environ.get(SIZES.get(launcher, ""), 1)))
+def count_pictures(config: Config) -> int:
+    """The number of pictures in an epoch of the training data, by the data set itself: it may drop empty ones.
+
+    Raises:
+        UserError: the data set cannot be built, or is empty.
+    """
+    from mmengine.registry import DATASETS, init_default_scope
+
+    from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT
+
+    init_default_scope(config.get("default_scope") or "mmengine")
+    dataset = copy.deepcopy(config.train_dataloader.dataset)
+    for part in dicts_in(dataset):
+        if "pipeline" in part:
+            part["pipeline"] = []
+    try:
+        count = len(DATASETS.build(dataset))
+    except (ValueError, TypeError, KeyError, OSError, AssertionError) as error:
+        if NOTHING_LEFT in str(error):
+            raise UserError(f"train data: {NO_PICTURES}") from error
+        raise UserError(f"train data: {type(error).__name__}: {first_line(error)}") from error
+    if not count:
+        raise UserError(f"train data: {NO_PICTURES}")
+    return count
 
 
 def set_schedule(
     config: dict[str, Any], options: ScheduleOptions, pictures: int, world: int = 1, name: str = ""
 ) -> str:
-    """Fit the schedule of ``config`` to ``options``, in place; returns one line on what changed.
+    """Fit the schedule of ``config`` to ``options``, in place.
 
     Args:
-        pictures: of the training data, with repetitions. world: processes that train together.
-        name: of the config's file; OpenMMLab's tell the batch in it.
+        config: the whole config.
+        options: the user's wishes.
+        pictures: number of training pictures, with repetitions.
+        world: number of processes that train together.
+        name: the config's file; OpenMMLab's file names contain the batch.
+
+    Returns:
+        One line that lists the changes.
 
     Raises:
-        UserError: the config has no schedule, no learning rate, or counts epochs where iterations are asked for.
+        UserError: the config has no schedule or no learning rate, or it counts epochs and the options iterations.
     """
     changes: list[str] = []
     loader = config["train_dataloader"]
@@ -124,7 +155,7 @@ class _Length:
         raise UserError("the config's train_cfg has neither max_epochs nor max_iters: its length cannot be set")
 
     def fitted(self, options: ScheduleOptions, per_epoch: int) -> _Length:
-        """The length asked for, in this one's unit where it can be."""
+        """The length that the options ask for, in this length's unit if possible."""
         if options.iters is not None:
             return _Length(options.iters, "iterations")
         if options.epochs is None:
@@ -136,13 +167,12 @@ class _Length:
 
 
 def _base_batch(config: Mapping[str, Any], name: str) -> int | None:
-    """The batch over all GPUs that the learning rate of a config is for, as far as it says so.
+    """The batch over all GPUs that a config's learning rate is for; None if the config does not state it.
 
-    '8xb32' in a file's name goes first: RTMDet's configs inherit a base_batch_size of 16, and are for 256.
+    '8xb32' in the file's name comes first: RTMDet's configs inherit a base_batch_size of 16, but are for 256.
     """
-    told = re.search(r"_(\d+)xb(\d+)[-_.]", name)
-    if told:
-        return int(told.group(1)) * int(told.group(2))
+    if match := re.search(r"_(\d+)xb(\d+)[-_.]", name):
+        return int(match.group(1)) * int(match.group(2))
     return (config.get("auto_scale_lr") or {}).get("base_batch_size")
 
 
@@ -152,7 +182,7 @@ def _change(changes: list[str], what: str, old: Any, new: Any, unit: str = "") -
 
 
 def _set_rate(config: dict[str, Any], lr: float | None, batch: int, base: int, changes: list[str]) -> None:
-    """The learning rate asked for, or the config's by the linear rule; least rates of schedulers go with it."""
+    """Set the given rate, or the config's by the linear rule; the lowest rates of schedulers change in proportion."""
     optimizer = (config.get("optim_wrapper") or {}).get("optimizer") or {}
     old = optimizer.get("lr")
     if not isinstance(old, int | float):
@@ -168,19 +198,20 @@ def _set_rate(config: dict[str, Any], lr: float | None, batch: int, base: int, c
             if scheduler.get(key):
                 scheduler[key] = float(f"{scheduler[key] * new / old:.6g}")
     if config.get("auto_scale_lr"):
-        config["auto_scale_lr"].update(enable=False, fitted=True)  # mmengine must not do it again
+        config["auto_scale_lr"].update(enable=False, fitted=True)  # mmengine must not scale it again
 
 
 def schedulers_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The parameter schedulers of a config, which may name one alone."""
-    found = config.get("param_scheduler") or []
-    return [found] if isinstance(found, dict) else list(found)
+    """The parameter schedulers of a config, which may have a single one instead of a list."""
+    schedulers = config.get("param_scheduler") or []
+    return [schedulers] if isinstance(schedulers, dict) else list(schedulers)
 
 
 def _count_iterations(config: dict[str, Any]) -> None:
-    """Make an epoch-based config iteration-based, its hooks and sampler with it."""
-    for hook in _epoch_hooks(config):
-        raise UserError(f"--iters: {hook['type']} of this config counts epochs, give --epochs")
+    """Make an epoch-based config iteration-based, including its hooks and sampler."""
+    for hook in config.get("custom_hooks") or ():
+        if any(key in hook for key in EPOCH_ARGUMENTS):
+            raise UserError(f"--iters: {hook['type']} of this config counts epochs, give --epochs")
     config["train_cfg"] = dict(type="IterBasedTrainLoop", max_iters=1, val_interval=1)
     config["train_dataloader"]["sampler"] = dict(type="InfiniteSampler", shuffle=True)
     hooks = config.get("default_hooks") or {}
@@ -190,32 +221,26 @@ def _count_iterations(config: dict[str, Any]) -> None:
     config["log_processor"] = {**(config.get("log_processor") or {}), "by_epoch": False}
 
 
-def _epoch_hooks(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for hook in config.get("custom_hooks") or ():
-        if any(key in hook for key in EPOCH_HOOKS):
-            yield hook
-
-
 def _set_length(config: dict[str, Any], old: _Length, new: _Length, per_epoch: int, changes: list[str]) -> None:
     config["train_cfg"]["max_epochs" if new.unit == "epochs" else "max_iters"] = new.count
     detail = f" of {per_epoch} iterations" if new.unit == "epochs" else ""
     _change(changes, "length", f"{old.count} {old.unit}", f"{new.count} {new.unit}", detail)
     if old.unit == new.unit == "epochs":
-        for hook in _epoch_hooks(config):
-            for key in EPOCH_HOOKS:
+        for hook in config.get("custom_hooks") or ():
+            for key in EPOCH_ARGUMENTS:
                 if key in hook:
                     hook[key] = _share(hook[key], old.count, new.count)
 
 
 def _share(value: float, old: int, new: int) -> int:
-    """A place in a training of ``old`` steps, at the same share of one of ``new`` steps."""
+    """The step of a training of ``new`` steps that corresponds to step ``value`` of ``old``."""
     return min(new, int(value * new / old + 1e-9))
 
 
 def _set_decay(config: dict[str, Any], old: _Length, new: _Length, per_epoch: int, changes: list[str]) -> None:
-    """Warm-ups cut to a tenth of the training; all else at its share; what followed a warm-up follows it again."""
+    """Cut warm-ups to a tenth of the training and keep the share of the rest; what followed a warm-up still does."""
     total = new.iterations(per_epoch)
-    moved: dict[int, int] = {}  # ends of warm-ups that are counted as the training is
+    moved: dict[int, int] = {}  # old and new ends of the warm-ups that count in the training's unit
     for scheduler in schedulers_of(config):
         counted_alike = scheduler.get("by_epoch", True) == (old.unit == "epochs")
         if _warms_up(scheduler) and (old.unit == "iterations" or not counted_alike):
@@ -233,7 +258,7 @@ def _warms_up(scheduler: Mapping[str, Any]) -> bool:
 
 
 def _stretch(scheduler: dict[str, Any], old: _Length, new: _Length, moved: dict[int, int], changes: list[str]) -> None:
-    """Bring everything that a scheduler counts to the new length, in the new unit."""
+    """Convert everything that a scheduler counts to the new length and unit."""
     if new.unit != old.unit:
         scheduler["by_epoch"] = False
         scheduler.pop("convert_to_iter_based", None)
@@ -242,7 +267,7 @@ def _stretch(scheduler: dict[str, Any], old: _Length, new: _Length, moved: dict[
     for key, least in (("begin", 0), ("end", shortest)):
         if isinstance(scheduler.get(key), int) and scheduler[key]:
             scheduler[key] = moved.get(scheduler[key], max(least, _share(scheduler[key], old.count, new.count)))
-    if scheduler.get("end", new.count) <= scheduler.get("begin", 0):  # trainings of a few steps
+    if scheduler.get("end", new.count) <= scheduler.get("begin", 0):  # a training of a few steps
         scheduler["begin"] = max(0, scheduler.get("end", new.count) - 1)
     if _warms_up(before):
         moved[before["end"]] = scheduler["end"]
@@ -250,14 +275,14 @@ def _stretch(scheduler: dict[str, Any], old: _Length, new: _Length, moved: dict[
         whole = before["T_max"] == before.get("end", old.count) - before.get("begin", 0)
         scheduler["T_max"] = max(1, scheduler.get("end", new.count) - scheduler.get("begin", 0) if whole
                                  else _share(before["T_max"], old.count, new.count))  # fmt: skip
-    fewest = 1 if before.get("convert_to_iter_based") else 2  # one epoch of a one-cycle schedule has steps enough
+    fewest = 1 if before.get("convert_to_iter_based") else 2  # a one-cycle schedule needs two steps
     for key, least in (("step_size", 1), ("total_steps", fewest)):
         if isinstance(before.get(key), int):
             scheduler[key] = max(least, _share(before[key], old.count, new.count))
     if "milestones" in before:
-        places = sorted({_share(one, old.count, new.count) for one in before["milestones"]})
-        scheduler["milestones"] = [one for one in places if 0 < one < new.count]
-        points = [", ".join(map(str, one["milestones"])) or "no point" for one in (before, scheduler)]
+        steps = sorted({_share(step, old.count, new.count) for step in before["milestones"]})
+        scheduler["milestones"] = [step for step in steps if 0 < step < new.count]
+        points = [", ".join(map(str, part["milestones"])) or "no point" for part in (before, scheduler)]
         _change(changes, "decay at", points[0], points[1])
     elif before.get("end") != scheduler.get("end"):
         changes.append(f"{scheduler['type']} until {before['end']} -> {scheduler['end']}")
@@ -285,10 +310,10 @@ def _set_intervals(config: dict[str, Any], old: _Length, new: _Length, per_epoch
 
 
 def _finetune(config: dict[str, Any], options: ScheduleOptions, pictures: int, changes: list[str]) -> ScheduleOptions:
-    """The preset's choices, where the user made none: see docs for the reasons.
+    """The preset's choices for options that the user left out; the docs give the reasons.
 
-    Epochs: 600 / sqrt(pictures), 12 to 100: 60 for a hundred pictures, 19 for a thousand. Batches: at least eight an
-    epoch. Gradients are clipped, and the best checkpoint is kept.
+    Epochs: 600 / sqrt(pictures), from 12 to 100: 60 for a hundred pictures, 19 for a thousand. Batches: at least eight
+    an epoch. Gradients are clipped, and the best checkpoint is kept.
     """
     batch = min(config["train_dataloader"]["batch_size"], max(2, pictures // 8))
     epochs = min(100, max(12, round(600 / math.sqrt(pictures))))
@@ -299,11 +324,6 @@ def _finetune(config: dict[str, Any], options: ScheduleOptions, pictures: int, c
     if checkpoint is not None:
         checkpoint.update(save_best="auto", max_keep_ckpts=1)
         changes.append("best checkpoint kept")
-    config["train_cfg"]["val_interval"] = 1  # set to a tenth below, also where the config evaluates at the end only
-    return ScheduleOptions(
-        epochs=options.epochs if options.epochs or options.iters else epochs,
-        iters=options.iters,
-        batch_size=options.batch_size or batch,
-        lr=options.lr,
-        preset=options.preset,
-    )
+    config["train_cfg"]["val_interval"] = 1  # _set_intervals makes it a tenth, also if only the end was evaluated
+    epochs_asked = options.epochs if options.epochs or options.iters else epochs
+    return replace(options, epochs=epochs_asked, batch_size=options.batch_size or batch)

@@ -1,18 +1,32 @@
-"""What a run shows on the console: what the user is to read. The whole log of mmengine goes to its file."""
+"""What a run shows on the console: messages for the user, progress and metrics. mmengine's log goes to its file.
+
+Bars are drawn by rich. mmengine has none for training, and rich prints nothing where there is no terminal: there
+``ProgressHook`` prints a line now and then.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import sys
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
+import numpy as np
+import torch
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.runner import Runner
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-# Warnings of mmengine and the hosts in every run, about nothing that the user did.
+from mmms_plugin.processes import peak_memory
+from mmms_plugin.registry import HOOKS
+
+# Parts of warnings that mmengine and the hosts print in every run, whatever the user does
 USUAL = (
     "will be deprecated",
     'is the alias of "LocalBackend"',
@@ -21,16 +35,18 @@ USUAL = (
     "it will be restarted and continue to iterate",
     "The dataset metainfo from the resumed checkpoint is different",
 )
-# Python warnings of the same kind
+# The same for Python's own warnings
 USUAL_PYTHON = ("This DataLoader will create .* worker processes",)
-CHATTY = ("pycocotools", "mmengine")  # print their progress and tables; the metrics are shown by ProgressHook
+CHATTY = ("pycocotools", "mmengine")  # they print progress and tables; ProgressHook shows the metrics
+WINDOW = 50  # iterations over which loss and time are averaged
+MOST = 12  # metrics on one line
 
-_bars: list[Console] = []  # that show a progress bar, which must not be written into
+_bars: list[Console] = []  # consoles with a progress bar, which other output must not break
 
 
 @contextlib.contextmanager
 def bar_on(console: Console) -> Iterator[None]:
-    """While this lasts, lines are printed above the progress bar of ``console``."""
+    """Print lines above the progress bar of ``console`` while the context is open."""
     _bars.append(console)
     try:
         yield
@@ -46,7 +62,7 @@ def _print(text: str, stream: Any, end: str = "\n") -> None:
 
 
 class ConsoleHandler(logging.Handler):
-    """Print warnings, and lines given to ``say``, on the standard output that there was when it was made."""
+    """Print warnings and the lines of ``say`` on the standard output that was current when the handler was made."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -60,40 +76,40 @@ class ConsoleHandler(logging.Handler):
         return bool(super().filter(record))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print it as one message, without date and level."""
+        """Print the message without its date."""
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         _print(f"{prefix}{record.getMessage()}", self.stream)
 
 
 def calm(logger: logging.Logger) -> None:
-    """Let a logger of mmengine print only what the user is to read; its file gets everything."""
+    """Let a logger of mmengine print only what the user should read; its file gets everything."""
     for index, handler in enumerate(logger.handlers):
         if isinstance(handler, logging.FileHandler):
             handler.handleError = _Unwritable()  # type: ignore[method-assign]
         if type(handler) is logging.StreamHandler:
             logger.handlers[index] = ours = ConsoleHandler(handler.level)
-            for known in handler.filters:  # mmengine's own, against repeated warnings
-                ours.addFilter(known)
+            for repeated in handler.filters:  # mmengine's own, against repeated warnings
+                ours.addFilter(repeated)
 
 
 class _Unwritable:
-    """Tells once, in a line, that the log file cannot be written, where logging prints a traceback for every record."""
+    """Warns once, in one line, that the log file cannot be written; logging prints a traceback for every record."""
 
-    told = False
+    warned = False
 
     def __call__(self, record: logging.LogRecord) -> None:
-        if not self.told:
-            self.told = True
+        if not self.warned:
+            self.warned = True
             print(f"warning: the log file cannot be written ({sys.exc_info()[1]})", file=sys.stderr)
 
 
 def say(line: str) -> None:
-    """A line for the user and for the log file; in distributed runs the first process prints it."""
+    """Print a line and log it; in distributed runs only the first process prints it."""
     MMLogger.get_current_instance().info(line, extra={"console": True})
 
 
 class _Output:
-    """Standard output that leads what ``CHATTY`` prints into the log."""
+    """Standard output, from which the output of ``CHATTY`` is redirected to the log."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -114,8 +130,146 @@ class _Output:
 
 @contextlib.contextmanager
 def calm_output() -> Iterator[None]:
-    """While this lasts, the chatter of evaluation goes to the log file, and usual warnings nowhere."""
+    """Send the chatter of evaluation to the log file and hide the usual warnings while the context is open."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(_Output(sys.stdout)):  # type: ignore[type-var]
         for message in USUAL_PYTHON:
             warnings.filterwarnings("ignore", message)
         yield
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Show iterations, loss, time left and memory, and the metrics of every evaluation.
+
+    A terminal gets a bar, other outputs a line now and then.
+
+    Args:
+        interval: iterations between two lines; None for a line every ``seconds``.
+        seconds: time between two lines.
+        clock: returns the time in seconds.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(
+        self, interval: int | None = None, seconds: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.interval, self.seconds, self.clock = interval, seconds, clock
+        self.console = Console(file=sys.stderr)
+        self._bars: Progress | None = None
+        self._open = contextlib.ExitStack()
+        self._tasks: dict[str, TaskID] = {}
+        self._started: dict[str, float] = {}
+        self._last_line = clock()
+
+    def before_train(self, runner: Runner) -> None:
+        self._begin(runner, "train", "training", runner.max_iters, runner.iter)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None, outputs: dict | None = None
+    ) -> None:
+        done, total = runner.iter + 1, runner.max_iters
+        name = "training" if runner.max_epochs == 1 else f"epoch {runner.epoch + 1}/{runner.max_epochs}"
+        due = done == total or (self.interval is not None and done % self.interval == 0)
+        self._show(runner, "train", name, done, total, _training_note(runner, total - done), due)
+
+    def after_train(self, runner: Runner) -> None:
+        self.close()
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._begin(runner, "val", "evaluating", len(runner.val_dataloader))
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:  # fmt: skip
+        self._evaluated(runner, "val", batch_idx + 1, len(runner.val_dataloader))
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._end("val")
+        if metrics:
+            after = f"iteration {runner.iter}" if runner.max_epochs == 1 else f"epoch {runner.epoch}"
+            say(f"{after}: {', '.join(_metric_texts(metrics, MOST))}")
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self._begin(runner, "test", "evaluating", len(runner.test_dataloader))
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:  # fmt: skip
+        self._evaluated(runner, "test", batch_idx + 1, len(runner.test_dataloader))
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.close()
+        for text in _metric_texts(metrics or {}):
+            say(text)
+
+    def close(self) -> None:
+        """Remove the bars from the terminal, also after an error."""
+        if self._bars is not None:
+            self._bars.stop()
+        self._open.close()
+        self._bars, self._tasks = None, {}
+
+    def _begin(self, runner: Runner, stage: str, name: str, total: int, done: int = 0) -> None:
+        self._started[stage] = self.clock()
+        if runner.rank or not self.console.is_terminal:
+            return
+        if self._bars is None:
+            columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn())
+            self._bars = Progress(
+                *columns, TextColumn("{task.fields[note]}"), console=self.console, transient=True,
+                redirect_stdout=False,
+            )  # fmt: skip
+            self._bars.start()
+            self._open.enter_context(bar_on(self.console))
+        self._tasks[stage] = self._bars.add_task(name, total=total, completed=done, note="")
+
+    def _end(self, stage: str) -> None:
+        if self._bars is not None and stage in self._tasks:
+            self._bars.remove_task(self._tasks.pop(stage))
+            if not self._tasks:
+                self.close()
+
+    def _show(self, runner: Runner, stage: str, name: str, done: int, total: int, note: str, due: bool) -> None:
+        if runner.rank:
+            return
+        if self._bars is not None:
+            self._bars.update(self._tasks[stage], description=name, completed=done, note=note)
+        elif due or (self.interval is None and self.clock() - self._last_line >= self.seconds):
+            self._last_line = self.clock()
+            self.console.print(f"{name}: {done} of {total}, {note}", highlight=False, soft_wrap=True)
+
+    def _evaluated(self, runner: Runner, stage: str, done: int, total: int) -> None:
+        left = (self.clock() - self._started[stage]) / done * (total - done)
+        note = f"{_time(left)} left" if done < total else "computing metrics"
+        self._show(runner, stage, "evaluating", done, total, f"{note}, {_memory()}", due=False)
+
+
+def _training_note(runner: Runner, left: int) -> str:
+    scalars = runner.message_hub.log_scalars
+    loss = [f"loss {scalars['train/loss'].mean(WINDOW):.3g}"] if "train/loss" in scalars else []
+    remaining = [f"{_time(scalars['train/time'].mean(WINDOW) * left)} left"] if "train/time" in scalars else []
+    return ", ".join([*loss, *remaining, _memory()])
+
+
+def _time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _memory() -> str:
+    """Peak memory so far, of the GPU or of this process."""
+    used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
+    return f"{used / 2**30:.1f} GiB"
+
+
+def _metric_texts(metrics: Mapping[str, Any], most: int | None = None) -> list[str]:
+    """Names and values, at most ``most`` of them; pycocotools reports -1 if there is nothing to measure."""
+    texts = [
+        f"{name}: {'n/a' if value == -1 else f'{value:.4f}'}"
+        for name, value in metrics.items()
+        if isinstance(value, int | float | np.number)
+    ]
+    shown = texts if most is None else texts[:most]
+    return [*shown, f"{len(texts) - len(shown)} more in the log"] if len(shown) < len(texts) else shown

@@ -1,4 +1,4 @@
-"""Training and testing a config with mmengine's Runner: what ``mmms train`` and ``mmms test`` do."""
+"""Training and testing a config with mmengine's Runner: all of ``mmms train`` and ``mmms test``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 from contextlib import nullcontext
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from urllib.error import URLError
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
@@ -21,8 +23,7 @@ from mmengine.runner import Runner
 
 from mmms_plugin.compat import mmcv_ops
 from mmms_plugin.compat.cpu_processes import leave
-from mmms_plugin.config.building import user_fault
-from mmms_plugin.config.check import check_datasets, check_values
+from mmms_plugin.config.check import check_datasets, check_values, user_fault
 from mmms_plugin.config.checkpoint import (
     check_backbone_weights,
     check_fits,
@@ -34,54 +35,82 @@ from mmms_plugin.config.checkpoint import (
 from mmms_plugin.config.data import check_config_data
 from mmms_plugin.config.edit import apply_cfg_options, dicts_in, leaf_datasets
 from mmms_plugin.config.files import SEPARATOR, load_config
-from mmms_plugin.config.fit import ScheduleHook, fit
+from mmms_plugin.config.image_size import set_image_size
+from mmms_plugin.config.schedule import count_pictures, set_schedule
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
-from mmms_plugin.train.closing import closing_lines
+from mmms_plugin.processes import shell_line
 from mmms_plugin.train.console import calm_output, say
-from mmms_plugin.train.distributed import check_launcher, process_rank, settle_threads, use_no_workers
-from mmms_plugin.train.lock import locked
-from mmms_plugin.train.options import EvaluateOptions, LaunchOptions, TrainOptions
+from mmms_plugin.train.hooks import ScheduleHook
+from mmms_plugin.train.options import DataOptions, EvaluateOptions, LaunchOptions, TrainOptions
+from mmms_plugin.train.processes import (
+    check_launcher,
+    locked,
+    process_rank,
+    settle_threads,
+    use_no_workers,
+    world_size,
+)
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.train.tasks import task_of
 from mmms_plugin.weights.newest import newest_checkpoint, why_unusable
 
 NO_WEIGHTS = "none"
 OTHER_START = "give --pretrained FILE, or --pretrained none for random weights"
+# Parts of a config that a test does not use, and the options that change them
+UNUSED_IN_TESTS = (
+    "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader", "val_cfg", "val_evaluator"
+)  # fmt: skip
+OF_TRAINING = ("train_", "val_", "optim_", "param_", "default_hooks", "custom_hooks", "randomness", "auto_scale")
 
 
 def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Config, list[str]]:
-    """The config with data, seed and work folder set; and remarks for the log.
+    """Load a config and apply data, seed, work folder and all other options to it.
 
     Args:
-        training: whether the training data are used, else only those that are evaluated.
-    Raises: UserError.
+        options: of the command line.
+        training: whether the training data are used, else only the data that are evaluated.
+
+    Returns:
+        The config, and remarks for the log.
+
+    Raises:
+        UserError: config, options and data do not fit each other.
     """
     config = load_config(options.config)
-    remarks: list[str] = []
     if "model" not in config:
         raise UserError(f"config {options.config}: it has no model; is it a file of _base_?")
-    task_of(config).check_installed()
-    own_folder = Path("work_dirs", Path(options.config.rpartition(SEPARATOR)[2]).stem)
-    config.work_dir = options.work_dir or config.get("work_dir") or str(own_folder)
+    task = task_of(config)
+    task.check_installed()
+    default_folder = Path("work_dirs", Path(options.config.rpartition(SEPARATOR)[2]).stem)
+    config.work_dir = options.work_dir or config.get("work_dir") or str(default_folder)
     if not training:  # a training's folder holds its config, which a test would overwrite
         config.work_dir = str(Path(config.work_dir, "test"))
     check_folder(config.work_dir, "--work-dir")
+
     own = options.own_data(config.work_dir, training)
-    if own:
-        remarks += task_of(config).use_data(config, own)
+    remarks = task.use_data(config, own) if own else []
     remarks += apply_cfg_options(config, options.cfg_options)
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
     config.launcher = options.launcher
     remarks += use_no_workers(config)
+
     check_values(config)
-    used = ("train", "val") if training else ("test",)
-    check_datasets(config, used)
+    splits = ("train", "val") if training else ("test",)
+    check_datasets(config, splits)
     if not own:
-        remarks += check_config_data(config, used, Path(config.work_dir))
-    if fitted := fit(config, options.schedule, options.image_size, options.launcher, training):
-        remarks += fitted
+        remarks += check_config_data(config, splits, Path(config.work_dir))
+
+    fits_schedule = training and options.schedule.given
+    if options.image_size:
+        remarks.append(f"--image-size: {set_image_size(config._cfg_dict, options.image_size)}")
+    if fits_schedule:
+        world = world_size(options.launcher)
+        remarks.append(
+            set_schedule(config._cfg_dict, options.schedule, count_pictures(config), world, str(config.filename))
+        )
+    if options.image_size or fits_schedule:
         config.merge_from_dict(dict(options.cfg_options))  # an explicit option wins
     return config, remarks
 
@@ -90,54 +119,42 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
 def train(options: TrainOptions) -> Runner:
     """Train a config.
 
-    Raises: UserError if config, data and checkpoint do not fit each other.
+    Raises:
+        UserError: config, data and checkpoint do not fit each other.
     """
     _begin(options)
     config, remarks = prepare_config(options)
     if options.amp:
-        _use_amp(config)
-    if options.auto_scale_lr and not options.schedule.given:  # which scales it, too
+        if not torch.cuda.is_available():
+            raise UserError("--amp: needs a CUDA device, and torch sees none")
+        config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+    if options.auto_scale_lr and not options.schedule.given:  # a fitted schedule includes the rate
         if "base_batch_size" not in config.get("auto_scale_lr", {}):
             raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
         config.auto_scale_lr.enable = True
     with locked(config.work_dir) if process_rank(options.launcher) == 0 else nullcontext():
         set_start(config, options.pretrained, options.resume, remarks)
-        return _train(config, options, remarks)
-
-
-def _begin(options: LaunchOptions) -> None:
-    os.environ.setdefault("LOCAL_RANK", str(options.local_rank))  # an option of torch's old launcher
-    check_launcher(options.launcher)
-    settle_threads()
-
-
-def _train(config: Config, options: TrainOptions, remarks: list[str]) -> Runner:
-    pretrained, runner = options.pretrained, _build_runner(config, options, remarks)
-    runner.register_hook(ScheduleHook())
-    if pretrained and pretrained != NO_WEIGHTS:
-        backbone = cast(torch.nn.Module, _bare(runner).backbone)
-        backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
-    if start := config.load_from or _initial_weights(config):
-        _check_installed(start)
-        _warn(start_remark(_bare(runner), config.model, start))
-    if config.load_from:
-        purpose = "resume" if config.get("resume") else "start from"
-        _warn(check_fits(_bare(runner), config.load_from, purpose, _classes(config.train_dataloader)))
-    try:
-        runner.train()
-    except URLError as error:
-        raise UserError(f"the config's initial weights cannot be downloaded ({error.reason}): {OTHER_START}") from error
-    for line in closing_lines(runner, options):
-        say(line)
-    leave()
-    return runner
+        runner = _build_runner(config, options, remarks)
+        runner.register_hook(ScheduleHook())
+        _check_start(runner, config, options.pretrained)
+        try:
+            runner.train()
+        except URLError as error:
+            raise UserError(
+                f"the config's initial weights cannot be downloaded ({error.reason}): {OTHER_START}"
+            ) from error
+        for line in closing_lines(runner, options):
+            say(line)
+        leave()
+        return runner
 
 
 @calm_output()
 def evaluate(options: EvaluateOptions) -> dict[str, float]:
-    """Evaluate a checkpoint, keep or draw its predictions if asked to, and return the metrics.
+    """Evaluate a checkpoint, keep or draw its predictions if the options say so, and return the metrics.
 
-    Raises: UserError if config, data and checkpoint do not fit each other.
+    Raises:
+        UserError: config, data and checkpoint do not fit each other.
     """
     _begin(options)
     checkpoint, out = options.checkpoint, options.out
@@ -148,15 +165,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     if out:
         task.check_out(out)
     config.load_from, config.resume = checkpoint, False
-    for key in (
-        "train_dataloader",
-        "train_cfg",
-        "optim_wrapper",
-        "param_scheduler",
-        "val_dataloader",
-        "val_cfg",
-        "val_evaluator",
-    ):
+    for key in UNUSED_IN_TESTS:
         config[key] = None
     drop_initial_weights(config)
     if remark := use_components(config.model, read_state_dict(checkpoint)[1], checkpoint):
@@ -181,14 +190,17 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     return metrics
 
 
-def _use_amp(config: Config) -> None:
-    if not torch.cuda.is_available():
-        raise UserError("--amp: needs a CUDA device, and torch sees none")
-    config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+def _begin(options: LaunchOptions) -> None:
+    os.environ.setdefault("LOCAL_RANK", str(options.local_rank))  # an option of torch's old launcher
+    check_launcher(options.launcher)
+    settle_threads()
 
 
 def set_start(config: Config, pretrained: str | None, resume: str | None, remarks: list[str]) -> None:
-    """Where the weights come from: a checkpoint to resume, backbone weights, or nothing."""
+    """Set where the weights come from: a checkpoint to resume from, backbone weights, or the config's own start.
+
+    A backbone that starts from random weights is not frozen.
+    """
     backbone = config.model.backbone
     if resume:
         path: Path | None = Path(resume)
@@ -196,13 +208,13 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
             path, choice = newest_checkpoint(config.work_dir)
             remarks += choice
             if path is None:
-                remarks.append(f"--resume: no checkpoint to go on from in {config.work_dir}, starting anew")
+                remarks.append(f"--resume: no checkpoint found in {config.work_dir}; starting from scratch")
         elif fault := why_unusable(resume):
             raise UserError(f"--resume {resume}: {fault}")
         config.resume, config.load_from = path is not None, None if path is None else str(path)
     if pretrained == NO_WEIGHTS:
         backbone.init_cfg = None
-        config.model.pop("pretrained", None)  # mmseg's, and mmdet's of old
+        config.model.pop("pretrained", None)  # the key of mmseg and of old versions of mmdet
     elif pretrained:
         if not Path(pretrained).is_file():
             raise UserError(f"--pretrained {pretrained}: no such file; none starts from random weights")
@@ -217,21 +229,30 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
         )
 
 
-def _check_installed(start: str) -> None:
-    """Refuse weights that need a package which is not there."""
-    if start.startswith("torchvision://") and find_spec("torchvision") is None:
-        raise UserError(f"initial weights {start}: torchvision, which has their address, is missing: {OTHER_START}")
+def _check_start(runner: Runner, config: Config, pretrained: str | None) -> None:
+    """Compare the model with the weights that it starts from; warn about differences that can be trained with.
 
-
-def _initial_weights(config: Config) -> str | None:
-    """What the backbone's weights are initialised from: a file or an address, or None."""
+    Raises:
+        UserError: the weights are for another model, or their package is missing.
+    """
+    model = _bare(runner)
+    if pretrained and pretrained != NO_WEIGHTS:
+        backbone = cast(torch.nn.Module, model.backbone)
+        backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
     init = config.model.backbone.get("init_cfg")
     parts = init if isinstance(init, list | tuple) else [init or {}]
-    return next((part.get("checkpoint") for part in parts if part.get("type") == "Pretrained"), None)
+    initial = next((part.get("checkpoint") for part in parts if part.get("type") == "Pretrained"), None)
+    if start := config.load_from or initial:
+        if start.startswith("torchvision://") and find_spec("torchvision") is None:
+            raise UserError(f"initial weights {start}: torchvision, which has their address, is missing: {OTHER_START}")
+        _warn(start_remark(model, config.model, start))
+    if config.load_from:
+        purpose = "resume" if config.get("resume") else "start from"
+        _warn(check_fits(model, config.load_from, purpose, _classes(config.train_dataloader)))
 
 
 def drop_initial_weights(config: Config) -> None:
-    """A checkpoint brings every weight: do not look for those that training started from."""
+    """Do not load the weights that training started from: a checkpoint has every weight."""
     for part in dicts_in(config.model):
         part.pop("init_cfg", None)
     config.model.pop("pretrained", None)
@@ -253,11 +274,51 @@ def _bare(runner: Runner) -> torch.nn.Module:
 
 
 def _classes(dataloader: dict[str, Any]) -> tuple[str, ...] | None:
-    """Class names that the data sets of a dataloader state, if they do."""
-    named = (dataset.get("metainfo", {}).get("classes") for dataset in leaf_datasets(dataloader))
-    return next((tuple(names) for names in named if names), None)
+    """Class names in the config of a dataloader's data sets; None if there are none."""
+    stated = (dataset.get("metainfo", {}).get("classes") for dataset in leaf_datasets(dataloader))
+    return next((tuple(names) for names in stated if names), None)
 
 
 def _warn(remark: str | None) -> None:
     if remark:
         print_log(remark, "current", logging.WARNING)
+
+
+def closing_lines(runner: Runner, options: LaunchOptions) -> list[str]:
+    """The last lines of a training: its best checkpoint, or else its last, and the command that tests it."""
+    for hook in runner.hooks:
+        if not isinstance(hook, CheckpointHook):
+            continue
+        best = [getattr(hook, "best_ckpt_path", None), *getattr(hook, "best_ckpt_path_dict", {}).values()]
+        last = hook.last_ckpt or newest_checkpoint(runner.work_dir)[0]  # none is new if a resumed training was complete
+        for kind, path in [*(("best", path) for path in best), ("last", last)]:
+            if path and Path(path).is_file():
+                below = Path(path).is_relative_to(Path.cwd())
+                checkpoint = Path(path).relative_to(Path.cwd()) if below else Path(path)
+                return [f"{kind} checkpoint: {checkpoint}", f"test it: {_command_to_test(options, checkpoint)}"]
+    return ["no checkpoint was saved: default_hooks.checkpoint.interval is larger than the training"]
+
+
+def _command_to_test(options: LaunchOptions, checkpoint: Path) -> str:
+    words = ["mmms", "test", options.config, str(checkpoint)]
+    for name in [field.name for field in fields(DataOptions) if field.name not in ("train_ann", "split")]:
+        value = getattr(options, name)
+        if value is True:
+            words.append(f"--{name.replace('_', '-')}")
+        elif value:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    if options.image_size:
+        words += ["--image-size", "x".join(map(str, options.image_size))]
+    if options.work_dir:
+        words += ["--work-dir", options.work_dir]
+    if used := {key: value for key, value in options.cfg_options.items() if not key.startswith(OF_TRAINING)}:
+        words += ["--cfg-options", *(f"{key}={_as_option(value)}" for key, value in used.items())]
+    return shell_line(words)
+
+
+def _as_option(value: Any) -> str:
+    """A value as ``--cfg-options`` reads it."""
+    if isinstance(value, list | tuple):
+        inner = ",".join(map(_as_option, value))
+        return f"[{inner}]" if isinstance(value, list) else f"({inner})"
+    return str(value)

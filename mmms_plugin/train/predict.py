@@ -18,19 +18,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
+from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_fits, check_function, read_state_dict, use_components
 from mmms_plugin.config.edit import apply_cfg_options, class_count_owners, leaf_datasets, set_num_classes
-from mmms_plugin.config.files import first_line, load_config
+from mmms_plugin.config.files import load_config
 from mmms_plugin.config.image_size import set_image_size
 from mmms_plugin.data.pictures import look_at
 from mmms_plugin.devices import usable_device
-from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.errors import UserError, first_line, one_line
 from mmms_plugin.files import check_folder, write_text
 from mmms_plugin.report.drawing import Style
 from mmms_plugin.train.inputs import Input, find_inputs
-from mmms_plugin.train.launch import drop_initial_weights, user_fault
+from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.options import ModelOptions, PredictOptions
-from mmms_plugin.train.predictions import Kept
+from mmms_plugin.train.predictions import Results
 from mmms_plugin.train.tasks import task_of
 from mmms_plugin.weights.trusted import class_colours, class_names
 
@@ -50,7 +51,7 @@ def predict(options: PredictOptions) -> None:
     check_folder(options.out)
     classes, palette = classes_of(config, meta)
     style = Style.of(classes, palette, options.labels)
-    kept = task_of(config).kept_predictions(options.out, style, options.draw, options.score)
+    kept = task_of(config).results(options.out, style, options.draw, options.score)
     _check_outputs(kept, inputs)
     remarks = [use_components(config.model, meta, options.checkpoint)]
     model = build_model(config, state, options.checkpoint, options.device)
@@ -114,7 +115,7 @@ def classes_of(config: Config, meta: Mapping[str, Any]) -> tuple[tuple[str, ...]
     return names, class_colours(meta) or known.get("palette")
 
 
-def _check_outputs(kept: Kept, inputs: Sequence[Input]) -> None:
+def _check_outputs(kept: Results, inputs: Sequence[Input]) -> None:
     """Results must not replace the pictures that they are of."""
     sources = {source.path for source in inputs}
     for source in inputs:
@@ -150,7 +151,7 @@ def problem_of(path: Path) -> str:
     return f"{picture.problem.removeprefix('picture-')}{f' ({picture.detail})' if picture.detail else ''}"
 
 
-def _run_one(model: nn.Module, pipeline: Compose, source: Input, kept: Kept) -> str:
+def _run_one(model: nn.Module, pipeline: Compose, source: Input, kept: Results) -> str:
     """Predict and keep one picture; returns why it was skipped, '' if it was not."""
     if problem := problem_of(source.path):
         return problem
@@ -178,7 +179,7 @@ def with_progress(inputs: Sequence[T], doing: str = "predicting") -> Iterator[T]
         yield from bar.track(inputs)
 
 
-def _tell(out: Path, kept: Kept, done: int, skipped: Mapping[Path, str]) -> None:
+def _tell(out: Path, kept: Results, done: int, skipped: Mapping[Path, str]) -> None:
     say: Callable[[str], None] = Console(highlight=False, soft_wrap=True, markup=False).print
     say(f"{done} pictures: {kept.summary()}" + (f"; drawings in {out / 'drawn'}" if kept.draw else ""))
     listing = out / "skipped.txt"

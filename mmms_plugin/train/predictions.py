@@ -1,43 +1,58 @@
-"""What ``mmms predict`` keeps of each picture: COCO JSON, PNG masks or classes by the model's task; drawings."""
+"""Predictions, kept and drawn: COCO JSON, PNG masks or classes, depending on the model's task.
+
+``Results`` and its subclasses keep and draw the predictions of ``mmms predict``. ``DrawingHook`` draws truth and
+prediction side by side, for ``mmms test --show-dir``.
+"""
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import mmcv
 import numpy as np
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from PIL import Image
 from pycocotools import mask as rle
 
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text, written_whole
-from mmms_plugin.report.drawing import Objects, Style, draw_caption, draw_objects, draw_segments, save_drawing
+from mmms_plugin.registry import HOOKS
+from mmms_plugin.report.drawing import (
+    Objects,
+    Style,
+    draw_caption,
+    draw_objects,
+    draw_segments,
+    save_drawing,
+    side_by_side,
+)
 from mmms_plugin.train.inputs import Input
 
-DRAWN = "drawn"
+DRAWN = "drawn"  # folder of the drawings
+JPEG = (".jpg", ".jpeg")
 
 
-class Kept(ABC):
-    """The results of one run in one folder; a context manager, whose files are complete when it is left without error.
+class Results(ABC):
+    """The results of one run, in one folder. A context manager: after a normal exit all files are complete.
 
     Args:
         out: the folder.
         style: names and colours of the classes.
-        draw: whether pictures are drawn.
-        score: least score of an object that counts.
+        draw: whether to draw the pictures.
+        score: lowest score of an object that counts.
     """
-
-    made: str  # where the results are, in words, for the last line
 
     def __init__(self, out: Path, style: Style, draw: bool, score: float) -> None:
         self.out, self.style, self.draw, self.score = out, style, draw, score
         self.count = 0
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> Results:
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -45,10 +60,15 @@ class Kept(ABC):
 
     @abstractmethod
     def add(self, source: Input, pixels: np.ndarray, sample: Any) -> None:
-        """Keep what the model said (its data sample) of a picture, whose ``pixels`` are RGB [height, width, 3].
+        """Keep and draw the prediction for a picture.
+
+        Args:
+            source: the picture's file.
+            pixels: RGB [height, width, 3].
+            sample: the model's data sample.
 
         Raises:
-            UserError: the model predicts something else than this class keeps.
+            UserError: the model predicts something other than this class keeps.
         """
 
     @abstractmethod
@@ -57,20 +77,19 @@ class Kept(ABC):
 
     @abstractmethod
     def summary(self) -> str:
-        """What was found."""
+        """How many results there are and where, in words."""
 
     def drawing(self, source: Input) -> Path:
         """The file of a picture's drawing: JPEG for a JPEG, PNG for others."""
-        jpeg = source.path.suffix.lower() in (".jpg", ".jpeg")
-        return self.out / DRAWN / f"{source.name}{'.jpg' if jpeg else '.png'}"
+        return self.out / DRAWN / f"{source.name}{_suffix_of(source.path)}"
 
 
-class _KeptJson(Kept):
-    """``predictions.json``, whose list of records is written while pictures come in; the rest follows at the end."""
+class _JsonResults(Results):
+    """``predictions.json``: records are written picture by picture, everything else at the end."""
 
-    records: str  # the name of the list
+    records: str  # key of the list of records
 
-    def __enter__(self) -> _KeptJson:
+    def __enter__(self) -> _JsonResults:
         self._stack = ExitStack()
         temporary = self._stack.enter_context(written_whole(self.out / "predictions.json"))
         self._file = self._stack.enter_context(temporary.open("w", encoding="utf-8"))
@@ -89,21 +108,21 @@ class _KeptJson(Kept):
 
     @abstractmethod
     def rest(self) -> dict[str, Any]:
-        """What the file has beside the list."""
+        """The other keys of the file."""
 
     def outputs(self, source: Input) -> list[Path]:
         return [self.drawing(source)] if self.draw else []
 
 
-class KeptObjects(_KeptJson):
+class ObjectResults(_JsonResults):
     """COCO: images, categories, and annotations with scores.
 
-    Identifiers of images and categories count from 1, images in the order of the run, categories in the model's.
+    Ids of images and categories start at 1: images in the order of the run, categories in the order of the model.
     """
 
     records = "annotations"
 
-    def __enter__(self) -> KeptObjects:
+    def __enter__(self) -> ObjectResults:
         super().__enter__()
         self._images: list[dict[str, Any]] = []
         return self
@@ -116,16 +135,10 @@ class KeptObjects(_KeptJson):
         instances = sample.get("pred_instances")
         if instances is None or "bboxes" not in instances:
             raise UserError("this model predicts no boxes: mmms predict keeps those of detectors")
-        instances = instances[instances.scores >= self.score].cpu()
-        boxes = np.asarray(getattr(instances.bboxes, "tensor", instances.bboxes), dtype=float).reshape(-1, 4)
-        masks = [rle.encode(np.asfortranarray(np.asarray(mask, np.uint8))) for mask in instances.masks] \
-            if "masks" in instances else None  # fmt: skip
-        objects = Objects(
-            boxes, np.asarray(instances.labels, dtype=int), np.asarray(instances.scores, dtype=float), masks
-        )
+        objects = _predicted_objects(instances, self.score)
         self._images.append({"id": len(self._images) + 1, "file_name": str(source.path), "height": pixels.shape[0],
                              "width": pixels.shape[1]})  # fmt: skip
-        for i in range(len(boxes)):
+        for i in range(len(objects.boxes)):
             self.write(self._record(objects, i))
         if self.draw:
             save_drawing(draw_objects(pixels, objects, self.style), self.drawing(source))
@@ -139,7 +152,7 @@ class KeptObjects(_KeptJson):
             "score": round(float(objects.scores[i]), 5), "area": round(box[2] * box[3], 2), "iscrowd": 0,
         }  # fmt: skip
         if objects.masks is not None:
-            mask: Any = objects.masks[i]
+            mask = rle.encode(np.asfortranarray(np.asarray(objects.masks[i], np.uint8)))
             record["area"] = int(rle.area(mask))
             record["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
         return record
@@ -148,8 +161,8 @@ class KeptObjects(_KeptJson):
         return f"{self.count} objects of score {self.score:g} or more in {self.out / 'predictions.json'}"
 
 
-class KeptClasses(_KeptJson):
-    """One record a picture: the likeliest class, the score of every class, and the classes of ``score`` or more."""
+class ClassResults(_JsonResults):
+    """One record for each picture: the likeliest class, all scores, and the classes that reach ``score``."""
 
     records = "pictures"
 
@@ -176,7 +189,7 @@ class KeptClasses(_KeptJson):
         return f"classes in {self.out / 'predictions.json'}"
 
 
-class KeptSegments(Kept):
+class SegmentResults(Results):
     """``masks/NAME.png``: the class index of every pixel, with the classes' colours; ``labels.txt``: their names."""
 
     def __exit__(self, *error: Any) -> None:
@@ -190,26 +203,115 @@ class KeptSegments(Kept):
                 "this model predicts no class for each pixel: mmms predict keeps those of segmentation models"
             )
         segments = np.asarray(segments.data.cpu())[0]
-        self._write_mask(segments, self.mask_file(source))
-        self.count += 1
-        if self.draw:
-            save_drawing(draw_segments(pixels, segments, self.style), self.drawing(source))
-
-    def _write_mask(self, segments: np.ndarray, path: Path) -> None:
         wide = len(self.style.classes) > 256
         image = Image.fromarray(segments.astype(np.uint16 if wide else np.uint8))
         if not wide:
             image = image.convert("P")
             image.putpalette([value for colour in self.style.colours for value in colour])
-        with written_whole(path) as temporary:
+        with written_whole(self.outputs(source)[0]) as temporary:
             image.save(temporary, format="PNG")
-
-    def mask_file(self, source: Input) -> Path:
-        """The file of a picture's mask."""
-        return self.out / "masks" / f"{source.name}.png"
+        self.count += 1
+        if self.draw:
+            save_drawing(draw_segments(pixels, segments, self.style), self.drawing(source))
 
     def outputs(self, source: Input) -> list[Path]:
-        return [self.mask_file(source), *([self.drawing(source)] if self.draw else [])]
+        mask = self.out / "masks" / f"{source.name}.png"
+        return [mask, self.drawing(source)] if self.draw else [mask]
 
     def summary(self) -> str:
         return f"{self.count} masks in {self.out / 'masks'}, classes in {self.out / 'labels.txt'}"
+
+
+@HOOKS.register_module()
+class DrawingHook(Hook):
+    """Draw the predictions of a test run, boxes and instance masks or a class for each pixel, beside the truth.
+
+    The truth of boxes and masks comes from the data set, in pixels of the picture's file, wherever the test pipeline
+    loads annotations.
+
+    Args:
+        out_dir: folder of the drawings, which are named after the pictures, with their sub-folders.
+        score: lowest score of an object that is drawn.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(self, out_dir: str, score: float = 0.3) -> None:
+        self.out_dir, self.score = Path(out_dir), score
+        self._places: dict[str, int] = {}
+        self._drawn: dict[Path, str] = {}
+
+    def before_test(self, runner: Runner) -> None:
+        dataset = runner.test_dataloader.dataset
+        self._style = Style.of(dataset.metainfo["classes"], dataset.metainfo.get("palette"))
+        self._places = {str(dataset.get_data_info(i)["img_path"]): i for i in range(len(dataset))}
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        dataset = runner.test_dataloader.dataset
+        for sample in outputs or ():
+            path = str(sample.img_path)
+            pixels = np.asarray(mmcv.imread(path, channel_order="rgb"))
+            if "pred_instances" in sample:
+                truth = _true_objects(dataset.get_data_info(self._places[path]), *pixels.shape[:2])
+                predicted = _predicted_objects(sample.pred_instances, self.score)
+                halves = (draw_objects(pixels, truth, self._style), draw_objects(pixels, predicted, self._style))
+                title = f"prediction, score >= {self.score:g}"
+            else:
+                known = _true_segments(sample, (pixels.shape[0], pixels.shape[1]))
+                predicted = np.asarray(sample.pred_sem_seg.data.cpu())[0]
+                halves = (draw_segments(pixels, known, self._style), draw_segments(pixels, predicted, self._style))
+                title = "prediction"
+            save_drawing(side_by_side(*halves, ("truth", title)), self._file(path, dataset))
+
+    def _file(self, picture: str, dataset: Any) -> Path:
+        """The drawing of a picture; its name has the picture's suffix too if two pictures differ only in that."""
+        path = Path(picture)
+        root = Path(next(iter((getattr(dataset, "data_prefix", None) or {"": ""}).values())) or ".")
+        below = path.relative_to(root) if root in path.parents else Path(path.name)
+        suffix = _suffix_of(path)
+        file = self.out_dir / below.with_suffix(suffix)
+        if self._drawn.setdefault(file, picture) != picture:
+            file = self.out_dir / f"{below}{suffix}"
+        if file.resolve() == path.resolve():
+            raise UserError(f"--show-dir {self.out_dir}: {path} is one of the pictures and would be replaced")
+        return file
+
+
+def _suffix_of(picture: Path) -> str:
+    return ".jpg" if picture.suffix.lower() in JPEG else ".png"
+
+
+def _predicted_objects(instances: Any, score: float) -> Objects:
+    """Predicted instances of at least ``score``."""
+    instances = instances[instances.scores >= score].cpu()
+    boxes = np.asarray(getattr(instances.bboxes, "tensor", instances.bboxes), dtype=float).reshape(-1, 4)
+    masks = list(np.asarray(instances.masks)) if "masks" in instances else None
+    return Objects(boxes, np.asarray(instances.labels, dtype=int), np.asarray(instances.scores, dtype=float), masks)
+
+
+def _true_objects(info: Mapping[str, Any], height: int, width: int) -> Objects:
+    """A data set's annotations of a picture, without those to ignore."""
+    items = [item for item in info.get("instances", ()) if not item.get("ignore_flag")]
+    masks = [_as_rle(item["mask"], height, width) for item in items] if all("mask" in i for i in items) else None
+    labels = np.array([item["bbox_label"] for item in items], dtype=int)
+    return Objects(np.array([item["bbox"] for item in items], dtype=float), labels, None, masks)
+
+
+def _as_rle(mask: Any, height: int, width: int) -> Mapping[str, Any]:
+    """Polygons or an RLE as a compressed RLE."""
+    if isinstance(mask, list):
+        return rle.merge(rle.frPyObjects(mask, height, width))
+    return rle.frPyObjects(mask, height, width) if isinstance(mask["counts"], list) else mask
+
+
+def _true_segments(sample: Any, shape: tuple[int, int]) -> np.ndarray:
+    """The true class of every pixel of the picture; 255, void, if unknown."""
+    if "gt_sem_seg" not in sample:
+        return np.full(shape, 255)
+    known = np.asarray(sample.gt_sem_seg.data.cpu())[0]
+    if known.shape == shape:
+        return known
+    # the pipeline resizes after loading annotations
+    return np.asarray(Image.fromarray(known.astype(np.int32)).resize(shape[::-1], Image.Resampling.NEAREST))

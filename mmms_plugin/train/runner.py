@@ -1,16 +1,20 @@
-"""mmengine's Runner, so that a resumed training ends with the weights of an uninterrupted one, bit for bit on a CPU.
+"""mmengine's Runner, with faults of the config in one line, and exact resuming.
 
-Order of data, augmentations and the model's own random numbers depend on the run's seed and on the iteration (see
-``batches``). The seed is in every checkpoint; it is set before anything is built. Not repeated: what a data set or a
-transform remembers of earlier samples (mmdet's ``CachedMosaic``), gradients of a half-done accumulation
-(``accumulative_counts``), and batch statistics of other ranks than 0.
+A resumed training ends with the weights of an uninterrupted one, bit for bit on a CPU. The order of the data, the
+augmentations and the model's own random numbers depend only on the run's seed and the iteration (see ``batches``). The
+seed is in every checkpoint, and is set before anything is built. Not repeated: what a data set or a transform remembers
+of earlier samples (mmdet's ``CachedMosaic``), gradients of a half-done accumulation (``accumulative_counts``), and the
+batch statistics of ranks other than 0.
 """
 
 from __future__ import annotations
 
+import random
+import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
@@ -18,42 +22,137 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 
-from mmms_plugin.config.building import CheckedBuilds
+from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT, user_fault
 from mmms_plugin.config.checkpoint import TRAINED, trained_meta
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import write_text
 from mmms_plugin.train.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
-from mmms_plugin.train.console import calm, calm_output, say
-from mmms_plugin.train.finite_hook import FiniteHook
-from mmms_plugin.train.progress_hook import ProgressHook
+from mmms_plugin.train.console import ProgressHook, calm, calm_output, say
+from mmms_plugin.train.hooks import FiniteHook
 from mmms_plugin.weights.newest import newest_checkpoint, resumable_meta
 
 
+class CheckedBuilds(Runner):
+    """A Runner that reports every fault of the config in one line, also faults that come up late.
+
+    mmengine builds loops, loaders, optimizer and schedules only when a run starts. The first sample of each data set
+    and the first iteration are tried like them: a transform may miss a key, a neck may expect other channels than the
+    backbone has. Later errors are bugs and keep their traceback.
+    """
+
+    _load_from: str | None
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
+        """As ``Runner.build_dataloader``."""
+        try:
+            return user_fault("dataloader", lambda: Runner.build_dataloader(dataloader, seed, diff_rank_seed))
+        except UserError as error:
+            if NOTHING_LEFT not in str(error):
+                raise
+            raise UserError(f"dataloader: {NO_PICTURES}") from error
+
+    def build_train_loop(self, loop: Any) -> Any:
+        """As ``Runner.build_train_loop``."""
+        built = user_fault("train_cfg", lambda: Runner.build_train_loop(self, loop))
+        try_sample("train_dataloader", built.dataloader)
+        self._guard_first_iteration(built)
+        return built
+
+    def build_val_loop(self, loop: Any) -> Any:
+        """As ``Runner.build_val_loop``."""
+        built = user_fault("val_cfg", lambda: Runner.build_val_loop(self, loop))
+        try_sample("val_dataloader", built.dataloader)
+        return built
+
+    def build_test_loop(self, loop: Any) -> Any:
+        """As ``Runner.build_test_loop``."""
+        built = user_fault("test_cfg", lambda: Runner.build_test_loop(self, loop))
+        try_sample("test_dataloader", built.dataloader)
+        return built
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """As ``Runner.build_optim_wrapper``."""
+        return user_fault("optim_wrapper", lambda: Runner.build_optim_wrapper(self, optim_wrapper))
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """As ``Runner.build_param_scheduler``."""
+        return user_fault("param_scheduler", lambda: Runner.build_param_scheduler(self, scheduler))
+
+    def _init_model_weights(self) -> None:
+        """As ``Runner._init_model_weights``."""
+        user_fault("model", lambda: Runner._init_model_weights(self))
+
+    def load_or_resume(self) -> None:
+        """As ``Runner.load_or_resume``; a checkpoint may hold anything in place of counters, states and settings."""
+        user_fault(f"checkpoint {self._load_from}", lambda: Runner.load_or_resume(self))
+
+    def _guard_first_iteration(self, loop: Any) -> None:
+        """Report errors of the loop's first iteration in one line and write the traceback to a file."""
+        run_iter, done = loop.run_iter, False
+
+        def run_guarded(*args: Any) -> None:
+            nonlocal done
+            if done:
+                return run_iter(*args)
+            try:
+                user_fault("the first iteration failed", lambda: run_iter(*args))
+            except UserError as error:
+                text = "".join(traceback.format_exception(error.__cause__ or error))
+                path = write_text(Path(self.work_dir, "first_iteration_error.txt"), text)
+                raise UserError(f"{error} (traceback: {path})") from error
+            done = True
+
+        loop.run_iter = run_guarded
+
+
+def try_sample(what: str, loader: Any) -> None:
+    """Prepare the first sample of a loader's data set, without a change to the random generators.
+
+    Otherwise a wrong validation pipeline would stop training only after hours.
+
+    Raises:
+        UserError: the data set is empty, or its transforms fail.
+    """
+    data = getattr(loader, "dataset", None)
+    if data is None or not hasattr(data, "__len__"):
+        return
+    # the hosts draw from the global generator
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    try:
+        if not user_fault(what, lambda: len(data)):
+            raise UserError(f"{what}: {NO_PICTURES}")
+        user_fault(f"{what}: the first sample cannot be prepared", lambda: data[0])
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+
+
 class ResumableRunner(CheckedBuilds):
-    """A Runner whose trainings can be stopped after any iteration and resumed to the same result."""
+    """A Runner whose training can be stopped after any iteration and resumed to the same result."""
 
     _load_from: str | None
     _train_dataloader: Any
     batches: NumberedBatches | None = None
-    resumed: tuple[int, int] = (0, 0)  # epochs and iterations done when the checkpoint was saved
+    resumed: tuple[int, int] = (0, 0)  # epochs and iterations that the checkpoint has done
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        """As ``Runner.register_hooks``, and those that this class needs."""
+        """As ``Runner.register_hooks``, with the hooks that this class needs."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(ResumeHook())
         self.register_hook(FiniteHook())
         if not any(isinstance(hook, ProgressHook) for hook in self.hooks):
             self.register_hook(ProgressHook())
 
-    def build_logger(
-        self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any
-    ) -> MMLogger:  # the base's signature
-        """As ``Runner.build_logger``; the console shows what the user is to read, the file has everything."""
+    def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
+        """As ``Runner.build_logger``; the console shows only what the user should read, the file has everything."""
         logger = super().build_logger(log_level, log_file, **kwargs)
         calm(logger)
         return logger
 
     def test(self) -> dict[str, float]:
-        """As ``Runner.test``; an error leaves no progress bar on the terminal."""
+        """As ``Runner.test``; no progress bar stays on the terminal after an error."""
         try:
             with calm_output():
                 return super().test()
@@ -66,15 +165,15 @@ class ResumableRunner(CheckedBuilds):
                 hook.close()
 
     def train(self) -> torch.nn.Module:
-        """As ``Runner.train``; the seed of a checkpoint to be resumed holds from the beginning.
+        """As ``Runner.train``, with the seed of the checkpoint that is resumed from the very beginning.
 
         Raises:
             UserError: the checkpoint cannot be resumed from.
             RunError: a loss or a weight became NaN or infinite.
         """
         if self._resume and self._load_from is None:
-            found, remarks = newest_checkpoint(self.work_dir)
-            self._load_from = None if found is None else str(found)
+            newest, remarks = newest_checkpoint(self.work_dir)
+            self._load_from = None if newest is None else str(newest)
             for line in remarks:
                 say(line)
         if self._resume and self._load_from is not None:
@@ -123,7 +222,7 @@ class ResumableRunner(CheckedBuilds):
 
 
 def _kind_of(loop: BaseLoop | dict) -> type | None:
-    """Which of mmengine's two loops a config builds, or a class derived from one; None for any other."""
+    """The loop that a config builds if it is one of mmengine's two or derives from one, else None."""
     if not isinstance(loop, dict):
         return None
     if "type" not in loop:
@@ -143,12 +242,12 @@ def _count_within_epoch(loop: Any, epoch: int) -> None:
 
 
 class ResumeHook(Hook):
-    """Seeds every iteration; keeps in checkpoints what resuming needs, and puts right what it finds in them."""
+    """Seeds every iteration, adds to checkpoints what resuming needs, and corrects their paths when they are loaded."""
 
     priority = "HIGHEST"
 
     def before_train_epoch(self, runner: ResumableRunner) -> None:
-        """Skip the batches of a half-done epoch that were trained on already."""
+        """Skip the batches of an interrupted epoch that were trained on before."""
         batches = runner.batches
         if batches is None or batches.endless:
             return
@@ -157,22 +256,22 @@ class ResumeHook(Hook):
             batches.number -= min(max(runner.iter - runner.epoch * len(batches), 0), len(batches))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None) -> None:
-        """Set the generators that the model draws from."""
+        """Seed the generators of the model's random numbers."""
         rank = runner.rank if runner._randomness_cfg.get("diff_rank_seed") else 0
         seed_generators(runner.seed, rank, MODEL, runner.iter)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep how the seed is to be used, and what the weights are trained for."""
+        """Add how the seed is used, and which function the weights are trained for."""
         names = ("deterministic", "diff_rank_seed")
         checkpoint["meta"]["randomness"] = {key: bool(runner._randomness_cfg.get(key)) for key in names}
         if "backbone" in runner.cfg.get("model", {}):
             checkpoint["meta"][TRAINED] = trained_meta(runner.cfg.model)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Find the best and the last checkpoint again in a work folder that was moved or copied.
+        """Correct the paths of the best and the last checkpoint after the work folder was moved or copied.
 
-        mmengine removes them by the absolute paths that it noted; in a copy these are the originals. And it would run
-        ``meta.config`` of the file as code.
+        mmengine removes these files by absolute paths, which in a copy are those of the originals. It would also run
+        ``meta.config`` of the file as code, so that is dropped.
         """
         meta, hub = checkpoint.get("meta"), checkpoint.get("message_hub")
         if isinstance(meta, dict):

@@ -1,7 +1,7 @@
-"""What training and testing do differently for classifiers, detectors and segmenters; only this module asks which.
+"""Classifiers, detectors and segmenters: what training and testing do differently for each.
 
-A task is found by its config's model and data sets (``task_of``). It knows the options that point a config at the
-user's data, how predictions are kept as files, and how single pictures are drawn.
+``task_of`` is the only place that asks which of them a config is. A task knows the options that point a config at the
+user's data, how predictions become files, and how pictures are drawn.
 """
 
 from __future__ import annotations
@@ -13,30 +13,32 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mmms_plugin.config.data import is_multi_label, use_coco_dir, use_coco_labels, use_image_dir, use_voc_dir
-from mmms_plugin.config.edit import coco_metrics, evaluators, leaf_datasets
+from mmms_plugin.config.data import use_coco_dir, use_coco_labels, use_image_dir, use_voc_dir
+from mmms_plugin.config.edit import coco_metrics, dicts_in, evaluators, leaf_datasets
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
 from mmms_plugin.report.drawing import Style
-from mmms_plugin.train.predictions import Kept, KeptClasses, KeptObjects, KeptSegments
+from mmms_plugin.train.predictions import ClassResults, ObjectResults, Results, SegmentResults
 
 UseData = Callable[[dict[str, Any], OwnData], list[str]]
 
 
 class Task(ABC):
-    """One kind of model. ``noun`` names it in messages; ``data_flags`` are its options for the user's own data."""
+    """One kind of model.
+
+    Attributes:
+        noun: its name in messages.
+        needs: packages that the plugin does not install by default.
+        data_flags: the options for the user's own data, and the functions that change a config accordingly.
+    """
 
     noun: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]] = ()  # packages beside those that are always installed
+    needs: ClassVar[tuple[str, ...]] = ()
     data_flags: ClassVar[Mapping[str, UseData]]
 
-    @abstractmethod
-    def owns(self, config: dict[str, Any]) -> bool:
-        """Whether ``config`` is of this task."""
-
     def check_installed(self) -> None:
-        """Raises: UserError naming the packages that are missing."""
+        """Raise UserError if packages are missing; the message names them."""
         missing = [name for name in self.needs if find_spec(name) is None]
         if missing:
             raise UserError(
@@ -47,7 +49,8 @@ class Task(ABC):
     def use_data(self, config: dict[str, Any], own: OwnData) -> list[str]:
         """Point all data sets, metrics and class counts of ``config`` at the user's data; return remarks for the log.
 
-        Raises: UserError if the option is another task's, or the data do not fit.
+        Raises:
+            UserError: the option belongs to another task, or the data do not fit.
         """
         if own.flag not in self.data_flags:
             usual = next(iter(self.data_flags))
@@ -56,23 +59,25 @@ class Task(ABC):
 
     @abstractmethod
     def check_out(self, out: str) -> None:
-        """Raise UserError if predictions cannot be kept under this name."""
+        """Raise UserError if predictions cannot be written under this name."""
 
     @abstractmethod
     def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
-        """Let the test loop write its predictions to ``out``, or to the temporary folder ``scratch`` first.
+        """Let the test loop write its predictions to ``out``, or first to the temporary folder ``scratch``.
 
-        Raises: UserError if the config has no metric that can.
+        Raises:
+            UserError: the config has no metric that can write them.
         """
 
     @abstractmethod
     def finish_predictions(self, scratch: Path, out: str) -> None:
-        """Bring what the test loop left in ``scratch`` to ``out``."""
+        """Move predictions from ``scratch`` to ``out``."""
 
     def draw_into(self, config: dict[str, Any], folder: Path) -> None:
         """Let the test loop draw the truth and the prediction of every picture into ``folder``.
 
-        Raises: UserError if the config has no hook that draws, where that is needed.
+        Raises:
+            UserError: the task draws with a hook that the config lacks.
         """
         hook = dict(type="mmms_plugin.DrawingHook", out_dir=str(folder))
         config["custom_hooks"] = [*(config.get("custom_hooks") or ()), hook]
@@ -80,17 +85,23 @@ class Task(ABC):
     def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
         """Let the test loop report accuracy by size into ``folder``.
 
-        Raises: UserError if that is not what testing this task does.
+        Raises:
+            UserError: the task has no such report.
         """
         raise UserError(f"--size-report: this config is a {self.noun}, allowed are segmentation models")
 
     @abstractmethod
-    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
-        """What keeps and draws predictions of single pictures below ``out``.
+    def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:
+        """The object that keeps and draws the predictions of ``mmms predict``.
 
         Args:
-            score: least score of an object; None is the task's default.
-        Raises: UserError if the task's predictions have no scores.
+            out: folder for the results.
+            style: names and colours of the classes.
+            draw: whether to draw the pictures.
+            score: lowest score of an object; None is the task's default.
+
+        Raises:
+            UserError: the task's predictions have no scores.
         """
 
 
@@ -104,12 +115,6 @@ class Detection(Task):
         "--val-ann": use_coco_dir,
     }
 
-    def owns(self, config: dict[str, Any]) -> bool:
-        loaders = (config.get(f"{split}_dataloader") for split in ("train", "val", "test"))
-        return any(
-            str(data.get("ann_file", "")).endswith(".json") for loader in loaders for data in leaf_datasets(loader)
-        )
-
     def check_out(self, out: str) -> None:
         if not out.endswith(".json"):
             raise UserError(f"--out {out}: predictions of a detector are COCO JSON, give a name that ends in .json")
@@ -121,7 +126,7 @@ class Detection(Task):
         metrics[0]["outfile_prefix"] = str(scratch / "predictions")
 
     def finish_predictions(self, scratch: Path, out: str) -> None:
-        """Keep mmdet's results with masks, which have the boxes too, where the model predicts masks."""
+        """Use mmdet's results with masks, which include the boxes, if the model predicts masks."""
         masks = scratch / "predictions.segm.json"
         with written_whole(out) as temporary:
             shutil.copyfile(masks if masks.is_file() else scratch / "predictions.bbox.json", temporary)
@@ -129,19 +134,16 @@ class Detection(Task):
     def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
         raise UserError("--size-report: for a detector, keep predictions with --out FILE and run mmms size-ap on them")
 
-    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
-        return KeptObjects(out, style, draw, 0.3 if score is None else score)
+    def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:
+        return ObjectResults(out, style, draw, 0.3 if score is None else score)
 
 
 class Classification(Task):
-    """A class for a picture: mmpretrain, folders of pictures; predictions are one JSON file."""
+    """One class for each picture: mmpretrain, folders of pictures; predictions are one JSON file."""
 
     noun = "classifier"
     needs = ("mmpretrain", "torchvision")
     data_flags: ClassVar[Mapping[str, UseData]] = {"--image-dir": use_image_dir}
-
-    def owns(self, config: dict[str, Any]) -> bool:
-        return str((config.get("model") or {}).get("type")).endswith("ImageClassifier")
 
     def check_out(self, out: str) -> None:
         if not out.endswith(".json"):
@@ -154,7 +156,7 @@ class Classification(Task):
         metrics[-1]["out_file"] = out
 
     def finish_predictions(self, scratch: Path, out: str) -> None:
-        """The metric has written the file."""
+        """Do nothing: the metric has written the file."""
 
     def draw_into(self, config: dict[str, Any], folder: Path) -> None:
         hook = (config.get("default_hooks") or {}).get("visualization")
@@ -162,14 +164,14 @@ class Classification(Task):
             raise UserError("--show-dir: this config has no default_hooks.visualization to draw with")
         hook.update(enable=True, interval=1, out_dir=str(folder.resolve()))
 
-    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+    def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:
         if score is not None:
             raise UserError("--score: a classifier keeps the scores of all classes")
-        return KeptClasses(out, style, draw, 0.0)
+        return ClassResults(out, style, draw, 0.0)
 
 
 class MultiLabel(Classification):
-    """Any number of classes for a picture: mmpretrain, COCO annotations, whose instances are the labels."""
+    """Any number of classes for each picture: mmpretrain, with the instances of COCO annotations as labels."""
 
     noun = "classifier for several labels"
     data_flags: ClassVar[Mapping[str, UseData]] = {
@@ -178,11 +180,8 @@ class MultiLabel(Classification):
         "--val-ann": use_coco_labels,
     }
 
-    def owns(self, config: dict[str, Any]) -> bool:
-        return super().owns(config) and is_multi_label(config)
-
-    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
-        return KeptClasses(out, style, draw, 0.5 if score is None else score)
+    def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:
+        return ClassResults(out, style, draw, 0.5 if score is None else score)
 
 
 class Segmentation(Task):
@@ -191,21 +190,18 @@ class Segmentation(Task):
     noun = "segmentation model"
     data_flags: ClassVar[Mapping[str, UseData]] = {"--voc-dir": use_voc_dir}
 
-    def owns(self, config: dict[str, Any]) -> bool:
-        return True  # the last one asked
-
     def check_out(self, out: str) -> None:
-        """Any folder will do."""
+        """Do nothing: any folder can be used."""
 
     def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
         for metric in evaluators(config):
             metric["output_dir"] = out
 
     def finish_predictions(self, scratch: Path, out: str) -> None:
-        """The metric has written the masks where they belong."""
+        """Do nothing: the metric has written the masks."""
 
     def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
-        """Exchange mmseg's IoUMetric for the one that counts regions by their size too."""
+        """Replace mmseg's IoUMetric with the one that also counts regions by size."""
         metrics = [m for m in evaluators(config) if m["type"].endswith("IoUMetric")]
         if not metrics:
             raise UserError("--size-report: the config's test_evaluator has no IoUMetric")
@@ -213,10 +209,10 @@ class Segmentation(Task):
             metrics[0].update(type="mmms_plugin.SizeIoUMetric", bootstrap=metrics[0].get("bootstrap", 500))
         metrics[0]["report_dir"] = str(folder)
 
-    def kept_predictions(self, out: Path, style: Style, draw: bool, score: float | None) -> Kept:
+    def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:
         if score is not None:
             raise UserError("--score: a segmentation model has no scores, it gives every pixel one class")
-        return KeptSegments(out, style, draw, 0.0)
+        return SegmentResults(out, style, draw, 0.0)
 
 
 TASKS: tuple[Task, ...] = (MultiLabel(), Classification(), Detection(), Segmentation())
@@ -224,4 +220,10 @@ TASKS: tuple[Task, ...] = (MultiLabel(), Classification(), Detection(), Segmenta
 
 def task_of(config: dict[str, Any]) -> Task:
     """The task of a config, by its model and data sets."""
-    return next(task for task in TASKS if task.owns(config))
+    multi_label, classification, detection, segmentation = TASKS
+    loaders = [config.get(f"{split}_dataloader") for split in ("train", "val", "test")]
+    if str((config.get("model") or {}).get("type")).endswith("ImageClassifier"):
+        types = [str(part.get("type")) for part in dicts_in(loaders)]
+        return multi_label if any(kind.endswith("MultiLabelDataset") for kind in types) else classification
+    files = [str(dataset.get("ann_file", "")) for loader in loaders for dataset in leaf_datasets(loader)]
+    return detection if any(file.endswith(".json") for file in files) else segmentation

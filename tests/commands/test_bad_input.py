@@ -9,8 +9,8 @@ import pytest
 from mmengine.runner import Runner
 
 from mmms_plugin.commands import main
-from mmms_plugin.config.building import CheckedBuilds
 from mmms_plugin.errors import UserError
+from mmms_plugin.train.runner import CheckedBuilds
 
 CONFIG = "demo/mask_rcnn_ps_r18_shapes"
 

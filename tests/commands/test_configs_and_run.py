@@ -135,11 +135,13 @@ def test_the_mmpretrain_extra_leaves_torch_alone():
 
 
 def test_a_missing_torchvision_is_named_with_the_way_that_keeps_torch():
-    from mmms_plugin.config.building import user_fault
+    from mmms_plugin.config.check import user_fault
     from mmms_plugin.errors import UserError
 
     def build() -> None:
         raise ModuleNotFoundError("No module named 'torchvision'", name="torchvision")
 
-    with pytest.raises(UserError, match=r"pip install torchvision --index-url .* with another one, pip replaces torch"):
+    with pytest.raises(
+        UserError, match=r"pip install torchvision --index-url .* with any other build, pip replaces torch"
+    ):
         user_fault("config", build)

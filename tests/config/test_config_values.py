@@ -12,10 +12,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS, Registry
 
-from mmms_plugin.config.building import CheckedBuilds, try_sample, user_fault
-from mmms_plugin.config.check import check_values
+from mmms_plugin.config.check import check_values, user_fault
 from mmms_plugin.config.files import load_config
 from mmms_plugin.errors import RunError, UserError
+from mmms_plugin.train.runner import CheckedBuilds, try_sample
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from mmengine.config import Config
 from mmms_plugin.commands import main
 from mmms_plugin.config.edit import dicts_in
 from mmms_plugin.config.files import load_config
-from mmms_plugin.config.fit import fit, misfits
 from mmms_plugin.config.image_size import own_size, parse_image_size, set_image_size
-from mmms_plugin.config.schedule import ScheduleOptions, set_schedule
+from mmms_plugin.config.schedule import ScheduleOptions, count_pictures, set_schedule
 from mmms_plugin.errors import UserError
+from mmms_plugin.train.hooks import misfits
+from mmms_plugin.train.processes import world_size
 
 DETECTOR, SEGMENTER, SMALL = "mask_rcnn_ps_r50_fpn_1x", "deeplabv3_ps_r50_voc12aug", "nuclei/mask_rcnn_ps_r18_nuclei"
 
@@ -30,7 +31,7 @@ def fitted(name: str, pictures: int = 80, world: int = 1, **options):
 def numbers(config) -> dict:
     """All that a schedule consists of."""
     keys = ("by_epoch", "begin", "end", "milestones", "T_max", "eta_min")
-    schedulers = [{key: one[key] for key in keys if key in one} for one in config.param_scheduler]
+    schedulers = [{key: part[key] for key in keys if key in part} for part in config.param_scheduler]
     hooks = config.default_hooks
     loop = {
         key: config.train_cfg[key] for key in ("max_epochs", "max_iters", "val_interval") if key in config.train_cfg
@@ -255,10 +256,8 @@ def test_the_batch_that_a_rate_is_for_is_the_config_s_own_where_it_names_none(mo
         set_schedule(small_config({}), ScheduleOptions(epochs=1), 40)
     monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.setenv("WORLD_SIZE", "0")
-    monkeypatch.setattr("mmms_plugin.config.fit.count_pictures", lambda config: 80)
     for launcher, processes in (("slurm", 4), ("pytorch", 1), ("none", 1)):
-        config = load_config(DETECTOR)
-        fit(config, ScheduleOptions(batch_size=2), None, launcher, training=True)
+        config, _ = fitted(DETECTOR, world=world_size(launcher), batch_size=2)
         assert config.optim_wrapper.optimizer.lr == 0.02 * 2 * processes / 16
 
 
@@ -358,21 +357,18 @@ def test_a_rate_for_twice_or_half_the_batch_is_remarked_on(base, more, world, re
     assert len(misfits(config, per_epoch=40, total=480, world=world)) == remarked
 
 
-def test_a_schedule_is_fitted_for_training_alone_and_to_data_that_are_there(shapes):
+def test_pictures_are_counted_as_the_data_set_reads_them(shapes):
     config = load_config(DETECTOR)
-    schedule = ScheduleOptions(epochs=1)
-    assert fit(config, schedule, None, "none", training=False) == []
-    assert config.train_cfg.max_epochs == 12
     with pytest.raises(UserError, match="train data: FileNotFoundError: "):
-        fit(config, schedule, None, "none", training=True)
+        count_pictures(config)
     own = dict(data_root="", ann_file=str(shapes / "annotations/instances_train.json"))
     config.train_dataloader.dataset.update(
         own, data_prefix=dict(img=str(shapes / "images")), metainfo=dict(classes=("x",))
     )
     with pytest.raises(UserError, match="train data: no picture is left: filter_cfg leaves out those without objects"):
-        fit(config, schedule, None, "none", training=True)
+        count_pictures(config)
     del config.train_dataloader.dataset["filter_cfg"]
-    assert "(--epochs 1; 4 pictures)" in fit(config, schedule, None, "none", training=True)[0]
+    assert count_pictures(config) == 4
 
 
 def sizes(config, *keys: str) -> set:

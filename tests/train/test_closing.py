@@ -16,10 +16,10 @@ import mmms_plugin.commands as cli
 from mmms_plugin.commands import test as test_command
 from mmms_plugin.errors import UserError
 from mmms_plugin.options import add_options, from_args
-from mmms_plugin.train.closing import closing_lines
-from mmms_plugin.train.distributed import check_launcher, settle_threads, usable_cores, use_no_workers
+from mmms_plugin.train.console import ProgressHook
+from mmms_plugin.train.launch import closing_lines
 from mmms_plugin.train.options import LaunchOptions
-from mmms_plugin.train.progress_hook import ProgressHook
+from mmms_plugin.train.processes import check_launcher, settle_threads, usable_cores, use_no_workers
 
 
 def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_processes_that_nobody_started_are_reported(monkeypatch: pytest.MonkeyPa
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=r"the environment has no RANK: start it with torchrun or tools/dist_train\.sh"):
         check_launcher("pytorch")
-    monkeypatch.setattr("mmms_plugin.train.distributed.on_cpu", lambda: True)
+    monkeypatch.setattr("mmms_plugin.train.processes.on_cpu", lambda: True)
     for launcher in ("slurm", "mpi"):
         with pytest.raises(UserError, match=f"--launcher {launcher}: torch sees no GPU; on CPUs start torchrun"):
             check_launcher(launcher)
@@ -126,7 +126,7 @@ def test_processes_that_nobody_started_are_reported(monkeypatch: pytest.MonkeyPa
             check_launcher("pytorch")
         monkeypatch.setenv(name, "1")
     check_launcher("pytorch")
-    monkeypatch.setattr("mmms_plugin.train.distributed.on_cpu", lambda: False)
+    monkeypatch.setattr("mmms_plugin.train.processes.on_cpu", lambda: False)
     check_launcher("slurm")
 
 

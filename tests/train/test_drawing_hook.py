@@ -11,7 +11,7 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from PIL import Image
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.train.drawing_hook import DrawingHook
+from mmms_plugin.train.predictions import DrawingHook
 
 
 class Pictures:

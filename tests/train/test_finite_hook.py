@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 
 import mmms_plugin.commands as cli
 from mmms_plugin.errors import RunError
-from mmms_plugin.train.finite_hook import FiniteHook
+from mmms_plugin.train.hooks import FiniteHook
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.weights.newest import newest_checkpoint
 from mmms_plugin.weights.reader import read

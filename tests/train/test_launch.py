@@ -15,8 +15,8 @@ from mmms_plugin.config import files as config_files
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.launch import prepare_config, set_start
-from mmms_plugin.train.lock import locked
 from mmms_plugin.train.options import LaunchOptions
+from mmms_plugin.train.processes import locked
 
 DEMO = "demo/mask_rcnn_ps_r18_shapes"
 
@@ -71,8 +71,20 @@ def test_a_prepared_config_has_data_seed_work_folder_and_the_user_s_last_word(sh
         "--image-size",
         "schedule (--iters 50 --batch-size 2; 4 pictures)",
     ]
+    assert config.optim_wrapper.optimizer.lr == 0.0015 * 2 / 8
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    several = LaunchOptions(
+        config="mask_rcnn_ps_r50_fpn_1x",
+        coco_dir=str(shapes),
+        launcher="slurm",
+        schedule=ScheduleOptions(batch_size=2),
+    )
+    assert prepare_config(several)[0].optim_wrapper.optimizer.lr == 0.01  # 0.02 is for 16 pictures, these are 4 x 2
     config, remarks = prepare_config(
-        LaunchOptions(config=DEMO, work_dir=str(tmp_path / "own"), coco_dir=str(shapes)), training=False
+        LaunchOptions(
+            config=DEMO, work_dir=str(tmp_path / "own"), coco_dir=str(shapes), schedule=ScheduleOptions(iters=50)
+        ),
+        training=False,
     )
     assert config.work_dir == str(tmp_path / "own/test")  # the folder itself has the config of its training
     assert config.randomness.seed == 0  # the config's own
@@ -153,7 +165,7 @@ def test_where_a_training_continues_from(tmp_path):
     config, remarks = config_of(FROZEN, work_dir=str(tmp_path)), []
     set_start(config, None, "auto", remarks)
     assert (config.resume, config.load_from) == (False, None)
-    assert remarks[0] == f"--resume: no checkpoint to go on from in {tmp_path}, starting anew"
+    assert remarks[0] == f"--resume: no checkpoint found in {tmp_path}; starting from scratch"
     assert "random weights" in remarks[1]
     file = tmp_path / "iter_7.pth"
     torch.save(content, file)

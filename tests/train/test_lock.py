@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.train.distributed import process_rank
-from mmms_plugin.train.lock import locked
+from mmms_plugin.train.processes import locked, process_rank
 
 
 def hold_in_child(folder: Path) -> int:

@@ -17,7 +17,7 @@ from pycocotools import mask as rle
 from mmms_plugin.errors import UserError
 from mmms_plugin.report.drawing import Style
 from mmms_plugin.train.inputs import Input, find_inputs
-from mmms_plugin.train.predictions import Kept, KeptClasses, KeptObjects, KeptSegments
+from mmms_plugin.train.predictions import ClassResults, ObjectResults, Results, SegmentResults
 from mmms_plugin.train.tasks import TASKS
 
 STYLE = Style.of(("cat", "dog"), None)
@@ -38,12 +38,12 @@ def detected(scores: list[float], masks: bool = False) -> BaseDataElement:
     return sample
 
 
-def written(kept: Kept) -> dict:
+def written(kept: Results) -> dict:
     return json.loads((kept.out / "predictions.json").read_text(encoding="utf-8"))
 
 
 def test_objects_are_coco_annotations(tmp_path):
-    with KeptObjects(tmp_path, STYLE, True, 0.25) as kept:
+    with ObjectResults(tmp_path, STYLE, True, 0.25) as kept:
         kept.add(source("a"), PIXELS, detected([0.1234567, 0.25]))
         kept.add(source("b/c", ".JPEG"), PIXELS, detected([0.5], masks=True))
         assert not (tmp_path / "predictions.json").exists()  # as long as it is not whole
@@ -67,13 +67,13 @@ def test_objects_are_coco_annotations(tmp_path):
 
 
 def test_an_interrupted_run_leaves_no_file_that_looks_whole(tmp_path):
-    for kind in (KeptObjects, KeptClasses, KeptSegments):
+    for kind in (ObjectResults, ClassResults, SegmentResults):
         kept = kind(tmp_path, STYLE, False, 0.3)
         with suppress(KeyboardInterrupt), kept:
             raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
     assert kept.outputs(source("a")) == [tmp_path / "masks/a.png"]
-    assert KeptClasses(tmp_path, STYLE, False, 0.0).outputs(source("a")) == []
+    assert ClassResults(tmp_path, STYLE, False, 0.0).outputs(source("a")) == []
 
 
 def sample_of(**results: Any) -> BaseDataElement:
@@ -89,7 +89,7 @@ def scored(*scores: float) -> BaseDataElement:
 
 def test_classes_with_their_scores(tmp_path):
     for score, more in ((0.0, [{}, {}]), (0.5, [dict(classes=["dog"]), dict(classes=["cat", "dog"])])):
-        with KeptClasses(tmp_path, STYLE, True, score) as kept:
+        with ClassResults(tmp_path, STYLE, True, score) as kept:
             kept.add(source("a"), PIXELS, scored(0.2, 0.800004))
             kept.add(source("b"), PIXELS, scored(0.75, 0.5))
         assert written(kept) == dict(
@@ -108,7 +108,7 @@ def test_segments_are_class_indices_in_the_colours_of_the_classes(count, mode, t
     style = Style.of(tuple(map(str, range(count))), [(i % 256, 1, 2) for i in range(count)])
     labels = torch.zeros(1, 40, 60, dtype=torch.long)
     labels[:, 20:] = count - 1
-    with KeptSegments(tmp_path, style, True, 0.0) as kept:
+    with SegmentResults(tmp_path, style, True, 0.0) as kept:
         kept.add(source("a"), PIXELS, sample_of(pred_sem_seg=PixelData(data=labels)))
     mask = Image.open(tmp_path / "masks/a.png")
     assert mask.mode == mode
@@ -124,10 +124,10 @@ def test_segments_are_class_indices_in_the_colours_of_the_classes(count, mode, t
 @pytest.mark.parametrize(
     ("kind", "sample", "message"),
     [
-        (KeptObjects, scored(1.0), "this model predicts no boxes"),
-        (KeptObjects, sample_of(pred_instances=InstanceData(scores=[1.0])), "predicts no boxes"),
-        (KeptClasses, detected([1.0]), "this model predicts no score for each class"),
-        (KeptSegments, detected([1.0]), "this model predicts no class for each pixel"),
+        (ObjectResults, scored(1.0), "this model predicts no boxes"),
+        (ObjectResults, sample_of(pred_instances=InstanceData(scores=[1.0])), "predicts no boxes"),
+        (ClassResults, detected([1.0]), "this model predicts no score for each class"),
+        (SegmentResults, detected([1.0]), "this model predicts no class for each pixel"),
     ],
 )
 def test_a_model_of_another_task_is_named(kind, sample, message, tmp_path):
@@ -138,12 +138,12 @@ def test_a_model_of_another_task_is_named(kind, sample, message, tmp_path):
 def test_scores_by_task(tmp_path):
     multi_label, classifier, detector, segmenter = TASKS
     for task, default in ((multi_label, 0.5), (detector, 0.3)):
-        assert task.kept_predictions(tmp_path, STYLE, False, None).score == default
-        assert task.kept_predictions(tmp_path, STYLE, False, 0.0).score == 0.0
-    assert classifier.kept_predictions(tmp_path, STYLE, False, None).score == 0.0
+        assert task.results(tmp_path, STYLE, False, None).score == default
+        assert task.results(tmp_path, STYLE, False, 0.0).score == 0.0
+    assert classifier.results(tmp_path, STYLE, False, None).score == 0.0
     for task, message in ((classifier, "keeps the scores of all classes"), (segmenter, "model has no scores")):
         with pytest.raises(UserError, match=f"--score: .*{message}"):
-            task.kept_predictions(tmp_path, STYLE, False, 0.0)
+            task.results(tmp_path, STYLE, False, 0.0)
     with pytest.raises(UserError, match="--size-report: for a detector, keep predictions with --out FILE"):
         detector.report_sizes({}, tmp_path)
     with pytest.raises(UserError, match="--size-report: this config is a classifier, allowed are segmentation models"):

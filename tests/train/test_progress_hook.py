@@ -14,8 +14,7 @@ import pytest
 from mmengine.logging import HistoryBuffer, MMLogger
 from rich.console import Console
 
-from mmms_plugin.train.console import ConsoleHandler, calm, calm_output, say
-from mmms_plugin.train.progress_hook import ProgressHook
+from mmms_plugin.train.console import ConsoleHandler, ProgressHook, calm, calm_output, say
 
 
 def runner_at(iteration: int, epochs: int = 1) -> SimpleNamespace:

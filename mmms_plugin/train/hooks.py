@@ -1,0 +1,105 @@
+"""Hooks that watch a training: warnings about its schedule, and an end when its numbers are no longer finite."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmms_plugin.config.schedule import schedulers_of
+from mmms_plugin.errors import RunError
+from mmms_plugin.weights.newest import newest_checkpoint
+
+FAR = 2.0  # batches that differ by this factor need another learning rate
+ADVICE = "lower the learning rate (optim_wrapper.optimizer.lr) or clip gradients (optim_wrapper.clip_grad)"
+
+
+class ScheduleHook(Hook):
+    """Before training, warns about a schedule that does not fit the data; never changes it."""
+
+    priority = "VERY_HIGH"
+
+    def before_train(self, runner: Runner) -> None:
+        for line in misfits(runner.cfg, len(runner.train_dataloader), runner.max_iters, runner.world_size):
+            print_log(line, "current", logging.WARNING)
+
+
+def misfits(config: Any, per_epoch: int, total: int, world: int) -> list[str]:
+    """What does not fit in a schedule, a line for each problem.
+
+    Args:
+        config: the whole config.
+        per_epoch: iterations in an epoch.
+        total: iterations in the training.
+        world: number of processes.
+    """
+    lines = []
+    for scheduler in schedulers_of(config):
+        end = scheduler.get("end")
+        if not scheduler.get("by_epoch", True) and scheduler["type"].endswith(("LinearLR", "ConstantLR")) \
+                and not scheduler.get("begin") and isinstance(end, int) and end * 2 > total:  # fmt: skip
+            lines.append(
+                f"the warm-up takes {end} iterations and the training has {total} ({per_epoch} an epoch): --epochs N "
+                "or --preset finetune fit the schedule to the data"
+            )
+    scaling = config.get("auto_scale_lr") or {}
+    base, batch = scaling.get("base_batch_size"), config.train_dataloader.batch_size * world
+    if base and not scaling.get("enable") and "fitted" not in scaling and not base / FAR < batch < base * FAR:
+        lines.append(
+            f"the learning rate is for batches of {base} pictures and these have {batch}: give --auto-scale-lr or --lr"
+        )
+    return lines
+
+
+class FiniteHook(Hook):
+    """Raise RunError at the first loss, or the first weight to be saved, that is NaN or infinite.
+
+    It runs before the hooks that log and save, so earlier checkpoints are kept.
+
+    mmdet's ``CheckInvalidLossHook`` is not enough. It looks only at the sum, and only every 50 iterations, so that a
+    bad checkpoint may be saved in between. It never looks at the weights, and it stops with a traceback.
+    """
+
+    priority = "HIGH"
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None, outputs: dict | None = None
+    ) -> None:
+        """Check every loss of the iteration; ``RuntimeInfoHook`` has brought them to the CPU anyway."""
+        losses = {
+            name: torch.as_tensor(value).detach().flatten() for name, value in (outputs or {}).items() if "loss" in name
+        }
+        wrong = [
+            f"{name} is {float(loss[~loss.isfinite()][0])}"
+            for name, loss in losses.items()
+            if not loss.isfinite().all()
+        ]
+        if wrong:
+            parts = [text for text in wrong if not text.startswith("loss ")] or wrong  # the sum only if it stands alone
+            raise RunError(
+                f"iteration {runner.iter + 1}: {', '.join(parts)}: training stopped; {_last_good(runner)}{ADVICE}"
+            )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check all weights: a finite loss may have had a gradient that was not finite."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        parameters = {name for name, _ in model.named_parameters()}
+        for name, value in checkpoint["state_dict"].items():
+            if not torch.is_tensor(value) or not value.is_floating_point():
+                continue
+            bad = ~torch.isfinite(value) if name in parameters else torch.isnan(value)  # a buffer may hold infinities
+            if bad.any():
+                raise RunError(
+                    f"iteration {checkpoint['meta'].get('iter')}: {int(bad.sum())} values of {name} are not finite: "
+                    f"training stopped, nothing was saved; {_last_good(runner)}{ADVICE}"
+                )
+
+
+def _last_good(runner: Runner) -> str:
+    checkpoint, _ = newest_checkpoint(runner.work_dir)
+    return f"the last good checkpoint is {checkpoint}; " if checkpoint else "there is no checkpoint yet; "

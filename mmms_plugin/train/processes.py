@@ -1,0 +1,131 @@
+"""The processes of a run: how they are started, their threads and data workers, and one training per work folder.
+
+``compat.cpu_processes`` lets several processes train on a CPU.
+
+Idle threads of OpenMP wait by spinning. On a machine with other work, including data loading, they take cores from the
+threads that compute: an iteration took 10 times as long (2 cores, 12 busy processes: 4.1 s, but 0.44 s with
+``OMP_WAIT_POLICY=PASSIVE`` and 0.46 s with one thread). The command line sets that policy before torch is imported.
+Here the number of threads is limited to the cores of the container, shared between the processes of a node.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from mmms_plugin.compat.cpu_processes import on_cpu
+from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.files import make_folder, write_text
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # variables that it sets
+# By launcher: the variables with the number of processes, and the rank of this one
+VARIABLES = {
+    "pytorch": ("WORLD_SIZE", "RANK"),
+    "slurm": ("SLURM_NTASKS", "SLURM_PROCID"),
+    "mpi": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+}
+SHARED_MEMORY = Path("/dev/shm")
+CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
+LOCK = ".training.lock"
+HOLDER = ".training.holder"  # who holds the lock: on Windows other programs cannot read a locked file
+# Parts of a checkpoint or of last_checkpoint that a killed process was writing (see files.written_whole)
+LEFTOVER = re.compile(r"\.(?:(?:iter|epoch|best)_.+\.\w{8}\.pth|last_checkpoint\.\w{8})")
+
+
+def check_launcher(launcher: str) -> None:
+    """Raise UserError if processes were not started as ``--launcher`` says, or it cannot start any on a CPU."""
+    if launcher == "pytorch" and (missing := [name for name in TORCHRUN if name not in os.environ]):
+        raise UserError(
+            f"--launcher pytorch: the environment has no {missing[0]}: start it with torchrun or tools/dist_train.sh"
+        )
+    if launcher in ("slurm", "mpi") and on_cpu():
+        raise UserError(f"--launcher {launcher}: torch sees no GPU; on CPUs start torchrun, with --launcher pytorch")
+
+
+def world_size(launcher: str) -> int:
+    """The number of processes that train together."""
+    return max(1, int(os.environ.get(VARIABLES[launcher][0], 1))) if launcher in VARIABLES else 1
+
+
+def process_rank(launcher: str) -> int:
+    """The rank of this process in a distributed training, before mmengine knows it."""
+    return int(os.environ.get(VARIABLES[launcher][1], 0)) if launcher in VARIABLES else 0
+
+
+def usable_cores(limit: Path = CGROUP) -> int:
+    """The number of cores that this process may use: its affinity, and the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = limit.read_text(encoding="utf-8").split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
+
+
+def settle_threads() -> None:
+    """Give each process of this node its share of the cores, unless the user has set ``OMP_NUM_THREADS``."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() // processes)))
+
+
+def use_no_workers(config: dict[str, Any], shared: Path = SHARED_MEMORY) -> list[str]:
+    """Load data in this process if worker processes cannot share memory with it.
+
+    Returns:
+        A remark for the log, if a loader is changed.
+    """
+    loaders = [config.get(f"{split}_dataloader") for split in ("train", "val", "test")]
+    busy = [loader for loader in loaders if isinstance(loader, dict) and loader.get("num_workers")]
+    if sys.platform != "linux" or os.access(shared, os.W_OK) or not busy:
+        return []
+    for loader in busy:
+        loader["num_workers"] = 0
+    return [f"{shared} cannot be written, so data are loaded without worker processes (num_workers=0)"]
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Hold the lock of the work folder, which is made if need be, and remove half-written checkpoints of killed runs.
+
+    filelock's lock belongs to the process, and the system releases it however the process ends: data workers that
+    outlive a killed training for some seconds do not keep it. On a file system without locks nothing is locked.
+
+    Raises:
+        UserError: the folder cannot be written, or another process, which the message names, holds the lock.
+    """
+    folder = make_folder(folder, "--work-dir")
+    lock, holder = FileLock(folder / LOCK, timeout=0, fallback_to_soft=False), folder / HOLDER
+    try:
+        lock.acquire()
+    except Timeout:
+        name = ""
+        with suppress(OSError):
+            name = one_line(holder.read_text(encoding="utf-8", errors="replace")[:200].strip())
+        raise UserError(
+            f"--work-dir {folder}: a training is running in this folder ({name or 'another process'}); wait for its "
+            "end, or give another folder"
+        ) from None
+    except OSError:
+        yield
+        return
+    try:
+        write_text(holder, f"process {os.getpid()} on {socket.gethostname()}")
+        for path in folder.iterdir():
+            if LEFTOVER.fullmatch(path.name):
+                with suppress(OSError):
+                    path.unlink()
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink()
+        lock.release()
