@@ -209,6 +209,8 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
             remarks += choice
             if path is None:
                 remarks.append(f"--resume: no checkpoint found in {config.work_dir}; starting from scratch")
+        elif not Path(resume).is_file():
+            raise UserError(f"--resume {resume}: no such file")
         elif fault := why_unusable(resume):
             raise UserError(f"--resume {resume}: {fault}")
         config.resume, config.load_from = path is not None, None if path is None else str(path)
