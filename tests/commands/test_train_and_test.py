@@ -152,7 +152,7 @@ def test_backbone_weights_are_checked_and_loaded(run, shapes, tmp_path, capsys):
 
 
 def test_a_checkpoint_of_another_dilation_pattern_is_refused(run, shapes, tmp_path, capsys):
-    """Its weights fit, and give half of the AP: 0.063 for 0.132 where it was found."""
+    """Its weights fit but give half of the AP: 0.063 instead of 0.132 where this was noticed."""
     arguments = [
         "test",
         CONFIG,

@@ -37,7 +37,7 @@ def test_import_is_light() -> None:
 
 
 def test_python_3_14_gets_find_loader_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """mmengine and mmcv call it; Python 3.14 has it no more. Ours answers as the one of older Pythons."""
+    """mmengine and mmcv call it; Python 3.14 no longer has it. Ours answers like that of older Pythons."""
     monkeypatch.delattr(pkgutil, "find_loader", raising=False)
     compat.install()
     assert pkgutil.find_loader("json.decoder").get_filename() == json.decoder.__file__

@@ -79,7 +79,7 @@ def test_data_that_do_not_fit_are_named(counts, dataset, message, folder):
     with pytest.raises(UserError) as caught:
         check_datasets(config, ("train",))
     assert str(caught.value).startswith(message.format(folder=folder))
-    check_datasets(config, ("val",))  # which it has not
+    check_datasets(config, ("val",))  # which it does not have
 
 
 def network(classes: int = 2, **more: nn.Module) -> nn.ModuleDict:

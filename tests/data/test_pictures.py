@@ -55,7 +55,7 @@ def test_a_sound_picture_of_every_kind(tmp_path):
 
 
 def test_sound_pictures_of_common_kinds_are_not_decoded(tmp_path, monkeypatch):
-    """Which would take most of the time; one that goes on well behind its end mark is."""
+    """It would take most of the time; one that continues well behind its end mark is decoded."""
 
     def refuse(*arguments: object) -> None:
         raise AssertionError

@@ -102,7 +102,7 @@ def test_every_picture_gets_the_answer_of_the_first_confident_exit(net, pictures
 
 
 def test_folding_leaves_one_call_a_layer(net, pictures, scores):
-    """Else networks for 32 px spend their time in Python, and early exits save less than they promise."""
+    """Otherwise networks for 32 px spend their time in Python, and early exits save less than they promise."""
     network = EarlyExit.of(net)
     kinds = [type(part) for part in network.modules()]
     assert torch.nn.BatchNorm2d not in kinds
@@ -472,7 +472,7 @@ def test_the_figure_shows_both_settings_by_cost_and_by_time(tmp_path, monkeypatc
 
 
 def test_a_smaller_batch_keeps_channels_last():
-    """Else every layer after it would be slow: the gain would be gone."""
+    """Otherwise every layer after it would be slow: the gain would be gone."""
     maps = [torch.randn(4, 8, 5, 5).contiguous(memory_format=torch.channels_last)]
     (kept,) = _Running(maps, torch.arange(4)).keep(torch.tensor([0, 3])).maps
     assert kept.is_contiguous(memory_format=torch.channels_last)
@@ -524,7 +524,7 @@ def test_models_with_several_labels_are_refused(net):
 
 
 def test_the_first_layer_gets_channels_last(net, pictures):
-    """Else it would convert every batch by itself, and so would all layers after it on some machines."""
+    """Otherwise it would convert every batch itself, and so would all layers after it on some machines."""
     network, seen = EarlyExit.of(net), []
     for part in network.modules():
         if isinstance(part, FoldedLayer):

@@ -396,7 +396,7 @@ def test_the_gallerys_data(tmp_path):
 
 
 def test_crops_of_turned_broken_and_small_pictures(tmp_path):
-    """Pictures 0 is a photograph stored lying, as cameras do; picture 2 is no picture."""
+    """Picture 0 is a photograph stored on its side, as cameras do; picture 2 is not a picture."""
     truth = replace(data([(4, 4)]), image_sizes=np.array([[100, 200], [60, 40], [50, 50]]),
                     file_names=("a.jpg", "b.png", "c.png"))  # fmt: skip
     pixels = np.zeros((100, 200, 3), np.uint8)

@@ -21,7 +21,7 @@ RUNS = itertools.count()  # mmengine shares the state of runs of the same name i
 
 
 class Model(BaseModel):
-    """Loses its mind in the fourth iteration: the loss of one head, or only the gradient."""
+    """Diverges in the fourth iteration: the loss of one head, or only the gradient."""
 
     def __init__(self, fault: str) -> None:
         super().__init__()

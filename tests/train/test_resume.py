@@ -177,7 +177,7 @@ def test_what_training_cannot_go_on_from_is_left_out(tmp_path: Path, changes: di
     assert fault in remarks[0]
 
 
-def test_what_training_can_just_go_on_from(tmp_path: Path) -> None:
+def test_what_training_can_just_resume_from(tmp_path: Path) -> None:
     """Before the first iteration, without a seed or with the largest; in ``CheckpointHook(out_dir=...)``."""
     for number, meta in enumerate(({"epoch": 0, "iter": 0}, {"epoch": 0, "iter": 0, "seed": 2**32 - 1})):
         path = save(tmp_path / f"iter_{number}.pth", meta=meta)

@@ -113,7 +113,7 @@ class Payload:
 
 
 class Foreign:
-    """A class that is on nobody's list."""
+    """A class that is on no list."""
 
 
 def history(**state: object) -> HistoryBuffer:

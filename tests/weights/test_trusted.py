@@ -198,7 +198,7 @@ def test_no_part_beside_the_backbone_does_either(state, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_components_are_those_of_the_tables(suffix, shapes, tmp_path, capsys, monkeypatch):
-    """The command that a stranger's file used to run by way of the config that it is merged into."""
+    """The command that an untrusted file used to run through the config that it is merged into."""
     from mmms_plugin.commands import main
 
     command = {"DetDataPreprocessor": {"batch_augments": [{**COMMAND, "command": f"touch {tmp_path}/ran"}]}}
