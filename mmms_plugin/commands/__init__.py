@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")  # a character that the encoding lacks ("≥" in cp1252) becomes "?"
     name = argv[0] if argv else ""
-    if name != "benchmark":  # which measures with torch's own settings; train.distributed explains the variable
+    if name != "benchmark":  # which measures with torch's own settings; train.processes explains the variable
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that MPS lacks run on the CPU
     if name != "run":  # whose script is the user's own
