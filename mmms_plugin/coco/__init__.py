@@ -1,1 +1,1 @@
-"""Annotation and prediction files of several formats as arrays; what is wrong with a file in one line."""
+"""Annotation and prediction files of several formats as arrays; what is wrong with a file is reported in one line."""

@@ -1,4 +1,4 @@
-"""What is found out about a data set, collected by kind: for a table, JSON, or the one line that stops training."""
+"""Problems of a data set, counted by kind: for a table, for JSON, or for the line that stops training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmms_plugin.coco.rules import RULES, SEVERITIES
 from mmms_plugin.errors import UserError
 
 SHOWN = 3  # examples of a finding in a line or a table
-KEPT = 1000  # of them in JSON
+KEPT = 1000  # examples in JSON
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Finding:
 
     Attributes:
         code: of the rule, a key of ``RULES``.
-        severity: "error" stops training, "mended" is set right in a copy, "warning" is for the user to judge.
+        severity: "error" stops training, "mended" is mended in a copy, "warning" is for the user to judge.
         file: annotation file or folder.
         count: how many records or pictures have it.
         what: the problem, in the plural.
         examples: the first thousand of them.
-        advice: what to do, or what is done.
+        advice: what to do, or what has been done.
     """
 
     code: str
@@ -40,13 +40,13 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """All but the file, in one line."""
+        """Everything but the file, in one line."""
         shown = f" ({'; '.join(self.examples[:SHOWN])}{self.more})" if self.examples else ""
         return f"{self.what}: {self.count}{shown}" + (f"; {self.advice}" if self.advice else "")
 
     @property
     def more(self) -> str:
-        """How many have it beside the examples that are shown, in words."""
+        """How many more have it than the examples that are shown, in words."""
         others = self.count - min(SHOWN, len(self.examples))
         return f" and {others} more" if others and self.examples else ""
 
@@ -60,7 +60,7 @@ class Findings:
 
     Args:
         file: annotation file or folder, for messages.
-        severities: of some codes, where they differ from the rules'; "none" leaves a code out.
+        severities: of some codes, in place of the rules'; "none" leaves a code out.
     """
 
     def __init__(self, file: str, severities: Mapping[str, str] | None = None) -> None:
@@ -69,14 +69,14 @@ class Findings:
         self._found: dict[str, tuple[int, list[str]]] = {}
 
     def add(self, code: str, example: str = "", count: int = 1) -> None:
-        """Count a problem; ``example`` says which record has it."""
+        """Count a problem; ``example`` names the record that has it."""
         before, examples = self._found.get(code, (0, []))
         if example and len(examples) < KEPT:
             examples.append(example)
         self._found[code] = (before + count, examples)
 
     def add_where(self, code: str, which: NDArray[np.bool_], named: Callable[[int], str]) -> None:
-        """Count the places where ``which`` is true; ``named`` says what stands there."""
+        """Count the places where ``which`` is true; ``named`` gives the example of a place."""
         places = np.flatnonzero(which).tolist()
         for place in places[:KEPT]:
             self.add(code, named(place))
@@ -108,13 +108,14 @@ def errors_first(files: Iterable[Findings]) -> list[Finding]:
 
 
 def refuse_errors(findings: Iterable[Finding], command: str = "") -> None:
-    """Stop at errors, with a line about the first and the number of the others.
+    """Stop at errors: the message describes the first and names the other kinds.
 
     Args:
         findings: of all files.
-        command: that lists them all, for the message.
+        command: the command that lists all problems, for the message.
+
     Raises:
-        UserError: one of them is an error.
+        UserError: a finding is an error.
     """
     errors = [finding for finding in findings if finding.severity == "error"]
     if not errors:

@@ -1,4 +1,4 @@
-"""Which format files are in, and what all formats but COCO's share: images known by name, classes by number or name."""
+"""The format of a file, and what YOLO's and Pascal VOC's share: images known by name, classes by number or name."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ SUFFIXES = (
 )  # of pictures
 LARGEST = 1 << 24  # bytes of a text file about one image
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
-Line = tuple[Path, int, str]  # file, line number, what is wrong there
+Line = tuple[Path, int, str]  # file, line number, what is wrong
 
 
 @dataclass(frozen=True)
 class Source:
-    """How files are to be read.
+    """How to read files.
 
     Attributes:
-        truth, predictions: their formats, of `FORMATS`; 'auto' judges by the files.
-        pictures: folder of the images: YOLO's shares need their sizes.
+        truth, predictions: their formats, of `FORMATS`; 'auto' detects them.
+        pictures: folder of the images, whose sizes YOLO's shares need.
         classes: file with the names of the classes.
     """
 
@@ -68,7 +68,7 @@ AUTO = Source()
 
 @dataclass
 class Rows:
-    """Boxes of any number of images while they are read.
+    """The objects of all images, collected while files are read.
 
     Attributes:
         image, category, box, score, segmentation, crowd: one entry an object; box is x y width height in px.
@@ -122,12 +122,12 @@ class Rows:
 
 
 def detect(path: Path, argument: str, wanted: str = "auto") -> str:
-    """'coco', 'lvis', 'yolo' or 'voc'; 'auto' for JSON whose content has to tell.
+    """The format of a file or folder: 'coco', 'lvis', 'yolo' or 'voc'; 'auto' for JSON, whose content decides.
 
     Args:
-        path: judged by its name and the names in a folder.
-        argument: what the user calls it.
-        wanted: the user's word.
+        path: judged by its name, and by the names in a folder.
+        argument: the option that names it, for messages.
+        wanted: the format that the user names, or 'auto'.
 
     Raises:
         UserError: a folder with neither ``.txt`` nor ``.xml`` files.
@@ -150,7 +150,7 @@ def by_stem(paths: Iterable[Path], argument: str) -> dict[str, Path]:
     """Files by their names without suffix, in order.
 
     Raises:
-        UserError: two with the same.
+        UserError: two have the same name.
     """
     files: dict[str, Path] = {}
     for path in sorted(paths):
@@ -196,7 +196,7 @@ def bytes_of(path: Path, argument: str) -> bytes:
     """The content of a small file.
 
     Raises:
-        UserError: it cannot be read, or is too large to be what it should be.
+        UserError: it cannot be read, or is too large for the labels of one image.
     """
     try:
         if path.stat().st_size > LARGEST:
@@ -207,10 +207,10 @@ def bytes_of(path: Path, argument: str) -> bytes:
 
 
 def text_of(path: Path, argument: str) -> str:
-    """As ``bytes_of``, as text.
+    """The content of a small text file.
 
     Raises:
-        UserError: the same, or not UTF-8.
+        UserError: as of `bytes_of`, or not UTF-8.
     """
     try:
         return bytes_of(path, argument).decode("utf-8-sig")
@@ -219,7 +219,7 @@ def text_of(path: Path, argument: str) -> str:
 
 
 def finite(text: str) -> float | None:
-    """The number that a text holds, None if it is none or not finite."""
+    """The finite number that a text spells, else None."""
     try:
         value = float(text)
     except ValueError:
@@ -231,7 +231,7 @@ def class_names(path: Path) -> list[str]:
     """Names of classes from a text file, one a line, or from the ``names`` of a YAML file.
 
     Raises:
-        UserError: neither.
+        UserError: the file holds no names.
     """
     if path.suffix.lower() not in (".yaml", ".yml"):
         return [line.strip() for line in text_of(path, "--classes").splitlines() if line.strip()]
@@ -247,7 +247,7 @@ def yaml_of(path: Path, argument: str) -> dict[str, Any]:
     """The content of a data set's YAML file.
 
     Raises:
-        UserError: another kind of file.
+        UserError: not YAML, or not a mapping.
     """
     import yaml
 
@@ -264,7 +264,7 @@ def yaml_of(path: Path, argument: str) -> dict[str, Any]:
 def records(
     names: Sequence[str], sizes: Sequence[tuple[int, int]], classes: Sequence[tuple[int, str]]
 ) -> tuple[list[Image], list[Category]]:
-    """Images, numbered from 1, and categories as COCO's files have them."""
+    """Images, numbered from 1, and categories as in COCO's files."""
     images = [
         Image(i, width, height, name) for i, (name, (width, height)) in enumerate(zip(names, sizes, strict=True), 1)
     ]
@@ -272,7 +272,7 @@ def records(
 
 
 def image_by_name(file_names: Sequence[str], ids: np.ndarray) -> dict[str, int]:
-    """Image ids by the file's name without folder and suffix; the names that several images have are left out."""
+    """Image ids by file name without folder and suffix; names that several images share are left out."""
     stems = [Path(name).stem for name in file_names]
     images = dict(zip(stems, ids.tolist(), strict=True)) if stems else {}
     for stem in {stem for stem, count in zip(*np.unique(stems, return_counts=True), strict=True) if count > 1}:
@@ -281,6 +281,6 @@ def image_by_name(file_names: Sequence[str], ids: np.ndarray) -> dict[str, int]:
 
 
 def unknown_images(names: Sequence[str], argument: str, path: Path) -> UserError:
-    """The error about predictions for images that the ground truth does not have."""
+    """The error about predictions of images that the ground truth does not have."""
     listed = f"{len(names)} images that the ground truth does not have ({printable(shown(names))})"
-    return UserError(f"{argument} {path}: {listed}; is it that of another split?")
+    return UserError(f"{argument} {path}: {listed}; are they predictions of another split?")

@@ -1,4 +1,4 @@
-"""Opening and decoding JSON: COCO annotation and result files, and what a file is when it is something else.
+"""Opening and decoding COCO annotation and result files; any other kind of file is named.
 
 Formats: https://cocodataset.org/#format-data and https://cocodataset.org/#format-results.
 """
@@ -18,7 +18,7 @@ from mmms_plugin.errors import UserError
 
 PREDICTIONS_WANTED = "a COCO result file is wanted: a JSON list of {image_id, category_id, bbox or segmentation, score}"
 ANNOTATIONS_WANTED = "a COCO annotation file is wanted: a JSON object with images, annotations and categories"
-PIECE = 1 << 16  # bytes; what the processor keeps at hand is decoded fastest
+PIECE = 1 << 16  # bytes; decoding is fastest within the processor's cache
 BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
 BOM = b"\xef\xbb\xbf"
 UNREAD = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)  # what the typed decoder raises
@@ -47,7 +47,7 @@ def load_annotations(path: str | Path, argument: str = "--ann") -> dict[str, Any
 
     Args:
         path: the file.
-        argument: what the user calls it, for messages.
+        argument: the option that names it, for messages.
 
     Raises:
         UserError: missing, not JSON, truncated, or another kind of file, which is named.
@@ -57,7 +57,7 @@ def load_annotations(path: str | Path, argument: str = "--ann") -> dict[str, Any
 
 
 def annotations_of(data: bytes, where: str) -> dict[str, Any]:
-    """As `load_annotations`, of a file's bytes."""
+    """As `load_annotations`, from a file's bytes."""
     content = decode_json(data, where, ANNOTATIONS_WANTED)
     kind = kind_of(content)
     if kind != "a COCO annotation file":
@@ -84,8 +84,8 @@ def results_of(data: bytes, where: str) -> list[Any]:
 def pieces(file: BinaryIO) -> Iterator[bytes]:
     """A JSON list of objects as several such lists, so that the objects need not be in memory together.
 
-    A file is cut where one object ends and the next begins. A cut inside of a text or of a nested list leaves pieces
-    that are not JSON, so that it is noticed.
+    A file is cut between two objects. A cut inside a string or a nested list leaves pieces that are not JSON, which
+    the decoder reports.
 
     Raises:
         msgspec.DecodeError: it is not a list.
@@ -115,7 +115,7 @@ def _last_cut(data: bytes) -> tuple[int, int] | None:
 
 
 def kind_of(content: Any) -> str:
-    """What a JSON value is to people who evaluate detectors, with its article."""
+    """The kind of a JSON file, with an article, such as "a training log"."""
     if isinstance(content, list):
         return _kind_of_list(content)
     if not isinstance(content, dict):

@@ -2,8 +2,8 @@
 
 As lvis-api 0.5.3 applies them (``LVISResults``, ``LVISEval``):
 - of an image the best 300 detections count, over all classes together;
-- a detection of a class that the image has no object of, and that is not in its ``neg_category_ids``, does not exist;
-- a detection that matches nothing, of a class in the image's ``not_exhaustive_category_ids``, is no false positive;
+- a detection of a class that the image has no object of, and that is not in its ``neg_category_ids``, is left out;
+- a detection that matches nothing, of a class in the image's ``not_exhaustive_category_ids``, is not a false positive;
 - AP is also given for rare, common and frequent classes.
 """
 
@@ -54,7 +54,7 @@ def read_federated(images: Sequence[Image], categories: Sequence[Category], wher
 
 
 def judged(columns: Columns, truth: GroundTruth, rules: Federated) -> tuple[Columns, NDArray[np.bool_]]:
-    """The detections that count, in the file's order, and which of them are no false positives if they match nothing.
+    """The detections that count, in the file's order, and which of them are not false positives if unmatched.
 
     Args:
         columns: of a result file, whose ids are all known.
@@ -70,7 +70,7 @@ def judged(columns: Columns, truth: GroundTruth, rules: Federated) -> tuple[Colu
 
     def pairs(images: Ints, categories: Ints) -> Ints:
         category = positions(categories, truth.category_ids)
-        known = category >= 0  # the lists of a part of LVIS may name classes that it does not have
+        known = category >= 0  # the lists of a subset of LVIS may name classes that it lacks
         return positions(images[known], truth.image_ids) * len(truth.category_ids) + category[known]
 
     detected = pairs(columns.image_id[kept], columns.category_id[kept])

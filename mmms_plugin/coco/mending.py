@@ -1,11 +1,11 @@
-"""What is set right in annotations, and which boxes look like a mistake: one rule for training and for evaluation.
+"""What is mended in annotations, and which boxes look wrong: the same rules for training and for evaluation.
 
-Training writes what is mended into a copy, evaluation uses it from memory: AP is the same on both. The words for the
-user are in `mmms_plugin.coco.rules`.
+Training writes the mended annotations to a copy, evaluation uses them from memory, so that AP is the same on both. The
+words for the user are in `mmms_plugin.coco.rules`.
 
-Boxes given as xyxy instead of xywh show in two shares that no correct file has together: nearly every box would also
-be a valid xyxy box inside its picture (third number above the first, fourth above the second), and many leave the
-picture when read as x, y, width, height. A correct xywh box that leaves the picture by more than the tolerance is
+Boxes given as xyxy instead of xywh show in two shares that no correct file combines: nearly every box would also be a
+valid xyxy box inside its picture (third number above the first, fourth above the second), and many leave the picture
+when read as x, y, width, height. A correct xywh box that leaves the picture by more than the tolerance is
 rare, and one of which width > x and height > y lies in the upper left or fills the picture.
 """
 
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from mmms_plugin.coco.objects import box_areas
 
-FARTHEST = 1e9  # px, of a box's numbers: beyond any picture, and squares of it are still plain numbers
-ENOUGH, JUDGED = 5, 10_000  # boxes to judge from: at least, and about so many of very many
+FARTHEST = 1e9  # px, of a box's numbers: beyond any picture, and its square is still exact enough
+ENOUGH, JUDGED = 5, 10_000  # boxes to judge from: at least, and about as many of a large file
 LEAVING, ORDERED = 0.15, 0.97  # shares that speak for xyxy
 Px = TypeVar("Px", float, NDArray[np.float64])
-NORMALISED = 1.5  # the highest number in boxes that are shares of their pictures, some of which leave them
+NORMALISED = 1.5  # highest number in normalised boxes, some of which leave their picture
 
 
 def is_number(value: Any) -> bool:
@@ -50,12 +50,12 @@ def object_area(record: Mapping[str, Any]) -> float:
 
 
 def as_side(value: Any) -> int:
-    """A width or height of an image in px, 0 where it is none."""
+    """A width or height of an image in px, 0 if it is not a positive integer."""
     return int(value) if is_number(value) and 1 <= value < 2**31 and value == int(value) else 0
 
 
 def ids_of(values: Sequence[Any]) -> NDArray[np.int64]:
-    """Annotation ids, 0 where there is none."""
+    """Annotation ids, 0 if absent or not an integer."""
     if set(map(type, values)) <= {int}:
         try:
             return np.fromiter(values, np.int64, len(values))
@@ -67,14 +67,14 @@ def ids_of(values: Sequence[Any]) -> NDArray[np.int64]:
 def unsound_ids(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which annotation ids are below 1 or used more than once; if any is, all annotations are numbered from 1.
 
-    pycocotools takes a match with id 0 for none, and of objects with one id it counts the last one in place of all.
+    pycocotools takes a match with id 0 for no match, and of objects that share an id it counts only the last.
     """
     _, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
     return (ids < 1) | (counts[places] > 1)
 
 
 def crowds_of(values: Sequence[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """``iscrowd`` as true or false, and which ones are spelled as they should be, 0 or 1."""
+    """``iscrowd`` as true or false, and which values are spelled correctly, 0 or 1."""
     if set(map(type, values)) <= {int} and set(values) <= {0, 1}:
         return np.fromiter(values, bool, len(values)), np.ones(len(values), bool)
     sound = [type(value) is int and 0 <= value <= 1 for value in values]
@@ -98,7 +98,7 @@ def mend_areas(
     masked: NDArray[np.bool_],
     of_masks: Callable[[NDArray[np.int64]], NDArray[np.float64]],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Areas above 0 px² as they are, others from the mask, or the box where there is none; 0 stays for an empty one.
+    """Areas above 0 px² as they are, others from the mask, or from the box without a mask; an empty object keeps 0.
 
     Args:
         areas: ``(n,)`` as in the file, NaN where absent.
@@ -122,7 +122,7 @@ def mend_areas(
 
 
 def without_short_polygons(segmentation: Any) -> Any:
-    """A segmentation without its polygons of fewer than 3 points; the same object if there are none, or no others."""
+    """A segmentation without its polygons of fewer than 3 points; the same object if it has none, or only such."""
     if not isinstance(segmentation, list):
         return segmentation
     long = [polygon for polygon in segmentation if not isinstance(polygon, list) or len(polygon) >= 6]
@@ -135,7 +135,7 @@ def slack(side: Px) -> Px:
 
 
 def suspicious_boxes(boxes: NDArray[np.float64], pixels: NDArray) -> dict[str, str]:
-    """What boxes look like as a whole: by rule, "box-normalised" or "box-corners", with the figures that speak for it.
+    """What all boxes together look like: "box-normalised" or "box-corners", with the evidence.
 
     Args:
         boxes: ``(n, 4)`` x y width height, px.
@@ -155,7 +155,7 @@ def suspicious_boxes(boxes: NDArray[np.float64], pixels: NDArray) -> dict[str, s
 
 def _xyxy_shares(boxes: NDArray, pixels: NDArray) -> tuple[float, float]:
     """Share of boxes that leave their picture read as xywh, and share that are valid inside it read as xyxy."""
-    extent = boxes[:, :2].max(0) + 1.0  # where sizes are unknown: no picture is smaller than its boxes' corners
+    extent = boxes[:, :2].max(0) + 1.0  # of unknown pictures: none is smaller than its boxes' corners
     limits = np.where(pixels > 0, pixels, np.maximum(extent, boxes[:, 2:].max(0)))
     farthest = limits + slack(limits)
     leaving = (boxes[:, :2] + boxes[:, 2:] > farthest).any(1)

@@ -1,4 +1,4 @@
-"""Ground truth and detections in memory, as the reader of COCO files fills them and the evaluation takes them.
+"""Ground truth and detections in memory, as the readers return them and the evaluation takes them.
 
 Everything is kept in the order of the file: pycocotools breaks ties of score and of IoU by that order. ``ignore`` of an
 annotation is not kept, because pycocotools overwrites it with ``iscrowd``.
@@ -39,7 +39,7 @@ def mask_areas(rles: tuple[RLE, ...]) -> NDArray[np.float64]:
 
 
 def positions(ids: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each id stands in ``known``, whose ids are unique: as many places, -1 for ids that it does not have."""
+    """The place of each id in ``known``, whose ids are unique; -1 for ids that it lacks."""
     if not len(known) or not len(ids):
         return np.full(len(ids), -1)
     low, high = int(known.min()), int(known.max())
@@ -54,10 +54,10 @@ def positions(ids: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.in
 
 @dataclass(frozen=True)
 class Federated:
-    """What an LVIS file says beside the objects; `mmms_plugin.coco.lvis` has the rules.
+    """What an LVIS file contains besides the objects; `mmms_plugin.coco.lvis` has the rules.
 
     Attributes:
-        negative: ``(n, 2)`` image and category ids: surely no such object.
+        negative: ``(n, 2)`` image and category ids: no such object is in the image.
         not_exhaustive: ``(n, 2)`` image and category ids: not all such objects are annotated.
         frequency: 'r', 'c' or 'f' of every category, in the file's order.
     """
@@ -73,7 +73,7 @@ class GroundTruth:
 
     Attributes:
         image_ids: ``(images,)`` int64, every image of the data set, also those without objects.
-        image_sizes: ``(images, 2)`` int64 width and height in px, 0 where the file does not say.
+        image_sizes: ``(images, 2)`` int64 width and height in px, 0 if unknown.
         category_ids: ``(categories,)`` int64.
         category_names: as many names.
         ids: ``(n,)`` int64 annotation ids.
@@ -83,8 +83,8 @@ class GroundTruth:
         annotated_area: ``(n,)`` float64, the ``area`` field in px² (COCO: the mask's area), NaN where absent.
         iscrowd: ``(n,)`` bool.
         rles: one mask per object, or None if the masks were not read.
-        file_names: of the images, as in the file; empty where it has none.
-        format: 'coco', 'lvis', 'yolo' or 'voc': what they were read from.
+        file_names: of the images, as in the file; empty if any lacks one.
+        format: 'coco', 'lvis', 'yolo' or 'voc', which they were read from.
         federated: what LVIS's rules need, or None.
     """
 
@@ -130,10 +130,10 @@ class Detections:
         name: the run's name in tables and figures.
         image_id: ``(n,)`` int64.
         category_id: ``(n,)`` int64.
-        boxes: ``(n, 4)`` float64 xywh in px; of a file with masks only, the boxes around them.
+        boxes: ``(n, 4)`` float64 xywh in px; around the masks if the file has only those.
         scores: ``(n,)`` float64.
         rles: one mask per detection, or None if the file has none or they were not read.
-        excused: ``(n,)`` bool, those that are no false positives if they match nothing; None for none (LVIS).
+        excused: ``(n,)`` bool, those that are not false positives if unmatched (LVIS); None for none.
     """
 
     name: str
@@ -160,14 +160,14 @@ class Detections:
 
 @dataclass(frozen=True)
 class Method:
-    """A method's name and its runs: one, or one a seed, trained alike otherwise."""
+    """A method's name and its runs: one, or one per seed, trained alike otherwise."""
 
     name: str
     runs: tuple[Detections, ...]
 
 
 def describe_area(area: str, iou_type: str) -> str:
-    """The sentence that every output prints about where areas come from."""
+    """The sentence in every output about where areas come from."""
     shape = "box width x height (pycocotools' rule)"
     if iou_type == "segm":  # pycocotools takes the box where a result has both
         shape = "the pixels of their mask (pycocotools' rule for results without bbox)"

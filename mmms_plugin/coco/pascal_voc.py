@@ -1,9 +1,9 @@
-"""Pascal VOC's XML files, one an image: ``size``, and ``object`` with ``name``, ``bndbox`` and ``difficult``.
+"""Pascal VOC's XML files, one per image: ``size``, and ``object`` with ``name``, ``bndbox`` and ``difficult``.
 
 Deviations:
 1. Corners are whole pixels counted from 1, both inside the box (VOC development kit): a box is ``xmin - 1``,
    ``ymin - 1``, ``xmax - xmin + 1``, ``ymax - ymin + 1``, as Detectron2 takes it.
-2. Objects marked ``difficult`` are taken as COCO's crowds: a detection on one counts neither as found nor as false.
+2. Objects marked ``difficult`` are taken as COCO's crowds: a detection of one is neither right nor wrong.
 3. Predictions are the same files with a ``score`` or ``confidence`` in every object.
 """
 
@@ -29,7 +29,7 @@ from mmms_plugin.errors import UserError
 
 CORNERS = [f"bndbox/{name}" for name in ("xmin", "ymin", "xmax", "ymax")]
 SCORES = ("score", "confidence")
-DEEPEST = 20  # elements inside of each other
+DEEPEST = 20  # nested elements
 Texts = dict[str, tuple[int, str]]  # line and text of every element, by its path
 
 
@@ -41,10 +41,11 @@ def read_voc_truth(
     Args:
         path: folder, or ``ImageSets/Main/val.txt`` with names of files in ``Annotations``.
         pictures: folder of the images, for sizes that the files lack.
-        classes: file with the names in order; else they are taken by alphabet.
-        argument: what the user calls the path.
+        classes: file with the names in order; by default they are in alphabetical order.
+        argument: the option that names the path, for messages.
+
     Raises:
-        UserError: files that do not fit, with file and line.
+        UserError: a file that does not fit, with file and line.
     """
     files = _xml_files(path, argument)
     parsed = [_parse(file, argument) for file in files.values()]
@@ -66,9 +67,10 @@ def read_voc_detections(folder: Path, images: Mapping[str, int], classes: Mappin
         folder: of XML files whose objects have scores.
         images: ids by name without suffix.
         classes: ids by name.
-        argument: what the user calls the folder.
+        argument: the option that names the folder, for messages.
+
     Raises:
-        UserError: files that do not fit, with file and line.
+        UserError: a file that does not fit, with file and line.
     """
     files, rows = _xml_files(folder, argument), Rows()
     if absent := [name for name in files if name not in images]:
@@ -80,7 +82,7 @@ def read_voc_detections(folder: Path, images: Mapping[str, int], classes: Mappin
 
 
 def _add(file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows: Rows, scored: bool) -> None:
-    """One object, or what is wrong with it."""
+    """Add one object, or what is wrong with it."""
     start = texts[""][0]
     line, name = texts.get("name", (start, ""))
     wanted = CORNERS + [next((key for key in SCORES if key in texts), SCORES[0])] * scored
@@ -104,7 +106,7 @@ def _add(file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows:
 
 
 def _size(image: Texts, name: str, pictures: Path | None, argument: str) -> tuple[int, int]:
-    """Width and height, from the file or from the image; 0 where neither has them."""
+    """Width and height in px, from the file or from the image; 0 if neither states them."""
     width, height = (finite(image.get(f"size/{side}", (0, ""))[1]) or 0 for side in ("width", "height"))
     if min(width, height) >= 1 and max(width, height) < 2**31:
         return int(width), int(height)
@@ -128,7 +130,7 @@ def _parse(path: Path, argument: str) -> tuple[Texts, list[Texts]]:
     """The texts of the image's own elements, and those of every object.
 
     Raises:
-        UserError: no XML, or entities of its own, which can grow without limit.
+        UserError: not XML, or it declares entities, which can grow without limit.
     """
     image: Texts = {}
     objects: list[Texts] = []

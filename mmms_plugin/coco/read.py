@@ -1,7 +1,7 @@
-"""Annotations and results of every format as `GroundTruth` and `Detections`, with everything unusual in them reported.
+"""Annotations and results of every format as `GroundTruth` and `Detections`; everything unusual is reported.
 
-What cannot be evaluated is a `UserError` of one line. What can, but is mended or is probably not meant, is a note: a
-line for the user's terminal and for the report, in the words that ``mmms check-data`` uses.
+What cannot be evaluated raises a `UserError` of one line. What is mended, or probably not meant, becomes a note: a line
+for the terminal and the report, in the words of ``mmms check-data``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.coco import formats
-from mmms_plugin.coco.findings import SHOWN, Findings
+from mmms_plugin.coco.findings import Findings
 from mmms_plugin.coco.formats import AUTO, Source
 from mmms_plugin.coco.lvis import is_federated, judged, read_federated
 from mmms_plugin.coco.mending import as_side, mend_areas, suspicious_boxes, unsound_ids, without_short_polygons
@@ -46,15 +46,15 @@ def read_ground_truth(
     Args:
         path: JSON with images, annotations and categories, or what the readers of the other formats take.
         masks: read the segmentations too.
-        argument: what the user calls the file, for messages.
+        argument: the option that names the file, for messages.
         source: its format.
 
     Returns:
         The data, objects in the file's order and mended as for training (`mmms_plugin.coco.mending`), and notes.
 
     Raises:
-        UserError: another kind of file, an annotation of an unknown image or category, ids used twice for images or
-            categories, boxes that are not four finite numbers, masks that do not fit their image.
+        UserError: another kind of file, an annotation of an unknown image or category, an image or category id that is
+            used twice, a box that is not four finite numbers, a mask that does not fit its image.
     """
     where = f"{argument} {path}"
     kind, images, categories, columns = _read_annotations(Path(path), masks, argument, source)
@@ -66,23 +66,24 @@ def read_ground_truth(
     _known_positions(columns.category_id, category_ids, "category", f"{where}: annotations")
 
     findings = Findings(Path(path).name)
-    named = _annotation_names(columns)
-    columns = _drop_short_polygons(columns, findings, named)
-    rles = to_rles(columns.segmentations or (), pixels, f"{where}: annotations") if masks else None
-    boxes = _boxes_or_masks(columns, pixels, rles, f"{where}: annotations", findings, named)
-    masked = np.array([bool(segmentation) for segmentation in columns.segmentations or ()], bool)
+
+    def named(place: int) -> str:
+        return f"annotation {columns.id[place] or f'number {place + 1}'}"
+
+    columns, rles = _mend_masks_and_boxes(columns, pixels, masks, f"{where}: annotations", findings, named)
+    masked = np.array([bool(segmentation) for segmentation in columns.segmentations or [None] * len(columns)], bool)
     areas, changed = mend_areas(
         columns.area,
-        boxes,
-        masked if len(masked) else np.zeros(len(columns), bool),
+        columns.boxes,
+        masked,
         lambda places: mask_areas(_chosen_masks(columns, pixels, rles, places, f"{where}: annotations")),
     )
     unsound = unsound_ids(columns.id)
-    _add(findings, "annotation-id", unsound, lambda place: f"annotation number {place + 1}: {columns.id[place]}")
-    _add(findings, "iscrowd", ~columns.has_iscrowd & (kind != "lvis"), named)
-    _add(findings, "area", changed, named)
-    _add(findings, "difficult", columns.iscrowd & (kind == "voc"), named)
-    _suspect(findings, boxes, pixels, named)
+    findings.add_where("annotation-id", unsound, lambda i: f"annotation number {i + 1}: {columns.id[i]}")
+    findings.add_where("iscrowd", ~columns.has_iscrowd & (kind != "lvis"), named)
+    findings.add_where("area", changed, named)
+    findings.add_where("difficult", columns.iscrowd & (kind == "voc"), named)
+    _suspect(findings, columns.boxes, pixels, named)
     names = [image.file_name or str(image.coco_url or "").rpartition("/")[2] for image in images]
     truth = GroundTruth(
         image_ids=image_ids,
@@ -92,7 +93,7 @@ def read_ground_truth(
         ids=np.arange(1, len(columns) + 1) if unsound.any() else columns.id,
         image_id=columns.image_id,
         category_id=columns.category_id,
-        boxes=boxes,
+        boxes=columns.boxes,
         annotated_area=areas,
         iscrowd=columns.iscrowd,
         rles=rles,
@@ -119,14 +120,14 @@ def read_detections(
     Args:
         path: JSON list of results, or what the readers of the other formats take.
         truth: the data set they are for.
-        masks: read segmentations (IoU or area of masks).
-        name: of the run; the file's name without ``.json`` by default.
-        argument: what the user calls the file.
-        source: its format. Images may be named by their files, as Ultralytics does.
+        masks: read segmentations too, for IoU or areas of masks.
+        name: of the run; by default the file's name without ``.json``.
+        argument: the option that names the file, for messages.
+        source: its format. Image ids may be names of files, as Ultralytics writes them.
 
     Raises:
-        UserError: another kind of file, unknown images or categories, missing or non-finite scores, boxes or masks that
-            are needed and absent or malformed.
+        UserError: another kind of file, an unknown image or category, a score that is absent or not finite, a box or
+            mask that is needed and is absent or malformed.
     """
     where = f"{argument} {path}"
     columns, label_notes = _read_results(Path(path), truth, masks, argument, source)
@@ -141,17 +142,15 @@ def read_detections(
     def named(place: int) -> str:
         return f"prediction {place + 1}"
 
-    findings = Findings(Path(path).name)
-    columns = _drop_short_polygons(columns, findings, named)
-    rles = to_rles(columns.segmentations or (), pixels, f"{where}: ") if masks else None
-    boxes = _boxes_or_masks(columns, pixels, rles, f"{where}: ", Findings("") if masks else findings, named)
+    findings = Findings(Path(path).name, {"box-missing": "none"} if masks else {})
+    columns, rles = _mend_masks_and_boxes(columns, pixels, masks, f"{where}: ", findings, named)
     scores = columns.score
     if not len(columns):
         findings.add("no-predictions")
-    _add(findings, "score-outside", (scores < 0) | (scores > 1), lambda place: f"{named(place)}: {scores[place]:g}")
-    _suspect(findings, boxes, pixels, named)
+    findings.add_where("score-outside", (scores < 0) | (scores > 1), lambda i: f"{named(i)}: {scores[i]:g}")
+    _suspect(findings, columns.boxes, pixels, named)
     run = Detections(
-        printable(name or Path(path).stem), columns.image_id, columns.category_id, boxes, scores, rles, excused
+        printable(name or Path(path).stem), columns.image_id, columns.category_id, columns.boxes, scores, rles, excused
     )
     return run, (*(printable(f"{findings.file}: {note}", LONGEST) for note in label_notes), *_notes(findings))
 
@@ -170,7 +169,7 @@ def _read_annotations(
 
 
 def _read_results(path: Path, truth: GroundTruth, masks: bool, argument: str, source: Source) -> tuple[Columns, Notes]:
-    """The predictions with the ids of the ground truth, and a note on how they were understood."""
+    """The predictions with the ids of the ground truth, and notes on how they were read."""
     kind = formats.detect(path, argument, source.predictions)
     if kind not in ("yolo", "voc"):
         return _ids_of_truth(read_results(path, argument, masks), truth, argument, path)
@@ -184,7 +183,7 @@ def _read_results(path: Path, truth: GroundTruth, masks: bool, argument: str, so
 
 
 def _ids_of_truth(columns: Columns, truth: GroundTruth, argument: str, path: Path) -> tuple[Columns, Notes]:
-    """Names of images as ids; and where the ground truth has no ids of its own, numbers of classes as its own."""
+    """The predictions with ids for names of images, and for class numbers if the ground truth is YOLO's or VOC's."""
     given = columns.image_id
     own = truth.format in ("coco", "lvis")
     named = given.dtype == object or not own
@@ -212,27 +211,13 @@ def _ids_of_truth(columns: Columns, truth: GroundTruth, argument: str, path: Pat
 
 
 def _order(truth: GroundTruth) -> Notes:
-    """A note on which class is the first, where numbers meet names; YOLO's own ground truth needs none."""
+    """A note on the order of the classes where numbers meet names; YOLO's ground truth needs none."""
     names = [truth.category_names[i] for i in np.argsort(truth.category_ids)]
     return () if truth.format == "yolo" else (f"numbers of classes are taken in this order: {shown(names)}",)
 
 
-def _annotation_names(columns: Columns) -> Callable[[int], str]:
-    """What messages call an annotation, by its place: its id, or its number where it has none."""
-    ids = columns.id
-    return lambda place: f"annotation {ids[place]}" if ids[place] else f"annotation number {place + 1}"
-
-
-def _add(findings: Findings, code: str, which: NDArray[np.bool_], named: Callable[[int], str]) -> None:
-    places = np.flatnonzero(which).tolist()
-    for place in places[:SHOWN]:
-        findings.add(code, named(place))
-    if len(places) > SHOWN:
-        findings.add(code, count=len(places) - SHOWN)
-
-
 def _suspect(findings: Findings, boxes: NDArray, pixels: NDArray, named: Callable[[int], str]) -> None:
-    _add(findings, "box-flat", (boxes[:, 2:] == 0).any(1), named)
+    findings.add_where("box-flat", np.any(boxes[:, 2:] == 0, axis=1), named)
     for code, figures in suspicious_boxes(boxes, pixels).items():
         findings.add(code, figures)
 
@@ -241,36 +226,28 @@ def _notes(findings: Findings) -> Notes:
     return tuple(printable(f"{findings.file}: {finding.text}", LONGEST) for finding in findings)
 
 
-def _drop_short_polygons(columns: Columns, findings: Findings, named: Callable[[int], str]) -> Columns:
-    if not columns.segmentations:
-        return columns
-    mended = [without_short_polygons(segmentation) for segmentation in columns.segmentations]
-    changed = [new is not old for new, old in zip(mended, columns.segmentations, strict=True)]
-    _add(findings, "polygon-short", np.array(changed, bool), named)
-    return replace(columns, segmentations=mended)
-
-
-def _boxes_or_masks(
-    columns: Columns,
-    pixels: NDArray,
-    rles: tuple[RLE, ...] | None,
-    where: str,
-    findings: Findings,
-    named: Callable[[int], str],
-) -> NDArray:
-    """Boxes, where absent those around the masks: ``(n, 4)``."""
-    absent = ~columns.has_box
-    if not absent.any():
-        return columns.boxes
-    segmentations = columns.segmentations or [None] * len(columns)
-    bare = [place for place in np.flatnonzero(absent).tolist() if not segmentations[place]]
-    if bare:
-        few = f"{len(bare)} of {len(columns)} lack both"
-        raise UserError(f"{where}[{bare[0]}]: neither bbox nor segmentation ({few})")
-    boxes = columns.boxes.copy()
-    boxes[absent] = mask_boxes(_chosen_masks(columns, pixels, rles, np.flatnonzero(absent), where))
-    _add(findings, "box-missing", absent, named)
-    return boxes
+def _mend_masks_and_boxes(
+    columns: Columns, pixels: NDArray, masks: bool, where: str, findings: Findings, named: Callable[[int], str]
+) -> tuple[Columns, tuple[RLE, ...] | None]:
+    """Columns without short polygons and with boxes around masks where absent; and the masks, if they are asked for."""
+    segmentations = columns.segmentations
+    if segmentations:
+        segmentations = [without_short_polygons(segmentation) for segmentation in segmentations]
+        changed = [new is not old for new, old in zip(segmentations, columns.segmentations or (), strict=True)]
+        findings.add_where("polygon-short", np.array(changed, bool), named)
+        columns = replace(columns, segmentations=segmentations)
+    rles = to_rles(segmentations or (), pixels, where) if masks else None
+    absent = np.flatnonzero(~columns.has_box)
+    if len(absent):
+        bare = [place for place in absent.tolist() if not (segmentations and segmentations[place])]
+        if bare:
+            few = f"{len(bare)} of {len(columns)} lack both"
+            raise UserError(f"{where}[{bare[0]}]: neither bbox nor segmentation ({few})")
+        boxes = columns.boxes.copy()
+        boxes[absent] = mask_boxes(_chosen_masks(columns, pixels, rles, absent, where))
+        findings.add_where("box-missing", ~columns.has_box, named)
+        columns = replace(columns, boxes=boxes)
+    return columns, rles
 
 
 def _chosen_masks(
@@ -283,7 +260,7 @@ def _chosen_masks(
 
 
 def _known_positions(ids: NDArray, known: NDArray, what: str, where: str) -> NDArray:
-    """Where each id stands in ``known``, which must have it."""
+    """The place of each id in ``known``, which must have it."""
     places = positions(ids, known)
     unknown = places < 0
     if not unknown.any():
@@ -295,7 +272,7 @@ def _known_positions(ids: NDArray, known: NDArray, what: str, where: str) -> NDA
 
 
 def _label_hint(ids: NDArray, known: NDArray) -> str:
-    """What unknown category ids look like: 0-based labels, or class numbers 1..n of a file with gaps in its ids."""
+    """What unknown category ids look like: 0-based labels, or class numbers 1..n if the file's ids have gaps."""
     used, count = np.unique(ids), len(known)
     listed = f"write the annotation file's own ids ({shown(np.sort(known))})"
     if used[0] == 0 and used[-1] < count:

@@ -1,7 +1,7 @@
 """COCO's records as types, and lists of them as NumPy columns: the one way from a JSON file to numbers.
 
-A decoder that knows the fields makes no dictionaries and skips what is not asked for; in small pieces, only the columns
-stay in memory. What it does not take is read again as plain JSON, to name the place and the value.
+A decoder that knows the fields makes no dictionaries and skips all others; read in small pieces, only the columns stay
+in memory. A file that it refuses is read again as plain JSON, to name the place and the value.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Id = int | float  # JSON may spell an integer 4.0
 
 
 class Image(msgspec.Struct, gc=False):
-    """A picture; anything in its other fields is left to those who use them."""
+    """A picture; fields other than ``id`` may hold anything."""
 
     id: Id
     width: Any = None
@@ -67,7 +67,7 @@ class Category(msgspec.Struct, gc=False):
 
 
 class _Annotation(msgspec.Struct, gc=False):
-    """What is mended may be anything or absent."""
+    """An object; what can be mended may hold anything."""
 
     image_id: Id
     category_id: Id
@@ -107,12 +107,12 @@ class Columns:
         category_id: ``(n,)`` int64.
         boxes: ``(n, 4)`` float64 x y width height in px, zeros where absent.
         has_box: ``(n,)`` bool.
-        segmentations: as in the file, or None where nobody needs them.
+        segmentations: as in the file, or None if they were not read.
         score: ``(n,)`` float64, of results.
-        id: ``(n,)`` int64, of annotations; 0 where there is none.
+        id: ``(n,)`` int64, of annotations; 0 if absent or not an integer.
         area: ``(n,)`` float64 in px², of annotations; NaN where it is not a number.
         iscrowd: ``(n,)`` bool, of annotations.
-        has_iscrowd: ``(n,)`` bool, whether the file says it, as 0 or 1.
+        has_iscrowd: ``(n,)`` bool, whether the file states it as 0 or 1.
     """
 
     image_id: np.ndarray
@@ -135,8 +135,8 @@ def read_annotations(path: Path, argument: str, masks: bool) -> tuple[list[Image
 
     Args:
         path: the file.
-        argument: what the user calls it, for messages.
-        masks: read all segmentations; else only where a box or an area has to be taken from one.
+        argument: the option that names it, for messages.
+        masks: read the segmentations; else only if a box or an area has to be taken from one.
 
     Raises:
         UserError: another kind of file, or a value that cannot be used, named with its place.
@@ -184,7 +184,7 @@ def image_and_category_ids(
     """The ids of all images and of all categories: int64.
 
     Raises:
-        UserError: one that is not an integer, or that two have.
+        UserError: one is not an integer, or is used twice.
     """
     ids = []
     for name, what, records in (("images", "image", images), ("categories", "category", categories)):
@@ -205,25 +205,21 @@ def shown(values: Sequence[Any] | np.ndarray) -> str:
 
 
 def brief(value: Any, longest: int = 60) -> str:
-    """A JSON value as a message shows it, however deep or long it is."""
+    """A JSON value, shortened for a message."""
     return (value if isinstance(value, str) else reprlib.repr(value))[:longest]
 
 
 def refuse_nothing(images: Sequence[Any], categories: Sequence[Any], where: str) -> None:
-    """Stop at a data set without images or categories.
-
-    Raises:
-        UserError: it has none.
-    """
+    """Raise a UserError if a data set has no images or no categories."""
     if not images or not categories:
         raise UserError(f"{where}: no {'categories' if images else 'images'}; there is nothing to evaluate")
 
 
 def _converted(values: list[Any], kind: type[msgspec.Struct], where: str) -> list[Any]:
-    """Records out of plain JSON.
+    """Records from plain JSON.
 
     Raises:
-        UserError: the first that does not fit, with its place and its value.
+        UserError: a value does not fit; its place and the value.
     """
     fields = set(kind.__struct_fields__)  # alone: of other keys, halves of surrogate pairs cannot be compared
     values = [
@@ -256,7 +252,7 @@ def _columns(parts: Iterable[list[Any]], kind: type[msgspec.Struct], where: str)
     """Records as columns, piece by piece.
 
     Raises:
-        UserError: the first value out of bounds, with its place.
+        UserError: a value out of bounds; its place and the value.
     """
     joined: dict[str, list[Any]] = {}
     masks = "segmentation" in kind.__struct_fields__
@@ -283,7 +279,7 @@ def _check_bounds(columns: Columns, where: str) -> None:
         (".bbox", columns.boxes[:, 2:], 2, 0.0, FARTHEST, size),
         (".score", columns.score[:, None], None, -HIGHEST, HIGHEST, ALLOWED["score"]),
     ):
-        # least and most of a column with NaN are NaN, which is within no bounds
+        # minimum and maximum of a column with NaN are NaN, which is out of bounds
         if not (low <= values.min(initial=high) and values.max(initial=low) <= high):
             i, k = np.argwhere(~((low <= values) & (values <= high)))[0].tolist()
             place = f"{where}[{i}]{name}" + (f"[{k + first}]" if first is not None else "")
@@ -320,7 +316,7 @@ def _ids(records: Sequence[Any], name: str, where: str, start: int) -> np.ndarra
 
 
 def _boxes(boxes: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes, zeros where absent, and where they are present."""
+    """Boxes, zeros where absent, and which are present."""
     try:
         values = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)
         return values, np.ones(len(boxes), bool)

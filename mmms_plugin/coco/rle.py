@@ -1,8 +1,8 @@
-"""COCO's segmentations in their three spellings: checked, then as compressed RLEs, by pycocotools.
+"""COCO's segmentations in their three spellings: checked, then converted to compressed RLEs by pycocotools.
 
 Polygons, uncompressed and compressed RLEs: https://cocodataset.org/#format-data; the spelling of compressed counts is
-that of ``rleToString`` in pycocotools. pycocotools trusts its input: on run lengths that do not add up to the picture
-it loops for ever, on sizes of 2^32 pixels it hangs or divides by zero, and along an edge to NaN it walks without end.
+that of ``rleToString`` in pycocotools. pycocotools trusts its input: run lengths that do not add up to the picture or
+an edge to NaN make it loop for ever, and sizes of 2^32 pixels make it hang or divide by zero.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def to_rles(
 
     Args:
         segmentations: of annotations or results, as in the file.
-        pixels: ``(n, 2)`` width and height of each one's picture, 0 where the file lacks it.
+        pixels: ``(n, 2)`` width and height of their pictures, 0 if unknown.
         where: argument, file and list, for messages ("--ann a.json: annotations").
         numbers: the items' places in that list.
 
     Raises:
-        UserError: no segmentation, a malformed or damaged one, or an RLE whose size is not the picture's.
+        UserError: a segmentation is absent, malformed or damaged, or an RLE has another size than the picture.
     """
     numbers = range(len(segmentations)) if numbers is None else numbers
     absent = next((i for i, segmentation in enumerate(segmentations) if not segmentation), None)
@@ -77,9 +77,10 @@ def segmentation_problems(segmentations: Sequence[Any], sizes: Sequence[Size]) -
 
     Args:
         segmentations: as read from JSON, any values.
-        sizes: (height, width) of each one's picture in px, 0 where unknown.
+        sizes: (height, width) of their pictures in px, 0 if unknown.
+
     Returns:
-        By place in the list, for those that pycocotools must not see: "segmentation ...". Empty if all are sound.
+        "segmentation ..." for each that pycocotools must not see, by its place in the list.
     """
     problems: dict[int, str] = {}
     compressed: list[int] = []
@@ -134,12 +135,12 @@ def _damaged(rles: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def as_bytes(counts: str | bytes) -> bytes:
-    """Compressed counts as bytes; letters that no RLE has stay wrong."""
+    """Compressed counts as bytes; letters that no RLE contains stay invalid."""
     return counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
 
 
 def _numbers(letters: np.ndarray, last: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Owner and value of every number of 5-bit letters, lowest first, and whether it has too many of them."""
+    """Owner and value of every number of 5-bit letters, lowest first, and whether it is too long."""
     stop = np.flatnonzero(last)
     start = np.r_[0, stop[:-1] + 1]
     length = stop - start + 1

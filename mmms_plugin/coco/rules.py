@@ -1,4 +1,4 @@
-"""What can be wrong with a data set: code, severity, words. A table, so that a new check is one line and one test."""
+"""What can be wrong with a data set: code, severity and words of every rule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SEVERITIES = ("error", "mended", "warning")
 
 
 class Rule(NamedTuple):
-    """``severity`` as in ``Finding``; ``what`` is wrong, in the plural; ``advice``: what to do, or what is done."""
+    """``severity`` as in ``Finding``; ``what`` is wrong, in the plural; ``advice``: what to do, or what was done."""
 
     severity: str
     what: str
@@ -40,13 +40,14 @@ RULES: dict[str, Rule] = {
     "file-name": Rule("error", "images without a file_name"),
     "file-name-outside": Rule(
         "mended", "file names that are absolute or leave the folder of the pictures",
-        "not followed: the pictures are looked up by the last part of the name",
+        "not followed: the pictures are found by the last part of the name",
     ),
     "file-name-elsewhere": Rule(
-        "mended", "file names with folders that are not there", "the pictures are found by the last part of the name"
+        "mended", "file names with folders that do not exist", "the pictures are found by the last part of the name"
     ),
     "file-name-ambiguous": Rule(
-        "error", "file names whose last part several images share", "give the folder they start from with --img-dir"
+        "error", "file names whose last part several images share",
+        "name the folder that they start from with --img-dir",
     ),
     "file-name-twice": Rule("warning", "pictures that are listed as several images"),
     "backslashes": Rule("mended", "file names with backslashes", "read as /"),
@@ -86,7 +87,7 @@ RULES: dict[str, Rule] = {
     "area": Rule("mended", "annotations without an area above 0",
         "computed from the mask, or the box where there is none",),
     "segmentation-missing": Rule(
-        "error", "annotations without segmentation", "masks are trained: add them, or take a config without a mask head"
+        "error", "annotations without segmentation", "masks are trained: add them, or use a config without a mask head"
     ),
     "segmentation-bad": Rule("error", "segmentations that cannot be used"),
     "polygon-short": Rule("mended", "polygons of fewer than 3 points", "left out; their objects have other polygons"),
@@ -96,13 +97,13 @@ RULES: dict[str, Rule] = {
     "image-unused": Rule("warning", "images without an object"),
     "difficult": Rule(
         "warning", "objects that are marked difficult",
-        "detections on them count neither as found nor as false, as on COCO's crowds",
+        "detections of them are neither right nor wrong, as of COCO's crowds",
     ),
     # predictions
     "no-predictions": Rule("warning", "files without any predictions", "counted as a model that finds nothing"),
     "score-outside": Rule("warning", "scores outside 0..1", "AP uses only their order"),
     # pictures
-    "picture-missing": Rule("error", "pictures that are not there"),
+    "picture-missing": Rule("error", "pictures that are missing"),
     "picture-empty": Rule("error", "pictures of 0 bytes"),
     "picture-unreadable": Rule("error", "pictures that cannot be read"),
     "picture-truncated": Rule("error", "pictures that end too early", "copy or download them again"),
@@ -111,7 +112,7 @@ RULES: dict[str, Rule] = {
         "training rotates them: remove the tag (exiftool -Orientation= FILE), so that boxes and pixels agree",
     ),
     "picture-exif": Rule("warning", "pictures with an EXIF rotation",
-        "training rotates them: were the boxes drawn so?",),
+        "training rotates them: were the boxes drawn on rotated pictures?",),
     "picture-16-bit": Rule("warning", "pictures with 16 bits a channel", "training keeps the upper 8 bits of each"),
     "picture-cmyk": Rule("warning", "CMYK pictures", "training converts them to RGB without their colour profile"),
     "picture-twice": Rule("warning", "pictures with the same content within one split"),

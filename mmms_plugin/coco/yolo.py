@@ -1,4 +1,4 @@
-"""YOLO's text files: a line for every object, in a file for every image.
+"""YOLO's text files: one file per image, one line per object.
 
 ``class x y width height`` with the box's centre and sides as shares of the image's, or ``class x1 y1 x2 y2 ...`` for a
 polygon; predictions have a confidence at the end. As Ultralytics reads them and writes them with ``save_txt`` and
@@ -27,7 +27,7 @@ from mmms_plugin.coco.formats import (
 from mmms_plugin.coco.records import Category, Columns, Image
 from mmms_plugin.errors import UserError
 
-FARTHEST = 4  # a share above it, far outside of the image, means that the numbers are no shares
+FARTHEST = 4  # larger numbers, far outside the image, are not shares
 MOST = 10**6  # classes
 BESIDE = ("classes.txt", "../classes.txt", "../data.yaml", "../../data.yaml")
 
@@ -42,9 +42,10 @@ def read_yolo_truth(
             files) and ``names``.
         pictures: folder of the images; by default ``labels`` in the path becomes ``images``, and the other way round.
         classes: names, one a line, or YAML with ``names``; by default ``classes.txt`` or ``data.yaml`` near the labels.
-        argument: what the user calls the path.
+        argument: the option that names the path, for messages.
+
     Raises:
-        UserError: lines, images or classes that do not fit, with file and line.
+        UserError: a line, an image or a class that does not fit, with file and line.
     """
     if path.is_dir():
         pictures = pictures or _exchanged(path, "labels", "images")
@@ -84,9 +85,10 @@ def read_yolo_detections(
         images: ids by name without suffix.
         sizes: width and height in px by id.
         category_ids: in the order of YOLO's class numbers, which begin at 0.
-        argument: what the user calls the folder.
+        argument: the option that names the folder, for messages.
+
     Raises:
-        UserError: lines or names that do not fit.
+        UserError: a line or name that does not fit.
     """
     files = by_stem(_text_files(folder), argument)
     if absent := [name for name in files if name not in images]:
@@ -120,24 +122,24 @@ def _read_lines(
 
 
 def _wrong(values: list[float], parts: list[str], classes: int, scored: bool) -> str:
-    """What is wrong with a line, in words; nothing if it is as it should be."""
+    """What is wrong with a line, in words; empty if nothing is."""
     wanted = f"class x y width height{' confidence' if scored else ''} as shares of the image, or class and a polygon"
     if not values or not all(map(math.isfinite, values)):
-        return f"{' '.join(parts)[:60]!r} are not numbers; wanted are {wanted}"
+        return f"{' '.join(parts)[:60]!r} are not numbers; expected are {wanted}"
     if not 0 <= values[0] < classes or values[0] != int(values[0]):
-        return f"class {parts[0]}: must be a whole number from 0 to {classes - 1}"
+        return f"class {parts[0]}: must be an integer from 0 to {classes - 1}"
     count = len(values) - 1 - scored
     if count != 4 and (count < 6 or count % 2):
         lacks = "; is the confidence missing (save_conf=True)?" if scored and count in (3, *range(5, 10**4, 2)) else ""
-        return f"{len(values)} numbers; wanted are {wanted}{lacks}"
+        return f"{len(values)} numbers; expected are {wanted}{lacks}"
     shares = values[1 : 1 + count]
     if max(map(abs, shares)) > FARTHEST:
-        return f"{max(shares, key=abs):g} is no share of the image (0 to 1); are these pixels? Wanted are {wanted}"
+        return f"{max(shares, key=abs):g} is not a share of the image (0 to 1); are these pixels? Expected are {wanted}"
     return "negative width or height" if count == 4 and min(shares[2:]) < 0 else ""
 
 
 def _in_pixels(shares: Sequence[float], size: tuple[int, int]) -> tuple[tuple[float, ...], list[list[float]] | None]:
-    """The box x y width height in px, and the polygon where there is one."""
+    """The box x y width height in px, and the polygon, None for a plain box."""
     width, height = size
     if len(shares) == 4:
         x, y, w, h = shares
@@ -152,7 +154,7 @@ def _text_files(folder: Path) -> list[Path]:
 
 
 def _names(labels: Path, given: Path | None, used: Sequence[int], argument: str) -> list[str]:
-    """Names of the classes 0, 1, ...; their numbers where nothing says more."""
+    """Names of the classes 0, 1, ...; their numbers if no file names them."""
     source = given or next((labels / name for name in BESIDE if (labels / name).is_file()), None)
     highest = max(used, default=-1)
     if source is None:

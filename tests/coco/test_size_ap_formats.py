@@ -161,10 +161,10 @@ def box_of(corners: str, name: str = "cat") -> str:
 
 
 TRUTH_FAULTS = {
-    ("a.txt", "0 0.5 0.5 0.1\n"): "a.txt, line 1: 4 numbers; wanted are class x y width height",
+    ("a.txt", "0 0.5 0.5 0.1\n"): "a.txt, line 1: 4 numbers; expected are class x y width height",
     ("a.txt", "\n0 0.5 0.5 x 0.1\n"): "a.txt, line 2: '0 0.5 0.5 x 0.1' are not numbers",
-    ("a.txt", "0 50 20 10 10"): "a.txt, line 1: 50 is no share of the image (0 to 1); are these pixels?",
-    ("a.txt", "0.5 .5 .5 .1 .1"): "a.txt, line 1: class 0.5: must be a whole number from 0 to 999999",
+    ("a.txt", "0 50 20 10 10"): "a.txt, line 1: 50 is not a share of the image (0 to 1); are these pixels?",
+    ("a.txt", "0.5 .5 .5 .1 .1"): "a.txt, line 1: class 0.5: must be an integer from 0 to 999999",
     ("a.txt", "0 .5 .5 -.1 .1\n0 .5 .5 -.1 .1"): "line 1: negative width or height (1 more lines like this)",
     ("a.txt", "0 nan .5 .1 .1"): "are not numbers",
     ("b.txt", ""): "b.txt: no image of that name in",
@@ -181,14 +181,14 @@ TRUTH_FAULTS = {
     ("../a.yaml", "\x01"): "a.yaml: not YAML",
     ("../a.yaml", "val: [images, 5]"): "a.yaml: val 5: no folder or .txt list of images in",
     ("../a.yaml", "{}"): "a.yaml: val None: no folder or .txt list of images in",
-    ("a.txt", "0 .1 .1 .1 .1 .1 .1 .1"): "a.txt, line 1: 8 numbers; wanted are class x y width height as shares of the "
-    "image, or class and a polygon",
-    ("a.txt", "0 .1 .1 .1 .1 .1"): "a.txt, line 1: 6 numbers; wanted are",
-    ("a.txt", "0 .5 .5 .1 -4.25"): "a.txt, line 1: -4.25 is no share of the image",
+    ("a.txt", "0 .1 .1 .1 .1 .1 .1 .1"): "a.txt, line 1: 8 numbers; expected are class x y width height as shares of "
+    "the image, or class and a polygon",
+    ("a.txt", "0 .1 .1 .1 .1 .1"): "a.txt, line 1: 6 numbers; expected are",
+    ("a.txt", "0 .5 .5 .1 -4.25"): "a.txt, line 1: -4.25 is not a share of the image",
     ("a.txt", "0 .5 .5 .1 -.1"): "a.txt, line 1: negative width or height",
-    ("a.txt", "-1 .5 .5 .1 .1"): "a.txt, line 1: class -1: must be a whole number from 0 to 999999",
-    ("a.txt", "1000000 .5 .5 .1 .1"): "a.txt, line 1: class 1000000: must be a whole number from 0 to 999999",
-    ("a.txt", "x\n" * 3): "a.txt, line 1: 'x' are not numbers; wanted are class x y width height as shares of the "
+    ("a.txt", "-1 .5 .5 .1 .1"): "a.txt, line 1: class -1: must be an integer from 0 to 999999",
+    ("a.txt", "1000000 .5 .5 .1 .1"): "a.txt, line 1: class 1000000: must be an integer from 0 to 999999",
+    ("a.txt", "x\n" * 3): "a.txt, line 1: 'x' are not numbers; expected are class x y width height as shares of the "
     "image, or class and a polygon (2 more lines like this)",
     ("a.txt", "0" * 59 + " xy"): f"a.txt, line 1: '{'0' * 59} ' are not numbers",
     ("a.txt", " " * (2**24 + 1)): "a.txt: 16,777,217 bytes; too large for labels of one image",
@@ -217,21 +217,21 @@ def test_a_bad_label_is_named_by_file_and_line(file, text, tmp_path, capsys):
 
 
 RESULT_FAULTS = {
-    ("img.0.txt", "0 .5 .5 .1 .1"): "img.0.txt, line 1: 5 numbers; wanted are class x y width height confidence as "
+    ("img.0.txt", "0 .5 .5 .1 .1"): "img.0.txt, line 1: 5 numbers; expected are class x y width height confidence as "
     "shares of the image, or class and a polygon; is the confidence missing (save_conf=True)?",
-    ("img.0.txt", "1 .5 .5 .1 .1 .9\n3 .5 .5 .1 .1 .9"): "img.0.txt, line 2: class 3: must be a whole number "
+    ("img.0.txt", "1 .5 .5 .1 .1 .9\n3 .5 .5 .1 .1 .9"): "img.0.txt, line 2: class 3: must be an integer "
     "from 0 to 2",
     ("other.txt", ""): "1 images that the ground truth does not have (other)",
-    ("img.0.txt", "0 .1 .1 .1 .1 .1 .1"): "7 numbers; wanted are class x y width height confidence as shares of the "
+    ("img.0.txt", "0 .1 .1 .1 .1 .1 .1"): "7 numbers; expected are class x y width height confidence as shares of the "
     "image, or class and a polygon; is the confidence missing",
-    ("img.0.txt", "0 .5 .5 .9"): "4 numbers; wanted are class x y width height confidence as shares of the image, or "
+    ("img.0.txt", "0 .5 .5 .9"): "4 numbers; expected are class x y width height confidence as shares of the image, or "
     "class and a polygon$",
-    ("img.0.txt", "3 .5 .5 .1 .1 .9"): "class 3: must be a whole number from 0 to 2",
+    ("img.0.txt", "3 .5 .5 .1 .1 .9"): "class 3: must be an integer from 0 to 2",
     ("other.xml", "<a/>"): "1 images that the ground truth does not have (other)",
     ("img.0.xml", "<a><object><name>cow</name><score>high</score><confidence>1</confidence><bndbox><xmin>1</xmin>"
      "<ymin>1</ymin><xmax>2</xmax><ymax>3</ymax></bndbox></object></a>"): "line 1: score 'high': must be a number",
     ("a.json", '[{"image_id": 77, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]'): "1 images that the ground "
-    "truth does not have (77); is it that of another split?",
+    "truth does not have (77); are they predictions of another split?",
     ("img.0.xml", "<a><object>\n<name>dog</name></object></a>"): "class 'dog': allowed are the ground truth's",
     ("img.0.xml", "<a><object>\n<name>cow</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>3</ymax>"
      "</bndbox></object></a>"): "img.0.xml, line 1: score '': must be a number",
@@ -430,7 +430,7 @@ def test_a_list_of_image_sets_names_files(tmp_path, picture):
     assert (truth.image_id.tolist(), truth.category_id.tolist()) == ([1, 2, 3], [2, 1, 2])
     assert truth.iscrowd.tolist() == [False, False, True]
     assert truth.annotated_area.tolist() == [45, 1, 45]
-    assert "marked difficult: 1 (annotation 3); detections on them count neither as found nor as false" in notes[0]
+    assert "marked difficult: 1 (annotation 3); detections of them are neither right nor wrong" in notes[0]
     assert read_ground_truth(lists, masks=False)[0].image_sizes[0].tolist() == [0, 0]
     named = Source(classes=write(tmp_path / "names.txt", "cow\nant\nbee"))
     assert read_ground_truth(folder, masks=False, source=named)[0].category_id.tolist() == [1, 2, 1]

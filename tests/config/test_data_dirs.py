@@ -108,10 +108,10 @@ BAD_COCO = {
         lambda d: (d / "annotations/instances_val.json").write_text("[]", encoding="utf-8"),
         r"this is an empty list",
     ),
-    "no pictures": (lambda d: shutil.rmtree(d / "images"), r"pictures that are not there: 4 \(train_000000.png not in"),
+    "no pictures": (lambda d: shutil.rmtree(d / "images"), r"pictures that are missing: 4 \(train_000000.png not in"),
     "one missing": (
         lambda d: (d / "images/val_000001.png").unlink(),
-        r"not there: 1 \(val_000001.png not in .*images\)",
+        r"missing: 1 \(val_000001.png not in .*images\)",
     ),
     "other classes": (
         edit("val", lambda data: data["categories"][0].update(name="disc")),
