@@ -1,9 +1,9 @@
 """What today's Python and PyTorch need from yesterday's OpenMMLab.
 
-mmdet 3.3 wants mmcv 2.1, of which there are no binaries for torch >= 2.2. mmcv-lite 2.1 installs in seconds, but has no
-``mmcv._ext``, the compiled module with NMS and RoIAlign. ``install`` puts ours in that place. Where mmcv has its own,
-nothing changes. ``on_import`` lists the changes to mmengine. Python 3.14 has no ``pkgutil.find_loader``, which mmengine
-and mmcv call; there it is put back. This file is imported with the plugin: it imports neither torch nor mmcv.
+mmdet 3.3 needs mmcv 2.1, which has no binaries for torch >= 2.2. mmcv-lite 2.1 installs in seconds, but lacks
+``mmcv._ext``, the compiled module with NMS and RoIAlign. ``install`` puts a replacement in its place, unless mmcv has
+its own. ``on_import`` lists the changes to mmengine. Python 3.14 has no ``pkgutil.find_loader``, which mmengine and
+mmcv call; ``install`` restores it. This file is imported with the plugin: it imports neither torch nor mmcv.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REPLACEMENT = Path(__file__).with_name("mmcv_ext.py")
 
 
 class _ExtensionFinder:
-    """Meta path finder that answers for ``mmcv._ext`` alone; it stands last, so that a compiled one is found first."""
+    """Meta path finder for ``mmcv._ext`` alone; it comes last, so that a compiled module takes precedence."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -33,7 +33,7 @@ class _ExtensionFinder:
 
 
 def _find_loader(name: str) -> Any:
-    """As ``pkgutil.find_loader`` until Python 3.13: the loader of a module, or None if there is no such module."""
+    """As ``pkgutil.find_loader`` until Python 3.13: the loader of a module, or None if the module does not exist."""
     try:
         spec = find_spec(name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
@@ -42,7 +42,7 @@ def _find_loader(name: str) -> Any:
 
 
 def install() -> None:
-    """Let ``import mmcv._ext`` find the replacement where mmcv has no compiled ops, and mend mmengine when it comes."""
+    """Let ``import mmcv._ext`` find the replacement where mmcv has no compiled ops, and change mmengine on import."""
     on_import.install()
     if not hasattr(pkgutil, "find_loader"):
         pkgutil.find_loader = _find_loader  # type: ignore[assignment]
@@ -62,7 +62,7 @@ def _installed_mmcv() -> str | None:
 
 
 def mmcv_ops() -> str:
-    """One line for the log: which mmcv is installed, and what provides its compiled ops."""
+    """A line for the log: the installed mmcv, and what provides its compiled ops."""
     install()
     name = _installed_mmcv()
     if name is None:

@@ -1,12 +1,12 @@
-"""Stands in for ``mmcv._ext`` where mmcv has no compiled ops; signatures as called by mmcv/ops/*.py of mmcv 2.1.0.
+"""Replaces ``mmcv._ext`` where mmcv has no compiled ops; signatures as called by mmcv/ops/*.py of mmcv 2.1.0.
 
 Supplied: ``nms``, ``softnms``, ``roi_align_*``, ``sigmoid_focal_loss_*``, ``ms_deform_attn_*``, which Faster, Mask and
-Cascade R-CNN, RetinaNet, FCOS, RTMDet, Deformable DETR and DINO use, on any device. Every other op of mmcv's can be
-imported, and says its name and the remedy when called, as does RoIAlign with pool_mode 'max'.
+Cascade R-CNN, RetinaNet, FCOS, RTMDet, Deformable DETR and DINO use, on any device. Every other op of mmcv can be
+imported; a call raises an error with its name and the remedy, as does RoIAlign with pool_mode 'max'.
 
-Which code is used: torchvision's compiled ops where they work and give mmcv's results, else plain torch. They do not
-where offset is 1, or torch has to be deterministic (torchvision's gradient on a GPU is not).
-On the CPU RoIAlign in plain torch is used in any case: on feature maps it is faster than the compiled ones.
+Torchvision's compiled ops are used where they work and give mmcv's results, else plain torch. They do not for an offset
+of 1, nor where torch has to be deterministic (torchvision's gradient on a GPU is not). On the CPU RoIAlign always runs
+in plain torch, which is faster on feature maps than the compiled ops.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ NOT_SUPPLIED = (
 
 
 class MissingOpError(UserError, NotImplementedError):
-    """An op of mmcv's that only a compiled mmcv has."""
+    """An op that only a compiled mmcv has."""
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Indices [K] of the boxes [N, 4] that stay, best score first; see ``compat.nms.nms``."""
+    """Indices [K] of the boxes [N, 4] that are kept, best score first; see ``compat.nms.nms``."""
     if offset == 0 and torchvision_ops.usable(boxes.device.type):
         dtype = torch.float64 if boxes.dtype == torch.float64 else torch.float32
         # mmcv compares with a float32 threshold, torchvision with a float64 one.
@@ -69,7 +69,7 @@ def roi_align_forward(
 ) -> None:
     """Pool RoIs [R, 5] (image, x1, y1, x2, y2) from input [B, C, H, W] into output [R, C, height, width].
 
-    ``argmax_y`` and ``argmax_x`` are for pool_mode 0 (max) alone, which is not supplied.
+    ``argmax_y`` and ``argmax_x`` are only for pool_mode 0 (max), which is not supplied.
 
     Raises:
         MissingOpError: ``pool_mode`` is 0.
@@ -107,9 +107,9 @@ def roi_align_backward(
         roi_align.average_backward(grad_output, rois, grad_input, pooling)
 
 
-# Sigmoid focal loss: Lin et al., "Focal Loss for Dense Object Detection" (2017), equation (5). mmdet calls mmcv's op on
-# a GPU only, and its own Python version on the CPU. Deviations from the compiled op:
-# 1. Logarithms are taken of the logits, not of rounded probabilities, which matters where a loss is large.
+# Sigmoid focal loss: Lin et al., "Focal Loss for Dense Object Detection" (2017), equation (5). mmdet calls mmcv's op
+# only on a GPU, and its own Python version on the CPU. Deviations from the compiled op:
+# 1. Logarithms are computed from the logits, not from rounded probabilities, which matters for large losses.
 # 2. The class weight of background rows (target = number of classes) is 1; the compiled op reads past the weights' end.
 
 
@@ -143,9 +143,9 @@ def sigmoid_focal_loss_backward(
     grad_input.copy_(torch.where(_hits(x, target), positive, negative) * _row_weight(weight, target))
 
 
-# Multi-scale deformable attention: Zhu et al., "Deformable DETR" (2021), equation (3). mmcv calls its op on a GPU only,
-# and computes the same in plain torch on the CPU; here that is used on every device. It keeps the sampled values of
-# all points, which takes more memory than the compiled op.
+# Multi-scale deformable attention: Zhu et al., "Deformable DETR" (2021), equation (3). mmcv calls its op only on a
+# GPU; its version in plain torch, for the CPU, is used here on every device. It keeps the sampled values of all points,
+# which takes more memory than the compiled op.
 
 
 def _attend(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
@@ -167,9 +167,10 @@ def ms_deform_attn_forward(
     Args:
         value: [B, K, M, D], the K pixels of all levels, M heads.
         value_spatial_shapes: [L, 2], height and width of each level.
-        value_level_start_index, im2col_step: of the compiled op; not needed.
+        value_level_start_index: of the compiled op; not used.
         sampling_locations: [B, Q, M, L, P, 2], x and y from 0 to 1.
         attention_weights: [B, Q, M, L, P].
+        im2col_step: of the compiled op; not used.
     """
     return _attend(value, value_spatial_shapes, sampling_locations, attention_weights)
 

@@ -1,10 +1,11 @@
 """Non-maximum suppression in plain torch, and Soft-NMS in NumPy.
 
 Greedy NMS as in mmcv 2.1.0's ``nms`` op; Soft-NMS after Bodla et al., "Soft-NMS" (2017), section 3, as in mmcv's
-``softnms`` op. Overlaps are computed with the compiled ops' float32 operations in their order: the same boxes stay.
+``softnms`` op. Overlaps take the compiled ops' float32 operations in the same order, so that the same boxes are kept.
 
 Deviations from the compiled op:
-1. Boxes of equal score are taken in the order given. The compiled op sorts unstably: its order there is arbitrary.
+1. Boxes of equal score are taken in the given order. The compiled op's sort is unstable, so that their order is
+   arbitrary there.
 2. float16 and bfloat16 boxes are computed in float32, float64 ones in float64; the compiled op takes float32 only.
 3. Two empty boxes do not overlap; compiled Soft-NMS divides 0 by 0, and its Gaussian form makes NaN of their scores.
 """
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 64  # boxes that are settled at once; a block's overlaps with all others should stay in the cache
+BLOCK = 64  # boxes that are settled at once; a block's overlaps with all others should fit into the cache
 NAIVE, GAUSSIAN = 0, 2  # Soft-NMS; 1 is linear
 
 
@@ -29,10 +30,10 @@ def _overlaps(a: Tensor, b: Tensor, threshold: float, offset: int) -> Tensor:
 
 
 def _greedy(overlaps: Tensor) -> Tensor:
-    """Which of N boxes, best first, stay; bool [N] from overlaps [N, N].
+    """Which of N boxes, best first, are kept; bool [N] from overlaps [N, N].
 
-    A box stays unless one before it stays and overlaps it. Iterating that rule from "all stay" settles at least one
-    more box each time, in practice all of them after a few.
+    A box is kept unless it overlaps an earlier box that is kept. Iterating that rule from "all are kept" settles at
+    least one more box each time, in practice all of them after a few iterations.
     """
     before = overlaps.triu(1).float()
     stay = before.new_ones(len(before))
@@ -44,9 +45,9 @@ def _greedy(overlaps: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Indices [K] (int64) of the boxes that stay, best first, of boxes [N, 4] (x1, y1, x2, y2) with scores [N].
+    """Indices [K] (int64) of the boxes that are kept, best first, of boxes [N, 4] (x1, y1, x2, y2) with scores [N].
 
-    A box falls if its IoU with a better one that stays exceeds ``iou_threshold``; widths are x2 - x1 + offset.
+    A box is dropped if its IoU with a better kept box exceeds ``iou_threshold``; widths are x2 - x1 + offset.
     """
     boxes = boxes if boxes.dtype == torch.float64 else boxes.float()
     order = scores.sort(stable=True, descending=True).indices
@@ -81,7 +82,7 @@ def _iou(box: np.ndarray, others: np.ndarray, offset: int) -> np.ndarray:
 
 
 def _compacted(alive: np.ndarray) -> np.ndarray:
-    """Positions of the living, each gap filled from the end (the compiled op's order, which decides between ties)."""
+    """Positions of the remaining boxes, gaps filled from the end: the compiled op's order, which decides ties."""
     number = int(alive.sum())
     places = np.arange(number)
     places[~alive[:number]] = number + np.flatnonzero(alive[number:])[::-1]
@@ -98,10 +99,11 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Soft-NMS of boxes [N, 4] with scores [N]; indices [K] (int64) of those that stay, best first.
+    """Soft-NMS of boxes [N, 4] with scores [N]; indices [K] (int64) of the kept boxes, best first.
 
-    Their boxes and lowered scores go to the first K rows of ``dets`` [N, 5]. ``method`` is 0 (plain NMS), 1 (score
-    times 1 - IoU from ``iou_threshold`` on) or 2 (score times exp(-IoU^2 / sigma)); below ``min_score`` a box falls.
+    Their boxes and lowered scores are written to the first K rows of ``dets`` [N, 5]. ``method`` is 0 (plain NMS), 1
+    (score times 1 - IoU from ``iou_threshold`` on) or 2 (score times exp(-IoU^2 / sigma)); a box below ``min_score`` is
+    dropped.
     """
     box = boxes.detach().float().numpy()
     offset32 = np.float32(offset)

@@ -1,6 +1,6 @@
-"""Changes to modules of other packages, made when these are imported, or at once if they have been imported already.
+"""Changes to modules of other packages, made on their import, or at once if they are imported already.
 
-Importing mmengine costs a second: a plugin that only wants to change it must not be the one to import it.
+Importing mmengine takes a second, so a plugin that only changes it must not import it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 CHANGES: dict[str, tuple[str, ...]] = {
     "mmengine.fileio.backends.local_backend": ("mmms_plugin.compat.saving:write_whole",),
     "mmengine.hooks.checkpoint_hook": ("mmms_plugin.compat.saving:remove_last",),
-    "mmengine.runner.runner": ("mmms_plugin.compat.cpu_processes:allow_cpu",),
-    "mmengine.utils.dl_utils.collect_env": ("mmms_plugin.compat.subprocesses:be_quiet",),
-    "multiprocessing.spawn": ("mmms_plugin.compat.subprocesses:import_plugin_first",),
+    "mmengine.runner.runner": ("mmms_plugin.compat.processes:allow_cpu",),
+    "mmengine.utils.dl_utils.collect_env": ("mmms_plugin.compat.processes:be_quiet",),
+    "multiprocessing.spawn": ("mmms_plugin.compat.processes:import_plugin_first",),
 }
 # Module -> the function to call before it is imported.
 BEFORE = {"torchvision": "mmms_plugin.compat.torchvision_ops:declare_missing"}
@@ -39,7 +39,7 @@ def change(module: ModuleType) -> None:
 
 
 class _ChangingFinder:
-    """Meta path finder that has a module changed right after its own code has run."""
+    """Meta path finder that changes a module right after the module's own code has run."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -65,7 +65,7 @@ def _then_change(execute: Callable[[ModuleType], None]) -> Callable[[ModuleType]
 
 
 def install() -> None:
-    """Change the modules of ``CHANGES`` that are imported already, and all others when they are."""
+    """Change the modules of ``CHANGES`` that are imported already, and the others on their import."""
     if _ChangingFinder not in sys.meta_path:
         sys.meta_path.insert(0, _ChangingFinder)
     for name in CHANGES:

@@ -1,17 +1,17 @@
 """RoIAlign in plain torch: forward and backward, averages only (``pool_mode='avg'``).
 
-He et al., "Mask R-CNN" (2017), section 3; conventions (half-pixel shift, adaptive grid, border) those of mmcv
-2.1.0's ``roi_align`` op, whose results are reproduced to rounding.
+He et al., "Mask R-CNN" (2017), section 3. Half-pixel shift, adaptive grid and border are those of mmcv 2.1.0's
+``roi_align`` op; results agree with it to rounding.
 
 The average over a bin is linear in the feature map, and its weights are separable: a product of one row of y weights
-and one of x weights. Each bin thus is a weighted bag of a few pixels, and the whole pooling a sparse matrix
+and one of x weights. Each bin is thus a weighted bag of a few pixels, and the whole pooling a sparse matrix
 [bins, pixels] times the feature map as [pixels, channels]: ``embedding_bag`` in both directions. RoIs with the same
 sampling grid are computed together, so that all bags of one call are of the same length.
 
 Deviations from the compiled op:
-1. Arithmetic is in float32 (float64 for float64 input) also where the input is float16 or bfloat16.
-2. A RoI of negative or non-finite size, or of an image that does not exist, raises ValueError on the CPU, where the
-   compiled op stops at an assertion or reads foreign memory. Elsewhere this is not checked.
+1. Arithmetic is in float32 (float64 for float64 input), also for float16 and bfloat16 input.
+2. On the CPU a RoI of negative or non-finite size, or of an image that does not exist, raises ValueError, where the
+   compiled op fails an assertion or reads foreign memory. Other devices do not check it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCATTER_CHUNK = 1 << 23  # entries that are sorted at once in the backward pass
 
 @dataclass(frozen=True)
 class Pooling:
-    """What does not depend on the tensors: output size (height, width), scale from image to map, sampling, shift."""
+    """Settings: output size (height, width), scale from image to map, sampling, half-pixel shift."""
 
     output_size: tuple[int, int]
     spatial_scale: float
@@ -48,19 +48,19 @@ class _Axis:
     size: int
 
     def bin_taps(self, rows: Tensor, count: int, adaptive: bool) -> tuple[Tensor, Tensor]:
-        """Pixel and weight, both [G, bins, taps]: what one bin takes from each pixel, its samples averaged."""
+        """Pixel and weight, both [G, bins, taps]: the share of each pixel in a bin's average."""
         step = self.bin_size[rows, None, None]
         first = self.start[rows, None, None] + torch.arange(self.bins, device=step.device).view(1, -1, 1) * step
         coords = first + (torch.arange(count, device=step.device) + 0.5) * step / count
         inside = (coords >= -1) & (coords <= self.size)
         coords = coords.clamp(0, self.size - 1)
-        if not adaptive:  # samples may lie far apart: each has two neighbours of its own
+        if not adaptive:  # samples may be far apart: each has its own two neighbours
             low = coords.floor()
             upper = coords - low
             pixel = torch.stack([low, (low + 1).clamp_(max=self.size - 1)], -1).long()
             weight = torch.stack([1 - upper, upper], -1) * inside[..., None]
             return pixel.flatten(-2), weight.flatten(-2) / count
-        # An adaptive grid's samples are at most one pixel apart: they touch at most count + 1 pixels, all in a row, and
+        # An adaptive grid's samples are at most one pixel apart: they touch at most count + 1 successive pixels, and
         # the weight of a pixel is the sum of the samples' hat functions there.
         pixel = coords[..., :1].floor() + torch.arange(count + 1, device=coords.device)
         hats = (1 - (coords[..., None, :] - pixel[..., None]).abs()).clamp_(min=0) * inside[..., None, :]

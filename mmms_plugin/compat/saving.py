@@ -1,8 +1,8 @@
-"""Checkpoints that a killed process or a full disk cannot take away, in every run of mmengine.
+"""Checkpoints that survive a killed process or a full disk, in every run of mmengine.
 
 mmengine 0.10.7 writes checkpoints and ``last_checkpoint`` in place, and removes an outdated checkpoint
-(``max_keep_ckpts``, ``save_best``) before the new one is written. Here each file is written whole
-(``files.written_whole``), and what is outdated is removed when its successor is on the disk.
+(``max_keep_ckpts``, ``save_best``) before it writes the new one. Here each file is written whole
+(``files.written_whole``), and outdated checkpoints are removed once their successor is on the disk.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import IO, Any
 
 from mmms_plugin.files import written_whole
 
-ZIP = b"PK\x03\x04"  # how a file of torch.save begins
+ZIP = b"PK\x03\x04"  # first bytes of a file of torch.save
 
 
 def write_whole(module: ModuleType) -> None:
-    """Let mmengine's ``LocalBackend`` write checkpoints whole. Pictures and logs go the plain way, which is faster."""
+    """Let mmengine's ``LocalBackend`` write checkpoints whole. Other files are written as before, which is faster."""
     backend = module.LocalBackend
     if hasattr(backend.put, "__wrapped__"):
         return
@@ -39,7 +39,7 @@ def write_whole(module: ModuleType) -> None:
 
 def remove_last(module: ModuleType) -> None:
     """Let mmengine's ``CheckpointHook`` remove outdated checkpoints last, and write ``last_checkpoint`` whole."""
-    module.open = _opened_whole  # type: ignore[attr-defined]  # its one use there is for last_checkpoint
+    module.open = _opened_whole  # type: ignore[attr-defined]  # used there for last_checkpoint only
     for name in ("_save_checkpoint_with_step", "_save_best_checkpoint"):
         method = getattr(module.CheckpointHook, name)
         if not hasattr(method, "__wrapped__"):
@@ -72,7 +72,7 @@ def _with_removals_last(save: Callable[..., None]) -> Callable[..., None]:
 
 
 class _LaterRemovals:
-    """A file backend that only notes what it is told to remove."""
+    """A file backend that records removals in place of making them."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
@@ -88,7 +88,7 @@ class _LaterRemovals:
         self._removals.append((self._backend.rmtree, path))
 
     def remove_all(self, spared: set[str | None]) -> None:
-        """Remove now what was noted, but not what is current."""
+        """Make the recorded removals, except those of current checkpoints."""
         from mmengine.logging import print_log
 
         for remove, path in self._removals:
@@ -96,5 +96,5 @@ class _LaterRemovals:
                 continue
             try:
                 remove(path)
-            except OSError as error:  # another program reads it, on Windows
-                print_log(f"{path} cannot be removed ({error.strerror}): it stays", "current", logging.WARNING)
+            except OSError as error:  # on Windows, while another program reads it
+                print_log(f"{path} cannot be removed ({error.strerror}) and is kept", "current", logging.WARNING)

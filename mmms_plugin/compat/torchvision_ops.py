@@ -1,7 +1,7 @@
 """torchvision's compiled ``nms`` and ``roi_align``, where they work.
 
-They are the same algorithms as mmcv's. Only the compiled library is loaded, never the package: importing torchvision
-costs seconds, and fails where it was built for another torch ("operator torchvision::nms does not exist").
+The algorithms are mmcv's. Only the compiled library is loaded, never the package: importing torchvision takes seconds,
+and fails where it was built for another torch ("operator torchvision::nms does not exist").
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _has_kernels(device_type: str) -> bool:
 
 
 def _load_library() -> None:
-    spec = PathFinder.find_spec("torchvision")  # not importlib's, which would ask our own finder, which asks this
+    spec = PathFinder.find_spec("torchvision")  # importlib's would call our own finder, which calls this
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for library in sorted(p for p in Path(folder).glob("_C*") if p.suffix in (".so", ".pyd", ".dylib")):
             try:
@@ -47,11 +47,11 @@ def _cuda_matches() -> bool:
 
 @cache
 def declare_missing() -> None:
-    """Let ``import torchvision`` succeed where its compiled library does not load, as beside a torch of another build.
+    """Let ``import torchvision`` succeed where its compiled library does not load: beside another build of torch.
 
-    The package describes its ops while it is imported, and stops where there are none of that name. Declared without an
-    implementation they are refused when they are called, and transforms and models work. mmengine imports torchvision
-    wherever it is installed, so that otherwise nothing works at all.
+    The package registers details of its ops on import, and fails if they do not exist. Declared without an
+    implementation, they raise an error when called, while transforms and models work. mmengine imports torchvision
+    wherever it is installed, so without this nothing would work at all.
     """
     _load_library()
     if hasattr(torch.ops.torchvision, "nms"):
@@ -71,7 +71,7 @@ def usable(device_type: str) -> bool:
 
 
 def provider() -> str:
-    """What computes nms and roi_align on this machine's GPU, or CPU where there is none, in words."""
+    """What computes nms and roi_align on this machine's GPU, or on its CPU if it has none, in words."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not usable(device):
         return f"nms and roi_align in plain torch ({device.upper()}; no compiled torchvision for it)"

@@ -22,7 +22,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmms_plugin.compat import mmcv_ops
-from mmms_plugin.compat.cpu_processes import leave
+from mmms_plugin.compat.processes import leave
 from mmms_plugin.config.check import check_datasets, check_values, user_fault
 from mmms_plugin.config.checkpoint import (
     check_backbone_weights,

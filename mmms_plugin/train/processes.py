@@ -1,6 +1,6 @@
 """The processes of a run: how they are started, their threads and data workers, and one training per work folder.
 
-``compat.cpu_processes`` lets several processes train on a CPU.
+``compat.processes`` lets several processes train on a CPU.
 
 Idle threads of OpenMP wait by spinning. On a machine with other work, including data loading, they take cores from the
 threads that compute: an iteration took 10 times as long (2 cores, 12 busy processes: 4.1 s, but 0.44 s with
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from mmms_plugin.compat.cpu_processes import on_cpu
+from mmms_plugin.compat.processes import on_cpu
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import make_folder, write_text
 

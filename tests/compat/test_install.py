@@ -79,9 +79,9 @@ def test_processes_on_a_cpu_part_at_their_end() -> None:
     """What is registered first runs last."""
     code = (
         "import atexit, torch.distributed as dist\n"
-        "from mmms_plugin.compat import cpu_processes\n"
+        "from mmms_plugin.compat import processes\n"
         "atexit.register(lambda: print(dist.is_initialized()))\n"
-        "cpu_processes._join()\n"
+        "processes._join()\n"
         "print(dist.is_initialized())"
     )
     with socket.socket() as free:

@@ -1,0 +1,119 @@
+"""Processes: several on a CPU, the plugin in those that Python spawns, and compilers that mmengine asks in silence.
+
+mmengine 0.10.7 trains with several processes on GPUs only: it sets a CUDA device, and wraps models for one. Its Runner
+is changed, so that CPUs work in every training, that of a host's own script included.
+
+A process that Python spawns, on Windows and macOS for every data loader, starts empty and unpickles its task, such as a
+data set of mmdet's. That imports mmdet, which on mmcv-lite needs the plugin first. Python also runs the main script in
+the new process, which would import the plugin, but not after ``python -m mmms_plugin`` or the ``mmms.exe`` of Windows.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import subprocess
+from collections.abc import Callable, Sequence
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from mmms_plugin.errors import UserError
+
+WRAPPER = "MMDistributedDataParallel"
+
+
+def on_cpu() -> bool:
+    """Whether models of this process are on the CPU."""
+    from mmengine.device import get_device
+
+    return bool(get_device() == "cpu")
+
+
+def allow_cpu(module: ModuleType) -> None:
+    """Let the Runner of ``mmengine.runner.runner`` join and wrap on a CPU; on GPUs it works as before."""
+    runner = module.Runner
+    if getattr(runner.setup_env, "allows_cpu", False):
+        return
+    set_up, wrap = runner.setup_env, runner.wrap_model
+
+    def setup_env(self: Any, env_cfg: dict) -> None:
+        if self.distributed and on_cpu():
+            _join()
+        set_up(self, env_cfg)
+
+    def wrap_model(self: Any, model_wrapper_cfg: dict | None, model: Any) -> Any:
+        from mmengine.model import is_model_wrapper
+
+        if not self.distributed or not on_cpu() or is_model_wrapper(model):
+            return wrap(self, model_wrapper_cfg, model)
+        if (model_wrapper_cfg or {}).get("type", WRAPPER) != WRAPPER:
+            raise UserError(f"model_wrapper_cfg: {model_wrapper_cfg['type']} needs a GPU")  # type: ignore[index]
+        given = {key: value for key, value in (model_wrapper_cfg or {}).items() if key != "type"}
+        unused = self.cfg.get("find_unused_parameters", False)
+        return _wrap(model, dict(broadcast_buffers=False, find_unused_parameters=unused) | given)
+
+    setup_env.allows_cpu = True  # type: ignore[attr-defined]
+    runner.setup_env, runner.wrap_model = setup_env, wrap_model
+
+
+def _join() -> None:
+    """Join the other processes by gloo, as mmengine would by NCCL, unless that has been done.
+
+    Hosts' scripts end without leaving the group. Threads of gloo that still run then can abort a process whose work is
+    done ("terminate called without an active exception").
+    """
+    import torch
+
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+        atexit.register(leave)
+
+
+def leave() -> None:
+    """Leave the group of processes at the end of a run."""
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _wrap(model: Any, options: dict[str, Any]) -> Any:
+    """As ``Runner.wrap_model`` wraps on GPUs. SyncBN has no CPU code: every process normalizes by its own batch."""
+    from mmengine.logging import print_log
+    from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
+    from torch.nn import SyncBatchNorm
+
+    if any(isinstance(module, SyncBatchNorm) for module in model.modules()):
+        text = "SyncBN needs a GPU: on CPUs every process normalizes by its own part of the batch"
+        print_log(text, "current", level=30)
+    return MMDistributedDataParallel(module=revert_sync_batchnorm(model), **options)
+
+
+class _ImportsPlugin:
+    """Unpickling it imports the plugin, from where this process imported it."""
+
+    def __init__(self, path: Sequence[str]) -> None:
+        self.path = list(path)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return exec, (f"import sys\nsys.path[:] = {self.path!r}\nimport mmms_plugin",)
+
+
+def import_plugin_first(module: ModuleType) -> None:
+    """Change ``multiprocessing.spawn``: the data that it sends ahead to a new process import the plugin there."""
+    prepare = module.get_preparation_data
+    if hasattr(prepare, "__wrapped__"):
+        return
+
+    @functools.wraps(prepare)
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        data = prepare(name)
+        return {**data, "mmms_plugin": _ImportsPlugin(data["sys_path"])}
+
+    module.get_preparation_data = get_preparation_data  # type: ignore[attr-defined]
+
+
+def be_quiet(module: ModuleType) -> None:
+    """Let ``mmengine.utils.dl_utils.collect_env`` look for compilers without the shell's complaints on the terminal."""
+    quiet = functools.partial(subprocess.check_output, stderr=subprocess.DEVNULL)
+    module.subprocess = SimpleNamespace(**{**vars(subprocess), "check_output": quiet})  # type: ignore[attr-defined]
