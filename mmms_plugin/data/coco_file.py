@@ -246,9 +246,7 @@ def _short(value: Any, most: int = 60) -> str:
 
 def check_objects(coco: CocoFile) -> None:
     """Check boxes and masks against the pictures' sizes, and compute what is absent. The last of the checks."""
-    sound = _check_masks(coco)
-    _mend_boxes(coco, sound)
-    _mend_areas(coco, sound)
+    _mend_boxes_and_areas(coco, sound=_check_masks(coco))
     if coco.boxed:
         _check_bounds(coco)
     seen: dict[tuple, int] = {}
@@ -298,35 +296,32 @@ def _leaves(polygons: list[list[float]], size: tuple[int, int]) -> bool:
     )
 
 
-def _mend_boxes(coco: CocoFile, sound: set[int]) -> None:
-    """Take absent boxes around the masks."""
+def _mend_boxes_and_areas(coco: CocoFile, sound: set[int]) -> None:
+    """Compute absent boxes and areas from the masks, of which those of the ``sound`` ids can be used."""
+
+    def rles(records: list[Record]) -> tuple:
+        segmentations, ids = ([record[key] for record in records] for key in ("segmentation", "id"))
+        return to_rles(segmentations, coco.sizes_of(records), f"{coco.path}: annotations", ids)
+
     bare = [record for record in coco.objects if record.get("bbox") in (None, [])]
     for record in bare:
         if record.get("segmentation") and record["id"] not in sound:
             coco.findings.add("box-and-mask-missing", f"annotation {record['id']}: its segmentation is of no use")
     bare = [record for record in bare if record["id"] in sound]
-    for record, box in zip(bare, mask_boxes(_rles(coco, bare)).tolist(), strict=True):
+    for record, box in zip(bare, mask_boxes(rles(bare)).tolist(), strict=True):
         coco.mend("box-missing", f"annotation {record['id']}")
         record["bbox"] = box
         coco.boxed.append(record)
-
-
-def _mend_areas(coco: CocoFile, sound: set[int]) -> None:
     records = coco.boxed
     areas, changed = mend_areas(
         areas_of([record.get("area") for record in records]),
         np.array([record["bbox"] for record in records], np.float64).reshape(-1, 4),
         np.array([record["id"] in sound for record in records], bool),
-        lambda places: mask_areas(_rles(coco, [records[place] for place in places])),
+        lambda places: mask_areas(rles([records[place] for place in places])),
     )
     for place in np.flatnonzero(changed).tolist():
         coco.mend("area", f"annotation {records[place]['id']}: {str(records[place].get('area', 'none'))[:40]}")
         records[place]["area"] = areas[place].item()
-
-
-def _rles(coco: CocoFile, records: list[Record]) -> tuple:
-    segmentations, ids = ([record[key] for record in records] for key in ("segmentation", "id"))
-    return to_rles(segmentations, coco.sizes_of(records), f"{coco.path}: annotations", ids)
 
 
 def _check_bounds(coco: CocoFile) -> None:

@@ -59,20 +59,15 @@ def annotation_files(own: OwnData) -> dict[str, Path]:
     Raises:
         UserError: several fit.
     """
-    files = {} if own.folder is None else _in_folder(own)
-    named = {"train": own.train_ann, "val": own.val_ann}
-    return files | {split: path for split, path in named.items() if path is not None}
-
-
-def _in_folder(own: OwnData) -> dict[str, Path]:
-    folder = own.folder or Path()
     by_split: dict[str, list[Path]] = {}
-    for path in _json_files(folder, own.work_dir):
-        by_split.setdefault(split_of(path.relative_to(folder)), []).append(path)
+    for path in _json_files(own.folder, own.work_dir) if own.folder else ():
+        by_split.setdefault(split_of(path.relative_to(own.folder or "")), []).append(path)
     unnamed = [path for path in by_split.pop("", []) if _has_annotations(path)]
     if "train" not in by_split and len(unnamed) == 1:
         by_split["train"] = unnamed
-    return {split: _best(own, split, paths) for split, paths in by_split.items()}
+    files = {split: _best(own, split, paths) for split, paths in by_split.items()}
+    named = {"train": own.train_ann, "val": own.val_ann}
+    return files | {split: path for split, path in named.items() if path is not None}
 
 
 def _json_files(folder: Path, work_dir: Path) -> list[Path]:

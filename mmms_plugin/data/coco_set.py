@@ -12,27 +12,24 @@ from mmms_plugin.data.coco_layouts import find_annotation_files, picture_folders
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.own_data import OwnData, held_back
 
-WITHOUT_MASKS = {
-    "segmentation-missing": "none",
-    "segmentation-bad": "warning",
-}  # where only boxes are trained
+WITHOUT_MASKS = {"segmentation-missing": "none", "segmentation-bad": "warning"}  # severities if only boxes are trained
 
 
 def read_splits(own: OwnData, *, masks: bool, decode: bool = False) -> dict[str, CocoFile]:
     """Read the annotation files that ``own`` names and check them, their pictures and their categories.
 
-    For a test, the training file is read too where there is one, without its pictures: it has the order of the classes.
+    For a test, a training file is read too, without its pictures: it has the order of the classes.
 
     Args:
-        own: what the command line says.
-        masks: whether masks are used; else problems of segmentations are warnings.
+        own: the data set.
+        masks: masks are used; else problems of segmentations are warnings.
         decode: read every pixel, not only headers.
 
     Returns:
-        By split, with all findings.
+        The files by split, with all findings.
 
     Raises:
-        UserError: files are not found or are no annotation files.
+        UserError: a file is not found or is not an annotation file.
     """
     files = find_annotation_files(own)
     evaluated = "train" if own.val_split else own.split
@@ -55,9 +52,15 @@ def read_split(
     """Read one annotation file and check it with its pictures.
 
     Args:
-        look: into the pictures, not only for them. Without it, objects are not checked either: sizes may be unknown.
+        own: the data set.
+        split: "train", "val" or "test".
+        path: the annotation file.
+        masks: masks are used; else problems of segmentations are warnings.
+        decode: read every pixel, not only headers.
+        look: open the pictures; else objects are not checked either, since sizes may be unknown.
+
     Raises:
-        UserError: it is no annotation file.
+        UserError: not an annotation file.
     """
     coco = read_coco(path, own.flag, {} if masks else WITHOUT_MASKS)
     place_pictures(coco, picture_folders(own, split, path), decode=decode, read=look)
@@ -67,10 +70,10 @@ def read_split(
 
 
 def hold_back(coco: CocoFile, share: float, seed: int) -> tuple[CocoFile, CocoFile]:
-    """Two parts of an annotation file, by image; both need writing. The findings stay with the first.
+    """Divide an annotation file by image into training and validation; the findings stay with the first part.
 
     Raises:
-        UserError: one side would be without pictures.
+        UserError: a part would have no pictures.
     """
     chosen = held_back([image["file_name"] for image in coco.images], share, seed)
     parts = []
@@ -92,7 +95,7 @@ def hold_back(coco: CocoFile, share: float, seed: int) -> tuple[CocoFile, CocoFi
 
 
 def align_categories(coco: CocoFile, train: CocoFile) -> None:
-    """Give a file the training file's categories in their order, where it lists no others."""
+    """Give a file the training file's categories in their order, if it lists no others."""
     if coco.classes == train.classes:
         return
     own = {category["name"]: category for category in coco.content["categories"]}

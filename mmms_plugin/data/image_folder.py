@@ -1,11 +1,11 @@
-"""An ImageFolder, ``train/<class>/`` and ``val/<class>/``, as ``--image-dir`` reads it: listed and checked."""
+"""An ImageFolder, ``train/<class>/`` and ``val/<class>/``, that ``--image-dir`` reads: listed and checked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmms_plugin.coco.formats import SUFFIXES
+from mmms_plugin.coco.formats import pictures_in
 from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.data.pictures import look_at_all
 from mmms_plugin.errors import UserError
@@ -17,21 +17,28 @@ NAMED = 3  # unreadable pictures that a message names
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """One split. ``pictures``: paths below ``root``, with ``/``, and the number of their class, sorted."""
+    """One split.
+
+    Attributes:
+        root: its folder.
+        classes: sorted names of the sub-folders.
+        pictures: paths below ``root``, with ``/``, and the numbers of their classes, sorted.
+    """
 
     root: Path
     classes: tuple[str, ...]
     pictures: list[tuple[str, int]]
 
     def lines(self) -> str:
-        """One line a picture, path and class number, as mmpretrain's ``CustomDataset`` reads it."""
+        """One line per picture, path and class number, as mmpretrain's ``CustomDataset`` reads it."""
         return "".join(f"{path} {label}\n" for path, label in self.pictures)
 
 
 def read_folders(own: OwnData) -> dict[str, ImageFolder]:
-    """The splits that training, or a test, uses; classes are the sorted names of the folders in ``train``.
+    """The splits that training, or a test, uses; their classes are those of ``train``.
 
-    Raises: UserError if folders or classes are missing, classes differ, or pictures cannot be read.
+    Raises:
+        UserError: folders or classes are missing, classes differ, or pictures cannot be read.
     """
     root = (own.folder or Path()).resolve()
     names = {"train"} | {own.split} | ({"val"} if own.training else set())
@@ -55,7 +62,7 @@ def _read(own: OwnData, folder: Path) -> ImageFolder:
         raise UserError(f"{own.where}: no class folders in {folder.name}; expected are {LAYOUT}")
     pictures: list[tuple[str, int]] = []
     for label, name in enumerate(classes):
-        paths = [path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES]
+        paths = pictures_in(folder / name)
         if not paths:
             raise UserError(f"{own.where}: no pictures in {folder.name}/{name}")
         pictures += sorted((path.relative_to(folder).as_posix(), label) for path in paths)
@@ -88,7 +95,7 @@ def _hold_back(split: ImageFolder, own: OwnData) -> tuple[ImageFolder, ImageFold
 
 
 def _check_pictures(own: OwnData, splits: dict[str, ImageFolder]) -> None:
-    """Raise UserError naming the pictures that cannot be read; a list of them is written if they are many."""
+    """Raise a UserError that names the pictures that cannot be read; if they are many, a list of them is written."""
     count, bad = 0, []
     for split in splits.values():
         paths = [path for path, _ in split.pictures]

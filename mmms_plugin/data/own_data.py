@@ -1,4 +1,4 @@
-"""What the command line says about the user's own data, and which of its pictures are held back for validation."""
+"""The user's own data as the command line names them, and which pictures are held back for validation."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from mmms_plugin.options import CommandOptions, option
 
 @dataclass(kw_only=True)
 class PictureOptions(CommandOptions):
-    """What data sets that are not found by themselves need, in every command that reads one."""
+    """Options about pictures and masks that every command with a data set takes."""
 
     img_dir: str | None = option(
         metavar="DIR", group="data", help="folder that the file names of the pictures start from"
     )
     binary_masks: bool = option(
-        default=False, group="data", help="masks have the values 0 and 255: read 255 as class 1"
+        default=False, group="data", help="read mask value 255 as class 1, for masks of 0 and 255"
     )
 
 
 @dataclass(frozen=True)
 class OwnData:
-    """Where the user's data are, as given by the options of ``mmms train``, ``test`` and ``check-data``.
+    """Where the user's data are, as the options of ``mmms train``, ``test`` and ``check-data`` name them.
 
     Attributes:
         flag: the option that names the data, for messages.
-        folder: the data set, None where files are named.
+        folder: the data set, None if files are named instead.
         work_dir: where mended copies of annotation files go.
-        train_ann, val_ann: annotation files, instead of those found in the folder.
+        train_ann: annotation file for training, in place of the one in the folder.
+        val_ann: annotation file for validation, likewise.
         img_dir: folder of the pictures.
         val_split: share of the training pictures to hold back, 0 for none.
-        split_seed: which ones.
+        split_seed: random seed for which ones.
         split: what is evaluated, "train", "val" or "test".
-        training: whether the training data are used too.
+        training: the training data are used too.
         binary_masks: read mask label 255 as class 1.
     """
 
@@ -71,15 +72,15 @@ class OwnData:
 
 
 def held_back(names: Sequence[str], share: float, seed: int) -> list[bool]:
-    """Which pictures are for validation: the same ones in every run and order, and few change when pictures are added.
+    """Which pictures are for validation: the same in every run and order; few change when pictures are added.
 
     Pictures are ordered by a hash of seed and name, and the first ``share`` of them is taken. Roboflow's augmented
-    copies of one picture (``NAME.rf.HASH.jpg``) stay together.
+    copies of a picture (``NAME.rf.HASH.jpg``) stay together.
 
     Args:
         names: file names.
         share: above 0 and below 1.
-        seed: another one holds back other pictures.
+        seed: another seed holds back other pictures.
 
     Raises:
         UserError: one side would be empty.

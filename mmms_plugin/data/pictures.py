@@ -1,7 +1,7 @@
-"""What the header of a picture says, for thousands of pictures at a time, without decoding them.
+"""What the headers of pictures say, for thousands of pictures at a time, without decoding them.
 
-Training decodes with OpenCV, so the questions are OpenCV's: can it read the file, and as what size. A file whose end is
-not that of its format is decoded, so that truncated pictures are found without decoding all of them.
+Training decodes with OpenCV, so what counts is whether OpenCV can read a file, and as what size. Only a file that does
+not end as its format does is decoded, which finds truncated pictures without decoding all of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,10 +27,10 @@ from mmms_plugin.coco.findings import Findings
 from mmms_plugin.coco.formats import TURNED, orientation_of
 
 T = TypeVar("T")
-COMMON = ("JPEG", "MPO", "PNG", "WEBP", "BMP")  # formats that OpenCV reads whenever Pillow does
-TAIL = 64  # bytes at the end of a file in which its format's end mark is expected
+COMMON = ("JPEG", "MPO", "PNG", "WEBP", "BMP")  # formats that OpenCV reads if Pillow does
+TAIL = 64  # bytes at the end of a file that should hold its format's end mark
 MOST_PIXELS = 2**30  # of OpenCV
-QUIET = 2000  # pictures that are looked at without a progress bar
+QUIET = 2000  # fewer pictures are read without a progress bar
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,13 @@ class Picture:
     """A picture's file as training will see it.
 
     Attributes:
-        problem: code of the rule it breaks, empty if it can be read. detail: what the decoder says.
-        size: width and height in px after EXIF rotation, (0, 0) if unreadable. bytes: of the file.
-        orientation: of EXIF, 1 where none is given. mode: Pillow's. deep: 16 bits a channel.
+        problem: code of the rule that it breaks, empty if it can be read.
+        detail: the decoder's message.
+        size: width and height in px after EXIF rotation, (0, 0) if unreadable.
+        bytes: size of the file.
+        orientation: of EXIF, 1 if none is given.
+        mode: Pillow's.
+        deep: it has 16 bits per channel.
     """
 
     problem: str = ""
@@ -57,7 +62,7 @@ class Picture:
 
 
 def note_picture(findings: Findings, name: str, picture: Picture) -> None:
-    """Note what is wrong with a picture, and what training changes in it."""
+    """Note what is wrong with a picture, and what training does to it."""
     if picture.problem:
         findings.add(picture.problem, f"{name}: {picture.detail}" if picture.detail else name)
     if picture.deep:
@@ -67,7 +72,7 @@ def note_picture(findings: Findings, name: str, picture: Picture) -> None:
 
 
 def look_at(path: str | Path, decode: bool = False) -> Picture:
-    """Size, mode and health of a picture by its header and its last bytes; ``decode`` reads every pixel too."""
+    """What the header and the last bytes of a picture say; ``decode`` reads every pixel too."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -106,7 +111,7 @@ def _read(file: io.BufferedReader, size: int, decode: bool) -> Picture:
 
 
 def _bits(image: Image.Image, head: bytes) -> int:
-    """Bits a channel; Pillow shows those of a colour PNG as 8 whatever they are."""
+    """Bits per channel; Pillow always gives 8 for a colour PNG."""
     if image.format == "PNG":
         return head[24]
     if image.format == "TIFF":
@@ -116,7 +121,7 @@ def _bits(image: Image.Image, head: bytes) -> int:
 
 
 def _is_whole(image: Image.Image, head: bytes, tail: bytes, size: int) -> bool:
-    """Whether a file ends as its format does; False means: look closer."""
+    """Whether a file ends as its format does; if not, it has to be decoded."""
     kind = image.format
     if kind in ("JPEG", "MPO"):
         return b"\xff\xd9" in tail
@@ -134,7 +139,7 @@ def _is_whole(image: Image.Image, head: bytes, tail: bytes, size: int) -> bool:
 
 
 def _decode(file: io.BufferedReader, whole: bool, kind: str) -> tuple[str, str]:
-    """Code and detail of what goes wrong in decoding, empty if nothing does."""
+    """Code and detail of the problem in decoding, both empty if there is none."""
     import cv2
 
     file.seek(0)
@@ -152,7 +157,7 @@ def _decode(file: io.BufferedReader, whole: bool, kind: str) -> tuple[str, str]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
-        return "no picture format that is known"
+        return "not a known picture format"
     lines = str(error).strip().splitlines()
     return lines[0][:80] if lines else type(error).__name__
 
@@ -164,27 +169,23 @@ def look_at_all(paths: Sequence[Path], what: str, decode: bool = False) -> list[
 
 
 def in_threads(call: Callable[[Path], T], paths: Sequence[Path], what: str) -> Iterator[T]:
-    """``call`` for every path, results in order; a progress bar on standard error where there are many."""
-    workers = min(16, 4 * (os.cpu_count() or 1))
-    with ThreadPoolExecutor(workers) as pool:
-        yield from _with_progress(pool.map(call, paths, chunksize=1), len(paths), what)
+    """``call`` for every path, results in order; with a progress bar on standard error for many paths."""
+    with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
+        results = pool.map(call, paths)
+        if len(paths) < QUIET or not sys.stderr.isatty():
+            if len(paths) >= QUIET:
+                print(f"{what}: {len(paths)} files", file=sys.stderr, flush=True)
+            yield from results
+            return
+        from rich.console import Console
+        from rich.progress import track
 
-
-def _with_progress(results: Iterable[T], total: int, what: str) -> Iterator[T]:
-    if total < QUIET or not sys.stderr.isatty():
-        if total >= QUIET:
-            print(f"{what}: {total} files", file=sys.stderr, flush=True)
-        yield from results
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(results, what, total, console=Console(stderr=True), transient=True)
+        yield from track(results, what, len(paths), console=Console(stderr=True), transient=True)
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Only headers are read: no warning about large pictures, and none of OpenCV's about damaged ones."""
+    """Silence warnings about large pictures, of which only headers are read, and OpenCV's about damaged ones."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     strict, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
@@ -203,37 +204,31 @@ def same_content(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[int]]
     """Groups of places in ``paths`` whose files are equal; only files of the same length are read.
 
     Args:
+        paths: the files.
         sizes: bytes of each file, 0 for those to leave out.
     """
-    by_size: dict[int, list[int]] = {}
-    for place, size in enumerate(sizes):
-        by_size.setdefault(size, []).append(place)
-    candidates = [places for size, places in by_size.items() if size and len(places) > 1]
-    for length in (1 << 14, None):  # first the beginning, then the whole
-        flat = [place for places in candidates for place in places]
-        digests_in_order = in_threads(
-            partial(_digest, length=length), [paths[place] for place in flat], "comparing pictures"
-        )
-        digests = dict(zip(flat, digests_in_order, strict=True))
-        candidates = [group for places in candidates for group in _groups(places, digests) if len(group) > 1]
-    return candidates
-
-
-def _groups(places: list[int], digests: dict[int, bytes]) -> Iterable[list[int]]:
-    groups: dict[bytes, list[int]] = {}
-    for place in places:
-        groups.setdefault(digests[place] or str(place).encode(), []).append(place)
-    return groups.values()
+    keys: dict[int, tuple] = {place: (size,) for place, size in enumerate(sizes) if size}
+    for length in (0, 1 << 14, None):  # compare sizes, then the beginnings, then the whole files
+        if length != 0:
+            digests = in_threads(partial(_digest, length=length), [paths[i] for i in keys], "comparing pictures")
+            keys = {i: (*key, digest or i) for (i, key), digest in zip(keys.items(), digests, strict=True)}
+        counts = Counter(keys.values())
+        keys = {i: key for i, key in keys.items() if counts[key] > 1}
+    groups: dict[tuple, list[int]] = {}
+    for i, key in keys.items():
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
 
 
 def _digest(path: Path, length: int | None) -> bytes:
-    digest = blake2b(digest_size=16)
+    """A hash of the first ``length`` bytes of a file, or of all; empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
-            while block := file.read(length or 1 << 20):
+            if length:
+                return blake2b(file.read(length), digest_size=16).digest()
+            digest = blake2b(digest_size=16)
+            while block := file.read(1 << 20):
                 digest.update(block)
-                if length:
-                    break
+            return digest.digest()
     except OSError:
         return b""
-    return digest.digest()

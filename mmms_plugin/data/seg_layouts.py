@@ -1,4 +1,4 @@
-"""Pictures and their masks in the layouts that people have: VOC2012's, and folders of images and masks.
+"""Pictures and their masks in the usual layouts: VOC2012's, and folders of images and masks.
 
 ``JPEGImages/``, ``SegmentationClass/``, ``ImageSets/Segmentation/train.txt``; or ``images/`` and ``masks/``, with
 ``train/`` and ``val/`` below or above them, or with ``train.txt`` and ``val.txt`` beside them, or all in one. A picture

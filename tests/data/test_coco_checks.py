@@ -363,7 +363,7 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
     "picture missing": ({"picture-missing": "p0.jpg not in images"}, save("p0.jpg", Path.unlink)),
     "empty picture": ({"picture-empty": "p0.jpg"}, save("p0.jpg", lambda path: path.write_bytes(b""))),
     "text for a picture": (
-        {"picture-unreadable": "p0.jpg: no picture format that is known"},
+        {"picture-unreadable": "p0.jpg: not a known picture format"},
         save("p0.jpg", lambda path: path.write_text("<html>not found", encoding="utf-8")),
     ),
     "truncated JPEG": ({"picture-truncated": "p0.jpg: ..."}, save("p0.jpg", cut)),

@@ -114,7 +114,7 @@ def test_what_is_not_a_picture(tmp_path):
     assert look_at(tmp_path / "gone.png") == Picture("picture-missing")
     assert look_at(tmp_path / "empty.png") == Picture("picture-empty")
     text = look_at(tmp_path / "text.png")
-    assert text == Picture("picture-unreadable", "no picture format that is known", bytes=6)
+    assert text == Picture("picture-unreadable", "not a known picture format", bytes=6)
     folder = look_at(tmp_path / "folder.png")
     assert folder.problem == "picture-unreadable"
     assert folder.detail in ("Is a directory", "Permission denied")

@@ -487,7 +487,7 @@ FILES_OF_PAIRS: dict[str, tuple[Callable[[Path], object], dict[str, list[str]]]]
     "empty picture": (lambda d: (d / "images/p1.png").write_bytes(b""), {"picture-empty": ["p1.png"]}),
     "picture of text": (
         lambda d: (d / "images/p1.png").write_bytes(b"no"),
-        {"picture-unreadable": ["p1.png: no picture format that is known"]},
+        {"picture-unreadable": ["p1.png: not a known picture format"]},
     ),
     "mask of no use": (
         lambda d: picture(3).save(d / "masks/p1.png"), {"mask-colour": ["p1.png: RGB"]},
