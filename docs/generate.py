@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from mmengine.registry import MODELS
 
-from mmms_plugin.config.files import read_facts
+from mmms_plugin.config.facts import read_facts
 from mmms_plugin.layers.dilation_lattice import dilation_matrix
 from mmms_plugin.scale.elastic_tables import ROWS
 from mmms_plugin.scale.flops import measure

@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 # How mmengine finds configs and reads checkpoints: the parts of this package that change it, once it is imported.
 on_import.add(
     {
-        "mmengine.infer.infer": "mmms_plugin.config.inferencers:take_names_of_configs",
+        "mmengine.infer.infer": "mmms_plugin.config.files:take_names_of_configs",
         "mmengine.runner.checkpoint": "mmms_plugin.weights.host_loading:read_safely",
         "mmengine.runner.runner": "mmms_plugin.weights.newest:find_whole",
     }

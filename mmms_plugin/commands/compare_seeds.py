@@ -230,7 +230,7 @@ def trained_cost(work_dir: Path) -> TrainedCost:
     from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
-    from mmms_plugin.config.facts import CountedPart, picture_size, task_name
+    from mmms_plugin.config.facts import as_counted, picture_size, task_name
     from mmms_plugin.config.files import load_config
     from mmms_plugin.scale.flops import count, kept_for_backward
     from mmms_plugin.weights.files import read_checkpoint
@@ -249,7 +249,7 @@ def trained_cost(work_dir: Path) -> TrainedCost:
         if key.endswith(".alpha"):
             value.copy_(state[key])
     model = model.train().to("meta")  # in training mode, adaptors keep their scale as the number that this needs
-    part, size = CountedPart(model, task_name(config.model)), picture_size(config)
+    part, size = as_counted(model, task_name(config.model)), picture_size(config)
     kept = kept_for_backward(part, torch.empty(2, 3, *size, device="meta")) // 2
     cost = count(part, torch.empty(1, 3, *size, device="meta"))
     return TrainedCost(cost.params, cost.macs, kept)

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from mmms_plugin.errors import UserError
 from mmms_plugin.options import CommandOptions, option, positional
 
 if TYPE_CHECKING:
-    from mmms_plugin.config.files import Facts
+    from mmms_plugin.config.facts import Facts
     from mmms_plugin.report.tables import Table
 
-WIDE = 200  # columns where no terminal limits them
+WIDE = 200  # columns if no terminal limits them
 
 
 @dataclass(kw_only=True)
@@ -31,13 +32,28 @@ class Options(CommandOptions):
 
 
 def run(options: Options) -> None:
-    from mmms_plugin.config.files import SEPARATOR, find_configs, find_host_configs
+    """Print the list.
 
-    if options.word and SEPARATOR in options.word:
-        names = find_host_configs(options.word)
+    Raises:
+        UserError: no config contains the word, or the host is not installed.
+    """
+    from mmms_plugin.config.facts import Facts, read_facts
+    from mmms_plugin.config.files import SEPARATOR, config_names, host_files
+
+    word = options.word or ""
+    host, separator, part = word.partition(SEPARATOR)
+    if separator:
+        files = host_files(host, "configs")
+        names = [f"{host}::{name}" for name in files if part.lower() in name.lower() and "_base_" not in name]
+        if not names:
+            raise UserError(f"{word!r}: no config of {host} has it in its name; `mmms configs {host}::` lists all")
         print(json.dumps(names, indent=1) if options.json else "\n".join(names))
         return
-    configs = find_configs(options.word)
+    measured = read_facts()
+    configs = [measured.get(name) or Facts(name, "", "", 0, 0, (0, 0), "") for name in config_names()]
+    configs = [facts for facts in configs if word.lower() in f"{facts.name} {facts.task} {facts.method}".lower()]
+    if not configs:
+        raise UserError(f"{word!r}: no config has it in its name, task or method; `mmms configs` lists all")
     if options.json:
         print(json.dumps([asdict(facts) for facts in configs], indent=1))
     else:

@@ -10,7 +10,6 @@ What has to be mended or listed is written to the work folder; the user's files 
 
 from __future__ import annotations
 
-import colorsys
 import json
 import os
 from collections.abc import Container, Iterable, Iterator
@@ -30,10 +29,10 @@ from mmms_plugin.data.seg_set import VOC_CLASSES, SegData, check_labels, check_p
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
 from mmms_plugin.processes import shell_line
+from mmms_plugin.report.drawing import distinct_colours
 
 MENDED = "annotations"  # folder in the work folder
 MASKS = "SegmentationClass"
-MULTI_LABEL = "MultiLabelDataset"
 SIZES = ((32**2, "S"), (96**2, "M"), (float("inf"), "L"))  # COCO's, by the area of the object
 
 
@@ -51,7 +50,7 @@ def use_coco_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     classes = next(iter(splits.values())).classes
     for split, dataset in _datasets(config, splits, own):
         dataset.update(data_root="", ann_file=str(files[split]), data_prefix=dict(img=_folder(splits[split])))
-        dataset["metainfo"] = dict(classes=classes, palette=_distinct_colours(len(classes)))
+        dataset["metainfo"] = dict(classes=classes, palette=distinct_colours(len(classes)))
     for metric in coco_metrics(config):
         metric["ann_file"] = str(files[own.split])
     set_num_classes(config["model"], len(classes))
@@ -76,12 +75,6 @@ def check_command(own: OwnData) -> str:
     if own.folder is not None:
         return f"mmms check-data {shell_line([str(own.folder)])}"
     return f"mmms check-data --ann {shell_line([str(own.train_ann or own.val_ann)])}"
-
-
-def _distinct_colours(count: int) -> list[tuple[int, int, int]]:
-    """Distinct RGB colours, by steps of the golden angle in hue."""
-    hues = [(0.58 + 0.381966 * i) % 1 for i in range(count)]
-    return [tuple(round(255 * v) for v in colorsys.hsv_to_rgb(h, 0.75, 0.95)) for h in hues]  # type: ignore[misc]
 
 
 def use_voc_dir(config: dict[str, Any], own: OwnData) -> list[str]:
@@ -262,12 +255,6 @@ def labels_of(coco: CocoFile) -> dict[str, Any]:
         labels, of_sizes = [label for label, _ in classes], ["".join(sorted(names)) for _, names in classes]
         pictures.append(dict(img_path=image["file_name"], gt_label=labels, label_sizes=of_sizes))
     return dict(metainfo=dict(classes=list(coco.classes)), data_list=pictures)
-
-
-def is_multi_label(config: dict[str, Any]) -> bool:
-    """Whether a classification config is for pictures with several labels."""
-    loaders = [config.get(f"{split}_dataloader") for split in ("train", "val", "test")]
-    return any(str(part.get("type")).endswith(MULTI_LABEL) for part in dicts_in(loaders))
 
 
 def _listed(classes: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""What ``mmms advise`` reads from a detector's config: strides, anchors, and what can be changed in it."""
+"""Facts about a detector's config for ``mmms advise``: strides, anchors, and possible changes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from numpy.typing import NDArray
 from mmms_plugin.backbones.ps_resnet import PSResNet
 from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.edit import dicts_in
+from mmms_plugin.config.facts import method_name
 from mmms_plugin.scale.advice import Options
 
 PATTERN, PLAIN = (1, 2, 1, 4), (1, 1, 1, 1)
-TAKES_CONV_CFG = ("ResNet", "ResNeXt", "ResNetV1d")  # of mmdet; elsewhere conv_cfg reaches layers it is not meant for
-MULTI_SCALE = ("ElasticResNeXt", "ElasticDenseNet", "DLA", "ShapeAdaptorResNet", "ShapeAdaptorVGG",
-               "ShapeAdaptorMobileNetV2", "MSDNet")  # fmt: skip
+TAKES_CONV_CFG = ("ResNet", "ResNeXt", "ResNetV1d")  # of mmdet; in others conv_cfg also reaches unsuitable layers
+OTHER_METHODS = ("ELASTIC", "Shape Adaptor", "MSDNet")
 OTHER_LAYERS = ("ElasticConv", "DepthwisePSConv", "DynamicPSConv")
 
 
 def dense_head(config: Config) -> tuple[str, dict[str, Any]]:
-    """Key and config of the head that predicts from every cell: the RPN's, or that of a one-stage detector."""
+    """Key and config of the head that predicts at every cell: the RPN, or the head of a one-stage detector."""
     model = config.model
     key = next((key for key in ("rpn_head", "bbox_head") if isinstance(model.get(key), dict)), "")
     return key, dict(model.get(key) or {})
 
 
 def anchors_of(config: Config) -> NDArray[np.float64] | None:
-    """``[k, 4]`` width, height and distances to the next across and down, in px, of all base anchors.
+    """``[k, 4]`` width, height, and horizontal and vertical stride in px of all base anchors.
 
-    None for detectors without, which predict from points.
+    Returns:
+        None for detectors that predict from points.
     """
     _, head = dense_head(config)
     generator = head.get("anchor_generator")
@@ -50,7 +51,7 @@ def anchors_of(config: Config) -> NDArray[np.float64] | None:
 
 
 def strides_of(config: Config, stages: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides of the maps that a detector predicts from; of its backbone's last stage where the head has none."""
+    """Strides of the maps that a detector predicts from; of the backbone's last stage if the head states none."""
     _, head = dense_head(config)
     for part in (head.get("anchor_generator"), head.get("prior_generator"), head):
         strides = part.get("strides") if isinstance(part, dict) else None
@@ -60,35 +61,45 @@ def strides_of(config: Config, stages: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def options_of(config: Config) -> Options:
-    """What can be changed; the field of the multi-scale form is measured elsewhere."""
+    """The possible changes of a config; the receptive field of its multi-scale form is measured elsewhere."""
     key, head = dense_head(config)
     backbone = config.model.get("backbone") or {}
     name, layer = _name(backbone), _name(backbone.get("conv_cfg") or {})
-    others = name if name in MULTI_SCALE and _has_scales(name, backbone) else layer if layer in OTHER_LAYERS else ""
+    method = method_name(config.model) if name else ""
+    others = name if method in OTHER_METHODS else layer if layer in OTHER_LAYERS else ""
     plain: dict[str, Any] | None = None
     multi_scale: dict[str, Any] | None = None
     if name == "PSResNet":
-        pattern = tuple(backbone.get("dilation_pattern", PATTERN))
-        plain = None if set(pattern) == {1} else {"model.backbone.dilation_pattern": PLAIN}
-        multi_scale = {"model.backbone.dilation_pattern": PATTERN if set(pattern) == {1} else pattern}
+        has_pattern = method == "PSConv"
+        plain = {"model.backbone.dilation_pattern": PLAIN} if has_pattern else None
+        pattern = tuple(backbone.get("dilation_pattern", PATTERN)) if has_pattern else PATTERN
+        multi_scale = {"model.backbone.dilation_pattern": pattern}
     elif name in TAKES_CONV_CFG and layer == "PSConv":
         plain = {"model.backbone.conv_cfg": None}
         multi_scale = {"model.backbone.conv_cfg": dict(backbone["conv_cfg"])}
     elif name in TAKES_CONV_CFG and layer in ("", "Conv2d", "Conv"):
         multi_scale = _as_ps_resnet(name, backbone)
-    finer = _finer(config, key, head)
+    generator = head.get("anchor_generator")
+    generator = generator if isinstance(generator, dict) else {}
+    scales: tuple[str, tuple[float, ...]] | None = None
+    if _name(generator) == "AnchorGenerator":
+        path = f"model.{key}.anchor_generator"
+        if generator.get("octave_base_scale") is not None:
+            scales = f"{path}.octave_base_scale", (float(generator["octave_base_scale"]),)
+        elif isinstance(generator.get("scales"), list | tuple):
+            scales = f"{path}.scales", tuple(float(scale) for scale in generator["scales"])
+    finer = _finer(config, key, generator)
     finer_anchors = None if finer is None else anchors_of(with_changes(config, finer))
     return Options(
-        _scales(key, head), finer, finer_anchors, plain, multi_scale, other_layers=others,
-        two_stage="roi_head" in config.model,
-    )  # fmt: skip
+        scales, finer, finer_anchors, plain, multi_scale, other_layers=others, two_stage="roi_head" in config.model
+    )
 
 
 def _as_ps_resnet(name: str, backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes that make a ResNet of mmdet a PSResNet, which is the paper's network: its stem stays plain.
+    """Changes that turn a ResNet of mmdet into a PSResNet, the paper's network, whose stem stays plain.
 
-    Where a backbone has arguments that PSResNet lacks (deformable layers, plugins), its ``conv_cfg`` is changed. Layers
-    that start from plain weights have to adapt, norms too: none of them is frozen.
+    If the backbone has arguments that PSResNet lacks (deformable layers, plugins), only its ``conv_cfg`` changes.
+    Layers and norms that start from plain weights have to adapt, so nothing is frozen.
     """
     without = {"type", "conv_cfg", "pretrained", "_scope_"}
     starts = backbone.get("init_cfg") or backbone.get("pretrained")
@@ -97,10 +108,10 @@ def _as_ps_resnet(name: str, backbone: Mapping[str, Any]) -> dict[str, Any]:
         return {"model.backbone.conv_cfg": dict(type="mmms_plugin.PSConv"), **free}
     defaults: dict[str, Any] = dict(norm_eval=True, stem_channels=backbone.get("base_channels", 64))  # mmdet's
     if name == "ResNeXt":
-        defaults |= dict(base_width=4) if backbone.get("groups", 1) > 1 else {}  # mmdet has the width of groups alone
+        defaults |= dict(base_width=4) if backbone.get("groups", 1) > 1 else {}  # mmdet's only width
     elif name == "ResNetV1d":
         defaults |= dict(deep_stem=True, avg_down=True)
-    if backbone.get("pretrained"):  # the old name
+    if backbone.get("pretrained"):  # the old name of init_cfg
         defaults |= dict(init_cfg=dict(type="Pretrained", checkpoint=backbone["pretrained"]))
     changes = {key: value for key, value in defaults.items() if backbone.get(key) is None}
     return {
@@ -114,33 +125,14 @@ def _name(part: Mapping[str, Any]) -> str:
     return str(part.get("type") or "").rpartition(".")[2]
 
 
-def _has_scales(name: str, backbone: Mapping[str, Any]) -> bool:
-    """Whether a backbone that may be plain is not."""
-    if name.startswith("ShapeAdaptor"):
-        return backbone.get("mode") != "human"
-    return name == "MSDNet" or backbone.get("elastic", "none") not in (False, "none")
-
-
-def _scales(key: str, head: Mapping[str, Any]) -> tuple[str, tuple[float, ...]] | None:
-    generator = head.get("anchor_generator")
-    if not isinstance(generator, dict) or _name(generator) != "AnchorGenerator":
-        return None
-    path = f"model.{key}.anchor_generator"
-    if generator.get("octave_base_scale") is not None:
-        return f"{path}.octave_base_scale", (float(generator["octave_base_scale"]),)
-    scales = generator.get("scales")
-    return (f"{path}.scales", tuple(float(s) for s in scales)) if isinstance(scales, list | tuple) else None
-
-
-def _finer(config: Config, key: str, head: Mapping[str, Any]) -> dict[str, Any] | None:
+def _finer(config: Config, key: str, generator: Mapping[str, Any]) -> dict[str, Any] | None:
     """Changes that give a one-stage detector with a feature pyramid the level below its finest."""
     neck, backbone = config.model.get("neck"), config.model.get("backbone") or {}
-    generator = head.get("anchor_generator")
-    if key != "bbox_head" or not isinstance(neck, dict) or not isinstance(generator, dict):
-        return None
     strides = generator.get("strides") or ()
-    first = neck.get("start_level", 0)
-    if _name(neck) != "FPN" or not first or not strides or 0 not in backbone.get("out_indices", (0, 1, 2, 3)):
+    if key != "bbox_head" or not strides or not isinstance(neck, dict) or _name(neck) != "FPN":
+        return None
+    first = neck.get("start_level")
+    if not first or 0 not in backbone.get("out_indices", (0, 1, 2, 3)):
         return None
     return {
         "model.neck.start_level": first - 1, "model.neck.num_outs": neck["num_outs"] + 1,
@@ -164,5 +156,5 @@ def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def has_objects(config: Config) -> bool:
-    """Whether a config is a detector's whose backbone can be measured."""
+    """Whether a config has a backbone that can be measured."""
     return "backbone" in config.get("model", {}) and any("type" in part for part in dicts_in(config.model.backbone))

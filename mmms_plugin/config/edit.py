@@ -1,7 +1,7 @@
-"""Changing a config: walking through its nested dictionaries, and ``--cfg-options``.
+"""Changing a config: its nested dictionaries, and ``--cfg-options``.
 
-An option's key that is misspelt, or that nothing reads, is named before training starts. mmengine is imported by the
-functions that need it: options of commands import this module.
+An option whose key is misspelt or has no effect is reported before training starts. mmengine is imported only by the
+functions that need it: the options of commands import this module.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mmms_plugin.errors import UserError, first_line
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-# What mmengine's Runner and the hosts read of a config, beside the arguments of Runner
+# Keys that mmengine's Runner and the hosts read, in addition to the arguments of Runner
 READ_ELSEWHERE = {
     "activation_checkpointing", "auto_scale_lr", "compile", "custom_imports", "efficient_conv_bn_eval",
     "find_unused_parameters", "model_wrapper_cfg", "runner_type", "sync_bn", "tta_model", "tta_pipeline",
 }  # fmt: skip
-LIKE = 0.75  # difflib's ratio from which two names are taken for one, misspelt
+LIKE = 0.75  # difflib's ratio from which a name counts as a misspelling of another
 
 
 def dicts_in(node: Any) -> Iterator[dict[str, Any]]:
@@ -35,14 +35,14 @@ def dicts_in(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def leaf_datasets(dataloader: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The data sets of a dataloader's config below wrappers such as ConcatDataset and RepeatDataset."""
+    """The data sets of a dataloader's config, inside wrappers such as ConcatDataset and RepeatDataset."""
     if not dataloader:
         return []
     return [d for d in dicts_in(dataloader["dataset"]) if "type" in d and ("ann_file" in d or "data_prefix" in d)]
 
 
 def class_count_owners(model: dict[str, Any]) -> list[dict[str, Any]]:
-    """The parts of a model's config that have a ``num_classes`` of their own."""
+    """The parts of a model's config that have a ``num_classes``."""
     return [part for part in dicts_in(model) if isinstance(part.get("num_classes"), int)]
 
 
@@ -58,12 +58,12 @@ def evaluators(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def coco_metrics(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The configs of those metrics that read COCO annotations and write COCO results."""
+    """The configs of the metrics that read COCO annotations and write COCO results."""
     return [m for m in evaluators(config) if "ann_file" in m or m["type"].endswith(("CocoMetric", "SizeAPMetric"))]
 
 
 def replace_components(model: dict[str, Any], components: Mapping[str, Mapping[str, Any]]) -> int:
-    """Give every part of a model config whose type is named the settings that go with it; returns how many."""
+    """Update every part of a model config whose type is in ``components``; returns the number of parts."""
     parts = [part for part in dicts_in(model) if part.get("type") in components]
     for part in parts:
         part.update(components[part["type"]])
@@ -74,13 +74,13 @@ def apply_cfg_options(config: Config, options: Mapping[str, Any]) -> list[str]:
     """Merge ``KEY=VALUE`` options, keys such as ``optim_wrapper.optimizer.lr``, into ``config``.
 
     Returns:
-        Remarks for the log: keys that are new to the config, where nothing says that they are wrong.
+        Remarks for the log: keys that are new to the config and may be right.
 
     Raises:
-        UserError: a key is misspelt, is read by nothing, or leads through a value that is no dictionary or list.
+        UserError: a key is misspelt, has no effect, or leads through a value that is not a dictionary or list.
     """
     remarks: list[str] = []
-    for key in sorted(options, key=lambda key: not key.endswith(".type")):  # a new type decides about its arguments
+    for key in sorted(options, key=lambda key: not key.endswith(".type")):  # a new type decides on its arguments
         remarks += filter(None, (_check_read(config, key), _check_spelling(config, key)))
         try:
             config.merge_from_dict({key: options[key]})
@@ -90,14 +90,14 @@ def apply_cfg_options(config: Config, options: Mapping[str, Any]) -> list[str]:
 
 
 def _read_keys() -> set[str]:
-    """Top-level keys that have an effect; all others are variables of the config file, copied when it was read."""
+    """Top-level keys that have an effect; the others are variables of the config file, copied when it was read."""
     from mmengine.runner import Runner
 
     return (set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}) | READ_ELSEWHERE
 
 
 def _check_read(config: Config, key: str) -> str | None:
-    """Refuse a key below a variable of the config file, and say where the variable went; remark if it went nowhere."""
+    """Refuse a variable of the config file and name the keys that it was copied to; only a remark if there are none."""
     first, _, rest = key.partition(".")
     if first in _read_keys():
         return None
@@ -106,8 +106,11 @@ def _check_read(config: Config, key: str) -> str | None:
         near = near or difflib.get_close_matches(first, _read_keys() | set(config), n=1, cutoff=LIKE)
         hint = f"did you mean {near[0]}?" if near else "no part of OpenMMLab reads it"
         raise UserError(f"--cfg-options {key}: the config has no {first!r}; {hint}")
-    places = [path for path in _places(config, first) if path.partition(".")[0] in _read_keys()]
-    if places:
+    value = _plain(config[first])
+    places = [path for path, other in _paths(_plain(config._cfg_dict)) if path != first and other == value]
+    if not isinstance(value, dict | list) or not value:  # equal numbers alone prove nothing
+        places = [path for path in places if path.rsplit(".", 1)[-1] == first]
+    if places := [path for path in places if path.partition(".")[0] in _read_keys()]:
         full = ", ".join(f"{path}.{rest}" if rest else path for path in places[:3])
         raise UserError(
             f"--cfg-options {key}: {first} is a variable of the config file, copied from there when the file was read, "
@@ -116,24 +119,15 @@ def _check_read(config: Config, key: str) -> str | None:
     return f"--cfg-options {key}: {first} is a variable of the config file that no part of OpenMMLab reads: no effect"
 
 
-def _places(config: Config, variable: str) -> list[str]:
-    """Where the value of a top-level variable stands in the parts that are read; equal numbers alone prove nothing."""
-    value = _plain(config[variable])
-    paths = [(path, other) for path, other in _paths(_plain(config._cfg_dict)) if path != variable and other == value]
-    if isinstance(value, dict | list) and value:
-        return [path for path, _ in paths]
-    return [path for path, _ in paths if path.rsplit(".", 1)[-1] == variable]
-
-
 def _plain(node: Any) -> Any:
-    """A nested config as dictionaries and lists, without the scope that mmengine notes in what a host's file gave."""
+    """A nested config as dictionaries and lists, without the scope that mmengine adds to parts of a host's file."""
     if isinstance(node, dict):
         return {key: _plain(value) for key, value in node.items() if key != "_scope_"}
     return [_plain(item) for item in node] if isinstance(node, list | tuple) else node
 
 
 def _paths(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of a nested config with its value, as ``--cfg-options`` writes it."""
+    """Every key of a nested config, as ``--cfg-options`` writes it, and its value."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         here = f"{path}.{key}" if path else str(key)
@@ -142,7 +136,7 @@ def _paths(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _check_spelling(config: Config, key: str) -> str | None:
-    """Refuse a key that its part of the config does not have and cannot take; remark on one that is merely new."""
+    """Refuse a key that its part of the config neither has nor takes; only a remark if it is merely new."""
     parts, node = key.split("."), config._cfg_dict
     for depth, part in enumerate(parts):
         here = ".".join(parts[:depth])
@@ -175,7 +169,7 @@ def _check_new(config: Config, node: Mapping[str, Any], key: str, here: str, nam
 
 
 def _arguments(config: Config, kind: Any) -> set[str] | None:
-    """Names of the arguments that a registered type takes; None if it is unknown or takes any."""
+    """Names of the arguments that a registered type takes; None if the type is unknown or takes any."""
     if not isinstance(kind, str):
         return None
     from mmengine.registry import root
@@ -189,7 +183,7 @@ def _arguments(config: Config, kind: Any) -> set[str] | None:
 
 
 def _arguments_of(kind: type) -> set[str] | None:
-    """Arguments of a class with those of the bases that its ``**kwargs`` may go to; None if unknown."""
+    """Arguments of a class and of the bases that its ``**kwargs`` may reach; None if unknown."""
     names: set[str] = set()
     for cls in kind.__mro__ if inspect.isclass(kind) else ():
         if "__init__" not in vars(cls):

@@ -1,7 +1,8 @@
-"""Measures what ``mmms configs`` lists: ``python -m mmms_plugin.config.facts [--all]`` rewrites the list.
+"""Facts about configs: task, method, size of pictures, cost, and published figures.
 
-Configs that are new are measured, all of them with --all. Models are built on the meta device: no memory and no
-arithmetic. Those of classifiers need mmpretrain, and torchvision with it.
+``mmms configs`` lists them from ``facts.json``, so that it answers at once, without torch.
+``python -m mmms_plugin.config.facts [--all]`` rewrites that file: it measures new configs, with --all every config.
+Models are built on the meta device, without memory and arithmetic. Classifiers need mmpretrain and torchvision.
 """
 
 from __future__ import annotations
@@ -11,39 +12,58 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, cast
-
-import torch
-from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
-from rich.progress import track
-from torch import nn
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.config.edit import dicts_in
-from mmms_plugin.config.files import FACTS_FILE, Facts, config_names, load_config, read_facts
+from mmms_plugin.config.files import config_names, load_config
+from mmms_plugin.config.image_size import own_size
 from mmms_plugin.files import write_text
-from mmms_plugin.scale.flops import count
 
-DIVISOR = 32  # detectors pad their pictures to it
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
+FACTS_FILE = Path(__file__).with_name("facts.json")
+DETECTION = ("object detection", "instance segmentation")
+DIVISOR = 32  # detectors pad their pictures to multiples of it
 FIGURES = re.compile(r"\b(?:gives?|reports?) ((?:[\d.]+ (?:box AP|mask AP|mIoU)(?:, | and )?)+)")
 TOP_1 = re.compile(r"\btop-1 (?:/ top-5 )?error (?:of )?([\d.]*\d)")
 
 
-def facts_of(name: str) -> Facts:
-    """Build a config's model and measure it."""
-    config = load_config(name)
-    task, size = task_name(config.model), picture_size(config)
-    with DefaultScope.overwrite_default_scope(config.default_scope), torch.device("meta"):
-        init_default_scope(config.default_scope)
-        model = revert_sync_batchnorm(MODELS.build(config.model))
-        cost = count(CountedPart(model, task), torch.empty(1, 3, *size))
-    return Facts(name, task, method_name(config.model), cost.params, cost.macs, size, published_figures(name))
+@dataclass(frozen=True)
+class Facts:
+    """What ``mmms configs`` lists about a config.
+
+    Attributes:
+        name: as ``mmms train`` takes it.
+        task: 'object detection', 'instance segmentation', 'semantic segmentation' or 'classification'.
+        method: 'PSConv', 'ELASTIC', ..., or 'plain' for a twin without the method.
+        params: number of parameters of the whole model, with the config's own number of classes.
+        macs: multiply-adds for one picture of ``size``, by backbone and neck of a detector, by the whole of others.
+        size: height and width of the picture in px.
+        published: figures that the head of the file cites, '' if none.
+    """
+
+    name: str
+    task: str
+    method: str
+    params: int
+    macs: int
+    size: tuple[int, int]
+    published: str
+
+
+def read_facts() -> dict[str, Facts]:
+    """The measured list, by the names of the configs."""
+    entries = json.loads(FACTS_FILE.read_text(encoding="utf-8"))
+    return {entry["name"]: Facts(**{**entry, "size": tuple(entry["size"])}) for entry in entries}
 
 
 def task_name(model: Mapping[str, Any]) -> str:
-    """What a model's config is for."""
+    """The task of a model's config, as ``Facts`` names it."""
     if "decode_head" in model:
         return "semantic segmentation"
     if any("mask_head" in part for part in dicts_in(model)):
@@ -52,7 +72,7 @@ def task_name(model: Mapping[str, Any]) -> str:
 
 
 def method_name(model: Mapping[str, Any]) -> str:
-    """The method whose layers a model's backbone has; 'plain' if none."""
+    """The method whose layers a model's backbone has; 'plain' if it has none."""
     backbone = model["backbone"]
     kind = backbone["type"].removeprefix("mmms_plugin.")
     if kind == "PSResNet":
@@ -66,21 +86,14 @@ def method_name(model: Mapping[str, Any]) -> str:
 
 
 def picture_size(config: Config) -> tuple[int, int]:
-    """Height and width that the test pipeline makes of a picture that fills its scale."""
-    size = (config.model.get("data_preprocessor") or {}).get("size")
-    if size:
-        return size[0], size[1]
-    steps = dicts_in(config.test_dataloader.dataset.pipeline)
-    sides: list[Any] = [step.get("crop_size", step.get("scale")) for step in steps]
-    side = [item for item in sides if item][-1]
-    width, height = (side, side) if isinstance(side, int) else side
-    if task_name(config.model) == "classification":  # which pads nothing
-        return height, width
-    return DIVISOR * math.ceil(height / DIVISOR), DIVISOR * math.ceil(width / DIVISOR)
+    """Height and width in px of a picture of the config's own size, as the network gets it."""
+    width, height = own_size(config)
+    divisor = DIVISOR if task_name(config.model) in DETECTION else 1
+    return divisor * math.ceil(height / divisor), divisor * math.ceil(width / divisor)
 
 
 def published_figures(name: str) -> str:
-    """The figures that the comment at the head of a config cites, such as '39.4 box AP and 35.6 mask AP'."""
+    """Figures cited in the comment at the head of a config, such as '39.4 box AP and 35.6 mask AP'; '' if none."""
     lines = config_names()[name].read_text(encoding="utf-8").splitlines()
     head = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
     if match := FIGURES.search(head):
@@ -89,25 +102,39 @@ def published_figures(name: str) -> str:
     return f"{match.group(1)} % top-1 error" if match else ""
 
 
-class CountedPart(nn.Module):
-    """A model whose forward pass is the part that ``Facts.macs`` counts."""
+def as_counted(model: nn.Module, task: str) -> nn.Module:
+    """Let the forward pass of a model be the part that ``Facts.macs`` counts; returns the model."""
+    forward: Any = model.extract_feat if task in DETECTION else partial(model.forward, mode="tensor")
+    model.forward = forward
+    return model
 
-    def __init__(self, model: nn.Module, task: str) -> None:
-        super().__init__()
-        self.model = model
-        self.detects = task in ("object detection", "instance segmentation")
 
-    def forward(self, x: torch.Tensor) -> Any:
-        return cast(Any, self.model).extract_feat(x) if self.detects else self.model(x, mode="tensor")
+def facts_of(name: str) -> Facts:
+    """Build a config's model and measure it."""
+    import torch
+    from mmengine.model import revert_sync_batchnorm
+    from mmengine.registry import MODELS, DefaultScope, init_default_scope
+
+    from mmms_plugin.scale.flops import count
+
+    config = load_config(name)
+    task, size = task_name(config.model), picture_size(config)
+    with DefaultScope.overwrite_default_scope(config.default_scope), torch.device("meta"):
+        init_default_scope(config.default_scope)
+        model = revert_sync_batchnorm(MODELS.build(config.model))
+        cost = count(as_counted(model, task), torch.empty(1, 3, *size))
+    return Facts(name, task, method_name(config.model), cost.params, cost.macs, size, published_figures(name))
 
 
 def measure_all(again: bool) -> None:
-    """Rewrite the list that comes with the package; known configs are built only if ``again``."""
-    known = {} if again else read_facts()
+    """Rewrite the list that comes with the package; ``again`` also measures the configs that it has."""
+    from rich.progress import track
+
+    measured = {} if again else read_facts()
     entries = []
     for name in track(config_names(), "measuring"):
-        entry = known.get(name) or facts_of(name)
-        entries.append({**asdict(entry), "published": published_figures(name)})
+        facts = measured.get(name) or facts_of(name)
+        entries.append({**asdict(facts), "published": published_figures(name)})
     lines = ",\n".join(json.dumps(entry) for entry in entries)
     write_text(FACTS_FILE, f"[\n{lines}\n]\n")
 

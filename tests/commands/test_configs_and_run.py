@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mmms_plugin.commands import COMMANDS, main
-from mmms_plugin.config.facts import facts_of, published_figures
-from mmms_plugin.config.files import config_names, find_config, load_config, read_facts
+from mmms_plugin.config.facts import facts_of, published_figures, read_facts
+from mmms_plugin.config.files import config_names, find_config, load_config
 
 
 def python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,7 @@ import mmms_plugin.config.facts as facts_module
 from mmms_plugin.commands import main
 from mmms_plugin.commands.stress_test import resized
 from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
-from mmms_plugin.config.facts import method_name, picture_size, task_name
-from mmms_plugin.config.files import Facts
+from mmms_plugin.config.facts import Facts, method_name, picture_size, task_name
 from mmms_plugin.errors import UserError
 
 
@@ -56,14 +55,15 @@ def test_the_method_of_a_backbone(backbone, method):
 @pytest.mark.parametrize(
     ("model", "steps", "size"),
     [
-        (dict(type="X", data_preprocessor=dict(size=(513, 257))), [], (513, 257)),
-        (dict(type="X"), [dict(scale=(1333, 800))], (800, 1344)),
-        (dict(type="X"), [dict(scale=(1344, 801))], (832, 1344)),
-        (dict(type="X"), [dict(type="A"), dict(scale=64), dict(type="B")], (64, 64)),
-        (dict(type="ImageClassifier"), [dict(scale=256), dict(crop_size=224)], (224, 224)),
-        (dict(type="ImageClassifier"), [dict(scale=(33, 31))], (31, 33)),
+        (dict(type="X", decode_head={}), [dict(type="RandomCrop", crop_size=(513, 257))], (513, 257)),
+        (dict(type="X"), [dict(type="Resize", scale=(1333, 800))], (800, 1344)),
+        (dict(type="X"), [dict(type="Resize", scale=(1344, 801))], (832, 1344)),
+        (dict(type="X", mask_head={}), [dict(type="A"), dict(type="Resize", scale=33), dict(type="B")], (64, 64)),
+        (dict(type="ImageClassifier"), [dict(type="ResizeEdge", scale=256), dict(type="CenterCrop", crop_size=224)],
+         (224, 224)),
+        (dict(type="ImageClassifier"), [dict(type="Resize", scale=(33, 31))], (31, 33)),
     ],
-)
+)  # fmt: skip
 def test_the_size_of_a_picture_is_padded_as_detectors_do(model, steps, size):
     config = Config(dict(model=model, test_dataloader=dict(dataset=dict(pipeline=steps))))
     assert picture_size(config) == size
@@ -79,7 +79,6 @@ def test_only_new_configs_are_measured_unless_all_are_asked_for(tmp_path, monkey
     listing = tmp_path / "list.json"
     known = Facts("known", "t", "m", 1, 2, (3, 4), "old")
     listing.write_text(json.dumps([vars(known)]), encoding="utf-8")
-    monkeypatch.setattr("mmms_plugin.config.files.FACTS_FILE", listing)
     monkeypatch.setattr(facts_module, "FACTS_FILE", listing)
     monkeypatch.setattr(facts_module, "config_names", lambda: paths)
     monkeypatch.setattr(facts_module, "facts_of", lambda name: Facts(name, "t", "m", 9, 9, (9, 9), ""))
@@ -96,15 +95,15 @@ def test_only_new_configs_are_measured_unless_all_are_asked_for(tmp_path, monkey
 
 
 def test_the_list_is_sorted_by_task_and_shows_what_is_not_measured_yet(monkeypatch, capsys):
-    found = [
+    measured = [
         Facts("b", "classification", "PSConv", 1_250_000, 500_000_001, (32, 64), "5.5 % top-1 error"),
         Facts("a", "classification", "plain", 1_000_000, 500_000_000, (32, 64), ""),
         Facts(
             "d", "object detection", "plain", 44_400_000, 148_500_000_000, (800, 1344), "39.4 box AP and 35.6 mask AP"
         ),
-        Facts("n", "", "", 0, 0, (0, 0), ""),
     ]
-    monkeypatch.setattr("mmms_plugin.config.files.find_configs", lambda word: found)
+    monkeypatch.setattr(facts_module, "read_facts", lambda: {facts.name: facts for facts in measured})
+    monkeypatch.setattr("mmms_plugin.config.files.config_names", lambda: ["b", "a", "d", "n"])
     assert main(["configs"]) == 0
     printed = capsys.readouterr().out
     lines = [line.split() for line in printed.splitlines() if line.strip()]
