@@ -1,4 +1,4 @@
-"""A small COCO data set that each test spoils in its own way."""
+"""A small COCO data set that each test spoils in its own way, and its checks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from mmms_plugin.data.coco_file import CocoFile
+from mmms_plugin.data.coco_set import read_splits
+from mmms_plugin.data.own_data import OwnData
 
 SIDE = 40, 30  # width, height
 
@@ -43,3 +47,23 @@ def write_coco(folder: Path, content: dict[str, Any], ann: str, images: str) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def read(folder: Path, masks: bool = True) -> CocoFile:
+    own = OwnData("--coco-dir", folder, folder, split="train", training=False)
+    return read_splits(own, masks=masks)["train"]
+
+
+def one_picture(folder: Path, objects: list[dict[str, Any]], masks: bool = False, **more: Any) -> CocoFile:
+    """A picture of 40 x 30 px with these objects, numbered from 1."""
+    content = coco_content(count=1)
+    sound = {"image_id": 0, "category_id": 1, "iscrowd": 0, "area": 9, "bbox": [4, 5, 10, 10]}
+    content["annotations"] = [{"id": i, **sound, **entry} for i, entry in enumerate(objects, start=1)]
+    content["categories"].pop()
+    content.update(more)
+    write_coco(folder, content, "train.json", "images")
+    return read(folder, masks)
+
+
+def examples(coco: CocoFile) -> dict[str, list[str]]:
+    return {finding.code: list(finding.examples) for finding in coco.findings}
