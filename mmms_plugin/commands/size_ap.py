@@ -1,7 +1,7 @@
-"""Evaluate AP by object size, with intervals, of prediction files.
+"""Evaluate AP by object size of prediction files, with intervals.
 
-Several prediction files are compared, also methods with several seeds each. Without predictions, describes the object
-sizes of a data set.
+Compares several prediction files, or methods with several seeds each. Without predictions, describes the object sizes
+of a data set.
 """
 
 from __future__ import annotations
@@ -43,64 +43,57 @@ class Options(CommandOptions):
     )  # fmt: skip
     pred: tuple[str, ...] = option(
         default=(), action="append", metavar="FILE", group=DATA,
-        help="predictions: COCO result file, Ultralytics' predictions.json, or folder of YOLO's or VOC's; may be given "
-        "several times: the first is compared with each further one",
+        help="predictions: COCO result file, Ultralytics' predictions.json, or folder of YOLO or VOC files; if given "
+        "several times, the others are compared with the first",
         also=dict(
             flags=("--group",), action="append", type=Group, metavar="NAME=FILE,...",
-            help="method and its runs with different random seeds, such as ps=a.json,b.json,c.json, in place of "
-            "--pred: their mean is evaluated, with intervals over images and seeds",
+            help="a method and its runs with different random seeds, such as ps=a.json,b.json,c.json, in place of "
+            "--pred: evaluates their mean, with intervals over images and seeds",
         ),
     )  # fmt: skip
     names: tuple[str, ...] = option(
-        default=(), metavar="NAME", group=DATA, help="names of the runs, one for every --pred (default: their files')"
+        default=(), metavar="NAME", group=DATA, help="names of the runs, one for each --pred (default: file names)"
     )
     format: str = option(
-        choices=FORMATS, default="auto", group=DATA, help="format of --ann (default: auto, judged by the files)"
+        choices=FORMATS, default="auto", group=DATA, help="format of --ann (default: auto, detected from the files)"
     )
     pred_format: str = option(
-        choices=FORMATS, default="auto", group=DATA, help="format of --pred (default: auto, judged by the files)"
+        choices=FORMATS, default="auto", group=DATA, help="format of --pred (default: auto, detected from the files)"
     )
     images: Path | None = option(
         metavar="DIR", group=DATA,
-        help="folder of the images: the report then shows crops of failures; YOLO labels need their sizes",
+        help="folder of the images: lets the report show crops of failures, and gives YOLO labels the image sizes",
     )  # fmt: skip
     classes: Path | None = option(
-        metavar="FILE", group=DATA, help="names of the classes of YOLO or VOC labels, one a line or YAML"
+        metavar="FILE", group=DATA, help="class names of YOLO or VOC labels, one per line or as YAML"
     )
     evaluation: EvaluationOptions = nested(EvaluationOptions)
     fail_if: tuple[str, ...] = option(
         default=(), action="append", metavar="CONDITION", group=GATE,
-        help='exit with status 1 if it holds for the last --pred, such as "small.AP < 0.20" or "all.missed > 0.1"; '
+        help='exit with status 1 if this holds for the last --pred, such as "small.AP < 0.20" or "all.missed > 0.1"; '
         "may be given several times",
     )  # fmt: skip
     baseline: str | None = option(
         metavar="FILE", group=GATE,
-        help="earlier results.json: exit with status 1 if a bin is significantly worse; needs --bootstrap",
+        help="earlier results.json: exit with status 1 if a bin is now significantly worse; needs --bootstrap",
     )  # fmt: skip
     out: str | None = option(
         metavar="DIR", group=OUTPUT,
-        help="folder for the report: HTML, figures, tables, JSON and CSV in full precision; needed with --pred",
+        help="folder for the report: HTML, figures, tables, JSON and CSV in full precision; required with --pred",
     )  # fmt: skip
     gallery: int = option(
         default=2000, least=0, most=100_000, metavar="N", group=OUTPUT,
-        help="largest number of failures per run in the report's gallery, 0 for none",
+        help="largest number of failures per run in the report's gallery, 0 for no gallery",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pred and not self.out:
             raise UserError("--out DIR is missing: the folder of the report")
-        single, names = sum(not isinstance(pred, Group) for pred in self.pred), " ".join(self.names)
-        if self.names and len(self.names) != single:
-            raise UserError(f"--names {names}: allowed is one for each --pred ({single})")
-        if len(set(self.names)) < len(self.names):
-            raise UserError(f"--names {names}: the runs need different names")
-        if not all(name.strip() for name in self.names):
-            raise UserError("--names: an empty name; every run needs one")
         if (self.fail_if or self.baseline) and not self.pred:
             raise UserError("--fail-if and --baseline need a --pred to judge")
         if self.baseline and not self.evaluation.replicates:
-            raise UserError("--baseline needs --bootstrap N: whether a bin is worse is judged by intervals")
+            raise UserError("--baseline needs --bootstrap N: a bin is judged by its interval")
 
 
 @dataclass(frozen=True)
@@ -159,8 +152,7 @@ def run_size_ap(
     from rich.markup import escape
 
     from mmms_plugin.coco.formats import AUTO
-    from mmms_plugin.size_ap.bins import resolve_bins
-    from mmms_plugin.size_ap.evaluate import evaluate
+    from mmms_plugin.size_ap.evaluate import bins_of, evaluate
     from mmms_plugin.size_ap.gate import check_bins, read_baseline
     from mmms_plugin.size_ap.methods import read_files
     from mmms_plugin.size_ap.object_sizes import describe_objects
@@ -172,10 +164,9 @@ def run_size_ap(
     earlier = read_baseline(baseline) if baseline else None
     with progress.status("reading"):
         truth, runs, notes = read_files(ann, preds, names, masks=options.masks, source=source)
-    objects = truth.areas(options.area)[~truth.iscrowd]
-    bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
-    check_bins(conditions, [b.name for b in bins.bins], options.errors)
-    sizes = describe_objects(truth, bins.bins, options.area, () if runs else notes, options.resize)
+    bins = bins_of(truth, options).bins
+    check_bins(conditions, [b.name for b in bins], options.errors)
+    sizes = describe_objects(truth, bins, options.area, () if runs else notes, options.resize)
     files: list[Path] = []
     failures: list[str] = []
     if runs and out:
@@ -189,7 +180,7 @@ def run_size_ap(
 
             gallery = None
             if examples and options.errors:
-                gallery = failure_gallery(truth, runs, options, bins.bins, examples, source.pictures)
+                gallery = failure_gallery(truth, runs, options, bins, examples, source.pictures)
             files = write_report(results, out, sizes, gallery)
         for table in terminal_tables(results):
             print_table(table, console)

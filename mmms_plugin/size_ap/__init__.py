@@ -1,10 +1,10 @@
 """AP by object size: from COCO files to figures with intervals, and to a report.
 
-Files pass through `reading` into arrays; `kernel` matches them and counts, in the bins of `objects`; `evaluate` puts
-figures into the records of `results`; `report` shows them; `gate` judges them for CI. `command` is the whole way.
+`coco.read` reads files into arrays; `kernel` matches and counts them, in the bins of `bins`; `evaluate` makes `results`
+of the counts; `report` shows them; `gate` judges them for CI. `commands.size_ap` is the whole way.
 
-Needs NumPy, pycocotools and msgspec, for the report also matplotlib and jinja2, for several seeds
-scipy; neither torch nor a host.
+Needs NumPy, pycocotools and msgspec; for the report also matplotlib and jinja2, for several seeds scipy; neither torch
+nor a host.
 """
 
 from __future__ import annotations
@@ -43,32 +43,36 @@ def size_ap(
     images: Path | None = None,
     classes: Path | None = None,
 ) -> SizeAPResults:
-    """AP by object size of runs and methods, and what each gains over the first: what ``mmms size-ap`` reports.
+    """Evaluate AP by object size of runs and methods, and compare them with the first: what ``mmms size-ap`` reports.
 
     Args:
         ann: COCO annotation file.
-        preds: a COCO result file, or several; or a dict of a method's name and its files, one a seed, such as
-            ``{"plain": ["a.json", "b.json"], "ps": ["c.json", "d.json"]}``.
-        names: of runs that are single files; by default their files'.
+        preds: a COCO result file, or several; or a dict from the name of each method to its files, one per seed, such
+            as ``{"plain": ["a.json", "b.json"], "ps": ["c.json", "d.json"]}``.
+        names: names of runs that are single files; by default those of the files.
         iou_type: overlap of boxes, 'bbox', or of masks, 'segm'.
-        area: what sizes an object: 'annotation' (its ``area`` field, as pycocotools), 'box' or 'mask'.
+        area: what determines an object's size: 'annotation' (its ``area`` field, as in pycocotools), 'box' or 'mask'.
         bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...'.
-        bin_unit: of own limits and quantiles: 'side' (square root of the area, px) or 'area' (px²).
-        allow_gaps, allow_overlaps: accept bins that do not border on each other.
-        max_dets: detections per image and class that count.
+        bin_unit: unit of custom limits and quantiles: 'side' (square root of the area, px) or 'area' (px²).
+        allow_gaps: accept sizes that are in no bin.
+        allow_overlaps: accept sizes that are in several bins.
+        max_dets: largest number of detections per image and class that count.
         bootstrap: replicates of the image bootstrap, 0 for no intervals.
-        confidence, seed: of the bootstrap.
-        score_threshold: from this score on a class counts as predicted in an image (multi-label F1 of two runs).
-        errors: also what each type of error costs.
-        sweep: also AP against continuous size.
-        format, pred_format: of ground truth and predictions: 'coco', 'lvis', 'yolo', 'voc'; 'auto' judges by the files.
-        images: folder of the images, for YOLO's labels. classes: file with the names of the classes.
+        confidence: of the intervals.
+        seed: random seed of the bootstrap.
+        score_threshold: lowest score at which a class counts as predicted in an image (multi-label F1 of two runs).
+        errors: also evaluate the cost of each type of error.
+        sweep: also evaluate AP against continuous size.
+        format: of the ground truth: 'coco', 'lvis', 'yolo', 'voc', or 'auto' to detect it.
+        pred_format: of the predictions, likewise.
+        images: folder of the images, for YOLO labels.
+        classes: file with the names of the classes.
 
     Returns:
-        The figures; ``to_json()`` makes plain values of them, `report.write_report` a folder with tables and figures.
+        The figures. ``to_json()`` turns them into plain values, `report.write.write_report` into a report.
 
     Raises:
-        UserError: files or options at fault, in one line.
+        UserError: files or options are at fault.
     """
     from mmms_plugin.coco.formats import Source
     from mmms_plugin.size_ap.evaluate import evaluate
@@ -80,7 +84,7 @@ def size_ap(
         allow_overlaps=allow_overlaps, max_dets=max_dets, replicates=bootstrap, seed=seed, confidence=confidence,
         score_threshold=score_threshold, errors=errors, sweep=sweep,
     )  # fmt: skip
-    source = Source(format, pred_format, *(None if one is None else Folder(one) for one in (images, classes)))
+    source = Source(format, pred_format, *(Folder(path) if path else None for path in (images, classes)))
     if isinstance(preds, Mapping):
         runs: list[str | Folder | Seeds] = [Seeds(name, _several(files)) for name, files in preds.items()]
     else:

@@ -138,9 +138,7 @@ def evaluate(
     if not runs:
         raise UserError("no runs: at least one is needed")
     options = options.for_rules_of(truth)
-    areas = truth.areas(options.area)
-    objects = areas[~truth.iscrowd]
-    bins = resolve_bins(options.bins, options.bin_unit, objects, options.allow_gaps, options.allow_overlaps)
+    bins = bins_of(truth, options)
     methods = [run if isinstance(run, Method) else Method(run.name, (run,)) for run in runs]
     measured = _measure(truth, methods, bins.bins, options)
     comparisons = tuple(_comparison(truth, measured[0], other, options) for other in measured[1:])
@@ -164,8 +162,14 @@ def evaluate(
         comparison=comparisons[0] if comparisons else None,
         more_comparisons=comparisons[1:],
         notes=(*notes, *_notes(measured)),
-        data=_fingerprint(truth, areas),
+        data=_fingerprint(truth, truth.areas(options.area)),
     )
+
+
+def bins_of(truth: GroundTruth, options: Options) -> BinSet:
+    """The bins of an evaluation; quantiles are those of the objects that are not crowds."""
+    areas = truth.areas(options.area)[~truth.iscrowd]
+    return resolve_bins(options.bins, options.bin_unit, areas, options.allow_gaps, options.allow_overlaps)
 
 
 def _measure(truth: GroundTruth, methods: Sequence[Method], bins: tuple[Bin, ...], options: Options) -> list[_Measured]:

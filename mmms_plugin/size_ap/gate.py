@@ -1,8 +1,8 @@
 """Conditions for CI: ``--fail-if "small.AP < 0.20"``, and no bin significantly worse than an earlier ``results.json``.
 
-The comparison with earlier results is the paired bootstrap without the earlier predictions: a draw of images depends on
-their number, the seed and its place alone, so that the figures of the same draw, kept in ``results.json`` for every run
-of a group, belong together. Groups are compared over images and seeds (`kernel.bootstrap`).
+Earlier results are compared by the paired bootstrap, without the earlier predictions: a draw of images depends only on
+their number, the seed and the draw's number, so figures of the same draw, which ``results.json`` keeps for every run of
+a group, belong together. Groups are compared over images and seeds (`kernel.bootstrap`).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ OPERATORS = {
 }
 CONDITION = re.compile(r"\s*(?P<bin>.+?)\.(?P<figure>\w+)\s*(?P<operator><=|>=|<|>)\s*(?P<limit>\S+)\s*")
 FORM = 'must be BIN.FIGURE < NUMBER (or <=, >, >=), such as "small.AP < 0.20" or "all.missed > 0.1"'
-# what must be the same in both for a comparison
+# must be the same in both
 SETTINGS = ("data", "iou_type", "area", "bins", "max_dets", "iou_thresholds", "replicates", "seed")
-ROUNDING = 1e-9  # of a mean of precisions
+ROUNDING = 1e-9  # by which a mean of precisions may exceed 1
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A figure that fails the run: ``figure`` is a name of `METRICS` or of `ERROR_TYPES`, the latter AP50 gained."""
+    """A figure that fails the run: ``figure`` is a name of `METRICS`, or of `ERROR_TYPES` (the AP50 gained)."""
 
     text: str
     bin: str
@@ -45,7 +45,7 @@ class Condition:
     limit: float
 
     def failure(self, run: RunResult) -> str | None:
-        """A line where the condition holds, or where there is no figure to judge by."""
+        """The reason if the run fails: the condition holds, or the figure is undefined."""
         result = next(result for result in run.bins if result.bin.name == self.bin)
         value = result.errors[self.figure].gain if self.figure in ERROR_TYPES else getattr(result, self.figure)
         if value is None:
@@ -54,10 +54,10 @@ class Condition:
 
 
 def parse_conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
-    """``"small.AP < 0.20"`` and the like.
+    """Conditions from texts such as ``"small.AP < 0.20"``.
 
     Raises:
-        UserError: another form, an unknown figure, a limit that is not a number.
+        UserError: another form, an unknown figure, or a limit that is not a number.
     """
     conditions = []
     for text in texts:
@@ -79,10 +79,10 @@ def parse_conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
 
 
 def check_bins(conditions: Sequence[Condition], bins: Sequence[str], errors: bool) -> None:
-    """Refuse conditions on bins or figures that this evaluation does not have.
+    """Refuse conditions on bins or figures that this evaluation lacks.
 
     Raises:
-        UserError: the first of them.
+        UserError: for the first such condition.
     """
     for condition in conditions:
         at_fault = f"--fail-if {condition.text!r}"
@@ -105,13 +105,15 @@ class Baseline:
         """A line for every bin in which the last run is significantly worse.
 
         Raises:
-            UserError: the earlier results are of other data or settings.
+            UserError: the earlier results have other data or settings.
         """
         content = results.to_json()
         differ = [name for name in SETTINGS if content[name] != self.settings[name]]
         if differ:
             what = "the annotations" if differ[0] == "data" else differ[0].replace("_", " ")
-            raise UserError(f"--baseline {self.path}: {what} differ from this run's; both must be evaluated alike")
+            raise UserError(
+                f"--baseline {self.path}: {what} differ from this run's; both must be evaluated the same way"
+            )
         last_run = _last_run(content).items()
         lines = (self._failure(name, *self.bins[name], *now, results.confidence) for name, now in last_run)
         return tuple(filter(None, lines))
@@ -129,7 +131,7 @@ class Baseline:
 
 
 def read_baseline(path: str) -> Baseline:
-    """The last run of a ``results.json`` that this tool wrote, with a bootstrap.
+    """The last run of a ``results.json`` that ``mmms size-ap`` wrote with a bootstrap.
 
     Raises:
         UserError: another file, or one without a bootstrap.
@@ -169,5 +171,5 @@ def _last_run(content: dict[str, Any]) -> dict[str, tuple[float, Levels]]:
 
 
 def _refuse(word: str) -> float:
-    """NaN and Infinity are no JSON: undefined figures are written as null."""
+    """Refuse NaN and Infinity, which are not JSON; undefined figures are null."""
     raise ValueError(word)

@@ -14,24 +14,24 @@ from mmms_plugin.errors import LONGEST_NAME, UserError, printable
 
 @dataclass(frozen=True)
 class Seeds:
-    """A method's name and its prediction files, one a seed."""
+    """A method's name and its prediction files, one per seed."""
 
     name: str
     files: tuple[str, ...]
 
 
 def parse_group(text: str) -> Seeds:
-    """``ps=a.json,b.json,c.json``.
+    """A method from text such as ``ps=a.json,b.json,c.json``.
 
     Raises:
-        UserError: another form, or a file twice.
+        UserError: another form, or a file given twice.
     """
     name, equals, files = text.partition("=")
     paths = tuple(path.strip() for path in files.split(","))
     if not name.strip() or not equals or not all(paths):
         raise UserError(f"--group {text!r}: must be NAME=FILE,FILE,..., such as ps=a.json,b.json,c.json")
     if len(set(paths)) < len(paths):
-        raise UserError(f"--group {text!r}: the same file twice; every seed has its own")
+        raise UserError(f"--group {text!r}: a file is given twice; every seed needs its own")
     return Seeds(printable(name.strip(), LONGEST_NAME), paths)
 
 
@@ -48,12 +48,12 @@ def read_files(
     Args:
         ann: the annotation file.
         preds: a file for each run, `Seeds` for each method with several.
-        names: of the runs that are single files; by default their files', with the folder's where two are the same.
-        masks: read segmentations; masks of predictions serve only IoU of masks and area by mask.
-        source: formats, and where names of classes and sizes of images are found.
+        names: of the runs that are single files; by default their files' names, with the folder's if two are the same.
+        masks: read segmentations, for IoU of masks and area by mask.
+        source: formats, and where to find class names and image sizes.
 
     Raises:
-        UserError: as `read_ground_truth` and `read_detections`; or names that are not one a run, all different.
+        UserError: as `read_ground_truth` and `read_detections`; or not one name per run, all different.
     """
     single = iter(_names([path for path in preds if not isinstance(path, Seeds)], names))
     named = [(pred.name, pred.files) if isinstance(pred, Seeds) else (next(single), (pred,)) for pred in preds]
@@ -74,13 +74,18 @@ def read_files(
 
 
 def _names(preds: Sequence[str | Path], given: Sequence[str]) -> list[str]:
-    """Different names for all runs, fit to be shown."""
+    """Distinct printable names for all runs."""
+    shown = f"--names {' '.join(given)}"
     if given and len(given) != len(preds):
-        raise UserError(f"--names {' '.join(given)}: allowed is one for each --pred ({len(preds)})")
+        raise UserError(f"{shown}: must be one for each --pred ({len(preds)})")
+    if len(set(given)) < len(given):
+        raise UserError(f"{shown}: must be different names")
+    if not all(name.strip() for name in given):
+        raise UserError("--names: a name is empty; every run needs one")
     names = [printable(name) for name in given] or [printable(Path(path).stem) for path in preds]
     if len(set(names)) < len(names) and not given:
         names = [printable(f"{Path(path).resolve().parent.name}/{Path(path).stem}") for path in preds]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UserError(f"--pred: two runs would be called {twice!r}; --names A B tells them apart")
+        raise UserError(f"--pred: two runs would be called {twice!r}; give them names with --names A B")
     return names

@@ -9,9 +9,7 @@ anchor of an object's size is useless if the next one is half an object away: on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -210,12 +208,6 @@ def quantile_edges(sides: np.ndarray, count: int) -> tuple[float, ...]:
         return ()
     edges = np.quantile(sides, np.arange(1, count) / count)
     return tuple(sorted({readable(float(edge)) for edge in edges if edge > 0}))
-
-
-def bins_option(edges: Sequence[float]) -> str:
-    """``--bins`` for bins between the edges (side in px): ``q1=0:12,q2=12:31,q3=31:inf``."""
-    bounds = ["0", *(f"{edge:g}" for edge in edges), "inf"]
-    return ",".join(f"q{i + 1}={low}:{high}" for i, (low, high) in enumerate(pairwise(bounds)))
 
 
 def suggest_anchors(

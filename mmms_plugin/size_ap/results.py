@@ -1,4 +1,4 @@
-"""What an evaluation by object size says: plain frozen records, written as JSON in full precision.
+"""The results of an evaluation by object size: plain frozen records, written as JSON in full precision.
 
 A figure that is undefined (a bin or class without objects) is None: ``null`` in JSON, empty in CSV, "n/a" in tables.
 """
@@ -30,7 +30,7 @@ class ErrorShare:
 
     Attributes:
         count: errors of the type.
-        gain: AP50 gained if they were mended; None in a bin without objects.
+        gain: AP50 gained if they were fixed; None in a bin without objects.
         interval: of the gain; None without bootstrap.
     """
 
@@ -43,9 +43,9 @@ class ErrorShare:
 class BinResult:
     """The figures of one bin.
 
-    ``intervals`` maps a name of `METRICS` to its interval, empty without bootstrap; ``errors`` a name of `ERROR_TYPES`
-    to what it costs, empty if that was not asked for. ``ap_draws`` is AP in every draw of images
-    (the mean over seeds where there are several).
+    ``intervals`` maps names of `METRICS` to intervals, empty without bootstrap; ``errors`` maps names of `ERROR_TYPES`
+    to their cost, empty if not requested. ``ap_draws`` is AP in every draw of images (the mean over seeds if there are
+    several).
     """
 
     bin: Bin
@@ -62,7 +62,7 @@ class BinResult:
 
 @dataclass(frozen=True)
 class ClassMatrix:
-    """Class times size: rows are categories, columns the bins of the evaluation, in their order.
+    """Class by size: rows are categories, columns the bins of the evaluation, in their order.
 
     Attributes:
         category_ids, category_names: ``(classes,)``.
@@ -110,17 +110,17 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run (one prediction file), or a method with several seeds: then all figures are means over its runs.
+    """One run (one prediction file), or a method with several seeds, whose figures are means over its runs.
 
     Attributes:
-        name: the run's.
+        name: of the run or method.
         bins: one result per bin; the first is always 'all'.
-        classes: the class times size matrix.
-        stats: pycocotools' twelve figures by name (AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl),
-            where the bins are the preset 'coco'; otherwise those that do not depend on bins. The number after the
-            third AR is the evaluation's ``max_dets``.
-        sweep: AP against continuous size, empty if not asked for.
-        seeds: the runs of a method with several; empty for one run.
+        classes: figures by class and size.
+        stats: pycocotools' twelve figures by name (AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl) if
+            the bins are the preset 'coco'; otherwise those that do not depend on bins. The number after the third AR is
+            the evaluation's ``max_dets``.
+        sweep: AP against continuous size; empty if not requested.
+        seeds: the runs of a method with several seeds; empty for one run.
     """
 
     name: str
@@ -136,12 +136,12 @@ class Difference:
     """Second run minus first run, from the paired bootstrap (None without bootstrap).
 
     Attributes:
-        of: what is compared: a bin's name, or a category's.
+        of: name of the bin or category that is compared.
         metric: a name of `METRICS`.
         first, second: the two figures.
         difference: second minus first.
         interval: bootstrap interval of the difference.
-        probability_positive: how probable it is that the second run is truly better, from the same replicates.
+        probability_positive: probability that the second run is truly better, from the same replicates.
     """
 
     of: str
@@ -155,7 +155,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """Images that contain objects of just these sizes (ELASTIC, Table 4), and what the second run gains on them.
+    """Images that contain objects of exactly these sizes (ELASTIC, Table 4), and what the second run gains on them.
 
     ``first`` and ``second`` map 'ap', 'f1_per_class' and 'f1_overall' to figures in [0, 1]; ``relative`` is
     (second - first) / first, a fraction (0.04 is 4 %).
@@ -170,17 +170,17 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class Settling:
-    """How sure the difference of AP in one bin is, and what would settle it (`kernel.bootstrap`).
+    """How certain the difference of AP in one bin is, and what would settle it (`kernel.bootstrap`).
 
     Attributes:
         of: the bin's name.
         images, seeds, both: standard deviations of the difference due to the choice of images, to that of seeds, and to
             seeds that do better on some images than on others; the latter two are 0 where no method has several seeds.
-        settled: the interval of the difference leaves out zero.
-        images_needed: so many images in all, with these seeds, would settle it if the difference stays as it is; None
-            if it is settled, or if a thousand times the images would not do.
-        seeds_needed: so many seeds of each method, with these images; None if it is settled, no method has several
-            seeds, or a thousand would not do.
+        settled: the interval of the difference excludes zero.
+        images_needed: total number of images that would settle it, with these seeds, if the difference stays the same;
+            None if it is settled, or if 1,000 times the images would not suffice.
+        seeds_needed: number of seeds of each method that would settle it, with these images; None if it is settled, no
+            method has several seeds, or 1,000 would not suffice.
     """
 
     of: str
@@ -202,8 +202,8 @@ class Comparison:
         per_class: AP over all sizes of every category.
         groups: ELASTIC's Table 4; its last row is all images.
         score_threshold: a class counts as predicted in an image if a detection scores at least this.
-        per_error: AP50 gained by mending each type of error, in every bin; ``metric`` is a name of `ERROR_TYPES`.
-        settling: how sure the difference of AP is in every bin; empty without bootstrap.
+        per_error: AP50 gained by fixing each type of error, in every bin; ``metric`` is a name of `ERROR_TYPES`.
+        settling: how certain the difference of AP is in every bin; empty without bootstrap.
     """
 
     first: str
@@ -222,22 +222,23 @@ class SizeAPResults:
 
     Attributes:
         iou_type: 'bbox' or 'segm'.
-        area, area_rule: 'annotation', 'box' or 'mask', and the sentence that says what it means.
+        area: 'annotation', 'box' or 'mask'.
+        area_rule: the sentence that explains it.
         bins: the bins, 'all' first.
-        bins_source: what was asked for, such as 'coco', 'quantiles:4', 'tinyperson' or the bins as typed.
-        bins_reference: the publication of a preset, or how the limits were found.
+        bins_source: the option, such as 'coco', 'quantiles:4', 'tinyperson' or the bins as typed.
+        bins_reference: the publication of a preset, or how the limits were determined.
         edge_rule: the sentence about objects on a limit.
         images, annotations, crowds: counts in the ground truth.
-        max_dets: most detections per image and class that are counted.
+        max_dets: largest number of detections per image and class that count.
         iou_thresholds: as used.
         replicates: bootstrap replicates, 0 without.
         confidence: of the intervals, such as 0.95.
         seed: of the bootstrap.
-        runs: one or more, methods with several seeds among them.
+        runs: at least one run or method.
         comparison: of the second run with the first; None for one run.
-        more_comparisons: of the further runs, each with the first.
-        notes: lines the reader should see (what was unusual in the input).
-        data: a hash of images and annotations, to know the same data again.
+        more_comparisons: of the further runs with the first.
+        notes: lines that the user should read, about anything unusual in the input.
+        data: a hash of images and annotations, to recognise the same data.
     """
 
     iou_type: str
@@ -263,7 +264,7 @@ class SizeAPResults:
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """All of them, in the order of the runs."""
+        """All comparisons, in the order of the runs."""
         return (self.comparison, *self.more_comparisons) if self.comparison else ()
 
     def to_json(self) -> dict[str, Any]:
@@ -272,7 +273,7 @@ class SizeAPResults:
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON holds it: keys as text, tuples as lists, infinity as the text 'inf', NaN as null."""
+    """``value`` for JSON: keys become text, tuples lists, infinity the text 'inf', NaN null."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -627,10 +627,10 @@ def test_runs_and_methods_have_names_of_their_own(data, tmp_path):
     for text in ("=a.json", "ps", "ps=a.json,,b.json", " =a.json"):
         with pytest.raises(UserError, match="must be NAME=FILE,FILE"):
             parse_group(text)
-    with pytest.raises(UserError, match="the same file twice"):
+    with pytest.raises(UserError, match="a file is given twice"):
         parse_group("ps=a.json,a.json")
     for names, words in (
-        (["x"], "--names x: allowed is one for each --pred .2."),
+        (["x"], "--names x: must be one for each --pred .2."),
         (["x", "x"], "called 'x'; --names A B"),
     ):
         with pytest.raises(UserError, match=words):

@@ -128,15 +128,15 @@ def test_a_data_set_alone(files, tmp_path, capsys):
     [
         (["--bins", "a=0:20,b=10:30"], ("one",), "10 to 20 is in both (--allow-overlaps accepts that)"),
         (["--bins", "a=0:10,b=20:30"], ("one",), "10 to 20 is in no bin (--allow-gaps accepts that)"),
-        (["--bootstrap", "-5"], ("one",), "bootstrap=-5: must be an integer from 0 to 100,000"),
-        (["--confidence", "95"], ("one",), "confidence=95.0: must be above 0 and at most 0.9999"),
-        (["--confidence", "0.9999999999999999"], ("one",), "must be above 0 and at most 0.9999"),
-        (["--seed", "-1"], ("one",), "seed=-1: must be an integer from 0"),
+        (["--bootstrap", "-5"], ("one",), "--bootstrap -5: must be an integer from 0 to 100,000"),
+        (["--confidence", "95"], ("one",), "--confidence 95.0: must be a number above 0 and at most 0.9999"),
+        (["--confidence", "0.9999999999999999"], ("one",), "must be a number above 0 and at most 0.9999"),
+        (["--seed", "-1"], ("one",), "--seed -1: must be an integer from 0"),
         (["--max-dets", "9" * 20], ("one",), "must be an integer from 1 to 1,000,000"),
         (["--resize", "1333"], (), "--resize 1333: must be WIDTHxHEIGHT, such as 1333x800"),
-        (["--names", "a"], ("one", "two"), "--names a: allowed is one for each --pred (2)"),
-        ([], ("one", "one"), "--names A B tells them apart"),
-        ([], ("one", "two", "one"), "--names A B tells them apart"),
+        (["--names", "a"], ("one", "two"), "--names a: must be one for each --pred (2)"),
+        ([], ("one", "one"), "give them names with --names A B"),
+        ([], ("one", "two", "one"), "give them names with --names A B"),
         ([], ("ann",), "this is a COCO annotation file"),
         (["--ann", "nowhere.json"], ("one",), "no such file"),
     ],
@@ -296,7 +296,10 @@ def test_groups_and_runs_are_compared_with_the_first(files, tmp_path, capsys):
     comparisons = [results["comparison"], *results["more_comparisons"]]
     assert [(c["first"], c["second"]) for c in comparisons] == [("ps", "plain"), ("ps", "more")]
     page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
-    assert all(text in page for text in ("What would settle it: more minus ps", "ps: AP of each seed", "ps (2 seeds)"))
+    assert all(
+        text in page
+        for text in ("What would settle the difference: more minus ps", "ps: AP of each seed", "ps (2 seeds)")
+    )
     with (tmp_path / "out/settling.csv").open(encoding="utf-8") as file:
         assert {(row["second_run"], row["bin"]) for row in csv.DictReader(file)} >= {("plain", "all"), ("more", "all")}
     with (tmp_path / "out/ap_against_size.csv").open(encoding="utf-8") as file:
@@ -315,10 +318,10 @@ def test_groups_and_runs_are_compared_with_the_first(files, tmp_path, capsys):
         (["--group", "ps"], "--group 'ps': must be NAME=FILE,FILE"),
         (["--group", "=a.json"], "must be NAME=FILE,FILE"),
         (["--group", "ps=a.json,"], "must be NAME=FILE,FILE"),
-        (["--group", "ps=a.json,a.json"], "the same file twice"),
+        (["--group", "ps=a.json,a.json"], "a file is given twice"),
         (["--group", "ps=a.json", "--group", "ps=b.json"], "two methods are called 'ps'"),
         (["--group", "ps=/nowhere/a.json"], "/nowhere/a.json"),
-        (["--group", "ps=a.json", "--names", "A", "B"], "allowed is one for each --pred (1)"),
+        (["--group", "ps=a.json", "--names", "A", "B"], "must be one for each --pred (1)"),
     ],
 )
 def test_groups_that_make_no_sense_are_refused(files, tmp_path, capsys, options, message):

@@ -266,11 +266,11 @@ def test_undefined_figures_are_nan_and_format_only_writes_files(data, ann_file, 
         (dict(bins="small=0:10,large=20:30"), "10 to 20 is in no bin"),
         (dict(area="hull"), "allowed are annotation, box, mask"),
         (dict(metric="proposal_fast"), "use 'proposal'"),
-        (dict(bootstrap=-1), "bootstrap=-1: must be an integer from 0"),
+        (dict(bootstrap=-1), "--bootstrap -1: must be an integer from 0"),
         (dict(metric=["bbox", "proposal_fast"]), "use 'proposal'"),
         (dict(bins=["small=0:10", "large=20:30"]), "10 to 20 is in no bin"),
         (dict(bins="a=0:9,b=8:30"), "8 to 9 is in"),
-        (dict(confidence=1), "confidence=1"),
+        (dict(confidence=1), "--confidence 1: must be"),
     ],
 )
 def test_wrong_options_are_refused_when_the_config_is_built(options, message):

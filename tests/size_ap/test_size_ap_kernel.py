@@ -435,7 +435,8 @@ def test_options_at_their_limits(name):
     for value in allowed:
         assert getattr(Options(**{name: value}), name) == value
     for value in refused:
-        with pytest.raises(UserError, match=f"^{'bootstrap' if name == 'replicates' else name}"):
+        flag = dict(replicates="--bootstrap", thresholds="thresholds").get(name, f"--{name.replace('_', '-')}")
+        with pytest.raises(UserError, match=f"^{flag}[ =]"):
             Options(**{name: value})
 
 

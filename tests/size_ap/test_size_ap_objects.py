@@ -11,7 +11,7 @@ import pytest
 from mmms_plugin.coco.objects import GroundTruth
 from mmms_plugin.errors import UserError
 from mmms_plugin.size_ap.bins import HALF_OPEN, readable, resolve_bins
-from mmms_plugin.size_ap.object_sizes import bins_option, describe_objects, quantile_edges, suggest_anchors
+from mmms_plugin.size_ap.object_sizes import describe_objects, quantile_edges, suggest_anchors
 from mmms_plugin.size_ap.report.tables import size_tables, suggestions
 from tests.size_ap.test_size_ap_tables import cells
 
@@ -109,7 +109,6 @@ def test_edges_of_bins_of_equal_count():
     assert quantile_edges(np.arange(1, 101.0), 4) == (25.8, 50.5, 75.2)
     assert quantile_edges(np.array([0.0, 0, 0, 5, 5, 5]), 4) == (2.5, 5)  # no edge at 0, equal ones once
     assert quantile_edges(np.zeros(0), 3) == ()
-    assert bins_option((12.0, 31.5)) == "q1=0:12,q2=12:31.5,q3=31.5:inf"
     sizes = describe_objects(data([(side, side) for side in (1, 2, 4, 8, 16, 32)]), BINS)
     assert suggestions(sizes)[0] == ("3 bins with equally many objects", '--bins "q1=0:3.33,q2=3.33:10.7,q3=10.7:inf"')
     alike = replace(sizes, equal_bins={3: (4.0,), 4: (1.0, 2.0, 3.0)})
@@ -119,8 +118,8 @@ def test_edges_of_bins_of_equal_count():
     assert anchors == (
         "anchors for a pyramid, in pixels of pictures resized to fit 640x480",
         f"scales=[{a.scale:g}], ratios=[1.0], strides=[4, 8, 16, 32, 64]: sides "
-        f"{', '.join(f'{side:g}' for side in a.sides)} px; {a.covered:.0%} of objects have an IoU of 0.5 with one, "
-        "as a mean over where they may lie",
+        f"{', '.join(f'{side:g}' for side in a.sides)} px; {a.covered:.0%} of objects have an IoU of 0.5 with an "
+        "anchor, averaged over positions",
     )
     assert "original pictures (--resize" in suggestions(sizes)[-1][0]
 

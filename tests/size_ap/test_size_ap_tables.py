@@ -194,9 +194,9 @@ def test_what_would_settle_a_difference(results):
     ))  # fmt: skip
     said = "the difference is not settled;"
     assert tables.settling_lines(both) == [
-        f"all: {said} 12,345 images would settle it if it stays as it is",
-        f"large: {said} 7 seeds of each method would settle it if it stays as it is",
-        f"x: {said} 5,000 images or 6 seeds of each method would settle it if it stays as it is",
+        f"all: {said} 12,345 images would settle it if it stays the same",
+        f"large: {said} 7 seeds of each method would settle it if it stays the same",
+        f"x: {said} 5,000 images or 6 seeds of each method would settle it if it stays the same",
         f"y: {said} even 1,000 times the data would not settle it",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from mmms_plugin.report.tables import (
     NOT_AVAILABLE,
@@ -18,7 +19,7 @@ from mmms_plugin.report.tables import (
     to_csv,
 )
 from mmms_plugin.size_ap.bins import Bin
-from mmms_plugin.size_ap.object_sizes import ObjectSizes, bins_option
+from mmms_plugin.size_ap.object_sizes import ObjectSizes
 from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
@@ -55,21 +56,21 @@ def bin_table(results: SizeAPResults, run: RunResult) -> Table:
 
 
 def error_table(results: SizeAPResults, run: RunResult) -> Table:
-    """AP50 gained by mending each type of error, per bin, with intervals and numbers of errors."""
+    """AP50 gained by fixing each type of error, per bin, with intervals and numbers of errors."""
     rows: Rows = [(b.bin.name, percent(b.ap50), *(_share(b.errors[name]) for name in ERROR_TYPES)) for b in run.bins]
     caption = (
-        f"{run.name}: {shape(results)} AP50 gained if all errors of a type were mended (× 100; in parentheses: errors)"
+        f"{run.name}: {shape(results)} AP50 gained if all errors of a type were fixed (× 100; in parentheses: errors)"
     )
     return Table(f"errors-{position(results, run)}", caption, ("bin", "AP50", *ERROR_TYPES), rows)
 
 
 def error_difference_table(results: SizeAPResults, comparison: Comparison) -> Table:
-    """Second run minus first: what mending each type of error gains."""
+    """Second run minus first: what fixing each type of error gains."""
     by_type = {(d.of, d.metric): d for d in comparison.per_error}
     rows: Rows = [(b.name, *(_difference(by_type[b.name, name]) for name in ERROR_TYPES)) for b in results.bins]
     caption = (
-        f"AP50 gained by mending, {comparison.second} minus {comparison.first}, × 100: negative where the second run "
-        "loses less to errors of a type"
+        f"AP50 gained by fixing errors, {comparison.second} minus {comparison.first}, × 100: negative if the second "
+        "run loses less to errors of that type"
     )
     return Table(f"error-differences{suffix(results, comparison)}", caption, ("bin", *ERROR_TYPES), rows)
 
@@ -82,7 +83,7 @@ def seed_table(results: SizeAPResults, run: RunResult) -> Table:
 
 
 def settling_table(results: SizeAPResults, comparison: Comparison) -> Table:
-    """What the difference's uncertainty is made of, and how many more images or seeds would settle it."""
+    """The parts of the difference's uncertainty, and how many images or seeds would settle it."""
     by_bin = {d.of: d for d in comparison.per_bin if d.metric == "ap"}
     rows: Rows = [
         (s.of, _difference(by_bin[s.of]), 100 * s.images, 100 * s.seeds, 100 * s.both, "yes" if s.settled else "no")
@@ -99,11 +100,11 @@ def settling_table(results: SizeAPResults, comparison: Comparison) -> Table:
         Column("seeds needed", ","),
     )
     caption = (
-        f"What would settle it: {comparison.second} minus {comparison.first}, × 100. SD: standard deviation of the "
-        "difference due to the choice of images, of seeds, and to seeds that do better on some images than on others. "
-        "Needed: images in all (with these seeds) or seeds of each method (with these images) at which the interval "
-        "would leave out zero if the difference stayed as it is; n/a: not even with 1,000 times as many, or there is "
-        "one seed only"
+        f"What would settle the difference: {comparison.second} minus {comparison.first}, × 100. SD: standard "
+        "deviation of the difference due to the choice of images, of seeds, and to seeds that do better on some images "
+        "than on others. Needed: total number of images (with these seeds), or seeds of each method (with these "
+        "images), at which the interval would exclude zero if the difference stayed the same; n/a: 1,000 times as many "
+        "would not suffice, or there is only one seed"
     )
     return Table(f"settling{suffix(results, comparison)}", caption, columns, rows)
 
@@ -122,7 +123,7 @@ def terminal_tables(results: SizeAPResults) -> list[Table]:
         if run.bins[0].errors:
             titles = (name if len(name) < 12 else f"{name[:5]}." for name in ERROR_TYPES)  # class., local.
             rows = [(b.bin.name, *(share.gain for share in b.errors.values())) for b in run.bins]
-            caption = f"{run.name}: AP50 gained if errors were mended"
+            caption = f"{run.name}: AP50 gained if errors were fixed"
             shown.append(Table("errors", caption, ("bin", *titles), rows, form=".4f"))
     return shown
 
@@ -146,19 +147,19 @@ def _cell(value: float | None, limits: Interval | None, form: str, between: str)
 
 
 def settling_lines(comparison: Comparison) -> list[str]:
-    """For the terminal: what would settle each difference that is not settled."""
+    """What would settle each difference that is not settled, for the terminal."""
     lines = []
     for settling in comparison.settling:
         ways = [f"{settling.images_needed:,} images"] if settling.images_needed else []
         ways += [f"{settling.seeds_needed:,} seeds of each method"] if settling.seeds_needed else []
-        way = f"{' or '.join(ways)} would settle it if it stays as it is"
+        way = f"{' or '.join(ways)} would settle it if it stays the same"
         way = way if ways else "even 1,000 times the data would not settle it"
         lines += [] if settling.settled else [f"{settling.of}: the difference is not settled; {way}"]
     return lines
 
 
 def class_table(results: SizeAPResults, run: RunResult) -> Table:
-    """AP of one run per class and bin, the number of objects beside it; best class first."""
+    """AP of one run per class and bin, with the number of objects; best class first."""
     names, ap, counts = run.classes.category_names, run.classes.ap, run.classes.ground_truths
     rows: Rows = [
         (names[i], *(Cell(percent(value), f"({count:,})") for value, count in zip(ap[i], counts[i], strict=True)))
@@ -212,8 +213,8 @@ def group_table(results: SizeAPResults, comparison: Comparison) -> Table:
             cells.append(Cell(percent(group.relative.get(measure), sign=True), small))
         rows.append((" + ".join(group.sizes), group.images, *cells))
     caption = (
-        f"Relative improvement of {comparison.second} over {comparison.first} in images that contain objects of just "
-        f"these sizes (%; in parentheses: first → second, × 100)"
+        f"Relative improvement of {comparison.second} over {comparison.first} in images that contain objects of "
+        f"exactly these sizes (%; in parentheses: first → second, × 100)"
     )
     columns: Columns = ("sizes in the image", Column("images", ","), *MEASURES.values())
     return Table(f"image-groups{suffix(results, comparison)}", caption, columns, rows)
@@ -248,12 +249,13 @@ def size_tables(sizes: ObjectSizes) -> tuple[Table, ...]:
 
 
 def suggestions(sizes: ObjectSizes) -> list[tuple[str, str]]:
-    """(what, the option or values to copy): equal-count bins, and anchors for a feature pyramid."""
-    lines = [
-        (f"{count} bins with equally many objects", f'--bins "{bins_option(edges)}"')
-        for count, edges in sizes.equal_bins.items()
-        if len(edges) == count - 1
-    ]
+    """Pairs of a description and the option or values to copy: bins of equal count, and anchors for a pyramid."""
+    lines = []
+    for count, edges in sizes.equal_bins.items():
+        if len(edges) == count - 1:
+            limits = pairwise(("0", *(f"{edge:g}" for edge in edges), "inf"))
+            bins = ",".join(f"q{i}={low}:{high}" for i, (low, high) in enumerate(limits, 1))
+            lines.append((f"{count} bins with equally many objects", f'--bins "{bins}"'))
     if anchors := sizes.anchors:
         ratios, strides = [float(ratio) for ratio in anchors.ratios], list(anchors.strides)
         values = f"scales=[{anchors.scale:g}], ratios={ratios}, strides={strides}"
@@ -261,7 +263,7 @@ def suggestions(sizes: ObjectSizes) -> list[tuple[str, str]]:
         where = "in pixels of the original pictures (--resize 1333x800 takes resizing into account)"
         if sizes.resize:
             where = f"in pixels of pictures resized to fit {sizes.resize[0]}x{sizes.resize[1]}"
-        covered = f"{anchors.covered:.0%} of objects have an IoU of 0.5 with one, as a mean over where they may lie"
+        covered = f"{anchors.covered:.0%} of objects have an IoU of 0.5 with an anchor, averaged over positions"
         lines.append((f"anchors for a pyramid, {where}", f"{values}: sides {sides} px; {covered}"))
     return lines
 
@@ -343,18 +345,18 @@ def _limits(interval: Interval | None) -> tuple[float | None, float | None]:
 
 
 def suffix(results: SizeAPResults, comparison: Comparison) -> str:
-    """Nothing for the first comparison, -2, -3, ... for the further ones, in names of files and tables."""
+    """Suffix of files and tables: empty for the first comparison, then -2, -3, ..."""
     place = results.comparisons.index(comparison)
     return f"-{place + 1}" if place else ""
 
 
 def position(results: SizeAPResults, run: RunResult) -> int:
-    """1 for the first run, 2 for the second, ...: file names come from it, not from the runs' names."""
+    """1 for the first run, 2 for the second, ...; for file names, which do not depend on the names of runs."""
     return results.runs.index(run) + 1
 
 
 def evaluator(results: SizeAPResults) -> str:
-    """Whose rules and figures the evaluation has."""
+    """The evaluator whose rules and figures these are."""
     return "lvis-api" if "APr" in results.runs[0].stats else "pycocotools"
 
 
@@ -369,7 +371,7 @@ def size_of(bins: Sequence[Bin]) -> str:
 
 
 def probability(value: float | None) -> str:
-    """To three decimals, but never 0 or 1: no number of replicates can show that."""
+    """To three decimals, but never 0 or 1, which no number of replicates can show."""
     if value is None:
         return NOT_AVAILABLE
     return "< 0.001" if value < 0.0005 else "> 0.999" if value >= 0.9995 else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""The report of an evaluation by object size: figures, tables, one HTML page, and all numbers as JSON and CSV."""
+"""The report of an evaluation by object size: figures, tables, an HTML page, and all numbers as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -22,35 +22,39 @@ from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, Difference, Siz
 ERROR_MEANINGS = (
     ("classification", "right place, wrong class: IoU of at least 0.5 with an object of another class"),
     ("localisation", "right class, wrong place: IoU of 0.1 to 0.5 with an object of its class"),
-    ("both", "neither: some overlap, but too little, or with an object of another class"),
-    ("duplicate", "a better detection has the object already"),
-    ("background", "no object there: IoU of at most 0.1 with anything"),
-    ("missed", "an object without a detection, and none of another type that could be mended into one"),
+    ("both", "wrong class and wrong place: some overlap, but too little, or with an object of another class"),
+    ("duplicate", "a better detection already matches the object"),
+    ("background", "no object there: IoU of at most 0.1 with any object"),
+    ("missed", "an object that no detection matches, nor would match if its error were fixed"),
 )
 LVIS_RULES = (
-    "LVIS: the best 300 detections of an image count; those of classes that it says nothing about are left out, and so "
-    "are unmatched ones of classes that are not exhaustively annotated in it"
+    "LVIS: the best 300 detections of an image count; ignored are those of classes that were not checked in the image, "
+    "and unmatched ones of classes that are not exhaustively annotated in it"
 )
-UNDEFINED = "n/a: no object to judge by"
+UNDEFINED = "n/a: no objects"
 SIDE_AXIS = "object side = √({}), px (log scale)"
 
 
 def write_report(
     results: SizeAPResults, out_dir: str | Path, sizes: ObjectSizes | None = None, gallery: Gallery | None = None
 ) -> list[Path]:
-    """Write everything about an evaluation into a folder.
+    """Write the report of an evaluation into a folder.
 
-    ``report.html`` (self-contained), ``results.json``, ``tables.md``, ``tables.tex`` (needs booktabs), ``bins.csv``,
-    ``classes.csv``, ``errors.csv``, ``ap_against_size.csv``, with several runs
-    ``differences.csv`` and, with a bootstrap, ``settling.csv``, and every figure as PNG, PDF and SVG.
+    It consists of ``report.html`` (self-contained), ``results.json``, ``tables.md``, ``tables.tex`` (needs booktabs),
+    ``bins.csv``, ``classes.csv``, ``errors.csv``, ``ap_against_size.csv``, with several runs ``differences.csv`` and,
+    with a bootstrap, ``settling.csv``, and of every figure as PNG, PDF and SVG.
 
     Args:
-        results: of one run or more. out_dir: made if need be; files of the same names are replaced, all at once.
-        sizes: the data set's object sizes, for one more section. gallery: of failures, for the page.
+        results: of at least one run.
+        out_dir: created if needed; files of the same names are replaced, all at once.
+        sizes: the data set's object sizes, for a section about them.
+        gallery: failures, for the page.
+
     Returns:
         The files, ``report.html`` first.
+
     Raises:
-        UserError: the folder cannot be made.
+        UserError: the folder cannot be created.
     """
     with files_written_together(out_dir) as folder:
         out = Output(folder)
@@ -58,7 +62,7 @@ def write_report(
         out.texts({"results.json": _json(results.to_json()), **csv_files(results)})
         out.tables(sections, note=results.area_rule)
         names = " and ".join(run.name for run in results.runs)
-        lead = f"How well objects of different sizes are found by {names}. AP and AR are × 100; {UNDEFINED}."
+        lead = f"How well {names} detect objects of different sizes. AP and AR are × 100; {UNDEFINED}."
         sections += [Section("Look at the failures", gallery=gallery)] if gallery else []
         page = render("AP by object size", _facts(results), sections, lead=lead, notes=results.notes)
         files = [write_text(folder / "report.html", page), *out.written]
@@ -69,7 +73,7 @@ def write_object_sizes(sizes: ObjectSizes, out_dir: str | Path) -> list[Path]:
     """Write a data set's object sizes into a folder: ``object_sizes.html``, ``.json``, tables and figures.
 
     Raises:
-        UserError: the folder cannot be made.
+        UserError: the folder cannot be created.
     """
     with files_written_together(out_dir) as folder:
         out = Output(folder)
@@ -77,8 +81,8 @@ def write_object_sizes(sizes: ObjectSizes, out_dir: str | Path) -> list[Path]:
         out.texts({"object_sizes.json": _json(sizes.to_json())})
         out.tables(sections, "object_size_", sizes.area_rule)
         facts = [
-            ("images", f"{sizes.images:,} ({sizes.images_without:,} without an object)"),
-            ("objects", f"{sizes.objects:,}, and {sizes.crowds:,} crowd regions that are left out"),
+            ("images", f"{sizes.images:,} ({sizes.images_without:,} without objects)"),
+            ("objects", f"{sizes.objects:,}, not counting {sizes.crowds:,} crowd regions"),
             ("object size", sizes.area_rule),
             ("classes", f"{len(sizes.classes):,}"),
         ]
@@ -134,7 +138,7 @@ def _error_section(results: SizeAPResults, out: Output) -> Section:
             series.append(Series.of(name, (share.gain for share in shares), (share.interval for share in shares)))
         drawn = figures.draw_errors(labels, series, f"{shape(results)} AP50 gained (× 100)", _size_axis(results))
         caption = (
-            f"{run.name}: what each type of error costs, as the AP50 gained if all errors of that type were mended "
+            f"{run.name}: what each type of error costs, as the AP50 gained if all errors of that type were fixed "
             f"(TIDE, Bolya et al. 2020, per size).{_interval_text(results)}"
         )
         pictures.append(out.figure(f"errors-{tables.position(results, run)}", drawn, caption))
@@ -153,7 +157,7 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: Out
     if results.replicates:
         caption += (
             f" Lines: {results.confidence:.0%} intervals of the paired {_bootstrap_of(results)} "
-            f"({results.replicates:,} replicates); coloured where they leave zero out (green: better, pink: worse). "
+            f"({results.replicates:,} replicates); coloured if they exclude zero (green: better, pink: worse). "
             "P: probability that the difference is above zero."
         )
     classes = results.runs[0].classes
@@ -175,11 +179,11 @@ def _group_section(results: SizeAPResults, comparison: Comparison, out: Output) 
     drawn = figures.draw_groups(labels, series, f"improvement of {second}\nover {first}, %")
     caption = (
         "Images grouped by the sizes of the objects they contain, number of images in parentheses, as in ELASTIC "
-        f"(Wang et al. 2019, Table 4). F1: multi-label, a class counts as predicted in an image if a detection of it "
+        f"(Wang et al. 2019, Table 4). F1: multi-label; a class counts as predicted in an image if a detection of it "
         f"scores at least {comparison.score_threshold:g}."
     )
     picture = out.figure(f"image_groups{tables.suffix(results, comparison)}", drawn, caption)
-    title = "By the sizes an image contains" + (f": {comparison.second}" if results.more_comparisons else "")
+    title = "By the object sizes in an image" + (f": {comparison.second}" if results.more_comparisons else "")
     return Section(title, pictures=[picture], tables=[tables.group_table(results, comparison)])
 
 
@@ -204,7 +208,7 @@ def _class_section(results: SizeAPResults, out: Output) -> Section:
         names, bins = run.classes.category_names, [b.name for b in results.bins]
         values = np.array([array(row) for row in run.classes.ap]).reshape(len(names), len(bins))
         drawn = figures.draw_class_map(names, bins, values, f"{shape(results)} AP (× 100)", _size_axis(results))
-        caption = f"{run.name}: AP per class and size, best class first; hatched: n/a (no object)."
+        caption = f"{run.name}: AP per class and size, best class first; hatched: n/a (no objects)."
         pictures.append(out.figure(f"class_by_size-{number}", drawn, caption, wide=True))
     shown = [tables.class_table(results, run) for run in results.runs]
     return Section("Class by size", pictures=pictures, tables=shown)
@@ -214,7 +218,7 @@ def _size_section(sizes: ObjectSizes, out: Output) -> Section:
     spans = [(b.name, b.low**0.5, b.high**0.5) for b in sizes.bins if b.name != "all"]
     axis = SIDE_AXIS.format(AREA_NAMES[sizes.area])
     drawn = figures.draw_sizes(np.array(sizes.edges), np.array(sizes.histogram), spans, axis)
-    caption = f"Objects by size, four columns an octave; side: {sizes.area_rule}; dashed: limits of the bins."
+    caption = f"Objects by size, four columns per octave; side: {sizes.area_rule}; dashed: limits of the bins."
     picture = out.figure("object_sizes", drawn, caption)
     return Section("Objects by size", tables.suggestions(sizes), [picture], tables.size_tables(sizes))
 
@@ -237,8 +241,8 @@ def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
         ("bins from", f"{results.bins_source} ({results.bins_reference})"),
         ("on a limit", results.edge_rule),
         ("images", f"{results.images:,}"),
-        ("objects", f"{results.annotations:,}, of which crowd regions: {results.crowds:,}"),
-        ("detections", f"at most {results.max_dets} per image and class are counted"),
+        ("objects", f"{results.annotations:,}, including {results.crowds:,} crowd regions"),
+        ("detections", f"at most {results.max_dets} per image and class count"),
         *([("rules", LVIS_RULES)] if tables.evaluator(results) == "lvis-api" else []),
         ("uncertainty", uncertainty),
     ]
