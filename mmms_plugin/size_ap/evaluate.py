@@ -110,7 +110,7 @@ class _Measured:
         bins: ``(bins, 4)`` the figures `METRICS`.
         class_ap: ``(bins, classes)``.
         by_class: ``(bins, classes, 4)`` means over the runs.
-        errors: ``(bins, types)`` AP50 gained if errors were mended; None if that was not asked for.
+        errors: ``(bins, types)`` AP50 gained if errors were fixed; None if not requested.
     """
 
     name: str
@@ -259,7 +259,7 @@ def _mean_count(counts: Iterable) -> NDArray[np.int64]:
 
 
 def _error_shares(method: _Measured, confidence: float) -> list[dict[str, ErrorShare]]:
-    """By bin and type of error; no bins if error types were not asked for."""
+    """By bin and type of error; empty if error types were not requested."""
     if method.errors is None:
         return []
     counts = _mean_count([errors.counts for errors in run.errors] for run in method.runs)

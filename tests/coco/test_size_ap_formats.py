@@ -631,7 +631,7 @@ def test_runs_and_methods_have_names_of_their_own(data, tmp_path):
         parse_group("ps=a.json,a.json")
     for names, words in (
         (["x"], "--names x: must be one for each --pred .2."),
-        (["x", "x"], "called 'x'; --names A B"),
+        (["x", "x"], "--names x x: must be different names"),
     ):
         with pytest.raises(UserError, match=words):
             named([a, b], names=names)

@@ -98,7 +98,7 @@ TWO = ["--ann", "x", "--pred", "y", "--pred", "z", "--out", "o"]
         (["size-ap", *TWO, "--names", "a", " "], "--names: a name is empty; every run needs one"),
         (["size-ap", "--ann", "x", "--fail-if", "all.AP < 1"], "--fail-if and --baseline need a --pred to judge"),
         (["size-ap", "--ann", "x", "--baseline", "b"], "--fail-if and --baseline need a --pred to judge"),
-        (["size-ap", *TWO, "--baseline", "b"], "--baseline needs --bootstrap N: whether a bin is worse"),
+        (["size-ap", *TWO, "--baseline", "b"], "--baseline needs --bootstrap N: a bin is judged by its interval"),
         (["size-ap", "--ann", "x", "--resize", "5x0"], "--resize 5x0: must be WIDTHxHEIGHT, such as 1333x800"),
         (["size-ap", "--ann", "x", "--resize", "100000x5"], "--resize 100000x5: must be WIDTHxHEIGHT"),
         (

@@ -196,8 +196,8 @@ def test_wrong_options_are_refused_when_the_config_is_built(tmp_path):
         (dict(bins="huge"), "huge"),
         (dict(bins=["a=0:4", "b=5:9"]), "4 to 5 is in no bin"),
         (dict(min_area=0), "min_area=0: must be at least 1 px"),
-        (dict(bootstrap=-1), "=-1: must be an integer from 0"),
-        (dict(confidence=1), "confidence=1"),
+        (dict(bootstrap=-1), "--bootstrap -1: must be an integer from 0"),
+        (dict(confidence=1), "--confidence 1: must be"),
         (dict(report_dir=str(tmp_path / "file" / "x")), "report_dir"),
     ):
         with pytest.raises(UserError, match=words):

@@ -89,7 +89,7 @@ def test_the_report_holds_what_the_results_hold(results, drawn, tmp_path):  # no
         "slides over size from side / 2 to side × 2; above: objects in the window. Bands: 95% intervals of the "
         "bootstrap over images and seeds (200 replicates).",
         "if a detection of it scores at least 0.3.",
-        "Difference: better", "Difference: third", "By the sizes an image contains: third", "pycocotools's figures",
+        "Difference: better", "Difference: third", "By the object sizes in an image: third", "Figures of pycocotools",
         "better: AP of each seed", "What would settle the difference: third minus base",
     ):  # fmt: skip
         assert fact in text
@@ -97,8 +97,8 @@ def test_the_report_holds_what_the_results_hold(results, drawn, tmp_path):  # no
     assert "LVIS" not in text
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", files[0].read_text(encoding="utf-8"))
     assert headings == [
-        "AP per size", "Why AP is lost", "Difference: better", "By the sizes an image contains: better",
-        "Difference: third", "By the sizes an image contains: third", "AP against object size", "Class by size",
+        "AP per size", "Why AP is lost", "Difference: better", "By the object sizes in an image: better",
+        "Difference: third", "By the object sizes in an image: third", "AP against object size", "Class by size",
         "pycocotools&#39;s figures",
     ]  # fmt: skip
     tables = re.findall(r'data-name="([^"]+)"', files[0].read_text(encoding="utf-8"))
@@ -188,7 +188,7 @@ def test_two_runs_of_single_seeds(results, drawn, tmp_path):  # noqa: F811
         "LVIS: the best 300",
     ):  # fmt: skip
         assert part in text
-    assert "By the sizes an image contains" not in text
+    assert "By the object sizes in an image" not in text
     tables = re.findall(r'data-name="([^"]+)"', (tmp_path / "report.html").read_text(encoding="utf-8"))
     assert tables == ["bins-1", "bins-2", "errors-1", "errors-2", "error-differences", "differences", "coco-figures"]
     assert not (tmp_path / "settling.csv").exists()

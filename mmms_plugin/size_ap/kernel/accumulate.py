@@ -1,4 +1,4 @@
-"""From matches to precision, recall and AP, for any weight of each image, without loops over detections or classes.
+"""From matches to precision, recall and AP, for any weights of the images, without loops over detections or classes.
 
 Weights are how often an image counts: ones are the data set itself, zeros and ones a part of it, multinomial counts a
 bootstrap replicate. A weight of two is the same as the image being there twice under different ids (of equal scores
@@ -44,7 +44,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class _Curves:
-    """Every entry's envelope of precision and the number of recall levels reached before and after it."""
+    """Of every entry: envelope of precision, and number of recall levels reached before and after it."""
 
     envelope: Floats
     before: Ints
@@ -53,9 +53,9 @@ class _Curves:
 
 
 class _Buffers(threading.local):
-    """Arrays that a thread fills anew in every replicate; getting their memory anew would take longer than filling it.
+    """Arrays that a thread reuses in every replicate: allocating them would take longer than filling them.
 
-    Every name has one length and type, that of its first use.
+    The length and type of an array are those of its first use.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Accumulator:
 
     Args:
         matches: of one run.
-        max_det: count only this many detections per image and class; None all that were matched.
+        max_det: largest number of detections per image and class that count; None for all that were matched.
     """
 
     def __init__(self, matches: Matches, max_det: int | None = None) -> None:
@@ -92,7 +92,7 @@ class Accumulator:
         true_positive = np.take(status, used) == REGULAR
         cell, which = np.divmod(used, max(len(live), 1))  # of bin and threshold
         bin_, place = cell // self.shape[1], live[which]
-        del used, which  # half a million of them for COCO's validation set
+        del used, which  # half a million entries for COCO's validation set
         self._entry_image = detections.image[place].astype(np.int32)
         self._hit = true_positive.astype(np.int32)
         # a matched detection is no false positive, although the detections of the bin hold it
@@ -110,7 +110,7 @@ class Accumulator:
         self._object_cell = bin_ * self.shape[2] + truths.category[which]
 
     def _sort_bins(self, in_bin: NDArray[np.bool_], image: Ints, category: Ints, bin_: Ints, place: Ints) -> None:
-        """How many detections of every bin precede each entry and each segment; their images are for the bootstrap."""
+        """Count the detections of the bin before each entry and each segment; keep their images, for the bootstrap."""
         self._in_bin, self._image = in_bin, image
         up_to = np.cumsum(in_bin, axis=1, dtype=np.int32)
         count = up_to[:, -1].astype(np.int64) if in_bin.shape[1] else np.zeros(len(in_bin), np.int64)
@@ -127,7 +127,7 @@ class Accumulator:
     def _places(self) -> tuple[Ints, Ints, Ints]:
         """For the bootstrap: images of every entry and of the detections of every bin, and places of the entries.
 
-        In 64 bits, which NumPy would turn them into on every use.
+        In 64 bits, to which NumPy would otherwise convert them on every use.
         """
         images = np.concatenate([self._image[inside] for inside in self._in_bin])
         return self._entry_image.astype(np.int64), images.astype(np.int64), self._entry_place.astype(np.int64)
@@ -202,8 +202,8 @@ class Accumulator:
         return hits, seen
 
     def _envelope(self, precision: Floats) -> Floats:
-        """Highest precision from each entry to the end of its segment, in place of it."""
-        # precision is at most 1, so a step of 1 from segment to segment keeps later ones from reaching in
+        """Highest precision from each entry to the end of its segment, computed in place."""
+        # precision is at most 1, so a step of 1 from segment to segment keeps the maximum within the segment
         step = self._of_entry[1]
         precision += step
         np.maximum.accumulate(precision[::-1], out=precision[::-1])
@@ -216,7 +216,7 @@ def _before(total: Ints, starts: Ints) -> Ints:
 
 
 def _levels(recall: Floats, out: Ints, level: Floats) -> None:
-    """How many recall levels are at or below ``recall``, compared as pycocotools' searchsorted does; uses ``level``."""
+    """Number of recall levels up to ``recall``, compared as pycocotools' searchsorted does; overwrites ``level``."""
     np.multiply(recall, len(RECALLS) - 1, out=level)
     level += 1e-9
     np.copyto(out, level, casting="unsafe")
@@ -236,7 +236,7 @@ def _runs(values: Ints) -> tuple[Ints, Ints, Ints]:
 def recall_at(matches: Matches, max_det: int) -> Floats:
     """``(bins, thresholds, classes)`` recall of the best ``max_det`` detections per image and class.
 
-    Matching goes by falling score, so that those after the first ``max_det`` change nothing for these.
+    Matching goes by falling score, so detections after the first ``max_det`` do not affect them.
     """
     detections, live = matches.candidates.detections, matches.candidates.live
     best = detections.rank[live] < max_det
@@ -251,7 +251,7 @@ def recall_at(matches: Matches, max_det: int) -> Floats:
 
 
 def mean_defined(values: Floats, axis: int | tuple[int, ...]) -> Floats:
-    """Mean over ``axis`` of what is defined; NaN where nothing is, without a warning."""
+    """Mean over ``axis`` of the defined values; NaN, without a warning, if there are none."""
     defined = ~np.isnan(values)
     count = defined.sum(axis)
     total = np.where(defined, values, 0.0).sum(axis)

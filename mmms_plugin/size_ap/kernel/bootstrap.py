@@ -1,4 +1,4 @@
-"""How sure the figures are: the bootstrap over images, paired for two runs, and over the seeds of a method.
+"""How certain the figures are: the bootstrap over images, paired for two runs, and over the seeds of a method.
 
 Images. A replicate draws as many images as there are, with replacement. An image drawn twice counts twice, as if it
 were there under two ids (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 6 and 13); evaluators
@@ -71,7 +71,7 @@ def bin_figures(scores: Scores, thresholds: Floats) -> Floats:
 
 
 def draw(images: int, seed: int, replicate: int) -> NDArray[np.int32]:
-    """``(images,)`` how often each image is drawn in this replicate; the same for every run and number of workers."""
+    """``(images,)`` how often each image is drawn in a replicate; independent of the run and the number of workers."""
     rng = np.random.default_rng([seed, replicate])
     return np.bincount(rng.integers(images, size=images), minlength=images).astype(np.int32)
 
@@ -90,20 +90,20 @@ def bootstrap(
     Args:
         accumulators: one per run, of the same images.
         thresholds: IoU thresholds of the matching.
-        images: how many the data set has.
-        replicates: how many draws; 1000 for intervals that do not wobble in the second digit.
+        images: number of images of the data set.
+        replicates: number of draws; with 1000, the second digit of the intervals is stable.
         seed: of the draws; results do not depend on ``workers``.
-        workers: threads (NumPy works outside Python's lock).
-        progress: show a bar.
+        workers: number of threads (NumPy releases Python's lock).
+        progress: show a progress bar.
     """
 
-    def one(replicate: int) -> list[tuple[Floats, Floats]]:
+    def figures(replicate: int) -> list[tuple[Floats, Floats]]:
         weights = draw(images, seed, replicate)
         every = (accumulator.scores(weights) for accumulator in accumulators)
         return [(bin_figures(scores, thresholds), scores.ap.mean(1)) for scores in every]
 
     with ThreadPoolExecutor(workers) as pool:
-        rows = list(_shown(pool.map(one, range(replicates)), replicates, progress))
+        rows = list(_shown(pool.map(figures, range(replicates)), replicates, progress))
     return [
         Replicates(np.stack([row[i][0] for row in rows]), np.stack([row[i][1] for row in rows]))
         for i in range(len(accumulators))
@@ -122,7 +122,7 @@ def interval(values: Floats, point: float, confidence: float = 0.95) -> Interval
         confidence: such as 0.95.
 
     Returns:
-        The interval, without limits if the figure or most replicates are undefined.
+        The interval; its limits are None if the figure or most replicates are undefined.
     """
     defined = values[~np.isnan(values)]
     if np.isnan(point) or 2 * len(defined) <= len(values):
@@ -134,10 +134,10 @@ def interval(values: Floats, point: float, confidence: float = 0.95) -> Interval
 
 
 def probability_positive(differences: Floats, point: float) -> float | None:
-    """How probable it is that the true difference is above zero, given ``(replicates,)`` differences.
+    """Probability that the true difference is above zero, given ``(replicates,)`` differences.
 
-    The share of replicates above zero, ties counted half, corrected for bias like the interval: 0.975 exactly where the
-    lower limit of the 95 % interval touches zero. None where the interval has no limits.
+    The share of replicates above zero, ties counted half, corrected for bias like the interval: exactly 0.975 if the
+    lower limit of the 95 % interval is zero. None if the interval has no limits.
     """
     defined = differences[~np.isnan(differences)]
     if np.isnan(point) or 2 * len(defined) <= len(differences):
@@ -189,11 +189,12 @@ class Levels:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the variance of a figure, or of the difference of two methods, is made of; scalars.
+    """The parts of the variance of a figure, or of the difference of two methods; scalars.
 
     Attributes:
-        images: the part due to images that all seeds share.
-        methods: number of seeds, variance between seeds alone, and of seeds with images, of each method of several.
+        images: the part due to images, which all seeds share.
+        methods: of each method with several seeds: number of seeds, variance between seeds alone, and of seeds with
+            images.
     """
 
     images: float
@@ -206,7 +207,7 @@ class Parts:
         return self.images**0.5, seeds**0.5, both**0.5
 
     def reach(self, confidence: float, images: Floats, seeds: Floats | None = None) -> Floats:
-        """Half the width of intervals with so many times the images, and so many seeds a method; ``(n,)`` each."""
+        """Half the width of intervals with ``images`` times as many images and ``seeds`` per method; ``(n,)`` each."""
         variance: Floats = self.images / images
         uncertain: Floats = np.zeros(len(images))
         for count, alone, both in self.methods:
@@ -256,7 +257,7 @@ def combined(methods: Sequence[Levels], confidence: float) -> Floats:
 
 
 def parts(first: Levels, second: Levels, *index: int) -> Parts:
-    """What the variance of the difference of two methods is made of, for one of their figures."""
+    """The parts of the variance of the difference of two methods, for one of their figures."""
     fixed = float(_variance(second.draws - first.draws)[index])
     several = [method for method in (first, second) if method.seeds > 1]
     methods = tuple((method.seeds, float(method.alone[index]), float(method.both[index])) for method in several)
@@ -264,10 +265,10 @@ def parts(first: Levels, second: Levels, *index: int) -> Parts:
 
 
 def needed(variance: Parts, difference: float, confidence: float, images: int) -> tuple[int | None, int | None]:
-    """How many images (with the seeds there are), or seeds of each method (with these images), settle a difference.
+    """Number of images (with these seeds), and of seeds of each method (with these images), that settle a difference.
 
-    It is settled when its interval leaves out zero, provided that the difference stays as it is. None: not even a
-    thousand times the images, or a thousand seeds.
+    It is settled when its interval excludes zero, assuming that the difference stays the same. None if 1,000 times the
+    images, or 1,000 seeds, would not suffice.
     """
     factors: Floats = np.geomspace(1.01, MOST, 700, dtype=np.float64)
     enough = variance.reach(confidence, factors) < abs(difference)
@@ -280,7 +281,7 @@ def needed(variance: Parts, difference: float, confidence: float, images: int) -
 
 
 def quantile(confidence: float, variance: Floats, uncertain: Floats) -> Floats:
-    """Student's, where the estimated ``variance`` has a variance of twice ``uncertain``; the normal one at zero."""
+    """Student's quantile for a ``variance`` whose own variance is twice ``uncertain``; the normal quantile at zero."""
     normal = NORMAL.inv_cdf((1 + confidence) / 2)
     if not (uncertain > 0).any():
         return np.full_like(variance, normal)
@@ -296,5 +297,5 @@ def _minus(arrays: Sequence[Floats]) -> Floats:
 
 
 def _variance(draws: Floats) -> Floats:
-    """Over replicates, of those that are defined."""
+    """Variance over the replicates that are defined."""
     return mean_defined((draws - mean_defined(draws, 0)) ** 2, 0)

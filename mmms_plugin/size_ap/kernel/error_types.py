@@ -1,29 +1,28 @@
-"""Why AP is lost, by object size: the error types of TIDE for every bin, as the AP50 gained if one type were mended.
+"""Why AP is lost, by object size: TIDE's error types for every bin, as the AP50 gained if one type were fixed.
 
 Bolya, Foley, Hays, Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020, section 2.
-Types and their mending are the paper's and its package's (tidecv 1.0.1), found in this order for detections that match
-nothing, with IoU 0.5 for a match and 0.1 for background:
+Types and fixes are those of the paper and its package (tidecv 1.0.1), assigned in this order to unmatched detections,
+with IoU 0.5 for a match and 0.1 for background:
 
-    localisation    overlaps an object of its class by 0.1 to 0.5. Mended: it matches that object, if no other does
-    classification  overlaps an object of another class by 0.5. Mended: it gets that class, and matches if no other does
-    duplicate       overlaps an object of its class that another detection matches. Mended: it is gone
-    background      overlaps nothing by more than 0.1. Mended: it is gone
-    both            all others. Mended: it is gone
-    missed          an object that nothing matches, nor a mended detection. Mended: it is not asked for
+    localisation    overlaps an object of its class by 0.1 to 0.5. Fixed: it matches that object, if no other does
+    classification  overlaps an object of another class by 0.5. Fixed: it gets that class, and matches if no other does
+    duplicate       overlaps an object of its class that another detection matches. Fixed: it is removed
+    background      overlaps nothing by more than 0.1. Fixed: it is removed
+    both            all others. Fixed: it is removed
+    missed          an object that no detection matches, nor a fixed one. Fixed: it no longer counts as an object
 
-Of several detections that would match one object only the best is mended, the others go. Gains do not add up.
+Of several detections that would match one object only the best is fixed; the others are removed. Gains do not add up.
 
-A bin counts what its AP counts: its objects, detections that match them, and detections that match nothing and are of
-its size themselves. A detection of another size is no false positive there, but mended it can match an object of the
-bin.
+A bin counts what its AP counts: its objects, detections that match them, and unmatched detections of its size. A
+detection of another size is not a false positive there, but once fixed it can match an object of the bin.
 
 Deviations from tidecv:
 1. A class without objects (in a bin: without objects there) has no AP; tidecv counts it as 0 if it has detections.
-2. AP is pycocotools': its 101 recall levels differ from tidecv's in the last bit, which moves AP where recall is just a
+2. AP is pycocotools': its 101 recall levels differ from tidecv's in the last bit, which moves AP if recall is exactly a
    whole hundredth. With tidecv's levels the figures are equal.
 3. Detections are limited per image and class, as in AP; tidecv takes the best 100 of an image. Files of detectors that
-   keep 100 an image give the same.
-4. A mended error can cost AP (a class may lose its last object); tidecv shows 0 instead of the negative gain.
+   keep 100 per image give the same figures.
+4. A fixed error can cost AP (a class may lose its last object); tidecv shows 0 instead of the negative gain.
 """
 
 from __future__ import annotations
@@ -67,8 +66,8 @@ class ErrorGains:
     Attributes:
         ap50: the bin's AP50 as it is, NaN without objects.
         counts: (types,) int64, errors of each type.
-        gains: (types,) AP50 if all errors of that type were mended, less AP50 as it is.
-        draws: (replicates, types), the same in every replicate of the bootstrap; no rows without.
+        gains: (types,) AP50 if all errors of that type were fixed, minus AP50 as it is.
+        draws: (replicates, types) gains in every replicate of the bootstrap; no rows without bootstrap.
     """
 
     ap50: float
@@ -79,7 +78,7 @@ class ErrorGains:
 
 @dataclass(frozen=True)
 class _Neighbours:
-    """What every detection overlaps most: IoU (0 for nothing above 0.1) and object, of its own and other classes."""
+    """The object that every detection overlaps most, of its own and of other classes, and the IoU (0 if below 0.1)."""
 
     own: Floats
     own_object: Ints
@@ -90,10 +89,10 @@ class _Neighbours:
 
 @dataclass(frozen=True)
 class _Errors:
-    """Of one bin: every detection's error type or `NONE`, whether mending makes it a match and of what; the missed."""
+    """Of one bin: error type of every detection or `NONE`, whether and what it matches when fixed; missed objects."""
 
     kind: Ints
-    mended: Bools
+    fixed: Bools
     target: Ints
     missed: Bools
     hit: Bools
@@ -102,14 +101,14 @@ class _Errors:
 
 @dataclass(frozen=True)
 class Instances:
-    """Every single error of one run.
+    """The single errors of one run.
 
     Attributes:
         kind: ``(n,)`` index into `ERROR_TYPES`.
         detection, object_: ``(n,)`` positions among the candidates' detections and truths, or `NONE`: the detection,
-            and the object that it overlaps most (of its class, or of another where the type says so).
-        iou: ``(n,)`` of the two, 0 where they do not overlap by more than 0.1.
-        in_bin: ``(bins, n)`` bool, the bins that count it.
+            and the object that it overlaps most (of its class or of another, depending on the type).
+        iou: ``(n,)`` of the two, 0 if they do not overlap by more than 0.1.
+        in_bin: ``(bins, n)`` whether the bin counts the error.
     """
 
     kind: Ints
@@ -125,9 +124,11 @@ def error_gains(
     """The errors of one run in every bin.
 
     Args:
-        candidates: of the run, at any thresholds. bins: the first holds all sizes. iou_type: 'bbox' or 'segm'.
+        candidates: of the run, at any thresholds.
+        bins: the first holds all sizes.
+        iou_type: 'bbox' or 'segm'.
         replicates, seed: of the image bootstrap; its draws are those of `kernel.bootstrap`.
-        workers: threads.
+        workers: number of threads.
     """
     kept = candidates.edge_iou >= MATCH
     matches = match(_at_one_threshold(candidates, kept), bins)
@@ -169,17 +170,17 @@ def error_instances(candidates: Candidates, bins: tuple[Bin, ...], iou_type: str
 
 
 def _at(values: NDArray, places: Ints) -> NDArray:
-    """The values at the places; at `NONE` something of no meaning."""
+    """The values at the places; at `NONE` an arbitrary value."""
     return np.append(values, values[:1])[places] if len(values) else np.zeros(len(places), values.dtype)
 
 
 def _counted(errors: _Errors, in_bin: Bools) -> Bools:
-    """The detections whose error a bin counts."""
-    return (errors.false | errors.mended | in_bin) & (errors.kind != NONE)
+    """Detections whose error the bin counts."""
+    return (errors.false | errors.fixed | in_bin) & (errors.kind != NONE)
 
 
 def _at_one_threshold(candidates: Candidates, kept: Bools) -> Candidates:
-    """The candidates of IoU 0.5 and above alone."""
+    """Only the candidates of IoU 0.5 and above."""
     detection = candidates.live[candidates.edge_live[kept]]
     live, edge_live = np.unique(detection, return_inverse=True)
     edges = candidates.edge_truth[kept], candidates.edge_iou[kept]
@@ -200,7 +201,7 @@ def _neighbours(candidates: Candidates, iou_type: str) -> _Neighbours:
 
 
 def _best(detection: Ints, object_: Ints, iou: Floats, detections: int) -> tuple[Floats, Ints]:
-    """Every detection's highest IoU, 0 where it has none, and the object, the earlier one of equals."""
+    """Every detection's highest IoU, 0 if it has none, and the object, the earlier of equals."""
     highest, at = np.zeros(detections), np.full(detections, NONE)
     order = np.lexsort((-object_, iou))  # the last one written stays
     highest[detection[order]], at[detection[order]] = iou[order], object_[order]
@@ -211,7 +212,7 @@ def _classify(matches: Matches, bin_: int, near: _Neighbours) -> _Errors:
     detections, truths = matches.candidates.detections, matches.candidates.truths
     status, everywhere = (_status(matches, i) for i in (bin_, 0))
     used, counted = matches.taken[:, bin_, 0], matches.counted[bin_]
-    # matched outside of the bin is no error there; inside a crowd region it may be one that mending turns into a match
+    # a match outside the bin is not an error there; one with a crowd region may be, if fixing makes it a match
     error = (status == UNMATCHED) | ((status == IGNORED) & (everywhere == IGNORED))
     twin = np.zeros(len(detections), np.bool_)
     twin[near.twins[0][used[near.twins[1]]]] = True
@@ -221,46 +222,46 @@ def _classify(matches: Matches, bin_: int, near: _Neighbours) -> _Errors:
         (DUPLICATE, twin),
         (BACKGROUND_TYPE, np.maximum(near.own, near.other) <= BACKGROUND),
     )
-    kind = np.select([error & fits for _, fits in types], [one for one, _ in types], BOTH)
+    kind = np.select([error & fits for _, fits in types], [number for number, _ in types], BOTH)
     kind[~error] = NONE
     target = np.where(kind == LOCALISATION, near.own_object, np.where(kind == CLASSIFICATION, near.other_object, NONE))
     reachable = np.flatnonzero(target != NONE)
     reachable = reachable[counted[target[reachable]] & ~used[target[reachable]]]
     order = reachable[np.lexsort((detections.rank[reachable], -detections.scores[reachable], target[reachable]))]
     _, first = np.unique(target[order], return_index=True)
-    mended = np.zeros(len(detections), np.bool_)
-    mended[order[first]] = True
+    fixed = np.zeros(len(detections), np.bool_)
+    fixed[order[first]] = True
     missed = counted & ~used
     missed[target[reachable]] = False
     false = (status == UNMATCHED) & matches.in_bin[bin_]
-    return _Errors(kind, mended, target, missed & ~truths.crowd, status == REGULAR, false)
+    return _Errors(kind, fixed, target, missed & ~truths.crowd, status == REGULAR, false)
 
 
 def _status(matches: Matches, bin_: int) -> NDArray[np.int8]:
-    """Every detection's status, also of those without a candidate."""
+    """Status of every detection, including those without candidates."""
     status = np.zeros(len(matches.candidates.detections), np.int8)
     status[matches.candidates.live] = matches.status[:, bin_, 0]
     return status
 
 
 def _scenarios(matches: Matches, bin_: int, errors: _Errors) -> Iterator[Matches]:
-    """One bin at one threshold as it is, and with the errors of every type mended."""
+    """One bin at one threshold as it is, then with the errors of each type fixed."""
     counted = matches.counted[bin_]
     detections = matches.candidates.detections
     yield _points(matches, errors.hit, errors.false, detections.category, counted)
     for kind in range(len(ERROR_TYPES)):
         chosen = errors.kind == kind
-        mended = chosen & errors.mended
+        fixed = chosen & errors.fixed
         category = detections.category
         if kind == CLASSIFICATION:
             category = category.copy()
-            category[mended] = matches.candidates.truths.category[errors.target[mended]]
+            category[fixed] = matches.candidates.truths.category[errors.target[fixed]]
         remaining = counted & ~errors.missed if kind == MISSED else counted
-        yield _points(matches, errors.hit | mended, errors.false & ~chosen, category, remaining)
+        yield _points(matches, errors.hit | fixed, errors.false & ~chosen, category, remaining)
 
 
 def _points(matches: Matches, hit: Bools, false: Bools, category: Ints, counted: Bools) -> Matches:
-    """Matches of one bin in which these detections are true and false positives, and all others do not exist."""
+    """Matches of one bin with these true and false positives; other detections do not exist."""
     candidates, detections = matches.candidates, matches.candidates.detections
     at = np.flatnonzero(hit | false)
     if category is not detections.category:
@@ -273,10 +274,10 @@ def _points(matches: Matches, hit: Bools, false: Bools, category: Ints, counted:
 
 
 def _ap50(points: Matches, asked: Bools, replicates: int, seed: int, workers: int) -> Floats:
-    """(1 + replicates,) mean AP50 over classes: of the images themselves, then of every draw of them.
+    """(1 + replicates,) mean AP50 over classes: of the images themselves, then of every draw.
 
-    Classes of the objects ``asked`` for count. One that has none left, its missed ones mended, has AP 0 if it has
-    detections, as in tidecv, else it has none.
+    The classes of the objects ``asked`` count. A class without objects once its missed ones are fixed has AP 0 if it
+    has detections, as in tidecv; otherwise its AP is undefined.
     """
     accumulator = Accumulator(points)
     truths, detections, classes = points.candidates.truths, points.candidates.detections, points.candidates.categories
@@ -285,7 +286,7 @@ def _ap50(points: Matches, asked: Bools, replicates: int, seed: int, workers: in
         weight = None if weights is None else weights[objects.image[kept]]
         return np.bincount(objects.category[kept], weight, classes) > 0
 
-    def one(replicate: int) -> float:
+    def ap50(replicate: int) -> float:
         weights = draw(points.candidates.images, seed, replicate) if replicate >= 0 else None
         ap = accumulator.scores(weights).ap[0, 0]
         if points.counted[0].sum() < asked.sum():
@@ -294,4 +295,4 @@ def _ap50(points: Matches, asked: Bools, replicates: int, seed: int, workers: in
         return float(mean_defined(ap, 0))
 
     with ThreadPoolExecutor(workers) as pool:
-        return np.array(list(pool.map(one, range(-1, replicates))))
+        return np.array(list(pool.map(ap50, range(-1, replicates))))

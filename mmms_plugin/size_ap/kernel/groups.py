@@ -1,16 +1,16 @@
-"""Which images gain: images grouped by the sizes they contain, and what a second run gains in each group.
+"""Images grouped by the object sizes they contain, and what a second run gains in each group.
 
 ELASTIC: Improving CNNs With Dynamic Scaling Policies (Wang et al., CVPR 2019), section 4.2, table 4: the images that
-hold only small objects, only medium ones, small and large but no medium ones, and so on; relative improvement in each.
+hold only small objects, only medium ones, small and large but not medium ones, and so on; relative improvement in each.
 
 Multi-label F1 as in table 3: a class is predicted in an image if its best detection there scores at least a threshold
 (the paper: probability above 0.5). 'Per class' is the mean of the F1 of every class, 'overall' the F1 of pooled counts.
 
 Deviations:
-1. The paper's table is of one measure; here AP of detection stands beside both F1.
-2. Sizes are COCO's 32 and 96 px, half-open, whatever the bins of the evaluation. Crowds have no size and do not decide
-   the group, but the class of a crowd is in the image.
-3. A class without a label and without a prediction in a group has no F1 there and is left out of the mean.
+1. The paper's table has one measure; here AP of detection stands beside both F1.
+2. Sizes are COCO's 32 and 96 px, half-open, whatever the bins of the evaluation. Crowds have no size and do not affect
+   the group, but the class of a crowd counts as present in the image.
+3. A class with neither label nor prediction in a group has no F1 there and is left out of the mean.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def group_rows(
 
     Args:
         candidates, accumulators: of the runs of the two methods, on the same images; the first bin is 'all'.
-        score_threshold: from which score on a detection predicts its class.
+        score_threshold: lowest score at which a detection predicts its class.
     """
     truth = labels(candidates[0][0])
     predicted = [[predicted_labels(c, score_threshold) for c in runs] for runs in candidates]

@@ -1,12 +1,12 @@
 """Greedy matching of detections to ground truth for all bins and IoU thresholds at once.
 
-The rules are those of pycocotools 2.0 (``COCOeval.evaluateImg``), to the last tie: detections of an image and class
-take, in order of score, the free object of highest IoU at or above the threshold, an object of the bin before one
-outside it, the later annotation before the earlier at equal IoU; crowds can be taken any number of times. Equal scores
-keep the order of the file, then of the images. A match with the annotation of id 0 counts as none there, and so here.
+The rules are those of pycocotools 2.0 (``COCOeval.evaluateImg``), down to ties: detections of an image and class take,
+in order of score, the free object of highest IoU at or above the threshold, an object of the bin before one outside it,
+the later annotation before the earlier at equal IoU; crowds can be taken any number of times. Equal scores keep the
+order of the file, then of the images. As in pycocotools, a match with the annotation of id 0 does not count.
 
-How it is fast: IoU is computed only where an image and class hold both objects and detections, of masks by pycocotools'
-compiled code, of boxes for many images at once by the same formula; only detections that reach the lowest threshold
+Why it is fast: IoU is computed only if an image and class hold both objects and detections, of masks by pycocotools'
+compiled code, of boxes for many images at once by the same formula. Only detections that reach the lowest threshold
 with some object are walked through, the n-th such detection of every pair at once, over all bins and thresholds; all
 others are unmatched everywhere.
 """
@@ -27,15 +27,15 @@ UNMATCHED, REGULAR, IGNORED = 0, 1, 2
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Edges = tuple[Ints, Ints, Floats]
-AT_ONCE = 1 << 15  # pairs of boxes: what the processor keeps at hand
+AT_ONCE = 1 << 15  # pairs of boxes that fit into the processor's cache
 
 
 @dataclass(frozen=True)
 class Objects:
     """Ground truth or detections as the matching walks through them: sorted, ids replaced by indices.
 
-    Ground truth is sorted by pair of image and class, detections by class and falling score. ``crowd`` of a detection:
-    it is no false positive if it matches nothing.
+    Ground truth is sorted by pair of image and class, detections by class and falling score. A detection with ``crowd``
+    is not a false positive if it is unmatched.
     """
 
     image: Ints
@@ -65,7 +65,7 @@ class Candidates:
     """Objects and detections of one run, and every pair of them that reaches the lowest IoU threshold.
 
     Attributes:
-        images, categories: how many.
+        images, categories: their numbers.
         truths, detections: sorted.
         live: ``(l,)`` positions of detections with at least one candidate, ascending.
         edge_live, edge_truth, edge_iou: ``(edges,)`` index into ``live``, object and IoU of every candidate.
@@ -85,16 +85,16 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of every detection in every bin and at every threshold, and nothing else; the bootstrap reuses it.
+    """The outcome of every detection in every bin and at every threshold; the bootstrap reuses it.
 
     Attributes:
         candidates: what was matched.
         bins: the bins.
-        in_bin: ``(bins, detections)`` whether the detection's own area lies in the bin, so that it counts as false
-            where it matches nothing.
-        counted: ``(bins, truths)`` whether the object counts: in the bin and no crowd.
+        in_bin: ``(bins, detections)`` whether the detection's own area lies in the bin, so that it is a false positive
+            if it is unmatched.
+        counted: ``(bins, truths)`` whether the object counts: it is in the bin and not a crowd.
         status: ``(live, bins, thresholds)`` int8 `UNMATCHED`, `REGULAR` (true positive) or `IGNORED`.
-        taken: ``(truths, bins, thresholds)`` whether a detection matched the object; never so for crowds.
+        taken: ``(truths, bins, thresholds)`` whether a detection matched the object; False for crowds.
     """
 
     candidates: Candidates
@@ -117,10 +117,10 @@ def find_candidates(
     """Sort objects and detections and compute the IoUs that can matter.
 
     Args:
-        truth, run: the data; what is in unknown images or categories is left out.
+        truth, run: the data; anything in unknown images or categories is left out.
         iou_type: IoU of boxes ('bbox') or of masks ('segm').
         area: where areas come from, a key of `mmms_plugin.coco.objects.AREAS`.
-        max_dets: detections per image and class, best scores first.
+        max_dets: largest number of detections per image and class, best scores first.
         thresholds: IoU thresholds.
         class_agnostic: treat all classes as one (pycocotools' ``useCats = 0``).
     """
@@ -155,7 +155,7 @@ def _match_round(
     taken: NDArray[np.bool_],
     status: NDArray[np.int8],
 ) -> None:
-    """One detection of every pair picks; ``walk`` holds the edges of first choice, of second choice, ..."""
+    """One detection of every pair chooses; ``walk`` holds the edges of first choice, of second choice, ..."""
     first = candidates.edge_live[walk[0]]
     slot = np.full(len(status), -1) if len(walk) > 1 else None
     if slot is not None:
@@ -212,7 +212,7 @@ def _rank_within(group: Ints, order: Ints) -> Ints:
 def find_overlaps(
     truths: Objects, detections: Objects, classes: int, iou_type: str, lowest: float
 ) -> tuple[Ints, Ints, Floats]:
-    """Detection, object and IoU of every two of one image and class that overlap by ``lowest`` or more."""
+    """Detection, object and IoU of all that are in one image and class and have an IoU of at least ``lowest``."""
     truth_pair = truths.image * classes + truths.category
     by_pair = stable_order(np.arange(len(detections)), detections.image)  # in an image by class and score, as they are
     pair = detections.image[by_pair] * classes + detections.category[by_pair]
@@ -229,7 +229,7 @@ def find_overlaps(
 
 
 def _box_overlaps(truths: Objects, detections: Objects, by_pair: Ints, limits: Ints, lowest: float) -> list[Edges]:
-    """As ``bbIou`` of pycocotools computes it, for all pairs of image and class at once, some thousand boxes a time."""
+    """As ``bbIou`` of pycocotools, for all pairs of image and class at once, some thousand boxes at a time."""
     starts, ends, firsts, lasts = limits.T
     row = by_pair[_spans(starts, ends)]
     first, objects = np.repeat(firsts, ends - starts), np.repeat(lasts - firsts, ends - starts)
@@ -255,12 +255,12 @@ def _corners(boxes: Floats) -> list[Floats]:
 
 
 def _box_ious(ours: list[Floats], theirs: list[Floats], mine: Ints, other: Ints, crowd: NDArray[np.bool_]) -> Edges:
-    """Those of the pairs that overlap at all, and their IoU (of a crowd, the share of the detection in it)."""
+    """The pairs that overlap, and their IoU (of a crowd, the share of the detection in it)."""
     sides: list[Floats] = []
     for low, high in ((0, 1), (2, 3)):
         side = np.minimum(ours[high][mine], theirs[high][other]) - np.maximum(ours[low][mine], theirs[low][other])
         kept = np.flatnonzero(side > 0)
-        mine, other, sides = mine[kept], other[kept], [one[kept] for one in (*sides, side)]
+        mine, other, sides = mine[kept], other[kept], [lengths[kept] for lengths in (*sides, side)]
     common, area = sides[0] * sides[1], ours[4][mine]
     return mine, other, common / np.where(crowd[other], area, area + theirs[4][other] - common)
 
@@ -286,9 +286,9 @@ def _spans(starts: Ints, ends: Ints) -> Ints:
 
 
 def stable_order(order: Ints, key: Ints, keys: int | None = None) -> Ints:
-    """``order`` sorted by ``key`` of what it points to, ties as they are; keys are small integers >= 0.
+    """``order`` stably sorted by the ``key`` of the elements it points to; keys are small integers >= 0.
 
-    NumPy sorts 16 bits by counting, in a tenth of the time of 64.
+    NumPy sorts 16 bits by counting, in a tenth of the time that 64 bits take.
     """
     most = int(key.max(initial=0)) if keys is None else keys
     for shift in range(0, max(most.bit_length(), 1), 16):
@@ -298,10 +298,10 @@ def stable_order(order: Ints, key: Ints, keys: int | None = None) -> Ints:
 
 
 def falling_order(order: Ints, scores: Floats) -> Ints:
-    """``order`` sorted by falling score of what it points to, ties as they are.
+    """``order`` stably sorted by falling score of the elements it points to.
 
-    NumPy sorts integers by value several times as fast as it sorts places. So the place goes into the last bits of a
-    score; the few scores that differ in those bits only are noticed, and sorted slowly.
+    NumPy sorts integers several times as fast as it argsorts. So the place goes into the last bits of a score; if
+    scores differ only in those bits, all are sorted the slow way.
     """
     ordered = scores[order] + 0.0  # no -0.0
     bits = ordered.view(np.int64)

@@ -1,4 +1,4 @@
-"""Figures of the size report, from plain arrays: NaN is n/a and is drawn as such, never as a number.
+"""Figures of the size report, from plain arrays. NaN is n/a and is drawn as such, never as a number.
 
 Every function returns an open matplotlib figure; ``figure_style.save`` writes and closes it.
 """
@@ -35,8 +35,8 @@ from mmms_plugin.report.figure_style import (
 from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap.results import Interval
 
-ROWS_A_PANEL, PANELS = 40, 3  # of the heat map; with more classes only the best and worst are drawn
-VALUES_UP_TO = 6  # size columns of the heat map that leave room for numbers
+ROWS_A_PANEL, PANELS = 40, 3  # of the heat map; of more classes only the best and worst are drawn
+VALUES_UP_TO = 6  # columns of the heat map that leave room for numbers
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class Series:
     """One run's values with their intervals.
 
     Attributes:
-        name: of the run. values, low, high: (n,) floats, NaN where n/a; low and high all NaN without a bootstrap.
+        name: of the run.
+        values: (n,) floats, NaN for n/a.
+        low, high: (n,) limits of the intervals; all NaN without bootstrap.
     """
 
     name: str
@@ -54,7 +56,7 @@ class Series:
 
     @classmethod
     def of(cls, name: str, values: Iterable[float | None], intervals: Iterable[Interval | None]) -> Series:
-        """From values with their intervals, None for what is undefined."""
+        """From values and intervals, None if undefined."""
         limits = [interval or Interval(None, None) for interval in intervals]
         return cls(name, array(values), array(limit.low for limit in limits), array(limit.high for limit in limits))
 
@@ -65,10 +67,11 @@ def array(values: Iterable[float | int | None]) -> np.ndarray:
 
 
 def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str, xlabel: str = "") -> Figure:
-    """Bars with intervals, the runs beside each other, one place per label; n/a is written where a bar is missing.
+    """Bars with intervals, the runs side by side; n/a marks missing bars.
 
     Args:
-        labels: (n,) names of the places, the first one ("all") set apart. runs: one or more.
+        labels: (n,) names of the places; the first ("all") is set apart.
+        runs: at least one.
     """
     with canvas(_width(labels, 0.95 + 0.33 * (len(runs) - 1)), 3.3) as (figure, (axis,)):
         x, width = _places(len(labels)), 0.74 / len(runs)
@@ -87,10 +90,11 @@ def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str, xlabel
 
 
 def draw_errors(labels: Sequence[str], types: Sequence[Series], ylabel: str, xlabel: str = "") -> Figure:
-    """Bars with intervals for every type of error beside each other, one place per bin.
+    """Bars with intervals, the types of error side by side, one place per bin.
 
     Args:
-        labels: (n,) names of the bins, the first ("all") set apart. types: (n,) gains of each, NaN where n/a.
+        labels: (n,) names of the bins; the first ("all") is set apart.
+        types: (n,) gains of each type, NaN for n/a.
     """
     with canvas(_width(labels, 1.3), 3.3) as (figure, (axis,)):
         x, width = _places(len(labels)), 0.84 / len(types)
@@ -109,10 +113,11 @@ def draw_errors(labels: Sequence[str], types: Sequence[Series], ylabel: str, xla
 
 
 def draw_difference(labels: Sequence[str], series: Series, ylabel: str, xlabel: str = "") -> Figure:
-    """Differences with intervals around a zero line, coloured where the interval leaves zero out.
+    """Differences with intervals around a zero line, coloured if the interval excludes zero.
 
     Args:
-        labels: (n,) places, the first ("all") set apart. series: second run minus first.
+        labels: (n,) names of the places; the first ("all") is set apart.
+        series: second run minus first.
     """
     with canvas(_width(labels, 1.0), 3.1) as (figure, (axis,)):
         x = _places(len(labels))
@@ -138,12 +143,14 @@ def draw_difference(labels: Sequence[str], series: Series, ylabel: str, xlabel: 
 def draw_class_map(
     classes: Sequence[str], columns: Sequence[str], values: np.ndarray, bar_label: str, xlabel: str = ""
 ) -> Figure:
-    """Class x size heat map, best class first; n/a hatched; classes without objects left out.
+    """Heat map of class by size, best class first; n/a is hatched, classes without objects are left out.
 
-    Over 120 classes only the 60 best and 60 worst are drawn, and the title says so.
+    Of more than 120 classes only the 60 best and 60 worst are drawn, and the title says so.
 
     Args:
-        classes: (k,) names, any text. columns: (n,) names, the first ("all") sorts. values: (k, n), NaN where n/a.
+        classes: (k,) names, any text.
+        columns: (n,) names; classes are sorted by the first ("all").
+        values: (k, n), NaN for n/a.
     """
     order = np.argsort(-np.nan_to_num(values[:, 0], nan=-1.0), kind="stable")
     order = order[np.isfinite(values[order]).any(1)] if np.isfinite(values).any() else order
@@ -171,10 +178,12 @@ def draw_class_map(
 
 
 def draw_curves(sides: np.ndarray, runs: Sequence[Series], counts: np.ndarray, ylabel: str, xlabel: str) -> Figure:
-    """AP against object size with bands, above the number of objects that each point stands on.
+    """AP against object size with bands, and above it the number of objects behind each point.
 
     Args:
-        sides: (n,) centres of the windows, px. runs: one or more. counts: (n,) objects per window.
+        sides: (n,) centres of the windows, px.
+        runs: at least one.
+        counts: (n,) objects per window.
     """
     with canvas(6.4, 3.6) as (figure, (axis,)):
         for run, colour, line in zip(runs, cycle(RUN_COLOURS), cycle(("-", "--", ":")), strict=False):
@@ -201,10 +210,12 @@ def draw_curves(sides: np.ndarray, runs: Sequence[Series], counts: np.ndarray, y
 
 
 def draw_sizes(edges: np.ndarray, counts: np.ndarray, spans: Sequence[tuple[str, float, float]], xlabel: str) -> Figure:
-    """Histogram of object sides on a log2 axis with the bins' limits drawn in.
+    """Histogram of object sides on a log2 axis, with the limits of the bins.
 
     Args:
-        edges: (n + 1,) px. counts: (n,). spans: name, low and high side of each bin, px; high may be infinite.
+        edges: (n + 1,) limits of the columns, px.
+        counts: (n,) objects.
+        spans: name, low and high side of each bin, px; high may be infinite.
     """
     with canvas(6.4, 3.0) as (figure, (axis,)):
         axis.stairs(counts, edges, fill=True, color=RUN_COLOURS[0], alpha=0.85)
@@ -227,10 +238,11 @@ def draw_sizes(edges: np.ndarray, counts: np.ndarray, spans: Sequence[tuple[str,
 
 
 def draw_groups(labels: Sequence[str], series: Sequence[Series], ylabel: str) -> Figure:
-    """Relative improvement per image group as horizontal bars, one colour per measure, percentages written out.
+    """Relative improvement per image group as horizontal bars with percentages, one colour per measure.
 
     Args:
-        labels: (n,) groups with their image counts. series: one per measure (AP, F1), as fractions.
+        labels: (n,) groups with their image counts.
+        series: one per measure (AP, F1), as fractions.
     """
     with canvas(6.4, 0.9 + 0.42 * len(labels)) as (figure, (axis,)):
         y, height = np.arange(len(labels))[::-1].astype(float), 0.74 / len(series)
@@ -254,7 +266,7 @@ def draw_groups(labels: Sequence[str], series: Sequence[Series], ylabel: str) ->
 
 
 def sign_colour(low: float, high: float) -> str:
-    """Gain above zero, loss below, grey where the interval holds zero or is n/a."""
+    """Gain above zero, loss below, grey if the interval contains zero or is n/a."""
     return GAIN if low > 0 else LOSS if high < 0 else UNDECIDED
 
 
@@ -273,14 +285,14 @@ def _inches(text: str, points: float = 8) -> float:
 
 
 def _wrapped(label: str, room: float) -> str:
-    """The label's lines, broken after spaces and underscores where they need more than ``room`` inches."""
+    """The label, its lines broken after spaces and underscores if they need more than ``room`` inches."""
     most = max(4, int(room / _inches("x", SMALLEST)))
     lines = [shorten(line, 3 * most).replace("_", "_ ") for line in label.splitlines()]
     return "\n".join(part.replace("_ ", "_") for line in lines for part in wrap(line, most))
 
 
 def _room(axis: Axes, places: int) -> float:
-    """Inches of one of several places on the x axis."""
+    """Inches of one place on the x axis."""
     width = axis.figure.get_figwidth() if isinstance(axis.figure, Figure) else 6.0
     return (width - 1.0) / (places + 0.5)
 
@@ -331,8 +343,8 @@ def _heat_panel(axis: Axes, names: Sequence[str], columns: Sequence[str], values
     axis.spines[:].set_visible(False)
 
 
-def _write_percentages(axis: Axes, places: np.ndarray, one: Series, reach: float) -> None:
-    for place, value, low, high in zip(places, one.values, one.low, one.high, strict=True):
+def _write_percentages(axis: Axes, places: np.ndarray, series: Series, reach: float) -> None:
+    for place, value, low, high in zip(places, series.values, series.low, series.high, strict=True):
         if not np.isfinite(value):
             continue
         ends = [end for end in (value, low, high) if np.isfinite(end)]

@@ -1,4 +1,4 @@
-"""Files about segmentation by region size: figures, tables, one HTML page, JSON and CSV."""
+"""The report of segmentation by region size: figures, tables, an HTML page, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NAMES = {"iou": "IoU", "recall": "recall", "found": "found"}
 LEAD = (
     "How well regions of each size are segmented. IoU: of a ground-truth region with the predicted regions of its "
     "class that overlap it. Recall: the share of its pixels with the right class. Found: the share of regions with an "
-    "IoU of at least 0.5. Stray: predicted regions without ground truth of their class. Figures are x 100, means over "
-    "the regions of a class, then over classes; n/a: no region to judge by."
+    "IoU of at least 0.5. Stray: predicted regions without ground truth of their class. Figures are × 100, means over "
+    "the regions of a class, then over classes; n/a: no regions."
 )
 
 
@@ -29,11 +29,14 @@ def write_region_report(results: SizeIoUResults, report_dir: str | Path) -> list
     """Write ``size_iou.html``, ``.json``, ``.csv``, tables in Markdown and LaTeX, and figures as PNG, PDF and SVG.
 
     Args:
-        results: to write. report_dir: made if need be; files of the same names are replaced, all at once.
+        results: of the evaluation.
+        report_dir: created if needed; files of the same names are replaced, all at once.
+
     Returns:
         The files, the page first.
+
     Raises:
-        UserError: the folder cannot be made.
+        UserError: the folder cannot be created.
     """
     with files_written_together(report_dir, "report_dir") as folder:
         out = Output(folder)
@@ -75,7 +78,7 @@ def _section(results: SizeIoUResults, out: Output) -> Section:
     if len(seen) > 1:
         values = np.array([array(c.iou) for c in seen])
         drawn = figures.draw_class_map([c.name for c in seen], names, values, "IoU (× 100)", "region size")
-        caption = "IoU per class and size, best class first; hatched: n/a (no region)."
+        caption = "IoU per class and size, best class first; hatched: n/a (no regions)."
         pictures.append(out.figure("size_iou_classes", drawn, caption, wide=True))
     rows: Rows = [
         (c.name, *(Cell(percent(iou), f"({count:,})") for iou, count in zip(c.iou, c.regions, strict=True)))

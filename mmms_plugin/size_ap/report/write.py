@@ -107,7 +107,7 @@ def _evaluation_sections(results: SizeAPResults, out: Output) -> list[Section]:
     if len(results.runs[0].classes.category_ids) > 1:
         sections.append(_class_section(results, out))
     if any(run.stats for run in results.runs):
-        sections.append(Section(f"{tables.evaluator(results)}'s figures", tables=[tables.stats_table(results)]))
+        sections.append(Section(f"Figures of {tables.evaluator(results)}", tables=[tables.stats_table(results)]))
     return sections
 
 
