@@ -99,7 +99,7 @@ def test_the_report_holds_what_the_results_hold(results, drawn, tmp_path):  # no
     assert headings == [
         "AP per size", "Why AP is lost", "Difference: better", "By the object sizes in an image: better",
         "Difference: third", "By the object sizes in an image: third", "AP against object size", "Class by size",
-        "pycocotools&#39;s figures",
+        "Figures of pycocotools",
     ]  # fmt: skip
     tables = re.findall(r'data-name="([^"]+)"', files[0].read_text(encoding="utf-8"))
     assert tables == [
