@@ -3,11 +3,11 @@
 Names of classes and functions stay names: a call looks up how such a value is made here (``objects``, ``tensors``), or
 is refused. Beyond what ``torch.load(weights_only=True)`` refuses:
 
-1. a tuple that contains the same tuple twice, thirty levels deep, is hashed a thousand million times as a dict's key;
+1. A tuple that contains the same tuple twice, thirty levels deep, takes a billion steps to hash as a dict's key, and
    keys can be chosen to collide. Tuples are limited in depth and weight, and all keys together in what hashing and
-   comparing them costs (``MAX_HASHED``);
-2. ten bytes ask for a tensor of a terabyte, and a text is copied a million times: storages must be in the file, tensors
-   inside their storages, and what is copied may not exceed a few times the file (``MAX_COPIES``).
+   comparing them costs (``MAX_HASHED``).
+2. Ten bytes may ask for a tensor of a terabyte, or copy a text a million times. Storages must be in the file, tensors
+   inside their storages, and what is copied may not exceed a few times the pickle (``MAX_COPIES``).
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from mmap import mmap
 from pickle import decode_long
-from struct import unpack_from
+from struct import calcsize, unpack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.storage import TypedStorage
 
 from mmms_plugin.errors import first_line
 from mmms_plugin.weights.reader.archive import Refusal
@@ -59,9 +60,6 @@ class _Reader:
 
     def __init__(self, data: bytes | mmap, storages: Storages, start: int) -> None:
         self.data, self.position, self.storages = data, start, storages
-        self.stack: list[Any] = []
-        self.marks: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
         self.unfinished: dict[int, Unfinished] = {}  # by the id of the value
         self.tuples: dict[int, tuple[int, int]] = {}  # depth and weight, by the id of the tuple
         self.hashed = 0
@@ -72,20 +70,92 @@ class _Reader:
         self.allowed: dict[str, Any] = {name: function for function, name in allowed}
 
     def run(self) -> Any:
-        data, steps = self.data, {ord(code): getattr(self, f"_{name}") for code, name in OPERATIONS.items()}
+        """Execute operations, the most frequent first, until the pickle ends; its value."""
+        stack: list[Any] = []
+        marks: list[list[Any]] = []
+        memo: dict[int, Any] = {}
         for _ in range(MAX_OPERATIONS):
-            operation = data[self.position]
-            self.position += 1
-            if operation == 0x2E:  # STOP
-                value = self.stack.pop()
-                for waiting in self.unfinished.values():
-                    if waiting.name:
-                        raise Refusal(f"damaged: a {waiting.name} without its state")
-                return value
-            step = steps.get(operation)
-            if step is None:
-                raise Refusal(f"Unsupported operand {operation}")
-            step()
+            match self._take(1):
+                case b"q":  # BINPUT
+                    memo[self._number("<B")] = stack[-1]
+                case b"r":  # LONG_BINPUT
+                    memo[self._number("<I")] = stack[-1]
+                case b"h":  # BINGET
+                    stack.append(memo[self._number("<B")])
+                case b"j":  # LONG_BINGET
+                    stack.append(memo[self._number("<I")])
+                case b"K":  # BININT1
+                    stack.append(self._number("<B"))
+                case b"M":  # BININT2
+                    stack.append(self._number("<H"))
+                case b"J":  # BININT
+                    stack.append(self._number("<i"))
+                case b"(":  # MARK
+                    marks.append(stack)
+                    stack = []
+                case b"t":  # TUPLE
+                    items, stack = stack, marks.pop()
+                    stack.append(self._tuple_of(items))
+                case b"\x85" | b"\x86" | b"\x87" as code:  # TUPLE1, TUPLE2, TUPLE3
+                    count = code[0] - 0x84
+                    if len(stack) < count:
+                        raise IndexError
+                    stack[-count:] = [self._tuple_of(stack[-count:])]
+                case b"X":  # BINUNICODE
+                    stack.append(str(self._take(self._number("<I")), "utf-8", "surrogatepass"))
+                case b"c":  # GLOBAL
+                    stack.append(self._named(self._line(), self._line()))
+                case b"R":  # REDUCE
+                    arguments = stack.pop()
+                    stack[-1] = self._started(self._called(stack[-1], arguments))
+                case b"Q":  # BINPERSID
+                    stack.append(self._storage(stack.pop()))
+                case b"\x89":  # NEWFALSE
+                    stack.append(False)
+                case b"\x88":  # NEWTRUE
+                    stack.append(True)
+                case b"N":  # NONE
+                    stack.append(None)
+                case b")":  # EMPTY_TUPLE
+                    stack.append(self._tuple_of(()))
+                case b"G":  # BINFLOAT
+                    stack.append(self._number(">d"))
+                case b"\x8a":  # LONG1
+                    stack.append(decode_long(self._take(self._number("<B"))))
+                case b"U":  # SHORT_BINSTRING
+                    stack.append(self._take(self._number("<B")).decode())  # as torch decodes it
+                case b"]":  # EMPTY_LIST
+                    stack.append([])
+                case b"}":  # EMPTY_DICT
+                    stack.append({})
+                case b"\x8f":  # EMPTY_SET
+                    stack.append(set())
+                case b"a":  # APPEND
+                    item = stack.pop()
+                    self._extend(stack[-1], [item])
+                case b"e":  # APPENDS
+                    items, stack = stack, marks.pop()
+                    self._extend(stack[-1], items)
+                case b"s":  # SETITEM
+                    value, key = stack.pop(), stack.pop()
+                    self._update(stack[-1], [key, value])
+                case b"u":  # SETITEMS
+                    items, stack = stack, marks.pop()
+                    self._update(stack[-1], items)
+                case b"\x81":  # NEWOBJ
+                    arguments = stack.pop()
+                    stack[-1] = self._started(self._new(stack[-1], arguments))
+                case b"b":  # BUILD
+                    state = stack.pop()
+                    self._build(stack[-1], state)
+                case b"\x80":  # PROTO
+                    self._take(1)
+                case b".":  # STOP
+                    if names := [waiting.name for waiting in self.unfinished.values() if waiting.name]:
+                        raise Refusal(f"damaged: a {names[0]} without its state")
+                    return stack.pop()
+                case code:
+                    raise Refusal(f"Unsupported operand {code[0]}")
         raise Refusal(f"its pickle has more than {MAX_OPERATIONS:,} operations; a checkpoint of tensors has fewer")
 
     def _take(self, count: int) -> bytes:
@@ -95,8 +165,8 @@ class _Reader:
         self.position += count
         return taken
 
-    def _number(self, form: str, size: int) -> Any:
-        return unpack_from(form, self._take(size))[0]
+    def _number(self, form: str) -> Any:
+        return unpack(form, self._take(calcsize(form)))[0]
 
     def _line(self) -> str:
         end = self.data.find(b"\n", self.position)
@@ -105,68 +175,6 @@ class _Reader:
         line = self.data[self.position : end].decode()
         self.position = end + 1
         return line
-
-    # Values
-    def _none(self) -> None:
-        self.stack.append(None)
-
-    def _true(self) -> None:
-        self.stack.append(True)
-
-    def _false(self) -> None:
-        self.stack.append(False)
-
-    def _int4(self) -> None:
-        self.stack.append(self._number("<i", 4))
-
-    def _int1(self) -> None:
-        self.stack.append(self._number("<B", 1))
-
-    def _int2(self) -> None:
-        self.stack.append(self._number("<H", 2))
-
-    def _long(self) -> None:
-        self.stack.append(decode_long(self._take(self._number("<B", 1))))
-
-    def _float(self) -> None:
-        self.stack.append(self._number(">d", 8))
-
-    def _text(self) -> None:
-        self.stack.append(str(self._take(self._number("<I", 4)), "utf-8", "surrogatepass"))
-
-    def _short_text(self) -> None:
-        self.stack.append(self._take(self._number("<B", 1)).decode())  # torch decodes it so, too
-
-    # Containers
-    def _empty_tuple(self) -> None:
-        self.stack.append(self._tuple_of(()))
-
-    def _empty_list(self) -> None:
-        self.stack.append([])
-
-    def _empty_dict(self) -> None:
-        self.stack.append({})
-
-    def _empty_set(self) -> None:
-        self.stack.append(set())
-
-    def _tuple(self) -> None:
-        items = self._marked()
-        self.stack.append(self._tuple_of(items))
-
-    def _tuple1(self) -> None:
-        self._last(1)
-
-    def _tuple2(self) -> None:
-        self._last(2)
-
-    def _tuple3(self) -> None:
-        self._last(3)
-
-    def _last(self, count: int) -> None:
-        if len(self.stack) < count:
-            raise IndexError
-        self.stack[-count:] = [self._tuple_of(self.stack[-count:])]
 
     def _tuple_of(self, items: Iterable[Any]) -> tuple[Any, ...]:
         value = tuple(items)
@@ -186,27 +194,13 @@ class _Reader:
         """Depth and weight of a tuple; one that was not made here holds no others."""
         return self.tuples.get(id(value), (1, 1 + len(value)))
 
-    def _append(self) -> None:
-        self._extend([self.stack.pop()])
-
-    def _appends(self) -> None:
-        self._extend(self._marked())
-
-    def _extend(self, items: list[Any]) -> None:
-        owner = self.stack[-1]
+    @staticmethod
+    def _extend(owner: Any, items: list[Any]) -> None:
         if type(owner) is not list:
             raise Refusal(f"damaged: items for a {type(owner).__name__}, where a list is expected")
         owner.extend(items)
 
-    def _setitem(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self._put([key, value])
-
-    def _setitems(self) -> None:
-        self._put(self._marked())
-
-    def _put(self, items: list[Any]) -> None:
-        owner = self.stack[-1]
+    def _update(self, owner: Any, items: list[Any]) -> None:
         if type(owner) not in (dict, OrderedDict, Counter):
             raise Refusal(f"damaged: items for a {type(owner).__name__}, where a dict is expected")
         for key, value in zip(items[::2], items[1::2], strict=True):
@@ -228,34 +222,8 @@ class _Reader:
         if self.hashed > MAX_HASHED:
             raise Refusal(f"its keys hold more than {MAX_HASHED:,} values; a checkpoint's keys are short texts")
 
-    # Stack and memo
-    def _mark(self) -> None:
-        self.marks.append(self.stack)
-        self.stack = []
-
-    def _marked(self) -> list[Any]:
-        items = self.stack
-        self.stack = self.marks.pop()
-        return items
-
-    def _get1(self) -> None:
-        self.stack.append(self.memo[self._number("<B", 1)])
-
-    def _get4(self) -> None:
-        self.stack.append(self.memo[self._number("<I", 4)])
-
-    def _put1(self) -> None:
-        self.memo[self._number("<B", 1)] = self.stack[-1]
-
-    def _put4(self) -> None:
-        self.memo[self._number("<I", 4)] = self.stack[-1]
-
-    def _proto(self) -> None:
-        self._take(1)
-
-    # Objects
-    def _global(self) -> None:
-        module, name = self._line(), self._line()
+    def _named(self, module: str, name: str) -> Any:
+        """A dtype, or the name of a class or function that is known here."""
         if (module, name) in NAME_MAPPING:
             module, name = NAME_MAPPING[module, name]
         else:
@@ -264,8 +232,8 @@ class _Reader:
         if module == "torch" and isinstance(value := getattr(torch, name, None), torch.dtype):
             if "q" in name:  # quantised: qint8, quint8, ...
                 raise refused(text)
-            self.stack.append(value)
-        elif (
+            return value
+        if (
             text in CALLED
             or text in TENSORS
             or text in TENSOR_CLASSES
@@ -273,25 +241,20 @@ class _Reader:
             or text in self.allowed
             or ((storage := STORAGE.fullmatch(text)) and storage[1] in DTYPES)
         ):
-            self.stack.append(Name(text))
-        else:
-            raise refused(text)
+            return Name(text)
+        raise refused(text)
 
-    def _persistent(self) -> None:
-        """A storage: ``('storage', type, key, location, numel)``, in the older format with a view behind it."""
-        match self.stack.pop():
+    def _storage(self, reference: Any) -> TypedStorage:
+        """For ``('storage', type, key, location, numel)``, in the older format followed by a view."""
+        match reference:
             case ("storage", Name(text=name), str(key), str(location), int(count), *view) if count >= 0:
                 kind = STORAGE.fullmatch(name)
                 if kind is None or len(view) > 1:
                     raise Refusal("damaged: a reference to something that is no storage")
                 storage = self.storages.find(kind[1], key, location, count)
-                self.stack.append(part_of(storage, view[0]) if view and view[0] is not None else storage)
+                return part_of(storage, view[0]) if view and view[0] is not None else storage
             case _:
                 raise Refusal("damaged: a reference to something that is no storage")
-
-    def _reduce(self) -> None:
-        arguments, function = self.stack.pop(), self.stack[-1]
-        self.stack[-1] = self._started(self._called(function, arguments))
 
     def _called(self, function: Any, arguments: Any) -> Any:
         if not isinstance(function, Name) or type(arguments) is not tuple:
@@ -333,19 +296,18 @@ class _Reader:
             for key in argument if isinstance(argument, list | dict) else ():
                 self._charge(key)
 
-    def _new_object(self) -> None:
-        arguments, function = self.stack.pop(), self.stack[-1]
+    def _new(self, function: Any, arguments: Any) -> Any:
+        """An object of a class, made without calling its ``__init__``."""
         if type(arguments) is not tuple:
             raise Refusal("damaged: arguments that are not a tuple")
         if not isinstance(function, Name):
             raise Refusal("damaged: an object without a class")
         name = function.text
         if name in NEW:
-            self.stack[-1] = self._started(NEW[name](*arguments))
-        elif name in self.allowed and name not in CALLED:
-            self.stack[-1] = self.allowed[name].__new__(self.allowed[name], *arguments)
-        else:
-            raise refused(name)
+            return NEW[name](*arguments)
+        if name in self.allowed and name not in CALLED:
+            return self.allowed[name].__new__(self.allowed[name], *arguments)
+        raise refused(name)
 
     def _started(self, value: Any) -> Any:
         if not isinstance(value, Unfinished):
@@ -353,9 +315,8 @@ class _Reader:
         self.unfinished[id(value.value)] = value
         return value.value
 
-    def _build(self) -> None:
-        """The state of an object, or attributes of an OrderedDict (``_metadata``)."""
-        state, owner = self.stack.pop(), self.stack[-1]
+    def _build(self, owner: Any, state: Any) -> None:
+        """Give an object its state, or an OrderedDict its attributes (``_metadata``)."""
         self._count_copies(state if isinstance(state, tuple) else (state,))
         waiting = self.unfinished.pop(id(owner), None)
         if waiting is not None:
@@ -371,12 +332,3 @@ class _Reader:
         else:
             kind = "tensor" if isinstance(owner, Tensor) else type(owner).__name__
             raise Refusal(f"it holds a {kind} with a state of its own; plain tensors are expected")
-
-
-OPERATIONS = {
-    "c": "global", "N": "none", "\x88": "true", "\x89": "false", "J": "int4", "K": "int1", "M": "int2", "\x8a": "long",
-    "G": "float", "X": "text", "U": "short_text", ")": "empty_tuple", "]": "empty_list", "}": "empty_dict",
-    "\x8f": "empty_set", "t": "tuple", "\x85": "tuple1", "\x86": "tuple2", "\x87": "tuple3", "a": "append",
-    "e": "appends", "s": "setitem", "u": "setitems", "(": "mark", "h": "get1", "j": "get4", "q": "put1", "r": "put4",
-    "\x80": "proto", "Q": "persistent", "R": "reduce", "\x81": "new_object", "b": "build",
-}  # fmt: skip
