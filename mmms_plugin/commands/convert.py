@@ -28,7 +28,7 @@ def run(options: Options) -> None:
 
     from mmms_plugin.weights.convert import convert
     from mmms_plugin.weights.files import check_report
-    from mmms_plugin.weights.show import print_report, write_report
+    from mmms_plugin.weights.report import print_report, write_report
 
     if options.report:
         check_report(options.report, options.input, options.output)

@@ -1,4 +1,4 @@
-"""The one loop that applies a key-map table: source keys to target keys, tensors to tensors."""
+"""A key-map table at work: source keys become target keys, which are compared with what the networks hold."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from torch import Tensor
 
 from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.errors import UserError
+from mmms_plugin.layers.function import FUNCTION
 from mmms_plugin.weights.tables import Arch, Rule, Table
 
 PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
-BACKBONE, COUNTER = "backbone.", "num_batches_tracked"
+BACKBONE, HEAD, COUNTER = "backbone.", "head.", "num_batches_tracked"
 CLASSES = {"decode_head": "conv_seg.weight", "head": "exits.0.fc.weight"}  # of a part: what has a row for each class
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+OTHERS = (*FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool)  # counters, and buffers of heads
 
 
 @dataclass
@@ -60,6 +63,10 @@ def with_nearest(key: str, known: Iterable[str]) -> str:
     return f"{key} (nearest known: {near[0]})" if near else key
 
 
+class Misfit(UserError):
+    """Tensors that are not those of the architecture."""
+
+
 class Rules:
     """The rules of one architecture, compiled, with those left out whose condition the source does not meet."""
 
@@ -81,11 +88,11 @@ class Rules:
 
     def _holds(self, rule: Rule) -> bool:
         conditions = ((rule.when, True), (rule.unless, False))
-        return all(self._any(pattern) is wanted for pattern, wanted in conditions if pattern is not None)
-
-    def _any(self, pattern: str) -> bool:
-        matches = re.compile(pattern).fullmatch
-        return any(matches(key) for key in self.keys)
+        return all(
+            any(map(re.compile(pattern).fullmatch, self.keys)) is wanted
+            for pattern, wanted in conditions
+            if pattern is not None
+        )
 
     def find(self, key: str) -> tuple[Rule | None, str | None]:
         """The rule that counts for a key without prefix, None if no rule matches, and the target key."""
@@ -104,7 +111,8 @@ def apply_table(table: Table, arch: str, state: Mapping[str, Tensor]) -> Mapped:
     result = Mapped(prefix=rules.prefix)
     parts: dict[str, dict[str, Tensor]] = {}
     unknown = []
-    classes = _class_count(state)
+    # Rows of a box head's classifier, background included.
+    classes = next((len(value) for key, value in state.items() if key.endswith("fc_cls.weight") and value.dim()), None)
     for (source, value), key in zip(state.items(), rules.keys, strict=True):
         rule, target = rules.find(key)
         if rule is None:
@@ -120,7 +128,14 @@ def apply_table(table: Table, arch: str, state: Mapping[str, Tensor]) -> Mapped:
     if unknown:
         raise UnknownKeys(table, arch, unknown, [*result.mapped.values(), *rules.keys])
     for target, pieces in parts.items():
-        _add_joined(result, table, table.archs[arch], target, pieces)
+        if table.join is None:
+            raise ValueError(f"table {table.source!r}: rules with join need Table.join")
+        try:
+            joined = table.join(pieces, table.archs[arch].backbone)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{target.removeprefix(BACKBONE)}: {error}") from error
+        for suffix, value in joined.items():
+            _add(result, f"{target}.{suffix}", value, target)
     return result
 
 
@@ -128,22 +143,6 @@ def _add(result: Mapped, target: str, value: Tensor, source: str) -> None:
     if target in result.state:
         raise UserError(f"{source}: a second tensor for {target}")
     result.state[target] = value
-
-
-def _add_joined(result: Mapped, table: Table, arch: Arch, target: str, pieces: dict[str, Tensor]) -> None:
-    if table.join is None:
-        raise ValueError(f"table {table.source!r}: rules with join need Table.join")
-    try:
-        joined = table.join(pieces, arch.backbone)
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"{target.removeprefix(BACKBONE)}: {error}") from error
-    for suffix, value in joined.items():
-        _add(result, f"{target}.{suffix}", value, target)
-
-
-def _class_count(state: Mapping[str, Tensor]) -> int | None:
-    """Rows of a box head's classifier, background included."""
-    return next((len(value) for key, value in state.items() if key.endswith("fc_cls.weight") and value.dim()), None)
 
 
 def _changed(source: str, value: Tensor, change: str | None, classes: int | None) -> Tensor:
@@ -160,10 +159,17 @@ def _changed(source: str, value: Tensor, change: str | None, classes: int | None
 
 @dataclass(frozen=True)
 class Expected:
-    """Key -> shape of a module, and the channels of its last output (0 where it does not say)."""
+    """What a module of a config holds.
+
+    Attributes:
+        shapes: key -> shape.
+        width: channels of its last output, 0 if it is not a backbone.
+        functions: what its layers compute with their weights (``layers.function``), by the layer's name.
+    """
 
     shapes: Mapping[str, torch.Size]
     width: int
+    functions: Mapping[str, Any]
 
 
 def expected(config: Mapping[str, Any]) -> Expected:
@@ -178,9 +184,12 @@ def _expected(config: str) -> Expected:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hosts warn of their own old names
         model = MODELS.build(json.loads(config))
-    shapes = {key: value.shape for key, value in model.state_dict().items()}
-    width = model.out_channels[-1] if isinstance(model, Backbone) else 0
-    return Expected(shapes, width)
+    state: Any = model.state_dict()
+    return Expected(
+        {key: value.shape for key, value in state.items()},
+        model.out_channels[-1] if isinstance(model, Backbone) else 0,
+        {name: notes[FUNCTION] for name, notes in state._metadata.items() if FUNCTION in notes},
+    )
 
 
 def part_configs(arch: Arch, state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
@@ -212,3 +221,60 @@ def compare(
         "unknown": [key for key in own if key not in wanted],
         "shape": [key for key in own if key in wanted and own[key] != wanted[key]],
     }
+
+
+def check_mapped(
+    name: str, table: Table, arch: Arch, config: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> list[str]:
+    """Compare mapped tensors with what the modules of an architecture hold.
+
+    Args:
+        name: of the architecture, for the message.
+        config: of the backbone.
+    Returns: remarks for the user.
+    Raises: UserError that names the first tensor that does not fit; Misfit where it may be another architecture.
+    """
+    if not parts_fit(table, arch, state):
+        held, wanted = sorted({key.split(".")[0] for key in state}), ("backbone", *arch.parts)
+        raise Misfit(f"not {name}: the file holds {', '.join(held)}, the architecture is {', '.join(wanted)}")
+    for key, value in state.items():
+        allowed = FLOATS if key.startswith((BACKBONE, HEAD)) and not key.endswith(COUNTER) else OTHERS
+        if value.dtype not in allowed:
+            kind, *names = (str(dtype).removeprefix("torch.") for dtype in (value.dtype, *allowed))
+            raise UserError(f"{key} has type {kind}: allowed are {', '.join(names[:-1])} and {names[-1]}")
+    remarks = []
+    for part, part_config in {"backbone": config, **part_configs(arch, state)}.items():
+        try:
+            shapes = expected(part_config).shapes
+        except ImportError as error:  # the host of a head is not installed
+            remarks.append(f"{part}: shapes not checked ({error})")
+            continue
+        _check_part(name, part, state, shapes)
+    if broken := [key for key, value in state.items() if not torch.isfinite(value).all()]:
+        remarks.append(f"{len(broken)} tensors hold values that are not finite (first: {broken[0]})")
+    head = {key.removeprefix(HEAD): value for key, value in state.items() if key.startswith(HEAD)}
+    if head and "head" not in arch.parts:  # a linear classifier for any number of classes
+        if missing := {"fc.weight", "fc.bias"} - set(head):
+            raise UserError(f"the classifier's {missing.pop()} is missing")
+        weight, bias, width = head["fc.weight"], head["fc.bias"], expected(config).width
+        if weight.dim() != 2 or weight.shape[1] != width or not len(weight):
+            raise UserError(f"the classifier's weight is {list(weight.shape)}, expected [classes, {width}]")
+        if bias.shape != weight.shape[:1]:
+            raise UserError(f"the classifier's bias is {list(bias.shape)}, expected [{weight.shape[0]}]")
+    return remarks
+
+
+def _check_part(name: str, part: str, state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> None:
+    misfit = compare(state, shapes, f"{part}.")
+    if keys := misfit["missing"]:
+        fault, shown = "are missing", keys[:3]
+    elif keys := misfit["unknown"]:
+        fault, shown = "have no place in it", [with_nearest(key, shapes) for key in keys[:3]]
+    elif keys := misfit["shape"]:
+        own = {key: list(state[f"{part}.{key}"].shape) for key in keys[:3]}
+        fault = "have another shape"
+        shown = [f"{key} is {shape}, expected {list(shapes[key])}" for key, shape in own.items()]
+    else:
+        return
+    detail = ", ".join(f"{part}.{text}" for text in shown)
+    raise Misfit(f"not {name}: {len(keys)} tensors {fault} (first: {detail})")

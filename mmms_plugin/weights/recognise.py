@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.weights import psconv
 from mmms_plugin.weights.files import Checkpoint
 from mmms_plugin.weights.mapping import BACKBONE, COUNTER, Rules, apply_table, compare, expected, parts_fit
 from mmms_plugin.weights.tables import Arch, Rule, Table, load_table, sources
+from mmms_plugin.weights.tables.psconv import EXTRA, extra_keys
 
 # Where a file fits several sources and says nothing itself: authors before collections.
 ORDER = ("psconv", "dla", "elastic", "msdnet", "torchvision", "timm", "openmmlab")
@@ -61,7 +61,7 @@ def _fitting(table: Table, shapes: Mapping[str, torch.Tensor]) -> list[str]:
 
 def _fits(arch: Arch, state: Mapping[str, torch.Tensor]) -> bool:
     if not arch.backbone.get("extra_dilation1"):
-        extras = set(psconv.extra_keys(state))
+        extras = set(extra_keys(state))
         state = {key: value for key, value in state.items() if key not in extras}
     wanted = expected(arch.backbone).shapes
     return sum(key.startswith(BACKBONE) for key in state) <= len(wanted) and not any(compare(state, wanted).values())
@@ -157,4 +157,4 @@ def _differences(table: Table, arch: str, places: list[_Place]) -> int:
             wrong += target not in wanted or (rule.join is None and shape != wanted[target])
             found.add(target)
         wrong += rule is None
-    return wrong + sum(key not in found and not key.endswith((COUNTER, psconv.EXTRA)) for key in wanted)
+    return wrong + sum(key not in found and not key.endswith((COUNTER, EXTRA)) for key in wanted)

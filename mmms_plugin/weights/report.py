@@ -1,11 +1,18 @@
-"""What a conversion reports."""
+"""What a conversion reports, on the terminal and as JSON."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from mmms_plugin.errors import one_line
+from mmms_plugin.files import written_whole
+from mmms_plugin.report.tables import Rows, Table, print_table
 from mmms_plugin.weights.verify import Statistics
 
 
@@ -42,3 +49,37 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         return {"counts": self.counts, **asdict(self)}
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print what the file holds, what became of its keys, and the figures of verification."""
+    place = f" in {report.wrapper!r}" if report.wrapper else ""
+    prefix = f", prefix {report.prefix!r} taken off" if report.prefix else ""
+    beside = f"; beside it, not converted: {', '.join(report.beside)}" if report.beside else ""
+    line = f"{report.input}: {report.source} {report.arch}{place}{prefix}{beside}"
+    console.print(one_line(line), markup=False)
+    if report.also_fits:
+        console.print(f"  keys and shapes fit as well: {', '.join(report.also_fits)} (choose with --source, --arch)")
+    console.print("  " + ", ".join(f"{count} {name}" for name, count in report.counts.items()) + " tensors")
+    for reason, count in report.reasons.items():
+        console.print(f"  dropped {count}: {reason}", markup=False)
+    for remark in report.remarks:
+        console.print(f"  {one_line(remark)}", markup=False)
+    if report.moved:
+        moved = ", ".join(f"{name} {value:.3f}" for name, value in report.moved.items())
+        console.print(f"  outputs move by (RMS difference / standard deviation, fixed input): {moved}")
+    if report.outputs:
+        rows: Rows = [
+            (o.name, "x".join(map(str, o.shape)), o.mean, o.std, o.absmax, "" if o.error is None else f"{o.error:.2e}")
+            for o in report.outputs
+        ]
+        columns = ("output", "shape", "mean", "std", "max |x|", "error / std")
+        print_table(Table("outputs", "outputs", columns, rows, form=".5g"), console)
+    line = f"{report.output}: {report.part} written; meta.backbone = {report.backbone}"
+    console.print(one_line(line), markup=False)
+
+
+def write_report(report: Report, path: str) -> None:
+    """Write the report as JSON, whole or not at all."""
+    with written_whole(Path(path)) as temporary:
+        temporary.write_text(json.dumps(report.as_dict(), indent=2), encoding="utf-8")

@@ -6,14 +6,15 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.weights.files import Checkpoint
+from mmms_plugin.weights.options import Options
 from mmms_plugin.weights.trusted import build_part, check_part
 
 INPUT_SHAPE = (1, 3, 224, 224)
@@ -43,6 +44,26 @@ class Reference:
 
     image: Tensor
     outputs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What makes logits of a backbone's maps: a linear layer after pooling, several exits, or nothing.
+
+    Attributes:
+        state: its tensors.
+        exits: config of the classifiers if there are several.
+    """
+
+    state: dict[str, Tensor]
+    exits: Mapping[str, Any] | None = None
+
+    @property
+    def logits(self) -> list[str]:
+        """Names of the logits: ``output``, or ``exit1``, ``exit2``, ... if there are several classifiers."""
+        if self.exits is None:
+            return [LOGITS] if self.state else []
+        return [f"exit{i + 1}" for i in range(len(self.exits["in_channels"]))]
 
 
 def fixed_input() -> Tensor:
@@ -96,34 +117,31 @@ def _full_name(name: str, names: Sequence[str]) -> str:
     return next((n for n in names if name.endswith(f".{n}") or n.endswith(f".{name}")), name)
 
 
-def build(config: Mapping[str, Any], state: Mapping[str, Tensor], stages: int) -> Backbone:
-    """The backbone of a config in eval mode, all its stages returned, loaded strictly."""
-    part = check_part(config, "meta.backbone", out_indices=tuple(range(stages)))
-    return cast(Backbone, build_part(part, "meta.backbone", state).eval())
-
-
-def logit_names(head: Mapping[str, Tensor], exits: Mapping[str, Any] | None) -> list[str]:
-    """What the logits are called: ``output``, or ``exit1``, ``exit2``, ... where there are several classifiers."""
-    if exits is None:
-        return [LOGITS] if head else []
-    return [f"exit{i + 1}" for i in range(len(exits["in_channels"]))]
-
-
 @torch.no_grad()
-def run(
-    backbone: Backbone,
-    head: Mapping[str, Tensor],
+def outputs_of(
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
     names: Sequence[str],
-    image: Tensor,
-    exits: Mapping[str, Any] | None = None,
+    classifier: Classifier,
+    image: Tensor | None = None,
+    beneath_mask: bool = False,
 ) -> dict[str, Tensor]:
-    """Name -> output of every stage, and the logits where there is a classifier.
+    """Name -> output of every stage, and the logits if there is a classifier; the network is gone afterwards.
 
     Args:
-        head: state dict of the classifier. exits: config of the classifiers where there are several.
-
+        config: of the backbone, built in eval mode.
+        state: its tensors, loaded strictly.
+        names: of the outputs of its stages.
+        image: ``[N, 3, H, W]``; the fixed input if None.
+        beneath_mask: let PSConv layers add the weights beneath the authors' mask, too, as the published layers do.
     Raises: UserError if the input does not suit the network.
     """
+    image = fixed_input() if image is None else image
+    part = check_part(config, "meta.backbone", out_indices=tuple(range(len(names))))
+    backbone: Any = build_part(part, "meta.backbone", state).eval()
+    for module in backbone.modules() if beneath_mask else ():
+        if hasattr(module, "extra_keep"):
+            module.extra_keep.fill_(True)
     try:
         maps = backbone(image)
     except (ValueError, RuntimeError) as error:
@@ -131,14 +149,14 @@ def run(
             f"--reference: an input of shape {list(image.shape)} does not suit the network: {error}"
         ) from error
     outputs = dict(zip(names, maps, strict=True))
-    if exits is not None:
+    if classifier.exits is not None:
         from mmms_plugin.registry import MODELS
 
-        classifiers = MODELS.build(dict(exits)).eval()
-        classifiers.load_state_dict(head)
-        outputs.update(zip(logit_names(head, exits), classifiers(maps), strict=True))
-    elif head:
-        weight, bias = head["fc.weight"].float(), head["fc.bias"].float()
+        heads = MODELS.build(dict(classifier.exits)).eval()
+        heads.load_state_dict(classifier.state)
+        outputs.update(zip(classifier.logits, heads(maps), strict=True))
+    elif classifier.state:
+        weight, bias = classifier.state["fc.weight"].float(), classifier.state["fc.bias"].float()
         outputs[LOGITS] = maps[-1].mean((2, 3)) @ weight.T + bias
     return outputs
 
@@ -162,6 +180,28 @@ def statistics(outputs: Mapping[str, Tensor], reference: Mapping[str, Tensor] | 
             error = float((value - wanted).abs().max() / wanted.std())
         figures = (float(value.mean()), float(value.std()), float(value.abs().max()))
         rows.append(Statistics(name, tuple(value.shape), *figures, error))
+    return rows
+
+
+def verify_written(
+    written: Checkpoint, names: Sequence[str], classifier: Classifier, before_relu: Sequence[str], options: Options
+) -> list[Statistics]:
+    """Run what a written file holds, built from its own ``meta.backbone``, and compare it with ``--reference``.
+
+    Args:
+        names: of the outputs of its stages.
+        before_relu: names of outputs whose reference lacks the ReLU that ends the stage here.
+    Raises: UserError if an output differs from the reference by more than the tolerance.
+    """
+    image, wanted = None, None
+    if options.reference:
+        reference = read_reference(options.reference, [*names, *classifier.logits])
+        image = reference.image
+        wanted = {name: v.relu() if name in before_relu else v for name, v in reference.outputs.items()}
+    prefix = written.meta["prefix"]
+    state = {key.removeprefix(prefix): v for key, v in written.state.items() if key.startswith(prefix)}
+    rows = statistics(outputs_of(written.meta["backbone"], state, names, classifier, image), wanted)
+    check_tolerance(rows, options.tolerance)
     return rows
 
 

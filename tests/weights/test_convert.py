@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 import mmms_plugin
+from mmms_plugin.backbones import PSResNet
 from mmms_plugin.commands import main
-from mmms_plugin.weights.files import Checkpoint, sha256_of
+from mmms_plugin.layers import PSConv2d
+from mmms_plugin.weights.files import Checkpoint, read_checkpoint, sha256_of
 from mmms_plugin.weights.loading import load_backbone
 from mmms_plugin.weights.mapping import expected
-from mmms_plugin.weights.psconv import join_published
 from mmms_plugin.weights.recognise import recognise
 from mmms_plugin.weights.tables import Arch, Normalisation, Rule, Table, dla, load_table, sources
+from mmms_plugin.weights.tables.psconv import join_published
 from tests.golden.records import load_record, make_state_dict
 from tests.weights.small import convert, refusal, state_dict, written
 
@@ -234,6 +236,26 @@ def test_plain_networks_are_not_taken_for_another_method(key, best, others):
     state = {prefix + name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     guesses = [str(guess) for guess in recognise(Checkpoint(Path("in.pth"), state))]
     assert guesses == ([best, *others] if best else [])
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_files_say_what_layers_compute_and_are_not_taken_for_another_network(suffix, tmp_path, capsys):
+    source, out = tmp_path / "in.pth", tmp_path / f"out{suffix}"
+    resnet = ["--source", "openmmlab", "--arch", "resnet18", "--part", "whole"]
+    plain, dilated = (PSResNet(18, dilation_pattern=pattern) for pattern in ((1, 1, 1, 1), (1, 2, 1, 4)))
+    torch.save(dict(state_dict=nn.ModuleDict(dict(backbone=plain)).state_dict()), source)
+    assert convert(source, out, *resnet) == 0
+    functions = read_checkpoint(out).functions
+    assert len(functions) == 16
+    assert all(function == dict(dilation_pattern=[1]) for function in functions.values())
+    assert f"backbone.{next(name for name, part in plain.named_modules() if isinstance(part, PSConv2d))}" in functions
+    assert convert(source, out, "--force", *resnet[:4], "--pattern", "1,2,1,4") == 0
+    function = read_checkpoint(out).functions["layer1.0.conv2"]
+    assert function["dilation_pattern"] == [1, 2, 1, 4]
+
+    torch.save(dict(state_dict=nn.ModuleDict(dict(backbone=dilated)).state_dict()), source)
+    words = f"not openmmlab resnet18: backbone.layer1.0.conv1 was trained with {function}"
+    assert words in refusal(capsys, source, tmp_path / "other.pth", *resnet)
 
 
 def test_wrong_names_are_answered_with_the_right_ones(source, tmp_path, capsys):

@@ -11,9 +11,9 @@ from torch import Tensor
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights.files import Checkpoint
 from mmms_plugin.weights.mapping import apply_table, compare, expected, part_configs, parts_fit
-from mmms_plugin.weights.psconv import beneath_mask, join_published, unmasked_layers
 from mmms_plugin.weights.recognise import choose, recognise
 from mmms_plugin.weights.tables import Arch, Rule, Table, load_table
+from mmms_plugin.weights.tables.psconv import beneath_mask, join_published, unmasked_layers
 
 NETWORK = dict(type="mmms_plugin.PSResNet", depth=18)
 TABLE = Table(

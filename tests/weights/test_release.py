@@ -22,8 +22,7 @@ from mmms_plugin.weights.catalog import CATALOG, Metric
 from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.loading import load_backbone
 from mmms_plugin.weights.publish import publish
-from mmms_plugin.weights.report import Report
-from mmms_plugin.weights.show import print_report
+from mmms_plugin.weights.report import Report, print_report
 from mmms_plugin.weights.tables import load_table
 from mmms_plugin.weights.verify import Statistics
 from tests import golden

@@ -13,11 +13,11 @@ import torch
 
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights.verify import (
+    Classifier,
     Reference,
     Statistics,
     check_tolerance,
     fixed_input,
-    logit_names,
     movement,
     read_reference,
     statistics,
@@ -128,6 +128,6 @@ def test_movement_is_a_root_mean_square() -> None:
 
 def test_logits_are_called_by_their_exits() -> None:
     head = {"fc.weight": torch.ones(1)}
-    assert logit_names(head, None) == ["output"]
-    assert logit_names({}, None) == []
-    assert logit_names(head, {"in_channels": [1, 2, 3]}) == ["exit1", "exit2", "exit3"]
+    assert Classifier(head).logits == ["output"]
+    assert Classifier({}).logits == []
+    assert Classifier(head, {"in_channels": [1, 2, 3]}).logits == ["exit1", "exit2", "exit3"]
