@@ -1,7 +1,7 @@
 """Advise on a detector for your own data, with reasons.
 
-Input size, levels, anchors and layers follow from the sizes of the objects, the strides, the anchors and the measured
-receptive field; each is given with its reason, and all of them as a config.
+Advice on input size, levels, anchors and layers follows from the sizes of the objects, the strides, the anchors and the
+measured receptive field. Each part comes with its reason, and all of them can be written as a config.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Options(CommandOptions):
     coco_dir: str = option(
         default=REQUIRED, metavar="DIR", group="data",
-        help="data set with COCO annotations; its training data are looked at",
+        help="data set with COCO annotations; its training data are measured",
     )  # fmt: skip
     config: str | None = option(
         group="detector",
@@ -46,23 +46,23 @@ class Options(CommandOptions):
         help="picture size in px to start from, 640 or 1333x800 (default: the config's)",
     )  # fmt: skip
     write: str | None = option(
-        metavar="FILE", group="output", help="write the advice as a config, with the data in it, for mmms train FILE"
+        metavar="FILE", group="output", help="write the advice and the data as a config for mmms train"
     )
-    json: str | None = option(metavar="FILE", group="output", help="write all figures as JSON")
+    json: str | None = option(metavar="FILE", group="output", help="write all numbers as JSON")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.checkpoint and not self.config:
-            raise UserError("--checkpoint: give its --config too")
+            raise UserError("--checkpoint: give its config too, with --config")
 
 
 def run(options: Options) -> None:
-    """Measure, print the advice, and write config and JSON if asked to.
+    """Measure, print the advice, and write the config and JSON that are asked for.
 
     Raises: UserError if data, config and checkpoint cannot be used or do not fit each other.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the hosts', about their own old calls
+        warnings.simplefilter("ignore")  # the hosts' warnings about their own deprecated calls
         from mmms_plugin.train.console import calm_output
 
         with calm_output():
@@ -78,7 +78,7 @@ def _run(options: Options) -> None:
     for file in filter(None, (options.write, options.json)):
         check_folder(Path(file).parent, "--write" if file == options.write else "--json")
     if options.write and not options.write.endswith(".py"):
-        raise UserError(f"--write {options.write}: a config's name ends in .py")
+        raise UserError(f"--write {options.write}: must end in .py")
     own = OwnData("--coco-dir", Path(options.coco_dir), training=False)
     with quiet_libraries():
         coco = training_split(own)
@@ -86,7 +86,7 @@ def _run(options: Options) -> None:
         config = detector_config(name)
         if options.image_size:
             set_image_size(config._cfg_dict, options.image_size)
-        if options.write:  # before minutes of work: whether the data fit the config
+        if options.write:  # check before minutes of work that the data fit the config
             with TemporaryDirectory() as folder:
                 trained = OwnData("--coco-dir", Path(options.coco_dir), Path(folder))
                 use_coco_dir(deepcopy(config._cfg_dict), trained)
@@ -99,7 +99,7 @@ def _run(options: Options) -> None:
 
 
 def _write(config: Config, finding: Finding, options: Options) -> None:
-    """The config with the data and the changes in it."""
+    """Write the config with the data and the changes."""
     from rich.console import Console
 
     from mmms_plugin.config.data import use_coco_dir
@@ -148,6 +148,6 @@ def _print(finding: Finding) -> None:
     ]
     print_table(Table("shares", title, columns, rows, form=".1%"), console)
     say = Console(highlight=False, markup=False, soft_wrap=True).print
-    say(f"The receptive field is the plain backbone's, to which neck and head add; measured with {finding.weights}.")
+    say(f"The receptive field is that of the plain backbone, measured with {finding.weights}; neck and head add to it.")
     for advice in finding.advice:
         say(f"- {advice.topic}: {advice.what}\n  why: {advice.why}\n  support: {advice.evidence}")

@@ -1,4 +1,4 @@
-"""The measurements of ``mmms advise``: a data set and a detector, and what follows from them."""
+"""The measurements of ``mmms advise``: a data set, a detector, and the advice that follows."""
 
 from __future__ import annotations
 
@@ -34,16 +34,19 @@ from mmms_plugin.train.tasks import Detection, task_of
 
 DEFAULTS = {True: "mmdet::mask-rcnn_r50_fpn_1x_coco", False: "mmdet::faster-rcnn_r50_fpn_1x_coco"}  # with masks or not
 WATCH = partial(with_progress, doing="receptive fields")
-PICTURES, SIGNS = 4, 2  # that receptive fields are measured on, and draws for each
+PICTURES, SIGNS = 4, 2  # number of pictures that receptive fields are measured on, and draws for each
 
 
 @dataclass(frozen=True)
 class Finding:
-    """All that is reported.
+    """The result of ``mmms advise``.
 
     Attributes:
-        config: name of the detector's config. geometry, shares: of the detector with plain layers.
-        advice: in the order of the detector's parts. weights: those that fields are measured with, in words.
+        config: name of the detector's config.
+        geometry: of the detector with plain layers.
+        shares: of the objects that it cannot see well.
+        advice: in the order of the detector's parts.
+        weights: with which fields are measured, in words.
     """
 
     config: str
@@ -54,6 +57,10 @@ class Finding:
 
 
 def training_split(own: OwnData) -> CocoFile:
+    """The training data of a data set, or its validation data if it has no others.
+
+    Raises: UserError if there is no object with a box.
+    """
     files = annotation_files(own)
     split = next((split for split in ("train", "val") if split in files), None)
     if split is None:
@@ -65,21 +72,33 @@ def training_split(own: OwnData) -> CocoFile:
 
 
 def detector_config(name: str) -> Config:
+    """The config of a detector, with its default scope set.
+
+    Raises: UserError for the config of anything else.
+    """
     config = load_config(name)
     if "model" not in config or not has_objects(config):
-        raise UserError(f"config {name}: it has no model with a backbone")
+        raise UserError(f"config {name}: has no model with a backbone")
     task = task_of(config)
     if not isinstance(task, Detection):
-        raise UserError(f"config {name}: it is a {task.noun}, allowed are detectors")
+        raise UserError(f"config {name}: is a {task.noun}, must be a detector")
     init_default_scope(config.get("default_scope") or "mmdet")
     return config
 
 
 def find_advice(config: Config, name: str, coco: CocoFile, checkpoint: str | None) -> Finding:
+    """Measure a detector on a data set, and derive the advice.
+
+    Args:
+        config: of the detector.
+        name: of the config.
+        coco: the data set.
+        checkpoint: weights for the receptive field; None for random ones.
+    """
     options, size = options_of(config), own_size(config)
     plain = with_changes(config, options.plain or {})
     pictures = _pictures(config, coco)
-    weights = None if options.plain else checkpoint  # those of multi-scale layers say nothing about plain ones
+    weights = None if options.plain else checkpoint  # weights of multi-scale layers do not suit plain ones
     if checkpoint is not None:
         _check(config, checkpoint)
     fields = measure(_backbone(plain, weights), pictures, SIGNS, watch=WATCH)
@@ -91,12 +110,12 @@ def find_advice(config: Config, name: str, coco: CocoFile, checkpoint: str | Non
     objects = _objects(coco, config, size)
     source = "random weights" if weights is None else "the checkpoint's weights"
     if options.plain and checkpoint is not None:
-        source = "random weights, since the checkpoint's are of multi-scale layers"
+        source = "random weights, since the checkpoint's are for multi-scale layers"
     return Finding(name, geometry, shares(objects, geometry), advise(objects, geometry, options), source)
 
 
 def _check(config: Config, checkpoint: str) -> None:
-    """Raises: UserError if a checkpoint does not fit, or was trained as another function of the same weights."""
+    """Raises: UserError if a checkpoint does not fit, or was trained for another function of the same weights."""
     copied = Config(config.to_dict())
     model = build_model(copied, read_state_dict(checkpoint)[0], checkpoint, "cpu")
     check_function(model, copied.model, checkpoint, force=False)
@@ -108,7 +127,7 @@ def _geometry(config: Config, fields: Sequence[ReceptiveField], size: tuple[int,
 
 
 def _width(fields: Sequence[ReceptiveField]) -> float:
-    """Two standard deviations to each side, of the stage that sees farthest."""
+    """Four standard deviations, two to each side, of the stage that sees farthest."""
     return 2 * max(field.two_sigma for field in fields)
 
 
@@ -125,16 +144,16 @@ def _pictures(config: Config, coco: CocoFile) -> list[Tensor]:
     """The middle of the first pictures that can be read, as the backbone gets them."""
     pipeline = picture_pipeline(config)
     preprocess: Any = user_fault("data_preprocessor", lambda: MODELS.build(dict(config.model.data_preprocessor)))
-    found: list[Tensor] = []
+    pictures: list[Tensor] = []
     for image in coco.images:
         path = (coco.image_dir or Path()) / image["file_name"]
-        if len(found) < PICTURES and image["file_name"] and not problem_of(path):
+        if len(pictures) < PICTURES and image["file_name"] and not problem_of(path):
             sample = {"img_path": str(path), "img_id": 0}
             packed = user_fault("test pipeline", lambda sample=sample: pipeline(sample))  # type: ignore[misc]
-            found.append(preprocess(pseudo_collate([packed]), False)["inputs"][0])
-    if not found:
+            pictures.append(preprocess(pseudo_collate([packed]), False)["inputs"][0])
+    if not pictures:
         raise UserError(f"{coco.path}: none of its {len(coco.images)} pictures can be read")
-    return middles(found)
+    return middles(pictures)
 
 
 def _objects(coco: CocoFile, config: Config, size: tuple[int, int]) -> Objects:
@@ -158,7 +177,7 @@ def _objects(coco: CocoFile, config: Config, size: tuple[int, int]) -> Objects:
 
 
 def _factors(picture: tuple[int, int], size: tuple[int, int], keeps_ratio: bool) -> tuple[float, float]:
-    """By how much a picture's width and height change, as ``Resize`` does it."""
+    """The factors by which ``Resize`` changes a picture's width and height."""
     if not keeps_ratio:
         return size[0] / picture[0], size[1] / picture[1]
     factor = min(max(size) / max(picture), min(size) / min(picture))

@@ -1,6 +1,6 @@
 """Measure the speed of layers, backbones, early exits and size-ap.
 
-Layers and backbones are compared with their plain twins, the evaluation with other evaluators that are installed.
+Layers and backbones are compared with their plain counterparts, size-ap with the other evaluators installed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mmms_plugin.options import CommandOptions, option, positional
 
 BENCHMARKS = Path(__file__).parents[2] / "tools/benchmarks"
 SUBJECTS = {
-    "layers": "PSConv layers beside the plain ones",
-    "backbones": "PS backbones beside the plain ones",
-    "early-exit": "time that MSDNet's early exits save, beside the multiply-adds that they save",
-    "size-ap": "evaluation by object size from file to result, beside the other evaluators installed",
-    "size-ap-coverage": "how often 95 % intervals of the evaluation hold the truth, on made-up data",
-    "size-ap-seeds": "the same of the difference of two methods with several seeds each",
+    "layers": "PSConv layers and plain ones",
+    "backbones": "PS backbones and plain ones",
+    "early-exit": "time and multiply-adds that MSDNet's early exits save",
+    "size-ap": "evaluation by object size, from file to result, and by the other evaluators installed",
+    "size-ap-coverage": "how often the evaluation's 95 % intervals contain the truth, on synthetic data",
+    "size-ap-seeds": "the same for the difference of two methods with several seeds each",
 }
 ROUNDS = {"layers": 15, "backbones": 15, "early-exit": 5, "size-ap": 3, "size-ap-coverage": 500, "size-ap-seeds": 300}
 MODELS, EVALUATION = "layers, backbones, early-exit", "size-ap"  # headings
@@ -44,18 +44,22 @@ class Options(CommandOptions):
     )  # fmt: skip
     channels_last: bool = option(default=False, group=MODELS, help="NHWC memory format")
     batch: int = option(default=8, least=1, metavar="N", group=MODELS, help="pictures per batch")
-    backward: bool = option(default=False, group=MODELS, help="forward and backward pass, as in training")
-    arch: str = option(default="imagenet_step4", group=MODELS, help="architecture of MSDNet for early-exit")
-    images: int = option(default=5000, least=1, metavar="N", group=EVALUATION, help="images of the data set of size-ap")
+    backward: bool = option(default=False, group=MODELS, help="time the forward and backward pass, as in training")
+    arch: str = option(default="imagenet_step4", group=MODELS, help="architecture of MSDNet, for early-exit")
+    images: int = option(
+        default=5000, least=1, metavar="N", group=EVALUATION, help="images in the data set, for size-ap"
+    )
     seeds: int = option(
-        default=3, metavar="N", group=EVALUATION, help="seeds of each method of size-ap-seeds, at least 2"
+        default=3, metavar="N", group=EVALUATION, help="seeds of each method, at least 2, for size-ap-seeds"
     )
 
 
 def of_checkout(name: str) -> ModuleType:
-    """A module of ``tools/benchmarks``, which a checkout of the repository has and an installed package has not."""
+    """A module of ``tools/benchmarks``, which is in the repository but not in the installed package."""
     if not BENCHMARKS.is_dir():
-        raise UserError(f"no folder {BENCHMARKS}: this benchmark is in the repository, not in the installed package")
+        raise UserError(
+            f"{BENCHMARKS}: no such folder; this benchmark is in the repository, not in the installed package"
+        )
     if str(BENCHMARKS) not in sys.path:
         sys.path.insert(0, str(BENCHMARKS))
     return import_module(name)

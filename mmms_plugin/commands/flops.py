@@ -1,6 +1,7 @@
 """Count parameters and multiply-adds of a backbone.
 
-The backbone is a registered one or a config's. Or compares the tables of a paper with measured figures.
+The backbone is given by its registered name or by a config. With --table, compares the tables of a paper with measured
+figures.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from mmms_plugin.scale.elastic_tables import Comparison
 
 NOTE = (
-    "The paper's figures are rounded to 0.1; an exclamation mark where the measured one, with or without up-sampling "
-    "(8 operations a value), rounds to another. "
-    "DLA: with the layers that its authors count and never use. Errors are the paper's, not measured. "
+    "The paper's figures are rounded to 0.1. An exclamation mark means that the measured figure, with or without "
+    "up-sampling (8 operations per value), rounds to another one. "
+    "DLA includes the layers that its authors count but never use. Errors are the paper's, not measured. "
     "Table 1: formulas for one 3x3 layer, 64 channels, 56 x 56."
 )
 
@@ -34,7 +35,7 @@ class Options(CommandOptions):
         default=None, help="a registered backbone (ElasticResNeXt), a config file, or the name of a config"
     )
     table: str | None = option(
-        choices=["elastic"], help="in place of a target: the tables of the ELASTIC paper, paper and measured"
+        choices=["elastic"], help="in place of a target: the tables of the ELASTIC paper beside measured figures"
     )
     shape: tuple[int, int] = option(
         default=(224, 224), least=1, metavar=("H", "W"), help="height and width of the picture in px"
@@ -43,12 +44,12 @@ class Options(CommandOptions):
         nargs="+", metavar="KEY=VALUE", default={}, reader=parse_cfg_options,
         help="arguments of the backbone, such as depth=50",
     )  # fmt: skip
-    json: str | None = option(metavar="FILE", help="keep the figures as JSON")
+    json: str | None = option(metavar="FILE", help="write the figures as JSON")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.target is None) == (self.table is None):
-            raise UserError("give a backbone or config, or --table elastic")
+            raise UserError("give a backbone or a config, or --table elastic")
 
 
 def run(options: Options) -> None:
@@ -59,7 +60,7 @@ def run(options: Options) -> None:
 
 
 def _show_elastic_tables(json_file: str | None) -> None:
-    """Tables 1, 2, 6, 7 and 8 of the ELASTIC paper beside what is measured."""
+    """Print tables 1, 2, 6, 7 and 8 of the ELASTIC paper beside measured figures."""
     from rich.console import Console
     from rich.progress import track
 
@@ -117,7 +118,7 @@ def _show_backbone(target: str, options: Options) -> None:
 
 
 def _exit_macs(target: str, config: Mapping[str, Any], size: tuple[int, int]) -> list[int]:
-    """Multiply-adds up to each exit of a config with several classifiers; empty where there is one, or none."""
+    """Multiply-adds up to each exit of a config with several classifiers; otherwise empty."""
     import torch
     from mmengine.registry import MODELS
 

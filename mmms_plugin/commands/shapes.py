@@ -1,7 +1,7 @@
-"""Draw shape-adapted networks, and how training moved their shape.
+"""Draw shape-adapted networks, and how training shaped them.
 
-Side of every map, scales and multiply-adds beside those of their human design. From a work folder also how every scale
-moved in training.
+Shows the side of every map, the scales and the multiply-adds beside those of the human design. For a work folder, also
+shows how every scale changed during training.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ class Options(CommandOptions):
 
 
 def run(options: Options) -> None:
-    """Print and draw the shape of each network and of its human-designed twin.
+    """Print and draw the shape of each network and of its human design.
 
-    Writes ``shapes.json``, ``shapes.png`` (.pdf, .svg), and ``trajectory_*`` of work folders.
+    Writes ``shapes.json``, ``shapes.png`` (.pdf, .svg), and ``trajectory_*`` for work folders.
+
     Raises: UserError if a source is none of these, or its backbone has no learned shape.
     """
     from mmengine.registry import MODELS
@@ -66,7 +67,7 @@ def run(options: Options) -> None:
 
 
 def _read(source: str) -> tuple[str, ShapedNetwork, dict[str, Any]]:
-    """Name of a network, its backbone, and the config dict of that."""
+    """Name of a network, its backbone, and the backbone's config dict."""
     from mmms_plugin.backbones.shape_plan import ShapedNetwork
     from mmms_plugin.weights.files import read_checkpoint
     from mmms_plugin.weights.loading import load_backbone
@@ -100,16 +101,16 @@ def _of_config(source: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The backbone of the config that training left in its work folder, with the alphas of the newest checkpoint."""
+    """The backbone of the config in a work folder, with the alphas of the newest checkpoint."""
     from mmms_plugin.weights.files import read_checkpoint
     from mmms_plugin.weights.newest import newest_checkpoint
 
     configs = sorted(folder.glob("*.py"))
     if len(configs) != 1:
-        raise UserError(f"{folder}: {len(configs)} configs in it, expected the one that training writes")
+        raise UserError(f"{folder}: has {len(configs)} configs, must have the one that training writes")
     checkpoint, _ = newest_checkpoint(folder)
     if checkpoint is None:
-        raise UserError(f"{folder}: no whole checkpoint in it")
+        raise UserError(f"{folder}: no usable checkpoint in it")
     (backbone, config), state = _of_config(str(configs[0])), read_checkpoint(checkpoint).state
     own = {key.removeprefix("backbone."): value for key, value in state.items() if key.endswith(".alpha")}
     for key, value in backbone.state_dict().items():
@@ -119,7 +120,7 @@ def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _human_design(config: dict[str, Any]) -> dict[str, Any]:
-    """The config of the same network without adaptors."""
+    """The config of the network without adaptors."""
     own = ("mode", "num_adaptors", "limit_side", "design_size", "fixed_shape")
     return {**{key: value for key, value in config.items() if key not in own}, "mode": "human"}
 

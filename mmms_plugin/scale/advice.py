@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from mmms_plugin.size_ap.bins import contains, resolve_bins
 from mmms_plugin.size_ap.object_sizes import best_scale, off_anchors
 
-MANY = 0.05  # share of the objects below a cell or off the anchors from which something is changed
-FAR = 0.10  # share beyond the receptive field from which a layer that sees farther is expected to help
+MANY = 0.05  # share of the objects below a cell or off the anchors that calls for a change
+FAR = 0.10  # share of the objects beyond the receptive field at which layers that see farther are expected to help
 GAIN = 0.02  # share of the objects that new anchors or layers must win
-LARGEST = 2.0  # factor of the input size that is advised at most, but for its rounding
-STEP = 32  # px; input sizes are multiples
+LARGEST = 2.0  # largest factor of the input size that is advised, before rounding
+STEP = 32  # px; input sizes are multiples of it
 RULE = "rule of thumb"
 NUCLEI = (
     "experiment: on 1,632 small, 788 medium and 2 large cells, PSConv from scratch lost 0.027 box AP against the plain "
@@ -55,7 +55,7 @@ class Objects:
     Attributes:
         areas: ``[n]`` px² on disk.
         boxes: ``[n, 2]`` width and height in px of the network's input.
-        pictures: number.
+        pictures: number of pictures.
     """
 
     areas: NDArray[np.float64]
@@ -68,20 +68,20 @@ class Objects:
         return np.sqrt(self.boxes.prod(1))
 
     def scaled(self, factor: float) -> Objects:
-        """The same objects in pictures that are resized by another factor."""
+        """The same objects in pictures resized by ``factor``."""
         return Objects(self.areas, self.boxes * factor, self.pictures)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a detector sees.
+    """The geometry of a detector.
 
     Attributes:
         strides: of the maps that it predicts from.
         anchors: ``[k, 4]`` as in `mmms_plugin.size_ap.object_sizes`; None without anchors.
         field: effective receptive field of the deepest stage, two standard deviations to each side.
-        theoretical: of the same stage; None where it is above what was measured.
-        size: width and height that pictures are resized to fit.
+        theoretical: receptive field of the same stage; None if it is wider than the strips it is measured on.
+        size: (width, height) that pictures are resized to fit.
     """
 
     strides: tuple[int, ...]
@@ -93,7 +93,15 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Shares:
-    """Of the objects of one size: their number, and which share is below a cell, off the anchors, beyond the field."""
+    """The objects of one size.
+
+    Attributes:
+        name: of the size.
+        objects: number of objects.
+        below_cell: share that is smaller than the smallest cell.
+        off_anchors: share that no anchor fits; None without anchors.
+        beyond_field: share that is wider or higher than the receptive field.
+    """
 
     name: str
     objects: int
@@ -103,7 +111,7 @@ class Shares:
 
 
 def shares(objects: Objects, geometry: Geometry) -> list[Shares]:
-    """Of all objects, then of small, medium and large ones; sizes without objects are left out."""
+    """For all objects, then for small, medium and large ones; sizes without objects are omitted."""
     bins = resolve_bins("coco").bins
     rows = zip(bins, contains(bins, objects.areas), strict=True)
     return [
@@ -120,7 +128,7 @@ def shares(objects: Objects, geometry: Geometry) -> list[Shares]:
 
 
 def share_beyond(objects: Objects, field: float) -> float:
-    """Of all objects, those wider or higher than a receptive field."""
+    """Share of the objects that are wider or higher than a receptive field."""
     return float((objects.boxes.max(1) > field).mean())
 
 
@@ -129,13 +137,13 @@ class Options:
     """What can be changed in a config.
 
     Attributes:
-        scales: configured value of the anchors' scale, and the key it is set by; None where there is none.
-        finer: changes that add a level of half the stride; None where the detector does not allow it.
+        scales: key of the anchors' scale and its configured values; None without such a key.
+        finer: changes that add a level of half the stride; None if the detector does not allow it.
         finer_anchors: of the detector with this level, as `Geometry.anchors`.
-        plain: changes that make multi-scale layers plain ones; None where the layers are plain already.
-        multi_scale: changes that make the plain layers PSConv; None where the backbone does not take them.
-        multi_scale_field: effective receptive field with them, px.
-        other_layers: name of a multi-scale backbone that has no plain form here, '' for none.
+        plain: changes that replace multi-scale layers by plain ones; None if the layers are plain already.
+        multi_scale: changes that replace plain layers by PSConv; None if the backbone does not take them.
+        multi_scale_field: effective receptive field with PSConv, px.
+        other_layers: name of a multi-scale backbone without a plain form here, '' for none.
         two_stage: whether a second stage sees the whole of each proposal, whatever the receptive field of a cell.
     """
 
@@ -154,11 +162,11 @@ class Advice:
     """One change, or the advice to change nothing.
 
     Attributes:
-        topic: what it is about.
-        what: the advice.
+        topic: the part that it is about.
+        what: the change.
         why: the reason with its figures.
         evidence: what supports it.
-        changes: values of the config by their dotted keys.
+        changes: new values of the config by their dotted keys.
         size: new input size, (width, height) in px.
     """
 
@@ -171,7 +179,13 @@ class Advice:
 
 
 def advise(objects: Objects, geometry: Geometry, options: Options) -> list[Advice]:
-    """The advice for a detector with plain layers of this geometry, in the order of its parts."""
+    """The advice for a detector, in the order of its parts.
+
+    Args:
+        objects: of the data set.
+        geometry: of the detector with plain layers.
+        options: changes that its config allows.
+    """
     total = shares(objects, geometry)[0]
     small, factor = _small_objects(objects, geometry, options, total)
     if any(item.topic == "levels" for item in small):
@@ -183,7 +197,7 @@ def advise(objects: Objects, geometry: Geometry, options: Options) -> list[Advic
 
 
 def _small_objects(objects: Objects, geometry: Geometry, options: Options, total: Shares) -> tuple[list[Advice], float]:
-    """Finer cells and larger pictures; and the factor by which pictures grow."""
+    """Advice on finer cells and larger pictures, and the factor by which pictures grow."""
     stride, changes = min(geometry.strides), []
     text = f"{total.below_cell:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px"
     if total.below_cell < MANY:
@@ -196,7 +210,7 @@ def _small_objects(objects: Objects, geometry: Geometry, options: Options, total
         if left < MANY:
             return changes, 1.0
         text = f"{left:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px even then"
-    smallest = float(np.quantile(objects.sides, MANY, method="lower"))  # of just MANY, one of them and none between
+    smallest = float(np.quantile(objects.sides, MANY, method="lower"))  # an object's own side
     factor = min(LARGEST, max(1.0, stride / max(smallest, 1e-6)))
     width, height = (
         ceil(side * factor / STEP - 1e-9) * STEP for side in geometry.size
@@ -257,7 +271,7 @@ def _layers(objects: Objects, geometry: Geometry, options: Options) -> Advice:
 
 
 def _smaller_pictures(objects: Objects, geometry: Geometry) -> str:
-    """The other remedy, in words."""
+    """The other remedy, smaller pictures, in words."""
     factor = geometry.field / float(np.quantile(objects.boxes.max(1), 1 - FAR))
     width, height = (max(STEP, int(side * factor / STEP) * STEP) for side in geometry.size)
     lost = float((objects.scaled(factor).sides < min(geometry.strides)).mean())

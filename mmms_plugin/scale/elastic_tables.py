@@ -1,9 +1,9 @@
-"""Parameters and FLOPs of the ELASTIC paper's tables beside what is measured here.
+"""Parameters and FLOPs in the tables of the ELASTIC paper, beside those measured here.
 
 1. Table 1 has formulas; its rows are evaluated for one layer, n = 56, 64 to 64 channels, k = 3, r = (1, 2), b = (2, 2),
    and only for the methods that are layers here.
-2. Classification error is the paper's, on ImageNet; it is printed for orientation and not measured.
-3. The authors' DLA has layers that it never uses; its figures hold them, and the measured ones are given with them.
+2. Classification errors on ImageNet are the paper's, for orientation; they are not measured.
+3. The authors' DLA has layers that it never uses; its figures include them, and so do the measured ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LAYER_SIDE, LAYER_CHANNELS, LAYER_KERNEL = 56, 64, 3
 
 
 class Row(NamedTuple):
-    """A row of the paper: parameters in 1e6 and FLOPs in 1e9, None where it gives none; top-1 error in %."""
+    """A row of the paper: parameters in 1e6, None if it gives none; FLOPs in 1e9; top-1 error in %."""
 
     table: str
     name: str
@@ -91,7 +91,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row and its measured cost; ``params`` and ``gmacs`` as the paper counts, unused layers included."""
+    """A row and its measured cost; ``params`` and ``gmacs`` include unused layers, as the paper's figures do."""
 
     row: Row
     cost: Cost
@@ -106,23 +106,27 @@ class Comparison:
 
     @property
     def params_agree(self) -> bool:
-        """Whether the measured figure rounds to the paper's; True where the paper has none."""
+        """Whether the measured figure rounds to the paper's; True if the paper has none."""
         return self.row.params is None or _rounds_to(self.row.params, self.params)
 
     @property
     def flops_agree(self) -> bool:
-        """As ``params_agree``, with or without up-sampling: the paper does not say which it counts."""
+        """As ``params_agree``, with or without up-sampling: the paper does not say whether it is counted."""
         return any(_rounds_to(self.row.flops, self.gmacs + extra) for extra in (0, self.cost.upsampling / 1e9))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the paper's figures in 1e6 and 1e9, the measured counts as they are."""
+        """For JSON: the paper's figures in 1e6 and 1e9, the measured ones as counts."""
         row = self.row
         paper = dict(params_millions=row.params, gflops=row.flops, top1_error_percent=row.top1)
         return dict(table=row.table, model=row.name, config=dict(row.config), paper=paper, measured=asdict(self.cost))
 
 
 def compare(progress: Callable[..., Any] = iter) -> list[Comparison]:
-    """Measure every row, each config once; ``progress`` wraps the rows."""
+    """Measure every row, each config once.
+
+    Args:
+        progress: wraps the rows, to show progress.
+    """
     costs: dict[str, Cost] = {}
     for row in progress(ROWS):
         key = repr(sorted(row.config.items()))
@@ -132,7 +136,7 @@ def compare(progress: Callable[..., Any] = iter) -> list[Comparison]:
 
 
 def _rounds_to(paper: float, measured: float) -> bool:
-    return abs(measured - paper) < 0.0505  # the paper has one digit, and cuts 17.65 to 17.6
+    return abs(measured - paper) < 0.0505  # the paper has one digit, and truncates 17.65 to 17.6
 
 
 def _layer_cost(config: Mapping[str, Any]) -> Cost:

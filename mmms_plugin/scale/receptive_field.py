@@ -1,13 +1,14 @@
 """How far a network sees: the theoretical and the effective receptive field of every stage (Luo et al., NIPS 2016).
 
-Effective: the gradient of the middle cell of a stage's map with respect to the picture. As in section 3 of the paper,
-its size is the square root of the number of pixels whose gradient is above 1 - 95.45 % of the largest. The gradient of
-a pixel is the root mean square over channels of the map, channels of the picture and pictures, estimated with random
-signs for the channels of the map. Also given: the extent (side of the smallest square round these pixels; kernels with
-holes have fewer pixels than their extent) and two standard deviations of the gradient along an axis.
+The effective field is the gradient of the middle cell of a stage's map with respect to the picture. As in section 3 of
+the paper, its size is the square root of the number of pixels whose gradient is above 1 - 95.45 % of the largest. The
+gradient of a pixel is the root mean square over channels of the map, channels of the picture and pictures, estimated
+with random signs for the channels of the map. Also reported: the extent (side of the smallest square around these
+pixels; kernels with holes have fewer pixels than their extent) and two standard deviations of the gradient along an
+axis.
 
-Theoretical: the columns with a gradient other than zero in the same network with positive weights, without norms and
-activations and with mean instead of maximum pooling, so that nothing cancels and nothing is cut off.
+The theoretical field consists of the columns with a non-zero gradient in the same network with positive weights,
+without norms and activations and with mean instead of maximum pooling, so that no path cancels another or is cut off.
 """
 
 from __future__ import annotations
@@ -28,20 +29,23 @@ from torch.overrides import TorchFunctionMode
 from mmms_plugin.errors import UserError
 
 THRESHOLD = 1 - 0.9545  # of the largest gradient; section 3.1 of the paper
-MOST_SIDE = 512  # px of a picture that fields are measured on
-HEIGHT, WIDTHS = 64, (512, 2048)  # px, of the strips on which theoretical fields are measured: narrow ones take less
+MOST_SIDE = 512  # px, largest side of a picture that fields are measured on
+HEIGHT, WIDTHS = 64, (512, 2048)  # px, of the strips for theoretical fields; narrow ones take less time
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Of one stage; lengths in px of the picture.
+    """The receptive field of one stage; lengths in px of the picture.
 
     Attributes:
-        name, stride: of the stage.
-        theoretical: side; None: it is wider than 2,048 px, the strip it is measured on.
-        side, extent, two_sigma: effective, see the module.
+        name: of the stage.
+        stride: of the stage.
+        theoretical: side of the theoretical field; None if it is wider than 2,048 px, the widest strip.
+        side: of the effective field.
+        extent: of the effective field.
+        two_sigma: two standard deviations of the gradient along an axis.
         cut: whether the picture was too small for the extent.
-        heat: ``[H, W]`` gradient, the largest is 1.
+        heat: ``[H, W]`` gradient, scaled to a largest value of 1.
     """
 
     name: str
@@ -62,15 +66,16 @@ def measure(
     theory: bool = True,
     watch: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
 ) -> list[ReceptiveField]:
-    """Receptive fields of every stage of a backbone, which is left as it is.
+    """Receptive fields of every stage of a backbone, which is not changed.
 
     Args:
-        backbone: ``[N, C, H, W]`` to a map or several. Stages are its own where it names them, else its outputs.
+        backbone: ``[N, C, H, W]`` to one or several maps. Stages are its own if it names them, else its outputs.
         pictures: each ``[C, H, W]``, normalised as the backbone expects, all of one size.
         signs: random draws for each picture.
         seed: of the draws.
-        theory: measure the theoretical field too, else it is None.
+        theory: whether to measure the theoretical field too; otherwise it is None.
         watch: iterates over the pictures, to show progress.
+
     Raises: UserError if the pictures are too small for the backbone.
     """
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
@@ -91,9 +96,9 @@ def measure(
 
 
 def middles(pictures: Sequence[Tensor], most_side: int = MOST_SIDE) -> list[Tensor]:
-    """The middle of each picture ``[C, H, W]``, cut to one size for all that is at most ``most_side`` px.
+    """The middle of each picture ``[C, H, W]``, cut to one common size of at most ``most_side`` px.
 
-    Of upright and other pictures, those that are more: a size for both would be a small one.
+    Either the upright pictures or the others, whichever are more: a common size would be small.
     """
     upright = [picture for picture in pictures if picture.shape[-2] > picture.shape[-1]]
     others = [picture for picture in pictures if picture.shape[-2] <= picture.shape[-1]]
@@ -111,7 +116,7 @@ def _energies(
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Sum over the draws of the squared gradient, ``[H, W]`` for each stage, and the strides of the stages.
 
-    The graph of a picture ends here: two of them at once would be gigabytes for a large network.
+    The graph of a picture is freed on return: two at once would take gigabytes for a large network.
     """
     x = x.requires_grad_()
     maps = _stage_maps(backbone, x)
@@ -128,7 +133,7 @@ def _energies(
 
 
 def _field(name: str, stride: int, reach: int | None, gradient: NDArray[np.float64]) -> ReceptiveField:
-    if not gradient.any():  # no unit of the cell is on
+    if not gradient.any():  # all units of the cell are off
         return ReceptiveField(name, stride, reach, 0.0, 0, 0.0, False, gradient.astype(np.float32))
     heat = gradient / gradient.max()
     rows, columns = np.nonzero(heat > THRESHOLD)
@@ -148,13 +153,13 @@ def _variance(weights: NDArray[np.float64]) -> float:
 def theoretical(
     backbone: nn.Module, channels: int = 3, height: int = HEIGHT, widths: Sequence[int] = WIDTHS
 ) -> dict[str, int | None]:
-    """Width in px of what a cell of every stage depends on; None where it is wider than the widest strip.
+    """Width in px of the region that a cell of every stage depends on; None if it is wider than the widest strip.
 
     Args:
         backbone: as in ``measure``; a copy of it is run.
         channels: of the picture.
-        height: of the picture; it only has to be large enough to run.
-        widths: of the pictures that are tried, until every field ends inside.
+        height: of the picture; large enough for the backbone to run.
+        widths: of the pictures, tried in turn until every field ends inside.
     """
     network = copy.deepcopy(backbone).cpu().double()
     fields: dict[str, int | None] = {}
@@ -170,7 +175,7 @@ def theoretical(
 
 
 def _reach(y: Tensor, x: Tensor) -> int | None:
-    """Width of what the middle cell of a map depends on; None where it has an end of the picture in it."""
+    """Width of the region that the middle cell of a map depends on; None if it reaches an end of the picture."""
     middle = y[0, :, y.shape[-2] // 2, y.shape[-1] // 2].sum()
     (gradient,) = torch.autograd.grad(middle, x, retain_graph=True)
     columns = torch.nonzero(gradient[0].abs().amax((0, 1))).flatten()
@@ -180,9 +185,9 @@ def _reach(y: Tensor, x: Tensor) -> int | None:
 
 @torch.no_grad()
 def start_afresh(backbone: nn.Module, seed: int = 0) -> nn.Module:
-    """The backbone with random weights on which fields can be compared: He initialisation, and norms that scale by 1.
+    """Give the backbone random weights that make fields comparable: He initialisation, and norms that scale by 1.
 
-    Many networks begin with the last norm of a block at 0: every block is then the identity, and fields are tiny.
+    Many networks start with the last norm of each block at 0: every block is then the identity, and fields are tiny.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in backbone.modules():
@@ -197,19 +202,19 @@ def start_afresh(backbone: nn.Module, seed: int = 0) -> nn.Module:
 
 
 class _Positive(TorchFunctionMode):
-    """Every layer as a mean over what it sees: positive weights where there are any, no norms, no activations."""
+    """Makes every layer a mean over its inputs: positive weights, no norms, no activations."""
 
     NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "dropout")
     ACTIVATIONS = ("relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh",
                    "hardswish", "softplus", "softmax", "log_softmax")  # fmt: skip
 
-    GATES = ("sigmoid", "hardsigmoid", "tanh")  # other maps are multiplied by these
+    GATES = ("sigmoid", "hardsigmoid", "tanh")  # factors of other maps
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = getattr(func, "__name__", "").strip("_"), kwargs or {}
         if args and name in (*self.NORMS, *self.ACTIVATIONS):
             return args[0]
-        if args and name in self.GATES and args[0].dim() > 1:  # a learned number keeps its value
+        if args and name in self.GATES and args[0].dim() > 1:  # a learned scalar keeps its value
             return args[0] / args[0].detach().amax()  # at most 1: products of gates must not grow
         if name == "conv2d":
             return _mean_conv(*args, **kwargs)
@@ -221,7 +226,7 @@ class _Positive(TorchFunctionMode):
 
 
 def _positive(weight: Tensor) -> Tensor:
-    """The weight's pattern of zeros, which a mask may have made, with equal values that add up to 1 where all are."""
+    """The weight's pattern of zeros, such as a mask's, with equal values elsewhere; they sum to 1 without zeros."""
     ones = (weight != 0).to(weight.dtype)
     return (ones if ones.any() else torch.ones_like(weight)) / weight[0].numel()
 
@@ -235,7 +240,7 @@ def _mean_conv(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """``conv2d`` with ``_positive`` weights. Where all are equal, so are all outputs of a group: one is computed."""
+    """``conv2d`` with ``_positive`` weights. If all are equal, so are all outputs of a group: only one is computed."""
     positive = _positive(weight)
     if x.dim() != 4 or positive.amin() != positive.amax():
         return F.conv2d(x, positive, None, stride, padding, dilation, groups)
@@ -281,7 +286,7 @@ def _keeper(by_stage: dict[str, Tensor], name: str) -> Callable[..., None]:
 
 
 def _stages(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Name and last module of every stage, of the networks here and of the hosts' ResNets; else nothing."""
+    """Name and last module of every stage, for the networks here and the hosts' ResNets; else empty."""
     own = getattr(backbone, "stage_modules", None)
     if callable(own):
         return [(f"stage {i + 1}", modules[-1]) for i, modules in enumerate(own()) if modules]
@@ -291,7 +296,7 @@ def _stages(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """In eval mode and without checkpointing, which some implementations refuse here; afterwards as it was."""
+    """Eval mode, without checkpointing, which some implementations refuse here; restored afterwards."""
     training = {module: module.training for module in model.modules()}
     checkpointed = [module for module in model.modules() if getattr(module, "with_cp", False) is True]
     for module in checkpointed:

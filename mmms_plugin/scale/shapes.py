@@ -27,9 +27,10 @@ class NetworkShape:
 
     Attributes:
         name: for the figure's title.
-        sides: (name of the layer, height, width in px) in front of every layer, and of the last map.
+        sides: (name, height, width in px) of the map in front of every layer, and of the last map.
         scales: s(alpha) of every adaptor by its place; empty for a human design.
-        params, macs: parameters and multiply-adds of the backbone.
+        params: parameters of the backbone.
+        macs: its multiply-adds.
     """
 
     name: str
@@ -50,9 +51,9 @@ def network_shape(name: str, backbone: ShapedNetwork, size: tuple[int, int]) -> 
 
 
 def draw_shapes(networks: Sequence[NetworkShape]) -> Figure:
-    """A column of bars for each network, the layers from top to bottom; a bar is as wide as the map's side.
+    """A column of bars for each network, its layers from top to bottom; a bar is as wide as the map's side.
 
-    Bars behind an adaptor are in the second colour. Sides are geometric means of height and width.
+    Bars behind an adaptor have the second colour. Sides are geometric means of height and width.
     """
     longest = max(len(network.sides) for network in networks)
     height = 1.0 + LAYER_HEIGHT * longest
@@ -78,13 +79,13 @@ def _draw_network(axis: Axes, network: NetworkShape) -> None:
 
 
 def trajectories(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """``{place: [(iteration, s), ...]}`` from the scalars that training logged; empty if there are none."""
+    """``{place: [(iteration, s), ...]}`` from the scalars that training logged; empty without them."""
     scales: dict[str, list[tuple[int, float]]] = {}
     for file in sorted(folder.glob("*/vis_data/scalars.json")):
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:  # the last line of a run that was stopped
+            except ValueError:  # the last line of an interrupted run
                 continue
             step = entry.get("step") if isinstance(entry, dict) else None
             if not isinstance(step, int):
@@ -96,11 +97,11 @@ def trajectories(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def draw_trajectories(scalars: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
-    """s(alpha) of every adaptor over the iterations of a training: ``{place: [(iteration, s), ...]}``."""
+    """s(alpha) of every adaptor over the iterations of a training, given as ``{place: [(iteration, s), ...]}``."""
     with canvas() as (figure, (axis,)):
         colours = plt.get_cmap("viridis")
         for index, (place, points) in enumerate(scalars.items()):
-            colour = colours(0.3 + 0.6 * index / max(1, len(scalars) - 1))  # seen on white and on black
+            colour = colours(0.3 + 0.6 * index / max(1, len(scalars) - 1))  # visible on white and on black
             axis.plot(*zip(*points, strict=True), label=place, color=colour, linewidth=1.4)
         axis.set(xlabel="iteration", ylabel="s(alpha), output side / input side")
         axis.grid(True)

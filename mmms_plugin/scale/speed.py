@@ -1,7 +1,7 @@
-"""Speed and multiply-adds of PSConv beside the plain convolution and the published form, in one run.
+"""Speed and multiply-adds of PSConv, the plain convolution and the published form, in one run.
 
-Each figure is the median over rounds; within a round every candidate runs once, so that a slow moment of the machine
-touches all of them.
+Each figure is the median over rounds. Within a round every candidate runs once, so that a slow moment of the machine
+affects all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LAYER_SHAPES = [(64, 56, 1), (128, 28, 1), (256, 14, 1), (512, 7, 1), (128, 56, 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a benchmark runs: device and dtype, NHWC or NCHW, pictures a batch, rounds, with or without backward pass."""
+    """How a benchmark runs: device, dtype, NHWC or NCHW, pictures per batch, rounds, with or without backward pass."""
 
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
@@ -75,7 +75,7 @@ def backbone_candidates(depth: int, groups: int) -> dict[str, nn.Module]:
 
 
 def measure(candidates: dict[str, nn.Module], x: Tensor, setting: Setting) -> dict[str, tuple[float, float]]:
-    """Median milliseconds and forward multiply-adds (1e9 per batch) of every candidate on the same input."""
+    """Median milliseconds and forward multiply-adds (1e9 per batch) of every candidate, all on the same input."""
     form = torch.channels_last if setting.channels_last else torch.contiguous_format
     x = x.to(setting.device, setting.dtype, memory_format=form)
     models = {name: module.to(setting.device, setting.dtype) for name, module in candidates.items()}

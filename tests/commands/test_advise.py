@@ -126,7 +126,7 @@ def test_what_is_printed_and_written_as_json(tmp_path, capsys, monkeypatch):
     assert "beyond the field (40 px)" in printed
     rows = [line.split() for line in printed.splitlines() if line.startswith("all ")]
     assert rows[0] == ["all", "3", "0.0%", f"{everything['off_anchors']:.1%}", "33.3%"]
-    assert "measured with random weights." in printed
+    assert "measured with random weights;" in printed
     for advice in found["advice"]:
         why, support = f"  why: {advice['why']}", f"  support: {advice['evidence']}"
         assert f"- {advice['topic']}: {advice['what']}\n{why}\n{support}\n" in printed
@@ -277,9 +277,9 @@ def test_psconv_where_psresnet_cannot_take_a_backbone_s_place():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--checkpoint", "x.pth"], "--checkpoint: give its --config too"),
-        (["--write", "{tmp}/new.txt"], "a config's name ends in .py"),
-        (["--config", "deeplabv3_ps_r50_voc12aug"], "it is a segmentation model, allowed are detectors"),
+        (["--checkpoint", "x.pth"], "--checkpoint: give its config too, with --config"),
+        (["--write", "{tmp}/new.txt"], "must end in .py"),
+        (["--config", "deeplabv3_ps_r50_voc12aug"], "is a segmentation model, must be a detector"),
         (["--coco-dir", "{tmp}/none"], "no such folder"),
         (["--coco-dir", "{shapes}/images"], "no annotations for train"),
         (["--coco-dir", "{tmp}/empty"], "has no object with a box"),

@@ -54,7 +54,7 @@ TWO = ["--ann", "x", "--pred", "y", "--pred", "z", "--out", "o"]
         (["benchmark", "size-ap", "--images", "0"], "--images 0: must be an integer of at least 1"),
         (["benchmark", "size-ap-seeds", "--seeds", "1"], "--seeds 1: must be an integer of at least 2"),
         (["benchmark", "early-exit", "--arch", "x"], "--arch x: allowed are "),
-        (["advise", "--coco-dir", "x", "--checkpoint", "x"], "--checkpoint: give its --config too"),
+        (["advise", "--coco-dir", "x", "--checkpoint", "x"], "--checkpoint: give its config too, with --config"),
         (["check-data"], "give one of DIR and --ann FILE"),
         (["check-data", "x", "--ann", "y"], "give one of DIR and --ann FILE"),
         (["compare-seeds", "x", "--out", "y", "--seeds", "0"], "--seeds 0: must be an integer of at least 1"),
@@ -87,7 +87,7 @@ TWO = ["--ann", "x", "--pred", "y", "--pred", "z", "--out", "o"]
         ),
         (
             ["scale-policy", "x", "y", "--out", "o", "--compare-config", "z"],
-            "--compare-config: give the checkpoint too",
+            "--compare-config: give its checkpoint too",
         ),
         (["shapes", "x", "--size", "9", "0"], "--size 9 0: must be integers of at least 1"),
         (["size-ap", "--ann", "x", "--gallery", "-1"], "--gallery -1: must be an integer from 0 to 100,000"),
@@ -108,8 +108,8 @@ TWO = ["--ann", "x", "--pred", "y", "--pred", "z", "--out", "o"]
         (["train", "x", "--auto-scale-lr", "--lr", "1"], "--auto-scale-lr and --lr: give one of them"),
         (["train", "x", "--cfg-options", "a"], "--cfg-options a: expected KEY=VALUE"),
         (["train", "x", "--image-size", "15"], "--image-size 15: expected a side in px, at least 16"),
-        (["flops", "PSResNet", "--table", "elastic"], "give a backbone or config, or --table elastic"),
-        (["flops"], "give a backbone or config, or --table elastic"),
+        (["flops", "PSResNet", "--table", "elastic"], "give a backbone or a config, or --table elastic"),
+        (["flops"], "give a backbone or a config, or --table elastic"),
         (["flops", "ElasticResNeXt"], "missing 1 required positional argument: 'depth'"),
         (["flops", "DLA", "--cfg-options", "arch=61"], "arch='61': allowed are '34'"),
         (

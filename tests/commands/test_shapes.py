@@ -53,7 +53,7 @@ def test_a_work_folder_beside_its_config_and_human_design(work_dir, tmp_path, ca
     ("arguments", "message"),
     [
         (["mask_rcnn_ps_r50_fpn_1x"], "backbone PSResNet has no learned shape; give a ShapeAdaptor network"),
-        (["{tmp}"], "0 configs in it, expected the one that training writes"),
+        (["{tmp}"], "has 0 configs, must have the one that training writes"),
         (["{tmp}/none.pth"], "none.pth"),
         (["mask_rcnn_sa_r50_autotl_fpn_1x", "--size", "0", "5"], "--size 0 5: must be integers of at least 1"),
     ],

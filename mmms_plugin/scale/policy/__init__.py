@@ -1,1 +1,1 @@
-"""What a multi-scale network does with scale: policies of pictures, dilations of layers, exits; figures and a page."""
+"""How a multi-scale network uses scale: policies of pictures, dilations of layers, exits; figures and a page."""

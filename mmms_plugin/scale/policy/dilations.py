@@ -1,7 +1,7 @@
-"""How much of a PSConv layer's weight each dilation has: "scale allocation", section 4.2 of the PSConv paper.
+"""The share of each dilation in a PSConv layer's weight: "scale allocation", section 4.2 of the PSConv paper.
 
-The paper refers to its supplement for the measure; here it is the sum of the absolute weights of all kernels of a
-dilation, as a share of the layer's. A layer that had learned nothing about scale would have the share of its kernels.
+The paper refers to its supplement for the measure; here it is the sum of the absolute weights of a dilation's kernels,
+as a share of the layer's. A layer without a preference for any scale would have the shares of the kernels.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ Layer = PSConv2d | DepthwisePSConv2d | DynamicPSConv2d
 
 @dataclass(frozen=True)
 class DilationShares:
-    """One layer.
+    """Shares of one layer.
 
     Attributes:
-        name: of the layer in its model. weight: share of the sum of |w| by dilation. kernels: share of the kernels.
+        name: of the layer in its model.
+        weight: share of the sum of |w|, by dilation.
+        kernels: share of the kernels, by dilation.
     """
 
     name: str
@@ -32,10 +34,10 @@ class DilationShares:
 
 
 def dilation_shares(model: nn.Module) -> list[DilationShares]:
-    """Of every PSConv layer with kernels of several dilations, in the order of the model's modules."""
+    """Shares of every PSConv layer with kernels of several dilations, in the order of the model's modules."""
     layers = ((path, m) for path, m in model.named_modules() if isinstance(m, Layer) and max(m.kernel_size) > 1)
-    found = (_shares(path.removeprefix("backbone."), layer) for path, layer in layers)
-    return [layer for layer in found if len(layer.kernels) > 1]
+    shares = (_shares(path.removeprefix("backbone."), layer) for path, layer in layers)
+    return [layer for layer in shares if len(layer.kernels) > 1]
 
 
 @torch.no_grad()

@@ -29,13 +29,13 @@ from mmms_plugin.scale.policy.dilations import DilationShares
 from mmms_plugin.scale.policy.table import OUTCOMES, Group, Row, Table
 from mmms_plugin.scale.receptive_field import WIDTHS, ReceptiveField
 
-NAMED = 40  # classes with a bar and a name of their own
+NAMED = 40  # up to so many classes, each has a bar and a name
 CELLS = 80  # along each axis of a density
 Example = tuple[Row, Tile | None]  # a picture and its thumbnail, if it can be read
 
 
 def draw_classes(groups: Sequence[Group]) -> Figure:
-    """Figure 5: the overall score of every class, sorted; of many classes the first and last ten are named."""
+    """Figure 5: the overall score of every class, sorted; of many classes only the first and last ten are named."""
     if len(groups) <= NAMED:
         with canvas(WIDTH, 0.8 + 0.19 * len(groups)) as (figure, (axis,)):
             places = np.arange(len(groups))
@@ -56,7 +56,7 @@ def draw_classes(groups: Sequence[Group]) -> Figure:
 
 
 def draw_blocks(table: Table) -> Figure:
-    """Figure 6, middle: the scores of all pictures at every block: median, middle half, and 5 to 95 %."""
+    """Figure 6, middle: scores of all pictures at every block: median, middle half, and 5 to 95 %."""
     low, first, middle, third, high = np.quantile(table.values, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
     with canvas(WIDEST, 3.4) as (figure, (axis,)):
         places = np.arange(len(table.columns))
@@ -72,7 +72,7 @@ def draw_blocks(table: Table) -> Figure:
 
 
 def draw_map(table: Table, points: NDArray[np.float64], method: str) -> Figure:
-    """Figure 6, left and right: all pictures by their policy, by overall score and by right and wrong."""
+    """Figure 6, left and right: all pictures by their policy, coloured by overall score and by right and wrong."""
     rights = [row.right for row in table.rows]
     known = any(right is not None for right in rights)
     with canvas(WIDEST if known else WIDTH, 3.4, 2 if known else 1) as (figure, axes):
@@ -96,7 +96,7 @@ def draw_map(table: Table, points: NDArray[np.float64], method: str) -> Figure:
 
 
 def draw_answers(outcomes: Sequence[int | None], points: NDArray[np.float64], method: str) -> Figure:
-    """Figure 6, right: density of all pictures on the first network's map, and of those that one network gets right."""
+    """Figure 6, right: density of all pictures on the first network's map, and of those that one alone gets right."""
     places = np.array([-1 if outcome is None else outcome for outcome in outcomes])
     panels = [("all pictures", np.full(len(places), True), NEUTRAL)]
     panels += [(OUTCOMES[i], places == i, RUN_COLOURS[i - 1]) for i in (1, 2)]
@@ -118,7 +118,7 @@ def draw_answers(outcomes: Sequence[int | None], points: NDArray[np.float64], me
 
 
 def draw_sizes(table: Table, correlations: Sequence[float]) -> Figure:
-    """The overall score against the median side of the objects, and the correlation of every block with it."""
+    """The overall score over the median side of the objects, and the correlation of every block with that side."""
     rows = [row for row in table.rows if row.sides]
     with canvas(WIDEST, 3.2, 2) as (figure, (left, right)):
         sides = np.array([np.median(row.sides) for row in rows])
@@ -135,7 +135,7 @@ def draw_sizes(table: Table, correlations: Sequence[float]) -> Figure:
 
 
 def draw_exits(table: Table) -> Figure:
-    """How many pictures leave at each exit, those with a right and a wrong answer apart where that is known."""
+    """Number of pictures that leave at each exit, by right and wrong answers if known."""
     exits, count = table.exits, len(table.columns)
     with canvas(WIDTH, 3.0) as (figure, (axis,)):
         base: NDArray[np.float64] = np.zeros(count)
@@ -152,7 +152,7 @@ def draw_exits(table: Table) -> Figure:
 
 
 def draw_examples(groups: Sequence[tuple[str, int, Sequence[Example]]]) -> Figure:
-    """A row of pictures for every exit: its name, how many leave there, and some of them with their answers."""
+    """A row for every exit: its name, how many pictures leave there, and some of them with their answers."""
     across = max(1, *(len(chosen) for _, _, chosen in groups))
     height = (WIDEST / (across + 1) + 0.15) * len(groups)
     with canvas(WIDEST, height, across + 1, len(groups)) as (figure, axes):
@@ -170,7 +170,7 @@ def draw_examples(groups: Sequence[tuple[str, int, Sequence[Example]]]) -> Figur
 
 
 def draw_dilations(layers: Sequence[DilationShares]) -> Figure:
-    """The share of weight that every dilation has in every layer; ticks where the share of kernels is."""
+    """The share of every dilation in every layer's weight; ticks mark the shares of the kernels."""
     dilations = sorted({dilation for layer in layers for dilation in layer.weight})
     with canvas(WIDTH, 1.0 + 0.17 * len(layers)) as (figure, (axis,)):
         base: NDArray[np.float64] = np.zeros(len(layers))
@@ -190,7 +190,7 @@ def draw_dilations(layers: Sequence[DilationShares]) -> Figure:
 
 
 def draw_fields(fields: Sequence[ReceptiveField]) -> Figure:
-    """The gradient of every stage's middle cell, with the theoretical field and two standard deviations round it."""
+    """The gradient of every stage's middle cell, with the theoretical field and a circle of two standard deviations."""
     columns = min(4, len(fields))
     rows = -(-len(fields) // columns)
     with canvas(WIDEST, (WIDEST / columns + 0.55) * rows, columns, rows) as (figure, axes):

@@ -1,12 +1,12 @@
-"""At which resolution a network looks at a picture, block by block: section 4.1.1 of the ELASTIC paper.
+"""The resolution at which each block of a network looks at a picture: section 4.1.1 of the ELASTIC paper.
 
 The scale policy score of a block is ``S = A_high - A_low``, the mean activation behind the ReLU after the 3x3 layer of
 the high-resolution branch minus that of the low-resolution branch. Blocks whose branches all run at full resolution
 (strided ones, the last stage) have none: ResNeXt-50 + Elastic has 17 scores, as Figure 6 shows.
 
 1. With several branches of lower resolution, A_low is the mean over those branches.
-2. Where no ReLU follows the 3x3 layer inside of the branch, the mean of the positive part of its output is taken:
-   ElasticDenseNet, whose branches are summed first, and ElasticConv, of which the ReLU is outside of the layer.
+2. Where no ReLU follows the 3x3 layer inside the branch, the mean of the positive part of its output is taken: in
+   ElasticDenseNet, whose branches are summed first, and ElasticConv, whose ReLU is outside the layer.
 3. Batches should hold one picture, or pictures of one size: padding counts like any other pixel.
 """
 
@@ -25,13 +25,13 @@ Handle = torch.utils.hooks.RemovableHandle
 
 
 class PolicyMeter:
-    """Hooks that reduce the activations of every Elastic block to one score a picture, and keep no map.
+    """Hooks that reduce the activations of every Elastic block to one score per picture, and keep no map.
 
-    Use as a context: the hooks go with it, and the model is never changed. A block that runs twice for one batch, as
-    checkpointed blocks do in the backward pass, has the score of the last time.
+    Use it as a context, which removes the hooks at its end; the model is not changed. A block that runs twice for one
+    batch, as checkpointed blocks do in the backward pass, has the score of its last run.
 
     Attributes:
-        blocks: names of the blocks, in the order of the model's modules. strides: of the low branches, by block.
+        blocks: names of the blocks, in the order of the model's modules.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -40,7 +40,7 @@ class PolicyMeter:
             if isinstance(module, Elastic | ElasticConv2d) and _lowers(module):
                 self._layers[_short_name(path)] = module
         self.blocks = tuple(self._layers)
-        self._found: dict[str, Tensor] = {}
+        self._scores: dict[str, Tensor] = {}
         self._handles: list[Handle] = []
 
     def __enter__(self) -> PolicyMeter:
@@ -55,17 +55,17 @@ class PolicyMeter:
         self._handles.clear()
 
     def _keep(self, name: str, score: Tensor) -> None:
-        self._found[name] = score
+        self._scores[name] = score
 
     def take(self) -> Tensor:
-        """Scores of the batch that ran last: float64 ``[N, blocks]`` on the CPU. They are forgotten here.
+        """Take the scores of the last batch: float64 ``[N, blocks]`` on the CPU. A second call needs another batch.
 
         Raises: RuntimeError if a block has not run.
         """
-        found, self._found = self._found, {}
-        if missing := [name for name in self.blocks if name not in found]:
+        scores, self._scores = self._scores, {}
+        if missing := [name for name in self.blocks if name not in scores]:
             raise RuntimeError(f"block {missing[0]} has not run since the scores were last taken")
-        return torch.stack([found[name] for name in self.blocks], 1)
+        return torch.stack([scores[name] for name in self.blocks], 1)
 
 
 def _lowers(module: Elastic | ElasticConv2d) -> bool:
@@ -89,10 +89,10 @@ def _watch_branches(module: Any, keep: Callable[[Tensor], None]) -> list[Handle]
         handles.append(source.register_forward_hook(reduce))
 
     def finish(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> None:
-        # method 'dilated' makes r x r pictures of one, one after the other
-        each = {name: mean.reshape(len(inputs[0]), -1).mean(1) for name, mean in means.items()}
-        low = [each[name] for name, ratio in module.ratios.items() if ratio > 1]
-        high = [each[name] for name, ratio in module.ratios.items() if ratio == 1]
+        # method 'dilated' splits a picture into r x r successive ones
+        by_branch = {name: mean.reshape(len(inputs[0]), -1).mean(1) for name, mean in means.items()}
+        low = [by_branch[name] for name, ratio in module.ratios.items() if ratio > 1]
+        high = [by_branch[name] for name, ratio in module.ratios.items() if ratio == 1]
         keep(torch.stack(high).mean(0) - torch.stack(low).mean(0))
         means.clear()
 
@@ -101,7 +101,7 @@ def _watch_branches(module: Any, keep: Callable[[Tensor], None]) -> list[Handle]
 
 
 def _activation(branch: nn.Module) -> tuple[nn.Module, bool]:
-    """The module whose output is A, and whether it is a ReLU: the first ReLU after the last convolution over pixels."""
+    """The module whose output is A, and whether it is a ReLU: the first ReLU after the last spatial convolution."""
     parts = list(branch.modules())
     places = [i for i, part in enumerate(parts) if isinstance(part, nn.Conv2d) and max(part.kernel_size) > 1]
     last = places[-1] if places else 0
@@ -110,11 +110,11 @@ def _activation(branch: nn.Module) -> tuple[nn.Module, bool]:
 
 
 def _watch_conv(module: Any, keep: Callable[[Tensor], None]) -> list[Handle]:
-    """``ElasticConv2d`` adds up its branches in one function: the high one is what the low ones leave of the output."""
+    """``ElasticConv2d`` sums its branches in one function: the high branch is the output minus the low branches."""
     low: list[Tensor] = []  # at full resolution
-    means: list[Tensor] = []  # before that: interpolation would mix positive and negative values
+    means: list[Tensor] = []  # of maps before up-sampling, whose interpolation would mix positive and negative values
 
-    def begin(_: nn.Module, __: tuple[Tensor, ...]) -> None:  # nothing is left of a batch that failed on the way
+    def begin(_: nn.Module, __: tuple[Tensor, ...]) -> None:  # drop the rest of a batch that failed
         low.clear()
         means.clear()
 
@@ -133,8 +133,8 @@ def _watch_conv(module: Any, keep: Callable[[Tensor], None]) -> list[Handle]:
         else:
             parts = zip(rest.split(module.outputs, 1), module.ratios, strict=True)
             rest = torch.cat([part for part, ratio in parts if ratio == 1], 1)
-        each = [mean.reshape(len(inputs[0]), -1).mean(1) for mean in means]  # as in _watch_branches
-        keep(_means(_positive(rest)) - torch.stack(each).mean(0))
+        low_means = [mean.reshape(len(inputs[0]), -1).mean(1) for mean in means]  # as in _watch_branches
+        keep(_means(_positive(rest)) - torch.stack(low_means).mean(0))
         begin(_, inputs)
 
     return [*handles, module.register_forward_hook(finish)]
@@ -145,5 +145,5 @@ def _positive(maps: Tensor) -> Tensor:
 
 
 def _means(maps: Tensor) -> Tensor:
-    """``[N, C, H, W]`` to ``[N]`` on the CPU; sums of a picture in single precision, the last mean in double."""
+    """``[N, C, H, W]`` to ``[N]`` on the CPU; means over pixels in single precision, over channels in double."""
     return maps.detach().float().mean((2, 3)).cpu().double().mean(1)

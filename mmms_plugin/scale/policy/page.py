@@ -1,4 +1,4 @@
-"""The gallery in which the pictures of a scale policy are browsed, as in Appendix C of the ELASTIC paper."""
+"""The gallery of the pictures of a scale policy, as in Appendix C of the ELASTIC paper."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_gallery(table: Table, paths: Mapping[str, Path], other: Table | None = 
     Args:
         table: with a row for every picture.
         paths: of the pictures, by their names in the table.
-        other: of a second network on the same pictures.
+        other: of a second network on the same pictures, None for none.
     """
     tables = [table, other] if other else [table]
     with_columns = [shown for shown in tables if shown.columns]
@@ -71,7 +71,7 @@ def make_gallery(table: Table, paths: Mapping[str, Path], other: Table | None = 
 
 
 def thumbnails(paths: Sequence[Path]) -> list[Tile | None]:
-    """Every picture, whole, in the middle of a square; None for those that cannot be read any more."""
+    """Every picture, whole, in the middle of a square; None if it can no longer be read."""
     return in_threads(_thumbnail, paths)
 
 
@@ -79,7 +79,7 @@ def _thumbnail(path: Path) -> Tile | None:
     whole = open_picture(path, side=TILE)
     if whole is None:
         return None
-    scale = TILE / max(whole.size)  # CIFAR's pictures grow
+    scale = TILE / max(whole.size)  # enlarges CIFAR's pictures
     size = max(1, round(whole.width * scale)), max(1, round(whole.height * scale))
     small = whole.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     tile = Image.new("RGB", (TILE, TILE), OUTSIDE)

@@ -1,4 +1,4 @@
-"""Numbers as JSON, CSV and Parquet, figures as PNG and SVG, and the page, all at once or not at all."""
+"""The report of a scale policy: numbers as JSON, CSV and Parquet, figures as PNG and SVG, and a page."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ FIGURES = ("blocks", "classes", "map", "sizes", "exits", "exit_examples", "dilat
            "receptive_fields", "answers")  # fmt: skip
 TABLES = ("pictures.csv", "pictures.parquet", "pictures_compared.csv")
 FORMATS = ("png", "svg")
-EXAMPLES = 8  # pictures that are shown of every exit
+EXAMPLES = 8  # pictures shown for every exit
 SCORE = "Mean activation behind the ReLU after the 3x3 layer, high-resolution minus low-resolution branch"
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was measured of one network.
+    """The measurements of one network.
 
     Attributes:
         title: its name.
-        table: of the pictures, without columns where the model has no block or exit to score.
+        table: of the pictures, without columns if the model has no block or exit to score.
         dilations: of PSConv layers.
         fields: receptive fields of the stages.
         shape: of a Shape Adaptor network.
-        trajectories: of its adaptors while it was trained, ``{place: [(iteration, s), ...]}``; empty where unknown.
+        trajectories: of its adaptors during training, ``{place: [(iteration, s), ...]}``; empty if unknown.
     """
 
     title: str
@@ -70,14 +70,14 @@ def write_report(
     paths: Mapping[str, Path],
     links: Sequence[tuple[str, str]] = (),
 ) -> list[str]:
-    """Write everything into ``out``; returns the names of the files, without those of the figures.
+    """Write everything into ``out``, all at once or not at all; returns the names of the files except the figures.
 
     Args:
         out: the folder.
-        first: what was measured of the network.
+        first: measurements of the network.
         second: of another network on the same pictures, None for none.
         paths: of the pictures, by name.
-        links: text and address of pages that belong to it.
+        links: text and address of related pages.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -111,14 +111,14 @@ def write_report(
 
 
 def _possible_names() -> set[str]:
-    """Of all files that a report may have."""
+    """Of all files that a report can have, apart from the page and its JSON."""
     stems = [f"{name}{end}" for name in FIGURES for end in ("", "_compared")]
     return {f"{stem}.{kind}" for stem in stems for kind in FORMATS} | set(TABLES)
 
 
 @dataclass
 class _Part:
-    """Facts for the page, content of the JSON file, figures with their names and captions, and the map of pictures."""
+    """Facts for the page, content of the JSON file, figures with names and captions, and the map of pictures."""
 
     facts: list[tuple[str, str]]
     content: dict[str, Any]
@@ -126,7 +126,7 @@ class _Part:
     points: tuple[NDArray[np.float64], str] | None = None
 
     def add(self, name: str, caption: str, figure: Figure) -> None:
-        assert name in FIGURES, name  # else it would outlive a later run into the same folder
+        assert name in FIGURES, name  # otherwise a later run into the same folder would not remove it
         self.drawn.append((name, caption, figure))
 
 
@@ -147,7 +147,7 @@ def _evaluate(findings: Findings, paths: Mapping[str, Path]) -> _Part:
         part.add("shape", "Side of the map in front of every layer.", draw_shapes([findings.shape]))
     if findings.trajectories:
         part.content["trajectories"] = {place: list(points) for place, points in findings.trajectories.items()}
-        caption = "s of every adaptor while the network was trained."
+        caption = "s of every adaptor during training."
         part.add("trajectories", caption, draw_trajectories(findings.trajectories))
     if findings.fields:
         part.content["receptive_fields"] = [
@@ -164,7 +164,7 @@ def _evaluate(findings: Findings, paths: Mapping[str, Path]) -> _Part:
 
 
 def _compare(part: _Part, first: Findings, second: Findings, paths: Mapping[str, Path]) -> None:
-    """Add what a second network does, each figure behind the first one's, and where their answers differ."""
+    """Add a second network's measurements, each figure behind the first network's, and where their answers differ."""
     other = _evaluate(second, paths)
     part.facts += [("compared with", second.title), *((f"its {name}", text) for name, text in other.facts)]
     for name, caption, figure in other.drawn:
@@ -210,15 +210,15 @@ def _add_exits(part: _Part, table: Table, paths: Mapping[str, Path]) -> None:
     left = ", ".join(f"{name}: {count}" for name, count in zip(table.columns, counts, strict=True))
     part.facts += [("pictures", str(len(table.rows))), ("left at", f"{left} (confidence of {table.threshold:g})")]
     part.content["left"] = counts
-    part.add("exits", "Pictures that leave at each exit.", figures.draw_exits(table))
-    caption = "Examples of the pictures that leave at each exit, with its answer, pink where it is wrong."
+    part.add("exits", "Number of pictures that leave at each exit.", figures.draw_exits(table))
+    caption = "Examples of the pictures that leave at each exit, with its answers; wrong ones are pink."
     groups = [(name, [row for row, place in zip(table.rows, table.exits, strict=True) if place == i])
               for i, name in enumerate(table.columns)]  # fmt: skip
     part.add("exit_examples", caption, figures.draw_examples([_examples(*group, paths) for group in groups]))
 
 
 def _examples(name: str, rows: Sequence[Row], paths: Mapping[str, Path]) -> tuple[str, int, list[figures.Example]]:
-    """Of the pictures that leave at an exit, some that are evenly spread over all."""
+    """The exit's name, the number of pictures that leave there, and evenly spaced examples of them."""
     count = min(EXAMPLES, len(rows))
     chosen = [rows[i * len(rows) // count] for i in range(count)]
     tiles = thumbnails([paths[row.name] for row in chosen])

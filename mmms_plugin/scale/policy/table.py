@@ -1,4 +1,8 @@
-"""What is known of every picture: one number for each block or exit, its classes, the objects it shows."""
+"""The table of a scale policy: numbers, classes and objects of every picture, and groups of pictures.
+
+Groups are by class and by object size (Figures 5 and 6 of ELASTIC), by answers of two networks, and, as a map, by
+policy.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +29,12 @@ class Row:
     """One picture.
 
     Attributes:
-        name: path below the folder that was given. values: one for each column of the table.
-        classes: of the picture, or of the objects it shows; empty where unknown.
-        sides: of its objects, square roots of their areas in px. predicted: class, '' for none; of several exits, the
-            answer of the one at which the picture leaves.
-        right: whether the prediction is one of ``classes``; None where that is not known.
+        name: path below the folder that was given.
+        values: one for each column of the table.
+        classes: of the picture, or of its objects; empty if unknown.
+        sides: of its objects, square roots of their areas in px.
+        predicted: class, '' for none; with several exits, the answer of the exit at which the picture leaves.
+        right: whether the prediction is one of ``classes``; None if unknown.
     """
 
     name: str
@@ -47,10 +52,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All pictures. ``kind``: 'scale policy' (a score for each block), 'exits' (a confidence for each exit), or 'none'.
+    """All pictures.
 
     Attributes:
-        columns: names of the blocks or exits. threshold: confidence at which a picture leaves, for exits.
+        kind: 'scale policy' (a score for each block), 'exits' (a confidence for each exit), or 'none'.
+        columns: names of the blocks or exits.
+        rows: the pictures.
+        threshold: confidence at which a picture leaves, for exits.
     """
 
     kind: str
@@ -74,13 +82,13 @@ class Table:
 
 
 def leaving_exit(confidences: Sequence[float], threshold: float) -> int:
-    """The first exit, from 0, whose confidence reaches the threshold; the last takes the rest."""
+    """The first exit, from 0, whose confidence reaches the threshold; otherwise the last."""
     reached = (i for i, confidence in enumerate(confidences) if confidence >= threshold)
     return next(reached, len(confidences) - 1)
 
 
 def rows_of(content: Any, columns: int) -> list[Row]:
-    """Rows out of ``Table.to_json``; those that are no rows of so many columns are left out."""
+    """Rows from ``Table.to_json``; anything but rows of so many columns is dropped."""
     rows = []
     for record in content if isinstance(content, list) else ():
         try:
@@ -97,13 +105,13 @@ def rows_of(content: Any, columns: int) -> list[Row]:
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """A line for each picture."""
+    """Write a line for each picture."""
     records = _records(table)
     write_text(path, to_csv(records, zip(*records.values(), strict=True)))
 
 
 def write_parquet(table: Table, path: Path) -> bool:
-    """The same as Parquet, if pyarrow is installed; returns whether it is."""
+    """Write the same table as Parquet if pyarrow is installed; returns whether it is."""
     if find_spec("pyarrow") is None:
         return False
     import pyarrow
@@ -115,7 +123,7 @@ def write_parquet(table: Table, path: Path) -> bool:
 
 
 def _records(table: Table) -> dict[str, list[Any]]:
-    """Columns of the written table: names first, then the numbers."""
+    """Columns of the written table by name, the numbers last."""
     rows = table.rows
     medians = [float(np.median(row.sides)) if row.sides else None for row in rows]
     columns: dict[str, list[Any]] = {
@@ -137,7 +145,7 @@ def class_names(rows: Sequence[Row]) -> list[str]:
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that have something in common: their number, mean overall score, and mean score of every block."""
+    """Pictures with something in common: their number, mean overall score, and mean score of every block."""
 
     name: str
     pictures: int
@@ -153,7 +161,7 @@ def by_class(table: Table) -> list[Group]:
 
 
 def by_size(table: Table) -> list[Group]:
-    """Pictures by the median side of their objects; groups without pictures are left out."""
+    """Pictures by the median side of their objects; groups without pictures are omitted."""
     known = [(row, float(np.median(row.sides))) for row in table.rows if row.sides]
     groups = ((name, [row for row, side in known if low <= side < high]) for name, low, high in SIZES)
     return [_group(name, rows) for name, rows in groups if rows]
@@ -165,9 +173,9 @@ def _group(name: str, rows: list[Row]) -> Group:
 
 
 def size_correlations(table: Table) -> list[float] | None:
-    """Pearson's r of every column with log2 of the median object side; None for fewer than three such pictures.
+    """Pearson's r of every column with log2 of the median object side; None for fewer than three pictures with objects.
 
-    A column or a side that is the same everywhere has 0.
+    It is 0 if the column or the side does not vary.
     """
     rows = [row for row in table.rows if row.sides]
     if len(rows) < FEWEST:
@@ -180,9 +188,9 @@ def size_correlations(table: Table) -> list[float] | None:
 
 
 def embed(table: Table, seed: int = 0) -> tuple[NDArray[np.float64], str]:
-    """Every picture, of two or more, as a point of the plane, ``[pictures, 2]``, by t-SNE; and how, in words.
+    """A map of at least two pictures by t-SNE, ``[pictures, 2]``, and the method in words.
 
-    Columns are brought to mean 0 and variance 1 first, since activations differ in size from block to block.
+    Columns are first normalised to mean 0 and variance 1, since the size of activations differs between blocks.
     """
     from sklearn.manifold import TSNE
 
@@ -197,23 +205,23 @@ def embed(table: Table, seed: int = 0) -> tuple[NDArray[np.float64], str]:
 
 @dataclass(frozen=True)
 class Answers:
-    """Of a group of pictures: how many have each of the `OUTCOMES`."""
+    """For a group of pictures, how many have each of the `OUTCOMES`."""
 
     name: str
     counts: tuple[int, ...]
 
 
 def outcome(first: Row, second: Row) -> int | None:
-    """Place in `OUTCOMES`; None where one of the answers is not known to be right or wrong."""
+    """Place in `OUTCOMES`; None if it is unknown whether an answer is right."""
     if first.right is None or second.right is None:
         return None
     return (0 if second.right else 1) if first.right else (2 if second.right else 3)
 
 
 def compare_answers(first: Table, second: Table) -> list[Answers]:
-    """Of all pictures that both tables have, then by the median side of their objects, then by class.
+    """For all pictures that both tables have, then by the median side of their objects, then by class.
 
-    Groups without pictures whose answers are known are left out.
+    Groups without known answers are omitted.
     """
     others = {row.name: row for row in second.rows}
     pairs = [(row, outcome(row, others[row.name])) for row in first.rows if row.name in others]
