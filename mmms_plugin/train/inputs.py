@@ -1,4 +1,4 @@
-"""The pictures that ``mmms predict`` is given, as files, folders or patterns, and the names of their results."""
+"""The pictures for ``mmms predict``, given as files, folders or patterns, and the names of their results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from mmms_plugin.errors import UserError
 
 @dataclass(frozen=True)
 class Input:
-    """A picture's file, its name among the results, without suffix, and its path below the folder that was given."""
+    """A picture.
+
+    Attributes:
+        path: its file.
+        name: name of its results, without suffix.
+        below: its path below the folder that the user gave.
+    """
 
     path: Path
     name: str
@@ -23,20 +29,20 @@ class Input:
 
 
 def find_inputs(arguments: Sequence[str], out: Path) -> list[Input]:
-    """Every picture, once, in the order of the arguments; those of a folder by name.
+    """Every picture once, in the order of the arguments; the pictures of a folder are sorted by name.
 
     Args:
-        arguments: files, folders (with all folders below them) and patterns such as ``shots/*.png``.
-        out: the folder of the results, whose pictures are left out.
+        arguments: files, folders (with their sub-folders) and patterns such as ``shots/*.png``.
+        out: the folder of the results; pictures in it are left out.
 
     Raises:
-        UserError: an argument names nothing, or a folder or pattern has no picture.
+        UserError: an argument does not exist, or a folder or pattern has no picture.
     """
-    found: dict[Path, Path] = {}  # resolved path: the path below the argument
+    pictures: dict[Path, Path] = {}  # resolved path: the path below the argument
     for argument in arguments:
         for path, below in _pictures_of(argument, out.resolve()):
-            found.setdefault(path.resolve(), below)
-    return [Input(path, name, found[path]) for path, name in zip(found, _names(found), strict=True)]
+            pictures.setdefault(path.resolve(), below)
+    return [Input(path, name, pictures[path]) for path, name in zip(pictures, _names(pictures), strict=True)]
 
 
 def _pictures_of(argument: str, out: Path) -> Iterable[tuple[Path, Path]]:
@@ -54,7 +60,7 @@ def _pictures_of(argument: str, out: Path) -> Iterable[tuple[Path, Path]]:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Files with a picture's suffix, hidden ones left out, sorted."""
+    """Files with a picture's suffix, sorted, without hidden ones."""
     files = []
     for here, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -62,33 +68,33 @@ def _below(folder: Path) -> list[Path]:
     return sorted(file for file in files if file.suffix.lower() in SUFFIXES)
 
 
-def _some(found: list[tuple[Path, Path]], what: str) -> list[tuple[Path, Path]]:
-    if not found:
+def _some(pictures: list[tuple[Path, Path]], what: str) -> list[tuple[Path, Path]]:
+    if not pictures:
         raise UserError(f"{what}: no picture in it (looked for {' '.join(SUFFIXES)})")
-    return found
+    return pictures
 
 
-def _names(found: dict[Path, Path]) -> list[str]:
-    """The path below the argument without suffix; with folders, then with the suffix, where two would be the same.
+def _names(pictures: dict[Path, Path]) -> list[str]:
+    """The path below the argument without suffix; equal names get their folders, and then their suffix.
 
     ``a/cat.jpg b/cat.jpg`` become a/cat and b/cat; ``cat.jpg`` and ``cat.png`` of one folder keep their suffix.
     """
-    names = {path: below.with_suffix("").as_posix() for path, below in found.items()}
+    names = {path: below.with_suffix("").as_posix() for path, below in pictures.items()}
     for same in _clashes(names):
         try:
             common = Path(os.path.commonpath([path.parent for path in same]))
-        except ValueError:  # of several drives on Windows: they are numbered below
+        except ValueError:  # several drives on Windows: numbered below
             continue
         names |= {path: path.relative_to(common).with_suffix("").as_posix() for path in same}
     for same in _clashes(names):
         names |= {path: f"{names[path]}{path.suffix}" for path in same}
-    for same in _clashes(names):  # what the two steps above gave is also another picture's plain name
+    for same in _clashes(names):  # a new name may be another picture's plain name
         names |= {path: f"{names[path]}_{i}" for i, path in enumerate(same, 1)}
     return list(names.values())
 
 
 def _clashes(names: dict[Path, str]) -> list[list[Path]]:
-    """Groups of paths whose names are the same; upper and lower case are, on some file systems."""
+    """Groups of paths with the same name; some file systems ignore upper and lower case."""
     groups = defaultdict(list)
     for path, name in names.items():
         groups[name.casefold()].append(path)

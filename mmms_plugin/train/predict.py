@@ -1,4 +1,4 @@
-"""``mmms predict``: a trained model on new pictures, one after the other."""
+"""``mmms predict``: a trained model on new pictures, one after another."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, first_line, one_line
 from mmms_plugin.files import check_folder, write_text
 from mmms_plugin.report.drawing import Style
-from mmms_plugin.train.inputs import Input, find_inputs
+from mmms_plugin.train.inputs import find_inputs
 from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.options import ModelOptions, PredictOptions
-from mmms_plugin.train.predictions import Results
+from mmms_plugin.train.predictions import DRAWN
 from mmms_plugin.train.tasks import task_of
 from mmms_plugin.weights.trusted import class_colours, class_names
 
 T = TypeVar("T")
-LISTED = 10  # skipped pictures that are named on the terminal; the file has all
+LISTED = 10  # skipped pictures that the terminal shows; the file has all
 
 
 def predict(options: PredictOptions) -> None:
-    """Keep and draw what a model finds in pictures; unreadable ones are listed and skipped.
+    """Keep and draw a model's predictions for pictures; unreadable pictures are listed and skipped.
 
     Raises:
         UserError: config, checkpoint and arguments do not fit each other, or no picture could be read.
@@ -51,8 +51,11 @@ def predict(options: PredictOptions) -> None:
     check_folder(options.out)
     classes, palette = classes_of(config, meta)
     style = Style.of(classes, palette, options.labels)
-    kept = task_of(config).results(options.out, style, options.draw, options.score)
-    _check_outputs(kept, inputs)
+    results = task_of(config).results(options.out, style, options.draw, options.score)
+    sources = {source.path for source in inputs}
+    for path in (path for source in inputs for path in results.outputs(source)):
+        if path.resolve() in sources:
+            raise UserError(f"--out {options.out}: {path} is one of the pictures and would be replaced")
     remarks = [use_components(config.model, meta, options.checkpoint)]
     model = build_model(config, state, options.checkpoint, options.device)
     remarks.append(check_function(model, config.model, options.checkpoint, options.force))
@@ -60,35 +63,55 @@ def predict(options: PredictOptions) -> None:
         print(one_line(remark), file=sys.stderr)
     pipeline = picture_pipeline(config)
     skipped: dict[Path, str] = {}
-    with kept:
+    with results:
         for source in with_progress(inputs):
-            if problem := _run_one(model, pipeline, source, kept):
+            if problem := problem_of(source.path):
                 skipped[source.path] = problem
+                continue
+            pixels = mmcv.imread(str(source.path), channel_order="rgb")
+            batch = pseudo_collate([pipeline({"img_path": str(source.path), "img_id": 0})])
+            with torch.no_grad():
+                (sample,) = model.test_step(batch)  # type: ignore[operator]
+            results.add(source, np.asarray(pixels), sample)
         if len(skipped) == len(inputs):
             path, reason = next(iter(skipped.items()))
             raise UserError(f"none of the {len(inputs)} pictures can be read; {path}: {reason}")
-    _tell(options.out, kept, len(inputs) - len(skipped), skipped)
+    say: Callable[[str], None] = Console(highlight=False, soft_wrap=True, markup=False).print
+    drawings = f"; drawings in {options.out / DRAWN}" if options.draw else ""
+    say(f"{len(inputs) - len(skipped)} pictures: {results.summary()}{drawings}")
+    listing = options.out / "skipped.txt"
+    listing.unlink(missing_ok=True)
+    if skipped:
+        lines = [f"{path}: {reason}" for path, reason in skipped.items()]
+        write_text(listing, "\n".join(lines) + "\n")
+        more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+        say(f"{len(lines)} skipped, all in {listing}: {'; '.join(lines[:LISTED])}{more}")
 
 
 def config_of(options: ModelOptions, meta: Mapping[str, Any]) -> Config:
     """The config that the options name, with their changes.
 
-    Raises: UserError if there is none, or it cannot be used on pictures.
+    Args:
+        options: of the command line.
+        meta: the checkpoint's metadata, which may contain a config.
+
+    Raises:
+        UserError: there is no config, or it has no model or no test pipeline.
     """
     if options.config is not None:
         config = load_config(options.config)
     elif not options.trust_checkpoint_config:
         raise UserError(
-            "CONFIG is missing: give a config before the checkpoint; or --trust-checkpoint-config, if you trust the "
-            "checkpoint's file as you would trust a program"
+            "CONFIG is missing: give a config before the checkpoint, or --trust-checkpoint-config if you trust the "
+            "checkpoint as you would trust a program"
         )
     else:
         text = meta.get("cfg")
         if not isinstance(text, str):
-            raise UserError(f"checkpoint {options.checkpoint}: it has no config in it (meta.cfg), give CONFIG")
+            raise UserError(f"checkpoint {options.checkpoint}: it contains no config (meta.cfg), give CONFIG")
         try:
             config = Config.fromstring(text, ".py")
-        except Exception as error:  # a config is code: whatever it raises is the config's fault
+        except Exception as error:  # a config is code and may raise anything
             raise UserError(f"checkpoint {options.checkpoint}: its config: {first_line(error)}") from error
     if "model" not in config or not leaf_datasets(config.get("test_dataloader")):
         raise UserError(f"config {options.config or options.checkpoint}: it has no model, or no test_dataloader")
@@ -99,74 +122,52 @@ def config_of(options: ModelOptions, meta: Mapping[str, Any]) -> Config:
 
 
 def classes_of(config: Config, meta: Mapping[str, Any]) -> tuple[tuple[str, ...], Any]:
-    """Class names and palette: the checkpoint's, else those of the config's data set; heads are set to their number."""
+    """Class names and palette of the checkpoint, or else of the config's data set; sets the heads to their number."""
     init_default_scope(config.get("default_scope") or "mmengine")
     data = leaf_datasets(config.test_dataloader)[0]
     kind = DATASETS.get(data["type"])
-    known = {**getattr(kind, "METAINFO", {}), **(data.get("metainfo") or {})}
+    metainfo = {**getattr(kind, "METAINFO", {}), **(data.get("metainfo") or {})}
     trained = class_names(meta)
-    names = trained or known.get("classes") or known.get("CLASSES")
+    names = trained or metainfo.get("classes") or metainfo.get("CLASSES")
     counts = [part["num_classes"] for part in class_count_owners(config.model)]
     if names is None:
         names = [f"class {k}" for k in range(max(counts, default=1))]
     names = (names,) if isinstance(names, str) else tuple(str(name) for name in names)
     if trained and set(counts) != {len(names)}:
         set_num_classes(config.model, len(names))
-    return names, class_colours(meta) or known.get("palette")
-
-
-def _check_outputs(kept: Results, inputs: Sequence[Input]) -> None:
-    """Results must not replace the pictures that they are of."""
-    sources = {source.path for source in inputs}
-    for source in inputs:
-        for path in kept.outputs(source):
-            if path.resolve() in sources:
-                raise UserError(f"--out {kept.out}: {path} is one of the pictures and would be replaced")
+    return names, class_colours(meta) or metainfo.get("palette")
 
 
 def build_model(config: Config, state: Mapping[str, torch.Tensor], checkpoint: str, device: str | None) -> nn.Module:
     """The model with the checkpoint's weights, in eval mode.
 
-    Raises: UserError if they do not fit, or there is no such device.
+    Raises:
+        UserError: the weights do not fit, or there is no such device.
     """
     drop_initial_weights(config)
     model = user_fault("config", lambda: revert_sync_batchnorm(MODELS.build(config.model)))
     check_fits(model, checkpoint, "test")
-    model.load_state_dict(dict(state), strict=False)  # check_fits has compared them; counters of batches may lack
+    model.load_state_dict(dict(state), strict=False)  # check_fits has compared them; batch counters may be missing
     return model.to(usable_device(device)).eval()
 
 
 def picture_pipeline(config: Config) -> Compose:
-    """The test pipeline without the steps that read annotations."""
+    """The test pipeline, without the steps that read annotations."""
     steps = leaf_datasets(config.test_dataloader)[0].get("pipeline") or config.get("test_pipeline") or []
     kept = [step for step in steps if "Annotations" not in step["type"]]
     return user_fault("test pipeline", lambda: Compose(kept))
 
 
 def problem_of(path: Path) -> str:
-    """Why a picture cannot be read, '' if it can."""
+    """Why a picture cannot be read; '' if it can. Every pixel is decoded."""
     picture = look_at(path, decode=True)
     if not picture.problem:
         return ""
     return f"{picture.problem.removeprefix('picture-')}{f' ({picture.detail})' if picture.detail else ''}"
 
 
-def _run_one(model: nn.Module, pipeline: Compose, source: Input, kept: Results) -> str:
-    """Predict and keep one picture; returns why it was skipped, '' if it was not."""
-    if problem := problem_of(source.path):
-        return problem
-    pixels = mmcv.imread(str(source.path), channel_order="rgb")
-    if pixels is None:
-        return "OpenCV cannot read it"
-    batch = pseudo_collate([pipeline({"img_path": str(source.path), "img_id": 0})])
-    with torch.no_grad():
-        (sample,) = model.test_step(batch)  # type: ignore[operator]
-    kept.add(source, np.asarray(pixels), sample)
-    return ""
-
-
 def with_progress(inputs: Sequence[T], doing: str = "predicting") -> Iterator[T]:
-    """The inputs, with a bar on standard error; a line every tenth where that is no terminal."""
+    """The inputs, with rich's bar on standard error, or without a terminal a line after every tenth of them."""
     console = Console(stderr=True)
     if not console.is_terminal:
         for i, source in enumerate(inputs, 1):
@@ -177,15 +178,3 @@ def with_progress(inputs: Sequence[T], doing: str = "predicting") -> Iterator[T]
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(TextColumn(doing), *columns, console=console, transient=True) as bar:
         yield from bar.track(inputs)
-
-
-def _tell(out: Path, kept: Results, done: int, skipped: Mapping[Path, str]) -> None:
-    say: Callable[[str], None] = Console(highlight=False, soft_wrap=True, markup=False).print
-    say(f"{done} pictures: {kept.summary()}" + (f"; drawings in {out / 'drawn'}" if kept.draw else ""))
-    listing = out / "skipped.txt"
-    listing.unlink(missing_ok=True)
-    if skipped:
-        lines = [f"{path}: {reason}" for path, reason in skipped.items()]
-        write_text(listing, "\n".join(lines) + "\n")
-        more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
-        say(f"{len(lines)} skipped, all in {listing}: {'; '.join(lines[:LISTED])}{more}")

@@ -60,6 +60,12 @@ def test_every_seed_is_trained_once_and_spread_is_reported(calls: Path, tmp_path
     )
 
 
+def test_three_seeds_are_trained_unless_the_user_says_how_many(calls: Path, tmp_path: Path):
+    assert main(["compare-seeds", CONFIGS[0], "--out", str(tmp_path / "out")]) == 0
+    seeds = [line.split()[5] for line in calls.read_text(encoding="utf-8").splitlines()]
+    assert seeds == ["0", "1", "2"]
+
+
 def test_metrics_chosen_for_the_table_and_one_seed(calls: Path, tmp_path: Path, capsys, monkeypatch):
     """A single seed has no spread; shares such as COCO's AP have four digits; the last evaluation counts."""
     monkeypatch.setenv("COLUMNS", "300")

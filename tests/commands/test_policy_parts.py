@@ -223,7 +223,7 @@ def test_the_config_of_a_checkpoint_is_run_only_when_it_is_trusted():
     options.cfg_options = {"model.type": "Y"}
     assert config_of(options, {"cfg": predictor().pretty_text}).model.type == "Y"
     for meta, message in (
-        ({}, r"checkpoint x\.pth: it has no config in it \(meta\.cfg\), give CONFIG"),
+        ({}, r"checkpoint x\.pth: it contains no config \(meta\.cfg\), give CONFIG"),
         ({"cfg": "model = 1 /"}, r"checkpoint x\.pth: its config: "),
         ({"cfg": "model = dict()"}, r"config x\.pth: it has no model, or no test_dataloader"),
         (

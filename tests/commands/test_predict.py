@@ -20,6 +20,7 @@ from mmms_plugin.commands import main
 from mmms_plugin.config.edit import set_num_classes
 from mmms_plugin.config.files import load_config
 from mmms_plugin.train.launch import drop_initial_weights
+from mmms_plugin.train.predict import problem_of
 
 DETECTOR = "demo/mask_rcnn_ps_r18_shapes"
 SEGMENTER = """
@@ -75,6 +76,17 @@ def error_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1, error
     return error[0]
+
+
+def test_a_picture_with_damaged_pixels_cannot_be_read(tmp_path):
+    """Its header and its end are whole; OpenCV would fill the rest with grey."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    content = bytearray((tmp_path / "whole.png").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    (tmp_path / "damaged.png").write_bytes(content)
+    assert problem_of(tmp_path / "whole.png") == ""
+    assert problem_of(tmp_path / "damaged.png").startswith("unreadable")
 
 
 def test_a_detector_gives_one_coco_file_and_drawings(models, pictures, tmp_path, capsys):

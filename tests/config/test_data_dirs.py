@@ -63,7 +63,7 @@ def test_coco_dir_sets_paths_classes_and_every_num_classes(cascade, shapes):
         assert dataset["ann_file"] == str(shapes / "annotations" / f"instances_{name}.json")
         assert Path(dataset["data_prefix"]["img"]) == shapes / "images"
         assert tuple(dataset["metainfo"]["classes"]) == CLASSES
-        assert dataset["metainfo"]["palette"][0] == (61, 155, 242)  # hue 0.58, saturation 0.75, value 0.95
+        assert dataset["metainfo"]["palette"][0] == (242, 61, 36)  # that of the drawings
         assert len({tuple(colour) for colour in dataset["metainfo"]["palette"]}) == 5
     owners = class_count_owners(config.model)
     assert len(owners) == 4  # three box heads and the mask head
