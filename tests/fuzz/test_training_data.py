@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pycocotools.coco import COCO
+
 from mmms_plugin.coco.findings import errors_first, refuse_errors
 from mmms_plugin.data.coco_set import read_splits, write_mended
 from mmms_plugin.data.own_data import OwnData
@@ -46,8 +48,10 @@ def mutate(content: dict[str, Any], draw: random.Random) -> None:
             node[last] = copy.deepcopy(draw.choice(ODD))
 
 
-def check_trainable(path: Path, folder: Path) -> None:
-    content = json.loads(path.read_text(encoding="utf-8"))
+def check_trainable(path: Path, folder: Path, masks: bool) -> None:
+    """As mmdet reads a file, with pycocotools."""
+    coco = COCO(str(path))
+    content = coco.dataset
     ids = {image["id"] for image in content["images"]}
     for annotation in content["annotations"]:
         assert len(annotation["bbox"]) == 4
@@ -55,6 +59,8 @@ def check_trainable(path: Path, folder: Path) -> None:
         assert annotation["area"] >= 0
         assert annotation["iscrowd"] in (0, 1)
         assert annotation["image_id"] in ids
+        if masks:
+            coco.annToMask(annotation)
     for image in content["images"]:
         assert min(image["width"], image["height"]) > 0
         assert (folder / "images" / image["file_name"]).is_file() or (folder / image["file_name"]).is_file()
@@ -69,15 +75,17 @@ def test_mutants_are_refused_in_one_line_or_mended(tmp_path):
         contents = copy.deepcopy(whole)
         mutate(contents[draw.choice(["train", "val"])], draw)
         for split, content in contents.items():
-            (tmp_path / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
+            mark = "\ufeff" * (draw.random() < 0.1)
+            (tmp_path / f"{split}.json").write_text(mark + json.dumps(content), encoding="utf-8")
+        masks = draw.random() < 0.7
         try:
-            splits = read_splits(OwnData("--coco-dir", tmp_path, tmp_path / "work"), masks=draw.random() < 0.7)
+            splits = read_splits(OwnData("--coco-dir", tmp_path, tmp_path / "work"), masks=masks)
             refuse_errors(errors_first(coco.findings for coco in splits.values()))
         except UserError as error:
             refusals.append(str(error))
             continue
         accepted += 1
         for path in write_mended(splits, tmp_path / "work/annotations").values():
-            check_trainable(path, tmp_path)
+            check_trainable(path, tmp_path, masks)
     assert not any("\n" in line for line in refusals)
     assert MUTANTS / 20 < accepted < MUTANTS / 2
