@@ -1,7 +1,7 @@
 """List everything that is wrong with a data set.
 
-With COCO annotations, or with pictures and masks of classes. Errors stop training; what is mended is set right in a
-copy when training starts; warnings are for you to judge. Exit status 2 if training would stop.
+It has COCO annotations, or pictures and masks of classes. Errors stop training; what can be mended is mended in a copy
+when training starts; warnings are for you to judge. The exit status is 2 if training would stop.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from mmms_plugin.options import option, positional
 @dataclass(kw_only=True)
 class Options(PictureOptions):
     folder: Path | None = positional(
-        default=None, metavar="DIR", help="the folder that --coco-dir or --voc-dir of mmms train would get"
+        default=None, metavar="DIR", help="folder of the data set, as for --coco-dir or --voc-dir of mmms train"
     )
-    ann: Path | None = option(metavar="FILE", group="data", help="one COCO annotation file, in place of DIR")
+    ann: Path | None = option(metavar="FILE", group="data", help="COCO annotation file, in place of DIR")
     boxes: bool = option(
-        default=False, group="checks", help="judge for box detectors: problems of masks do not stop training"
+        default=False, group="checks", help="check for box detectors: problems of masks do not stop training"
     )
     seg: bool = option(
         default=False, group="checks",
-        help="check pictures and masks of classes, also where there are COCO annotations",
+        help="check pictures and masks of classes, even if there are COCO annotations",
     )  # fmt: skip
     decode: bool = option(
         default=False, group="checks",
-        help="read every pixel, not only headers: finds damage inside files, but is slow",
+        help="read every pixel, not only headers, which finds damage inside files but is slow",
     )  # fmt: skip
-    json: str | None = option("--json", "--out", metavar="FILE", group="output", help="write the report as JSON")
+    json: str | None = option(
+        "--json", "--out", metavar="FILE", group="output", help="file to write the report to, as JSON"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,10 +1,10 @@
-"""Pictures of filled shapes, each class drawn at every scale: the data that the package carries with it.
+"""Pictures of filled shapes, each class drawn at every scale: the data that comes with the package, after no paper.
 
-No paper is behind it. A picture depends on (seed, split, index, size) alone, to the last bit and on every platform:
+A picture depends on (seed, split, index, size) alone, to the last bit and on every platform:
 1. only ``Generator.random`` is drawn from PCG64: other methods may change their stream between NumPy releases (NEP 19);
-2. per-pixel arithmetic keeps to the operations that IEEE 754 rounds correctly (+ - * / sqrt); cosines and powers, which
+2. per-pixel arithmetic uses only operations that IEEE 754 rounds correctly (+ - * / sqrt); cosines and powers, which
    libraries round differently, enter only through numbers that are rounded to coarse steps;
-3. no drawing library takes part, since their anti-aliasing differs between versions.
+3. no drawing library is used, since their anti-aliasing differs between versions.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 CLASSES = ("circle", "ring", "square", "triangle", "star")
 SPLITS = ("train", "val")
-# The kind of a picture goes by its index, so that few pictures already hold every kind in the right proportion.
+# The index decides the kind of a picture, so that few pictures already hold every kind in the right proportion.
 _OTHER_SCENES = {2: "single", 4: "crowded", 7: "single", 10: "empty", 12: "crowded", 13: "single"}
 SCENES = tuple(_OTHER_SCENES.get(k, "mixed") for k in range(16))
 SMALLEST = 10.0  # px, the nominal side of the smallest shape, whatever the size of the picture
 LARGEST = 0.72  # of the picture's side, the nominal side of the largest shape
 _TRIES = 40
-_MIN_AREA = 24  # px in sight
+_MIN_AREA = 24  # visible px
 _KEPT_BY_BORDER = 0.5  # share of a shape that must lie inside the picture
-_KEPT_IN_SIGHT = 0.65  # share that shapes drawn later must leave of it
+_KEPT_IN_SIGHT = 0.65  # share of it that shapes drawn later must leave visible
 # Radius of each class per nominal side, chosen for areas of 0.6 to 0.9 side^2.
 _REACH = {"circle": 0.53, "ring": 0.56, "square": 0.66, "triangle": 0.70, "star": 0.66}
 _RING_HOLE = 0.45  # inner over outer radius
@@ -37,11 +37,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture and what is in it.
+    """One picture and its objects.
 
-    image: (H, W, 3) uint8, RGB. ids: (H, W) uint8, 0 is background, k the pixels where object k is in sight: the masks
-    ``ids == k`` are disjoint. labels: index into ``CLASSES`` of object k at position k - 1. void: (H, W) bool,
-    the edge pixels whose colour is a mixture of two things. scene: one of ``SCENES``, or 'large'.
+    Attributes:
+        image: ``(H, W, 3)`` uint8, RGB.
+        ids: ``(H, W)`` uint8, 0 for background, k where object k is visible: the masks ``ids == k`` are disjoint.
+        labels: index into ``CLASSES`` of object k at position k - 1.
+        void: ``(H, W)`` bool, edge pixels whose colour is a mixture.
+        scene: one of ``SCENES``, or 'large'.
     """
 
     image: NDArray[np.uint8]
@@ -53,7 +56,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class _Shape:
-    """A shape in a square window of its own: signed distance in px (negative inside) and what paints it."""
+    """A shape in its own square window: signed distance in px, negative inside, and its colour and light."""
 
     label: int
     distance: Array
@@ -63,15 +66,16 @@ class _Shape:
 
 
 def draw_picture(seed: int, split: str, index: int, size: int = 192, large: bool = False) -> Picture:
-    """Picture ``index`` of a split, ``size`` px wide and high; with ``large``, one or two large shapes in each.
+    """Picture ``index`` of a split, ``size`` px wide and high; with ``large``, it shows one or two large shapes.
 
-    Raises ValueError for an unknown split, a negative seed or index, or a size below 32.
+    Raises:
+        ValueError: an unknown split, a negative seed or index, or a size below 32.
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: allowed are {', '.join(SPLITS)}")
     for name, value, least in (("seed", seed, 0), ("index", index, 0), ("size", size, 32)):
         if value < least:
-            raise ValueError(f"{name}={value}: must be {least} or more")
+            raise ValueError(f"{name}={value}: must be at least {least}")
     sequence = np.random.SeedSequence((seed, SPLITS.index(split), index))
     rng = np.random.Generator(np.random.PCG64(sequence))
     scene = "large" if large else SCENES[index % len(SCENES)]
@@ -114,8 +118,8 @@ def _cast(rng: np.random.Generator, scene: str, size: int) -> list[tuple[float, 
     first = int(rng.random() * len(CLASSES))
     sides = [_log_between(rng, low, high) for _ in range(count)]
     if scene == "mixed":
-        sides[0] = _log_between(rng, 0.36 * size, high)  # else many a picture had small shapes only
-    # Roughly from large to small: a large shape drawn last finds no place among small ones.
+        sides[0] = _log_between(rng, 0.36 * size, high)  # else many pictures would have small shapes only
+    # Roughly from large to small: a large shape that is drawn last finds no place among small ones.
     keys = [side * _between(rng, 0.6, 1.0) for side in sides]
     order = sorted(range(count), key=keys.__getitem__, reverse=True)
     return [(sides[k], (first + k) % len(CLASSES)) for k in order]
@@ -135,7 +139,7 @@ def _make_shape(rng: np.random.Generator, label: int, side: float) -> _Shape:
 
 
 def _distance(name: str, reach: float, angle: float, x: Array, y: Array) -> Array:
-    """Signed distance in px from points x (1, W), y (H, 1) to the outline of a shape round the origin."""
+    """Signed distance in px from points x (1, W), y (H, 1) to the outline of a shape around the origin."""
     if name in ("circle", "ring"):
         radius = np.sqrt(x * x + y * y)
         if name == "circle":
@@ -169,7 +173,7 @@ def polygon_distance(corners: list[tuple[float, float]], x: Array, y: Array) -> 
 def _find_place(
     rng: np.random.Generator, shape: _Shape, ids: NDArray[np.uint8], areas: list[int]
 ) -> tuple[int, int] | None:
-    """Top left corner of the window, or None where no try leaves this shape and those before it well in sight."""
+    """Top left corner of the window, or None if no try leaves this shape and the earlier ones visible enough."""
     size, window = ids.shape[0], shape.distance.shape[0]
     may_overlap, at_border = rng.random() < 0.25, rng.random() < 0.2
     out = math.ceil(shape.reach) if at_border else 0

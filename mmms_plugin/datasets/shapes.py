@@ -9,7 +9,7 @@ Layout: all views share one folder, which is the root of each::
     JPEGImages/*.jpg, SegmentationClass/*.png    VOC; 0 background, 255 where an edge mixes two things
     ImageSets/Segmentation/{train,val}.txt       VOC
     labels.txt                                   VOC; class names, background first
-    {train,val}/<class>/*.png                    ImageFolder; square crops round one object each
+    {train,val}/<class>/*.png                    ImageFolder; square crops around single objects
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from mmms_plugin.datasets.shape_pictures import CLASSES, SPLITS, Picture, draw_p
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import replace, umask
 
-VERSION = 1  # to be raised with every change that alters a picture or a file
+VERSION = 1  # raise it with every change to a picture or a file
 _SETTINGS_FILE = "shapes.json"
-_VAL_ID = 1_000_000  # ids of val pictures start here, so that the two splits share none
+_VAL_ID = 1_000_000  # first id of validation pictures, so that the splits share none
 _PNG: dict[str, Any] = {
     "compress_level": 1,
     "compress_type": 3,
@@ -246,7 +246,7 @@ def _coco_annotations(picture: Picture, image_id: int, crowds: bool) -> list[dic
 
 
 def _voc_palette() -> list[int]:
-    """VOC's colours of labels 0 to 255: the bits of a label dealt out in turn to red, green and blue."""
+    """VOC's colours of labels 0 to 255: the bits of a label go in turn to red, green and blue."""
     colours = []
     for label in range(256):
         for channel in range(3):
@@ -266,7 +266,7 @@ def _write_voc(folder: Path, name: str, picture: Picture) -> None:
 
 
 def _write_crops(folder: Path, name: str, picture: Picture) -> None:
-    """One square crop per object, with a margin, kept inside the picture; neighbours may show at its edges."""
+    """One square crop per object, with a margin, inside the picture; neighbours may show at its edges."""
     height, width = picture.ids.shape
     for k, label in enumerate(picture.labels):
         left, top, w, h = _box(picture.ids == k + 1)

@@ -120,9 +120,9 @@ def test_void_is_a_thin_line_along_the_edges_in_sight() -> None:
     ("arguments", "message"),
     [
         ((0, "test", 0), "split='test': allowed are train, val"),
-        ((-1, "val", 0), "seed=-1: must be 0 or more"),
-        ((0, "val", -2), "index=-2: must be 0 or more"),
-        ((0, "val", 0, 31), "size=31: must be 32 or more"),
+        ((-1, "val", 0), "seed=-1: must be at least 0"),
+        ((0, "val", -2), "index=-2: must be at least 0"),
+        ((0, "val", 0, 31), "size=31: must be at least 32"),
     ],
 )
 def test_bad_arguments_are_named(arguments: tuple, message: str) -> None:
