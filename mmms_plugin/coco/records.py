@@ -7,6 +7,7 @@ in memory. A file that it refuses is read again as plain JSON, to name the place
 from __future__ import annotations
 
 import io
+import json
 import re
 import reprlib
 import struct
@@ -230,6 +231,9 @@ def _converted(values: list[Any], kind: type[msgspec.Struct], where: str) -> lis
     ]
     try:
         return msgspec.convert(values, list[kind])  # type: ignore[valid-type]
+    except UnicodeEncodeError:  # half of a surrogate pair where a number belongs
+        encoded = json.dumps(values, ensure_ascii=False).encode(errors="replace")
+        return _converted(json.loads(encoded), kind, where)
     except msgspec.ValidationError as error:
         message, _, path = str(error).rstrip("`").partition(" - at `$")
         value: Any = values

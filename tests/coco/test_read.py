@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -200,6 +201,9 @@ def test_halves_of_surrogate_pairs_are_read(files):
     assert truth.category_names[0] == "\\ud800"
     path = files("run.json", [dict(SCORED, image_id="\ud800")])
     refused(f"--pred {path}", "does not have (\\ud800)", lambda: read_detections(path, truth, masks=False))
+    for bbox, place in (("\ud800", "bbox"), ([0, 0, "\ud800", 1], "bbox[2]")):
+        path = files("run.json", [dict(SCORED, bbox=bbox)])
+        refused(f"--pred {path}", f"[0].{place}: '?'; allowed is", partial(read_detections, path, truth, masks=False))
 
 
 def test_names_of_images_and_classes(files):
