@@ -218,6 +218,11 @@ def text_of(path: Path, argument: str) -> str:
         raise UserError(f"{argument} {path}: not a text file in UTF-8") from None
 
 
+def lines_of(path: Path, argument: str) -> list[str]:
+    """The lines of a small text file that hold anything, stripped; raises as `text_of`."""
+    return [line.strip() for line in text_of(path, argument).splitlines() if line.strip()]
+
+
 def finite(text: str) -> float | None:
     """The finite number that a text spells, else None."""
     try:
@@ -234,7 +239,7 @@ def class_names(path: Path) -> list[str]:
         UserError: the file holds no names.
     """
     if path.suffix.lower() not in (".yaml", ".yml"):
-        return [line.strip() for line in text_of(path, "--classes").splitlines() if line.strip()]
+        return lines_of(path, "--classes")
     names = yaml_of(path, "--classes").get("names")
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[i] for i in range(len(names))]

@@ -19,9 +19,9 @@ from mmms_plugin.coco.formats import (
     bytes_of,
     class_names,
     finite,
+    lines_of,
     picture_size,
     records,
-    text_of,
     unknown_images,
 )
 from mmms_plugin.coco.records import Category, Columns, Image
@@ -119,7 +119,7 @@ def _xml_files(path: Path, argument: str) -> dict[str, Path]:
     if path.suffix.lower() == ".xml":
         raise UserError(f"{argument} {path}: one file; name the folder of the .xml files")
     folder = path.parent.parent.parent / "Annotations"
-    names = [Path(line.split()[0]).name for line in text_of(path, argument).splitlines() if line.split()]
+    names = [Path(line.split()[0]).name for line in lines_of(path, argument)]
     files = {name: folder / f"{name}.xml" for name in names}
     if absent := [file for file in files.values() if not file.is_file()]:
         raise UserError(f"{argument} {path}: no file {absent[0]} ({len(absent)} of {len(files)} are missing)")

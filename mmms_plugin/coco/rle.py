@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from mmms_plugin.coco.mending import as_id
 from mmms_plugin.coco.objects import RLE
 from mmms_plugin.errors import UserError
 
@@ -167,13 +168,16 @@ def _rle_problem(rle: Mapping[str, Any], size: Size) -> str | None:
     shape, counts = rle.get("size"), rle.get("counts")
     if not (isinstance(shape, list | tuple) and len(shape) == 2 and isinstance(counts, str | bytes | list)):
         return "segmentation must be polygons or an RLE with size [height, width] and counts"
-    if not all(_is_whole(side) and 0 < side <= MOST_PIXELS for side in shape) or shape[0] * shape[1] > MOST_PIXELS:
+    if (
+        not all(as_id(side) is not None and 0 < side <= MOST_PIXELS for side in shape)
+        or shape[0] * shape[1] > MOST_PIXELS
+    ):
         allowed = "[height, width], integers >= 1, below 2^32 pixels"
         return f"segmentation RLE size {reprlib.repr(list(shape))[:60]}: must be {allowed}"
     if 0 not in size and tuple(shape) != size:
         swapped = " (width and height swapped?)" if tuple(shape) == (size[1], size[0]) else ""
         return f"segmentation RLE size {list(shape)} is not the image's {list(size)}{swapped}"
-    whole = not isinstance(counts, list) or all(_is_whole(c) and c >= 0 for c in counts)
+    whole = not isinstance(counts, list) or all(as_id(c) is not None and c >= 0 for c in counts)
     if not whole or (isinstance(counts, list) and sum(counts) != shape[0] * shape[1]):
         return f"segmentation RLE counts must be integers >= 0 that sum to {shape[0]:.0f} * {shape[1]:.0f}"
     return None
@@ -208,10 +212,3 @@ def _numeric(values: Sequence[Any]) -> np.ndarray | None:
     except ValueError:  # lists of different lengths
         return None
     return array.astype(np.float64) if array.ndim == 1 and array.dtype.kind in "biuf" else None
-
-
-def _is_whole(value: Any) -> bool:
-    """A whole number, also when JSON spells it 4.0; not true or false."""
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())

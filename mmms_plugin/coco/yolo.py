@@ -17,6 +17,7 @@ from mmms_plugin.coco.formats import (
     Rows,
     by_stem,
     class_names,
+    lines_of,
     picture_size,
     pictures_in,
     records,
@@ -175,9 +176,7 @@ def _val_pictures(path: Path, argument: str) -> list[Path]:
         if source.is_dir():
             pictures += pictures_in(source)
         elif source.suffix.lower() == ".txt" and source.is_file():
-            pictures += [
-                source.parent / line.strip() for line in text_of(source, argument).splitlines() if line.strip()
-            ]
+            pictures += [source.parent / line for line in lines_of(source, argument)]
         else:
             raise UserError(f"{argument} {path}: val {name!r}: no folder or .txt list of images in {root}")
     return pictures

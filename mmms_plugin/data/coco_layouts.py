@@ -119,7 +119,7 @@ def _best(own: OwnData, split: str, paths: list[Path]) -> Path:
     ]
     best = [path for path, rank in zip(paths, ranks, strict=True) if rank == min(ranks)]
     if len(best) > 1:
-        option = {"train": "--train-ann FILE", "val": "--val-ann FILE"}.get(split, "--val-ann FILE")
+        option = "--train-ann FILE" if split == "train" else "--val-ann FILE"
         listed = ", ".join(str(path.relative_to(own.folder or Path())) for path in best[:4])
         raise UserError(
             f"{own.where}: {len(best)} files may be the annotations for {split} ({listed}): choose by {option}"

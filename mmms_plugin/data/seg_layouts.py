@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmms_plugin.coco.formats import SUFFIXES, text_of
+from mmms_plugin.coco.formats import SUFFIXES, lines_of
 from mmms_plugin.data.coco_layouts import WORDS, entries_of, split_of
 from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.errors import UserError
@@ -101,7 +101,7 @@ def listed_pairs(own: OwnData, listing: Path, images: Mapping[str, Path], masks:
     Raises:
         UserError: it is empty, or names a picture that is missing.
     """
-    names = [line.strip() for line in text_of(listing, own.flag).splitlines() if line.strip()]
+    names = lines_of(listing, own.flag)
     if not names:
         raise UserError(f"{listing}: no image names")
     # Path.stem would also shorten a name with a dot: "scan.v2"

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mmms_plugin.coco.findings import Finding, Findings, errors_first
-from mmms_plugin.coco.formats import text_of
+from mmms_plugin.coco.formats import lines_of
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import Picture, in_threads, look_at_all, note_picture, quiet_libraries
 from mmms_plugin.data.seg_layouts import Pair, SegSet, find_pairs, need_splits
@@ -117,7 +117,7 @@ def class_names(layout: SegSet, own: OwnData) -> tuple[str, ...]:
     if labels is None:
         voc = (layout.root / "SegmentationClass").is_dir()
         return BINARY_CLASSES if own.binary_masks else VOC_CLASSES if voc else ()
-    classes = tuple(line.strip() for line in text_of(labels, own.flag).splitlines() if line.strip())
+    classes = tuple(lines_of(labels, own.flag))
     if len(classes) < 2:
         raise UserError(f"{labels}: {len(classes)} class names; at least 2 are needed, one a line, background first")
     twice = [name for name in classes if classes.count(name) > 1]
