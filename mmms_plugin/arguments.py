@@ -1,4 +1,4 @@
-"""Checks of constructor arguments: each raises a ValueError that gives the argument, its value and what is allowed."""
+"""Checks of constructor arguments; each raises a ValueError with the argument, its value and the allowed ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
 
 
 def check_per_stage(name: str, values: Sequence[int], count: int, unit: str = "stage") -> tuple[int, ...]:
-    """``values`` as a tuple; ValueError unless they are ``count`` integers from 1, one for each ``unit``."""
+    """``values`` as a tuple; ValueError unless they are ``count`` integers >= 1, one for each ``unit``."""
     listed = tuple(values) if isinstance(values, Sequence) else ()
     if len(listed) != count or not all(is_integer(value, 1) for value in listed):
         raise ValueError(f"{name}={values!r}: allowed are {count} integers >= 1, one for each {unit}")

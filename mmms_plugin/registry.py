@@ -1,7 +1,7 @@
 """Registries of scope ``mmms_plugin``, children of mmengine's root registries.
 
-Types written with the scope (``mmms_plugin.PSConv``) make mmengine import this module by itself, in every host, and the
-modules that hold the classes only when something of that registry is asked for. No host is imported here.
+For types written with the scope (``mmms_plugin.PSConv``) mmengine imports this module in every host without further
+settings. It imports the modules of the classes only when it needs that registry. No host is imported here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_C
 from mmengine.registry import Registry
 
 SCOPE = "mmms_plugin"
-# Names of models whose module is imported only when they are asked for: most subclass a host's own class.
+# Models whose module is imported only when they are requested: most subclass a host's class.
 HOSTED = {
     "ASPPHead": "mmms_plugin.heads.segmentation_heads",
     "DLAUpHead": "mmms_plugin.heads.segmentation_heads",
@@ -25,7 +25,7 @@ HOSTED = {
 
 
 class HostedRegistry(Registry):
-    """A registry some of whose classes subclass a host's: each one's module is imported when its name is asked for."""
+    """A registry some of whose classes subclass a host's; their modules are imported on request."""
 
     def get(self, key: str) -> type | None:
         """As ``Registry.get``."""

@@ -1,4 +1,4 @@
-"""What every backbone has in common: declared outputs, the traversal, freezing, norm_eval, checkpointing."""
+"""The base of every backbone: declared outputs, the traversal, freezing, norm_eval, checkpointing."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ WHOLE = "backbone."  # of the keys of a backbone in a model
 
 
 class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
-    """A stem and stages; returns the outputs of the stages named by ``out_indices`` and runs no stage after the last.
+    """A stem and stages; returns the outputs of the stages in ``out_indices`` and runs no stage after the last of them.
 
     A subclass builds its modules, calls ``declare_outputs`` and ``freeze``, and defines ``forward_stem``,
-    ``stem_modules`` and ``stage_modules``. Where stages do not simply follow one another, it overrides ``start`` and
-    ``advance``. These steps are the only traversal: ``forward`` takes them all, early exit (``exits/``) some of them.
+    ``stem_modules`` and ``stage_modules``. If its stages do not simply follow one another, it overrides ``start`` and
+    ``advance``. These steps are the only traversal: ``forward`` runs all of them, early exit (``exits/``) only some.
 
     Args:
-        num_stages: stages that the network has.
+        num_stages: number of stages.
         out_indices: ascending indices of the stages to return.
         frozen_stages: -1 for none, 0 for the stem, k for the stem and the first k stages.
         norm_eval: keep batch norms in eval mode while training.
         init_cfg: initial weights, as mmengine takes them.
 
     Attributes:
-        out_channels, out_strides: of the returned maps, in the order of ``out_indices``.
+        out_channels: of the returned maps, in the order of ``out_indices``.
+        out_strides: of the same maps.
     """
 
     out_channels: tuple[int, ...]
@@ -46,7 +47,7 @@ class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
         frozen_stages: int,
         norm_eval: bool,
         init_cfg: InitConfig,
-        num_outputs: int | None = None,  # where they are not the stages' outputs
+        num_outputs: int | None = None,  # if the outputs are not the stages'
     ) -> None:
         super().__init__(init_cfg)
         indices = tuple(out_indices) if isinstance(out_indices, Sequence) else ()
@@ -60,7 +61,7 @@ class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
         self.out_indices, self.frozen_stages, self.norm_eval = indices, frozen_stages, norm_eval
 
     def declare_outputs(self, channels: Sequence[int], strides: Sequence[int]) -> None:
-        """Keep the channels and strides of the stages that are returned, given those of all stages."""
+        """Set ``out_channels`` and ``out_strides``, given the channels and strides of all stages."""
         self.out_channels = tuple(channels[i] for i in self.out_indices)
         self.out_strides = tuple(strides[i] for i in self.out_indices)
 
@@ -84,7 +85,7 @@ class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
         return tuple(outputs)
 
     def start(self, x: Tensor) -> list[Tensor]:
-        """The image ``[N, C, H, W]`` to the maps that ``advance`` goes on from, all of N pictures.
+        """The image ``[N, C, H, W]`` to the maps from which ``advance`` continues, each of N pictures.
 
         Raises: ValueError for too small pictures.
         """
@@ -95,9 +96,10 @@ class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
         """From output number ``index - 1``, or the start, to output number ``index``.
 
         Args:
-            maps: as the step before returned them, or the same rows of each, for a part of the pictures.
+            maps: as returned by the step before, or the same rows of each for some of the pictures.
             index: position in ``out_indices``.
-        Returns: maps to go on from, of which the last is the output.
+
+        Returns: maps to continue from; the last is the output.
         """
         x = maps[-1]
         for modules in self.stage_modules()[self.stages_to(index)]:
@@ -112,7 +114,7 @@ class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
     def check_size(self, x: Tensor) -> None:
         """ValueError if the picture ``[N, C, H, W]`` is smaller than the stride of the last returned stage.
 
-        Not while a graph is captured: there the check would become a condition on the sizes.
+        It is not checked while a graph is captured, where the check would become a condition on the sizes.
         """
         if is_capturing():
             return

@@ -4,13 +4,13 @@ A stem, two convolutional levels and four trees of residual blocks whose outputs
 Elastic (Wang et al., CVPR 2019, Table 9; github.com/allenai/elastic) the blocks run half of their width at half
 resolution. Keys are the authors' (``level3.tree1.root.conv.weight``).
 
-1. A tree of more than one level has a ``project`` layer in the authors' code that its output does not depend on. It is
-   left out, so that no parameter is unused. Published counts include it; ``DLA.left_out`` lists what they include.
+1. In the authors' code a tree of several levels has a ``project`` layer on which its output does not depend. It is left
+   out here, so that no parameter is unused. Published counts include these layers; ``DLA.left_out`` lists them.
 2. Pooling rounds odd sizes up, as the strided 3x3 layers do, so that every size works; even sizes give the same maps.
    (allenai/elastic does so for segmentation only, ucbdrive/dla not at all.)
-3. ``strides`` and ``dilations`` for an output stride below 32; the authors have none. Elastic is on where the block's
-   stride is 1 and the level is not the last, as in theirs, so the first block of a level with stride 1 has it too.
-4. ``elastic=False`` is also the baseline of the ELASTIC paper, one path a block: for DLA its authors kept it so.
+3. ``strides`` and ``dilations`` allow an output stride below 32; the authors have none. As in their code, Elastic is on
+   where the block's stride is 1, except in the last level, so the first block of a level with stride 1 has it too.
+4. ``elastic=False`` is also the baseline of the ELASTIC paper: for DLA its authors kept one path per block.
 """
 
 from __future__ import annotations
@@ -44,10 +44,16 @@ class Arch(NamedTuple):
 
 @dataclass(frozen=True)
 class TreeOptions:
-    """What all blocks and roots of one tree share.
+    """Options that all blocks and roots of a tree share.
 
-    ``policy`` None means no Elastic; with ``lower`` it lowers the resolution in blocks of stride 1. ``grid`` has
-    the factors of the dilation for the two blocks of a leaf.
+    Args:
+        norm_cfg: norm layers.
+        cardinality: as in ``Arch``.
+        residual_root: as in ``Arch``.
+        policy: of Elastic blocks, None for none.
+        lower: whether Elastic blocks of stride 1 lower the resolution.
+        with_cp: recompute blocks and roots in the backward pass to save memory.
+        grid: factors of the dilation for the two blocks of a leaf.
     """
 
     norm_cfg: ConfigType
@@ -74,7 +80,7 @@ class Block(nn.Module):
     with_cp: bool
 
     def branch(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
+        """The term that is added to the shortcut."""
         raise NotImplementedError(f"{type(self).__name__} must define branch")
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
@@ -120,7 +126,7 @@ class Bottleneck(Block):
 
 
 class ElasticBottleneck(Block):
-    """As ``Bottleneck`` with groups, half of which work at half resolution (ELASTIC, Figure 3, left)."""
+    """A grouped ``Bottleneck``, half of whose groups work at half resolution (ELASTIC, Figure 3, left)."""
 
     def __init__(
         self,
@@ -169,10 +175,12 @@ class Tree(nn.Module):
     """Hierarchical deep aggregation (DLA, section 3.2): two subtrees, or two blocks and their root.
 
     Args:
-        depth: levels below and with this one; 1 has the blocks and the root.
+        options: shared by all blocks.
+        depth: number of levels, this one included; a tree of depth 1 has two blocks and a root.
         in_channels, channels, stride, dilation: of the whole tree; the stride is the first block's.
-        level_root: hand the pooled input to the root too.
-        passed: channels handed to the root from trees above.
+        level_root: whether the root also gets the pooled input.
+        passed: channels that the root gets from trees above.
+
     Shape: ``[N, in_channels, H, W]`` to ``[N, channels, ceil(H / stride), ceil(W / stride)]``.
     """
 
@@ -223,13 +231,14 @@ COMPACT, WIDE = (16, 32, 64, 64, 128, 256), (16, 32, 128, 256, 512, 1024)
 class DLA(Backbone):
     """Deep layer aggregation, plain, compact (_c) and with grouped bottlenecks (x); 60x and 102x also with Elastic.
 
-    Levels are numbered as the authors do: level k has stride 2^k. By default levels 2 to 5 are returned, as a ResNet's
-    four stages; ``DLAUp`` for dense prediction at stride 2 wants ``out_indices=(1, 2, 3, 4, 5)``.
+    Levels are numbered as in the authors' code: level k has stride 2^k. By default levels 2 to 5 are returned, like a
+    ResNet's four stages; ``DLAUp`` for dense prediction at stride 2 needs ``out_indices=(1, 2, 3, 4, 5)``.
 
     Args:
-        arch: '34', '46_c', '46x_c', '60', '60x', '60x_c', '102', '102x', '102x2' or '169'; 'dla' may stand in front.
-        elastic: False or 'none'; 'simple', Elastic blocks in the same tree; True or 'full', the tree of Table 9. Of
-            '60x' these two are one.
+        arch: '34', '46_c', '46x_c', '60', '60x', '60x_c', '102', '102x', '102x2' or '169', with or without 'dla' in
+            front.
+        elastic: False or 'none'; 'simple', Elastic blocks in the same tree; True or 'full', the tree of Table 9. For
+            '60x' the two are the same.
         elastic_cfg: arguments of ``ElasticPolicy``: ratios, shares, method, pool (Tables 6 and 7).
         in_channels: channels of the image.
         strides, dilations: for levels 0 to 5 the stride and the dilation of its 3x3 layers.
@@ -243,7 +252,7 @@ class DLA(Backbone):
 
     Attributes:
         left_out: ``(in_channels, channels, stride)`` of the authors' unused 1x1 layers, each with a batch norm, at 1 /
-            stride of the image; parameters and multiply-adds that published counts have on top.
+            stride of the image; published counts include their parameters and multiply-adds.
 
     Shape: ``[N, in_channels, H, W]`` to a tuple of ``[N, out_channels[i], ceil(H / out_strides[i]), ...]``.
     Raises: ValueError for a bad argument, and for pictures smaller than the last returned level's stride.

@@ -1,11 +1,12 @@
 """DenseNet with Elastic: section 3.3, Figure 3 right, Table 11 of the ELASTIC paper (github.com/allenai/elastic).
 
-DenseNet-BC (Huang et al., CVPR 2017). With Elastic each dense layer is two branches behind one batch norm, whose
-outputs are summed; the second runs at half resolution, except in the last block, where both run at full resolution.
-Plain networks have torchvision's keys without their prefix ``features.`` (``denseblock1.denselayer1.conv1.weight``);
-Elastic ones have ``...denselayer1.paths.high.conv1.weight`` and ``...paths.low...``.
+DenseNet-BC (Huang et al., CVPR 2017). With Elastic each dense layer consists of two branches after one batch norm;
+their outputs are summed. The second runs at half resolution, except in the last block, where both run at full
+resolution. Plain networks have torchvision's keys without their prefix ``features.``
+(``denseblock1.denselayer1.conv1.weight``); Elastic ones have ``...denselayer1.paths.high.conv1.weight`` and
+``...paths.low...``.
 
-1. The authors' code takes a map of 7 rows for the last block's; here the block decides.
+1. The authors' code recognises the last block by a map of 7 rows; here the block itself decides.
 2. Table 11 prints a single path for the last block; the published model has two, as its parameters (19.5 M) show.
 3. Transitions round odd sizes up, as Elastic's own pooling does, so that strides hold at every size;
    ``ceil_mode=False`` drops the last row and column as torchvision and the authors do.
@@ -36,7 +37,7 @@ BOTTLENECK = 4  # width of the 1x1 layers in growth rates
 
 
 class Variant(NamedTuple):
-    """Channels of the stem, growth rate, layers of each block; with Elastic other numbers of layers, None for none."""
+    """Channels of the stem, growth rate, layers of each block without Elastic and, if published, with it."""
 
     stem: int
     growth: int
@@ -46,7 +47,7 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """What all dense layers of one network share; ``policy`` None is plain DenseNet."""
+    """Options that all dense layers of a network share; ``policy`` None makes a plain DenseNet."""
 
     growth: int
     policy: ElasticPolicy | None
@@ -94,14 +95,14 @@ class DenseLayer(nn.Module):
         return run_block(self._new_map, maps, self.with_cp)
 
     def _new_map(self, maps: list[Tensor]) -> Tensor:
-        # The joined maps are made inside: recomputed with checkpointing, memory grows with the number of layers only.
+        # Joined inside, so that checkpointing recomputes it: memory then grows only with the number of layers.
         x = F.relu(self.norm1(torch.cat(maps, 1)), inplace=True)
         new: Tensor = self.conv2(self.relu2(self.norm2(self.conv1(x)))) if self.is_plain else self.paths(x)
         return new
 
 
 class DenseBlock(nn.Module):
-    """Dense layers, each fed all maps before it; ``[N, C, H, W] -> [N, C + layers * growth, H, W]``."""
+    """Dense layers, each with all earlier maps as its input; ``[N, C, H, W] -> [N, C + layers * growth, H, W]``."""
 
     def __init__(self, options: LayerOptions, in_channels: int, dilations: Sequence[int], lower: bool) -> None:
         super().__init__()
@@ -117,7 +118,7 @@ class DenseBlock(nn.Module):
 
 
 class Transition(nn.Module):
-    """Norm, 1x1 layer to half the channels, average pooling by the stride of the next block; or pooling first."""
+    """Norm, 1x1 layer to half the channels, average pooling by the stride of the next block, or pooling first."""
 
     def __init__(self, options: LayerOptions, in_channels: int, stride: int, ceil_mode: bool, pool_first: bool) -> None:
         super().__init__()
@@ -136,19 +137,19 @@ class Transition(nn.Module):
 class ElasticDenseNet(Backbone):
     """DenseNet-121, -161, -169 and -201; the last also with Elastic.
 
-    Stage i ends with dense block i + 1: its output is returned as it is, but that of the last block after the final
-    norm and ReLU, which is what the classifier pools.
+    Stage i ends with dense block i + 1, whose output is returned; that of the last block passes the final norm and ReLU
+    first, since the classifier pools it.
 
     Args:
         depth: 121, 161, 169 or 201.
         elastic: Elastic dense layers and the block sizes of Table 11; depth 201 only.
         elastic_cfg: arguments of ``ElasticPolicy``: ratios, shares, method, pool.
         in_channels: channels of the image.
-        strides, dilations: for each block the pooling before it (the first has none) and the dilation inside.
+        strides, dilations: for each block, the pooling before it (the first has none) and the dilation inside.
         multi_grid: factors of the dilation for the layers of the last block, as many as it has layers.
         ceil_mode: round odd sizes up in transitions; False is torchvision's.
-        pool_first: pool before the 1x1 layer of a transition. The two commute, so the maps are the same, for 9 % fewer
-            multiply-adds at depth 201 and 14 % fewer with Elastic; False counts as published.
+        pool_first: pool before the 1x1 layer of a transition. The two commute, so the maps are the same, with 9 % fewer
+            multiply-adds at depth 201 and 14 % fewer with Elastic; False has the published count.
         out_indices: stages to return.
         frozen_stages: -1 none, 0 the stem, k the stem and k stages.
         norm_cfg: norm layers.

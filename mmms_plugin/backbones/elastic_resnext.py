@@ -4,7 +4,7 @@ Source: github.com/allenai/elastic. Every bottleneck is two half-width paths tha
 Elastic on, the second runs at half resolution. It is on where the stride is 1, but never in the fourth stage.
 Keys are torchvision's outside the paths, ``layer1.0.paths.high.conv1.weight`` and ``layer1.0.paths.low...`` inside.
 
-1. The paths' shares, ratios and resampling are free (``elastic_cfg``): Tables 6 and 7 for ResNeXt.
+1. ``elastic_cfg`` sets the paths' shares, ratios and resampling: Tables 6 and 7 for ResNeXt.
 2. ``multi_grid`` multiplies the dilation of the last stage, in the paper's segmentation models a dilation of 2.
 """
 
@@ -31,11 +31,11 @@ from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfi
 from mmms_plugin.registry import MODELS
 
 EXPANSION = 4
-LAST_STAGE = 3  # where resolution is not lowered any more, at stride 32 of a classifier
+LAST_STAGE = 3  # never lowers the resolution; in a classifier it has stride 32
 
 
 class Variant(NamedTuple):
-    """Blocks of each stage without Elastic and with sElastic (Appendix A), and with Elastic (Appendix B)."""
+    """Blocks of each stage: without Elastic and with sElastic (Appendix A); with Elastic (Appendix B)."""
 
     base: tuple[int, ...]
     full: tuple[int, ...]
@@ -43,7 +43,7 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class ElasticOptions:
-    """How the bottlenecks of one network are divided; ``lowers`` False keeps all paths at full resolution."""
+    """How the bottlenecks of a network are divided; ``lowers=False`` keeps all paths at full resolution."""
 
     policy: ElasticPolicy
     lowers: bool
@@ -85,7 +85,7 @@ class ElasticResNeXt(ResidualNetwork):
 
     Args:
         depth: 50, 101; or 29, which has 3 stages and is for CIFAR with ``small_stem``.
-        elastic: 'none', the authors' two-path baseline, which computes what a plain ResNeXt does; 'simple', sElastic,
+        elastic: 'none', the authors' two-path baseline, which is equivalent to a plain ResNeXt; 'simple', sElastic,
             with the baseline's blocks and parameters; 'full', with the blocks that match its multiply-adds.
         se_ratio: reduction of squeeze-and-excitation (16 for SE-ResNeXt), None for none.
         groups, base_width: cardinality and width of both paths together; 64 groups are ResNeXt50x2+Elastic.

@@ -1,14 +1,14 @@
 """MSDNet: Huang et al., "Multi-Scale Dense Networks for Resource Efficient Image Classification", ICLR 2018.
 
 Source: github.com/kalviny/MSDNet-PyTorch. Every layer keeps a map at each of several scales (section 4, Figure 2). Two
-convolutions make what it adds to a scale: one of the scale's own map, one with stride 2 of the next finer map. After
-every block a classifier may look at the coarsest map (``heads/multi_exit_head.py``). The finest scale is dropped as
+convolutions compute its addition to a scale: one from the scale's own map, one with stride 2 from the next finer map.
+After every block a classifier may read the coarsest map (``heads/multi_exit_head.py``). The finest scale is dropped as
 soon as no later classifier needs it; a 1x1 convolution then halves the channels of the others ("network reduction").
 
-1. The published ImageNet networks have the first classifier after as many layers as there are between two others; the
+1. In the published ImageNet networks the first classifier follows after as many layers as lie between two others; the
    paper's text counts three more.
-2. As a backbone for detection it returns the last map of every scale (``output='scales'``), which the paper has no use
-   for.
+2. As a backbone for detection it returns the last map of every scale (``output='scales'``), which the paper does not
+   use.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Variant(NamedTuple):
         blocks: layers of each block; a classifier follows each block.
         stem: channels of the finest scale's first map.
         growth: new channels of a layer at the finest scale.
-        factors: for each scale, what multiplies ``stem`` and ``growth``.
-        bottlenecks: for each scale, the width of its 1x1 layers, in numbers of new channels.
-        large_pictures: stem of stride 4, as for ImageNet; else of stride 1, as for CIFAR.
+        factors: of ``stem`` and ``growth``, for each scale.
+        bottlenecks: width of the 1x1 layers as a multiple of the new channels, for each scale.
+        large_pictures: whether the stem has stride 4, as for ImageNet, or 1, as for CIFAR.
     """
 
     blocks: tuple[int, ...]
@@ -48,7 +48,7 @@ class Variant(NamedTuple):
     large_pictures: bool
 
     def scales_after(self, layer: int) -> int:
-        """How many scales, counted from the coarsest, are left after ``layer`` layers."""
+        """Number of scales that remain after ``layer`` layers; the finest are dropped first."""
         interval = math.ceil(sum(self.blocks) / len(self.factors))
         return len(self.factors) - max(0, layer - 1) // interval
 
@@ -68,7 +68,7 @@ class ConvNorm(nn.Module):
 
 
 class Stem(nn.Module):
-    """The first layer: a picture to one map for each scale, each half as high and wide as the one before."""
+    """The first layer: from a picture to a map for each scale, each half as high and wide as the map before."""
 
     def __init__(self, variant: Variant, norm_cfg: ConfigType, in_channels: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class ScaleLayer(nn.Module):
 
 
 def _two_convs(norm_cfg: ConfigType, in_channels: int, channels: int, bottleneck: int, stride: int = 1) -> nn.Module:
-    """1x1 layer to ``bottleneck`` times the new channels, never more than there are; 3x3 layer with the stride."""
+    """1x1 layer to ``bottleneck`` times the new channels, at most as many as it gets; 3x3 layer with the stride."""
     width = min(in_channels, bottleneck * channels)
     return nn.Sequential(
         ConvNorm(norm_cfg, in_channels, width, 1),
@@ -127,7 +127,7 @@ def _two_convs(norm_cfg: ConfigType, in_channels: int, channels: int, bottleneck
 
 
 class MultiScaleLayer(nn.Module):
-    """A layer at every scale; with ``drop`` the finest map feeds the next one and ends there."""
+    """A layer at every scale; with ``drop`` the finest map is the input of the next scale and ends there."""
 
     def __init__(self, scales: Sequence[ScaleLayer], drop: bool) -> None:
         super().__init__()
@@ -156,8 +156,8 @@ class MSDNet(Backbone):
 
     Args:
         arch: a name of ``arch_settings``, or a dictionary of the fields of ``Variant``.
-        output: 'scales' returns the last map of every scale, finest first (strides 4 to 32 for ImageNet's), as
-            detectors want it; 'exits' returns after each block the coarsest map, which a classifier looks at.
+        output: 'scales' returns the last map of every scale, finest first (strides 4 to 32 for ImageNet's), for
+            detectors; 'exits' returns the coarsest map after each block, for classifiers.
         in_channels: channels of the image.
         out_indices: scales, or exits, to return; None is all.
         frozen_stages: -1 none, 0 the stem, k the stem and k blocks.
@@ -245,7 +245,7 @@ class MSDNet(Backbone):
         return variant
 
     def _layer(self, widths: list[int], drop: bool) -> tuple[list[nn.Module], list[int]]:
-        """One layer on maps of ``widths`` channels, with a transition where ``drop`` ends the finest; new widths."""
+        """A layer for maps of ``widths`` channels, with a transition if ``drop`` ends the finest; the new widths."""
         variant, first = self.variant, len(self.variant.factors) - len(widths)
         scales, grown = [], []
         for i in range(int(drop), len(widths)):
@@ -272,7 +272,7 @@ class MSDNet(Backbone):
         return [[block] for block in self.blocks]
 
     def start(self, x: Tensor) -> list[Tensor]:
-        """The stem's maps, finest first, which ``advance`` goes on from."""
+        """The stem's maps, finest first, from which ``advance`` continues."""
         self.check_size(x)
         maps: list[Tensor] = self.stem(x)
         return maps
@@ -281,7 +281,7 @@ class MSDNet(Backbone):
         """As ``Backbone``: to the end of a block ('exits'), or to the last map of a scale ('scales').
 
         The maps are those of all scales, finest first, so the coarsest one is the output of a block. The last map of a
-        scale is at hand before the layer that drops it, or at the end; it comes once more as the last of the maps.
+        scale is known before the layer that drops it, or at the end; it is appended as the last of the maps.
         """
         if self.output == "exits":
             for block in self.blocks[self.stages_to(index)]:

@@ -1,10 +1,10 @@
 """PS-ResNet, PS-ResNeXt and PS-SE-ResNet: section 4.1 of the PSConv paper (github.com/d-li14/PSConv).
 
-ResNet (He et al., 2016) with PSConv in place of the 3x3 convolutions inside the blocks; stem and 1x1 layers are plain.
+ResNet (He et al., 2016) with PSConv in place of the blocks' 3x3 convolutions; stem and 1x1 layers are plain.
 Keys are torchvision's and mmdet's (see ``residual.py``).
 
-1. ``multi_grid`` multiplies the dilation of the last stage, as DeepLabV3 has it (section 4.2.1 there); mmseg's replaces
-   the dilation.
+1. ``multi_grid`` multiplies the dilation of the last stage, as in DeepLabV3 (section 4.2.1 there); mmseg's replaces the
+   dilation.
 2. With ``dilation_pattern=(1, 1, 1, 1)`` this is mmdet's ResNet, value for value.
 """
 
@@ -36,10 +36,10 @@ class PSResNet(ResidualNetwork):
         depth: 18, 34, 50, 101, 152; or 29, which has 3 stages and is for CIFAR with ``small_stem``.
         groups, base_width: cardinality and width of ResNeXt (32 and 4 for 32x4d); depths from 50.
         se_ratio: reduction of squeeze-and-excitation, None for none.
-        dilation_pattern, channel_order, axes, extra_dilation1: of every PSConv, see ``PSConv2d``, whose defaults hold
-            if they are None. Published checkpoints need pattern (2, 1, 4, 1), and ``extra_dilation1=True`` with groups.
-        conv_cfg: another 3x3 layer than PSConv, such as ``dict(type='mmms_plugin.DynamicPSConv')``; its arguments
-            are written inside, and those of PSConv are not given.
+        dilation_pattern, channel_order, axes, extra_dilation1: of every PSConv, see ``PSConv2d``; None for its
+            defaults. Published checkpoints need pattern (2, 1, 4, 1), and ``extra_dilation1=True`` with groups.
+        conv_cfg: a 3x3 layer in place of PSConv, such as ``dict(type='mmms_plugin.DynamicPSConv')``, with its
+            arguments; those of PSConv must then be left out.
         in_channels, stem_channels, base_channels: channels of the image, the stem and the first stage's blocks.
         num_stages, strides, dilations: stages and, for each, the stride and base dilation.
         multi_grid: factors of the dilation for the blocks of the last stage, as many as it has blocks.
@@ -122,7 +122,7 @@ class PSResNet(ResidualNetwork):
 
 
 def _conv_cfg(conv_cfg: ConfigType | None, for_ps_conv: Mapping[str, Any]) -> ConfigType:
-    """The 3x3 layers' config; ValueError if both another layer and arguments of PSConv are given."""
+    """The config of the 3x3 layers; ValueError if both another layer and arguments of PSConv are given."""
     given = {name: value for name, value in for_ps_conv.items() if value is not None}
     if not conv_cfg:
         return dict(type="mmms_plugin.PSConv", **given)

@@ -22,7 +22,7 @@ from mmms_plugin.layers.shape_adaptor import Reshape
 
 @dataclass(frozen=True)
 class BlockOptions:
-    """What all blocks of one network share.
+    """Options that all blocks of a network share.
 
     Args:
         norm_cfg: norm layers.
@@ -32,7 +32,7 @@ class BlockOptions:
         style: 'pytorch' has a bottleneck's stride in its 3x3 layer, 'caffe' in its first 1x1 layer.
         avg_down: pool before the shortcut's 1x1 layer in place of its stride (ResNet-D).
         with_cp: recompute blocks in the backward pass to save memory.
-        resizing: gives the learned layer that takes the place of a block's stride, if there is one.
+        resizing: gives the learned layer that replaces a block's stride, or None.
     """
 
     norm_cfg: ConfigType
@@ -69,8 +69,8 @@ class BlockOptions:
 class ResidualBlock(nn.Module):
     """ReLU of branch plus shortcut; ``[N, in_channels, H, W] -> [N, out_channels, H / stride, W / stride]``.
 
-    A subclass builds the branch, calls ``add_shortcut`` and defines ``branch`` and ``last_norm``. Where the factory of
-    the options gives a resizing layer, the branch keeps the size and the layer combines it with the shortcut.
+    A subclass builds the branch, calls ``add_shortcut`` and defines ``branch`` and ``last_norm``. If the options give
+    a resizing layer, the branch keeps the size, and the layer combines its output with the shortcut.
     """
 
     def __init__(self, options: BlockOptions, place: Place) -> None:
@@ -91,11 +91,11 @@ class ResidualBlock(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define last_norm")
 
     def branch(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
+        """The term that is added to the shortcut."""
         raise NotImplementedError(f"{type(self).__name__} must define branch")
 
     def forward(self, x: Tensor, size: Reshape | None = None) -> Tensor:
-        """``size`` is what a resizing layer is to give (height, width, penalty); None lets it choose."""
+        """The block's output; ``size`` is that of a resizing layer's output, None to let the layer choose."""
         return F.relu(run_block(partial(self._sum, size=size), x, self.with_cp))
 
     def _sum(self, x: Tensor, size: Reshape | None) -> Tensor:
@@ -166,7 +166,7 @@ class Bottleneck(ResidualBlock):
 
 
 class ResidualNetwork(StagedNetwork):
-    """Stem, max-pooling and stages of residual blocks: what ResNets and ResNeXts have in common.
+    """The network that ResNets and ResNeXts share: stem, max-pooling and stages of residual blocks.
 
     A subclass calls ``build_stem`` and ``build_stages``.
     """
@@ -174,7 +174,7 @@ class ResidualNetwork(StagedNetwork):
     def build_stem(
         self, in_channels: int, channels: int, norm_cfg: ConfigType, deep: bool = False, small: bool = False
     ) -> int:
-        """A 7x7 layer of stride 2, or three 3x3 layers (ResNet-C), and max-pooling; ``small`` is one 3x3 layer alone.
+        """A 7x7 layer of stride 2 and max-pooling; ``deep``: three 3x3 layers (ResNet-C); ``small``: only a 3x3 layer.
 
         Returns: the stride of the stem, 4 or 1.
         """
@@ -205,7 +205,7 @@ class ResidualNetwork(StagedNetwork):
 
 
 def check_num_stages(num_stages: int, depth: int, most: int) -> None:
-    """Raises: ValueError unless a network of this depth has so many stages."""
+    """Raises: ValueError unless a network of this depth can have so many stages."""
     if num_stages not in range(1, most + 1):
         allowed = ", ".join(map(str, range(1, most + 1)))
         raise ValueError(f"num_stages={num_stages!r}: allowed with depth {depth} are {allowed}")
@@ -214,7 +214,7 @@ def check_num_stages(num_stages: int, depth: int, most: int) -> None:
 def doubling_stages(
     base_channels: int, expansion: int, strides: Sequence[int], grids: Sequence[tuple[int, ...]]
 ) -> list[Stage]:
-    """Stages of which each has twice the width of the one before."""
+    """Stages, each of twice the width of the stage before."""
     return [
         Stage(base_channels * 2**i, base_channels * 2**i * expansion, stride, grid)
         for i, (stride, grid) in enumerate(zip(strides, grids, strict=True))

@@ -83,7 +83,7 @@ class ShapeAdaptorMobileNetV2(ShapedNetwork):
     """MobileNetV2 with shape adaptors.
 
     Args:
-        width_multiplier: factor of all channels, rounded to multiples of 8; the last layer never gets fewer than 1280.
+        width_multiplier: factor of all channels, rounded to multiples of 8; the last layer has at least 1280.
         mode, stem, design_size, num_adaptors, limit_side, fixed_shape, resize_outputs: as in ``ShapeAdaptorResNet``.
         in_channels: channels of the image.
         out_indices: of the 7 groups of blocks (0 to 6) and the last 1x1 layer (7); by default the groups that end at

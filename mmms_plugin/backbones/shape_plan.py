@@ -1,18 +1,18 @@
-"""What the shape-adapted networks share: where their adaptors stand, how large every map is, the memory bound.
+"""Shared by the shape-adapted networks: the places of their adaptors, the size of every map, the memory bound.
 
 Shape Adaptor (Liu et al., ECCV 2020), sections 2 and 3. A network is a row of cells (a convolution or a block each). A
 cell may lower the resolution by a stride that a human chose, or by an adaptor:
 
 - 'human': strides as designed, no adaptor;
 - 'standard': no strides; adaptors at even distances, which start so that the last map has a side of 8;
-- 'autosc' (compression): strides as designed, adaptors in cells without one, which start at s = 0.95;
-- 'autotl' (transfer): an adaptor in the place of every stride, which starts at s = 0.55.
+- 'autosc' (compression): strides as designed; adaptors in cells without a stride, which start at s = 0.95;
+- 'autotl' (transfer): an adaptor in place of every stride, which starts at s = 0.55.
 
 1. Sizes are computed from the size of the picture and Python numbers, not from maps. 'standard' and 'autotl' round
-   every side down (``int(side * s)``); 'autosc' keeps the exact side in passing and rounds to the nearest, as the
+   every side down (``int(side * s)``); 'autosc' carries the exact side along and rounds to the nearest integer, as the
    published models do.
-2. The paper takes squares. Here height and width are resized alike, and a memory bound applies to the square root of
-   the last map's area.
+2. The paper uses square pictures. Here height and width are resized alike, and a memory bound applies to the square
+   root of the last map's area.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ShapeOptions:
         design_size: side in px of the pictures that the network is designed for; for 'standard'.
         num_adaptors: for 'standard' ``log2(design_size / 2)`` if None, for 'autosc' the published number.
         limit_side: largest side in px of the last map, which bounds the memory; None for no bound.
-        fixed: whether the shape is constant, as after ``freeze_shapes``: that of the weights that are loaded.
+        fixed: whether the shape is constant, as after ``freeze_shapes``: that of the loaded weights.
 
     Raises: ValueError for an unknown mode, a number below 1, and for a bound or a fixed shape without adaptors.
     """
@@ -79,12 +79,13 @@ class Cell:
 
 
 def place_adaptors(cells: Sequence[Cell], options: ShapeOptions, published: int, count: int) -> dict[int, float]:
-    """Which cells get an adaptor, and its initial scale: ``{index: s}``.
+    """The cells that get an adaptor, and their initial scales: ``{index: s}``.
 
     Args:
         cells: the row of cells.
         published: number of adaptors of the published AutoSC model.
-        count: how many of the cells from the first on 'standard' spreads its adaptors over.
+        options: mode and number of adaptors.
+        count: 'standard' spreads its adaptors over so many cells from the first on.
 
     Raises: ValueError for more adaptors than places.
     """
@@ -112,7 +113,7 @@ def place_adaptors(cells: Sequence[Cell], options: ShapeOptions, published: int,
 class ShapePlan:
     """The row of cells of one network with its adaptors; gives the sizes of a forward pass.
 
-    Sizes follow from the scales that were read last (``read_scales``). Reading waits for a GPU: it is done once a pass.
+    Sizes follow from the scales last read (``read_scales``). Reading waits for a GPU, so it is done once per pass.
 
     Args:
         cells: in the order in which they run.
@@ -127,12 +128,12 @@ class ShapePlan:
                 adaptor.freeze()
 
     def read_scales(self) -> None:
-        """Take the scales that the adaptors have at present."""
+        """Read the adaptors' present scales."""
         for adaptor in self.adaptors.values():
             adaptor.read_scale()
 
     def stride(self, index: int) -> int:
-        """The stride that cell ``index`` really has."""
+        """The actual stride of cell ``index``."""
         adapted = index in self.adaptors or self.options.mode == "standard"
         return 1 if adapted else self.cells[index].stride
 
@@ -156,7 +157,7 @@ class ShapePlan:
         return min(1.0, math.pow(limit / side, 1 / number))
 
     def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Height and width of the map in front of every cell, and behind the last one."""
+        """Height and width of the map in front of every cell, and of the last map."""
         reshapes = self.reshapes(height, width)
         sizes = [(height, width)]
         for index in range(len(self.cells)):
@@ -168,7 +169,7 @@ class ShapePlan:
         return sizes
 
     def reshapes(self, height: int, width: int) -> dict[int, Reshape]:
-        """What each adaptor is asked for: ``{index of its cell: Reshape}``."""
+        """The output that each adaptor is asked for: ``{index of its cell: Reshape}``."""
         penalty, exact = self.penalty(height, width), (float(height), float(width))
         reshapes: dict[int, Reshape] = {}
         for index in range(len(self.cells)):
@@ -194,7 +195,7 @@ class ShapePlan:
 
 
 class ShapedNetwork(Backbone):
-    """A backbone of cells with adaptors; the mixin that computes their sizes and hands them to the cells.
+    """Mixin for a backbone of cells with adaptors: computes their sizes and passes them to the cells.
 
     A subclass sets ``plan``, ``first_block`` (cells before the first stage) and ``resize_outputs``. Its
     ``forward_stem`` asks ``plan`` for sizes, its blocks take ``(x, reshape)``.
@@ -209,7 +210,7 @@ class ShapedNetwork(Backbone):
         return [block for module in modules for block in module.children()]
 
     def start(self, x: Tensor) -> list[Tensor]:
-        """As ``Backbone``. The first map is the picture without its channels: all later sizes follow from its own."""
+        """As ``Backbone``. The first map is the picture without channels, from whose size all others follow."""
         self.check_size(x)
         self.plan.read_scales()
         return [x[:, :0], self.forward_stem(x)]
@@ -234,9 +235,9 @@ class ShapedNetwork(Backbone):
 
 
 def freeze_shapes(model: nn.Module) -> int:
-    """Fix the present shape of every adaptor in ``model``, for export and deployment; returns how many there are.
+    """Fix the present shape of every adaptor in ``model``, for export and deployment; returns the number of adaptors.
 
-    Outputs stay the same. Sizes no longer depend on tensors, so the model can be exported for a size of picture.
+    Outputs stay the same. Sizes no longer depend on tensors, so the model can be exported for a given picture size.
     """
     adaptors = [module for module in model.modules() if isinstance(module, ShapeAdaptor)]
     for adaptor in adaptors:
@@ -245,7 +246,7 @@ def freeze_shapes(model: nn.Module) -> int:
 
 
 def resize_to_strides(x: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """A map ``[N, C, h, w]`` of a picture of ``size`` at ``[N, C, ceil(H / stride), ceil(W / stride)]``, bilinear."""
+    """A map ``[N, C, h, w]`` of a picture of ``size``, resized to ``[N, C, ceil(H / stride), ceil(W / stride)]``."""
     wanted = (-(-size[0] // stride), -(-size[1] // stride))
     if tuple(x.shape[-2:]) == wanted:
         return x

@@ -4,8 +4,8 @@ A block with an adaptor keeps the size in its branch and halves it in its 1x1 sh
 a learned size, doubled, where a plain block adds. Keys are torchvision's; an adaptor adds ``layer2.0.resize.alpha`` or
 ``stem_adaptors.0.alpha``. Weights of a plain ResNet load, and leave the shape as designed (``mode='autotl'``).
 
-1. AutoTL has adaptors in the place of the stem's stride and of its pooling; both choose between 2x2 max-pooling and
-   identity, so that the stem's 7x7 layer runs at full resolution, as in the published model.
+1. In AutoTL, adaptors replace the stem's stride and its pooling; both average 2x2 max-pooling and the identity, so that
+   the stem's 7x7 layer runs at full resolution, as in the published model.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
 
     Args:
         depth: 50, 101 or 152.
-        mode: 'standard' (adaptors are the only resizing), 'autosc' (they compress), 'autotl' (they take the place of
-            every stride: fine-tuning), 'human' (strides as designed, no adaptor).
+        mode: 'standard' (adaptors are the only resizing), 'autosc' (they compress), 'autotl' (they replace every
+            stride, for fine-tuning), 'human' (strides as designed, no adaptor).
         stem: 'imagenet' (7x7, and with strides also a pooling), or 'cifar' (3x3 without stride).
         design_size: side in px of the pictures that 'standard' is designed for; sets number and start of its adaptors.
-        num_adaptors: another number than the published one, for 'standard' and 'autosc'.
+        num_adaptors: number of adaptors for 'standard' and 'autosc'; None for the published one.
         limit_side: bound in px for the side of the last map, which bounds the memory; None for none.
-        fixed_shape: the shape is constant, that of the weights that are loaded: for use and export after training.
-        resize_outputs: return maps at the nominal ``out_strides``, as FPN and other multi-scale heads need them. This
-            costs one bilinear resizing a map. With False, maps keep their learned size: for classifiers and DeepLabV3.
+        fixed_shape: make the shape constant, that of the loaded weights, for use and export after training.
+        resize_outputs: return maps at the nominal ``out_strides``, as FPN and other multi-scale heads need them, at the
+            cost of one bilinear resizing per map. With False maps keep their learned size, for classifiers and
+            DeepLabV3.
         in_channels, base_channels: channels of the image, and of the stem and the first stage's blocks.
         strides, dilations, multi_grid: of the human design, as in ``PSResNet``.
         out_indices, frozen_stages, norm_cfg, norm_eval, with_cp, zero_init_residual, init_cfg: as in ``PSResNet``.

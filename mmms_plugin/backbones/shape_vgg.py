@@ -3,7 +3,7 @@
 A row of 3x3 layers, each with batch norm and ReLU. Where there is an adaptor, it averages the 2x2 max-pooled map and
 the map itself at a learned size. Keys: ``layer1.0.conv.weight``, ``layer1.0.norm.weight``, ``layer1.0.resize.alpha``.
 
-1. The last pooling of VGG is left out: the published networks end with the map of the last layer.
+1. VGG's last pooling is left out: the published networks end with the map of the last layer.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class ShapeAdaptorVGG(ShapedNetwork):
         self.freeze()
 
     def stem_modules(self) -> list[nn.Module]:
-        """As ``Backbone``: there is none."""
+        """As ``Backbone``: VGG has no stem."""
         return []
 
     def stage_modules(self) -> list[list[nn.Module]]:

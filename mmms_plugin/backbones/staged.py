@@ -1,4 +1,4 @@
-"""A network of stages of blocks, and how a learned resizing layer takes the place of a block's stride.
+"""A network of stages of blocks, and how a learned resizing layer replaces a block's stride.
 
 ``StagedNetwork`` builds the stages from a list of ``Stage`` and a function that makes the block for a ``Place``.
 A stage of 3 blocks with stride 2, dilation 2 and ``multi_grid=(1, 2, 4)`` has strides 2, 1, 1 and dilations 2, 4, 8.
@@ -27,7 +27,7 @@ from mmms_plugin.layers.common import InitConfig
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage is built from.
+    """The plan of a stage.
 
     Args:
         width: channels that the blocks are designed for, such as a bottleneck's before its expansion.
@@ -44,11 +44,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block stands, and its sizes: ``[N, in_channels, H, W] -> [N, out_channels, H / stride, W / stride]``.
+    """A block's place and sizes: ``[N, in_channels, H, W] -> [N, out_channels, H / stride, W / stride]``.
 
     Args:
-        stage, block: numbers of the stage and of the block in it, from 0.
+        stage: number of the stage, from 0.
+        block: number of the block in its stage, from 0.
+        in_channels: of the block.
         width: as in ``Stage``.
+        out_channels: of the block.
+        stride: of the block.
         dilation: of the block's 3x3 layers.
     """
 
@@ -62,12 +66,12 @@ class Place:
 
 
 class Resizing(NamedTuple):
-    """A learned layer in the place of a stride.
+    """A learned layer that replaces a stride.
 
     Args:
         layer: ``layer(small, full, size)`` combines ``[N, C, h, w]`` and ``[N, C, H, W]`` to the height and width of
-            ``size``, a ``Reshape``, or None if the layer is to choose it.
-        stride: by how much the small map is smaller than the full-size one.
+            ``size``, a ``Reshape``, or None to let the layer choose it.
+        stride: of the small map, relative to the full-size one.
     """
 
     layer: nn.Module
@@ -97,10 +101,10 @@ def dilation_grids(
         counts: blocks of each stage.
         dilations: base dilation of each stage.
         multi_grid: factors of the dilation for the blocks of the last stage, as many as it has blocks.
-        unit: what a factor is for, in the error message.
+        unit: what each factor belongs to, for the error message.
         contract: halve the dilation in the first block of a stage, as mmdet's and mmseg's ``contract_dilation``.
 
-    Raises: ValueError for another number of factors, and for factors that are no integers from 1.
+    Raises: ValueError for another number of factors, and for factors that are not integers >= 1.
     """
     grids = []
     for dilation, count in zip(dilations, counts, strict=True):
@@ -136,7 +140,7 @@ class StagedNetwork(Backbone):
     sizes of resizing layers: ``block(x, size)``.
 
     Args:
-        num_stages, out_indices, frozen_stages, norm_eval, init_cfg: as ``Backbone``.
+        num_stages, out_indices, frozen_stages, norm_eval, init_cfg: as for ``Backbone``.
         default_init: initial weights if ``init_cfg`` is None.
         zero_init_residual: start blocks that have a ``last_norm`` as identities, unless ``init_cfg`` is given.
     """
@@ -156,11 +160,13 @@ class StagedNetwork(Backbone):
         self._zeroes_last_norms = zero_init_residual and init_cfg is None
 
     def build_stages(self, stages: Sequence[Stage], make_block: MakeBlock, in_channels: int, in_stride: int) -> None:
-        """Build and register all stages, declare the outputs and freeze what is to be frozen.
+        """Build and register all stages, declare the outputs and freeze the ``frozen_stages``.
 
         Args:
-            make_block: gives the block for a place.
-            in_channels, in_stride: of the stem's output.
+            stages: their plans.
+            make_block: makes the block for a place.
+            in_channels: of the stem's output.
+            in_stride: of the stem's output.
         """
         for index, stage in enumerate(stages):
             self.add_stage(index, [make_block(place) for place in places(index, stage, in_channels)])
@@ -183,7 +189,7 @@ class StagedNetwork(Backbone):
         return [[stage] for stage in self.stages]
 
     def init_weights(self) -> None:
-        """Initial weights as ``init_cfg`` says; then, by default, every residual block starts as an identity."""
+        """Apply ``init_cfg``; by default every residual block then starts as an identity."""
         super().init_weights()
         if self._zeroes_last_norms:
             for stage in self.stages:

@@ -1,4 +1,4 @@
-"""Accuracy of classifiers during validation and testing: top-1 and top-5, every exit, several labels."""
+"""Accuracy of classifiers during validation and testing: top-1 and top-5, by exit, with several labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMBINATIONS = ("S", "M", "MS", "L", "LS", "LM", "LMS")  # of object sizes in a 
 
 
 class _Predictions(BaseMetric):
-    """Keeps scores and labels of every picture; ``out_file`` gets them as JSON."""
+    """Collects scores and labels of every picture; writes them to ``out_file`` as JSON."""
 
     def __init__(self, out_file: str | None = None, collect_device: str = "cpu", prefix: str | None = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
@@ -41,7 +41,8 @@ class _Predictions(BaseMetric):
         """Write a list with a record for each picture.
 
         Args:
-            top: how many classes to name, None for those with a score above 0.5.
+            results: of all pictures.
+            top: number of classes to list, None for those with a score above 0.5.
         """
         if self.out_file is None:
             return
@@ -67,13 +68,14 @@ def _record(result: Mapping[str, Any], top: int | None, classes: list[str] | Non
 
 @METRICS.register_module()
 class ClassMetric(_Predictions):
-    """Top-k accuracy in per cent, with several exits also the top-1 accuracy of each.
+    """Top-k accuracy in per cent; with several exits also the top-1 accuracy of each.
 
     Keys: ``accuracy/top1``, ``accuracy/top5``, ``accuracy/exit1_top1``, ``accuracy/exit2_top1``, ... A k above the
-    number of classes is left out.
+    number of classes is omitted.
 
     Args:
-        topk: which k. out_file: where to keep the five best classes of every picture, as JSON.
+        topk: the values of k.
+        out_file: JSON file for the five best classes of every picture.
         collect_device, prefix: as in every metric.
     """
 
@@ -88,7 +90,7 @@ class ClassMetric(_Predictions):
     ) -> None:
         super().__init__(out_file, collect_device, prefix)
         if not topk or any(k < 1 for k in topk):
-            raise ValueError(f"topk={topk!r}: allowed are whole numbers from 1")
+            raise ValueError(f"topk={topk!r}: allowed are integers >= 1")
         self.topk = tuple(topk)
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
@@ -98,7 +100,7 @@ class ClassMetric(_Predictions):
         metrics = {f"top{k}": _top(scores, labels, k) for k in self.topk if k <= scores.shape[1]}
         if "exits" in results[0]:
             exits = np.stack([result["exits"] for result in results], 1)
-            metrics |= {f"exit{i + 1}_top1": _top(each, labels, 1) for i, each in enumerate(exits)}
+            metrics |= {f"exit{i + 1}_top1": _top(scores_of_exit, labels, 1) for i, scores_of_exit in enumerate(exits)}
         return metrics
 
 
@@ -114,16 +116,16 @@ class LabelsMetric(_Predictions):
     A label is predicted where its score is above 0.5, that is its logit above 0.
 
     Keys, below ``labels/``: ``mAP``; ``F1_per_class``, the mean of the classes' own F1, and ``F1_overall``, from pooled
-    counts (Table 3); where the data say how large the objects are, ``recall_small``, ``_medium``, ``_large`` of the
-    labels with such an object, ``F1_per_class_small``, ``F1_overall_small``, ... and ``F1_overall_S``, ``_M``, ``_MS``,
-    ... of the pictures whose objects have just these sizes (Table 4). What there is no picture for is left out.
+    counts (Table 3). If the data hold the sizes of the objects: ``recall_small``, ``_medium``, ``_large`` of the labels
+    with such an object, ``F1_per_class_small``, ``F1_overall_small``, ... and ``F1_overall_S``, ``_M``, ``_MS``, ... of
+    the pictures whose objects have exactly these sizes (Table 4). Keys without a picture are omitted.
 
-    A wrong label has no size. F1 of a size therefore counts the pictures with an object of that size: a class with such
-    an object is right or missed, a class with objects of other sizes alone is ignored, and a class that is predicted
-    without any object is wrong.
+    A wrong label has no size. So the F1 of a size counts the pictures with an object of that size: a class with such an
+    object is right or missed, a class with objects of other sizes only is ignored, and a predicted class without any
+    object is wrong.
 
     Args:
-        out_file: where to keep the predicted labels of every picture, as JSON.
+        out_file: JSON file for the predicted labels of every picture.
         collect_device, prefix: as in every metric.
     """
 
@@ -142,18 +144,20 @@ class LabelsMetric(_Predictions):
             F1_overall=float(f1(predicted, truth, None)),
         )
         if absent := int((~truth.any(0)).sum()):
-            MMLogger.get_current_instance().info(f"{absent} classes have no picture and are left out of the means")
+            MMLogger.get_current_instance().info(f"{absent} classes have no picture and do not count in the means")
         return metrics | _by_size(results, predicted, truth)
 
 
 def f1(
     predicted: NDArray[np.bool_], truth: NDArray[np.bool_], axis: int | None, counted: NDArray[np.bool_] | None = None
 ) -> Any:
-    """F1 in per cent; 0 where nothing is predicted and nothing is there.
+    """F1 in per cent; 0 where no label is predicted or true.
 
     Args:
-        predicted, truth: ``[pictures, classes]``. axis: 0 for each class, None for pooled counts.
-        counted: ``[pictures, classes]``, the entries to count; None is all.
+        predicted: ``[pictures, classes]``.
+        truth: ``[pictures, classes]``.
+        axis: 0 for each class, None for pooled counts.
+        counted: ``[pictures, classes]``, the entries to count; None for all.
     """
     hits, wrong = predicted & truth, predicted ^ truth
     if counted is not None:
@@ -163,12 +167,12 @@ def f1(
 
 def mean_average_precision(scores: Floats, truth: NDArray[np.bool_]) -> float:
     """Mean over the classes that occur, in per cent; precision at every picture of the class, not interpolated."""
-    found = []
+    precisions = []
     for column, positive in zip(scores.T, truth.T, strict=True):
         if positive.any():
             hits = positive[np.argsort(-column, kind="stable")]
-            found.append((hits.cumsum()[hits] / (np.flatnonzero(hits) + 1)).mean())
-    return 100 * _mean_of(found)
+            precisions.append((hits.cumsum()[hits] / (np.flatnonzero(hits) + 1)).mean())
+    return 100 * _mean_of(precisions)
 
 
 def _mean_of(values: Sequence[float] | Floats) -> float:
@@ -191,8 +195,8 @@ def _by_size(results: list[dict[str, Any]], predicted: NDArray[np.bool_], truth:
 
 
 def _labels_of(size: str, results: list[dict[str, Any]], truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which labels have an object of that size, ``[pictures, classes]``."""
-    found = np.zeros_like(truth)
-    for row, result in zip(found, results, strict=True):
+    """Whether a label has an object of that size, ``[pictures, classes]``."""
+    labels = np.zeros_like(truth)
+    for row, result in zip(labels, results, strict=True):
         row[[int(y) for y, sizes in zip(result["labels"], result["sizes"], strict=False) if size in sizes]] = True
-    return found
+    return labels

@@ -11,7 +11,7 @@ Deviations from CocoMetric:
    says -1 if 100 is not in ``proposal_nums``.
 5. With ``classwise`` a class has its own figure; CocoMetric exchanges them where the file does not list its categories
    by rising id, because pycocotools sorts them.
-6. 'proposal_fast' is refused: mmdet 3.3's own code for it stops with NumPy 1.24 and later. 'proposal' gives the same
+6. 'proposal_fast' is refused: mmdet 3.3's own code for it fails with NumPy 1.24 and later. 'proposal' gives the same
    figures.
 """
 
@@ -59,12 +59,12 @@ class SizeAPMetric(BaseMetric):
     Args:
         ann_file, metric, classwise, proposal_nums, iou_thrs, metric_items, format_only, outfile_prefix,
             file_client_args, backend_args, collect_device, prefix, sort_categories, use_mp_eval: as CocoMetric takes
-            them. ``metric_items`` limits all keys but those of bins. ``use_mp_eval`` changes nothing: there is no need.
+            them. ``metric_items`` limits all keys but those of bins. ``use_mp_eval`` has no effect.
         bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...', also as a list.
         bin_unit: 'side' (square root of the area, px) or 'area' (px²), of own limits and quantiles.
         allow_gaps, allow_overlaps: accept bins that do not border on each other.
-        area: what sizes an object: 'box', 'mask', or None for the annotation's ``area`` field (without ``ann_file``
-            box for 'bbox' and mask for 'segm').
+        area: which area is an object's size: 'box', 'mask', or None for the annotation's ``area`` field (without
+            ``ann_file`` box for 'bbox' and mask for 'segm').
         max_dets: detections per image and class for the figures of bins.
         bootstrap: replicates for intervals, 0 for none.
         confidence, seed: of the bootstrap.
@@ -176,7 +176,7 @@ class SizeAPMetric(BaseMetric):
         return figures
 
     def _read_truth(self, path: str) -> GroundTruth:
-        """The ground truth of the data set's classes, in the order that labels count them."""
+        """The ground truth of the data set's classes, in the order of the labels."""
         masks = "segm" in self.metrics or self.area == "mask"
         with get_local_path(path, backend_args=self.backend_args if self.ann_file else None) as local:
             truth, _ = read_ground_truth(local, masks=masks, argument="ann_file")
@@ -240,13 +240,13 @@ class SizeAPMetric(BaseMetric):
 
 def _bin_keys(metric: str, results: SizeAPResults) -> dict[str, float]:
     keys: dict[str, float] = {}
-    for found in results.runs[0].bins[1:]:
+    for row in results.runs[0].bins[1:]:
         for figure, name in NAMES.items():
-            keys[f"{metric}_{name}_{found.bin.name}"] = _nan(getattr(found, figure))
-        limits = found.intervals.get("ap")
+            keys[f"{metric}_{name}_{row.bin.name}"] = _nan(getattr(row, figure))
+        limits = row.intervals.get("ap")
         if limits:
-            keys |= {f"{metric}_mAP_{found.bin.name}_low": _nan(limits.low)}
-            keys |= {f"{metric}_mAP_{found.bin.name}_high": _nan(limits.high)}
+            keys |= {f"{metric}_mAP_{row.bin.name}_low": _nan(limits.low)}
+            keys |= {f"{metric}_mAP_{row.bin.name}_high": _nan(limits.high)}
     return keys
 
 

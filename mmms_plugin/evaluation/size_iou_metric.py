@@ -1,7 +1,7 @@
 """IoU by region size during validation and testing of mmseg models, in place of its IoUMetric.
 
-Built on mmseg 1.2 ``mmseg/evaluation/metrics/iou_metric.py``, which gives its own figures unchanged; those of regions
-come from `mmms_plugin.size_ap.size_iou`.
+Built on mmseg 1.2 ``mmseg/evaluation/metrics/iou_metric.py``, whose figures are unchanged; those of regions come
+from `mmms_plugin.size_ap.size_iou`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class SizeIoUMetric(BaseMetric):
     """mmseg's IoUMetric with IoU and recall of ground-truth regions in named bins of their size.
 
     Keys are IoUMetric's (``mIoU``, ``aAcc``, ...), and for every bin, 'all' included, ``region_mIoU_BIN``,
-    ``region_mRecall_BIN`` and ``region_mFound_BIN`` in per cent, as IoUMetric's are; with ``bootstrap`` also
-    ``region_mIoU_BIN_low`` and ``_high``. NaN where the ground truth has no such region.
+    ``region_mRecall_BIN`` and ``region_mFound_BIN`` in per cent, like IoUMetric's; with ``bootstrap`` also
+    ``region_mIoU_BIN_low`` and ``_high``. They are NaN if the ground truth has no such region.
 
     Args:
         ignore_index, iou_metrics, nan_to_num, beta, collect_device, output_dir, format_only, prefix: as IoUMetric
@@ -43,7 +43,7 @@ class SizeIoUMetric(BaseMetric):
         bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...', also as a list.
         bin_unit: 'side' (square root of the area, px) or 'area' (px²), of own limits and quantiles.
         allow_gaps, allow_overlaps: accept bins that do not border on each other.
-        min_area: px; smaller regions, specks of hand-drawn masks for the most part, are left out. 1 keeps all.
+        min_area: in px; smaller regions, mostly specks of hand-drawn masks, are left out. 1 keeps all.
         bootstrap: replicates for intervals, 0 for none.
         confidence, seed: of the bootstrap.
         report_dir: folder for ``size_iou.html``, ``.json``, ``.csv``, tables and figures; evaluations replace them.

@@ -1,9 +1,9 @@
 """The classifiers of MSDNet (section 4 and Appendix A of the paper; github.com/kalviny/MSDNet-PyTorch) for mmpretrain.
 
-Any backbone with several outputs will do: each map gets a classifier of its own, and all are trained together. The
-module imports no host: mmpretrain's ``ImageClassifier`` takes it as its ``head``.
+It works with any backbone of several outputs: each map gets its own classifier, and all are trained together. The
+module imports no host; mmpretrain's ``ImageClassifier`` takes the class as its ``head``.
 
-1. Maps are averaged over whatever size is left, where the authors pool 2 x 2: the same at 224 and 32 px.
+1. The whole remaining map is averaged, where the authors pool 2 x 2: the same at 224 and 32 px.
 """
 
 from __future__ import annotations
@@ -41,21 +41,20 @@ class ExitClassifier(nn.Module):
 class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
     """A classifier at every exit, trained by the weighted sum of their losses.
 
-    The prediction is the last exit's; the scores of all are kept in ``exit_scores`` of every sample, which
-    ``ClassMetric`` reads.
+    The prediction is the last exit's; ``exit_scores`` of every sample holds the scores of all, for ``ClassMetric``.
 
     Args:
-        num_classes: classes.
+        num_classes: number of classes.
         in_channels: of the map at each exit.
-        channels: of the classifiers' own layers (128 for CIFAR), or None: as many as the map has (ImageNet).
-        weights: of the losses, one for each exit; None is 1 for each, as in the paper.
-        multi_label: pictures may have any number of classes: binary cross-entropy instead of cross-entropy.
+        channels: of the classifiers' 3x3 layers (128 for CIFAR); None for those of the map (ImageNet).
+        weights: of the losses, one for each exit; None for 1 each, as in the paper.
+        multi_label: whether pictures may have any number of classes, with binary cross-entropy as the loss.
         label_smoothing: of the cross-entropy.
         norm_cfg: norm layers.
         init_cfg: None for He initialisation.
 
     Shape: a sequence of ``[N, in_channels[i], H, W]`` to a tuple of logits ``[N, num_classes]``.
-    Raises: ValueError for a bad argument, and if the maps are not one for each exit.
+    Raises: ValueError for a bad argument, and unless there are as many maps as exits.
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
         return tuple(head(x) for head, x in zip(self.exits, feats, strict=True))
 
     def loss(self, feats: Sequence[Tensor], data_samples: Samples, **_unused: Any) -> dict[str, Tensor]:
-        """The weighted loss of every exit; mmengine adds up what begins with ``loss``."""
+        """The weighted loss of every exit; mmengine sums the values whose name begins with ``loss``."""
         target = self._target(data_samples).to(feats[0].device)
         losses = {}
         for i, (logits, weight) in enumerate(zip(self(feats), self.weights, strict=True)):

@@ -1,15 +1,15 @@
-"""Decode heads for mmseg, as the authors of ELASTIC and DLA have them.
+"""Decode heads for mmseg, as published by the authors of ELASTIC and DLA.
 
 ``ASPPHead``: the DeepLabV3 head of the ELASTIC paper's segmentation models (section 4.3; github.com/allenai/elastic).
 Atrous spatial pyramid pooling (Chen et al., 2017): a 1x1 layer, dilated 3x3 layers and pooled features side by side, a
-1x1 layer over all, a 1x1 classifier. Against mmseg's head of that name, the layer over all is 1x1, the pooled
-features come last and nothing is dropped out.
+1x1 layer over all, a 1x1 classifier. Unlike in mmseg's head of that name, the layer over all is 1x1, the pooled
+features come last and there is no dropout.
 
 ``DLAUpHead``: the classifier on top of DLA-Up (DLA, section 4.3; github.com/ucbdrive/dla, dla_up.py). A 1x1 layer at
 the decoder's stride, then fixed bilinear up-sampling to the picture by a transposed convolution.
 
 1. Logits of ``DLAUpHead`` are cropped at the right and bottom to the picture's size. github.com/allenai/elastic always
-   cuts one row and column off, which is the same for its odd crops (513) only.
+   cuts off one row and column, which is the same only for its odd crops (513).
 2. Its outputs are logits; the authors' networks end in a log-softmax.
 """
 
@@ -33,7 +33,7 @@ Loss = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 
 
 def loss_or_default(loss_decode: Loss) -> dict[str, Any] | list[dict[str, Any]]:
-    """Configs as plain dictionaries; None is cross-entropy averaged over the pixels that are not void."""
+    """Configs as plain dictionaries; None gives cross-entropy averaged over the pixels that are not void."""
     if loss_decode is None:
         return dict(type="mmseg.CrossEntropyLoss", avg_non_ignore=True)
     return dict(loss_decode) if isinstance(loss_decode, Mapping) else [dict(loss) for loss in loss_decode]
@@ -152,7 +152,9 @@ class DLAUpHead(BaseDecodeHead):  # type: ignore[misc]  # mmseg has no types
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:
         """Logits cropped to the picture as it was fed to the network."""
         meta = batch_img_metas[0]
-        padded = "pad_shape" in meta and not isinstance(meta["img_shape"], torch.Size)  # a Size is a sliding window's
+        padded = "pad_shape" in meta and not isinstance(
+            meta["img_shape"], torch.Size
+        )  # the img_shape of a sliding window is a Size
         height, width = meta["pad_shape" if padded else "img_shape"][:2]
         logits: Tensor = super().predict_by_feat(seg_logits[:, :, :height, :width], batch_img_metas)
         return logits

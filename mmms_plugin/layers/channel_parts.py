@@ -1,6 +1,6 @@
-"""Channels viewed as groups of parts, parts put into another order, and convolutions with parts of one weight.
+"""Channels viewed as groups of parts, reordered parts, and convolutions with parts of a weight.
 
-All of it is for NCHW and channels_last tensors.
+All functions take NCHW and channels_last tensors.
 
 With 2 groups of 4 parts, 16 channels are the view ``[N, 2, 4, 2, H, W]``. Taking the parts in the order (1, 2, 3, 0)
 turns the channels of the first group from 0 1 | 2 3 | 4 5 | 6 7 to 2 3 | 4 5 | 6 7 | 0 1.
@@ -27,7 +27,7 @@ def is_channels_last(x: Tensor) -> bool:
 def regroup(x: Tensor, split: tuple[int, int, int], move: Callable[[Tensor, int], Tensor]) -> Tensor:
     """Apply ``move(view, axis of b)`` to ``[N, C, H, W]`` viewed as ``[N, a, b, c, H, W]`` with ``split=(a, b, c)``.
 
-    A channels_last tensor is viewed as ``[N, H, W, a, b, c]``, so that it stays one. One of a, b, c may be -1.
+    A channels_last tensor is viewed as ``[N, H, W, a, b, c]`` and stays channels_last. One of a, b, c may be -1.
     """
     last = is_channels_last(x)
     axis = 3 if last else 1
@@ -41,7 +41,7 @@ def transpose_parts(view: Tensor, axis: int) -> Tensor:
 
 
 def take_parts(x: Tensor, groups: int, parts: int, order: Sequence[int]) -> Tensor:
-    """The channel parts of every group in the given order: ``[N, groups * parts * c, H, W]`` to the chosen parts."""
+    """Reorder or choose the channel parts of every group of ``[N, groups * parts * c, H, W]``."""
     if list(order) == list(range(parts)):
         return x
     runs = _runs(order)
@@ -54,7 +54,7 @@ def inverse(order: Sequence[int]) -> list[int]:
 
 
 def _runs(order: Sequence[int]) -> list[tuple[int, int]]:
-    """``[(first, count), ...]`` of the ascending runs, to copy neighbours together: (1, 2, 3, 0) has 2 runs."""
+    """``[(first, count), ...]`` of the ascending runs, whose parts are copied together: (1, 2, 3, 0) has 2 runs."""
     runs: list[tuple[int, int]] = []
     for part in order:
         if runs and part == sum(runs[-1]):
@@ -67,8 +67,8 @@ def _runs(order: Sequence[int]) -> list[tuple[int, int]]:
 class PartwiseConv2d(nn.Conv2d):
     """A Conv2d whose forward pass applies parts of its weight, each with a multiple of the layer's dilation.
 
-    The stride, padding and padding mode are the layer's, and whatever the multiple, so are the output's size and the
-    pixels on which kernels are centred.
+    Stride, padding and padding mode are the layer's. So are, with any multiple, the size of the output and the pixels
+    on which kernels are centred.
     """
 
     def conv_part(
@@ -77,7 +77,11 @@ class PartwiseConv2d(nn.Conv2d):
         """``[N, c_in, H, W] -> [N, c_out, H', W']`` with a weight ``[c_out, c_in / groups, kh, kw]``.
 
         Args:
+            x: the input.
+            weight: part of the layer's.
+            groups: of this convolution.
             multiple: factor of the layer's dilation.
+            bias: added to the output.
         """
         top, bottom = self.padding_of(0, multiple)
         left, right = self.padding_of(1, multiple)

@@ -1,4 +1,4 @@
-"""What layers and networks share: norms, initial weights, squeeze-and-excitation, whether a graph is captured."""
+"""Shared by layers and networks: norms, initial weights, squeeze-and-excitation, whether a graph is captured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH_NORM: ConfigType = MappingProxyType(dict(type="BN", requires_grad=True))
 
 
 def build_norm(norm_cfg: ConfigType, channels: int) -> nn.Module:
-    """The norm layer of a config, without the name that mmcv gives it: keys stay torchvision's for every kind of norm.
+    """The norm layer of a config, without mmcv's name for it, so that keys are torchvision's for every kind of norm.
 
     Raises: ValueError if mmcv cannot build it.
     """
@@ -37,7 +37,7 @@ _NORMS = dict(type="Constant", val=1, layer=["_BatchNorm", "GroupNorm"])
 
 # He et al., 2015, by the number of outputs, as ResNet's authors do.
 HE_INIT: list[ConfigType] = [dict(type="Kaiming", layer="Conv2d"), _NORMS]
-# By the number of inputs: for layers with far more inputs than outputs, such as DenseNet's 1x1 layers.
+# By the number of inputs, for layers with far more inputs than outputs, such as DenseNet's 1x1 layers.
 HE_FAN_IN_INIT: list[ConfigType] = [dict(type="Kaiming", layer="Conv2d", mode="fan_in"), _NORMS]
 
 
@@ -47,6 +47,7 @@ class SqueezeExcitation(nn.Module):
     Args:
         channels: C.
         ratio: reduction, C / ratio hidden channels.
+
     Shape: ``[N, C, H, W] -> [N, C, H, W]``.
     Raises: ValueError if ``ratio`` leaves no hidden channel.
     """
@@ -66,17 +67,17 @@ class SqueezeExcitation(nn.Module):
 def is_capturing() -> bool:
     """Whether the running code is being compiled, exported or traced rather than executed.
 
-    Sizes may then be symbols, so a layer checks none and slices by none: a check would become a condition on them.
+    Sizes may then be symbols, which a layer neither checks nor slices by: a check would become a condition on them.
     Covers ``torch.compile``, ``torch.export``, ``torch.jit.trace`` and both ONNX exporters.
     """
     return torch.compiler.is_compiling() or _is_tracing()
 
 
 def is_exporting() -> bool:
-    """Whether the captured graph is to run elsewhere: as ``is_capturing``, without ``torch.compile``.
+    """Whether the captured graph may run on another device: as ``is_capturing``, but not under ``torch.compile``.
 
-    A layer then takes no path that is only quicker on the device at hand. ``torch.compile`` captures again for another
-    device, so there it may.
+    A layer then avoids paths that are faster only on the present device. ``torch.compile`` captures anew for another
+    device.
     """
     # torch 2.6 has no is_exporting: there a compiled graph is treated as an exported one
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)

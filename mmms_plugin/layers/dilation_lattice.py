@@ -17,7 +17,7 @@ Dilation 2 stands at the offset k - c = 1 (mod 4): output part 0 sees input part
 offset 3, with the order (3, 0, 1, 2). Dilation 1 stands at the offsets 0 and 2: output parts 0 and 2 both see the
 input parts 0 and 2, and output parts 1 and 3 the input parts 1 and 3. With inputs and outputs in the order
 (0, 2, 1, 3), that is one convolution of 2 groups. Together they have 1/4 + 1/4 + 1/2 of the plain convolution's
-multiply-adds, so as many as it has.
+multiply-adds, that is, exactly as many.
 ``decompose`` finds these three; the terms of each output part are then summed.
 """
 
@@ -60,7 +60,7 @@ def check_pattern(pattern: Sequence[int]) -> tuple[int, ...]:
 
 
 def part_of_channel(channels: int, parts: int, order: str) -> Tensor:
-    """Part of each channel of one group: contiguous parts as equal as possible ('block') or one by one ('cyclic')."""
+    """Part of each channel of a group: nearly equal contiguous parts ('block'), or channel by channel ('cyclic')."""
     index = torch.arange(channels)
     return index * parts // channels if order == "block" else index % parts
 

@@ -3,11 +3,11 @@
 ``F(x) = sum_i U_i(T_i(D_i(x)))`` with branches ``T_i`` at 1/r_i of the resolution and shares b_i of the channels;
 ``resampling.py`` has D and U.
 
-1. The paper divides whole blocks (``elastic_bottleneck``, left of Figure 3: the paths of a ResNeXt bottleneck). One
-   convolution (``ElasticConv2d``) is divided as in the right of Figure 3: the branches have shares of the input
-   channels and sum into all outputs, so the weight is the plain layer's; of a grouped layer, shares of the groups, as
-   in the left of Figure 3.
-2. A strided convolution is the plain one, for "Elastic add-on is applied to all blocks except stride-2 ones"
+1. The paper divides whole blocks (``elastic_bottleneck``, left of Figure 3: the paths of a ResNeXt bottleneck). A
+   single convolution (``ElasticConv2d``) is divided as on the right of Figure 3: each branch has a share of the input
+   channels and adds to all outputs, so that the weight is the plain layer's. In a grouped layer, each branch has a
+   share of the groups, as on the left of Figure 3.
+2. A strided convolution is plain, since "Elastic add-on is applied to all blocks except stride-2 ones"
    (section 4).
 """
 
@@ -31,15 +31,15 @@ from mmms_plugin.registry import MODELS
 
 @dataclass(frozen=True)
 class ElasticPolicy:
-    """How a layer is divided: section 3.2 and the choices of Tables 6 and 7.
+    """How a layer is divided: section 3.2 and the options of Tables 6 and 7.
 
     Args:
-        ratios: r_i, by which branch i lowers the resolution; 1 is full resolution.
-        shares: b_i (1/b_i in Table 1), the part of the channels or groups that branch i has; a share of 0 is no branch.
+        ratios: r_i, by which branch i lowers the resolution; 1 for full resolution.
+        shares: b_i (1/b_i in Table 1), the share of the channels or groups of branch i; 0 for no branch.
         method: 'bilinear', 'nearest', 'trained' or 'dilated'.
-        pool: lower the resolution by average pooling ("w/ AP"); otherwise as ``method`` says.
+        pool: whether average pooling lowers the resolution ("w/ AP"), or ``method``.
 
-    Raises: ValueError for ratios that are no integers >= 1, shares that do not sum to 1, an unknown method.
+    Raises: ValueError for ratios that are not integers >= 1, shares that do not sum to 1, an unknown method.
     """
 
     ratios: Sequence[int] = (1, 2)
@@ -58,7 +58,9 @@ class ElasticPolicy:
     def divide(self, total: int, name: str) -> list[tuple[int, int]]:
         """``[(ratio, count), ...]`` of the branches: ``total``, the value of argument ``name``, divided by the shares.
 
-        Counts are rounded so that they add up. ValueError if a branch with a share gets none.
+        Counts are rounded, and add up to the total.
+
+        Raises: ValueError if a branch with a share gets none.
         """
         branches = sum(share > 0 for share in self.shares)
         if total < branches:
@@ -77,9 +79,12 @@ class Elastic(nn.Module):
 
     Args:
         branches: by name, which becomes part of the state-dict keys. Each maps ``[N, C_in, h, w]`` to
-            ``[N, C_out, h, w]``; with a ratio of 1 among them they may share a stride.
+            ``[N, C_out, h, w]``; if one has a ratio of 1, they may share a stride.
         ratios: one for each branch.
-        method, pool: as ``ElasticPolicy``. in_channels, out_channels: needed by 'trained' only.
+        method: as for ``ElasticPolicy``.
+        pool: as for ``ElasticPolicy``.
+        in_channels: C_in, needed by 'trained' only.
+        out_channels: C_out, needed by 'trained' only.
 
     Shape: ``[N, C_in, H, W] -> [N, C_out, H, W]``.
     Raises: ValueError for a bad argument, and for maps smaller than the largest ratio.
@@ -118,7 +123,7 @@ class Elastic(nn.Module):
 class BottleneckPath(nn.Sequential):
     """1x1, grouped 3x3 and 1x1 layer: ``[N, in_channels, H, W] -> [N, out_channels, H / stride, W / stride]``.
 
-    ``relu2`` gives the activations of which section 4.1.1 makes the scale policy score.
+    Section 4.1.1 computes the scale policy score from the activations of ``relu2``.
     """
 
     def __init__(
@@ -159,7 +164,13 @@ def elastic_bottleneck(
     """The summed paths of one bottleneck, ``[N, in_channels, H, W] -> [N, out_channels, H / stride, W / stride]``.
 
     Args:
-        policy: ratios and shares; the groups are divided by the shares, and the ``width`` channels with them.
+        policy: ratios and shares; the shares divide the groups, and the ``width`` channels with them.
+        in_channels: of the block.
+        width: channels of the 3x3 layers of all paths together.
+        out_channels: of the block.
+        stride: of the 3x3 layers.
+        dilation: of the 3x3 layers.
+        groups: of the 3x3 layers of all paths together.
         lower: False keeps all branches at full resolution, as in strided blocks and the last stage.
         norm: makes the norm layer for a number of channels.
 
@@ -180,7 +191,7 @@ def elastic_bottleneck(
 
 @MODELS.register_module(name="ElasticConv")
 class ElasticConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
-    """Convolution whose input channels are seen at several resolutions, at the plain layer's parameters.
+    """Convolution that processes its input channels at several resolutions, with the plain layer's parameters.
 
     ``y = sum_i U_i(conv(D_i(x[:, part i]), weight[:, part i]))``; with ``groups`` the parts are of groups instead.
     Multiply-adds are ``sum_i b_i / r_i^2`` of the plain layer's (Table 1).
@@ -271,7 +282,7 @@ class ElasticConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
 
 
 def check_map_size(x: Tensor, ratio: int) -> None:
-    """ValueError if the map ``x`` is smaller than the ratio. Not while a graph is captured: its sizes are symbols."""
+    """ValueError if the map ``x`` is smaller than the ratio; unchecked in captured graphs, whose sizes are symbols."""
     if is_capturing():
         return
     height, width = x.shape[-2:]

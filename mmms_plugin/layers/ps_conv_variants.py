@@ -1,8 +1,8 @@
-"""Variants of PSConv: the depthwise form, and one that learns where it dilates.
+"""Variants of PSConv: the depthwise form, and a layer that learns where to dilate.
 
 ``DepthwisePSConv2d``: end of section 3.2 of the paper (github.com/d-li14/PSConv has no code for it).
 
-1. The paper refers to its supplement for the figure; here the pattern runs over the channels of the whole layer.
+1. The paper refers to its supplement for a figure; here the pattern runs over the channels of the whole layer.
 
 ``DynamicPSConv2d``: section 4.2, "learnable binary mask". The mask over the kernel lattice is a Kronecker product of
 two small binary matrices, trained with the straight-through estimator. The paper gives no further detail, hence:
@@ -33,8 +33,8 @@ from mmms_plugin.registry import MODELS
 class DepthwisePSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
     """Depthwise form of PSConv (end of section 3.2): each input channel has one dilation, ``pattern[part of channel]``.
 
-    Equation (3) gives a depthwise layer a single dilation, for each group has one input channel; here the pattern runs
-    over the channels of the whole layer instead, at the plain layer's parameters and multiply-adds.
+    Equation (3) gives a depthwise layer a single dilation, because each group has one input channel; here the pattern
+    runs over the channels of the whole layer, with the plain layer's parameters and multiply-adds.
 
     Args: as ``PSConv2d``; ``groups`` is ``in_channels`` and may be left out, ``out_channels`` is a multiple of it.
     Shape: ``[N, C_in, H, W] -> [N, C_out, H', W']``.
@@ -129,7 +129,7 @@ class _StraightThroughSign(torch.autograd.Function):
 
 @MODELS.register_module(name="DynamicPSConv")
 class DynamicPSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
-    """Convolution that learns for each kernel which of two dilations to use.
+    """Convolution that learns which of two dilations each kernel has.
 
     ``y = conv(x, weight * (1 - M), dilations[0]) + conv(x, weight * M, dilations[1])`` with the binary mask
     ``M = (kron(sign(left_logits), sign(right_logits)) + 1) / 2``, ``[C_out, C_in / groups]``.

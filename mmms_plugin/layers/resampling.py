@@ -1,14 +1,14 @@
-"""Maps made smaller and larger: the D and U of ELASTIC, bilinear kernels, cropping.
+"""Down- and up-sampling of maps: the D and U of ELASTIC, bilinear kernels, cropping.
 
-ELASTIC paper, section 3.2 (github.com/allenai/elastic). Sizes that a ratio does not divide are extended by repeating
-the last row and column, and the up-sampled map is cropped.
+ELASTIC paper, section 3.2 (github.com/allenai/elastic). Maps whose size a ratio does not divide are extended by
+repeating the last row and column; the up-sampled map is cropped.
 
-1. The authors' code has ratios of 1 and 2, and average pooling with bilinear up-sampling only; other integers work
-   alike.
-2. Table 6 names its methods without defining them. Here 'trained' is one filter a channel, strided down and transposed
-   up, that starts as average pooling and bilinear up-sampling (a trace of the latter is in the authors' code), and
-   'dilated' keeps the branch at full resolution with its kernels dilated r times, which is what gives the 3.6 GFLOPs of
-   that row; "w/ AP" then averages r x r pixels with stride 1.
+1. The authors' code has only ratios of 1 and 2, and average pooling with bilinear up-sampling; other integers work the
+   same way.
+2. Table 6 names its methods without defining them. Here 'trained' is one filter per channel, a strided one down and a
+   transposed one up, which start as average pooling and bilinear up-sampling (the authors' code has a trace of the
+   latter). 'dilated' keeps the branch at full resolution with its kernels dilated r times, which gives that row's 3.6
+   GFLOPs; "w/ AP" then averages r x r pixels with stride 1.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class Downsample(nn.Module):
     """D_r: ``[N, C, H, W] -> [N, C, ceil(H / r), ceil(W / r)]``; 'dilated' gives ``[N r r, C, ...]``, all r x r phases.
 
     Args:
-        ratio: r, an integer from 1.
-        method, pool: as ``ElasticPolicy``. Without pooling 'bilinear' takes the value at the middle of r x r pixels and
+        ratio: r, an integer >= 1.
+        method: as for ``ElasticPolicy``. Without pooling 'bilinear' takes the value at the middle of r x r pixels, and
             'nearest' their first pixel.
-        channels: C, needed by 'trained' without pooling only.
+        pool: as for ``ElasticPolicy``.
+        channels: C, needed only by 'trained' without pooling.
     """
 
     def __init__(self, ratio: int, method: str = "bilinear", pool: bool = True, channels: int | None = None) -> None:
@@ -66,9 +67,9 @@ class Upsample(nn.Module):
     """U_r, the reverse of ``Downsample``: ``[N, C, h, w]`` and a size ``(H, W)`` to ``[N, C, H, W]``, cropped.
 
     Args:
-        ratio: r, an integer from 1.
-        method: as ``ElasticPolicy``.
-        channels: C, needed by 'trained' only.
+        ratio: r, an integer >= 1.
+        method: as for ``ElasticPolicy``.
+        channels: C, needed only by 'trained'.
     """
 
     def __init__(self, ratio: int, method: str = "bilinear", channels: int | None = None) -> None:
@@ -99,11 +100,12 @@ class Upsample(nn.Module):
 
 
 class BilinearUp(nn.ConvTranspose2d):
-    """One filter per channel, bilinear at first, then trained.
+    """Up-sampling by one trained filter per channel, which starts as bilinear.
 
     Args:
         channels: C.
         factor: a power of two.
+
     Shape: ``[N, C, H, W] -> [N, C, factor * H, factor * W]``.
     Raises: ValueError for another factor.
     """
@@ -128,8 +130,8 @@ def bilinear_kernel(ratio: int) -> Tensor:
 def fit_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     """``[N, C, H, W] -> [N, C, *size]``: crop at the right and bottom, or repeat the last row and column.
 
-    While a graph is captured, rows and columns are picked by number: slicing and padding would fix which of the two
-    sizes is the larger. Picking takes longer, so it is not done otherwise.
+    In captured graphs, rows and columns are picked by index: slicing and padding would fix which of the two sizes is
+    the larger. Elsewhere they are not, because picking takes longer.
     """
     height, width = x.shape[2:]
     if is_capturing():
@@ -147,7 +149,7 @@ def halve(x: Tensor) -> Tensor:
     """``[N, C, H, W] -> [N, C, H / 2, W / 2]``, means of 2 x 2 pixels; H and W are even.
 
     For NCHW tensors on the CPU torch pools value by value; sums of whole rows take a quarter of the time (one core,
-    16 to 4,300 thousand values; three quarters with the backward pass). Elsewhere, and in captured graphs, torch's own
+    16,000 to 4,300,000 values; three quarters with the backward pass). Elsewhere, and in captured graphs, torch's own
     function is used.
     """
     pooled_slowly = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.is_contiguous()

@@ -5,9 +5,9 @@ and averaged: ``(1 - w) * resize(small) + w * resize(full)`` with ``w = sigmoid(
 scale ``s = r1 + (r2 - r1) * w``: the gradient of the weights therefore moves the shape of the network.
 
 1. The paper's code keeps the current size in class attributes. Here a layer knows nothing of its network: what depends
-   on the forward pass comes with the call (``Reshape``), so that networks do not disturb each other.
+   on the forward pass is passed with the call (``Reshape``), so that networks do not disturb each other.
 2. A network may bound its memory by scaling every factor with a penalty p: ``s`` becomes ``p * s``, and ``w`` follows
-   from it, below 0 where ``p * s < r1``.
+   from that; it is below 0 where ``p * s < r1``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mmms_plugin.layers.common import is_capturing
 
 
 class Reshape(NamedTuple):
-    """What a network asks of one adaptor in one forward pass: its output's size in px, and the memory penalty p."""
+    """Request to an adaptor in a forward pass: size of its output in px, and the memory penalty p."""
 
     height: int
     width: int
@@ -36,7 +36,7 @@ class ShapeAdaptor(nn.Module):
     Args:
         scale: initial s, the ratio of output side to input side; strictly between r1 and r2.
         ratios: (r1, r2), the sides of the small and of the full-size map as a share of the input's; r1 < r2.
-        doubled: multiply the average by 2, as in residual cells, where it takes the place of a sum.
+        doubled: multiply the average by 2, as in residual cells, where it replaces a sum.
 
     Shape: ``small [N, C, h, w]``, ``full [N, C, H, W]`` to ``[N, C, *size]``.
     Attributes: ``alpha``, the learned scalar. Its gradient comes from the two weights; the size has none.
@@ -58,34 +58,34 @@ class ShapeAdaptor(nn.Module):
 
     @property
     def scale(self) -> float:
-        """s(alpha) as a Python number; on the meta device and while a graph is captured, the last one known."""
+        """s(alpha) as a Python number; on the meta device and while a graph is captured, the last known value."""
         self.read_scale()
         return self.known_scale
 
     def read_scale(self) -> None:
-        """Keep the present scale as ``known_scale``. This waits for the GPU if alpha is there."""
+        """Store the present scale as ``known_scale``. This waits for the GPU if alpha is on it."""
         if not (self.frozen or is_capturing() or self.alpha.is_meta):
             r1, r2 = self.ratios
             self.known_scale = r1 + (r2 - r1) * float(torch.sigmoid(self.alpha.detach()))
 
     def freeze(self) -> None:
-        """Make the present scale a constant: sizes no longer depend on a tensor, and alpha is not trained any more."""
+        """Make the present scale constant: sizes no longer depend on a tensor, and alpha is no longer trained."""
         self.known_scale, self.frozen = self.scale, True
         self.alpha.requires_grad_(False)
 
     def train(self, mode: bool = True) -> ShapeAdaptor:
-        """As ``nn.Module.train``; reads the present scale, since a captured graph cannot."""
+        """As ``nn.Module.train``; also reads the present scale, since a captured graph cannot."""
         super().train(mode)
         self.read_scale()
         return self
 
     def local_size(self, height: int, width: int, penalty: float = 1.0) -> Reshape:
-        """The size from that of the input alone: every side times ``penalty * s``, rounded down, at least 1."""
+        """The size that follows from the input's: every side times ``penalty * s``, rounded down, at least 1."""
         scale = self.scale * penalty
         return Reshape(max(1, int(height * scale)), max(1, int(width * scale)), penalty)
 
     def forward(self, small: Tensor, full: Tensor, size: Reshape | None = None) -> Tensor:
-        """``size`` None: from the full-size map's own, ``local_size``."""
+        """The average at ``size``; None for ``local_size`` of the full-size map."""
         height, width, penalty = self.local_size(*full.shape[-2:]) if size is None else size
         w = torch.sigmoid(self.alpha)
         if penalty != 1.0:
@@ -95,10 +95,10 @@ class ShapeAdaptor(nn.Module):
         return average * 2 if self.doubled else average
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """As torch's; weights of the human-designed network, which have no alpha, leave it at its initial value."""
+        """As torch's; weights of the human design, which have no alpha, leave it at its initial value."""
         state_dict.setdefault(f"{prefix}alpha", self.alpha.detach())
         super()._load_from_state_dict(state_dict, prefix, *args)
-        if self.frozen:  # constant from now on at what was loaded
+        if self.frozen:  # at the loaded value
             self.frozen = False
             self.freeze()
 

@@ -1,12 +1,12 @@
 """DLA-Up: iterative deep aggregation towards high resolution (DLA, section 3.2; github.com/ucbdrive/dla, dla_up.py).
 
-Step i joins the map of level n - 2 - i with all coarser ones, each projected to its channels and doubled in size; the
-results take the coarser maps' places, so that after the last step everything has the finest level's size.
+Step i joins the map of level n - 2 - i with all coarser maps, each projected to its channels and doubled in size; the
+results replace the coarser maps, so that after the last step all have the finest level's size.
 
 1. Up-sampled maps that came out larger than the finer one (odd sizes) are cropped at the right and bottom, as
    github.com/allenai/elastic does; smaller ones (a backbone that rounds down) repeat their last row and column.
-2. Every level can be returned, not the finest only: level k as the step that first reaches it leaves it, the coarsest
-   as the backbone gives it. For detectors ``out_channels`` and ``num_outs`` are as FPN's.
+2. Every level can be returned, not only the finest: level k as left by the step that first reaches it, the coarsest as
+   the backbone gives it. For detectors ``out_channels`` and ``num_outs`` are FPN's.
 3. Maps of one stride (a dilated backbone) are joined without up-sampling.
 """
 
@@ -51,8 +51,8 @@ class DLAUp(BaseModule):  # type: ignore[misc]  # mmengine has no types
     Args:
         in_channels: of the maps, finest first; two or more.
         out_channels: project every output to so many channels by a 1x1 layer; None keeps level k's ``in_channels[k]``.
-        num_outs: outputs, finest first; beyond the number of inputs the coarsest is halved by pooling, as in FPN.
-        in_strides: powers of two, ascending; by default each is twice the one before.
+        num_outs: number of outputs, finest first; beyond the inputs the coarsest is halved by pooling, as in FPN.
+        in_strides: ascending powers of two; by default each is twice its predecessor.
         norm_cfg: norm layers.
         init_cfg: None for He initialisation.
 

@@ -37,7 +37,7 @@ def test_top_k_and_every_exit(tmp_path):
         picture="1.png", labels=[2], predicted=[1, 2, 0], scores=[0.5, 0.3, 0.2], predicted_names=["b", "c", "a"]
     )
     for topk in ((0,), (1, 0), (-1, 5), ()):
-        with pytest.raises(ValueError, match=r"topk=.*: allowed are whole numbers from 1"):
+        with pytest.raises(ValueError, match=r"topk=.*: allowed are integers >= 1"):
             ClassMetric(topk=topk)
 
 
@@ -64,7 +64,7 @@ def test_predicted_labels_are_those_above_a_half(tmp_path, monkeypatch):
     ]
     assert found["F1_overall"] == pytest.approx(200 / (2 + 1 + 3))
     assert found["F1_per_class"] == pytest.approx(100 / 3)  # class 1: 0, class 3: 2 / 3
-    assert told == ["2 classes have no picture and are left out of the means"]
+    assert told == ["2 classes have no picture and do not count in the means"]
     metrics_of(LabelsMetric(), [dict(samples[0], gt_label=torch.arange(4))])
     assert len(told) == 1
 
