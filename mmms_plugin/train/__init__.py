@@ -1,4 +1,4 @@
-"""What runs a config: finding it, pointing it at one's own data, checking that all fits, training and testing.
+"""Training, testing and predicting with a config: runner, launch, tasks, hooks.
 
 This file imports nothing: ``mmms configs`` and tab completion answer without torch. ``registry.py`` names the modules
 that hold hooks.

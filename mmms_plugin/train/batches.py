@@ -1,10 +1,9 @@
-"""Batches whose order and random numbers depend on nothing but the seed and the iteration that they are for.
+"""Batches whose order and random numbers depend only on the seed and the iteration.
 
-mmengine draws a batch's augmentations from generators that run on from batch to batch, one in every worker process. An
-interrupted training cannot go on where they stood without loading again all that was loaded before. Here the generators
-are set anew for each batch, from the run's seed, the rank and the batch's number, which is that of its iteration. So a
-resumed training skips batches by drawing their indices alone, and gets the very numbers of an uninterrupted one, with
-any number of workers.
+mmengine draws augmentations from generators that run on from batch to batch, one in every worker process. A resumed
+training would have to load every earlier batch again to reach their state. Here the generators are seeded for each
+batch, from the run's seed, the rank and the number of the iteration. So a resumed training skips batches by drawing
+only their indices, and gets the same numbers as an uninterrupted one, with any number of workers.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-DATA, MODEL = 0, 1  # what the random numbers are for
+DATA, MODEL = 0, 1  # users of the random numbers, part of the seed
 
 
 def seed_generators(*key: int) -> None:
-    """Set the generators of Python, NumPy and torch (all devices) from non-negative integers."""
+    """Seed the generators of Python, NumPy and torch (all devices) with non-negative integers."""
     state = np.random.SeedSequence(key).generate_state(4)
     random.seed(int.from_bytes(state.tobytes(), "little"))
     np.random.seed(state)  # noqa: NPY002 - the generator that transforms draw from
@@ -29,7 +28,7 @@ def seed_generators(*key: int) -> None:
 
 
 class NumberedBatch(list):
-    """Indices of one batch, and the number of the iteration that it is for."""
+    """Indices of one batch, and the number of its iteration."""
 
     def __init__(self, indices: Iterable[int], number: int) -> None:
         super().__init__(indices)
@@ -37,12 +36,12 @@ class NumberedBatch(list):
 
 
 class NumberedBatches:
-    """A batch sampler that numbers the batches of another and leaves out those before ``start``.
+    """A batch sampler that numbers the batches of another one and skips those before ``start``.
 
     Args:
         batches: the batch sampler, with a ``sampler`` and a length.
-        endless: whether passes over the data follow each other without regard to epochs, as in IterBasedTrainLoop;
-            then the sampler is told the number of the pass, and passes that were trained on already are skipped too.
+        endless: whether passes over the data follow each other without epochs, as in IterBasedTrainLoop; then the
+            sampler gets the number of the pass, and passes that were trained on before are skipped too.
     """
 
     def __init__(self, batches: Any, endless: bool) -> None:
@@ -76,7 +75,7 @@ class NumberedBatches:
 
 
 class SeededFetch:
-    """What a data set's ``__getitems__`` is replaced by: it sets the generators, then gets the samples of a batch."""
+    """Replacement for a data set's ``__getitems__``: seeds the generators, then gets the samples of a batch."""
 
     def __init__(self, dataset: Any, key: tuple[int, ...]) -> None:
         self.dataset, self.key = dataset, key
@@ -89,24 +88,30 @@ class SeededFetch:
 
 
 def number_batches(loader: DataLoader, key: tuple[int, ...], endless: bool) -> NumberedBatches | None:
-    """Number the batches of a loader that was not iterated over yet, and seed each from ``key`` and its number.
+    """Number the batches of a new loader, and seed each with ``key`` and its number.
 
-    Returns the batch sampler that does it, or None for loaders without one (iterable data sets, ``batch_size=None``),
-    which are left as they are.
+    Args:
+        loader: changed in place; nothing has been read from it yet.
+        key: seed of the run and rank of the process.
+        endless: as of ``NumberedBatches``.
+
+    Returns:
+        The new batch sampler. None for loaders without one (iterable data sets, ``batch_size=None``), which do not
+        change.
     """
     if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
         return None
     batches = NumberedBatches(loader.batch_sampler, endless)
-    # DataLoader forbids this after __init__, for the sake of attributes that depend on it; here none changes.
+    # DataLoader forbids this after __init__ because other attributes depend on it; here none of them changes.
     object.__setattr__(loader, "batch_sampler", batches)
     if hasattr(loader.dataset, "__dict__"):  # a plain list draws nothing
-        # DataLoader looks for __getitems__ at the object, not at its class.
+        # DataLoader looks for __getitems__ on the object, not on its class.
         loader.dataset.__getitems__ = SeededFetch(loader.dataset, key)  # type: ignore[attr-defined]
     return batches
 
 
 class Continued:
-    """The endless iterator of IterBasedTrainLoop, which asks once for every batch that was trained on already."""
+    """The endless iterator of IterBasedTrainLoop, which asks once for every batch that was trained on before."""
 
     def __init__(self, iterator: Iterator, done: int) -> None:
         self.iterator, self.done = iterator, done

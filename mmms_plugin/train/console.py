@@ -168,37 +168,40 @@ class ProgressHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None, outputs: dict | None = None
     ) -> None:
-        done, total = runner.iter + 1, runner.max_iters
+        done, total, scalars = runner.iter + 1, runner.max_iters, runner.message_hub.log_scalars
         name = "training" if runner.max_epochs == 1 else f"epoch {runner.epoch + 1}/{runner.max_epochs}"
+        notes = [f"loss {scalars['train/loss'].mean(WINDOW):.3g}"] if "train/loss" in scalars else []
+        if "train/time" in scalars:
+            notes.append(f"{_time(scalars['train/time'].mean(WINDOW) * (total - done))} left")
         due = done == total or (self.interval is not None and done % self.interval == 0)
-        self._show(runner, "train", name, done, total, _training_note(runner, total - done), due)
+        self._show(runner, "train", name, done, total, notes, due)
 
     def after_train(self, runner: Runner) -> None:
         self.close()
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        self._begin(runner, "val", "evaluating", len(runner.val_dataloader))
+    def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
+        """Start the bar of an evaluation; ``before_train`` starts that of the training."""
+        if mode != "train":
+            self._begin(runner, mode, "evaluating", len(getattr(runner, f"{mode}_dataloader")))
 
-    def after_val_iter(
+    def _after_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None,
-        outputs: Sequence | None = None,
+        outputs: Sequence | dict | None = None, mode: str = "train",
     ) -> None:  # fmt: skip
-        self._evaluated(runner, "val", batch_idx + 1, len(runner.val_dataloader))
+        """Show the progress of an evaluation; ``after_train_iter`` shows that of the training."""
+        done, total = batch_idx + 1, len(getattr(runner, f"{mode}_dataloader"))
+        left = (self.clock() - self._started[mode]) / done * (total - done)
+        note = f"{_time(left)} left" if done < total else "computing metrics"
+        self._show(runner, mode, "evaluating", done, total, [note], due=False)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._end("val")
+        if self._bars is not None and "val" in self._tasks:
+            self._bars.remove_task(self._tasks.pop("val"))
+            if not self._tasks:
+                self.close()
         if metrics:
             after = f"iteration {runner.iter}" if runner.max_epochs == 1 else f"epoch {runner.epoch}"
             say(f"{after}: {', '.join(_metric_texts(metrics, MOST))}")
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        self._begin(runner, "test", "evaluating", len(runner.test_dataloader))
-
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None,
-        outputs: Sequence | None = None,
-    ) -> None:  # fmt: skip
-        self._evaluated(runner, "test", batch_idx + 1, len(runner.test_dataloader))
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.close()
@@ -226,42 +229,22 @@ class ProgressHook(Hook):
             self._open.enter_context(bar_on(self.console))
         self._tasks[stage] = self._bars.add_task(name, total=total, completed=done, note="")
 
-    def _end(self, stage: str) -> None:
-        if self._bars is not None and stage in self._tasks:
-            self._bars.remove_task(self._tasks.pop(stage))
-            if not self._tasks:
-                self.close()
-
-    def _show(self, runner: Runner, stage: str, name: str, done: int, total: int, note: str, due: bool) -> None:
+    def _show(
+        self, runner: Runner, stage: str, name: str, done: int, total: int, notes: list[str], due: bool
+    ) -> None:  # fmt: skip
         if runner.rank:
             return
+        used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
+        note = ", ".join([*notes, f"{used / 2**30:.1f} GiB"])  # peak so far, of the GPU or of this process
         if self._bars is not None:
             self._bars.update(self._tasks[stage], description=name, completed=done, note=note)
         elif due or (self.interval is None and self.clock() - self._last_line >= self.seconds):
             self._last_line = self.clock()
             self.console.print(f"{name}: {done} of {total}, {note}", highlight=False, soft_wrap=True)
 
-    def _evaluated(self, runner: Runner, stage: str, done: int, total: int) -> None:
-        left = (self.clock() - self._started[stage]) / done * (total - done)
-        note = f"{_time(left)} left" if done < total else "computing metrics"
-        self._show(runner, stage, "evaluating", done, total, f"{note}, {_memory()}", due=False)
-
-
-def _training_note(runner: Runner, left: int) -> str:
-    scalars = runner.message_hub.log_scalars
-    loss = [f"loss {scalars['train/loss'].mean(WINDOW):.3g}"] if "train/loss" in scalars else []
-    remaining = [f"{_time(scalars['train/time'].mean(WINDOW) * left)} left"] if "train/time" in scalars else []
-    return ", ".join([*loss, *remaining, _memory()])
-
 
 def _time(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
-
-
-def _memory() -> str:
-    """Peak memory so far, of the GPU or of this process."""
-    used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
-    return f"{used / 2**30:.1f} GiB"
 
 
 def _metric_texts(metrics: Mapping[str, Any], most: int | None = None) -> list[str]:

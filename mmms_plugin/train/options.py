@@ -19,7 +19,7 @@ SPLITS = ("train", "val", "test")
 
 
 def parse_cfg_options(items: Sequence[str]) -> dict[str, Any]:
-    """``['a.b=1', 'c=[1,2]']`` to a dict, values read as mmengine reads them."""
+    """``['a.b=1', 'c=[1,2]']`` as a dict, with values as mmengine reads them."""
     from mmengine.config import DictAction
 
     for item in items:
@@ -92,7 +92,8 @@ class DataOptions(PictureOptions, FolderOptions):
             work_dir: folder for mended copies of annotation files.
             training: whether the training data are used too.
 
-        Raises: UserError if options contradict each other or name files that do not exist.
+        Raises:
+            UserError: options contradict each other, or name files that do not exist.
         """
         flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir, "--image-dir": self.image_dir}
         folders = {flag: folder for flag, folder in flags.items() if folder}
@@ -107,13 +108,11 @@ class DataOptions(PictureOptions, FolderOptions):
                     f"{given[0]}: name the data too, with --coco-dir, --voc-dir, --image-dir or --train-ann"
                 )
             return None
-        train_ann, val_ann, img_dir = (
-            None if path is None else Path(path) for path in (self.train_ann, self.val_ann, self.img_dir)
-        )
+        paths = dict(folder=folders.get(flag), train_ann=self.train_ann, val_ann=self.val_ann, img_dir=self.img_dir)
         return OwnData(
-            flag, Path(folders[flag]) if flag in folders else None, Path(work_dir), train_ann=train_ann,
-            val_ann=val_ann, img_dir=img_dir, val_split=self.val_split, split_seed=self.split_seed, split=self.split,
-            training=training, binary_masks=self.binary_masks,
+            flag, **{name: Path(path) if path else None for name, path in paths.items()}, work_dir=Path(work_dir),
+            val_split=self.val_split, split_seed=self.split_seed, split=self.split, training=training,
+            binary_masks=self.binary_masks,
         )  # fmt: skip
 
 
@@ -175,7 +174,7 @@ class EvaluateOptions(LaunchOptions):
     """An evaluation of a checkpoint.
 
     Attributes:
-        out: where to keep predictions: a JSON file for detectors, a folder of label PNGs for segmenters.
+        out: where to write predictions: a JSON file for detectors, a folder of label PNGs for segmenters.
         show_dir: folder for pictures with predictions beside the ground truth.
         size_report: folder for IoU by region size, for segmenters.
         force: evaluate a checkpoint that was trained as another function of the same weights, with a warning.
@@ -196,7 +195,8 @@ class ModelOptions(ConfigOptions):
     """A trained model that runs on single pictures.
 
     Attributes:
-        config: a config's file or name; None takes the checkpoint's own, if ``trust_checkpoint_config``.
+        config: a config's file or name; None for the checkpoint's own, if ``trust_checkpoint_config``.
+        checkpoint: file with the weights.
         trust_checkpoint_config: run the config that is saved in the checkpoint.
     """
 

@@ -1,4 +1,7 @@
-"""mmseg's data set for pictures and masks of any file type, listed by their paths."""
+"""mmseg's data set for pictures and masks of any file type, listed by their paths.
+
+A file of its own, because importing it imports mmseg.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from mmms_plugin.registry import DATASETS
 class PairedSegDataset(BaseSegDataset):
     """``BaseSegDataset`` whose ``ann_file`` has lines of JSON: [path of the picture, path of its mask].
 
-    mmseg's own lists have names only, to which one ending for all pictures is added.
+    mmseg's lists contain names without endings, so that all pictures need the same ending.
 
     Args:
-        ann_file: that file.
+        ann_file: the list of pictures and masks.
         void_is_class: class that label 255 is read as; None to ignore it, as usual.
-        pipeline, metainfo, others: as of ``BaseSegDataset``.
+        pipeline, metainfo, others: as for ``BaseSegDataset``.
     """
 
     def __init__(
@@ -33,7 +36,7 @@ class PairedSegDataset(BaseSegDataset):
         )  # fmt: skip
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """A record for each line, with the fields that mmseg's transforms read."""
+        """One record for each line, with the fields that mmseg's transforms read."""
         label_map = None if self.void_is_class is None else {255: self.void_is_class}
         with open(self.ann_file, encoding="utf-8") as file:
             pairs = [json.loads(line) for line in file]

@@ -57,9 +57,10 @@ class Task(ABC):
             raise UserError(f"{own.flag}: this config is a {self.noun}, its data are given by {usual}")
         return self.data_flags[own.flag](config, own)
 
-    @abstractmethod
     def check_out(self, out: str) -> None:
-        """Raise UserError if predictions cannot be written under this name."""
+        """Raise UserError if predictions cannot be written under this name: all but segmentation write JSON."""
+        if not out.endswith(".json"):
+            raise UserError(f"--out {out}: predictions of a {self.noun} are JSON, give a name that ends in .json")
 
     @abstractmethod
     def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
@@ -69,8 +70,7 @@ class Task(ABC):
             UserError: the config has no metric that can write them.
         """
 
-    @abstractmethod
-    def finish_predictions(self, scratch: Path, out: str) -> None:
+    def finish_predictions(self, scratch: Path, out: str) -> None:  # noqa: B027 - most metrics write to ``out``
         """Move predictions from ``scratch`` to ``out``."""
 
     def draw_into(self, config: dict[str, Any], folder: Path) -> None:
@@ -115,10 +115,6 @@ class Detection(Task):
         "--val-ann": use_coco_dir,
     }
 
-    def check_out(self, out: str) -> None:
-        if not out.endswith(".json"):
-            raise UserError(f"--out {out}: predictions of a detector are COCO JSON, give a name that ends in .json")
-
     def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
         metrics = coco_metrics(config)
         if not metrics:
@@ -145,18 +141,11 @@ class Classification(Task):
     needs = ("mmpretrain", "torchvision")
     data_flags: ClassVar[Mapping[str, UseData]] = {"--image-dir": use_image_dir}
 
-    def check_out(self, out: str) -> None:
-        if not out.endswith(".json"):
-            raise UserError(f"--out {out}: predictions of a classifier are JSON, give a name that ends in .json")
-
     def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
         metrics = [m for m in evaluators(config) if m["type"].endswith((".ClassMetric", ".LabelsMetric"))]
         if not metrics:
             raise UserError("--out: the config's test_evaluator has no mmms_plugin.ClassMetric or LabelsMetric")
         metrics[-1]["out_file"] = out
-
-    def finish_predictions(self, scratch: Path, out: str) -> None:
-        """Do nothing: the metric has written the file."""
 
     def draw_into(self, config: dict[str, Any], folder: Path) -> None:
         hook = (config.get("default_hooks") or {}).get("visualization")
@@ -191,14 +180,11 @@ class Segmentation(Task):
     data_flags: ClassVar[Mapping[str, UseData]] = {"--voc-dir": use_voc_dir}
 
     def check_out(self, out: str) -> None:
-        """Do nothing: any folder can be used."""
+        """Masks are written to a folder; any name will do."""
 
     def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
         for metric in evaluators(config):
             metric["output_dir"] = out
-
-    def finish_predictions(self, scratch: Path, out: str) -> None:
-        """Do nothing: the metric has written the masks."""
 
     def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
         """Replace mmseg's IoUMetric with the one that also counts regions by size."""

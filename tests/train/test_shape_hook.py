@@ -127,9 +127,9 @@ def test_a_config_that_cannot_train_shapes_is_named(tmp_path, options, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(step=0), "step=0: must be an integer from 1, a number of iterations"),
-        (dict(step=2.0), "step=2.0: must be an integer from 1"),
-        (dict(report=0), "report=0: must be an integer from 1"),
+        (dict(step=0), "step=0: must be an integer of at least 1, a number of iterations"),
+        (dict(step=2.0), "step=2.0: must be an integer of at least 1"),
+        (dict(report=0), "report=0: must be an integer of at least 1"),
         (dict(lr=0), "lr=0, momentum=0.9: must be above 0, and momentum below 1"),
         (dict(momentum=0), "lr=0.1, momentum=0: must be above 0"),
         (dict(momentum=1), "lr=0.1, momentum=1: must be above 0, and momentum below 1"),
