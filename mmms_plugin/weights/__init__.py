@@ -1,4 +1,4 @@
-"""Foreign checkpoints: key-map tables (data), the loop that applies them, verification, catalog, release.
+"""Foreign checkpoints: a safe reader, key-map tables (data), conversion, verification, catalog, release.
 
 ``load_model(path)`` returns the model of a converted file.
 """
@@ -12,7 +12,7 @@ __all__ = ["load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:  # the catalog and the tables are read without torch
+    if name not in __all__:  # the catalog is read without torch
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mmms_plugin.weights.loading import load_model
 

@@ -1,10 +1,10 @@
-"""Every checkpoint of the four methods that its authors name in public: where, under which licence, how good.
+"""Every published checkpoint of the four methods, with address, licence and accuracy.
 
 Addresses and figures are the authors' own, copied from their README or paper and not fetched: nothing here was
 downloaded, so every entry is unverified. ``record`` names a golden record of the same architecture in this project's
 tests, made by the authors' code: there, keys, shapes and outputs were checked with generated weights.
 
-Named by their authors, but without an address of their own: PS-ResNeXt-50 32x4d, SE-PS-ResNets (PSConv); SE-ResNeXt50,
+Named by their authors, but without an address: PS-ResNeXt-50 32x4d, SE-PS-ResNets (PSConv); SE-ResNeXt50,
 DLA-X102+Elastic, ResNeXt50x2+Elastic, sElastic (ELASTIC); all of Shape Adaptor. DLA's README no longer names any; the
 addresses are those that timm's model cards keep, whose accuracy timm measured.
 """
@@ -44,13 +44,16 @@ class Entry:
     """One published checkpoint.
 
     Attributes:
-        method: whose. name: as its authors call it.
-        task, dataset: what it was trained for, and on; ``None`` where no weights are published.
-        source, arch: for ``mmms convert``; ``None`` where there is no table.
-        parameters: of the backbone that it converts to, classifier not counted; ``None`` where there is no table.
-        address: as published. licence: SPDX name of the repository's. ``None`` where there is none.
-        figures: as published. measured_by: ``'authors'``, or who else measured them.
-        record: golden record of the architecture in the tests, or ``None``.
+        method: the method that it belongs to.
+        name: as its authors call it.
+        task, dataset: what it was trained for and on; None if no weights are published.
+        source, arch: for ``mmms convert``; None if there is no key-map table.
+        parameters: of the converted backbone, without the classifier; None if there is no key-map table.
+        address: as published, or None.
+        licence: SPDX name of the repository's licence, or None.
+        figures: as published.
+        measured_by: ``'authors'``, or who else measured them.
+        record: golden record of the architecture in the tests, or None.
         remark: anything else.
     """
 
@@ -70,7 +73,7 @@ class Entry:
 
     @property
     def status(self) -> str:
-        """Whether it could be checked: the file itself never."""
+        """What could be verified; never the file itself."""
         return "unverified; layout and outputs of the architecture checked" if self.record else "unverified"
 
     @property

@@ -1,9 +1,9 @@
-"""Checkpoint files of strangers: read without running anything in them, written whole or not at all.
+"""Untrusted checkpoints: read without running anything in them, written whole or not at all.
 
 Formats: ``torch.save`` (zip and the older plain pickle, read by ``weights.reader``) and single-file safetensors.
 
-What ``read_checkpoint`` returns is plain, whatever the file did: tensors of torch's own class with values in the file,
-under names that are texts, and ``meta`` of texts, numbers, lists and dicts, without cycles.
+What ``read_checkpoint`` returns is plain, whatever the file holds: tensors of torch's own class with values in the
+file, under names that are strings, and ``meta`` of strings, numbers, lists and dicts, without cycles.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mmms_plugin.weights.reader import read
 from mmms_plugin.weights.reader.plain import key_name, plain_dict, plain_tensor, unviewed
 
 SUFFIXES = (".pth", ".safetensors")
-# What files of the trade call the dict of weights, best first: averaged weights only where there are no others.
+# Keys that usually hold the state dict, preferred first: averaged weights only if there are no others.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params",
             "state_dict_ema", "model_ema", "ema_state_dict")  # fmt: skip
 META_KEY = "mmms_meta"
@@ -37,7 +37,7 @@ MAX_TENSORS = 5_000  # a Cascade Mask R-CNN of the largest backbone has 1,500
 MAX_WRAPPERS = 8
 MAX_NAME = 300  # characters
 MAX_DIMENSIONS = 16
-REPEATED = 4  # how often the values of a file may occur in its tensors: shared weights are usual, views of views not
+REPEATED = 4  # bytes of all tensors, in sizes of the file: shared weights are usual, views of views are not
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Checkpoint:
 
     Attributes:
         state: key -> tensor, memory-mapped where the format allows, keys as in the file.
-        wrapper: where in the file it was found, such as 'state_dict', or '' for a bare state dict.
-        meta: the ``meta`` beside it (mmengine's, ours), {} if none.
+        wrapper: where it stands in the file, such as 'state_dict', or '' for a bare state dict.
+        meta: the ``meta`` beside it (mmengine's or ours), {} if there is none.
         head: tensors of the classifier that ``mmms convert`` keeps beside a backbone.
-        beside: names of all else in the file.
-        left_out: entries of meta that are no plain data, by name.
-        arch: an architecture's name that the file states itself, or None.
+        beside: names of everything else in the file.
+        left_out: names of entries of meta that are not plain data.
+        arch: name of the architecture if the file states it, or None.
         functions: what layers compute with their weights, by the layer's name (``layers.function``).
     """
 
@@ -135,7 +135,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _unwrap(path: Path, data: Any) -> Checkpoint:
-    """Find the state dict in what was loaded: itself, or under one of the usual names, to any depth.
+    """Find the state dict: the loaded value itself, or under one of the usual names, at any depth.
 
     ``dict.get`` and ``dict.items`` instead of the methods: a pickle can put attributes of these names on a dict.
     """
@@ -184,9 +184,10 @@ def _tensors(path: Path, data: dict[Any, Any]) -> dict[str, Tensor]:
 
     Raises: UserError for tensors or names that are not what ``Checkpoint`` promises.
     """
-    found = [(key, value) for key, value in dict.items(data) if isinstance(value, Tensor)]
-    _check_names(path, [key if isinstance(key, str) else key_name(key) for key, _ in found])
-    state = {key if isinstance(key, str) else key_name(key): plain_tensor(value) for key, value in found}
+    tensors = [(key, value) for key, value in dict.items(data) if isinstance(value, Tensor)]
+    names = [key if isinstance(key, str) else key_name(key) for key, _ in tensors]
+    _check_names(path, names)
+    state = {name: plain_tensor(value) for name, (_, value) in zip(names, tensors, strict=True)}
     _check_tensors(path, state)
     return state
 
@@ -198,7 +199,7 @@ def _check_names(path: Path, names: list[str]) -> None:
     for name in names:
         if len(name) > MAX_NAME:
             raise UserError(f"checkpoint {path}: a tensor's name has {len(name)} characters; allowed are {MAX_NAME}")
-        if name in seen or name.encode(errors="replace").decode() != name:  # lone surrogates are no characters
+        if name in seen or name.encode(errors="replace").decode() != name:  # lone surrogates are not characters
             raise UserError(f"checkpoint {path}: {name!r}: a tensor's name must be a text that no other has")
         seen.add(name)
 
@@ -225,9 +226,9 @@ def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def check_path(path: str | Path, argument: str) -> Path:
-    """The path, if the system can look it up, whether something is there or not.
+    """The path, if the system can look it up, whether or not it exists.
 
-    Raises: UserError for names that are too long, and folders that must not be looked into.
+    Raises: UserError for names that are too long and folders without access.
     """
     path = Path(path)
     try:
@@ -273,7 +274,7 @@ def check_report(path: str | Path, *others: str | Path) -> None:
         raise UserError(f"--report {path}: it is the input or the output, give another name")
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
-        raise UserError(f"--report {path}: {parent} is no folder that can be written")
+        raise UserError(f"--report {path}: {parent} is not a folder that can be written to")
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -318,7 +319,7 @@ def save_checkpoint(
     Args:
         functions: what layers compute with their weights, as in ``Checkpoint``.
 
-    Raises: OSError where the disk is full and the like; UserError for a type of number that safetensors does not know.
+    Raises: OSError if the disk is full and the like; UserError for a dtype that safetensors does not know.
     """
     if safe:
         from safetensors import SafetensorError

@@ -1,9 +1,9 @@
-"""How mmengine reads checkpoints, once it is imported: nothing in a file is run, and what mmengine saves can be read.
+"""How mmengine reads checkpoints with the plugin: nothing in a file is run, and what mmengine saves can be read.
 
-1. Files are read by ``weights.reader``, those from a web address, too, which mmengine 0.10.7 gives to a function of
-   torch's that runs whatever code they carry. ``.safetensors`` files are checkpoints, too.
+1. ``weights.reader`` reads all files, also those from a web address, for which mmengine 0.10.7 calls a function of
+   torch that runs any code they carry. ``.safetensors`` files are checkpoints, too.
 2. On resuming, mmengine runs ``meta.config`` of the file as Python, and later deletes the file or folder that the file
-   names as the best checkpoint so far. ``meta.config`` is taken out; only a ``best_*.pth`` beside it may be named.
+   names as the best checkpoint. ``meta.config`` is removed, and only a ``best_*.pth`` beside the file may be named.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_safely(module: ModuleType) -> None:
     module.load_url = load_url  # type: ignore[attr-defined]
 
 
-# mmengine writes the name of a loader, from the eleventh letter on, into the log.
+# mmengine logs the name of a loader from the eleventh letter on.
 def load_from_local(filename: str, map_location: Any = None) -> Any:
     """As mmengine's: a file of ``torch.save``.
 
@@ -52,11 +52,11 @@ def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, 
 
 
 def disarmed(content: Any, folder: Path | None) -> Any:
-    """A checkpoint without what mmengine would run or delete for it.
+    """Remove from a checkpoint what mmengine would run, and names of files that it would delete.
 
     Args:
         content: of the file; changed in place.
-        folder: of the file, or None if it has none.
+        folder: of the file, or None if unknown.
     """
     (_dict_in(content, "meta") or {}).pop("config", None)
     info = _dict_in(_dict_in(content, "message_hub"), "runtime_info") or {}
@@ -89,7 +89,7 @@ def load_url(
     """As ``torch.hub.load_state_dict_from_url``: downloads a file unless it is there, and reads it.
 
     Args:
-        weights_only: True whatever is given.
+        weights_only: ignored; only data is ever read.
     Raises: UserError for a file that is damaged or holds more than data.
     """
     from torch import hub

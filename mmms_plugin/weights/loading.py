@@ -1,6 +1,6 @@
-"""Converted checkpoints as models: built from what they hold, loaded strictly.
+"""Models built from converted checkpoints, loaded strictly.
 
-A file chooses nothing but a class of this plugin and its plain arguments (``weights.trusted``).
+A file may only choose a class of this plugin and its plain arguments (``weights.trusted``).
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ Output = Tensor | tuple[Tensor, ...]
 
 
 class LoadedModel(nn.Module):
-    """A network out of a converted checkpoint.
+    """A network built from a converted checkpoint.
 
     Attributes:
-        backbone: the backbone. neck, head, decode_head: what the file holds beside it, or None.
-        meta: of the file: ``normalisation`` and ``data_preprocessor`` say what pictures are to be fed.
+        backbone: the backbone.
+        neck, head, decode_head: what the file holds beside it, or None.
+        meta: of the file; ``normalisation`` and ``data_preprocessor`` describe the input.
 
-    Shape: pictures ``[N, 3, H, W]`` to logits: ``[N, classes]`` of a classifier, or a tuple of them, one for each exit;
-    ``[N, classes, H, W]`` of a segmentation network. Networks with ``DLAUpHead`` give log-probabilities, as their
-    authors' do. Without a classifier: the backbone's maps, a tuple.
+    Shapes: images ``[N, 3, H, W]`` to logits ``[N, classes]`` of a classifier, a tuple of them for several exits, or
+    ``[N, classes, H, W]`` of a segmentation network. Networks with ``DLAUpHead`` return log-probabilities, as their
+    authors' do. Without a classifier: the tuple of the backbone's feature maps.
     """
 
     def __init__(self, backbone: nn.Module, parts: Mapping[str, nn.Module], meta: Mapping[str, Any]) -> None:
@@ -53,7 +54,7 @@ class LoadedModel(nn.Module):
 
 
 class PooledClassifier(nn.Module):
-    """The last map, averaged, and a linear layer: ``[N, C, H, W] -> [N, classes]``."""
+    """Average pooling of the last map and a linear layer: ``[N, C, H, W] -> [N, classes]``."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -64,12 +65,12 @@ class PooledClassifier(nn.Module):
 
 
 def load_model(path: str | Path) -> LoadedModel:
-    """The model of a file of ``mmms convert``, in eval mode: the backbone and, where the file holds them, its heads.
+    """The model of a file of ``mmms convert``, in eval mode: the backbone and the heads that the file holds.
 
-    Heads of a detector are its config's to build, not the file's: such a file is refused. ``.safetensors`` files hold
-    the classifier where they were converted with ``--part whole``.
+    A detector is refused: only its config can build its heads. ``.safetensors`` files hold a classifier only if they
+    were converted with ``--part whole``.
 
-    Raises: UserError if it is no file of ``mmms convert``, or says other things of its tensors than they are.
+    Raises: UserError if ``mmms convert`` did not write the file, or its metadata contradicts its tensors.
     """
     checkpoint = read_checkpoint(path)
     states = _states(checkpoint)
@@ -94,7 +95,7 @@ def load_model(path: str | Path) -> LoadedModel:
 
 
 def load_backbone(path: str | Path, out_indices: Sequence[int] | None = None) -> Backbone:
-    """The backbone of a file of ``mmms convert``, returning these stages if given.
+    """The backbone of a file of ``mmms convert``; ``out_indices`` selects the stages that it returns.
 
     Raises: as ``load_model``.
     """
@@ -103,7 +104,7 @@ def load_backbone(path: str | Path, out_indices: Sequence[int] | None = None) ->
 
 
 def _states(checkpoint: Checkpoint) -> dict[str, dict[str, Tensor]]:
-    """Name of each part -> its tensors by its own keys."""
+    """Name of each part -> its tensors, by their own keys."""
     prefix = checkpoint.meta.get("prefix", "")
     if prefix not in ("", BACKBONE):
         raise UserError(f"checkpoint {checkpoint.path}: meta.prefix: allowed are '' and {BACKBONE!r}")
@@ -127,7 +128,7 @@ def _build_backbone(
     more = {} if out_indices is None else {"out_indices": tuple(out_indices)}
     part = check_part(checkpoint.meta["backbone"], where, **more)
     if not issubclass(part.cls, Backbone):
-        raise UserError(f"{where}: {part.cls.__name__} is no backbone")
+        raise UserError(f"{where}: {part.cls.__name__} is not a backbone")
     return cast(Backbone, build_part(part, where, state))
 
 

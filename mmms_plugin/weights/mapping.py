@@ -21,7 +21,7 @@ from mmms_plugin.weights.tables import Arch, Rule, Table
 
 PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
 BACKBONE, HEAD, COUNTER = "backbone.", "head.", "num_batches_tracked"
-CLASSES = {"decode_head": "conv_seg.weight", "head": "exits.0.fc.weight"}  # of a part: what has a row for each class
+CLASSES = {"decode_head": "conv_seg.weight", "head": "exits.0.fc.weight"}  # of a part: the key with a row per class
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 OTHERS = (*FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool)  # counters, and buffers of heads
 
@@ -32,8 +32,10 @@ class Mapped:
 
     Attributes:
         state: target key (of a whole model: ``backbone.*``, ``head.fc.*``, ...) -> tensor.
-        mapped: source key -> target key. dropped: source key -> reason. initialised: target keys that no source key
-            fills. prefix: taken off the source keys.
+        mapped: source key -> target key.
+        dropped: source key -> reason.
+        initialised: target keys that no source key fills.
+        prefix: taken off the source keys.
     """
 
     state: dict[str, Tensor] = field(default_factory=dict)
@@ -44,7 +46,7 @@ class Mapped:
 
 
 class UnknownKeys(UserError):
-    """Source keys that no rule of the table matches; the message, which takes a search, is made when it is read."""
+    """Source keys that no rule of the table matches; the message, which needs a search, is made when it is read."""
 
     def __init__(self, table: Table, arch: str, unknown: list[str], known: list[str]) -> None:
         super().__init__(table, arch, unknown, known)
@@ -58,7 +60,7 @@ class UnknownKeys(UserError):
 
 
 def with_nearest(key: str, known: Iterable[str]) -> str:
-    """A key, and behind it the one of those known that is spelt most alike."""
+    """A key, followed by the known key with the most similar spelling."""
     near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
     return f"{key} (nearest known: {near[0]})" if near else key
 
@@ -68,7 +70,7 @@ class Misfit(UserError):
 
 
 class Rules:
-    """The rules of one architecture, compiled, with those left out whose condition the source does not meet."""
+    """The rules of one architecture, compiled, without those whose condition the source does not meet."""
 
     def __init__(self, table: Table, arch: str, keys: Iterable[str]) -> None:
         self._every = [(re.compile(rule.pattern), rule) for rule in (*table.rules_of.get(arch, ()), *table.rules)]
@@ -76,13 +78,13 @@ class Rules:
         self.prefix = ""
         self.keys = list(keys)
         prefixes = (*PREFIXES, *table.prefixes)
-        while found := next((p for p in prefixes if self._most_unknown_begin_with(p)), None):
-            self.keys = [key.removeprefix(found) for key in self.keys]
-            self.prefix += found
+        while prefix := next((p for p in prefixes if self._most_unknown_begin_with(p)), None):
+            self.keys = [key.removeprefix(prefix) for key in self.keys]
+            self.prefix += prefix
         self._active = [(pattern, rule) for pattern, rule in self._every if self._holds(rule)]
 
     def _most_unknown_begin_with(self, prefix: str) -> bool:
-        """Not all: a stray key must be named as unknown itself, not make all others so."""
+        """Most, not all: a stray key must be reported as unknown itself, and not make all others unknown."""
         unknown = [key for key in self.keys if not self._known.fullmatch(key)]
         return sum(key.startswith(prefix) for key in unknown) > len(unknown) / 2
 
@@ -95,7 +97,7 @@ class Rules:
         )
 
     def find(self, key: str) -> tuple[Rule | None, str | None]:
-        """The rule that counts for a key without prefix, None if no rule matches, and the target key."""
+        """The first rule that matches a key without prefix, or None, and the target key."""
         for pattern, rule in self._active:
             if match := pattern.fullmatch(key):
                 return rule, None if rule.target is None else match.expand(rule.target)
@@ -105,7 +107,7 @@ class Rules:
 def apply_table(table: Table, arch: str, state: Mapping[str, Tensor]) -> Mapped:
     """Map a state dict; works on meta tensors, too.
 
-    Raises: UserError for keys that no rule of the table matches, and where tensors do not belong together.
+    Raises: UserError for keys that no rule of the table matches, and for tensors that do not belong together.
     """
     rules = Rules(table, arch, state)
     result = Mapped(prefix=rules.prefix)
@@ -193,7 +195,7 @@ def _expected(config: str) -> Expected:
 
 
 def part_configs(arch: Arch, state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
-    """Configs of what stands beside the backbone, with the number of classes that the file has."""
+    """Configs of the parts beside the backbone, with the number of classes in the file."""
     configs = {name: dict(config) for name, config in arch.parts.items()}
     for part, key in CLASSES.items():
         rows = state.get(f"{part}.{key}")
@@ -205,10 +207,10 @@ def part_configs(arch: Arch, state: Mapping[str, Tensor]) -> dict[str, dict[str,
 
 
 def parts_fit(table: Table, arch: Arch, state: Iterable[str]) -> bool:
-    """Whether a file holds the parts that the architecture names; where none of the source does, any will do."""
+    """Whether a file holds the parts of the architecture; any will do if no architecture of the source has parts."""
     simple = set() if "head" in arch.parts else {"head"}  # a linear classifier, which may be there or not
-    found = {key.split(".")[0] for key in state} - {"backbone"} - simple
-    return found == set(arch.parts) or not any(other.parts for other in table.archs.values())
+    parts = {key.split(".")[0] for key in state} - {"backbone"} - simple
+    return parts == set(arch.parts) or not any(other.parts for other in table.archs.values())
 
 
 def compare(

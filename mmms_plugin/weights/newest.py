@@ -1,7 +1,7 @@
-"""The checkpoint that a run goes on from: the newest one of its folder that is whole.
+"""The checkpoint that a run resumes from: the newest whole one in its folder.
 
-mmengine 0.10.7 believes ``last_checkpoint``, a file with an absolute path. Without that file it starts anew beside the
-checkpoints that are there; it stops if the folder was moved, or the file is empty, or the checkpoint is damaged.
+mmengine 0.10.7 relies on ``last_checkpoint``, a file with an absolute path. Without that file it starts from scratch
+beside existing checkpoints. It fails if the folder was moved, the file is empty or the checkpoint is damaged.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from mmms_plugin.errors import UserError, first_line
 from mmms_plugin.weights.reader import read
 
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
-NEEDED = ("state_dict", "optimizer", "message_hub", "meta")  # to go on from
+NEEDED = ("state_dict", "optimizer", "message_hub", "meta")  # to resume
 
 
 def newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint to resume from, and what to tell the user about the choice.
+    """The checkpoint to resume from, and remarks for the user about the choice.
 
-    The file named in ``last_checkpoint`` comes first, looked for in ``folder`` itself, so that the folder may be moved;
-    then those of a higher number that are newer than it (it is written after them); then the others, the highest
-    number first.
+    Checkpoints with a higher number that are newer than the file named in ``last_checkpoint`` come first (it is written
+    after them), then that file, which is looked for in ``folder`` itself, so that the folder may be moved, then the
+    others, the highest number first.
     """
     remarks: list[str] = []
     named = _named(Path(folder))
@@ -36,7 +36,7 @@ def newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
 
 
 def _named(folder: Path) -> Path | None:
-    """The file that ``last_checkpoint`` names, if there is one: in ``folder``, or else where it says.
+    """The file that ``last_checkpoint`` names, if it exists: in ``folder``, or else at the path given there.
 
     ``CheckpointHook(out_dir=...)`` keeps checkpoints outside the work folder.
     """
@@ -60,7 +60,7 @@ def _candidates(folder: Path, named: Path | None) -> list[Path]:
 
 
 def why_unusable(path: str | Path) -> str | None:
-    """What is wrong with a checkpoint that is to be resumed from, or None; every byte of it is read."""
+    """Why training cannot resume from a checkpoint, or None; every byte of it is read."""
     try:
         resumable_meta(path)
     except UserError as error:
@@ -69,7 +69,7 @@ def why_unusable(path: str | Path) -> str | None:
 
 
 def resumable_meta(path: str | Path) -> dict[str, Any]:
-    """``meta`` of a checkpoint that training can go on from: ``epoch`` and ``iter``, ``seed`` where it is known.
+    """``meta`` of a checkpoint that training can resume from: ``epoch``, ``iter`` and, if known, ``seed``.
 
     Raises:
         UserError: the file is damaged, or lacks what is needed; the message does not name it.
@@ -79,7 +79,7 @@ def resumable_meta(path: str | Path) -> dict[str, Any]:
     except UserError as error:
         detail = str(error).removeprefix(f"checkpoint {path}: ")
         raise UserError(f"it is damaged, cut off or not a checkpoint ({detail})") from error
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: not a possible file name
         raise UserError(f"it cannot be read ({first_line(error)})") from error
     missing = [key for key in NEEDED if not isinstance(content, dict) or not isinstance(content.get(key), dict)]
     if missing:

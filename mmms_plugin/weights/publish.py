@@ -1,7 +1,7 @@
-"""``mmms publish``: a training checkpoint as it is released, weights and meta only, named with its hash.
+"""``mmms publish``: a training checkpoint prepared for release, weights and meta only, with its hash in its name.
 
-``meta.cfg``, the config of the run, is kept: with it a user can build the detector. The places of things on the machine
-where it ran are not: of every absolute path in ``meta`` only the last part is written. What ``meta`` holds beside plain
+``meta.cfg``, the config of the run, is kept, so that a user can build the detector. Locations on the machine where it
+ran are not: of every absolute path in ``meta`` only the last part is written. Anything in ``meta`` that is not plain
 data is left out, so that torch reads the file with ``weights_only=True`` and without this package.
 """
 
@@ -19,7 +19,7 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
 from mmms_plugin.weights.files import SUFFIXES, Checkpoint, check_path, read_checkpoint, save_checkpoint, sha256_of
 
-# Of mmengine's meta: where and when a run took place, nothing that a user of the weights needs.
+# Of mmengine's meta: where and when a run took place, which a user of the weights does not need.
 PRIVATE = ("hook_msgs", "env_info", "exp_name", "experiment_name", "time", "seed")
 ROOT = r"(?:file://)?(?:[A-Za-z]:[\\/]|~|[\\/])"
 QUOTED = re.compile(rf"(?<=')({ROOT}[^'\n]*)(?=')|(?<=\")({ROOT}[^\"\n]*)(?=\")")  # may hold spaces
@@ -31,7 +31,7 @@ ADAPTED_TEXT = re.compile(r"\btype=(['\"])mmms_plugin\.ShapeAdaptor(?:ResNet|VGG
 
 @dataclass(frozen=True)
 class Published:
-    """The file written, its sizes in bytes before and after, and what was left out."""
+    """The written file, its size in bytes before and after, and what was left out."""
 
     path: Path
     before: int
@@ -43,8 +43,8 @@ def publish(source: str, prefix: str, freeze_shapes: bool = False) -> Published:
     """Write ``PREFIX-<first 8 hex digits of its SHA-256>.pth`` (or ``.safetensors`` if the prefix ends so).
 
     Args:
-        freeze_shapes: the networks that ``meta`` describes get ``fixed_shape=True``: the shape that shape adaptors
-            learned becomes constant. Tensors stay as they are.
+        freeze_shapes: set ``fixed_shape=True`` in the networks that ``meta`` describes, which makes the learned sizes
+            of shape adaptors constant. Tensors stay as they are.
     Raises: UserError; then nothing is written.
     """
     target = check_path(prefix, "OUT_PREFIX")
@@ -71,11 +71,11 @@ def publish(source: str, prefix: str, freeze_shapes: bool = False) -> Published:
 
 
 def fix_shapes(checkpoint: Checkpoint) -> None:
-    """Let the configs in ``meta`` build shape adaptors whose shape is constant.
+    """Let the configs in ``meta`` build shape adaptors of constant shape.
 
-    ``meta.cfg`` is text, and is changed as text: nothing out of a checkpoint is run.
+    ``meta.cfg`` is changed as text: nothing in a checkpoint is run.
 
-    Raises: UserError if the file has no learned shape, or no config that could be changed.
+    Raises: UserError if the file has no learned shape, or no config to change.
     """
     if not any(key.endswith(".alpha") for key in checkpoint.state):
         raise UserError(f"--freeze-shapes: {checkpoint.path} has no shape adaptor, its shape is fixed already")
@@ -108,7 +108,7 @@ def _plain_keys(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
 
 
 def without_places(value: Any) -> Any:
-    """A plain value whose texts hold only the last part of each absolute path: ``/home/me/coco/`` becomes ``coco/``."""
+    """A plain value with absolute paths cut to their last part: ``/home/me/coco/`` becomes ``coco/``."""
     if isinstance(value, dict):
         return {key: without_places(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -117,11 +117,12 @@ def without_places(value: Any) -> Any:
         return value
     if "\n" not in value and re.match(ROOT, value):
         return _last_part(value)
-    return BARE.sub(lambda found: _last_part(found[0]), QUOTED.sub(lambda found: _last_part(found[0]), value))
+    value = QUOTED.sub(lambda match: _last_part(match[0]), value)
+    return BARE.sub(lambda match: _last_part(match[0]), value)
 
 
 def _last_part(path: str) -> str:
-    """``/home/me/data/`` is ``data/``; ``/data`` says nothing of a machine and stays, as a lone stroke does."""
+    """``/home/me/data/`` becomes ``data/``; ``/data`` reveals nothing about a machine and stays, as does a slash."""
     parts = re.split(r"[\\/]+", path.rstrip("\\/"))
     end = path[len(path.rstrip("\\/")) :][:1]
     return parts[-1] + end if len(parts) > 2 or path.startswith("~") else path

@@ -1,4 +1,4 @@
-"""``--source auto``: which architecture of which source a file holds, recognised by its keys and shapes."""
+"""``--source auto``: source and architecture of a file, recognised by its keys and shapes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmms_plugin.weights.mapping import BACKBONE, COUNTER, Rules, apply_table, c
 from mmms_plugin.weights.tables import Arch, Rule, Table, load_table, sources
 from mmms_plugin.weights.tables.psconv import EXTRA, extra_keys
 
-# Where a file fits several sources and says nothing itself: authors before collections.
+# Preference if a file fits several sources and names none: authors before collections.
 ORDER = ("psconv", "dla", "elastic", "msdnet", "torchvision", "timm", "openmmlab")
 
 
@@ -24,7 +24,7 @@ class Guess:
 
     source: str
     arch: str
-    fits: bool = True  # else it only comes nearest
+    fits: bool = True  # or merely comes nearest
 
     def __str__(self) -> str:
         return f"{self.source} {self.arch}"
@@ -33,7 +33,7 @@ class Guess:
 def recognise(checkpoint: Checkpoint, source: str = "auto") -> list[Guess]:
     """All that fit, the most likely first; ``source`` narrows the search.
 
-    A file's own words count most (an ``arch`` entry, names beside the weights), then the order of ``ORDER``.
+    What the file itself states counts most (an ``arch`` entry, names beside the weights), then ``ORDER``.
     """
     shapes = {key: value.to("meta") for key, value in checkpoint.state.items()}
     tables = [load_table(name) for name in (sources() if source == "auto" else (source,))]
@@ -43,9 +43,9 @@ def recognise(checkpoint: Checkpoint, source: str = "auto") -> list[Guess]:
 
 
 def _fitting(table: Table, shapes: Mapping[str, torch.Tensor]) -> list[str]:
-    """Architectures of one source whose keys and shapes these are; keys are mapped once for all that share rules."""
+    """Architectures of one source with these keys and shapes; keys are mapped once for all that share rules."""
     mapped: dict[object, Mapping[str, torch.Tensor] | None] = {}
-    found = []
+    fitting = []
     for name, arch in table.archs.items():
         shared = (table.rules_of.get(name), name if table.join else None)
         if shared not in mapped:
@@ -55,8 +55,8 @@ def _fitting(table: Table, shapes: Mapping[str, torch.Tensor]) -> list[str]:
                 mapped[shared] = None
         state = mapped[shared]
         if state is not None and parts_fit(table, arch, state) and _fits(arch, state):
-            found.append(name)
-    return found
+            fitting.append(name)
+    return fitting
 
 
 def _fits(arch: Arch, state: Mapping[str, torch.Tensor]) -> bool:
@@ -82,12 +82,12 @@ def _source_named(name: str) -> str:
 
     Raises: UserError for an unknown one.
     """
-    found = [
+    matches = [
         s for s in sources() if name.lower() == s or ("/" in name and f"github.com/{name})" in load_table(s).about)
     ]
-    if name != "auto" and not found:
+    if name != "auto" and not matches:
         raise UserError(f"--source {name}: allowed are auto, {', '.join(sources())}")
-    return found[0] if found else name
+    return matches[0] if matches else name
 
 
 def _rank(source: str) -> int:
@@ -123,11 +123,11 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
 
 
 def _nearest(checkpoint: Checkpoint, source: str, arch: str) -> Guess | None:
-    """What a file that fits nothing differs least from, unless it differs in half of its keys."""
+    """The architecture that a file that fits none differs least from, unless it differs in half of its keys."""
     differing: dict[Guess, int] = {}
     for name in sources() if source == "auto" else (source,):
         table = load_table(name)
-        places: dict[object, list[_Place]] = {}  # found once for all architectures that share rules
+        places: dict[object, list[_Place]] = {}  # computed once for all architectures that share rules
         for own in (own for own in table.archs if arch == "auto" or _plain(own) == _plain(arch)):
             rules = table.rules_of.get(own)
             if rules not in places:
@@ -137,7 +137,7 @@ def _nearest(checkpoint: Checkpoint, source: str, arch: str) -> Guess | None:
     return ranked[0] if ranked and differing[ranked[0]] < len(checkpoint.state) / 2 else None
 
 
-# Rule and target of a key (None where there is none), and the shape of its tensor.
+# Rule and target of a key (None if there is none), and the shape of its tensor.
 _Place = tuple[Rule | None, str | None, torch.Size]
 
 
@@ -149,12 +149,12 @@ def _places(table: Table, arch: str, state: Mapping[str, torch.Tensor]) -> list[
 def _differences(table: Table, arch: str, places: list[_Place]) -> int:
     """How many keys are unknown or missing, or have another shape; tensors that are joined count by their name."""
     wanted = {BACKBONE + key: shape for key, shape in expected(table.archs[arch].backbone).shapes.items()}
-    found: set[str] = set()
+    present: set[str] = set()
     wrong = 0
     for rule, target, shape in places:
         if rule is not None and target is not None and target.startswith(BACKBONE):
             target = f"{target}.weight" if rule.join else target
             wrong += target not in wanted or (rule.join is None and shape != wanted[target])
-            found.add(target)
+            present.add(target)
         wrong += rule is None
-    return wrong + sum(key not in found and not key.endswith((COUNTER, EXTRA)) for key in wanted)
+    return wrong + sum(key not in present and not key.endswith((COUNTER, EXTRA)) for key in wanted)

@@ -1,9 +1,9 @@
 """What a checkpoint may say about the model that it belongs to.
 
-A file may choose among the networks and heads of this plugin, by name, with arguments of plain values. It may not name
+A file may choose among the networks and heads of this plugin, by name, with plain values as arguments. It may not name
 a class of another package, a function, a file, or initial weights. It gets no more memory than its own tensors take:
-the module is built without memory first and compared with them. ``components``, which says how another mmdet computed,
-may repeat what the key-map tables have and nothing else.
+the module is first built without memory and compared with them. ``components``, which describes how another mmdet
+computed, may only repeat entries of the key-map tables.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NESTED = {
     "conv_cfg": ("Conv2d", "Conv", *(SCOPE + name for name in ("PSConv", "DepthwisePSConv", "ElasticConv"))),
     "elastic_cfg": (),
 }
-FORBIDDEN = ("init_cfg", "pretrained", "device", "dtype")  # other files; where the module is put
+FORBIDDEN = ("init_cfg", "pretrained", "device", "dtype")  # other files, and where the module is put
 LARGEST = 1 << 15  # of whole numbers: channels, mostly
 LONGEST = 64  # of lists, names and numbers of arguments
 WIDEST = 1024  # pixels between two taps of a kernel
@@ -43,7 +43,8 @@ class Part:
     """A module as a file describes it, checked.
 
     Attributes:
-        cls: a class of this plugin. arguments: plain values.
+        cls: a class of this plugin.
+        arguments: plain values.
     """
 
     cls: type[nn.Module]
@@ -54,12 +55,12 @@ class Part:
 
 
 def check_part(config: object, where: str, **more: Any) -> Part:
-    """A module's config out of a file.
+    """Check a module's config from a file.
 
     Args:
         where: for the message, such as ``meta.backbone``.
         more: arguments that replace the file's.
-    Raises: UserError for anything but a class of this plugin and plain arguments that it has.
+    Raises: UserError for anything but a class of this plugin and plain values for its arguments.
     """
     if not isinstance(config, Mapping) or len(config) > LONGEST or not all(isinstance(key, str) for key in config):
         raise UserError(f"{where}: expected a dict with a type of mmms_plugin and its arguments")
@@ -84,7 +85,7 @@ def _class_of(name: object, where: str) -> type[nn.Module]:
 
 
 def _check_argument(where: str, name: str, value: object) -> None:
-    """Raises: UserError unless it is a plain value, or a dict of them where the argument is one."""
+    """Raises: UserError unless it is a plain value, or a dict of them if the argument is a dict."""
     if isinstance(value, Mapping):
         if name not in NESTED or len(value) > LONGEST or ("type" in value) != bool(NESTED[name]):
             raise UserError(f"{where}: a file may give no such dict here")
@@ -98,7 +99,7 @@ def _check_argument(where: str, name: str, value: object) -> None:
 
 
 def _is_plain(value: object, depth: int = 2) -> bool:
-    """Whether it is None, a boolean, a number or a word, or a list of these, or in a list of these."""
+    """Whether it is None, a boolean, a number, a word, or a list of these, nested twice at most."""
     if type(value) in (list, tuple):
         return depth > 0 and len(value) <= LONGEST and all(_is_plain(v, depth - 1) for v in value)  # type: ignore
     if type(value) in (int, float):
@@ -121,12 +122,12 @@ def build_part(part: Part, where: str, state: Mapping[str, Tensor]) -> nn.Module
     Args:
         where: for the message, such as ``checkpoint x.pth: meta.backbone``.
         state: its tensors, by the module's own keys.
-    Raises: UserError if the arguments are none of the module's, or if it holds other tensors.
+    Raises: UserError if the module does not take the arguments, or if it holds other tensors.
     """
     try:
         with torch.device("meta"):
             empty = part.build()
-    except Exception as error:  # a stranger's arguments may raise anything
+    except Exception as error:  # untrusted arguments may raise anything
         raise UserError(f"{where}: {type(error).__name__}: {first_line(error)}") from error
     _check_width(empty, where)
     misfit = compare(state, {key: value.shape for key, value in empty.state_dict().items()}, prefix="")
@@ -139,7 +140,7 @@ def build_part(part: Part, where: str, state: Mapping[str, Tensor]) -> nn.Module
 
 
 def _check_width(module: nn.Module, where: str) -> None:
-    """Raises: UserError for kernels so wide that a map would be padded beyond all memory."""
+    """Raises: UserError for kernels so wide that padding a map would exhaust memory."""
     for layer in module.modules():
         dilation = getattr(layer, "dilation", 1)
         most = max(dilation) if isinstance(dilation, tuple) else dilation
@@ -148,11 +149,11 @@ def _check_width(module: nn.Module, where: str) -> None:
 
 
 def check_components(components: object, where: str = "meta.components") -> dict[str, dict[str, Any]]:
-    """``meta.components`` out of a file: type in today's config -> settings that go with it.
+    """Check ``meta.components`` of a file: type in today's config -> settings that go with it.
 
     Args:
         where: for the message.
-    Raises: UserError for anything that is in no key-map table.
+    Raises: UserError for anything that is not in a key-map table.
     """
     known = [(kind, dict(settings)) for name in sources() for kind, settings in load_table(name).components.items()]
     if not isinstance(components, Mapping):
@@ -172,7 +173,7 @@ def _same(item: tuple[Any, Any], entry: tuple[str, dict[str, Any]]) -> bool:
 
 
 def class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """Classes that a file says it was trained for (``meta.dataset_meta``), fit for a terminal; () if it says none."""
+    """Classes that a file was trained for (``meta.dataset_meta``), fit for a terminal; () if unknown."""
     data = meta.get("dataset_meta")
     names = data.get("classes") or data.get("CLASSES") if isinstance(data, Mapping) else None
     names = [names] if isinstance(names, str) else names
@@ -182,7 +183,7 @@ def class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def class_colours(meta: Mapping[str, Any]) -> list[tuple[int, ...]] | None:
-    """Colours that a file gives its classes, three numbers from 0 to 255 each; None if it gives none."""
+    """Colours of a file's classes, three numbers from 0 to 255 each; None if unknown."""
     data = meta.get("dataset_meta")
     colours = data.get("palette") if isinstance(data, Mapping) else None
     if not isinstance(colours, list | tuple) or len(colours) > LARGEST:

@@ -1,4 +1,4 @@
-"""Converted weights at work: statistics of outputs, comparison with a reference, how far a change moves them."""
+"""Converted weights in use: statistics of outputs, comparison with a reference, how far a change moves outputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ MAX_PIXELS = 4_000_000  # of its input: 80 pictures of 224 x 224
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one output; ``error``: largest deviation from the reference in units of the reference's standard deviation."""
+    """Statistics of an output.
+
+    Attributes:
+        error: largest deviation from the reference, in standard deviations of the reference; None without one.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -40,7 +44,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Reference:
-    """Arrays of an ``--reference`` file: the input and outputs by name."""
+    """Arrays of a ``--reference`` file: the input, and outputs by name."""
 
     image: Tensor
     outputs: dict[str, Tensor]
@@ -74,7 +78,7 @@ def fixed_input() -> Tensor:
 def read_reference(path: str | Path, names: Sequence[str]) -> Reference:
     """Read an ``.npz`` with the array ``input``, ``[N, 3, H, W]``, and one array for each output, named in ``names``.
 
-    Raises: UserError if it is no such file.
+    Raises: UserError if it is not such a file.
     """
     arrays = _read_arrays(path)
     image = arrays.pop("input", None)
@@ -94,7 +98,7 @@ def read_reference(path: str | Path, names: Sequence[str]) -> Reference:
 
 
 def _read_arrays(path: str | Path) -> dict[str, Tensor]:
-    """All arrays of an ``.npz``; what its directory says of their size is checked before they are unpacked."""
+    """All arrays of an ``.npz``, whose sizes in its directory are checked before they are unpacked."""
     try:
         with zipfile.ZipFile(path) as archive:
             size, count = sum(entry.file_size for entry in archive.infolist()), len(archive.infolist())
@@ -102,7 +106,7 @@ def _read_arrays(path: str | Path) -> dict[str, Tensor]:
             raise ValueError(f"{count} arrays of {size} bytes; allowed are {MAX_ARRAYS} of {MAX_BYTES}")
         with np.load(path, allow_pickle=False) as arrays, np.errstate(all="ignore"):
             return {name: _real(name, arrays[name]) for name in arrays.files}
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen types for damaged files
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen types of errors for damaged files
         raise UserError(f"--reference {path}: not an .npz of arrays ({first_line(error)[:200]})") from error
 
 
@@ -113,7 +117,7 @@ def _real(name: str, array: np.ndarray) -> Tensor:
 
 
 def _full_name(name: str, names: Sequence[str]) -> str:
-    """The output that a name means: ``base.level2`` is ``level2``, ``norm5`` is ``features.norm5``."""
+    """The output that a name refers to: ``base.level2`` is ``level2``, ``norm5`` is ``features.norm5``."""
     return next((n for n in names if name.endswith(f".{n}") or n.endswith(f".{name}")), name)
 
 
@@ -162,7 +166,7 @@ def outputs_of(
 
 
 def statistics(outputs: Mapping[str, Tensor], reference: Mapping[str, Tensor] | None = None) -> list[Statistics]:
-    """Statistics of each output; with a reference, errors of those it has.
+    """Statistics of each output; with a reference, also the errors of the outputs in it.
 
     Raises: UserError if shapes differ.
     """
@@ -217,5 +221,5 @@ def check_tolerance(rows: Sequence[Statistics], tolerance: float) -> None:
 
 
 def movement(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
-    """Output -> root mean square difference in units of the standard deviation of ``before``."""
+    """Output -> root mean square difference, in standard deviations of ``before``."""
     return {name: float((after[name] - value).square().mean().sqrt() / value.std()) for name, value in before.items()}

@@ -234,7 +234,7 @@ def test_report_replaces_no_checkpoint(tmp_path, capsys):
     for report in (source, out, tmp_path / "link.json", tmp_path / "." / "out.pth"):
         assert "it is the input or the output" in refusal(capsys, source, out, "--report", str(report))
     assert "directory" in refusal(capsys, source, out, "--report", str(tmp_path))
-    assert "no folder" in refusal(capsys, source, out, "--report", str(source / "report.json"))
+    assert "not a folder" in refusal(capsys, source, out, "--report", str(source / "report.json"))
     assert source.read_bytes() == before
 
 

@@ -121,8 +121,10 @@ PROGRAMS: dict[str, tuple[bytes, bytes, str]] = {
     "set item": (b"}NNs", b"]NNs", "items for a list, where a dict is expected"),
     "a pair": (b"(NN\x86t", b"(N\x86t", "its pickle cannot be read at byte"),
     "memo": (b"Nq\xffh\xff\x86", b"Nh\xff\x86", "its pickle cannot be read at byte"),
-    "a call": (b"ccollections\nOrderedDict\n)R", b"N)R", "a call of what is no function"),
-    "arguments": (b"ccollections\nOrderedDict\n)R", b"ccollections\nOrderedDict\nNR", "a call of what is no function"),
+    "a call": (b"ccollections\nOrderedDict\n)R", b"N)R", "a call of something that is not a function"),
+    "arguments": (
+        b"ccollections\nOrderedDict\n)R", b"ccollections\nOrderedDict\nNR",
+        "a call of something that is not a function"),
     "a parameter": (
         b"ctorch._utils\n_rebuild_parameter\n(" + tensor((8,), (1,), 0) + b"\x89ccollections\nOrderedDict\n)RtR",
         b"ctorch._utils\n_rebuild_parameter\n(N\x89ccollections\nOrderedDict\n)RtR",
@@ -134,8 +136,8 @@ PROGRAMS: dict[str, tuple[bytes, bytes, str]] = {
     "state of a tensor": (b"N", tensor((8,), (1,), 0) + b"}b", "holds a tensor with a state of its own"),
     "storage of two sizes": (storage(), storage(numel=7), "storage 0 has two sizes or types"),
     "storage of two types": (storage(), storage(kind="Int"), "storage 0 has two sizes or types"),
-    "storage that is none": (storage(), b"(" + text("module") + b"NNNNtQ", "something that is no storage"),
-    "storage of negative size": (storage(), storage("1", numel=-1), "something that is no storage"),
+    "storage that is none": (storage(), b"(" + text("module") + b"NNNNtQ", "something that is not a storage"),
+    "storage of negative size": (storage(), storage("1", numel=-1), "something that is not a storage"),
     "storage that is not there": (storage(), storage("1"), "storage 1 should have 32 bytes, the file does not hold it"),
 }  # fmt: skip
 

@@ -136,7 +136,7 @@ REFUSED = {
     "scheduler": (Payload(OneCycleParamScheduler, ()), "allowed is one with its state"),
     "a function of a scheduler, called": (
         Payload(OneCycleParamScheduler._annealing_cos, (1, 2, 3)),
-        "a call of what is no function",
+        "a call of something that is not a function",
     ),
     "getattr of other": (Payload(getattr, (np.ndarray, "tofile")), "tofile"),
     "object array": (np.array([1, "a"], dtype=object), "O8"),
@@ -151,12 +151,21 @@ REFUSED = {
     "array without state": ([(1, Payload(RECONSTRUCT, (np.ndarray, (0,), b"b")))], "without its state"),
     "scalar of 4 bytes": (Payload(SCALAR, (F8, bytes(4))), "4 bytes"),
     "history of lists": (Payload(HistoryBuffer, ([{}, {}], [1, 1])), "allowed is one with its state"),
-    "history without counts": (history(_log_history=np.zeros(2), max_length=9), "none of mmengine's"),
+    "history without counts": (history(_log_history=np.zeros(2), max_length=9), "not one of mmengine's"),
     "a dtype of no text": (Payload(np.dtype, (1,)), "NumPy dtype 1: allowed are booleans"),
-    "a dtype's state": (Payload(np.dtype, ("f8",), (3, "<", None, None, None, -1, -1)), "its state is none of NumPy's"),
-    "a dtype's byte order": (Payload(np.dtype, ("f8",), (3, "x", None, None, None, -1, -1, 0)), "its state is none of"),
-    "an array's state": (Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (0,), F8, False)), "none of NumPy's"),
-    "an array's shape": (Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, [0], F8, False, b"")), "none of NumPy's"),
+    "a dtype's state": (
+        Payload(np.dtype, ("f8",), (3, "<", None, None, None, -1, -1)),
+        "its state is not one of NumPy's",
+    ),
+    "a dtype's byte order": (
+        Payload(np.dtype, ("f8",), (3, "x", None, None, None, -1, -1, 0)),
+        "its state is not one of",
+    ),
+    "an array's state": (Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (0,), F8, False)), "not one of NumPy's"),
+    "an array's shape": (
+        Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, [0], F8, False, b"")),
+        "not one of NumPy's",
+    ),
     "an array of 33 dimensions": (
         Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (1,) * 33, F8, False, bytes(8))),
         "allowed are sizes >= 0",
@@ -165,25 +174,25 @@ REFUSED = {
     "an array of no dtype": (Payload(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (1,), 8, False, bytes(8))), "numeric"),
     "an array of a class": (Payload(RECONSTRUCT, (HistoryBuffer, (0,), b"b")), "allowed is numpy.ndarray"),
     "a frozenset of a tuple": (Payload(frozenset, ((1, 2),)), "allowed is one of a list"),
-    "options without names": (Payload(argparse.Namespace, (), {1: 2}), "its state is no dict of names"),
-    "options of a list": (Payload(argparse.Namespace, (), [1]), "its state is no dict of names"),
+    "options without names": (Payload(argparse.Namespace, (), {1: 2}), "its state is not a dict of names"),
+    "options of a list": (Payload(argparse.Namespace, (), [1]), "its state is not a dict of names"),
     "getattr of no name": (Payload(getattr, (HistoryBuffer, 1)), r"getattr\(HistoryBuffer, 1\): allowed are"),
     "tuples in tuples": (functools.reduce(lambda inner, _: (inner,), range(50), ()), "nested more than 50 deep"),
     "history of no length": (
         history(_log_history=np.zeros(2), _count_history=np.zeros(2), max_length=0),
-        "none of mmengine's",
+        "not one of mmengine's",
     ),
     "history of half a length": (
         history(_log_history=np.zeros(2), _count_history=np.zeros(2), max_length=2.5),
-        "none of mmengine's",
+        "not one of mmengine's",
     ),
     "history of tables": (
         history(_log_history=np.zeros((2, 2)), _count_history=np.zeros((2, 2)), max_length=9),
-        "none of mmengine's",
+        "not one of mmengine's",
     ),
     "history of unequal length": (
         history(_log_history=np.zeros(2), _count_history=np.zeros(3), max_length=9),
-        "none of mmengine's",
+        "not one of mmengine's",
     ),
 }
 

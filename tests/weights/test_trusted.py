@@ -58,7 +58,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "another depth": (dict(SMALL, depth=34), "not of the tensors in the file"),
     "wide kernels": (dict(SMALL, dilation_pattern=[1, 30000]), "dilated by more than"),
     "refused by the network": (dict(SMALL, depth=19), "depth=19: allowed are"),
-    "a head": (dict(type="MultiExitHead", num_classes=2, in_channels=[1]), "is no backbone"),
+    "a head": (dict(type="MultiExitHead", num_classes=2, in_channels=[1]), "is not a backbone"),
 }
 
 

@@ -1,9 +1,9 @@
-"""Files of ``torch.save``, the zip and the older row of pickles: what is checked is what is loaded.
+"""Files of ``torch.save``, the zip and the older sequence of pickles: what is checked is what is loaded.
 
-``read`` is the one entrance. It maps the file once, checks it from end to end (``archive``), walks its pickle
-(``unpickler``) and builds the tensors itself from what it has checked (``tensors``, ``objects``); no second parser sees
-the file, which might read it otherwise. A pickle may hold tensors, plain containers, NumPy numbers and arrays,
-mmengine's log and ``argparse.Namespace``. All else is refused by name.
+``read`` is the only entrance. It maps the file once, checks it from end to end (``archive``), walks its pickle
+(``unpickler``) and builds the tensors itself from what it has checked (``tensors``, ``objects``). No second parser,
+which might read the file differently, sees it. A pickle may hold tensors, plain containers, NumPy numbers and arrays,
+mmengine's log and ``argparse.Namespace``. Everything else is refused by name.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from mmms_plugin.weights.reader.unpickler import unpickle
 
 PICKLE, ZIP = b"\x80", b"PK\x03\x04"
 TORCH_GLOBALS = re.compile(r"torch\._utils\..+|torch\.nn\.parameter\..+|torch\.\w+Storage|collections\.OrderedDict")
-EXPLAINED = 1 << 20  # bytes of a pickle that are looked through to explain why it is refused
+EXPLAINED = 1 << 20  # bytes of a pickle that are searched for the reason of a refusal
 
 
 def read(path: str | Path, map_location: Any = "cpu", mapped: bool = True) -> Any:
-    """What a file of ``torch.save`` holds.
+    """Read a file of ``torch.save``.
 
     Args:
         path: of the file.
         map_location: as ``torch.load`` takes it.
-        mapped: leave tensors in the file until they are used, where the format allows; the file must stay.
+        mapped: leave tensors in the file until they are used, if the format allows it; the file must not change.
 
     Raises: UserError, in one line, for anything that is not such a file or holds more than data; OSError.
     """
@@ -42,7 +42,7 @@ def read(path: str | Path, map_location: Any = "cpu", mapped: bool = True) -> An
         start = file.read(4)
         if not start:
             raise UserError(f"checkpoint {path}: the file is empty")
-        # Private: what is written to a tensor stays in memory. Closed when the last tensor in it is gone.
+        # Private: what is written to a tensor stays in memory. Closed when its last tensor is gone.
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     try:
         return _read_zip(data, map_location, mapped) if start == ZIP else _read_row(data, map_location)
@@ -63,7 +63,7 @@ def _read_zip(data: mmap.mmap, map_location: Any, mapped: bool) -> Any:
 
 
 def _read_row(data: mmap.mmap, map_location: Any) -> Any:
-    """The older format: magic number, protocol, system, the content, the storages' keys, then the storages."""
+    """Read the older format: magic number, protocol, system, content, keys of the storages, then the storages."""
     if data[:1] != PICKLE:
         raise _not_of_torch(data)
     storages = RowOfStorages(data, map_location)
@@ -88,17 +88,17 @@ def _not_of_torch(data: mmap.mmap) -> Refusal:
 
 
 def _explained(error: Refusal, pickled: bytes) -> Refusal:
-    """For operations of a newer pickle protocol than torch.save's: what the pickle holds, or what to do about it."""
+    """For a pickle protocol newer than that of torch.save: name what the pickle holds, or what to do about it."""
     if "Unsupported operand" not in str(error):
         return error
     if name := _foreign_global(pickled[:EXPLAINED]):
         return refused(name)
-    detail = "its pickle protocol is not torch.save's own; save it again without pickle_protocol"
+    detail = "its pickle protocol is not the default of torch.save; save it again without pickle_protocol"
     return Refusal(f"cannot be read safely: {detail}")
 
 
 def _foreign_global(pickled: bytes) -> str | None:
-    """The first class or function in a pickle that is not of torch's own making; nothing is unpickled."""
+    """The first class or function in a pickle that is not one of torch's; nothing is unpickled."""
     return next((name for name in _globals(pickled) if not TORCH_GLOBALS.fullmatch(name)), None)
 
 
@@ -107,7 +107,7 @@ def _globals(pickled: bytes) -> Iterator[str]:
     texts: list[str] = []
     memo: list[str] = []
     top = ""
-    with suppress(Exception):  # of a damaged pickle; this is only to explain a refusal
+    with suppress(Exception):  # a damaged pickle; this only explains a refusal
         for operation, argument, _ in pickletools.genops(pickled):
             if operation.name == "GLOBAL":
                 yield str(argument).replace(" ", ".")

@@ -1,8 +1,8 @@
-"""The zip that ``torch.save`` writes: one directory, read once, every byte accounted for.
+"""The zip of ``torch.save``: one directory, read once, with every byte accounted for.
 
-Readers of zips may follow different directories (the ZIP64 locator names one, its place in the file another), look
-names up without regard to case and skip checksums. Here each of these has one answer or the file is refused: no entry
-is compressed, encrypted or named twice, entries follow each other without gaps, and every checksum is right.
+Readers of zips may follow different directories (that of the ZIP64 locator or the last one in the file), ignore case in
+names and skip checksums. Here a file is refused unless all readers agree: no entry is compressed, encrypted or named
+twice, entries follow each other without gaps, and every checksum is right.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from mmap import mmap
 from struct import Struct, error, unpack_from
 
 MAX_ENTRIES = 50_000
-NEWEST = 63  # version of the zip format: 6.3
+NEWEST = 63  # newest version of the zip format: 6.3
 LOCAL = Struct("<4s5H3I2H")  # in front of every entry
 CENTRAL = Struct("<4s6H3I5H2I")  # an entry of the directory
 END64 = Struct("<4sQ2H2I4Q")
-LOCATOR = Struct("<4sIQI")  # says where END64 is
+LOCATOR = Struct("<4sIQI")  # the place of END64
 END = Struct("<4s4H2IH")
 NO_GAP: tuple[int, ...] = (0,)
-DESCRIPTORS = (0, 12, 16, 20, 24)  # bytes behind an entry that repeat its checksum and sizes, if it is flagged so
+DESCRIPTORS = (0, 12, 16, 20, 24)  # bytes after an entry that repeat its checksum and sizes, if flagged
 FLAG_ENCRYPTED, FLAG_DESCRIPTOR, FLAG_UTF8 = 0x1, 0x8, 0x800
 STATED_ELSEWHERE = 0xFFFFFFFF  # the number stands in the ZIP64 part
 BLOCK = 1 << 22
@@ -48,7 +48,7 @@ class Entry:
 def read_archive(data: mmap) -> dict[str, tuple[int, int]]:
     """Place and size of every file in a checkpoint, such as ``data.pkl`` and ``data/0``, below its root folder.
 
-    Raises: Refusal if the zip is damaged, ambiguous, or none of ``torch.save``.
+    Raises: Refusal if the zip is damaged or ambiguous, or if ``torch.save`` did not write it.
     """
     start, end, count = _find_directory(data)
     try:
@@ -70,7 +70,7 @@ def read_archive(data: mmap) -> dict[str, tuple[int, int]]:
 
 
 def _find_directory(data: mmap) -> tuple[int, int, int]:
-    """Where the directory begins and ends, and its number of entries, if all parts of the zip's end agree."""
+    """Where the directory begins and ends, and its number of entries; all parts of the zip's end must agree."""
     last = len(data) - END.size
     if last < 0 or data[last : last + 4] != b"PK\x05\x06":
         if 0 <= data.rfind(b"PK\x05\x06") < last:
@@ -121,7 +121,7 @@ def _entries(data: mmap, start: int, end: int, count: int) -> Iterator[Entry]:
 
 
 def _stated(extra: bytes, numbers: list[int]) -> list[int]:
-    """Sizes and place of an entry, those that need 64 bits taken from its extra field."""
+    """Sizes and place of an entry; those that need 64 bits are taken from its extra field."""
     if STATED_ELSEWHERE not in numbers:
         return numbers
     while len(extra) >= 4:

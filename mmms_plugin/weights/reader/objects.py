@@ -1,12 +1,12 @@
-"""What a checkpoint may hold beside tensors and plain containers: how each is made, from checked arguments only.
+"""What a checkpoint may hold besides tensors and plain containers, and how it is made from checked arguments.
 
 mmengine keeps its log beside the weights (``HistoryBuffer`` and NumPy numbers, in ``message_hub``), training scripts
-their options (``argparse.Namespace``). Nothing of NumPy or mmengine is opened to the pickle for that:
+their options (``argparse.Namespace``). The pickle calls nothing of NumPy or mmengine for that:
 
 1. NumPy arrays hold numbers only, from as many bytes as their shape needs: raw bytes under a crafted dtype are
    pointers. An array gets its contents once, before anything could look at it.
-2. ``HistoryBuffer`` pickles its statistics methods by way of ``getattr``. Here that gives the method's name: mmengine
-   registers the four by itself. ``OneCycleLR`` pickles its function in the same way.
+2. ``HistoryBuffer`` pickles its statistics methods as calls of ``getattr``. Here these return the method's name, since
+   mmengine registers the four methods anyway. ``OneCycleLR`` pickles its function in the same way.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
 ONE_CYCLE = "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"
 STATISTICS = ("min", "max", "current", "mean")
 ANNEALING = ("_annealing_cos", "_annealing_linear")  # functions of OneCycleParamScheduler
-# Of NumPy's type characters: booleans, integers and floats; keyed as a pickle names them: b1, i8, f4, ...
+# Booleans, integers and floats, by their names in a pickle: b1, i8, f4, ...
 NUMERIC = {code: np.dtype(code) for code in (np.dtype(char).str[1:] for char in "?bBhHiIlLqQefd")}
 MAX_DIMENSIONS = 32
 
 
 @dataclass(frozen=True)
 class Name:
-    """A class or function by its dotted name; never the thing itself."""
+    """A class or function by its dotted name, never the object itself."""
 
     text: str
 
@@ -45,7 +45,7 @@ class Unfinished:
 
     Attributes:
         fill: puts a state into the value.
-        name: for the message if no state comes; '' if the value is whole without.
+        name: for the message if no state comes; '' if the value is complete without one.
     """
 
     value: Any
@@ -65,7 +65,7 @@ def _dtype(code: object, align: object = False, copy: object = False) -> Unfinis
 
 def _fill_dtype(dtype: np.dtype, state: object) -> None:
     if not isinstance(state, tuple) or len(state) != 8 or state[1] not in ("<", ">", "|", "="):
-        raise unusual(f"NumPy dtype {dtype}: its state is none of NumPy's")
+        raise unusual(f"NumPy dtype {dtype}: its state is not one of NumPy's")
     if any(part is not None for part in state[2:5]):
         raise unusual(f"NumPy dtype {dtype} with fields: allowed are plain numbers")
     dtype.__setstate__((3, state[1], None, None, None, -1, -1, 0))  # type: ignore[attr-defined]
@@ -91,7 +91,7 @@ def _array(kind: object, shape: object, code: object) -> Unfinished:
 
 def _fill_array(array: np.ndarray, state: object) -> None:
     if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[1], tuple):
-        raise unusual("NumPy array: its state is none of NumPy's")
+        raise unusual("NumPy array: its state is not one of NumPy's")
     _, shape, dtype, fortran, data = state
     if len(shape) > MAX_DIMENSIONS or any(type(size) is not int or size < 0 for size in shape):
         raise unusual(f"NumPy array of shape {shape!r}: allowed are sizes >= 0"[:200])
@@ -115,7 +115,7 @@ def _fill_history(history: Any, state: object) -> None:
     logs, counts, longest = (state.get(name) for name in ("_log_history", "_count_history", "max_length"))
     lines = [array for array in (logs, counts) if isinstance(array, np.ndarray) and array.ndim == 1]
     if len(lines) != 2 or len(lines[0]) != len(lines[1]) or type(longest) is not int or longest < 1:
-        raise unusual("HistoryBuffer: its state is none of mmengine's")
+        raise unusual("HistoryBuffer: its state is not one of mmengine's")
     history.__setstate__(dict(max_length=longest, _log_history=logs, _count_history=counts))
 
 
@@ -125,7 +125,7 @@ def _options() -> Unfinished:
 
 def _fill_options(options: argparse.Namespace, state: object) -> None:
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise unusual("argparse.Namespace: its state is no dict of names")
+        raise unusual("argparse.Namespace: its state is not a dict of names")
     vars(options).update(state)
 
 
@@ -154,7 +154,7 @@ def _set(*arguments: Any) -> set:
 
 
 def _bytes(*arguments: Any) -> bytes:
-    """For ``bytes()``, which is how no bytes are pickled."""
+    """For ``bytes()``, which is how empty bytes are pickled."""
     if arguments:
         raise unusual("bytes: allowed are none")
     return b""

@@ -1,4 +1,4 @@
-"""Plain copies of what a checkpoint holds beside its tensors: no cycles, no endless nesting, nothing but data."""
+"""Plain copies of what a checkpoint holds besides its tensors: data only, without cycles or endless nesting."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SCALARS = (str, bool, int, float, type(None))
 
 
 class _Left(Exception):
-    """A value that is no plain data, or one too many."""
+    """A value that is not plain data, or one too many."""
 
 
 class _Copier:
-    """Copies up to a number of values; ``left_out`` names what is none or too much."""
+    """Copies plain values up to a limit; ``left_out`` has the names of all others."""
 
     def __init__(self) -> None:
         self.values, self.text = MAX_VALUES, MAX_TEXT
@@ -45,7 +45,7 @@ class _Copier:
         return value
 
     def mapping(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
-        """Entries that are plain; only here something may be left out, so that no list loses an item."""
+        """Plain entries; only here a value may be left out, so that no list loses an item."""
         copied: dict[Any, Any] = {}
         for key, inner in dict.items(value):  # not value.items(): a pickle can put an attribute of that name on it
             try:
@@ -58,10 +58,10 @@ class _Copier:
 
 
 def plain_dict(value: Any) -> tuple[dict[str, Any], list[str]]:
-    """A copy of a dict without what is no plain data, and the names of the entries left out; ``{}`` for no dict.
+    """The plain data of a dict, copied, and the names of the entries left out; ``{}`` if it is not a dict.
 
-    Plain are texts, numbers (NumPy's become Python's), None, and lists, tuples and dicts of such. Left out is also what
-    is nested deeper than ``MAX_DEPTH`` (a dict that contains itself), and what comes after ``MAX_VALUES`` values.
+    Plain data are strings, numbers (NumPy's become Python's), None, and lists, tuples and dicts of these. Also left out
+    are values nested deeper than ``MAX_DEPTH`` (a dict that contains itself) or after the first ``MAX_VALUES``.
     """
     if not isinstance(value, dict):
         return {}, []
@@ -71,15 +71,15 @@ def plain_dict(value: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 def key_name(key: Any) -> str:
-    """The name of a key that may be anything, for a message or a report."""
+    """The name of a key of any type, for a message or a report."""
     return str(key)[:200] if type(key) in SCALARS else f"<{type(key).__name__}>"
 
 
 def plain_tensor(value: Tensor) -> Tensor:
-    """The tensor itself, without the class, attributes and gradient that a file may give it."""
+    """The tensor without the class, attributes and gradient that a file may give it."""
     return Tensor.detach(value).as_subclass(Tensor)
 
 
 def unviewed(value: Tensor) -> Tensor:
-    """The tensor with its stored values: conjugate and negative views, which safetensors cannot hold, are computed."""
+    """The tensor with conjugate and negative views, which safetensors cannot hold, computed."""
     return torch.resolve_neg(torch.resolve_conj(value))

@@ -1,4 +1,4 @@
-"""Storages and tensors, built from what a pickle says of them once that is known to fit the file."""
+"""Storages and tensors, built from a pickle's description of them once it is known to fit the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmms_plugin.errors import first_line
 from mmms_plugin.weights.reader.archive import Refusal
 
 MAX_DIMENSIONS = 16
-BLOCK = 1 << 26  # bytes that are copied at once
+BLOCK = 1 << 26  # bytes copied at once
 ALIGNMENT = 16  # bytes, of the largest type; torch.save aligns to 64
 DTYPES = {
     "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
@@ -26,7 +26,7 @@ DTYPES = {
     "ComplexHalf": torch.complex32, "Untyped": torch.uint8,
 }  # fmt: skip
 STORAGE = re.compile(r"torch\.(?:cuda\.|storage\.)?(\w+)Storage")
-UNUSUAL = ("sparse", "nested", "quantised", "meta")  # tensors that are refused by this word
+UNUSUAL = ("sparse", "nested", "quantised", "meta")  # kinds of tensors that a refusal names
 
 
 class Storages:
@@ -65,7 +65,7 @@ class Storages:
 
 
 class NoStorages(Storages):
-    """Of a pickle that has none."""
+    """For a pickle without storages."""
 
     def __init__(self) -> None:
         super().__init__("cpu")
@@ -113,9 +113,9 @@ class ZippedStorages(Storages):
 
 
 class RowOfStorages(Storages):
-    """Storages of the older format, which stand behind the pickles in an order that is known last.
+    """Storages of the older format, which follow the pickles in an order that is known last.
 
-    They are made empty, no more than the file can hold, and filled by ``fill``.
+    They are allocated first, no more than the file can hold, and filled by ``fill``.
     """
 
     def __init__(self, data: mmap.mmap, map_location: Any) -> None:
@@ -131,7 +131,7 @@ class RowOfStorages(Storages):
         return torch.UntypedStorage(size)
 
     def fill(self, keys: object, position: int) -> None:
-        """Read the values: of each storage the number of elements (8 bytes), then these; the last ends the file.
+        """Read for each storage the number of elements (8 bytes) and the elements; the last one ends the file.
 
         Args:
             keys: of the storages, in the order of the file.
@@ -159,7 +159,7 @@ def _copy(data: mmap.mmap, place: int, storage: torch.UntypedStorage, forget: bo
     """Fill a storage with bytes of the file.
 
     Args:
-        forget: leave nothing of the file in this process's memory. Not where tensors are mapped.
+        forget: release the file's pages from this process's memory; not if tensors are mapped.
     """
     values = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)  # type: ignore[call-overload]
     for start in range(0, len(values), BLOCK):
@@ -189,7 +189,7 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *options: 
 
 
 def rebuild_typed_tensor(storage: Any, offset: Any, size: Any, stride: Any, *options: Any) -> Tensor:
-    """The third version, with the type behind the hooks: for types that have no storage of their own."""
+    """The third version, with the dtype after the hooks, for dtypes without a storage class."""
     requires_grad, hooks, dtype, *metadata = options
     if not isinstance(dtype, torch.dtype):
         raise Refusal("damaged: a tensor without a type")
@@ -203,7 +203,7 @@ def _tensor(
     stride: Any,
     dtype: torch.dtype,
     requires_grad: object = False,
-    hooks: object = None,  # always empty: hooks are not saved
+    hooks: object = None,  # always empty: torch does not save hooks
     metadata: Any = None,
 ) -> Tensor:
     """A view of a storage. Raises: Refusal unless it lies inside."""
@@ -233,7 +233,7 @@ def _tensor(
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise Refusal("damaged: a tensor that says something else than whether it has a gradient")
+        raise Refusal("damaged: a tensor whose requires_grad is not a boolean")
     return value
 
 
@@ -244,7 +244,7 @@ def rebuild_parameter(tensor: Any, requires_grad: Any, hooks: Any, state: Any = 
 
 
 def set_attributes(value: Any, state: object, cls: type) -> Any:
-    """Give a tensor or container the attributes that were saved with it, but none that hides something of its class."""
+    """Give a tensor or container the attributes saved with it, except those that would hide one of its class."""
     for attributes in state if isinstance(state, tuple) else (state,):
         if attributes is None:
             continue
@@ -256,7 +256,7 @@ def set_attributes(value: Any, state: object, cls: type) -> Any:
 
 
 def refused(name: str) -> Refusal:
-    """For a class or function that is not read, named by the word that describes it best."""
+    """Refuse a class or function, described by the kind of tensor if it makes one."""
     spelt = name.lower().replace("qtensor", "quantised").replace("qint", "quantised").replace("wrapper", "nested")
     kind = next((kind for kind in UNUSUAL if kind in spelt), None) if name.startswith("torch.") else None
     what = f"a {kind} tensor ({name})" if kind else name

@@ -32,8 +32,8 @@ from mmms_plugin.weights.reader.tensors import DTYPES, STORAGE, TENSORS, Storage
 MAX_OPERATIONS = 3_000_000  # about three seconds; a detector's checkpoint has some 30,000
 MAX_DEPTH = 50  # of tuples in tuples
 MAX_WEIGHT = 1_000_000  # values in a tuple, repeated ones counted each time
-MAX_HASHED = 20_000  # values in all keys that can be chosen to collide: comparing each with all others takes seconds
-COLLIDING = 4  # what such a number counts as a key
+MAX_HASHED = 20_000  # values in all keys that can be chosen to collide: comparing them all takes seconds
+COLLIDING = 4  # values that such a number counts for
 HUGE = 2**60  # smaller integers are their own hash
 MAX_COPIES = 4  # bytes and items copied into new objects, in sizes of the pickle
 TYPED = "torch._tensor._rebuild_from_type_v2"
@@ -191,7 +191,7 @@ class _Reader:
         return value
 
     def _size_of(self, value: tuple[Any, ...]) -> tuple[int, int]:
-        """Depth and weight of a tuple; one that was not made here holds no others."""
+        """Depth and weight of a tuple; those not made here do not hold others."""
         return self.tuples.get(id(value), (1, 1 + len(value)))
 
     @staticmethod
@@ -211,7 +211,7 @@ class _Reader:
     def _charge(self, key: Any) -> None:
         """Count what hashing a key costs, and comparing it with others of the same hash.
 
-        The hash of texts and bytes is secret, and that of a small integer the integer itself.
+        The hash of strings and bytes is secret, and a small integer is its own hash: neither can be made to collide.
         """
         if isinstance(key, str | bytes | None) or (isinstance(key, int) and -HUGE < key < HUGE):
             return
@@ -250,15 +250,15 @@ class _Reader:
             case ("storage", Name(text=name), str(key), str(location), int(count), *view) if count >= 0:
                 kind = STORAGE.fullmatch(name)
                 if kind is None or len(view) > 1:
-                    raise Refusal("damaged: a reference to something that is no storage")
+                    raise Refusal("damaged: a reference to something that is not a storage")
                 storage = self.storages.find(kind[1], key, location, count)
                 return part_of(storage, view[0]) if view and view[0] is not None else storage
             case _:
-                raise Refusal("damaged: a reference to something that is no storage")
+                raise Refusal("damaged: a reference to something that is not a storage")
 
     def _called(self, function: Any, arguments: Any) -> Any:
         if not isinstance(function, Name) or type(arguments) is not tuple:
-            raise Refusal("damaged: a call of what is no function")
+            raise Refusal("damaged: a call of something that is not a function")
         name = function.text
         self._count_copies(arguments)
         if name in TENSORS:
@@ -277,7 +277,7 @@ class _Reader:
         name = cls.text if isinstance(cls, Name) else ""
         known = TENSOR_CLASSES.get(name) or self.allowed.get(name)
         if not isinstance(function, Name) or function.text not in TENSORS or not isinstance(known, type):
-            raise Refusal("damaged: a tensor of a class that is none")
+            raise Refusal("damaged: a tensor of something that is not a class")
         tensor = self._called(function, arguments)
         return set_attributes(tensor if type(tensor) is known else tensor.as_subclass(known), state, known)
 
@@ -287,7 +287,7 @@ class _Reader:
             raise Refusal("its objects repeat the values of the file many times; those of a checkpoint do not")
 
     def _count_hashes(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Of sets and dicts, which are made of lists and dicts."""
+        """Charge the keys of sets and dicts that are made from lists and dicts."""
         for argument in arguments:
             if name == "collections.OrderedDict" and type(argument) is list:
                 if not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in argument):

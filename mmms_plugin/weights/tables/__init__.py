@@ -82,7 +82,7 @@ class Arch:
             (``dict(neck=..., decode_head=...)``); they go to ``meta.model``, with the ``num_classes`` of the file.
         normalisation: where it differs from the table's.
         outputs: where they differ from the table's.
-        note: one line for the user, such as what the file does not show.
+        note: one line for the user, such as an assumption that the file does not confirm.
     """
 
     backbone: Mapping[str, Any]
@@ -94,7 +94,7 @@ class Arch:
 
 @dataclass(frozen=True)
 class Table:
-    """All there is to know about the checkpoints of one source.
+    """The checkpoints of one source.
 
     Args:
         source: name for ``--source``; the module's.
@@ -105,15 +105,15 @@ class Table:
         normalisation: of the inputs.
         licence: of the published weights, SPDX name, or None where the publishers say nothing.
         outputs: what the publishers call the outputs of the backbone's stages 0, 1, ..., for ``--reference``.
-        before_relu: of these, the names whose published output lacks the ReLU that ends the stage here.
-        prefixes: taken off the source keys where all keys that no rule matches have it, in addition to the usual ones
-            (``module.``, ``model.``, ``backbone.``), which need no entry.
+        before_relu: those of them whose published output lacks the ReLU that ends the stage here.
+        prefixes: taken off the source keys if most keys that no rule matches have it, in addition to the usual ones
+            (``module.``, ``model.``, ``backbone.``).
         join: ``(role -> tensor, backbone config) -> {suffix: tensor}`` for rules with ``join``; the suffix follows the
             target and a dot.
-        components: what a whole detector of this source needs to compute as its authors' did: type in today's config
-            -> settings for every component of that type; to ``meta.components``.
+        components: settings with which a whole detector of this source computes as its authors' did: type in today's
+            config -> settings for every component of that type; written to ``meta.components``.
         hints: names beside the state dict, or prefixes of its keys, that only this source's files have; they decide
-            where ``--source auto`` finds that a file fits several sources.
+            if a file fits several sources.
     """
 
     source: str
@@ -137,7 +137,7 @@ def sources() -> tuple[str, ...]:
 
 
 def load_table(source: str) -> Table:
-    """The table of a source; needs no torch.
+    """The table of a source.
 
     Raises: ValueError for an unknown source.
     """
