@@ -19,7 +19,7 @@ from PIL import Image
 from mmms_plugin.report.figure_style import GAIN, LOSS, NEUTRAL, RUN_COLOURS
 from mmms_plugin.scale.policy import figures
 from mmms_plugin.scale.policy.dilations import DilationShares
-from mmms_plugin.scale.policy.page import thumbnails
+from mmms_plugin.scale.policy.gallery import thumbnails
 from mmms_plugin.scale.policy.report import Findings, write_report
 from mmms_plugin.scale.policy.table import OUTCOMES, Group, Row, Table
 from mmms_plugin.scale.receptive_field import ReceptiveField

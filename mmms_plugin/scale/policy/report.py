@@ -16,7 +16,7 @@ from mmms_plugin.files import files_written_together, write_text
 from mmms_plugin.report.page import Output, Section, render
 from mmms_plugin.scale.policy import figures
 from mmms_plugin.scale.policy.dilations import DilationShares
-from mmms_plugin.scale.policy.page import make_gallery, thumbnails
+from mmms_plugin.scale.policy.gallery import make_gallery, thumbnails
 from mmms_plugin.scale.policy.table import (
     OUTCOMES,
     Row,
