@@ -1,1 +1,1 @@
-"""The kit that every report is made with: tables, figures, drawings, and a page with a gallery."""
+"""The kit for all reports: tables, figures, drawings, and a page with a gallery."""

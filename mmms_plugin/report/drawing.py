@@ -1,7 +1,7 @@
 """Objects and segmentations drawn over a picture, so that the picture stays visible.
 
-1. A label stands outside its object, and nowhere where it would cover a tenth of any object's box; where there is no
-   such place, or the object is tiny, there is none. Colours say the class, and a legend below says which is which.
+1. A label stands outside its object and covers less than a tenth of any object's box; if there is no such place, or the
+   object is tiny, it is omitted. Colours show the class, with a legend below the picture.
 2. Small pictures are enlarged and very large ones reduced, so that outlines and letters have a readable size.
 """
 
@@ -22,8 +22,8 @@ from pycocotools import mask as rle
 from mmms_plugin.files import written_whole
 
 SMALLEST, LARGEST = 640, 3000  # px: the longer side of a drawing
-TINY = 10  # px of the drawing: the longer side of an object that gets no label
-FILLED = 16  # px of the drawing: smaller objects keep their pixels, and get an outline only
+TINY = 10  # px of the drawing: objects whose longer side is smaller get no label
+FILLED = 16  # px of the drawing: objects whose longer side is smaller get only an outline
 COVERED = 0.1  # share of an object's box that a label may cover
 OPACITY = 0.4
 VOID, UNTINTED = 255, ("background", "unlabeled", "unlabelled")
@@ -34,13 +34,13 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Objects:
-    """What was found, or is known, in one picture.
+    """The objects in one picture, predicted or annotated.
 
     Attributes:
         boxes: [N, 4], left, top, right and bottom in px.
         labels: N class indices.
-        scores: N, or None for the truth.
-        masks: N masks, each a COCO RLE or a boolean array [height, width]; None where there are boxes alone.
+        scores: N scores; None for ground truth.
+        masks: N masks, each a COCO RLE or a boolean array [height, width]; None if there are only boxes.
     """
 
     boxes: np.ndarray
@@ -51,7 +51,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Style:
-    """Names and colours of the classes, whether objects are labelled, and how large letters are beside the usual."""
+    """Names and colours of the classes, whether to label objects, and a factor for the size of letters."""
 
     classes: tuple[str, ...]
     colours: tuple[Colour, ...]
@@ -60,21 +60,21 @@ class Style:
 
     @classmethod
     def of(cls, classes: Sequence[str], palette: Any = None, labels: bool = True, letters: float = 1.0) -> Style:
-        """With a palette, N triples of 0 to 255, where it fits; else with colours of equal steps in hue."""
+        """With a palette, N triples of 0 to 255, if it has enough colours; else with distinct hues."""
         fits = isinstance(palette, list | tuple) and len(palette) >= len(classes)
         colours = [tuple(int(v) for v in colour) for colour in palette] if fits else distinct_colours(len(classes))
         return cls(tuple(classes), tuple(colours), labels, letters)  # type: ignore[arg-type]
 
 
 def distinct_colours(count: int) -> list[Colour]:
-    """Bright RGB colours, by steps of the golden angle in hue."""
+    """Bright RGB colours, whose hues are steps of the golden angle."""
     hues = [(0.02 + 0.381966 * i) % 1 for i in range(count)]
     shades = [colorsys.hsv_to_rgb(hue, 0.85, 0.8 if i % 2 else 0.95) for i, hue in enumerate(hues)]
     return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in shades]
 
 
 def draw_objects(pixels: np.ndarray, objects: Objects, style: Style) -> Image.Image:
-    """Outlines, fillings and labels of objects over ``pixels``, [height, width, 3] RGB of 8 bits, with a legend."""
+    """Draw outlines, fillings and labels of objects over ``pixels``, [height, width, 3] 8-bit RGB, with a legend."""
     scale = _scale(pixels)
     canvas = np.asarray(_resized(pixels, scale)).copy()
     boxes = np.asarray(objects.boxes, dtype=float).reshape(-1, 4) * scale
@@ -91,10 +91,10 @@ def draw_objects(pixels: np.ndarray, objects: Objects, style: Style) -> Image.Im
 
 
 def draw_segments(pixels: np.ndarray, segments: np.ndarray, style: Style) -> Image.Image:
-    """A tint and a contour for every class over ``pixels``; the background and void pixels are not tinted.
+    """Draw a tint and a contour for every class over ``pixels``; background and void are not tinted.
 
     Args:
-        pixels: [height, width, 3] RGB of 8 bits.
+        pixels: [height, width, 3] 8-bit RGB.
         segments: [height, width] class indices; 255 is void.
     """
     scale = _scale(pixels)
@@ -113,7 +113,7 @@ def draw_segments(pixels: np.ndarray, segments: np.ndarray, style: Style) -> Ima
 
 
 def draw_caption(pixels: np.ndarray, lines: Sequence[str]) -> Image.Image:
-    """A picture, [height, width, 3] RGB of 8 bits, above lines of text."""
+    """Draw a picture, [height, width, 3] 8-bit RGB, above lines of text."""
     image = _resized(pixels, _scale(pixels))
     font = _font(_letters(image))
     line = round(1.6 * font.size)
@@ -125,7 +125,7 @@ def draw_caption(pixels: np.ndarray, lines: Sequence[str]) -> Image.Image:
 
 
 def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str], letters: float = 1.0) -> Image.Image:
-    """Two drawings of one picture beside each other, each below its title; ``letters`` as in ``Style``."""
+    """Join two drawings of one picture side by side, each below its title; ``letters`` as in ``Style``."""
     font = _font(round(1.15 * _letters(left, letters)))
     bar = round(1.9 * font.size)
     gap = max(6, left.size[0] // 100)
@@ -137,7 +137,7 @@ def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str],
 
 
 def save_drawing(image: Image.Image, path: Path) -> None:
-    """Write a drawing whole, as JPEG or PNG by its suffix."""
+    """Write a drawing as JPEG or PNG, by its suffix, completely or not at all."""
     with written_whole(path) as temporary:
         image.save(temporary, format="JPEG" if path.suffix == ".jpg" else "PNG", quality=92)
 
@@ -170,7 +170,7 @@ def _decoded(mask: Mapping[str, Any] | np.ndarray) -> np.ndarray:
 
 
 def _draw_shape(canvas: np.ndarray, box: np.ndarray, mask: np.ndarray | None, scale: float, colour: Colour) -> None:
-    """The mask with its contour, which runs outside it; the outline of the box where there is no mask."""
+    """Draw the mask with a contour around it, or the outline of the box if there is no mask."""
     height, width = canvas.shape[:2]
     thick = 1 if max(box[2:] - box[:2]) < FILLED else max(2, round(max(height, width) / 500))
     if mask is None or not mask.any():
@@ -194,7 +194,7 @@ def _draw_shape(canvas: np.ndarray, box: np.ndarray, mask: np.ndarray | None, sc
 
 
 def _grown(mask: np.ndarray, steps: int) -> np.ndarray:
-    """A mask with ``steps`` more pixels on every side."""
+    """The mask grown by ``steps`` pixels on every side."""
     for _ in range(steps):
         padded = np.pad(mask, 1)
         mask = padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
@@ -202,7 +202,7 @@ def _grown(mask: np.ndarray, steps: int) -> np.ndarray:
 
 
 def _edges(segments: np.ndarray) -> np.ndarray:
-    """Pixels whose right or lower neighbour is of another class."""
+    """Pixels whose right or lower neighbour has another class."""
     edges = np.zeros(segments.shape, bool)
     edges[:, :-1] |= segments[:, :-1] != segments[:, 1:]
     edges[:-1] |= segments[:-1] != segments[1:]
@@ -210,7 +210,7 @@ def _edges(segments: np.ndarray) -> np.ndarray:
 
 
 def _texts(objects: Objects, style: Style) -> list[str]:
-    """Name and score; the name alone for the truth, and the score alone where there is one class."""
+    """Labels: name and score; for ground truth only the name, with a single class only the score."""
     names = ["" if len(style.classes) == 1 else style.classes[k] for k in objects.labels]
     if objects.scores is None:
         return names
@@ -220,7 +220,7 @@ def _texts(objects: Objects, style: Style) -> list[str]:
 def _draw_labels(
     image: Image.Image, boxes: np.ndarray, order: np.ndarray, texts: list[str], colours: list[Colour], font: Any
 ) -> None:
-    """Label objects, large ones first, wherever there is room."""
+    """Label objects, large ones first, if there is room."""
     draw = ImageDraw.Draw(image)
     taken: NDArray[np.float64] = np.zeros((0, 4))
     for i in order:
@@ -239,7 +239,7 @@ def _draw_labels(
 def _free_place(
     box: np.ndarray, size: tuple[float, float], boxes: np.ndarray, taken: np.ndarray, limits: tuple[int, int]
 ) -> Box | None:
-    """Where a label of ``size`` can stand beside ``box``: in the picture, over no other label, over no object."""
+    """A place for a label of ``size`` at ``box``: within the picture, not on another label or on an object."""
     width, height = size
     left, top, right, bottom = box
     corners = [(left, top - height - 3), (right - width, top - height - 3), (left, bottom + 3),
@@ -255,13 +255,13 @@ def _free_place(
 
 
 def _overlaps(place: Box, boxes: np.ndarray) -> np.ndarray:
-    """Areas that ``place`` shares with each of ``boxes`` [N, 4]."""
+    """The area that ``place`` shares with each of ``boxes`` [N, 4]."""
     sides = np.minimum(boxes[:, 2:], place[2:]) - np.maximum(boxes[:, :2], place[:2])
     return np.prod(np.maximum(sides, 0), axis=1)
 
 
 def _with_legend(image: Image.Image, present: list[int], style: Style) -> Image.Image:
-    """The drawing above a strip that names the colours of the classes in it."""
+    """The drawing above a legend of the classes in it."""
     font = _font(_letters(image, style.letters))
     line, x, y, places = round(1.6 * font.size), 4, 0, []
     for k in present:

@@ -1,6 +1,6 @@
-"""One look for all figures: colours, fonts, axes, and saving without half-written files.
+"""One style for all figures: colours, fonts, axes, and saving without half-written files.
 
-Colours are Okabe and Ito's, which stay apart under the common kinds of colour blindness (Wong, Nature Methods 8, 441).
+Colours are Okabe and Ito's, distinguishable with the common kinds of colour blindness (Wong, Nature Methods 8, 441).
 On a page, `report.page.DARK` replaces the greys and black in the reader's dark scheme.
 """
 
@@ -30,7 +30,7 @@ RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
 MEASURE_COLOURS = ("#0072B2", "#E69F00", "#999999")  # AP, F1 per class, F1 overall
 ERROR_COLOURS = ("#0072B2", "#56B4E9", "#F0E442", "#E69F00", "#D55E00", "#666666")  # in the order of ERROR_TYPES
 NEUTRAL, INK = "#595959", "#1d2125"
-GAIN, LOSS, UNDECIDED = "#009E73", "#CC79A7", "#8C8C8C"  # sign of a difference, where its interval leaves out zero
+GAIN, LOSS, UNDECIDED = "#009E73", "#CC79A7", "#8C8C8C"  # sign of a difference whose interval excludes zero
 LOW_HIGH = LinearSegmentedColormap.from_list("low_high", ("#0072B2", "#999999", "#E67800"))  # as the page's strips
 HEAT = "cividis"  # even in lightness, made for colour-blind readers
 WIDTH = 6.4  # inches; a page's text width
@@ -39,7 +39,7 @@ WIDEST = 7.0  # inches; text over two columns: nothing has to be scaled down to 
 FORMATS = ("png", "pdf", "svg")
 SIDE_TICKS = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192])
 
-# For class names that DejaVu has no letters for, where the system has one of these.
+# Fonts, if installed, for class names in scripts that DejaVu lacks.
 OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC")
 _INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
 
@@ -62,8 +62,8 @@ STYLE: Any = {  # matplotlib types the keys one by one
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "hatch.linewidth": 0.5,
-    "svg.fonttype": "path",  # no font is assumed at the reader's
-    "svg.hashsalt": "mmms",  # the same numbers give the same file
+    "svg.fonttype": "path",  # the reader may lack the font
+    "svg.hashsalt": "mmms",  # equal numbers give equal files
     "pdf.fonttype": 42,
     "text.parse_math": False,  # a class may be called $x$
 }
@@ -73,7 +73,7 @@ STYLE: Any = {  # matplotlib types the keys one by one
 def canvas(
     width: float = WIDTH, height: float = 3.4, columns: int = 1, rows: int = 1, sharey: bool = False
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of ``width`` x ``height`` inches in the one style and its axes, row after row; ``save`` closes it."""
+    """A figure of ``width`` x ``height`` inches in this style, and its axes, row after row; ``save`` closes it."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             rows, columns, figsize=(width, height), layout="constrained", squeeze=False, sharey=sharey
@@ -82,12 +82,12 @@ def canvas(
 
 
 def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write ``folder/name.png`` (200 dpi), ``.pdf`` and ``.svg``, each whole or not at all, and close the figure."""
+    """Write ``folder/name.png`` (200 dpi), ``.pdf`` and ``.svg``, each completely or not at all; close the figure."""
     written = []
     with plt.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box; the tables have the name
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box; the tables show the name
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, not once a format
+        figure.set_layout_engine("none")  # laid out once, not for every format
         for kind in formats:
             target = folder / f"{name}.{kind}"
             date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
@@ -108,12 +108,12 @@ def log_side_axis(axis: Axes, low: float, high: float) -> None:
 
 
 def hundredths(axis: Axis, signed: bool = False) -> None:
-    """Tick labels times 100, with a real minus; ``signed`` gives gains a plus."""
+    """Tick labels times 100, with a true minus sign; ``signed`` gives gains a plus."""
     form = "{:+.3g}" if signed else "{:.3g}"
     axis.set_major_formatter(lambda v, _: form.format(100 * v).replace("-", "−") if abs(v) > 1e-12 else "0")
 
 
 def shorten(name: str, limit: int = 24) -> str:
-    """A name that fits beside an axis; the middle gives way."""
+    """A name short enough for an axis; the middle is cut out."""
     name = " ".join(name.split())
     return name if len(name) <= limit else f"{name[: limit - limit // 3 - 1]}…{name[-(limit // 3) :]}"

@@ -1,4 +1,4 @@
-"""Predictions drawn over pictures beside the ground truth, and AP by object size as bars."""
+"""Predictions drawn over pictures, beside the ground truth; and AP by object size as bars."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from mmms_plugin.files import written_whole
 from mmms_plugin.report.drawing import Objects, Style, draw_objects, side_by_side
 from mmms_plugin.report.figure_style import RUN_COLOURS, canvas, save
 
-LETTERS = 1.8  # the sheet is looked at as a whole
-COLUMNS, GAP = 2, 24  # pictures beside each other, each with its truth; px between them
+LETTERS = 1.8  # large, because the sheet is shown as a whole
+COLUMNS, GAP = 2, 24  # pairs of pictures per row; px between them
 
 
 def draw_overlays(
     ann_file: Path, image_dir: Path, pred_file: Path, out_file: Path, *, pictures: int = 8, score: float = 0.3
 ) -> None:
-    """Write a PNG of pictures in pairs: the truth on the left, predictions of at least ``score`` on the right.
+    """Write a PNG of pairs of pictures: ground truth on the left, predictions of at least ``score`` on the right.
 
     Args:
         ann_file: COCO annotations with ``segmentation``.
         image_dir: folder of the pictures.
         pred_file: COCO results with ``segmentation``.
         out_file: the PNG.
-        pictures: how many, evenly spaced over the file.
-        score: lowest score of a prediction that is drawn.
+        pictures: number of pictures, evenly spaced over the file.
+        score: lowest score of predictions that are drawn.
     """
     truth, _ = read_ground_truth(ann_file, masks=True)
     run, _ = read_detections(pred_file, truth, masks=True)
@@ -51,7 +51,7 @@ def draw_overlays(
 
 
 def _sheet(pairs: Sequence[Image.Image]) -> Image.Image:
-    """Drawings in rows of ``COLUMNS``, each as high as its highest."""
+    """Drawings in rows of ``COLUMNS``; a row is as high as its highest drawing."""
     rows = [pairs[i : i + COLUMNS] for i in range(0, len(pairs), COLUMNS)]
     width, heights = max(pair.size[0] for pair in pairs), [max(pair.size[1] for pair in row) for row in rows]
     sheet = Image.new("RGB", (COLUMNS * width + (COLUMNS - 1) * GAP, sum(heights) + (len(rows) - 1) * GAP), "white")
@@ -64,7 +64,7 @@ def _sheet(pairs: Sequence[Image.Image]) -> Image.Image:
 
 
 def draw_ap_bars(metrics: Mapping[str, float], out_file: Path) -> None:
-    """Write bars of AP overall and by COCO size; ``metrics`` named as by mmdet's CocoMetric (``coco/bbox_mAP_s``)."""
+    """Write bars of AP overall and by COCO size; ``metrics`` have mmdet's names, such as ``coco/bbox_mAP_s``."""
     sizes = {"all": "", "small\n< 32² px": "_s", "medium\n32² to 96² px": "_m", "large\n> 96² px": "_l"}
     with canvas(height=3.6) as (figure, (axis,)):
         for offset, (label, key) in enumerate({"box": "bbox", "mask": "segm"}.items()):

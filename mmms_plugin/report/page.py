@@ -1,6 +1,6 @@
-"""One self-contained HTML page: facts, tables, figures, and a gallery of many small pictures.
+"""A self-contained HTML page: facts, tables, figures, and a gallery of many small pictures.
 
-Everything is in the file. Colours follow the reader's light or dark scheme, those of the figures too.
+Everything is in one file. Colours, including those of the figures, follow the reader's light or dark scheme.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-PIXELS_AN_INCH = 110  # of figures on the page
+PIXELS_PER_INCH = 110  # of figures on the page
 QUALITY = 75  # of the gallery's JPEGs
-OUTSIDE = (128, 128, 128)  # of a picture, in its tile
+OUTSIDE = (128, 128, 128)  # colour of a tile outside the picture
 THREADS = 2
 DARK = {  # colours of the figures (report.figure_style) in the dark scheme
     "#1d2125": "#e6e8ea", "#000000": "#e6e8ea", "#595959": "#a3acb5", "#666666": "#a0a0a0", "#dddddd": "#383d43",
     "#bbbbbb": "#5a646e",
 }  # fmt: skip
-PAPER = "#ffffff", "#1f2226"  # light and dark, of areas; letters on coloured cells stay white
+PAPER = "#ffffff", "#1f2226"  # of areas, light and dark; letters on coloured cells stay white
 Tile = NDArray[np.uint8]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page: its SVG as base64, what it shows, its width in px; ``wide`` scrolls rather than shrinks."""
+    """A figure on the page: SVG in base64, caption, and width in px; a ``wide`` one scrolls rather than shrinks."""
 
     data: str
     caption: str
@@ -53,20 +53,24 @@ class Gallery:
     """Many small pictures to browse, with filters and orders.
 
     Attributes:
-        noun: what they are, in plural. remarks: paragraphs above them. legend: of the marks: class in the page's style
-            sheet ('there', 'found', 'scale'), sign and text.
-        items: of each ``title``; ``lines`` of text below it, ``facts`` beside it when it is enlarged, pairs of name and
-            value; ``tile``, its number among ``tiles`` or -1; and a value for every filter (a place among its values,
-            or several) and order. Optional are ``hover``; ``window``, ``box`` and ``object``: frames in px of the
-            whole picture; ``marks``: right and wrong answers; ``runs``: values for the strips.
+        noun: plural noun for the items.
+        remarks: paragraphs above them.
+        legend: of the marks: class in the page's style sheet ('there', 'found', 'scale'), sign and text.
+        items: dicts of ``title``; ``lines`` of text below the picture; ``facts`` beside the enlarged picture, pairs of
+            name and value; ``tile``, the number among ``tiles`` or -1; and a value for every filter (an index into its
+            values, or several) and order. Optional: ``hover``; ``window``, ``box`` and ``object``, frames in px of the
+            whole picture; ``marks``, right and wrong answers; ``runs``, values for the strips.
         filters: dicts of ``key`` in the items, ``name``, ``values``, and ``notes`` on the values.
-        orders: dicts of ``key`` (or ``column`` of the first strip), ``name``; ``sign`` -1 for falling; ``line``, key
-            of the text shown with it, or ``prefix`` of its number.
-        tiles: pictures ``[side, side, 3]``, None for those that cannot be shown; ``side``, ``across`` and ``down``: of
-            a tile in px and of a sheet in tiles. large: px of the enlarged picture.
-        search: whether there is a field for words. directions: whether the order can be turned.
-        runs: dicts of ``columns``, and ``means`` and ``spreads`` where values are scores rather than confidences.
-        tables: cells of tables ``KEY-1`` (of the first run) that filter: the filters of its rows and columns.
+        orders: dicts of ``key`` (or ``column`` of the first strip) and ``name``; optional: ``sign``, -1 for descending;
+            ``line``, key of the text shown with it, or ``prefix`` of its number.
+        tiles: pictures ``[side, side, 3]``, None for those that cannot be shown.
+        side: of a tile, px.
+        across, down: size of a sheet, in tiles.
+        large: side of the enlarged picture, px.
+        search: whether there is a search field.
+        directions: whether the order can be reversed.
+        runs: dicts of ``columns``, and of ``means`` and ``spreads`` if values are scores rather than confidences.
+        tables: for tables ``KEY-1`` (of the first run), ``KEY-2``, ...: filters that a click on a row or column sets.
     """
 
     noun: str
@@ -87,7 +91,7 @@ class Gallery:
 
     @property
     def json(self) -> str:
-        """What the script reads; no text in it can end the script element."""
+        """The data for the script; no text in it can end the script element."""
         names = ("noun", "items", "filters", "orders", "large", "search", "directions", "runs", "tables")
         data = {name: getattr(self, name) for name in names}
         data["sheet"] = {"tile": self.side, "across": self.across, "down": self.down}
@@ -98,7 +102,7 @@ class Gallery:
 
     @property
     def sheets(self) -> tuple[str, ...]:
-        """The tiles, row after row, on as many pictures as needed: JPEG in base64."""
+        """The tiles in rows on as many pictures as needed, JPEG in base64."""
         if all(tile is None for tile in self.tiles):
             return ()
         step = self.across * self.down
@@ -120,7 +124,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its facts (what, value to copy), pictures, tables and gallery; a page has one gallery at most."""
+    """A heading with facts (name, value to copy), pictures, tables and a gallery; a page has at most one gallery."""
 
     title: str
     facts: Sequence[tuple[str, str]] = ()
@@ -130,7 +134,7 @@ class Section:
 
 
 class Output:
-    """The folder that a report is written to, and the files in it so far."""
+    """The folder of a report, and the files written so far."""
 
     def __init__(self, folder: Path, formats: Sequence[str] = ("png", "pdf", "svg")) -> None:
         self.folder = folder
@@ -138,10 +142,10 @@ class Output:
         self.written: list[Path] = []
 
     def figure(self, name: str, figure: Figure, caption: str, wide: bool = False) -> Picture:
-        """Write a figure in every format; returns it for the page."""
+        """Write a figure in every format, and return it for the page."""
         from mmms_plugin.report.figure_style import save  # matplotlib takes a while to import
 
-        width = round(figure.get_figwidth() * PIXELS_AN_INCH)
+        width = round(figure.get_figwidth() * PIXELS_PER_INCH)
         self.written += save(figure, self.folder, name, self.formats)
         svg = (self.folder / f"{name}.svg").read_text(encoding="utf-8").replace("</svg>", f"{_dark_style()}</svg>")
         return Picture(base64.b64encode(svg.encode()).decode(), caption, width, wide)
@@ -160,7 +164,7 @@ class Output:
 
 
 def _dark_style() -> str:
-    """For an SVG file: other colours in the reader's dark scheme."""
+    """The style of an SVG file in the reader's dark scheme."""
     rules = [f'[style*="{kind}: {light}"] {{ {kind}: {dark} !important }}'
              for light, dark in DARK.items() for kind in ("fill", "stroke")]  # fmt: skip
     light, dark = PAPER
@@ -179,16 +183,16 @@ def render(
     notes: Sequence[str] = (),
     links: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """The page. Every text is escaped, and nothing on it is loaded from elsewhere.
+    """The page as HTML. All text is escaped, and nothing is loaded from elsewhere.
 
     Args:
         title: of the window.
-        facts: what, value.
+        facts: pairs of name and value.
         sections: from top to bottom.
-        heading: the first line of the page, by default its title.
-        lead: a sentence below it.
-        notes: what the reader should look at.
-        links: text and address.
+        heading: first line of the page; by default the title.
+        lead: a sentence below the heading.
+        notes: what the reader should know.
+        links: pairs of text and address.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -203,7 +207,7 @@ def render(
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """``function`` of every item; pictures are decoded side by side."""
+    """The ``function`` of every item, for example to decode pictures in parallel."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(function, items))
 
@@ -213,8 +217,8 @@ def open_picture(path: Path | None, size: tuple[int, ...] | None = None, side: i
 
     Args:
         path: of the file, or None.
-        size: (width, height) that it is known to have; it is then turned only if its sides would fit.
-        side: of the square that it will be shown in, px; JPEG is then decoded at a fraction of its size.
+        size: known (width, height); the picture is then rotated only if that makes it fit.
+        side: px of the square in which it will be shown; a JPEG is then decoded at a fraction of its size.
     """
     from PIL import Image, ImageOps
 

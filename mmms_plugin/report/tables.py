@@ -1,7 +1,7 @@
-"""One table for all reports, and how it is written for terminals, Markdown, LaTeX and CSV.
+"""One table for all reports, and its forms for terminals, Markdown, LaTeX and CSV.
 
-The HTML page (`report.page`) shows the same tables. Every format has one escaper, here; HTML's is jinja's own.
-Undefined figures are shown as n/a; CSV holds full precision instead, and leaves them empty.
+The HTML page (`report.page`) shows the same tables. Every format has one escaper, here; for HTML it is jinja's.
+Undefined figures are shown as n/a; CSV has full precision and leaves them empty.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NOT_AVAILABLE = "n/a"
-PAGE_ROWS = 45  # a LaTeX table with more rows goes over several pages
-LONGEST, WIDEST = 80, 10_000  # columns where no terminal limits them: of a line of text, and of a table
-_FORMULA = re.compile(r"[\t\r]|[\s\u200b\u2060\ufeff]*[-=+@\uff1d\uff0b\uff0d\uff20]")  # spreadsheets skip white space
+PAGE_ROWS = 45  # a LaTeX table with more rows is split over several pages
+LONGEST, WIDEST = 80, 10_000  # columns of a line of text, and of a table, if no terminal limits them
+_FORMULA = re.compile(
+    r"[\t\r]|[\s\u200b\u2060\ufeff]*[-=+@\uff1d\uff0b\uff0d\uff20]"
+)  # spreadsheets skip leading white space
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -48,7 +50,7 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What a reader sees: ``text``, and ``small`` beside or under it (an interval, a count).
+    """A cell as the reader sees it: ``text``, and ``small`` beside or below it (an interval, a count).
 
     ``style`` is a colour or style of rich, for terminals only.
     """
@@ -63,12 +65,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers, or of texts where it is on the ``left``.
+    """A column of numbers, or, if ``left``, of text.
 
     Attributes:
         title: of the column.
-        form: how numbers are written, a format specification: ``.3f``, ``,`` or ``.0%``.
-        left: the cells stand on the left and may be broken; names do.
+        form: format specification of numbers: ``.3f``, ``,`` or ``.0%``.
+        left: align the cells left and allow line breaks, as for names.
     """
 
     title: str
@@ -86,11 +88,13 @@ class Table:
     """Rows of cells below a header.
 
     Attributes:
-        name: stem of a file or label. caption: what the table shows, one line.
-        columns: titles alone make a first column of names and further ones of numbers, written in ``form``.
-        rows: as many values as there are columns; a row of one value is a heading for the rows below it.
+        name: stem of a file or label.
+        caption: one line about the contents.
+        columns: if they are titles, the first column is for names and the others for numbers, written in ``form``.
+        rows: one value per column; a row of a single value is a heading for the rows below it.
         folded: the page hides a long table behind its caption.
-        note: below the caption where a table stands alone; the page says it once for all tables.
+        note: below the caption of a table that stands alone; the page shows it once for all tables.
+        form: format specification of numbers in columns that are titles.
     """
 
     name: str
@@ -108,7 +112,7 @@ class Table:
 
     @property
     def typed_columns(self) -> tuple[Column, ...]:
-        """The columns; titles alone have become columns."""
+        """The columns, titles converted."""
         return tuple(
             Column(column, self.form, left=i == 0) if isinstance(column, str) else column
             for i, column in enumerate(self.columns)
@@ -116,7 +120,7 @@ class Table:
 
     @property
     def cells(self) -> list[list[Cell]]:
-        """The rows as texts."""
+        """The rows as text."""
         columns = self.typed_columns
         return [[_cell(value, columns[i].form) for i, value in enumerate(row)] for row in self.rows]
 
@@ -131,7 +135,7 @@ def _cell(value: Value, form: str) -> Cell:
 
 
 def percent(value: float | None, sign: bool = False) -> str:
-    """AP times 100 with one decimal, or n/a; ``sign`` for differences, with a real minus."""
+    """AP times 100 with one decimal, or n/a; with ``sign``, for differences; with a true minus sign."""
     if value is None or not math.isfinite(value):
         return NOT_AVAILABLE
     text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
@@ -139,24 +143,24 @@ def percent(value: float | None, sign: bool = False) -> str:
 
 
 def bracket(low: float | None, high: float | None, sign: bool = False) -> str:
-    """``[low, high]`` times 100; nothing where a limit is undefined."""
+    """``[low, high]`` times 100; empty if a limit is undefined."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
     return f"[{percent(low, sign)}, {percent(high, sign)}]"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """A plain number with so many significant digits, or n/a."""
+    """A number with ``digits`` significant digits, or n/a."""
     if value is None or not math.isfinite(value):
         return NOT_AVAILABLE
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table under its caption; texts are shown as they are, control characters as escapes.
+    """Print a table below its caption; text is shown literally, control characters as escapes.
 
-    It is never wider than a terminal, where names are broken rather than numbers; in a pipe or file it is as wide as
-    its cells.
+    In a terminal it fits the width, and names are broken rather than numbers; in a pipe or file it is as wide as its
+    cells.
     """
     from rich.box import SIMPLE_HEAD
     from rich.measure import Measurement
@@ -164,7 +168,7 @@ def print_table(table: Table, console: Console) -> None:
     from rich.text import Text
 
     width = console.width if console.is_terminal else max(console.width, LONGEST)
-    for gap, broken in ((1, False), (1, True), (0, True)):  # as loose as fits
+    for gap, broken in ((1, False), (1, True), (0, True)):  # as loosely as fits
         grid = Grid(box=SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
         for column in table.typed_columns:
             title = column.title.replace(" ", "\n") if broken and not column.left else column.title
@@ -193,7 +197,7 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def to_markdown(table: Table) -> str:
-    """The table in Markdown (GitHub's), under its caption in bold."""
+    """The table in GitHub's Markdown, below its caption in bold."""
     lines = [f"**{escape_markdown(table.caption)}**", ""] if table.caption else []
     lines += [escape_markdown(table.note), ""] if table.note else []
     lines += [_markdown_row(table.header)]
@@ -203,7 +207,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """The table in LaTeX, for ``\\input`` in a document with ``booktabs``; intervals in small type.
+    """The table in LaTeX, for ``\\input`` in a document with ``booktabs``; intervals are in small type.
 
     Tables longer than a page are ``longtable``s, which need the package of that name.
     """
@@ -232,8 +236,8 @@ def to_latex(table: Table) -> str:
 def to_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """Comma-separated values in full precision; None and NaN are empty, infinity is inf.
 
-    A text that a spreadsheet would run as a formula (one that begins with ``=``, ``+``, ``-`` or ``@``, also behind
-    white space or as a full-width sign) gets an apostrophe in front, which shows it as text.
+    Text that a spreadsheet would run as a formula (it begins with ``=``, ``+``, ``-`` or ``@``, also after white space
+    or as a full-width sign) gets a leading apostrophe, which marks it as text.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -242,13 +246,13 @@ def to_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text as LaTeX prints it: every special character escaped, white space single."""
+    """Text for LaTeX: special characters escaped, white space collapsed."""
     escaped = "".join(_LATEX.get(sign, sign) for sign in _one_line(text))
     return escaped.replace(r"$\sqrt{\cdot}$area", r"$\sqrt{\mathrm{area}}$")
 
 
 def escape_markdown(text: str) -> str:
-    """Text as Markdown prints it: no emphasis, links, HTML or table bars come of it."""
+    """Text for Markdown: no emphasis, links, HTML or table bars."""
     text = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)  # an underscore inside a word is harmless
 
@@ -268,7 +272,9 @@ def _latex_row(cells: Iterable[Cell]) -> str:
         else escape_latex(cell.text)
         for cell in cells
     ]
-    guard = "{}" if texts[0].startswith(("[", "*")) else ""  # else an argument of the line break above
+    guard = (
+        "{}" if texts[0].startswith(("[", "*")) else ""
+    )  # otherwise it is read as an argument of the line break above
     return f"{guard}{' & '.join(texts)} \\\\"
 
 
@@ -276,7 +282,7 @@ def _csv_value(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
-        line = value.replace("\r\n", "\n").replace("\r", " ")  # readers take a lone one for the end of a row
+        line = value.replace("\r\n", "\n").replace("\r", " ")  # readers take a lone \r for the end of a row
         return f"'{line}" if _FORMULA.match(value) else line
     return repr(value) if isinstance(value, float) else value
 

@@ -25,7 +25,7 @@ ERROR_MEANINGS = (
     ("both", "wrong class and wrong place: some overlap, but too little, or with an object of another class"),
     ("duplicate", "a better detection already matches the object"),
     ("background", "no object there: IoU of at most 0.1 with any object"),
-    ("missed", "an object that no detection matches, nor would match if its error were fixed"),
+    ("missed", "an object that no detection matches, not even one whose error is fixed"),
 )
 LVIS_RULES = (
     "LVIS: the best 300 detections of an image count; ignored are those of classes that were not checked in the image, "
