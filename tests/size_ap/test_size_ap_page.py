@@ -374,8 +374,8 @@ def test_the_gallerys_data(tmp_path):
     first = {
         "run": 0, "kind": 0, "bin": [0], "class": [1, 0], "score": 0.1235, "iou": 0.568, "area": 28.0 * 9,
         "box": [10.0, 20.0, 30.0, 8.0], "object": [12.0, 21.0, 28.0, 9.0], "tile": -1, "hover": "turned.png",
-        "title": "classification: five, there: three",
-        "lines": ["classification", "five, there: three", "score 0.12 · IoU 0.57"],
+        "title": "classification: five, object: three",
+        "lines": ["classification", "five, object: three", "score 0.12 · IoU 0.57"],
         "facts": [["image", "turned.png"], ["score", "0.12"], ["IoU", "0.57"], ["object", "12.0, 21.0, 28.0, 9.0"],
                   ["prediction", "10.0, 20.0, 30.0, 8.0"], ["bins", "all"], ["run", "one"]],
     }  # fmt: skip

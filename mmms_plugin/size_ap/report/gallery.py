@@ -169,7 +169,7 @@ def _item(
     numbers = [(name, f"{value:.2f}") for name, value in (("score", score), ("IoU", iou)) if value is not None]
     predicted, there = int(failures.category[i]), int(failures.object_category[i])
     name, known = ("" if k < 0 else classes[k] for k in (predicted, there))
-    what = f"{name}, there: {known}" if name and known and name != known else name or known
+    what = f"{name}, object: {known}" if name and known and name != known else name or known
     kind, in_bins = ERROR_TYPES[failures.kind[i]], np.flatnonzero(failures.in_bin[:, i]).tolist()
     place = int(failures.image[i])
     image = printable(truth.file_names[place] if truth.file_names else f"image {truth.image_ids[place]}")
