@@ -1,7 +1,9 @@
-"""What comes before a training or a test: the user's own data, the prepared config, and where weights start from."""
+"""Before a training or a test: the user's data, the config, the weights to start from; after it: the closing lines."""
 
 from __future__ import annotations
 
+import argparse
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +11,16 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
 
 from mmms_plugin.commands import main
+from mmms_plugin.commands import test as test_command
 from mmms_plugin.config import files as config_files
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.errors import UserError
-from mmms_plugin.train.launch import prepare_config, set_start
+from mmms_plugin.options import add_options, from_args
+from mmms_plugin.train.console import ProgressHook
+from mmms_plugin.train.launch import closing_lines, prepare_config, set_start
 from mmms_plugin.train.options import LaunchOptions
 from mmms_plugin.train.processes import locked
 
@@ -209,3 +215,50 @@ def test_a_host_s_files_are_found_by_their_names(host):
     (host / "tools").mkdir()
     (host / "tools/train.py").touch()  # a clone has them beside the package
     assert find("mmdet::train", "tools") == host / "tools/train.py"
+
+
+def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {"model.neck.num_outs": 5, "model.backbone.dilation_pattern": (1, 2, 1, 4), "train_cfg.max_iters": 3}
+    options = LaunchOptions(config="my config.py", work_dir="out", coco_dir="/my data", cfg_options=settings)
+    hook = CheckpointHook(save_best="mAP", rule="greater")
+    hook.last_ckpt, hook.best_ckpt_path = str(tmp_path / "out/iter_3.pth"), str(tmp_path / "out/best_mAP_iter_2.pth")
+    runner = SimpleNamespace(hooks=[hook], work_dir="out")
+    assert closing_lines(runner, options)[0].startswith("no checkpoint was saved")
+    (tmp_path / "out").mkdir()
+    Path(hook.last_ckpt).touch()
+    assert closing_lines(runner, options)[0] == "last checkpoint: out/iter_3.pth"
+    Path(hook.best_ckpt_path).touch()
+    first, second = closing_lines(runner, options)
+    assert first == "best checkpoint: out/best_mAP_iter_2.pth"
+    words = shlex.split(second.removeprefix("test it: "))
+    assert words[:2] == ["mmms", "test"]
+    parser = argparse.ArgumentParser()
+    add_options(parser, test_command.Options)
+    read = from_args(test_command.Options, parser.parse_args(words[2:]))
+    assert read.checkpoint == "out/best_mAP_iter_2.pth"
+    del settings["train_cfg.max_iters"]
+    assert (read.config, read.coco_dir, read.work_dir) == ("my config.py", "/my data", "out")
+    assert read.cfg_options == settings
+
+
+def test_every_option_that_a_test_needs_is_in_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # paths below it would be relative
+    hook = CheckpointHook()
+    runner = SimpleNamespace(hooks=[ProgressHook(), hook], work_dir=str(tmp_path))
+    options = LaunchOptions(
+        config="c", voc_dir="v", val_split=0.25, split_seed=3, binary_masks=True, seed=5,
+        cfg_options={"randomness.seed": 1, "a": [1, (2, 3)], "b": True, "val_dataloader.x": 1},
+        image_size=(640, 480),
+    )  # fmt: skip
+    assert closing_lines(runner, options) == [
+        "no checkpoint was saved: default_hooks.checkpoint.interval is larger than the training"
+    ]
+    content = dict(state_dict={}, optimizer={}, message_hub={}, meta=dict(iter=7, epoch=0))
+    torch.save(content, tmp_path / "iter_7.pth")  # of an earlier run of the same training: this one had nothing to do
+    kind, command = closing_lines(runner, options)
+    assert kind == f"last checkpoint: {tmp_path / 'iter_7.pth'}"
+    more = "--voc-dir v --binary-masks --val-split 0.25 --split-seed 3 --image-size 640x480"
+    words = f"test it: mmms test c {tmp_path / 'iter_7.pth'} {more} --cfg-options a=[1,(2,3)] b=True"
+    assert shlex.split(command) == words.split()

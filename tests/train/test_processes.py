@@ -1,72 +1,118 @@
-"""The command that a training ends with evaluates its checkpoint; threads fit the machine."""
+"""One training per work folder, whose end releases it however it comes; launchers, threads and workers of a run."""
 
 from __future__ import annotations
 
-import argparse
+import errno
+import fcntl
 import os
-import shlex
+import signal
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.hooks import CheckpointHook
 
 import mmms_plugin.commands as cli
-from mmms_plugin.commands import test as test_command
 from mmms_plugin.errors import UserError
-from mmms_plugin.options import add_options, from_args
-from mmms_plugin.train.console import ProgressHook
-from mmms_plugin.train.launch import closing_lines
-from mmms_plugin.train.options import LaunchOptions
-from mmms_plugin.train.processes import check_launcher, settle_threads, usable_cores, use_no_workers
+from mmms_plugin.train.processes import (
+    check_launcher,
+    locked,
+    process_rank,
+    settle_threads,
+    usable_cores,
+    use_no_workers,
+)
 
 
-def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    settings = {"model.neck.num_outs": 5, "model.backbone.dilation_pattern": (1, 2, 1, 4), "train_cfg.max_iters": 3}
-    options = LaunchOptions(config="my config.py", work_dir="out", coco_dir="/my data", cfg_options=settings)
-    hook = CheckpointHook(save_best="mAP", rule="greater")
-    hook.last_ckpt, hook.best_ckpt_path = str(tmp_path / "out/iter_3.pth"), str(tmp_path / "out/best_mAP_iter_2.pth")
-    runner = SimpleNamespace(hooks=[hook], work_dir="out")
-    assert closing_lines(runner, options)[0].startswith("no checkpoint was saved")
-    (tmp_path / "out").mkdir()
-    Path(hook.last_ckpt).touch()
-    assert closing_lines(runner, options)[0] == "last checkpoint: out/iter_3.pth"
-    Path(hook.best_ckpt_path).touch()
-    first, second = closing_lines(runner, options)
-    assert first == "best checkpoint: out/best_mAP_iter_2.pth"
-    words = shlex.split(second.removeprefix("test it: "))
-    assert words[:2] == ["mmms", "test"]
-    parser = argparse.ArgumentParser()
-    add_options(parser, test_command.Options)
-    read = from_args(test_command.Options, parser.parse_args(words[2:]))
-    assert read.checkpoint == "out/best_mAP_iter_2.pth"
-    del settings["train_cfg.max_iters"]
-    assert (read.config, read.coco_dir, read.work_dir) == ("my config.py", "/my data", "out")
-    assert read.cfg_options == settings
+def hold_in_child(folder: Path) -> int:
+    """The process id of a child that holds the folder until it is killed."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with locked(folder):
+            os.write(writer, b"held")
+            signal.pause()
+    assert os.read(reader, 4) == b"held"
+    os.close(reader)
+    os.close(writer)
+    return pid
 
 
-def test_every_option_that_a_test_needs_is_in_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")  # paths below it would be relative
-    hook = CheckpointHook()
-    runner = SimpleNamespace(hooks=[ProgressHook(), hook], work_dir=str(tmp_path))
-    options = LaunchOptions(
-        config="c", voc_dir="v", val_split=0.25, split_seed=3, binary_masks=True, seed=5,
-        cfg_options={"randomness.seed": 1, "a": [1, (2, 3)], "b": True, "val_dataloader.x": 1},
-        image_size=(640, 480),
-    )  # fmt: skip
-    assert closing_lines(runner, options) == [
-        "no checkpoint was saved: default_hooks.checkpoint.interval is larger than the training"
+def test_a_second_training_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    pid = hold_in_child(folder)
+    try:
+        with (
+            pytest.raises(UserError, match=rf"a training is running in this folder \(process {pid} on "),
+            locked(folder),
+        ):
+            pass
+        with locked(tmp_path / "other"):
+            pass
+        for holder, shown in (("", "another process"), ("\x1b[1m" + "x" * 300, r"\x1b[1m" + "x" * 196)):
+            (folder / ".training.holder").write_text(holder, encoding="utf-8")
+            with pytest.raises(UserError) as caught, locked(folder):
+                pass
+            assert f"({shown}); wait for its end, or give another folder" in str(caught.value)
+        (folder / ".training.holder").unlink()
+        with pytest.raises(UserError, match=r"\(another process\)"), locked(folder):
+            pass
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    with locked(folder):
+        pass
+
+
+def test_workers_that_outlive_a_killed_training_hold_nothing(tmp_path: Path) -> None:
+    """A forked child of the holder has its files open, but not its lock."""
+    with locked(tmp_path):
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+    try:
+        holder = hold_in_child(tmp_path)
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_half_written_checkpoints_of_a_killed_training_go(tmp_path: Path) -> None:
+    leftovers = [
+        ".iter_20.abcd_123.pth",
+        ".epoch_1.abcdefgh.pth",
+        ".best_a_iter_2.abcdefgh.pth",
+        ".last_checkpoint.a1b2c3d4",
     ]
-    content = dict(state_dict={}, optimizer={}, message_hub={}, meta=dict(iter=7, epoch=0))
-    torch.save(content, tmp_path / "iter_7.pth")  # of an earlier run of the same training: this one had nothing to do
-    kind, command = closing_lines(runner, options)
-    assert kind == f"last checkpoint: {tmp_path / 'iter_7.pth'}"
-    more = "--voc-dir v --binary-masks --val-split 0.25 --split-seed 3 --image-size 640x480"
-    words = f"test it: mmms test c {tmp_path / 'iter_7.pth'} {more} --cfg-options a=[1,(2,3)] b=True"
-    assert shlex.split(command) == words.split()
+    others = ["iter_20.pth", "last_checkpoint", ".hidden.pth", "notes.txt"]
+    for name in leftovers + others:
+        (tmp_path / name).touch()
+    with locked(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {*others, ".training.lock", ".training.holder"}
+    assert {path.name for path in tmp_path.iterdir()} == {*others, ".training.lock"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.filterwarnings("error")
+def test_a_file_system_without_locks_is_used_without(code: int, tmp_path: Path, monkeypatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with locked(tmp_path), locked(tmp_path):
+        pass
+
+
+def test_only_the_first_rank_is_to_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    assert process_rank("none") == 0
+    assert process_rank("pytorch") == 3
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    assert (process_rank("slurm"), process_rank("mpi")) == (2, 1)
+    monkeypatch.delenv("RANK")
+    assert process_rank("pytorch") == 0
 
 
 @pytest.mark.parametrize(("text", "most"), [("50000 100000", 1), ("290000 100000", 2), ("max 100000", 999), ("?", 999)])
