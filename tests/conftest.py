@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable, Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeVar
 
 import mmengine.config.config
+import mmengine.dataset.base_dataset
 import mmengine.runner.runner
 import pytest
 from mmengine.config import utils
@@ -58,6 +60,7 @@ def _hosts_repeat_no_slow_steps() -> Iterator[None]:
         monkeypatch.setattr(utils, "load", functools.cache(utils.load))
         monkeypatch.setattr(mmengine.config.config, "FormatCode", _cached_by_text(mmengine.config.config.FormatCode))
         monkeypatch.setattr(mmengine.runner.runner, "collect_env", functools.cache(mmengine.runner.runner.collect_env))
+        monkeypatch.setattr(mmengine.dataset.base_dataset, "gc", SimpleNamespace(collect=lambda: 0))
         yield
 
 

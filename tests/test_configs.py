@@ -49,7 +49,7 @@ def test_the_head_of_the_file_says_whose_figure_it_is(name):
 
 
 def small(config: Config) -> Config:
-    """The same model on small pictures and, for speed, few proposals."""
+    """The same model on small pictures and, for speed, few proposals and detections."""
     for part in dicts_in(config._cfg_dict):
         if part.get("type") in ("Resize", "RandomResize") and part.get("scale") not in (None, (32, 32)):
             part["scale"] = (SIDE, SIDE)
@@ -61,6 +61,8 @@ def small(config: Config) -> Config:
             part["crop_size"] = SIDE
         if "nms_pre" in part:
             part.update(nms_pre=50, max_per_img=20)
+        elif "max_per_img" in part:
+            part.update(max_per_img=5)
     drop_initial_weights(config)
     if "size" in config.model.data_preprocessor:
         config.model.data_preprocessor.size = (SIDE, SIDE)
