@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,17 @@ QUICK = [f"{split}_dataloader.{key}" for split in ("train", "val", "test")
          for key in ("num_workers=0", "persistent_workers=False", "batch_size=2")]  # fmt: skip
 
 
-def run_script(*arguments: str) -> str:
-    """Output of ``mmms run``, in a process of its own, as the hosts' scripts expect."""
-    command = [sys.executable, "-m", "mmms_plugin", "run", *arguments]
+SCRIPTS = """
+import json, sys
+from mmms_plugin.commands import main
+for arguments in map(json.loads, sys.argv[1:]):
+    assert main(["run", *arguments]) == 0
+"""
+
+
+def run_scripts(*command_lines: list[str]) -> str:
+    """Output of one ``mmms run`` after the other, in a fresh process, as the hosts' scripts expect."""
+    command = [sys.executable, "-c", SCRIPTS, *map(json.dumps, command_lines)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
@@ -29,7 +38,7 @@ def run_script(*arguments: str) -> str:
 def detector(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
     """Work folder of one iteration, with the config that has all paths in it."""
     folder = tmp_path_factory.mktemp("detector")
-    options = ["--iters", "1", "--cfg-options", "custom_hooks=[]", *QUICK]
+    options = ["--iters", "1", "--cfg-options", "custom_hooks=[]", "randomness.deterministic=False", *QUICK]
     assert main(["train", DETECTOR, "--coco-dir", str(shapes), "--work-dir", str(folder), *options]) == 0
     return folder
 
@@ -44,19 +53,15 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("host", ["mmdet", "mmseg"])
-def test_training_and_testing_with_the_hosts_scripts(host, request, tmp_path):
-    folder = request.getfixturevalue("detector" if host == "mmdet" else "segmenter")
-    config = str(next(folder.glob("*.py")))
-    work = ["--work-dir", str(tmp_path)]
-    run_script(f"{host}::train", config, *work)
-    assert (tmp_path / "iter_1.pth").is_file()
-    assert "iter_1.pth" in run_script(f"{host}::test", config, str(tmp_path / "iter_1.pth"), *work)
-    if host == "mmdet":  # mmseg 1.2's own does not fit mmengine 0.10.7: it gives input_shape and inputs
-        assert "Params" in run_script("mmdet::get_flops", config)
+def test_training_and_testing_with_the_scripts_of_mmseg(segmenter, tmp_path):
+    config, work = str(next(segmenter.glob("*.py"))), ["--work-dir", str(tmp_path)]
+    test = ["mmseg::test", config, str(tmp_path / "iter_1.pth"), *work]
+    assert f"from {tmp_path / 'iter_1.pth'}" in run_scripts(["mmseg::train", config, *work], test)
 
 
-def test_a_plain_script_with_a_runner(detector, tmp_path):
+def test_scripts_of_mmdet_and_a_plain_one_with_a_runner(detector, tmp_path):
+    """Testing is first in its process; in ``test_two_processes`` training is."""
+    config, checkpoint = str(next(detector.glob("*.py"))), str(detector / "iter_1.pth")
     script = tmp_path / "own.py"
     script.write_text(
         "import sys\nfrom mmdet.registry import MODELS\nfrom mmengine.config import Config\n"
@@ -64,7 +69,11 @@ def test_a_plain_script_with_a_runner(detector, tmp_path):
         "Runner.from_cfg(config).train()\n",
         encoding="utf-8",
     )
-    run_script(str(script), str(next(detector.glob("*.py"))), str(tmp_path / "work"))
+    test = ["mmdet::test", config, checkpoint, "--work-dir", str(tmp_path)]
+    own = [str(script), config, str(tmp_path / "work")]
+    output = run_scripts(test, ["mmdet::get_flops", config], own)
+    assert f"from {checkpoint}" in output
+    assert "Params" in output  # mmseg 1.2's own does not fit mmengine 0.10.7: it gives input_shape and inputs
     assert (tmp_path / "work/iter_1.pth").is_file()
 
 
