@@ -75,7 +75,7 @@ RULES: dict[str, Rule] = {
     "box-nan": Rule("error", "boxes with NaN, infinity or numbers beyond 1e9"),
     "box-negative": Rule("error", "boxes with a negative width or height", "boxes are [x, y, width, height]"),
     "box-small": Rule("warning", "boxes with a side below 1 px", "mmdet leaves these objects out"),
-    "box-outside": Rule("warning", "boxes that lie outside of their picture", "mmdet leaves these objects out"),
+    "box-outside": Rule("warning", "boxes that lie outside their picture", "mmdet leaves these objects out"),
     "box-leaves": Rule("warning", "boxes that leave their picture by more than 2 px and 2 %"),
     "box-flat": Rule("warning", "boxes of zero width or height"),
     "box-normalised": Rule(
@@ -128,7 +128,7 @@ RULES: dict[str, Rule] = {
     "mask-size": Rule("error", "masks of another size than their picture"),
     "mask-jpeg": Rule("warning", "masks saved as JPEG", "that blurs labels at the edges: save them as PNG"),
     "mask-labels": Rule(
-        "error", "labels outside of the classes",
+        "error", "labels outside the classes",
         "other classes than VOC's are named in labels.txt, one a line, background first",
     ),
     "mask-binary": Rule(

@@ -157,7 +157,7 @@ def _check_images(coco: CocoFile) -> None:
 
 
 def _check_ids(coco: CocoFile, records: list[Record], kind: str) -> None:
-    """Note ids that are no integers, which become None, and those that are used twice."""
+    """Note ids that are not integers, which become None, and ids that are used twice."""
     seen: set[int] = set()
     for i, record in enumerate(records):
         number = as_id(record.get("id"))

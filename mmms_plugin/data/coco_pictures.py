@@ -112,13 +112,15 @@ def _compare_sizes(coco: CocoFile, read: bool) -> None:
             if picture.orientation > 1:
                 coco.findings.add("picture-exif", name)
             continue
+        corner = farthest.get(image["id"], (0.0, 0.0))
+        boxes_fit = all(far <= side + slack(side) for far, side in zip(corner, picture.size, strict=True))
         shown = f"{name}: {stated[0]} x {stated[1]}, the picture {picture.size[0]} x {picture.size[1]}"
         if 0 in stated:
             coco.mend("image-size", name)
         elif picture.orientation in TURNED and stated == picture.stored_size:
             coco.findings.add("picture-rotated", shown)
             continue
-        elif _scaled(stated, picture.size) or not _fits(farthest.get(image["id"]), picture.size):
+        elif _scaled(stated, picture.size) or not boxes_fit:
             coco.findings.add("image-size-scaled", shown)
             continue
         else:
@@ -130,10 +132,6 @@ def _scaled(stated: tuple[int, int], size: tuple[int, int]) -> bool:
     """Whether one of two different sizes is the other, enlarged: the same aspect ratio to a pixel's precision."""
     factor = size[0] / stated[0]
     return abs(stated[1] * factor - size[1]) <= max(1.0, factor)
-
-
-def _fits(corner: tuple[float, float] | None, size: tuple[int, int]) -> bool:
-    return corner is None or all(far <= side + slack(side) for far, side in zip(corner, size, strict=True))
 
 
 def unlisted(coco: CocoFile, others: Sequence[CocoFile]) -> list[str]:

@@ -198,7 +198,7 @@ def check_pairs(
 
 
 def check_labels(labels: Labels, classes: Sequence[str], findings: Findings, binary: bool = False) -> None:
-    """Note labels outside of the classes with their counts, classes that never occur, and void.
+    """Note labels outside the classes with their counts, classes that never occur, and void.
 
     Args:
         labels: of one split.
