@@ -87,7 +87,10 @@ class Accumulator:
         kept = np.ones(len(detections), np.bool_) if max_det is None else detections.rank < max_det
         in_bin = matches.in_bin & kept
         status = np.where(kept[live, None, None], matches.status, 0).transpose(1, 2, 0)
-        self._sort_objects(matches)
+        truths = candidates.truths
+        object_bin, which = np.nonzero(matches.counted)
+        self._object_image = truths.image[which]
+        self._object_cell = object_bin * self.shape[2] + truths.category[which]
         used = np.flatnonzero((status == REGULAR) | ((status == IGNORED) & in_bin[:, None, live]))
         true_positive = np.take(status, used) == REGULAR
         cell, which = np.divmod(used, max(len(live), 1))  # of bin and threshold
@@ -102,12 +105,6 @@ class Accumulator:
         self._segments, self._starts, self._lengths = _runs(cell)
         del cell
         self._sort_bins(in_bin, detections.image, detections.category, bin_, place)
-
-    def _sort_objects(self, matches: Matches) -> None:
-        truths = matches.candidates.truths
-        bin_, which = np.nonzero(matches.counted)
-        self._object_image = truths.image[which]
-        self._object_cell = bin_ * self.shape[2] + truths.category[which]
 
     def _sort_bins(self, in_bin: NDArray[np.bool_], image: Ints, category: Ints, bin_: Ints, place: Ints) -> None:
         """Count the detections of the bin before each entry and each segment; keep their images, for the bootstrap."""

@@ -244,7 +244,9 @@ def levels(points: Floats, draws: Floats, seed: int) -> Levels:
 
 def combined(methods: Sequence[Levels], confidence: float) -> Floats:
     """``(replicates, ...)`` figures of one method, or of the second less the first, for intervals of ``confidence``."""
-    draws, deviations = (_minus([getattr(method, name) for method in methods]) for name in ("draws", "deviations"))
+    draws, deviations = methods[-1].draws, methods[-1].deviations
+    if len(methods) > 1:
+        draws, deviations = draws - methods[0].draws, deviations - methods[0].deviations
     several = [method for method in methods if method.seeds > 1]
     if not several:
         return draws
@@ -290,10 +292,6 @@ def quantile(confidence: float, variance: Floats, uncertain: Floats) -> Floats:
     freedom = np.full_like(variance, np.inf)
     np.divide(variance**2, uncertain, out=freedom, where=uncertain > 0)
     return np.where(freedom < 1e6, stdtrit(np.minimum(freedom, 1e6), (1 + confidence) / 2), normal)
-
-
-def _minus(arrays: Sequence[Floats]) -> Floats:
-    return arrays[0] if len(arrays) == 1 else arrays[1] - arrays[0]
 
 
 def _variance(draws: Floats) -> Floats:

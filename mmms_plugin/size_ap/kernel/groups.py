@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator, mean_defined
-from mmms_plugin.size_ap.kernel.matching import Candidates
-from mmms_plugin.size_ap.results import GroupRow
+from mmms_plugin.size_ap.kernel.matching import Candidates, Objects
+from mmms_plugin.size_ap.results import GroupRow, figure
 
 SIZES = ("small", "medium", "large")
 MEASURES = ("ap", "f1_per_class", "f1_overall")
@@ -44,19 +44,10 @@ def size_groups(candidates: Candidates) -> list[tuple[tuple[str, ...], Bools]]:
     return [*groups, (("all images",), np.ones(candidates.images, np.bool_))]
 
 
-def labels(candidates: Candidates) -> Bools:
-    """``(images, classes)``: which classes are annotated in each image."""
+def image_labels(candidates: Candidates, objects: Objects, chosen: Bools | slice) -> Bools:
+    """``(images, classes)``: which classes the chosen objects or detections have in each image."""
     table = np.zeros((candidates.images, candidates.categories), np.bool_)
-    table[candidates.truths.image, candidates.truths.category] = True
-    return table
-
-
-def predicted_labels(candidates: Candidates, score_threshold: float) -> Bools:
-    """``(images, classes)``: which classes have a detection of at least ``score_threshold`` in each image."""
-    detections = candidates.detections
-    sure = detections.scores >= score_threshold
-    table = np.zeros((candidates.images, candidates.categories), np.bool_)
-    table[detections.image[sure], detections.category[sure]] = True
+    table[objects.image[chosen], objects.category[chosen]] = True
     return table
 
 
@@ -80,28 +71,23 @@ def group_rows(
         candidates, accumulators: of the runs of the two methods, on the same images; the first bin is 'all'.
         score_threshold: lowest score at which a detection predicts its class.
     """
-    truth = labels(candidates[0][0])
-    predicted = [[predicted_labels(c, score_threshold) for c in runs] for runs in candidates]
+    truth = image_labels(candidates[0][0], candidates[0][0].truths, slice(None))
+    predicted = [
+        [image_labels(run, run.detections, run.detections.scores >= score_threshold) for run in runs]
+        for runs in candidates
+    ]
     rows = []
     for sizes, member in size_groups(candidates[0][0]):
-        figures = [
-            _mean([_figures(run, member, truth, guess) for run, guess in zip(runs, guesses, strict=True)])
-            for runs, guesses in zip(accumulators, predicted, strict=True)
-        ]
-        relative = {name: _relative(figures[0][name], figures[1][name]) for name in MEASURES}
-        rows.append(GroupRow(sizes, int(member.sum()), figures[0], figures[1], relative))
+        methods: list[dict[str, float | None]] = []
+        for runs, guesses in zip(accumulators, predicted, strict=True):
+            figures = []
+            for run, guess in zip(runs, guesses, strict=True):
+                ap = mean_defined(run.scores(member.astype(np.int32)).ap[0].mean(0), 0)
+                figures.append((float(ap), *multilabel_f1(truth[member], guess[member])))
+            methods.append(dict(zip(MEASURES, map(figure, np.mean(figures, 0)), strict=True)))
+        relative: dict[str, float | None] = {}
+        for name in MEASURES:
+            first, second = (method[name] for method in methods)
+            relative[name] = (second - first) / first if first and second is not None else None
+        rows.append(GroupRow(sizes, int(member.sum()), methods[0], methods[1], relative))
     return tuple(rows)
-
-
-def _figures(accumulator: Accumulator, member: Bools, truth: Bools, predicted: Bools) -> tuple[float, float, float]:
-    ap = mean_defined(accumulator.scores(member.astype(np.int32)).ap[0].mean(0), 0)
-    return float(ap), *multilabel_f1(truth[member], predicted[member])
-
-
-def _mean(figures: Sequence[tuple[float, float, float]]) -> dict[str, float | None]:
-    means = np.mean(figures, 0).tolist()
-    return {name: None if np.isnan(value) else value for name, value in zip(MEASURES, means, strict=True)}
-
-
-def _relative(first: float | None, second: float | None) -> float | None:
-    return (second - first) / first if first and second is not None else None

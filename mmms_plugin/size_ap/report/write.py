@@ -17,7 +17,7 @@ from mmms_plugin.size_ap.object_sizes import ObjectSizes
 from mmms_plugin.size_ap.report import figures, tables
 from mmms_plugin.size_ap.report.figures import Series, array
 from mmms_plugin.size_ap.report.tables import MEASURES, csv_files, shape
-from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, Difference, SizeAPResults
+from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, SizeAPResults
 
 ERROR_MEANINGS = (
     ("classification", "right place, wrong class: IoU of at least 0.5 with an object of another class"),
@@ -151,7 +151,11 @@ def _difference_section(results: SizeAPResults, comparison: Comparison, out: Out
     by_bin = {d.of: d for d in comparison.per_bin if d.metric == "ap"}
     differences = [by_bin[b.name] for b in results.bins]
     series = Series.of("difference", (d.difference for d in differences), (d.interval for d in differences))
-    labels = [f"{b.name}\n{b.label}{_chance(by_bin[b.name])}" for b in results.bins]
+    labels = []
+    for b in results.bins:
+        value = by_bin[b.name].probability_positive
+        chance = "" if value is None else tables.probability(value)
+        labels.append(f"{b.name}\n{b.label}" + (chance and f"\nP {chance if chance[0] in '<>' else f'= {chance}'}"))
     drawn = figures.draw_difference(labels, series, f"Δ {shape(results)} AP (× 100)", _size_axis(results))
     caption = f"{comparison.second} minus {comparison.first}."
     if results.replicates:
@@ -250,13 +254,6 @@ def _facts(results: SizeAPResults) -> list[tuple[str, str]]:
 
 def _size_axis(results: SizeAPResults) -> str:
     return f"object size by {AREA_NAMES[results.area]}"
-
-
-def _chance(difference: Difference) -> str:
-    if difference.probability_positive is None:
-        return ""
-    text = tables.probability(difference.probability_positive)
-    return f"\nP {text}" if text[0] in "<>" else f"\nP = {text}"
 
 
 def _interval_text(results: SizeAPResults) -> str:
