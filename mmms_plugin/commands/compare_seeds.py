@@ -64,7 +64,9 @@ class Options(CommandOptions):
 def run(options: Options) -> None:
     """Train the configs with all seeds; print and write their metrics and costs.
 
-    Raises: UserError for wrong options, or if ``out`` holds runs with other options; RunError if a training fails.
+    Raises:
+        UserError: wrong options, or ``out`` holds runs with other options.
+        RunError: a training fails.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the hosts warn about their own deprecated calls
@@ -145,9 +147,7 @@ def _train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> in
     command = [sys.executable, "-m", "mmms_plugin", "train", config, *own, *options]
     log = work_dir.with_suffix(".log")
     with open(log, "ab") as stream:
-        environment = os.environ | {
-            "PYTHONUTF8": "1"
-        }  # without it, the command would restart itself, see commands.script
+        environment = os.environ | {"PYTHONUTF8": "1"}  # otherwise the command restarts itself, see commands.script
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
         try:
             peak = wait_and_measure(process)
@@ -164,7 +164,8 @@ def _train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> in
 def read_scalars(work_dir: Path) -> tuple[dict[str, float], float]:
     """Metrics of a training's last evaluation, and the median time of an iteration in seconds.
 
-    Raises: RunError if it logged no evaluation.
+    Raises:
+        RunError: the training logged no evaluation.
     """
     metrics: dict[str, float] = {}
     times: list[float] = []

@@ -38,7 +38,9 @@ def run(options: Options) -> None:
     """Draw pictures, train a small PS Mask R-CNN on them, evaluate it, and draw its predictions.
 
     Everything is written below ``out``; a folder of an earlier demo is replaced.
-    Raises: UserError if ``out`` holds anything else.
+
+    Raises:
+        UserError: ``out`` holds anything else.
     """
     from rich.console import Console
 

@@ -1,6 +1,6 @@
-"""Draw and keep what a model finds in pictures of your own.
+"""Predict on your own pictures, and draw the predictions.
 
-Writes predictions.json (COCO) of a detector, masks/ of a segmentation model.
+Writes predictions.json (COCO) for a detector, masks/ for a segmentation model.
 
     mmms predict CONFIG CHECKPOINT IMAGE|FOLDER|PATTERN... --out DIR
     mmms predict CHECKPOINT IMAGE|FOLDER|PATTERN... --out DIR --trust-checkpoint-config
@@ -18,16 +18,16 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.options import positional
 from mmms_plugin.train.options import PredictOptions
 
-SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".safetensors")  # of checkpoints
+SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".safetensors")  # checkpoints
 
 
 @dataclass(kw_only=True)
 class Options(PredictOptions):
-    """``words`` are config, checkpoint and inputs: the first or the second is known as checkpoint by its suffix."""
+    """``words`` are config, checkpoint and inputs; the checkpoint, first or second, is recognised by its suffix."""
 
     words: tuple[str, ...] = positional(
         metavar="CONFIG CHECKPOINT IMAGE",
-        help="config, checkpoint, then pictures, folders (with all below them) or quoted patterns such as "
+        help="config, checkpoint, then pictures, folders (with their sub-folders) or quoted patterns such as "
         "'shots/*.png'",
     )
 
@@ -36,7 +36,7 @@ class Options(PredictOptions):
         first, second, *_ = *self.words, "", ""
         place = next((i for i, word in enumerate((first, second)) if Path(word).suffix.lower() in SUFFIXES), None)
         if place is None:
-            raise UserError(f"CHECKPOINT is missing: {second or first} is none of {' '.join(SUFFIXES)}")
+            raise UserError(f"CHECKPOINT is missing: {second or first} does not end in {', '.join(SUFFIXES)}")
         if len(self.words) == place + 1:
             raise UserError("IMAGE is missing: give pictures, folders or patterns after the checkpoint")
         self.config, self.checkpoint = first if place else None, self.words[place]
@@ -45,7 +45,7 @@ class Options(PredictOptions):
 
 def run(options: Options) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the hosts', about their own old calls
+        warnings.simplefilter("ignore")  # the hosts warn about their own deprecated calls
         from mmms_plugin.train.predict import predict
 
         predict(options)

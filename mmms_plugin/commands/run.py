@@ -1,13 +1,13 @@
-"""Run a script of a host, or your own, with the plugin loaded.
+"""Run a script, your own or a host's, with the plugin loaded.
 
 The plugin is imported first. With mmcv-lite, mmdet and mmseg can only be imported after the plugin, which supplies
 mmcv's compiled operators. SCRIPT is a file, or the name of a script that comes with a host: mmms run mmdet::train
 CONFIG. With several processes: torchrun --nproc-per-node 2 -m mmms_plugin run SCRIPT --launcher pytorch.
 """
 
-# Why a command, and nothing that is installed with the package: only a .pth file in site-packages makes Python import
-# something by itself. It would run our code at every start of every Python program in that environment, also of those
-# that have nothing to do with OpenMMLab; and an editable installation does not install such a file.
+# Why a command: the only alternative is a .pth file in site-packages, which makes Python import the plugin at every
+# start of every program in that environment, even if it has nothing to do with OpenMMLab. Editable installations do not
+# install such a file.
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def run(options: Options) -> None:
     """Run a script as ``python SCRIPT ARGUMENTS...`` would, with the plugin and its safe checkpoint loading set up.
 
     An argument such as ``mmdet::retinanet_r50_fpn_1x_coco`` becomes the path of that config.
-    Raises: UserError if there is no such script or config. Whatever the script raises passes through.
+
+    Raises:
+        UserError: there is no such script or config. Exceptions of the script pass through.
     """
     path = find_script(options.script)
     hosted = tuple(f"{host}{SEPARATOR}" for host in HOSTS)
@@ -52,7 +54,8 @@ def run(options: Options) -> None:
 def find_script(script: str) -> Path:
     """The file of a script given as a path or as ``HOST::NAME``.
 
-    Raises: UserError if there is none.
+    Raises:
+        UserError: there is no such script.
     """
     if not Path(script).is_file() and SEPARATOR in script:
         return find_host_file(script, "tools")

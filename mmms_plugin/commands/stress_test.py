@@ -35,7 +35,9 @@ def run(options: Options) -> None:
     """Evaluate a checkpoint at every size and draw the figure.
 
     Batches shrink as pictures grow, so that memory stays the same.
-    Raises: UserError if the config is not a classifier's, or does not resize its pictures.
+
+    Raises:
+        UserError: the config is not a classifier's, or does not resize its pictures.
     """
     from rich.console import Console
 
@@ -62,9 +64,10 @@ def run(options: Options) -> None:
 
 
 def resized(config: Any, size: int) -> dict[str, Any]:
-    """What to override for test pictures of ``size`` x ``size`` px.
+    """Options that override the config for test pictures of ``size`` x ``size`` px.
 
-    Raises: UserError if the pipeline has no step that decides the size.
+    Raises:
+        UserError: the pipeline has no step that sets the size.
     """
     options: dict[str, Any] = {}
     trained = None

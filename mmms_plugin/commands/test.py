@@ -1,6 +1,6 @@
 """Evaluate a checkpoint with a config.
 
-Prints metrics, keeps predictions as COCO JSON, draws pictures.
+Prints metrics; can also write predictions as files and draw them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from mmms_plugin.train.options import OUTPUT, WEIGHTS, EvaluateOptions
 class Options(EvaluateOptions):
     out: str | None = option(
         metavar="FILE", group=OUTPUT,
-        help="keep predictions: COCO JSON with boxes and masks for detectors, a folder of label PNGs for segmenters",
+        help="write predictions: COCO JSON for detectors, JSON for classifiers, a folder of label PNGs for segmenters",
     )  # fmt: skip
     show_dir: str | None = option(
         metavar="DIR", group=OUTPUT, help="draw predictions beside the ground truth into this folder"
     )
     size_report: str | None = option(
         metavar="DIR", group=OUTPUT,
-        help="for segmenters: folder for IoU and recall of regions by their size, as HTML page, JSON, CSV and figures",
+        help="for segmenters: folder for IoU and recall by region size, as HTML page, JSON, CSV and figures",
     )  # fmt: skip
     force: bool = option(
         default=False, group=WEIGHTS,
-        help="evaluate a checkpoint that was trained with another dilation pattern or the like; refused otherwise",
+        help="evaluate a checkpoint that was trained as another function, such as with another dilation pattern than "
+        "the config's; refused otherwise",
     )  # fmt: skip
 
 

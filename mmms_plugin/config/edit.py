@@ -89,28 +89,24 @@ def apply_cfg_options(config: Config, options: Mapping[str, Any]) -> list[str]:
     return remarks
 
 
-def _read_keys() -> set[str]:
-    """Top-level keys that have an effect; the others are variables of the config file, copied when it was read."""
-    from mmengine.runner import Runner
-
-    return (set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}) | READ_ELSEWHERE
-
-
 def _check_read(config: Config, key: str) -> str | None:
     """Refuse a variable of the config file and name the keys that it was copied to; only a remark if there are none."""
+    from mmengine.runner import Runner
+
     first, _, rest = key.partition(".")
-    if first in _read_keys():
+    read = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"} | READ_ELSEWHERE
+    if first in read:
         return None
     if first not in config:
         near = [path for path, _ in _paths(_plain(config._cfg_dict)) if path.endswith(f".{key}")]
-        near = near or difflib.get_close_matches(first, _read_keys() | set(config), n=1, cutoff=LIKE)
+        near = near or difflib.get_close_matches(first, read | set(config), n=1, cutoff=LIKE)
         hint = f"did you mean {near[0]}?" if near else "no part of OpenMMLab reads it"
         raise UserError(f"--cfg-options {key}: the config has no {first!r}; {hint}")
     value = _plain(config[first])
     places = [path for path, other in _paths(_plain(config._cfg_dict)) if path != first and other == value]
     if not isinstance(value, dict | list) or not value:  # equal numbers alone prove nothing
         places = [path for path in places if path.rsplit(".", 1)[-1] == first]
-    if places := [path for path in places if path.partition(".")[0] in _read_keys()]:
+    if places := [path for path in places if path.partition(".")[0] in read]:
         full = ", ".join(f"{path}.{rest}" if rest else path for path in places[:3])
         raise UserError(
             f"--cfg-options {key}: {first} is a variable of the config file, copied from there when the file was read, "
@@ -151,21 +147,17 @@ def _check_spelling(config: Config, key: str) -> str | None:
         elif part in node:
             node = node[part]
         else:
-            return _check_new(config, node, key, here, part)
-    return None
-
-
-def _check_new(config: Config, node: Mapping[str, Any], key: str, here: str, name: str) -> str | None:
-    if not here or name == "_delete_":
+            break
+    else:
         return None
     accepted = _arguments(config, node.get("type"))
-    if accepted is not None and name in accepted:
+    if not here or part == "_delete_" or (accepted is not None and part in accepted):
         return None
-    near = difflib.get_close_matches(name, {*node, *(accepted or ())}, n=1, cutoff=LIKE)
+    near = difflib.get_close_matches(part, {*node, *(accepted or ())}, n=1, cutoff=LIKE)
     if near or accepted is not None:
         hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(accepted or ()))}"
-        raise UserError(f"--cfg-options {key}: {here} has no {name!r}; {hint}")
-    return f"--cfg-options {key}: new, {here} had no {name!r}"
+        raise UserError(f"--cfg-options {key}: {here} has no {part!r}; {hint}")
+    return f"--cfg-options {key}: new, {here} had no {part!r}"
 
 
 def _arguments(config: Config, kind: Any) -> set[str] | None:

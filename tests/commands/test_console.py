@@ -77,8 +77,11 @@ TWO = ["--ann", "x", "--pred", "y", "--pred", "z", "--out", "o"]
             ["predict", "x", "y.pth", "z", "--out", "o", "--score", "-0.01"],
             "--score -0.01: must be a number from 0 to 1",
         ),
-        (["predict", "x", "--out", "o"], "CHECKPOINT is missing: x is none of .pth .pt .tar .ckpt .safetensors"),
-        (["predict", "x", "y", "z.pth", "--out", "o"], "CHECKPOINT is missing: y is none of .pth"),
+        (
+            ["predict", "x", "--out", "o"],
+            "CHECKPOINT is missing: x does not end in .pth, .pt, .tar, .ckpt, .safetensors",
+        ),
+        (["predict", "x", "y", "z.pth", "--out", "o"], "CHECKPOINT is missing: y does not end in .pth"),
         (["predict", "y.PTH", "--out", "o"], "IMAGE is missing: give pictures"),
         (["scale-policy", "x", "y", "--out", "o", "--fields", "-1"], "--fields -1: must be an integer of at least 0"),
         (

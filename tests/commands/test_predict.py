@@ -148,7 +148,7 @@ def test_what_cannot_be_done_is_one_line(models, pictures, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
     for arguments, message in (
         ([DETECTOR, checkpoint], "IMAGE is missing"),
-        ([DETECTOR, "x", "y"], "CHECKPOINT is missing: x is none of .pth"),
+        ([DETECTOR, "x", "y"], "CHECKPOINT is missing: x does not end in .pth"),
         ([DETECTOR, checkpoint, "nowhere.png"], "nowhere.png: no such picture or folder"),
         ([DETECTOR, checkpoint, str(models)], "no picture in it"),
         ([DETECTOR, checkpoint, "x", "--score", "2"], "--score 2.0: must be a number from 0 to 1"),
