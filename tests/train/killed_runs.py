@@ -22,6 +22,7 @@ import torch._dynamo
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import loops
+from mmengine.runner import runner as mmengine_runner
 
 import mmms_plugin.files as files
 from mmms_plugin.train.runner import ResumableRunner
@@ -99,6 +100,7 @@ def train(
     """Train to the end, resuming what is there, or until the kill: an iteration, or a moment of saving a file."""
     torch.set_num_threads(1)
     loops.time.sleep = lambda seconds: None
+    mmengine_runner.collect_env = dict  # for the log, it asks compilers for their versions
     by_epoch, iterations = loop.startswith("epoch"), {"by_epoch": False, "interval": 2, "max_keep_ckpts": 1}
     sampler = {"type": "InfiniteSampler" if loop == "infinite" else "DefaultSampler", "shuffle": True}
     hooks = [Kill(kill_at)] if isinstance(kill_at, int) else []
