@@ -23,7 +23,10 @@ from mmms_plugin.train import inputs
 ROOT = Path(__file__).parents[1]
 CONFIG = "demo/mask_rcnn_ps_r18_shapes"
 TRAIN = f"train {CONFIG} --coco-dir shapes --work-dir run --batch-size 2 --image-size 64"
-IN_PROCESS = "--cfg-options train_dataloader.num_workers=0 train_dataloader.persistent_workers=False"
+IN_PROCESS = "--cfg-options " + " ".join(
+    f"{split}_dataloader.num_workers=0 {split}_dataloader.persistent_workers=False"
+    for split in ("train", "val", "test")
+)
 
 
 def python(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -39,7 +42,7 @@ def test_from_data_to_a_report_with_what_windows_has(tmp_path: Path) -> None:
         "check-data shapes",
         f"{TRAIN} --iters 1",
         f"{TRAIN} --iters 2 --resume {IN_PROCESS}",
-        f"test {CONFIG} run/iter_2.pth --coco-dir shapes --out predictions.json --show-dir drawn",
+        f"test {CONFIG} run/iter_2.pth --coco-dir shapes --out predictions.json --show-dir drawn {IN_PROCESS}",
         size_ap,
         size_ap,
         f"predict {CONFIG} run/iter_2.pth shapes/images --out found",
