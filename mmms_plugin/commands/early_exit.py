@@ -32,7 +32,7 @@ THRESHOLDS, MEASUREMENTS = "thresholds", "measurements"  # headings of --help
 
 @dataclass(kw_only=True)
 class Options(EvaluateOptions):
-    checkpoint: str = positional(help="checkpoint file; the thresholds go beside it, as CHECKPOINT.exits.json")
+    checkpoint: str = positional(help="checkpoint file; the thresholds go beside it, NAME.exits.json for NAME.pth")
     split: str = option(
         choices=SPLITS,
         default="val",

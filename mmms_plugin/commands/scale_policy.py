@@ -32,7 +32,7 @@ MEASUREMENTS, COMPARISON = "measurements", "comparison"  # headings of --help
 @dataclass(kw_only=True)
 class Options(ModelOptions):
     config: str = positional(
-        help="a config file or name. A config is a Python program and runs as one: use only those that you trust"
+        help="a config file or name. A config is Python code and is run: use only configs that you trust"
     )
     checkpoint: str = positional(help="weights of the config's model")
     images: str | None = option(

@@ -160,7 +160,8 @@ def run_check(own: OwnData, json_file: str | None = None, **options: bool) -> in
         print_table(Table("findings", "", columns, rows[:-1]), console)
     errors = sum(finding.severity == "error" for finding in report.findings)
     verdict = "training would stop" if errors else "training would start"
-    counted = f"{errors} error{'s' * (errors != 1)}, {len(report.findings) - errors} remarks"
+    remarks = len(report.findings) - errors
+    counted = f"{errors} error{'s' * (errors != 1)}, {remarks} remark{'s' * (remarks != 1)}"
     console.print(f"{counted}: {verdict}", highlight=False)
     images = sum(counts["images"] for counts in report.splits.values())
     print(f"{images} pictures in {time.perf_counter() - start:.1f} s", file=sys.stderr)
