@@ -77,7 +77,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             raise UserError(f"checkpoint {path}: it is a directory, give a file")
         if not path.is_file():
             raise UserError(f"checkpoint {path}: {'not a regular file' if path.exists() else 'no such file'}")
-        return _read_safetensors(path) if _is_safetensors(path) else _unwrap(path, read(path))
+        with path.open(
+            "rb"
+        ) as file:  # safetensors by name, or by the { after the length of the header: hubs rename files
+            safe = path.suffix.lower() == ".safetensors" or file.read(9)[8:] == b"{"
+        return _read_safetensors(path) if safe else _unwrap(path, read(path))
     except OSError as error:
         raise UserError(f"checkpoint {path}: cannot be read ({error.strerror or error})") from error
 
@@ -89,12 +93,6 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _is_safetensors(path: Path) -> bool:
-    """By name, or by the ``{`` behind the length of the header: hubs rename files."""
-    with path.open("rb") as file:
-        return path.suffix.lower() == ".safetensors" or file.read(9)[8:] == b"{"
 
 
 def _read_safetensors(path: Path) -> Checkpoint:

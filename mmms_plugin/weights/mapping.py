@@ -73,15 +73,16 @@ class Rules:
     """The rules of one architecture, compiled, without those whose condition the source does not meet."""
 
     def __init__(self, table: Table, arch: str, keys: Iterable[str]) -> None:
-        self._every = [(re.compile(rule.pattern), rule) for rule in (*table.rules_of.get(arch, ()), *table.rules)]
-        self._known = re.compile("|".join(f"(?:{pattern.pattern})" for pattern, _ in self._every))
+        # Anchored, so that sub() expands a target: it keeps the parsed template, which Match.expand() does not.
+        every = [(re.compile(rf"\A(?:{r.pattern})\Z"), r) for r in (*table.rules_of.get(arch, ()), *table.rules)]
+        self._known = re.compile("|".join(pattern.pattern for pattern, _ in every))
         self.prefix = ""
         self.keys = list(keys)
         prefixes = (*PREFIXES, *table.prefixes)
         while prefix := next((p for p in prefixes if self._most_unknown_begin_with(p)), None):
             self.keys = [key.removeprefix(prefix) for key in self.keys]
             self.prefix += prefix
-        self._active = [(pattern, rule) for pattern, rule in self._every if self._holds(rule)]
+        self._active = [(pattern, rule) for pattern, rule in every if self._holds(rule)]
 
     def _most_unknown_begin_with(self, prefix: str) -> bool:
         """Most, not all: a stray key must be reported as unknown itself, and not make all others unknown."""
@@ -99,8 +100,8 @@ class Rules:
     def find(self, key: str) -> tuple[Rule | None, str | None]:
         """The first rule that matches a key without prefix, or None, and the target key."""
         for pattern, rule in self._active:
-            if match := pattern.fullmatch(key):
-                return rule, None if rule.target is None else match.expand(rule.target)
+            if pattern.match(key):
+                return rule, None if rule.target is None else pattern.sub(rule.target, key)
         return None, None
 
 

@@ -104,11 +104,9 @@ def _is_plain(value: object, depth: int = 2) -> bool:
         return depth > 0 and len(value) <= LONGEST and all(_is_plain(v, depth - 1) for v in value)  # type: ignore
     if type(value) in (int, float):
         return math.isfinite(value) and abs(value) <= LARGEST  # type: ignore[arg-type]
-    return value is None or type(value) is bool or (type(value) is str and _is_word(value))  # type: ignore[arg-type]
-
-
-def _is_word(text: str) -> bool:
-    return len(text) <= LONGEST and WORD.fullmatch(text) is not None
+    if type(value) is str:
+        return len(value) <= LONGEST and WORD.fullmatch(value) is not None  # type: ignore[arg-type, call-overload]
+    return value is None or type(value) is bool
 
 
 def _shown(value: object) -> str:

@@ -86,7 +86,11 @@ def read_reference(path: str | Path, names: Sequence[str]) -> Reference:
         raise UserError(f"--reference {path}: it needs an array 'input' of shape [N, 3, H, W]")
     if image.numel() > 3 * MAX_PIXELS:
         raise UserError(f"--reference {path}: 'input' has {image.numel() // 3} pixels, allowed are {MAX_PIXELS}")
-    named = [_full_name(name, names) for name in arrays]
+    # ``base.level2`` stands for ``level2``, ``norm5`` for ``features.norm5``.
+    named = [
+        next((full for full in names if name.endswith(f".{full}") or full.endswith(f".{name}")), name)
+        for name in arrays
+    ]
     if len(set(named)) < len(named):
         raise UserError(f"--reference {path}: two arrays for one output; its arrays are {', '.join(arrays)}")
     arrays = dict(zip(named, arrays.values(), strict=True))
@@ -114,11 +118,6 @@ def _real(name: str, array: np.ndarray) -> Tensor:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise ValueError(f"{name} holds {getattr(array, 'dtype', 'bytes')}, not real numbers")
     return torch.from_numpy(np.asarray(array, np.float32))
-
-
-def _full_name(name: str, names: Sequence[str]) -> str:
-    """The output that a name refers to: ``base.level2`` is ``level2``, ``norm5`` is ``features.norm5``."""
-    return next((n for n in names if name.endswith(f".{n}") or n.endswith(f".{name}")), name)
 
 
 @torch.no_grad()
