@@ -20,9 +20,8 @@ from mmms_plugin.errors import UserError, printable
 from mmms_plugin.layers import PSConv2d
 from mmms_plugin.layers.function import PLAIN_CONV, CarriesFunction
 from mmms_plugin.layers.shape_adaptor import ShapeAdaptor
-from mmms_plugin.weights.files import Checkpoint, read_checkpoint
+from mmms_plugin.weights.files import Checkpoint, plain_dict, read_checkpoint
 from mmms_plugin.weights.mapping import compare
-from mmms_plugin.weights.reader.plain import plain_dict
 from mmms_plugin.weights.trusted import check_components, class_names
 
 # Arguments of a backbone that do not change what its weights compute.
