@@ -236,6 +236,47 @@ def test_values_are_not_copied_without_end(name, tmp_path):
         read(tmp_path / "in.pth")
 
 
+def nested(depth: int, slot: int) -> bytes:
+    """A set of a set and of a tuple of that set, and so on. Two such are compared in 2 ** depth steps."""
+    pickled = b"h\x00](" + text("a") + b"e\x85R"
+    return pickled + b"q\x01h\x00](h\x01h\x01\x85e\x85R" * depth + b"q" + bytes([slot])
+
+
+FEW = (
+    b"((" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"M\xf4\x01tQ"
+    b"K\x00\x8a\x06\x00\x00\x00\x00\x00\x01K\x02\x86K\x00K\x00\x86\x89Nt"
+)  # fmt: skip
+ENDLESS = {
+    "equal sets": b"cbuiltins\nfrozenset\nq\x00" + nested(40, 2) + nested(40, 3) + b"}(h\x02Nh\x03Nu.",
+    **{
+        kind: b"c" + kind.replace(" ", "\n").encode() + b"\nctorch._utils\n_rebuild_tensor_v2\n" + FEW + b"R\x85R."
+        for kind in ("collections Counter", "collections OrderedDict", "torch Size")
+    },
+    "counted bytes": b"ccollections\nCounter\ncbuiltins\nbytearray\n" + text("x" * 100) + b"\x85R\x85R.",
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_few_bytes_do_not_take_endless_time(name, tmp_path):
+    pickled = b"\x80\x02" + ENDLESS[name]
+    (tmp_path / "in.pth").write_bytes(changed(saved(), lambda e: e.update({"archive/data.pkl": pickled})))
+    with pytest.raises(UserError, match="more than tensors and plain containers"):
+        read(tmp_path / "in.pth")
+
+
+def test_numbers_as_keys_are_small_or_few(tmp_path):
+    """A number is its own hash: half a million of them, chosen to walk past all others, took minutes."""
+    for step, count, fits in ((1, 60_000, True), (2**17, 20_000, True), (2**17, 20_010, False)):
+        keys = b"".join(b"\x8a\x05" + (number * step).to_bytes(5, "little") + b"N" for number in range(count))
+        pickled = b"\x80\x02}(" + keys + b"u."
+        (tmp_path / "in.pth").write_bytes(changed(saved(), lambda e, p=pickled: e.update({"archive/data.pkl": p})))
+        if fits:
+            assert len(read(tmp_path / "in.pth")) == count
+        else:
+            with pytest.raises(UserError, match="its keys hold more than 20,000 values"):
+                read(tmp_path / "in.pth")
+
+
 def test_attributes_hide_no_methods(tmp_path):
     pickled = b"\x80\x02ccollections\nOrderedDict\n)R}(" + text("items") + b"K\x05" + text("note") + text("x") + b"ub."
     (tmp_path / "in.pth").write_bytes(changed(saved(), lambda e: e.update({"archive/data.pkl": pickled})))

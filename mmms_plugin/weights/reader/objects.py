@@ -142,8 +142,11 @@ def _method(owner: object, name: object) -> Any:
 
 
 def _frozen(*arguments: Any) -> frozenset:
+    """A set of values without parts: two nested sets, equal ones, take 2 ** depth steps to compare."""
     if len(arguments) != 1 or type(arguments[0]) is not list:
         raise unusual("frozenset: allowed is one of a list")
+    if any(isinstance(item, frozenset | tuple) for item in arguments[0]):
+        raise unusual("frozenset: allowed is one of texts and numbers")
     return frozenset(arguments[0])
 
 
@@ -175,8 +178,23 @@ def _bytearray(data: Any = b"", encoding: Any = "latin-1") -> bytearray:
     return bytearray(data)
 
 
-def _size(*sizes: Any) -> torch.Size:
-    return torch.Size(*sizes)
+def _counter(*arguments: Any) -> Counter:
+    return Counter(*_made_of(dict, arguments, "Counter"))
+
+
+def _ordered(*arguments: Any) -> OrderedDict:
+    return OrderedDict(*_made_of((list, dict), arguments, "OrderedDict"))
+
+
+def _size(*arguments: Any) -> torch.Size:
+    return torch.Size(*_made_of((list, tuple), arguments, "torch.Size"))
+
+
+def _made_of(kinds: type | tuple[type, ...], arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    """Arguments whose number of values is known: a tensor of a few bytes may have 2 ** 60 of them."""
+    if len(arguments) > 1 or not all(isinstance(argument, kinds) for argument in arguments):
+        raise unusual(f"{name} of a {type(arguments[0]).__name__}: allowed is what torch.save writes")
+    return arguments
 
 
 def _only_with_state(*arguments: Any) -> Any:
@@ -191,8 +209,8 @@ CALLED: dict[str, Callable[..., Any]] = {
     "builtins.frozenset": _frozen,
     "builtins.getattr": _method,
     "builtins.set": _set,
-    "collections.Counter": Counter,
-    "collections.OrderedDict": OrderedDict,
+    "collections.Counter": _counter,
+    "collections.OrderedDict": _ordered,
     "_codecs.encode": _encoded,
     "argparse.Namespace": _options,
     "numpy.dtype": _dtype,

@@ -205,17 +205,23 @@ class _Reader:
             raise Refusal(f"damaged: items for a {type(owner).__name__}, where a dict is expected")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) is not str:
-                self._charge(key)
+                self._charge(key, len(owner))
             owner[key] = value
 
-    def _charge(self, key: Any) -> None:
+    def _charge(self, key: Any, held: int = 0) -> None:
         """Count what hashing a key costs, and comparing it with others of the same hash.
 
-        The hash of strings and bytes is secret, and a small integer is its own hash: neither can be made to collide.
+        The hash of strings and bytes is secret. A small integer is its own hash: one that is not larger than the number
+        of keys has a place of its own in their table; larger ones can be chosen to walk past all others.
+
+        Args:
+            held: number of keys that are there already.
         """
-        if isinstance(key, str | bytes | None) or (isinstance(key, int) and -HUGE < key < HUGE):
+        if isinstance(key, str | bytes | None) or (isinstance(key, int) and 0 <= key <= held):
             return
-        if type(key) is tuple:
+        if isinstance(key, int) and -HUGE < key < HUGE:
+            self.hashed += 1
+        elif type(key) is tuple:
             self.hashed += self._size_of(key)[1]
         else:
             self.hashed += COLLIDING + (len(key) if isinstance(key, frozenset | torch.Size) else 0)
