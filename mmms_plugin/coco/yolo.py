@@ -49,10 +49,13 @@ def read_yolo_truth(
         UserError: a line, an image or a class that does not fit, with file and line.
     """
     if path.is_dir():
+        if not any(path.iterdir()):
+            raise UserError(f"{argument} {path}: the folder is empty")
         pictures = pictures or _exchanged(path, "labels", "images")
         if not pictures.is_dir():
             raise UserError(
-                f"{argument} {path}: no folder {pictures} with the images, whose sizes are needed: --images DIR"
+                f"{argument} {path}: the images, whose sizes are needed, are not in {pictures}: "
+                "name their folder with --images DIR"
             )
         files, labels = by_stem(pictures_in(pictures), argument), by_stem(_text_files(path), argument)
     else:

@@ -120,7 +120,7 @@ def _write(config: Config, finding: Finding, options: Options) -> None:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     for remark in remarks:
         console.print(one_line(remark))
-    console.print(f"mmms train {file}")
+    console.print(f"written: {file}; train with it: mmms train {file}")
 
 
 def _as_json(finding: Finding) -> dict[str, Any]:

@@ -19,7 +19,7 @@ SUBJECTS = {
     "layers": "PSConv layers and plain ones",
     "backbones": "PS backbones and plain ones",
     "early-exit": "time and multiply-adds that MSDNet's early exits save",
-    "size-ap": "evaluation by object size, from file to result, and by the other evaluators installed",
+    "size-ap": "evaluation by object size, from file to result, beside the other evaluators installed",
     "size-ap-coverage": "how often the evaluation's 95 % intervals contain the truth, on synthetic data",
     "size-ap-seeds": "the same for the difference of two methods with several seeds each",
 }

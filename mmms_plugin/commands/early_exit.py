@@ -106,7 +106,7 @@ def run(options: Options) -> None:
     write_text(folder / "early_exit.json", json.dumps(content, indent=1) + "\n")
     console, threads = Console(), torch.get_num_threads()
     _print(console, points, plans)
-    print_savings(savings, f"early exit, {len(sample)} pictures, {threads} threads, {clock_name()}", console)
+    print_savings(savings, f"early exit, {len(sample)} pictures, threads: {threads}, {clock_name()}", console)
     console.print(f"thresholds: {path}; plot and numbers: {folder}", soft_wrap=True, highlight=False)
 
 

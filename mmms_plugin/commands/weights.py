@@ -1,4 +1,4 @@
-"""List published checkpoints of the four methods.
+"""List published checkpoints of the methods.
 
 Each with its address, licence, published accuracy, and whether it could be verified.
 """

@@ -54,8 +54,9 @@ def find_config(name: str) -> Path:
     matches = [f for key, f in names.items() if wanted in (key, key.rsplit("/", 1)[-1])]
     if len(matches) == 1:
         return matches[0]
-    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5) or sorted(names)[:3]
-    raise UserError(f"config {name!r}: no such file and no config of that name; the nearest are {', '.join(near)}")
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+    hint = f"the nearest are {', '.join(near)}" if near else "`mmms configs` lists all"
+    raise UserError(f"config {name!r}: no such file and no config of that name; {hint}")
 
 
 def load_config(name: str) -> Config:

@@ -72,8 +72,8 @@ def check_data(own: OwnData, *, masks: bool = True, decode: bool = False, segmen
     try:
         find_pairs(own)
     except UserError:
-        folder = own.folder or Path()
-        raise UserError(f"{own.where}: neither COCO annotations nor masks; {describe_folder(folder)}") from None
+        found = describe_folder(own.folder or Path(), options="--ann FILE")
+        raise UserError(f"{own.where}: neither COCO annotations nor masks; {found}") from None
     return _check_seg(own, decode)
 
 

@@ -24,6 +24,7 @@ WORDS = {
 }
 OTHER_KINDS = {"captions", "keypoints", "panoptic", "stuff", "info", "predictions"}  # of COCO's own files
 INNER = ("images", "data")  # names for a folder of pictures
+TRAIN_OPTIONS = "--train-ann FILE and --val-ann FILE (or --val-split 0.2)"
 MANY = 50  # more JSON files in one folder are one for each picture
 
 
@@ -161,10 +162,16 @@ def _nothing_fits(own: OwnData, by_split: dict[str, Path]) -> str:
     return f"{own.where}: no COCO annotations for training there; {describe_folder(own.folder, by_split)}"
 
 
-def describe_folder(folder: Path, by_split: dict[str, Path] | None = None) -> str:
-    """What a folder holds instead of a known layout, and which option or export helps."""
+def describe_folder(folder: Path, by_split: dict[str, Path] | None = None, options: str = TRAIN_OPTIONS) -> str:
+    """What a folder holds instead of a known layout, and which option or export helps.
+
+    Args:
+        folder: the folder that was searched.
+        by_split: annotations found in it, by split.
+        options: how the command that reports this takes annotation files.
+    """
     splits = f" (annotations for {', '.join(by_split)})" if by_split else ""
-    return f"{entries_of(folder)}{splits}; {_advice(folder)}"
+    return f"{entries_of(folder)}{splits}; {_advice(folder, options)}"
 
 
 def entries_of(folder: Path, most: int = 6) -> str:
@@ -180,7 +187,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     return [path.name for path in entries if path.is_dir()], [path.name for path in entries if not path.is_dir()]
 
 
-def _advice(folder: Path) -> str:
+def _advice(folder: Path, options: str) -> str:
     folders, files = _entries(folder)
     names = chain(files, *(os.listdir(folder / name) for name in folders))
     counts = Counter(os.path.splitext(name)[1].lower() for name in names)
@@ -193,8 +200,8 @@ def _advice(folder: Path) -> str:
     if {"masks", "SegmentationClass", "JPEGImages"} & set(folders):
         return "masks of classes are read by segmentation configs with --voc-dir"
     if counts[".json"]:
-        return "name the annotation files with --train-ann FILE and --val-ann FILE (or --val-split 0.2)"
+        return f"name the annotation files with {options}"
     return (
-        "expected are annotations/instances_{train,val}.json and images/, or train/_annotations.coco.json, or a file "
-        "named with --train-ann FILE"
+        "expected are annotations/instances_{train,val}.json and images/, or train/_annotations.coco.json, or files "
+        f"named with {options}"
     )

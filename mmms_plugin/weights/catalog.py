@@ -1,4 +1,4 @@
-"""Every published checkpoint of the four methods, with address, licence and accuracy.
+"""Every published checkpoint of the methods, with address, licence and accuracy.
 
 Addresses and figures are the authors' own, copied from their README or paper and not fetched: nothing here was
 downloaded, so every entry is unverified. ``record`` names a golden record of the same architecture in this project's

@@ -338,8 +338,11 @@ def test_labels_of_the_nearest_folder_belong_to_the_images_beside_it(tmp_path):
     labels = write(tmp_path / "labels/set/labels/val/more/a.txt", "0 .5 .5 1 1").parent.parent
     assert read_ground_truth(labels, masks=False, source=Source(truth="yolo"))[0].file_names == ("a.jpeg",)
     plain = write(tmp_path / "other/text/a.txt", "0 .5 .5 1 1").parent
-    with pytest.raises(UserError, match="whose sizes are needed: --images DIR"):
+    with pytest.raises(UserError, match=r"whose sizes are needed, are not in .*: name their folder with --images DIR"):
         read_ground_truth(plain, masks=False, source=Source(truth="yolo"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: the folder is empty"):
+        read_ground_truth(tmp_path / "empty", masks=False, source=Source(truth="yolo"))
     (tmp_path / "other/images").mkdir()
     Image.new("L", (20, 10)).save(tmp_path / "other/images/a.PNG")
     assert read_ground_truth(plain, masks=False)[0].boxes.tolist() == [[0, 0, 20, 10]]

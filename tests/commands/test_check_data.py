@@ -264,6 +264,7 @@ def test_a_folder_of_masks(shapes, tmp_path, capsys):
         ([], "give one of DIR and --ann FILE"),
         (["nowhere"], "check-data nowhere: no such folder"),
         (["."], "neither COCO annotations nor masks; found: nothing"),
+        (["."], "or files named with --ann FILE"),
     ],
 )
 def test_wrong_use_is_one_line(arguments, message, tmp_path, capsys, monkeypatch):
