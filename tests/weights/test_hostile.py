@@ -128,7 +128,7 @@ def test_pickles_that_would_hang_or_exhaust_memory(case, tmp_path, capsys):
     start = time.process_time()
     assert words in refusal(capsys, tmp_path / "in.pth", tmp_path / "folder" / "out.pth")
     refused_by_mmengine(tmp_path / "in.pth", words)
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 40
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -175,7 +175,7 @@ def test_a_header_of_many_names_takes_no_time(tmp_path, capsys):
     start = time.process_time()
     assert main(["convert", str(tmp_path / "in.safetensors"), str(tmp_path / "out.pth")]) == 2
     assert "200,000 tensors; allowed are 5,000" in capsys.readouterr().err
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 40
 
 
 def test_as_many_names_as_are_allowed_are_compared_in_time(tmp_path, capsys):
@@ -184,7 +184,7 @@ def test_as_many_names_as_are_allowed_are_compared_in_time(tmp_path, capsys):
     start = time.process_time()
     assert main(["convert", str(tmp_path / "in.safetensors"), str(tmp_path / "out.pth")]) == 2
     assert "its 5000 keys" in capsys.readouterr().err
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 40
 
 
 LONG = "x" * 300

@@ -163,7 +163,7 @@ def test_every_field_of_a_zip_is_right_or_does_not_matter(tmp_path):
             else:
                 assert_same(loaded, content)
     assert refused > len(fields)
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 40
 
 
 def test_a_zip_of_other_makers(tmp_path):
@@ -217,7 +217,7 @@ def test_keys_that_may_collide_are_few(key, tmp_path):
         else:
             with pytest.raises(UserError, match="its keys hold more than 20,000 values"):
                 read(tmp_path / "in.pth")
-        assert time.process_time() - start < 10
+        assert time.process_time() - start < 40
 
 
 COPIES = {
@@ -275,6 +275,28 @@ def test_numbers_as_keys_are_small_or_few(tmp_path):
         else:
             with pytest.raises(UserError, match="its keys hold more than 20,000 values"):
                 read(tmp_path / "in.pth")
+
+
+@pytest.mark.parametrize(("count", "fits"), [(150_000, True), (150_001, False)])
+def test_no_more_tensors_are_made_than_a_checkpoint_has(count, fits, tmp_path):
+    """One costs three operations, and the time of thirty."""
+    tensors = b"h\x00h\x01R" * count
+    pickled = b"\x80\x02(ctorch\nSize\nq\x00" + b"(K\x01K\x02t\x85q\x01" + tensors + b"t."
+    (tmp_path / "in.pth").write_bytes(changed(saved(), lambda e: e.update({"archive/data.pkl": pickled})))
+    if fits:
+        assert read(tmp_path / "in.pth")[2:] == (torch.Size((1, 2)),) * count
+    else:
+        with pytest.raises(UserError, match="makes more than 150,000 objects"):
+            read(tmp_path / "in.pth")
+
+
+@pytest.mark.parametrize("metadata", [5, {"": 5}, {"": {"version": "x"}}, [{}]])
+def test_metadata_that_load_state_dict_cannot_use_is_refused(metadata, tmp_path):
+    state = torch.nn.BatchNorm2d(4).state_dict()
+    state._metadata = metadata
+    torch.save(dict(state_dict=state), tmp_path / "in.pth")
+    with pytest.raises(UserError, match="its _metadata is not one of a state dict"):
+        read(tmp_path / "in.pth")
 
 
 def test_attributes_hide_no_methods(tmp_path):

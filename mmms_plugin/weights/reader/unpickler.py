@@ -30,6 +30,7 @@ from mmms_plugin.weights.reader.objects import CALLED, NEW, Name, Unfinished
 from mmms_plugin.weights.reader.tensors import DTYPES, STORAGE, TENSORS, Storages, part_of, refused, set_attributes
 
 MAX_OPERATIONS = 3_000_000  # about three seconds; a detector's checkpoint has some 30,000
+MAX_CALLS = 150_000  # tensors, dicts, ... made; about five seconds of tensors
 MAX_DEPTH = 50  # of tuples in tuples
 MAX_WEIGHT = 1_000_000  # values in a tuple, repeated ones counted each time
 MAX_HASHED = 20_000  # values in all keys that can be chosen to collide: comparing them all takes seconds
@@ -62,7 +63,8 @@ class _Reader:
         self.data, self.position, self.storages = data, start, storages
         self.unfinished: dict[int, Unfinished] = {}  # by the id of the value
         self.tuples: dict[int, tuple[int, int]] = {}  # depth and weight, by the id of the tuple
-        self.hashed = 0
+        self.dicts: list[OrderedDict[Any, Any]] = []  # those with attributes
+        self.hashed = self.calls = 0
         self.copies = MAX_COPIES * (len(data) - start) + 1000
         # What the process allows by torch.serialization.add_safe_globals.
         allowed = (entry if isinstance(entry, tuple) else (entry, f"{entry.__module__}.{entry.__qualname__}")
@@ -153,6 +155,8 @@ class _Reader:
                 case b".":  # STOP
                     if names := [waiting.name for waiting in self.unfinished.values() if waiting.name]:
                         raise Refusal(f"damaged: a {names[0]} without its state")
+                    for owner in self.dicts:
+                        _check_metadata(owner)
                     return stack.pop()
                 case code:
                     raise Refusal(f"Unsupported operand {code[0]}")
@@ -266,6 +270,9 @@ class _Reader:
         if not isinstance(function, Name) or type(arguments) is not tuple:
             raise Refusal("damaged: a call of something that is not a function")
         name = function.text
+        self.calls += 1
+        if self.calls > MAX_CALLS:
+            raise Refusal(f"its pickle makes more than {MAX_CALLS:,} objects; a checkpoint has fewer")
         self._count_copies(arguments)
         if name in TENSORS:
             return TENSORS[name](*arguments)
@@ -333,8 +340,17 @@ class _Reader:
             if not isinstance(state, dict):
                 raise Refusal(f"damaged: a {type(state).__name__} where a dict is expected")
             set_attributes(owner, state, OrderedDict)
+            self.dicts.append(owner)
         elif type(owner) in self.allowed.values():
             owner.__setstate__(state) if hasattr(owner, "__setstate__") else vars(owner).update(state)
         else:
             kind = "tensor" if isinstance(owner, Tensor) else type(owner).__name__
             raise Refusal(f"it holds a {kind} with a state of its own; plain tensors are expected")
+
+
+def _check_metadata(state: OrderedDict[Any, Any]) -> None:
+    """Refuse notes beside weights, ``_metadata``, that ``load_state_dict`` would stumble over."""
+    metadata = getattr(state, "_metadata", {})
+    notes = metadata.values() if isinstance(metadata, dict) else [None]
+    if not all(isinstance(note, dict) and isinstance(note.get("version"), int | None) for note in notes):
+        raise Refusal("damaged: its _metadata is not one of a state dict: a dict for each module, with its version")
