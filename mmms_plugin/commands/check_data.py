@@ -38,7 +38,7 @@ class Options(PictureOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.folder is None) == (self.ann is None):
-            raise UserError("give one of DIR and --ann FILE")
+            raise UserError("give DIR or --ann FILE, not both")
 
 
 def run(options: Options) -> int:

@@ -96,7 +96,7 @@ def _run(options: Options) -> None:
     write_text(folder / "seeds.json", json.dumps(content, indent=1, default=vars) + "\n")
     write_text(folder / "seeds.md", to_markdown(table))
     console = Console()
-    caption = ", ".join(filter(None, (f"{options.seeds} seeds", " ".join(train))))
+    caption = ", ".join(filter(None, (f"seeds: {options.seeds}", " ".join(train))))
     print_table(replace(table, caption=caption, note=NOTE), console)
     console.print(f"written to {folder}: seeds.json, seeds.md", soft_wrap=True, highlight=False)
 

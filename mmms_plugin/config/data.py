@@ -149,9 +149,7 @@ def _drop_missing_augmentation(
         if kept and len(kept) < len(parts):
             wrapper["datasets"] = kept
             listed = "; ".join(lack for lack in lacks if lack)
-            remarks.append(
-                f"{own.where}: {listed}: training on VOC's own train split alone, in as many iterations as with both"
-            )
+            remarks.append(f"{own.where}: {listed}: training on VOC's own train split alone")
     return remarks
 
 

@@ -36,7 +36,8 @@ class ConfigOptions(CommandOptions):
 
     image_size: tuple[int, int] | None = option(
         metavar="SIZE", reader=parse_image_size, group=CONFIG,
-        help="picture size in px, such as 640 or 1333x800; crops, resizing and padding change in proportion (default: "
+        help="picture size in px, a side or WIDTHxHEIGHT, such as 640 or 1333x800; crops, resizing and padding change "
+        "in proportion (default: "
         "the config's)",
     )  # fmt: skip
     cfg_options: Mapping[str, Any] = option(

@@ -261,7 +261,7 @@ def test_a_folder_of_masks(shapes, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one of DIR and --ann FILE"),
+        ([], "give DIR or --ann FILE, not both"),
         (["nowhere"], "check-data nowhere: no such folder"),
         (["."], "neither COCO annotations nor masks; found: nothing"),
         (["."], "or files named with --ann FILE"),
