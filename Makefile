@@ -1,5 +1,5 @@
 # make demo     train, evaluate and draw a small PS Mask R-CNN on generated pictures (minutes on a CPU)
-# make test     formatter, linter, type checker and tests (about 13 minutes on two cores)
+# make test     formatter, linter, type checker and tests (about 10 minutes on two cores)
 # make quick    the same checks with a selection of fast tests, in under a minute: for every day
 # make mutants  list small changes of the code that no test notices (hours; PATHS="necks heads" for these rooms only)
 # make mmcv     build the compiled mmcv in place of mmcv-lite (needs a C++ compiler; about 20 minutes)

@@ -36,6 +36,11 @@ def test_top_k_and_every_exit(tmp_path):
     assert written[1] == dict(
         picture="1.png", labels=[2], predicted=[1, 2, 0], scores=[0.5, 0.3, 0.2], predicted_names=["b", "c", "a"]
     )
+    alone = ClassMetric(topk=(1,), out_file=str(tmp_path / "alone.json"))
+    sample = samples[0] | dict(pred_score=torch.tensor([0.9876543, 0.0123457, 0.0]))
+    assert metrics_of(alone, [sample]) == dict(top1=100, exit1_top1=0, exit2_top1=100)
+    (record,) = json.loads((tmp_path / "alone.json").read_text(encoding="utf-8"))
+    assert record["scores"] == [0.987654, 0.012346, 0.0]
     for topk in ((0,), (1, 0), (-1, 5), ()):
         with pytest.raises(ValueError, match=r"topk=.*: allowed are integers >= 1"):
             ClassMetric(topk=topk)
