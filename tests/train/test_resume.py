@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from mmms_plugin.train.batches import number_batches
+from mmms_plugin.train.runner import ResumeHook
 from mmms_plugin.weights.newest import newest_checkpoint
 
 SCRIPT = Path(__file__).with_name("killed_runs.py")
@@ -193,3 +195,15 @@ def test_what_training_can_just_resume_from(tmp_path: Path) -> None:
     found, remarks = newest_checkpoint(tmp_path)
     assert found == elsewhere
     assert "iter_7.pth is left out: it has no state_dict, optimizer, message_hub, meta" in remarks[0]
+
+
+def test_paths_in_a_checkpoint_follow_a_moved_folder_and_nothing_else_is_run(tmp_path):
+    (tmp_path / "best_mAP_iter_2.pth").touch()
+    info = dict(last_ckpt="/old/iter_3.pth", best_ckpt_mAP="/old/best_mAP_iter_2.pth", epoch=3)
+    checkpoint = dict(meta=dict(config="raise SystemExit", iter=3), message_hub=dict(runtime_info=info))
+    runner = SimpleNamespace(work_dir=str(tmp_path))
+    ResumeHook().after_load_checkpoint(runner, checkpoint)
+    assert checkpoint["meta"] == dict(iter=3)
+    assert info == dict(last_ckpt=None, best_ckpt_mAP=str(tmp_path / "best_mAP_iter_2.pth"), epoch=3)
+    for foreign in ({}, dict(meta=None, message_hub=[1]), dict(message_hub=dict(runtime_info=None))):
+        ResumeHook().after_load_checkpoint(runner, foreign)  # another program's checkpoint has no such notes
