@@ -84,6 +84,7 @@ def _run(options: Options) -> None:
     from mmms_plugin.commands.scale_policy_measure import PolicyRun, check_readable, find_sources
     from mmms_plugin.data.pictures import quiet_libraries
     from mmms_plugin.scale.policy.report import write_report
+    from mmms_plugin.train.predict import list_skipped
 
     out = options.out
     sources = find_sources(options.images, options.coco_dir, options.split, out)
@@ -119,7 +120,7 @@ def _run(options: Options) -> None:
     runs = [run] if other is None else [run, other]
     if by_size:
         compare_sizes(runs, out / SIZES, Path(options.coco_dir or ""), options.split, sources, skipped)
-    _list_skipped(out / "skipped.txt", skipped)
+    list_skipped(out / "skipped.txt", skipped, _say)
     for finished in runs:
         finished.forget_progress()
 
@@ -203,17 +204,6 @@ def remove_sizes(out: Path) -> None:
     """Delete the report of an earlier run, but no folder of anything else."""
     if not out.is_symlink() and (out / "run_1.json").is_file() and (out / "run_2.json").is_file():
         shutil.rmtree(out, ignore_errors=True)
-
-
-def _list_skipped(listing: Path, skipped: Mapping[str, str]) -> None:
-    from mmms_plugin.train.predict import LISTED
-
-    listing.unlink(missing_ok=True)
-    if skipped:
-        lines = [f"{name}: {reason}" for name, reason in skipped.items()]
-        write_text(listing, "\n".join(lines) + "\n")
-        more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
-        _say(f"{len(lines)} skipped, all in {listing}: {'; '.join(lines[:LISTED])}{more}")
 
 
 def _say(text: str) -> None:

@@ -79,10 +79,20 @@ def predict(options: PredictOptions) -> None:
     say: Callable[[str], None] = Console(highlight=False, soft_wrap=True, markup=False).print
     drawings = f"; drawings in {options.out / DRAWN}" if options.draw else ""
     say(f"{len(inputs) - len(skipped)} pictures: {results.summary()}{drawings}")
-    listing = options.out / "skipped.txt"
+    list_skipped(options.out / "skipped.txt", skipped, say)
+
+
+def list_skipped(listing: Path, skipped: Mapping[Any, str], say: Callable[[str], None]) -> None:
+    """Write the pictures that were skipped into a file, in place of that of an earlier run, and report them.
+
+    Args:
+        listing: the file; there is none if no picture was skipped.
+        skipped: picture -> reason.
+        say: prints a line.
+    """
     listing.unlink(missing_ok=True)
     if skipped:
-        lines = [f"{path}: {reason}" for path, reason in skipped.items()]
+        lines = [f"{picture}: {reason}" for picture, reason in skipped.items()]
         write_text(listing, "\n".join(lines) + "\n")
         more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
         say(f"{len(lines)} skipped, all in {listing}: {'; '.join(lines[:LISTED])}{more}")
