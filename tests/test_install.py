@@ -63,6 +63,12 @@ def environment(install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return environment
 
 
+@pytest.fixture(autouse=True)
+def _room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 GB, whatever this machine has."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**11, 0, 10**11))
+
+
 def refused(call, *arguments) -> str:
     """The one line of a refusal."""
     with pytest.raises(Exception) as caught:  # noqa: PT011
