@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.registry import LOOPS
+from mmengine.registry import LOOPS, VISUALIZERS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
+from mmengine.visualization import Visualizer
 
 from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT, user_fault
 from mmms_plugin.config.checkpoint import TRAINED, trained_meta
@@ -150,6 +151,18 @@ class ResumableRunner(CheckedBuilds):
         logger = super().build_logger(log_level, log_file, **kwargs)
         calm(logger)
         return logger
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """As ``Runner.build_visualizer``, but new: mmengine would take that of an earlier run in this process.
+
+        Scalars and drawings would go to the folder of that run.
+        """
+        if isinstance(visualizer, dict) and "name" in visualizer:
+            with VISUALIZERS.switch_scope_and_registry(None) as registry:
+                kind = visualizer.get("type")
+                for known in (Visualizer, registry.get(kind) if isinstance(kind, str) else kind):
+                    getattr(known, "_instance_dict", {}).pop(visualizer["name"], None)
+        return super().build_visualizer(visualizer)
 
     def test(self) -> dict[str, float]:
         """As ``Runner.test``; no progress bar stays on the terminal after an error."""

@@ -55,6 +55,8 @@ def test_interrupted_training_continues_where_it_stopped(shapes, tmp_path, capfd
     printed = capfd.readouterr().out
     assert "optim_wrapper" not in printed
     assert len(printed.splitlines()) < 20
+    for folder, runs in (("whole", 1), ("parts", 2)):
+        assert len(list((tmp_path / folder).glob("*/vis_data/config.py"))) == runs, "each run writes to its own folder"
     (log,) = (log for log in (tmp_path / "parts").rglob("*.log") if "resumed epoch" in log.read_text(encoding="utf-8"))
     assert "optim_wrapper" in log.read_text(encoding="utf-8"), "the config and all else is in the file"
     assert f"last checkpoint: {tmp_path / 'parts/iter_3.pth'}\ntest it: mmms test {CONFIG} " in printed
