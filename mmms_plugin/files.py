@@ -1,9 +1,13 @@
-"""Files that are whole or absent: written under a temporary name, flushed to the disk, then renamed."""
+"""Files that are whole or absent: written under a temporary name, flushed to the disk, then renamed.
+
+Also what names of files mean: which are the system's own, and which are the same in two spellings.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +19,17 @@ WINDOWS = os.name == "nt"
 PATIENCE = 2.0  # seconds for another program to let go of a file on Windows
 LOCK = ".writing.lock"
 LONGEST = 5.0  # seconds that nobody holds it for
+OF_SYSTEM = ("__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini")  # of macOS, Synology and Windows
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden or the system's own: ``.DS_Store``, macOS's ``._x.jpg``, ``Thumbs.db``."""
+    return name.startswith(".") or name.lower() in OF_SYSTEM
+
+
+def composed(name: str) -> str:
+    """A name with each accented letter as one character (Unicode's NFC), where macOS may write letter and accent."""
+    return unicodedata.normalize("NFC", name)
 
 
 @contextmanager

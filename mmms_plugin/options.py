@@ -108,17 +108,23 @@ def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
 def from_args(cls: type[T], args: argparse.Namespace) -> T:
     """An instance of ``cls`` from parsed arguments.
 
-    Raises: UserError for values that a reader, a limit or the class itself refuses.
+    Raises: UserError for empty texts, and for values that a reader, a limit or the class itself refuses.
     """
     values = {}
     for field in _fields(cls):
         if "nested" in field.metadata:
             values[field.name] = from_args(field.metadata["nested"], args)
         elif (value := getattr(args, field.name, None)) is not None:
+            if _has_empty_text(value):
+                raise UserError(f"{_name(field)} '': must not be empty")
             if reader := field.metadata["reader"]:
                 value = reader(value)
             values[field.name] = tuple(value) if isinstance(value, list) else value
     return cls(**values)
+
+
+def _has_empty_text(value: Any) -> bool:
+    return any(map(_has_empty_text, value)) if isinstance(value, list) else value == ""
 
 
 def _fields(cls: type) -> Iterator[dataclasses.Field[Any]]:
@@ -185,7 +191,13 @@ def _reading(annotation: Any, default: Any, declared: Mapping[str, Any]) -> dict
         annotation, *others = get_args(annotation)
         if declared["argparse"].get("action") != "append":
             reading["nargs"] = "+" if others == [...] else 1 + len(others)
-    return reading | (dict(type=annotation) if annotation in (int, float, Path) else {})
+    readers: dict[Any, Any] = {int: int, float: float, Path: _path}
+    return reading | (dict(type=readers[annotation]) if annotation in readers else {})
+
+
+def _path(text: str) -> Path | str:
+    """A path; an empty text stays one, since ``Path("")`` is the current folder."""
+    return Path(text) if text else text
 
 
 def _help(text: str, default: Any) -> str:

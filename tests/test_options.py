@@ -92,3 +92,19 @@ def test_help_has_groups_and_defaults(monkeypatch):
     assert lines.index("inner:") < lines.index("output:"), "output stands last"
     assert "secret" not in text
     assert "internal" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["", "--folder", "f"], "NAME"),
+        (["a", "", "--folder", "f"], "NAME"),
+        (["a", "--folder", ""], "--folder"),
+        (["a", "--folder", "f", "--pattern", ""], "--pattern"),
+        (["a", "--folder", "f", "--runs", "x", "--runs", ""], "--runs"),
+    ],
+)
+def test_an_empty_text_is_refused(words, name):
+    """``--folder "$UNSET"`` must not mean the current folder, nor that the option was not given."""
+    with pytest.raises(UserError, match=f"^{name} '': must not be empty$"):
+        parsed(*words)

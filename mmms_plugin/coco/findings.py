@@ -25,6 +25,7 @@ class Finding:
         severity: "error" stops training, "mended" is mended in a copy, "warning" is for the user to judge.
         file: annotation file or folder.
         count: how many records or pictures have it.
+        total: of how many; None if that says nothing.
         what: the problem, in the plural.
         examples: the first thousand of them.
         advice: what to do, or what has been done.
@@ -37,12 +38,18 @@ class Finding:
     what: str
     examples: tuple[str, ...]
     advice: str
+    total: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The problem and how many have it: "boxes of zero width or height: 3 of 24"."""
+        return f"{self.what}: {self.count}" + ("" if self.total is None else f" of {self.total}")
 
     @property
     def text(self) -> str:
         """Everything but the file, in one line."""
         shown = f" ({'; '.join(self.examples[:SHOWN])}{self.more})" if self.examples else ""
-        return f"{self.what}: {self.count}{shown}" + (f"; {self.advice}" if self.advice else "")
+        return f"{self.title}{shown}" + (f"; {self.advice}" if self.advice else "")
 
     @property
     def more(self) -> str:
@@ -67,6 +74,7 @@ class Findings:
         self.file = file
         self._severities = dict(severities or {})
         self._found: dict[str, tuple[int, list[str]]] = {}
+        self._totals: dict[str, int] = {}
 
     def add(self, code: str, example: str = "", count: int = 1) -> None:
         """Count a problem; ``example`` names the record that has it."""
@@ -75,9 +83,13 @@ class Findings:
             examples.append(example)
         self._found[code] = (before + count, examples)
 
-    def add_where(self, code: str, which: NDArray[np.bool_], named: Callable[[int], str]) -> None:
-        """Count the places where ``which`` is true; ``named`` gives the example of a place."""
+    def add_where(
+        self, code: str, which: NDArray[np.bool_], named: Callable[[int], str], total: int | None = None
+    ) -> None:
+        """Count the places where ``which`` is true; ``named`` gives the example of a place, ``total`` is shown."""
         places = np.flatnonzero(which).tolist()
+        if total is not None:
+            self._totals[code] = total
         for place in places[:KEPT]:
             self.add(code, named(place))
         if len(places) > KEPT:
@@ -95,7 +107,10 @@ class Findings:
                 continue
             count, examples = self._found[code]
             rule = RULES[code]
-            yield Finding(code, self._severity(code), self.file, count, rule.what, tuple(examples), rule.advice)
+            yield Finding(
+                code, self._severity(code), self.file, count, rule.what, tuple(examples), rule.advice,
+                self._totals.get(code),
+            )  # fmt: skip
 
     def _severity(self, code: str) -> str:
         return self._severities.get(code, RULES[code].severity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,6 +14,7 @@ import numpy as np
 
 from mmms_plugin.coco.records import Category, Columns, Image, shown
 from mmms_plugin.errors import LONGEST_NAME, UserError, printable
+from mmms_plugin.files import is_hidden
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -161,8 +163,17 @@ def by_stem(paths: Iterable[Path], argument: str) -> dict[str, Path]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """All pictures in a folder and those below it."""
-    return [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    """All pictures in a folder and those below it, sorted, without hidden ones."""
+    return files_below(folder, SUFFIXES)
+
+
+def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files with one of the suffixes in a folder and below it, sorted, without hidden files and folders."""
+    files: list[Path] = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        files += [Path(here, name) for name in names if name.lower().endswith(suffixes) and not is_hidden(name)]
+    return sorted(files)
 
 
 def orientation_of(picture: PIL.Image.Image) -> int:

@@ -141,10 +141,10 @@ def suspicious_boxes(boxes: NDArray[np.float64], pixels: NDArray) -> dict[str, s
         boxes: ``(n, 4)`` x y width height, px.
         pixels: ``(n, 2)`` width and height of their pictures, 0 where unknown.
     """
+    if len(boxes) and boxes.max() <= NORMALISED and boxes[:, 2:].max() > 0:
+        return {"box-normalised": f"the highest number is {boxes.max():g}"}
     if len(boxes) < ENOUGH:
         return {}
-    if boxes.max() <= NORMALISED and boxes[:, 2:].max() > 0:
-        return {"box-normalised": f"the highest number is {boxes.max():g}"}
     few = slice(None, None, max(1, len(boxes) // JUDGED))
     leaving, ordered = _xyxy_shares(boxes[few], pixels[few])
     if leaving < LEAVING or ordered < ORDERED:

@@ -21,6 +21,9 @@ RULES: dict[str, Rule] = {
     "no-images": Rule("error", "annotation files without images"),
     "no-categories": Rule("error", "annotation files without categories"),
     "no-objects": Rule("error", "annotation files without objects", "nothing to train on, and no AP to compute"),
+    "no-usable-objects": Rule(
+        "error", "annotation files without a usable object", "nothing to train on, and no AP to compute"
+    ),
     "no-val": Rule(
         "warning", "data sets without a validation split", "train with --val-split 0.2, or add one"
     ),
@@ -30,6 +33,14 @@ RULES: dict[str, Rule] = {
     "category-order": Rule(
         "mended", "annotation files with fewer categories than the training file, or in another order",
         "the training file's are used",
+    ),
+    "category-group": Rule(
+        "mended", "categories that only group others: without an object, and the supercategory of another",
+        "left out: they are not classes",
+    ),
+    "category-spelling": Rule(
+        "mended", "categories whose accented letters are spelled otherwise than in the training file",
+        "the training file's spelling is used",
     ),
     "category-id": Rule("error", "categories without an integer id"),
     "category-id-twice": Rule("error", "category ids that are used twice"),
@@ -50,6 +61,10 @@ RULES: dict[str, Rule] = {
         "name the folder that they start from with --img-dir",
     ),
     "file-name-twice": Rule("warning", "pictures that are listed as several images"),
+    "file-name-spelling": Rule(
+        "mended", "names whose accented letters are spelled otherwise than those of the files",
+        "macOS writes a letter and its accent as two characters: the files' spelling is used",
+    ),
     "backslashes": Rule("mended", "file names with backslashes", "read as /"),
     "image-size": Rule("mended", "images without width and height", "taken from the pictures"),
     "image-size-wrong": Rule("mended", "images with another width and height than their pictures",
@@ -77,9 +92,17 @@ RULES: dict[str, Rule] = {
     "box-small": Rule("warning", "boxes with a side below 1 px", "mmdet leaves these objects out"),
     "box-outside": Rule("warning", "boxes that lie outside their picture", "mmdet leaves these objects out"),
     "box-leaves": Rule("warning", "boxes that leave their picture by more than 2 px and 2 %"),
+    "object-ignored": Rule("warning", "objects that are marked ignore", "mmdet leaves these objects out"),
+    "object-empty": Rule("warning", "objects whose masks hold no pixel", "mmdet leaves these objects out"),
+    "object-crowd": Rule(
+        "warning", "objects that are crowds", "neither trained on as objects nor as background, and not counted in AP"
+    ),
+    "object-other-class": Rule(
+        "warning", "objects whose category is not among the config's classes", "mmdet leaves these objects out"
+    ),
     "box-flat": Rule("warning", "boxes of zero width or height"),
     "box-normalised": Rule(
-        "warning", "files whose boxes lie within 0..1.5: are they normalised?", "boxes are in pixels"
+        "warning", "files whose boxes lie within 0..1.5", "are they normalised? boxes are in pixels"
     ),
     "box-corners": Rule(
         "warning", "files whose boxes look like [x1, y1, x2, y2]", "boxes are [x, y, width, height]"
@@ -115,6 +138,10 @@ RULES: dict[str, Rule] = {
         "training rotates them: were the boxes drawn on rotated pictures?",),
     "picture-16-bit": Rule("warning", "pictures with 16 bits a channel", "training keeps the upper 8 bits of each"),
     "picture-cmyk": Rule("warning", "CMYK pictures", "training converts them to RGB without their colour profile"),
+    "picture-small": Rule(
+        "warning", "pictures with a side below filter_cfg.min_size",
+        "detectors leave these out of training; it is 32 px in mmdet's own configs",
+    ),
     "picture-twice": Rule("warning", "pictures with the same content within one split"),
     "picture-in-two-splits": Rule(
         "warning", "pictures that occur in two splits", "figures on them say nothing about new pictures"
@@ -135,6 +162,11 @@ RULES: dict[str, Rule] = {
         "error", "splits whose masks hold nothing but 0 and 255",
         "255 is void and never trained on: write object pixels as 1, or add --binary-masks, which reads 255 as class 1",
     ),
-    "mask-void": Rule("warning", "splits with pixels of label 255", "these are void: neither trained on nor counted"),
+    "mask-void": Rule("warning", "masks with void pixels", "these are neither trained on nor counted"),
+    "mask-void-only": Rule("warning", "masks that hold nothing but void", "nothing can be learned from these"),
+    "mask-one-label": Rule(
+        "error", "splits whose masks hold one label and void at most", "nothing to learn: there is one class"
+    ),
+    "mask-unpaired": Rule("warning", "masks without a picture", "these are not used"),
     "mask-class-unused": Rule("warning", "classes that occur in no mask"),
 }  # fmt: skip

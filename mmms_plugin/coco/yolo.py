@@ -17,6 +17,7 @@ from mmms_plugin.coco.formats import (
     Rows,
     by_stem,
     class_names,
+    files_below,
     lines_of,
     picture_size,
     pictures_in,
@@ -154,7 +155,7 @@ def _in_pixels(shares: Sequence[float], size: tuple[int, int]) -> tuple[tuple[fl
 
 
 def _text_files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*.txt") if path.name != "classes.txt"]
+    return [path for path in files_below(folder, (".txt",)) if path.name != "classes.txt"]
 
 
 def _names(labels: Path, given: Path | None, used: Sequence[int], argument: str) -> list[str]:

@@ -1,7 +1,8 @@
 """List everything that is wrong with a data set.
 
-It has COCO annotations, or pictures and masks of classes. Errors stop training; what can be mended is mended in a copy
-when training starts; warnings are for you to judge. The exit status is 2 if training would stop.
+It has COCO annotations, pictures and masks of classes, or a folder of pictures for each class. Errors stop training;
+what can be mended is mended in a copy when training starts; warnings are for you to judge. The exit status is 2 if
+training would stop.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from mmms_plugin.options import option, positional
 @dataclass(kw_only=True)
 class Options(PictureOptions):
     folder: Path | None = positional(
-        default=None, metavar="DIR", help="folder of the data set, as for --coco-dir or --voc-dir of mmms train"
+        default=None,
+        metavar="DIR",
+        help="folder of the data set, as for --coco-dir, --voc-dir or --image-dir of mmms train",
     )
     ann: Path | None = option(metavar="FILE", group="data", help="COCO annotation file, in place of DIR")
     boxes: bool = option(
@@ -47,5 +50,6 @@ def run(options: Options) -> int:
     own = OwnData(
         "check-data" if options.ann is None else "--ann", options.folder, train_ann=options.ann,
         img_dir=None if options.img_dir is None else Path(options.img_dir), binary_masks=options.binary_masks,
+        ignore_label=options.ignore_label,
     )  # fmt: skip
     return run_check(own, options.json, masks=not options.boxes, decode=options.decode, segmentation=options.seg)

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmms_plugin.coco.findings import Finding, Findings, errors_first, refuse_errors
 from mmms_plugin.coco.mending import object_area
-from mmms_plugin.config.edit import coco_metrics, dicts_in, leaf_datasets, set_num_classes
+from mmms_plugin.config.edit import coco_metrics, dicts_in, drop_doubles, leaf_datasets, set_num_classes
 from mmms_plugin.data.coco_file import CocoFile, check_objects, read_coco
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.coco_set import WITHOUT_MASKS, read_splits, write_mended
+from mmms_plugin.data.coco_usable import note_usable
 from mmms_plugin.data.image_folder import read_folders
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.seg_layouts import listed_pairs, pictures_by_name
@@ -32,6 +33,7 @@ from mmms_plugin.processes import shell_line
 from mmms_plugin.report.drawing import distinct_colours
 
 MENDED = "annotations"  # folder in the work folder
+MIXING = {"source_ratio", "dataset_ratio", "dataset_size"}  # arguments of samplers for several data sets
 SIZES = ((32**2, "S"), (96**2, "M"), (float("inf"), "L"))  # COCO's, by the area of the object
 
 
@@ -41,31 +43,37 @@ def use_coco_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     Raises:
         UserError: the data are not found, cannot be trained on or do not fit the config.
     """
-    splits, findings = _read_coco(own, uses_masks(config))
+    splits = read_splits(own, masks=uses_masks(config))
+    datasets, joined = _datasets(config, splits, own)
+    for split, coco in splits.items():
+        if own.training or split == own.split:  # the others' pictures were not looked at
+            filtered = [dataset for of_split, dataset in datasets if own.training and split == of_split == "train"]
+            note_usable(coco, min_size=min(map(_min_size, filtered), default=0))
+    findings = _refuse_bad(splits, own)
     files = write_mended(splits, own.work_dir / MENDED)
     classes = next(iter(splits.values())).classes
-    for split, loader in _loaders(config, splits, own):
-        for dataset in leaf_datasets(loader):
-            dataset.update(data_root="", ann_file=str(files[split]), data_prefix=dict(img=_folder(splits[split])))
-            dataset["metainfo"] = dict(classes=classes, palette=distinct_colours(len(classes)))
+    for split, dataset in datasets:
+        dataset.update(data_root="", ann_file=str(files[split]), data_prefix=dict(img=_folder(splits[split])))
+        dataset["metainfo"] = dict(classes=classes, palette=distinct_colours(len(classes)))
     for metric in coco_metrics(config):
         metric["ann_file"] = str(files[own.split])
     set_num_classes(config["model"], len(classes))
     remarks = [f"{own.where}: {len(classes)} class{'' if len(classes) == 1 else 'es'}: {', '.join(classes)}"]
-    remarks += [
-        f"{split}: {len(coco.images)} images, {len(coco.content['annotations'])} objects, {files[split]}"
-        for split, coco in splits.items()
-    ]
-    return remarks + _remarks(findings)
+    remarks += [f"{split}: {coco.counts}, {files[split]}" for split, coco in splits.items()]
+    return remarks + joined + _remarks(findings)
 
 
-def _read_coco(own: OwnData, masks: bool) -> tuple[dict[str, CocoFile], list[Finding]]:
-    """Read and check the annotations of all splits; raise UserError if training on them is impossible."""
-    splits = read_splits(own, masks=masks)
+def _min_size(dataset: dict[str, Any]) -> float:
+    """The shortest side of the pictures that a data set keeps for training, in px."""
+    return 0 if dataset.get("test_mode") else (dataset.get("filter_cfg") or {}).get("min_size", 0)
+
+
+def _refuse_bad(splits: Mapping[str, CocoFile], own: OwnData) -> list[Finding]:
+    """The findings of all splits; raises UserError if training on them is impossible."""
     findings = errors_first(coco.findings for coco in splits.values())
     words = [str(own.folder)] if own.folder is not None else ["--ann", str(own.train_ann or own.val_ann)]
     refuse_errors(findings, f"mmms check-data {shell_line(words)}")
-    return splits, findings
+    return findings
 
 
 def uses_masks(config: dict[str, Any]) -> bool:
@@ -90,10 +98,10 @@ def use_voc_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     refuse_errors(data.all_findings, command)
     remarks = [f"{own.where}: {len(data.classes)} classes: {', '.join(data.classes)}", *data.remarks]
     remarks += [f"{split}: {len(pairs)} pictures with masks" for split, pairs in data.layout.splits.items()]
-    if data.layout.voc and not own.val_split and own.split != "train" and not own.binary_masks:
+    if data.layout.voc and not own.val_split and own.split != "train" and not own.relabel:
         remarks += _use_voc_lists(config, own, data, command)
     else:
-        _use_pairs(config, own, data)
+        remarks += _use_pairs(config, own, data)
     loaders = [config.get(f"{split}_dataloader") for split in ("train", "val", "test")]
     if shifted := [part for part in dicts_in(loaders) if part.get("reduce_zero_label")]:
         for part in shifted:  # ADE20K's configs ignore label 0
@@ -107,32 +115,33 @@ def _use_voc_lists(config: dict[str, Any], own: OwnData, data: SegData, command:
     """VOC's own layout: the config's data sets keep their lists, in another folder."""
     root = data.layout.root.resolve()
     remarks = _drop_missing_augmentation(config, own, data.classes, command) if own.training else []
-    for split, loader in _loaders(config, data.layout.splits, own):
-        for dataset in leaf_datasets(loader):
-            dataset["data_root"] = str(root)
-            if split == "test":
-                dataset["ann_file"] = "ImageSets/Segmentation/test.txt"
-            if data.classes != VOC_CLASSES:
-                # PascalVOCDataset knows only VOC's names; its base class reads the same files
-                dataset.update(type="BaseSegDataset", img_suffix=".jpg", seg_map_suffix=".png")
-                dataset["metainfo"] = _metainfo(data.classes)
-    return remarks
-
-
-def _use_pairs(config: dict[str, Any], own: OwnData, data: SegData) -> None:
-    """Any other layout: lists of paths in the work folder, and a data set that reads these."""
-    for split, loader in _loaders(config, data.layout.splits, own):
-        listing = write_pairs(data.layout.splits[split], own.work_dir / MENDED / f"{split}_pairs.txt")
-        for wrapper in dicts_in(loader):
-            if isinstance(wrapper.get("datasets"), list):
-                wrapper["datasets"] = wrapper["datasets"][:1]
-        for dataset in leaf_datasets(loader):
-            kept: dict[str, Any] = {key: dataset[key] for key in ("pipeline", "test_mode") if key in dataset}
-            dataset.clear()
-            dataset.update(kept, type="mmms_plugin.PairedSegDataset", ann_file=str(listing))
+    parts = ("ann_file", "data_prefix")
+    datasets, joined = _datasets(
+        config, data.layout.splits, own, after=lambda dataset: [dataset.get(part) for part in parts]
+    )
+    for split, dataset in datasets:
+        dataset["data_root"] = str(root)
+        if split == "test":
+            dataset["ann_file"] = "ImageSets/Segmentation/test.txt"
+        if data.classes != VOC_CLASSES:
+            # PascalVOCDataset knows only VOC's names; its base class reads the same files
+            dataset.update(type="BaseSegDataset", img_suffix=".jpg", seg_map_suffix=".png")
             dataset["metainfo"] = _metainfo(data.classes)
-            if own.binary_masks:
-                dataset["void_is_class"] = 1
+    return remarks + joined
+
+
+def _use_pairs(config: dict[str, Any], own: OwnData, data: SegData) -> list[str]:
+    """Any other layout: lists of paths in the work folder, and a data set that reads these."""
+    datasets, joined = _datasets(config, data.layout.splits, own)
+    for split, dataset in datasets:
+        listing = write_pairs(data.layout.splits[split], own.work_dir / MENDED / f"{split}_pairs.txt")
+        kept: dict[str, Any] = {key: dataset[key] for key in ("pipeline", "test_mode") if key in dataset}
+        dataset.clear()
+        dataset.update(kept, type="mmms_plugin.PairedSegDataset", ann_file=str(listing))
+        dataset["metainfo"] = _metainfo(data.classes)
+        if own.relabel:
+            dataset["relabel"] = own.relabel
+    return joined
 
 
 def _drop_missing_augmentation(
@@ -172,7 +181,7 @@ def _lacks(dataset: dict[str, Any], own: OwnData, classes: tuple[str, ...], comm
         counted = f"{len(without)} of {len(pairs)} have no {masks}/NAME.png (first: {without[0]})"
         return f"of the images of {listing} (the SBD masks) {counted}"
     findings = Findings(str(root / masks))
-    check_labels(check_pairs(pairs, findings, masks)[0], classes, findings)
+    check_labels(check_pairs(pairs, findings, masks, own)[0], classes, findings, own)
     refuse_errors(findings, command)
     return ""
 
@@ -193,18 +202,20 @@ def use_image_dir(config: dict[str, Any], own: OwnData) -> list[str]:
         UserError: the folder does not have this layout.
     """
     splits = read_folders(own)
-    for split, loader in _loaders(config, splits, own):
+    findings = errors_first(split.findings for split in splits.values())
+    refuse_errors(findings, f"mmms check-data {shell_line([str(own.folder)])}")
+    datasets, joined = _datasets(config, splits, own)
+    for split, dataset in datasets:
         listing = write_text(own.work_dir / MENDED / f"{split}.txt", splits[split].lines())
-        for dataset in leaf_datasets(loader):
-            dataset.update(
-                type="mmpretrain.CustomDataset", data_root="", ann_file=str(listing.resolve()),
-                data_prefix=f"{splits[split].root}{os.sep}", metainfo=dict(classes=splits[split].classes),
-            )  # fmt: skip
-            dataset.pop("split", None)  # an argument of mmpretrain's ImageNet
+        dataset.update(
+            type="mmpretrain.CustomDataset", data_root="", ann_file=str(listing.resolve()),
+            data_prefix=f"{splits[split].root}{os.sep}", metainfo=dict(classes=splits[split].classes),
+        )  # fmt: skip
+        dataset.pop("split", None)  # an argument of mmpretrain's ImageNet
     classes = next(iter(splits.values())).classes
     set_num_classes(config["model"], len(classes))
     counts = ", ".join(f"{name}: {len(split.pictures)} pictures" for name, split in splits.items())
-    return [f"{own.where}: {_listed(classes)}; {counts}"]
+    return [f"{own.where}: {_listed(classes)}; {counts}", *joined, *_remarks(findings)]
 
 
 def use_coco_labels(config: dict[str, Any], own: OwnData) -> list[str]:
@@ -215,14 +226,15 @@ def use_coco_labels(config: dict[str, Any], own: OwnData) -> list[str]:
     Raises:
         UserError: the data cannot be used.
     """
-    splits, findings = _read_coco(own, masks=False)
+    splits = read_splits(own, masks=False)
+    findings = _refuse_bad(splits, own)
     classes = next(iter(splits.values())).classes
-    for split, loader in _loaders(config, splits, own):
+    datasets, joined = _datasets(config, splits, own)
+    for split, dataset in datasets:
         listing = write_text(own.work_dir / MENDED / f"labels_{split}.json", json.dumps(labels_of(splits[split])))
-        for dataset in leaf_datasets(loader):
-            dataset.update(data_root="", ann_file=str(listing.resolve()), data_prefix=_folder(splits[split]))
+        dataset.update(data_root="", ann_file=str(listing.resolve()), data_prefix=_folder(splits[split]))
     set_num_classes(config["model"], len(classes))
-    return [f"{own.where}: {_listed(classes)}", *_remarks(findings)]
+    return [f"{own.where}: {_listed(classes)}", *joined, *_remarks(findings)]
 
 
 def labels_of(coco: CocoFile) -> dict[str, Any]:
@@ -255,7 +267,7 @@ def check_config_data(config: dict[str, Any], splits: tuple[str, ...], work_dir:
         UserError: the data cannot be trained on.
     """
     severities = {} if uses_masks(config) else WITHOUT_MASKS
-    readers: dict[Path, list[dict[str, Any]]] = {}  # data sets of each annotation file
+    readers: dict[Path, list[dict[str, Any]]] = {}  # data sets of each annotation file, those of training first
     for split in splits:
         for dataset in leaf_datasets(config.get(f"{split}_dataloader")):
             path = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
@@ -263,11 +275,12 @@ def check_config_data(config: dict[str, Any], splits: tuple[str, ...], work_dir:
                 readers.setdefault(path.resolve(), []).append(dataset)
     files: dict[Path, CocoFile] = {}
     for path, datasets in readers.items():
-        files[path] = read_coco(path, "ann_file", severities)
+        files[path] = read_coco(path, "ann_file", severities, keep_groups=True)
         prefix = datasets[0].get("data_prefix") or {}
         folder = Path(datasets[0].get("data_root") or "", prefix.get("img") or prefix.get("img_path") or "")
         place_pictures(files[path], [folder], follow_outside=True)
         check_objects(files[path])
+        note_usable(files[path], classes=_classes_of(config, datasets[0]), min_size=_min_size(datasets[0]))
     findings = errors_first(coco.findings for coco in files.values())
     refuse_errors(findings, "mmms check-data --ann FILE")
     for number, (path, coco) in enumerate(files.items()):
@@ -281,10 +294,59 @@ def check_config_data(config: dict[str, Any], splits: tuple[str, ...], work_dir:
     return _remarks(findings)
 
 
-def _loaders(config: dict[str, Any], splits: Container[str], own: OwnData) -> list[tuple[str, dict[str, Any]]]:
-    """Every dataloader that reads one of the splits, after the name of that split."""
+def _classes_of(config: dict[str, Any], dataset: dict[str, Any]) -> Collection[str] | None:
+    """The names of a data set's classes, in the config or by its type; None if a file names them."""
+    if stated := (dataset.get("metainfo") or {}).get("classes"):
+        return None if isinstance(stated, str) else stated
+    from mmengine.registry import DATASETS
+
+    with DATASETS.switch_scope_and_registry(config.get("default_scope") or "mmengine") as registry:
+        return getattr(registry.get(dataset["type"]), "METAINFO", {}).get("classes")
+
+
+def _datasets(
+    config: dict[str, Any],
+    splits: Container[str],
+    own: OwnData,
+    after: Callable[[dict[str, Any]], Any] = lambda dataset: None,
+) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    """The data sets of a config that will read the user's data, one where several are joined.
+
+    Args:
+        config: its joined data sets are changed.
+        splits: those that the user's data have.
+        own: the user's data.
+        after: what a data set will read; by default, all of a split will read the same.
+
+    Returns:
+        Split and config of each data set, and remarks about those that were joined.
+
+    Raises:
+        UserError: a dataloader mixes several data sets in proportions.
+    """
     keys = (("train_dataloader", "train"), ("val_dataloader", own.split), ("test_dataloader", own.split))
-    return [(split, config[key]) for key, split in keys if split in splits and config.get(key)]
+    datasets, remarks = [], []
+    for key, split in keys:
+        loader = config.get(key)
+        if split not in splits or not loader:
+            continue
+        if dropped := drop_doubles(loader, after):
+            mixed = MIXING & set(loader.get("sampler") or ())
+            if mixed:
+                raise UserError(
+                    f"{own.where}: {key} mixes {1 + dropped} data sets ({key}.sampler.{mixed.pop()}), and this is one: "
+                    "use a config with one data set"
+                )
+            remarks.append(
+                f"{own.where}: {key} joins {1 + dropped} data sets; these data take the place of all, with the "
+                "pipeline of the first"
+            )
+            for evaluator in dicts_in(config.get(key.replace("dataloader", "evaluator"))):
+                if "dataset_prefixes" in evaluator:  # MultiDatasetsEvaluator wants one for each data set
+                    first = {name: evaluator[name][:1] for name in ("dataset_prefixes", "metrics")}
+                    evaluator.update(first)
+        datasets += [(split, dataset) for dataset in leaf_datasets(loader)]
+    return datasets, remarks
 
 
 def _folder(coco: CocoFile) -> str:

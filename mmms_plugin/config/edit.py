@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.errors import UserError, first_line
@@ -39,6 +39,36 @@ def leaf_datasets(dataloader: dict[str, Any] | None) -> list[dict[str, Any]]:
     if not dataloader:
         return []
     return [d for d in dicts_in(dataloader["dataset"]) if "type" in d and ("ann_file" in d or "data_prefix" in d)]
+
+
+def drop_doubles(dataloader: dict[str, Any], after: Callable[[dict[str, Any]], Any]) -> int:
+    """Drop joined data sets that will be equal to an earlier one, as all do that are pointed at the same data.
+
+    Those that are equal already stay: the same pictures with two pipelines, say.
+
+    Args:
+        dataloader: its config.
+        after: what a data set will read, which decides whether it is equal to another.
+
+    Returns:
+        The number of data sets that were dropped.
+    """
+    dropped = 0
+    for wrapper in dicts_in(dataloader):
+        if not isinstance(wrapper.get("datasets"), list):
+            continue
+        kept: list[Any] = []
+        seen: list[tuple[Any, Any]] = []  # what each kept part reads now, and later
+        for part in wrapper["datasets"]:
+            leaves = leaf_datasets({"dataset": part})
+            now = [[leaf.get(key) for key in ("data_root", "ann_file", "data_prefix")] for leaf in leaves]
+            later = [after(leaf) for leaf in leaves]
+            if not any(later == others and now != other for other, others in seen):
+                kept.append(part)
+                seen.append((now, later))
+        dropped += len(wrapper["datasets"]) - len(kept)
+        wrapper["datasets"] = kept
+    return dropped
 
 
 def class_count_owners(model: dict[str, Any]) -> list[dict[str, Any]]:

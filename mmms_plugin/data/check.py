@@ -13,18 +13,22 @@ from typing import Any
 from rich.console import Console
 
 from mmms_plugin.coco.findings import SHOWN, Finding, Findings, errors_first
+from mmms_plugin.coco.rules import SEVERITIES
 from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_layouts import annotation_files, describe_folder
 from mmms_plugin.data.coco_pictures import unlisted
 from mmms_plugin.data.coco_set import align_categories, read_split
+from mmms_plugin.data.coco_usable import note_small_pictures, note_usable
+from mmms_plugin.data.image_folder import check_classes, has_classes, read_folder, split_folders
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import same_content
-from mmms_plugin.data.seg_layouts import find_pairs
+from mmms_plugin.data.seg_layouts import has_masks
 from mmms_plugin.data.seg_set import read_seg_set
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import write_text
 from mmms_plugin.report.tables import Cell, Column, Rows, Table, print_table
 
+MIN_SIZE = 32  # px, of filter_cfg in mmdet's own configs
 COLOURS = {"error": "red", "mended": "cyan", "warning": "yellow"}
 Pictures = list[tuple[str, Path, int]]  # split, file and its size in bytes
 
@@ -34,7 +38,7 @@ class Report:
     """What a data set holds and what is wrong with it.
 
     Attributes:
-        kind: "COCO" or "segmentation".
+        kind: "COCO", "segmentation" or "classification".
         splits: counts and paths of each split.
         findings: of all splits, errors first.
     """
@@ -55,7 +59,7 @@ class Report:
 
 
 def check_data(own: OwnData, *, masks: bool = True, decode: bool = False, segmentation: bool = False) -> Report:
-    """Check a data set of COCO annotations, or of pictures and masks.
+    """Check a data set of COCO annotations, of pictures and masks, or of a folder of pictures for each class.
 
     Args:
         own: its folder, or one annotation file as ``train_ann``.
@@ -64,17 +68,18 @@ def check_data(own: OwnData, *, masks: bool = True, decode: bool = False, segmen
         segmentation: look for pictures with masks, even if there are COCO annotations.
 
     Raises:
-        UserError: it is neither, or several files could be the annotations of a split.
+        UserError: it is none of these, or several files could be the annotations of a split.
     """
     files = {} if segmentation else annotation_files(own)
     if files:
         return _check_coco(own, files, masks, decode)
-    try:
-        find_pairs(own)
-    except UserError:
-        found = describe_folder(own.folder or Path(), options="--ann FILE")
-        raise UserError(f"{own.where}: neither COCO annotations nor masks; {found}") from None
-    return _check_seg(own, decode)
+    if segmentation or has_masks(own.folder or Path()):
+        return _check_seg(own, decode)
+    folders = split_folders(own)
+    if has_classes(folders):
+        return _check_classes(own, folders, decode)
+    found = describe_folder(own.folder or Path(), options="--ann FILE")
+    raise UserError(f"{own.where}: neither COCO annotations, nor masks, nor folders of classes; {found}")
 
 
 def _check_coco(own: OwnData, files: Mapping[str, Path], masks: bool, decode: bool) -> Report:
@@ -91,11 +96,15 @@ def _check_coco(own: OwnData, files: Mapping[str, Path], masks: bool, decode: bo
     for split, coco in splits.items():
         if split != "train" and "train" in splits:
             align_categories(coco, splits["train"])
+        note_usable(coco)
+        if split == "train":
+            note_small_pictures(coco, MIN_SIZE)
         for name in unlisted(coco, [other for other in splits.values() if other is not coco]):
             coco.findings.add("picture-not-listed", name)
         report.splits[split] = {
             "annotations": str(coco.path), "pictures": str(coco.image_dir), "images": len(coco.images),
-            "objects": len(coco.content["annotations"]), "classes": list(coco.classes), "masks": coco.mask_count,
+            "objects": len(coco.content["annotations"]), "usable": coco.usable, "classes": list(coco.classes),
+            "masks": coco.mask_count,
         }  # fmt: skip
         listed = zip(coco.images, coco.pictures, strict=True)
         pictures += [(split, Path(coco.image_dir or "", image["file_name"]), file.bytes) for image, file in listed]
@@ -126,6 +135,23 @@ def _check_seg(own: OwnData, decode: bool) -> Report:
     return report
 
 
+def _check_classes(own: OwnData, folders: Mapping[str, Path], decode: bool) -> Report:
+    report = Report("classification")
+    splits = {split: read_folder(own, folder) for split, folder in folders.items()}
+    check_classes(own, splits)
+    pictures: Pictures = []
+    for split, part in splits.items():
+        part.look(decode)
+        report.splits[split] = {"images": len(part.pictures), "classes": list(part.classes)}
+        pictures += [(split, path, file.bytes) for path, file in zip(part.paths, part.looked, strict=True)]
+    across = Findings(str(own.folder))
+    if "val" not in splits:
+        across.add("no-val")
+    _note_same_pictures(pictures, across)
+    report.findings = errors_first([*(part.findings for part in splits.values()), across])
+    return report
+
+
 def _note_same_pictures(pictures: Pictures, findings: Findings) -> None:
     """Note pictures with the same content, in two splits or twice in one."""
     for group in same_content([path for _, path, _ in pictures], [size for _, _, size in pictures]):
@@ -151,18 +177,22 @@ def run_check(own: OwnData, json_file: str | None = None, **options: bool) -> in
     start = time.perf_counter()
     report = check_data(own, **options)
     for split, counts in report.splits.items():
-        inside = ", ".join(f"{counts[key]} {key}" for key in ("images", "objects", "masks") if key in counts)
+        kinds = [key for key in ("images", "objects", "usable", "masks") if key in counts]
+        if counts.get("usable") == counts.get("objects"):
+            kinds = [key for key in kinds if key != "usable"]
+        inside = ", ".join(f"{counts[key]} {key}" for key in kinds)
         line = f"{split}: {inside}, classes: {len(counts['classes'])}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if report.findings:
-        columns = (Column("", left=True), Column("count"), Column("problem", left=True))
+        columns = (Column("", left=True), Column("problem", left=True))
         rows = [row for finding in report.findings for row in _rows(finding)]
         print_table(Table("findings", "", columns, rows[:-1]), console)
-    errors = sum(finding.severity == "error" for finding in report.findings)
-    verdict = "training would stop" if errors else "training would start"
-    remarks = len(report.findings) - errors
-    counted = f"{errors} error{'s' * (errors != 1)}, {remarks} remark{'s' * (remarks != 1)}"
+    errors, mended, warnings = (sum(f.severity == severity for f in report.findings) for severity in SEVERITIES)
+    verdict = "training would start" if report.trains else "training would stop"
+    counted = f"{errors} error{'s' * (errors != 1)}, {mended} mended, {warnings} warning{'s' * (warnings != 1)}"
     console.print(f"{counted}: {verdict}", highlight=False)
+    if report.kind == "classification":
+        console.print("train with: mmms train CONFIG --image-dir DIR", markup=False, highlight=False)
     images = sum(counts["images"] for counts in report.splits.values())
     print(f"{images} pictures in {time.perf_counter() - start:.1f} s", file=sys.stderr)
     if json_file:
@@ -175,6 +205,6 @@ def _rows(finding: Finding) -> Rows:
     """A finding as rows of the table: the problem, its file, examples and advice, and an empty row."""
     details = [finding.file, *(f"  {example}" for example in finding.examples[:SHOWN])]
     details += [f"  {finding.more.strip()}"] * bool(finding.more)
-    first = (Cell(finding.severity, style=COLOURS[finding.severity]), Cell(str(finding.count)), finding.what)
-    dim = [("", "", Cell(detail, style="dim")) for detail in details]
-    return [first, *dim, *[("", "", finding.advice)] * bool(finding.advice), ("", "", "")]
+    first = (Cell(finding.severity, style=COLOURS[finding.severity]), finding.title)
+    dim = [("", Cell(detail, style="dim")) for detail in details]
+    return [first, *dim, *[("", finding.advice)] * bool(finding.advice), ("", "")]

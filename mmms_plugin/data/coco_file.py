@@ -53,6 +53,7 @@ class CocoFile:
         image_dir: folder of the pictures, once placed.
         pictures: one for each image, once placed.
         mended: whether ``content`` differs from the file.
+        usable: number of objects that a detector learns from, once counted.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class CocoFile:
     image_dir: Path | None = None
     pictures: list[Picture] = field(default_factory=list)
     mended: bool = False
+    usable: int | None = None
 
     @property
     def images(self) -> list[Record]:
@@ -77,6 +79,13 @@ class CocoFile:
     def mask_count(self) -> int:
         """Number of annotations with a segmentation."""
         return sum(bool(record.get("segmentation")) for record in self.content["annotations"])
+
+    @property
+    def counts(self) -> str:
+        """Numbers of images and objects in words, and of usable ones where they are fewer."""
+        objects = len(self.content["annotations"])
+        usable = "" if self.usable in (None, objects) else f", {self.usable} usable"
+        return f"{len(self.images)} images, {objects} objects{usable}"
 
     def sizes_of(self, records: list[Record]) -> np.ndarray:
         """``(n, 2)`` width and height in px of the pictures that annotations are in, 0 where unknown."""
@@ -95,13 +104,16 @@ class CocoFile:
         return path.resolve()
 
 
-def read_coco(path: str | Path, argument: str, severities: Mapping[str, str] | None = None) -> CocoFile:
+def read_coco(
+    path: str | Path, argument: str, severities: Mapping[str, str] | None = None, keep_groups: bool = False
+) -> CocoFile:
     """Read an annotation file and check its records without their pictures.
 
     Args:
         path: JSON with images, annotations and categories.
         argument: the option that names it, for messages.
         severities: of rules, where they differ from the table's.
+        keep_groups: keep categories that only group others, for a config that lists the classes itself.
 
     Raises:
         UserError: not an annotation file.
@@ -113,12 +125,36 @@ def read_coco(path: str | Path, argument: str, severities: Mapping[str, str] | N
     _check_categories(coco)
     _check_images(coco)
     _check_references(coco)
+    if not keep_groups:
+        _leave_out_groups(coco)
+    for name, count in Counter(name for name in coco.classes if name).items():
+        if count > 1:
+            coco.findings.add("category-name-twice", repr(name))
     _mend_crowds_and_ids(coco)
     for record in coco.objects:
         _check_box(coco, record)
     if not coco.content["annotations"]:
         coco.findings.add("no-objects")
     return coco
+
+
+def _leave_out_groups(coco: CocoFile) -> None:
+    """Drop categories that only group others: Roboflow writes one, often with the name of a class."""
+    used = {record["category_id"] for record in coco.objects}
+    above = Counter(parent for category in coco.content["categories"] if (parent := _parent(category)))
+    kept = []
+    for category in coco.content["categories"]:
+        others = above[category["name"]] - (_parent(category) == category["name"])
+        if others > 0 and category["id"] not in used:
+            coco.mend("category-group", category["name"][:40])
+        else:
+            kept.append(category)
+    coco.content["categories"] = kept
+
+
+def _parent(category: Record) -> str:
+    parent = category.get("supercategory")
+    return parent if isinstance(parent, str) else ""
 
 
 def _check_categories(coco: CocoFile) -> None:
@@ -131,9 +167,6 @@ def _check_categories(coco: CocoFile) -> None:
             shown = f"category {category['id']}" if category["id"] is not None else f"category number {i + 1}"
             coco.findings.add("category-name", shown)
             category["name"] = ""
-    for name, count in Counter(name for name in coco.classes if name).items():
-        if count > 1:
-            coco.findings.add("category-name-twice", repr(name))
 
 
 def _check_images(coco: CocoFile) -> None:
@@ -214,7 +247,7 @@ def _check_box(coco: CocoFile, record: Record) -> None:
         if not record.get("segmentation"):
             coco.findings.add("box-and-mask-missing", name)
         return  # taken from the mask later
-    shown = f"{name}: {_short(box)}"
+    shown = _shown_box(record)
     if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
         coco.findings.add("box-not-numbers", shown)
     elif not all(abs(value) <= FARTHEST for value in box):  # nor NaN
@@ -223,8 +256,10 @@ def _check_box(coco: CocoFile, record: Record) -> None:
         coco.findings.add("box-negative", shown)
     else:
         coco.boxed.append(record)
-        if box[2] < 1 or box[3] < 1:
-            coco.findings.add("box-small", shown)
+
+
+def _shown_box(record: Record) -> str:
+    return f"annotation {record['id']}: {_short(record['bbox'])}"
 
 
 def _is_file_name(name: str) -> bool:
@@ -336,7 +371,9 @@ def _check_bounds(coco: CocoFile) -> None:
         record, (width, height) = coco.boxed[place], pixels[place]
         return f"annotation {record['id']}: {record['bbox']} in {width:.0f} x {height:.0f}"
 
-    coco.findings.add_where("box-outside", outside, named)
+    small = np.any(boxes[:, 2:] < 1, axis=1)
+    coco.findings.add_where("box-small", small, lambda place: _shown_box(coco.boxed[place]), len(boxes))
+    coco.findings.add_where("box-outside", outside, named, len(boxes))
     coco.findings.add_where("box-leaves", leaves, named)
     for code, figures in suspicious_boxes(boxes, pixels).items():
         coco.findings.add(code, figures)

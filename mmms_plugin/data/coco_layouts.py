@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import is_hidden
 
 WORDS = {
     "train": {"train", "training"},
@@ -71,21 +72,26 @@ def annotation_files(own: OwnData) -> dict[str, Path]:
     return files | {split: path for split, path in named.items() if path is not None}
 
 
+def listed(folder: Path) -> list[Path]:
+    """The files and folders in a folder, sorted, without hidden ones."""
+    return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+
+
 def _json_files(folder: Path, work_dir: Path) -> list[Path]:
     """JSON files of a folder, its sub-folders and their annotations/, except for folders with one for each picture.
 
     A work folder, which holds mended copies, is left out.
     """
-    places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    places = [folder, *(path for path in listed(folder) if path.is_dir())]
     places += [place / "annotations" for place in places[1:] if (place / "annotations").is_dir()]
     files: list[Path] = []
     has_work_dir = _is_below(work_dir, folder) and os.path.abspath(work_dir) != os.path.abspath(folder)
     for place in places:
         if has_work_dir and _is_below(place, work_dir):
             continue
-        here = sorted(place / name for name in os.listdir(place) if name.lower().endswith(".json"))
+        here = [path for path in listed(place) if path.name.lower().endswith(".json")]
         if len(here) <= MANY:
-            files += (path for path in here if not OTHER_KINDS & set(_words(path.stem)))
+            files += (path for path in here if not OTHER_KINDS & set(words_in(path.stem)))
     return files
 
 
@@ -101,13 +107,13 @@ def _has_annotations(path: Path) -> bool:
 def split_of(path: Path) -> str:
     """The split that a relative path names, by the file's name, then by its folders; empty if it names none."""
     for part in (path.stem, *reversed(path.parts[:-1])):
-        named = [split for split, words in WORDS.items() if words & set(_words(part))]
+        named = [split for split, words in WORDS.items() if words & set(words_in(part))]
         if len(named) == 1:
             return named[0]
     return ""
 
 
-def _words(text: str) -> list[str]:
+def words_in(text: str) -> list[str]:
     return re.split(r"[^a-z]+", text.lower())
 
 
@@ -151,7 +157,7 @@ def _folder_names(root: Path, split: str) -> list[str]:
     """Sub-folders named after a split, in its usual spellings first: train2017, train, Train, train2014."""
     if not root.is_dir():
         return []
-    fitting = [path.name for path in sorted(root.iterdir()) if path.is_dir() and WORDS[split] & set(_words(path.name))]
+    fitting = [path.name for path in listed(root) if path.is_dir() and WORDS[split] & set(words_in(path.name))]
     usual = [f"{split}2017", split]
     return sorted(fitting, key=lambda name: usual.index(name) if name in usual else len(usual))
 
@@ -183,7 +189,7 @@ def entries_of(folder: Path, most: int = 6) -> str:
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    entries = sorted(folder.iterdir())
+    entries = listed(folder)
     return [path.name for path in entries if path.is_dir()], [path.name for path in entries if not path.is_dir()]
 
 

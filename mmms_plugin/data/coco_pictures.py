@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mmms_plugin.coco.formats import SUFFIXES, TURNED
 from mmms_plugin.coco.mending import as_side, slack
 from mmms_plugin.data.coco_file import CocoFile, Record
 from mmms_plugin.data.pictures import Picture, look_at_all, note_picture
+from mmms_plugin.files import composed, is_hidden
 
 
 def place_pictures(
@@ -31,11 +33,17 @@ def place_pictures(
     coco.image_dir, by_last_part = _find_folder(folders, [image["file_name"] for image in named])
     if by_last_part:
         _use_last_parts(coco, named)
+    spellings = spellings_below(coco.image_dir, (image["file_name"] for image in named))
+    for image in named:
+        name = image["file_name"]
+        if (spelling := spellings.get(name, name)) != name:
+            coco.mend("file-name-spelling", name)
+            image["file_name"] = spelling
     if read:
         paths = [coco.image_dir / image["file_name"] for image in named]
         pictures = look_at_all(paths, f"looking at the pictures of {coco.path.name}", decode)
     else:
-        present = files_below(coco.image_dir, (image["file_name"] for image in named))
+        present = set(spellings.values())
         pictures = [Picture("" if image["file_name"] in present else "picture-missing") for image in named]
     for image, picture in zip(named, pictures, strict=True):
         missing = f" not in {coco.image_dir}" if picture.problem == "picture-missing" else ""
@@ -60,7 +68,7 @@ def _find_folder(folders: Sequence[Path], names: list[str]) -> tuple[Path, bool]
     for by_last_part in (False, True):
         wanted = [PurePosixPath(name).name for name in names] if by_last_part else names
         for folder in folders:
-            count = len(files_below(folder, wanted)) if folder.is_dir() else 0
+            count = len(spellings_below(folder, wanted)) if folder.is_dir() else 0
             if count == len(set(wanted)):
                 return folder, by_last_part
             if count > most:
@@ -68,17 +76,34 @@ def _find_folder(folders: Sequence[Path], names: list[str]) -> tuple[Path, bool]
     return best, last_parts
 
 
-def files_below(folder: Path, names: Iterable[str]) -> set[str]:
-    """Those of ``names`` that exist; each sub-folder is listed once, which is fast for 100,000 pictures."""
-    by_parent: dict[str, set[str]] = {}
-    for name in names:
-        by_parent.setdefault(os.path.dirname(name), set()).add(name)
-    existing: set[str] = set()
-    for parent, inside in by_parent.items():
-        if (folder / parent).is_dir():
-            listed = set(os.listdir(folder / parent))
-            existing |= {name for name in inside if os.path.basename(name) in listed}
-    return existing
+def spellings_below(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Those of ``names`` that exist, each with the spelling of its file.
+
+    Accented letters may be spelled otherwise (see `composed`). Each sub-folder is listed once, which is fast for
+    100,000 pictures.
+    """
+
+    @cache
+    def entries(parent: str) -> tuple[str, dict[str, str]]:
+        """The spelling of a sub-folder, and its entries by their names and by their composed names."""
+        spelling = parent if not parent or (folder / parent).is_dir() else spelled(parent)
+        if spelling is None or not (folder / spelling).is_dir():
+            return parent, {}
+        inside = os.listdir(folder / spelling)
+        return spelling, {composed(entry): entry for entry in inside} | {entry: entry for entry in inside}
+
+    def spelled(name: str) -> str | None:
+        parent, last = os.path.split(name)
+        if not last:
+            return None
+        spelling, inside = entries(parent)
+        entry = inside.get(last) or inside.get(composed(last))
+        if spelling == parent and entry == last:
+            return name
+        return None if entry is None else f"{spelling}/{entry}" if spelling else entry
+
+    found = {name: spelled(name) for name in names}
+    return {name: spelling for name, spelling in found.items() if spelling is not None}
 
 
 def _use_last_parts(coco: CocoFile, images: list[Record]) -> None:
@@ -145,4 +170,8 @@ def unlisted(coco: CocoFile, others: Sequence[CocoFile]) -> list[str]:
         if (root / folder).is_dir()
         for name in sorted(os.listdir(root / folder))
     )
-    return [name for name in beside if name not in listed and name.lower().endswith(SUFFIXES)]
+    return [
+        name
+        for name in beside
+        if name not in listed and name.lower().endswith(SUFFIXES) and not is_hidden(os.path.basename(name))
+    ]

@@ -11,6 +11,7 @@ from mmms_plugin.data.coco_file import CocoFile, check_objects, read_coco
 from mmms_plugin.data.coco_layouts import find_annotation_files, picture_folders
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.own_data import OwnData, held_back
+from mmms_plugin.files import composed
 
 WITHOUT_MASKS = {"segmentation-missing": "none", "segmentation-bad": "warning"}  # severities if only boxes are trained
 
@@ -96,6 +97,12 @@ def hold_back(coco: CocoFile, share: float, seed: int) -> tuple[CocoFile, CocoFi
 
 def align_categories(coco: CocoFile, train: CocoFile) -> None:
     """Give a file the training file's categories in their order, if it lists no others."""
+    same = {composed(name): name for name in train.classes}
+    for category in coco.content["categories"]:
+        spelling = same.get(composed(category["name"]), category["name"])
+        if spelling != category["name"]:
+            coco.mend("category-spelling", category["name"])
+            category["name"] = spelling
     if coco.classes == train.classes:
         return
     own = {category["name"]: category for category in coco.content["categories"]}

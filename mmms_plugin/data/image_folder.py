@@ -1,21 +1,29 @@
-"""An ImageFolder, ``train/<class>/`` and ``val/<class>/``, that ``--image-dir`` reads: listed and checked."""
+"""An ImageFolder, ``train/<class>/`` and ``val/<class>/``, that ``--image-dir`` reads: listed and checked.
+
+The splits' folders may have other usual names (``valid``, ``Validation``); without them, the classes' folders are all
+for training, and ``--val-split`` holds back a share.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmms_plugin.coco.findings import Findings
 from mmms_plugin.coco.formats import pictures_in
+from mmms_plugin.data.coco_layouts import INNER, WORDS, entries_of, listed, words_in
 from mmms_plugin.data.own_data import OwnData, held_back
-from mmms_plugin.data.pictures import look_at_all
+from mmms_plugin.data.pictures import Picture, look_at_all, note_picture
+from mmms_plugin.data.seg_layouts import IMAGES, MASKS
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import write_text
+from mmms_plugin.files import composed
 
-LAYOUT = "train/<class>/ and val/<class>/ with pictures"
-NAMED = 3  # unreadable pictures that a message names
+BESIDE = {"set", "data", "images", "split"}  # words beside that of the split: train_images, test_set
+LAYOUT = "train/<class>/ and val/<class>/ with pictures, or <class>/ with --val-split 0.2"
 
 
-@dataclass(frozen=True)
+@dataclass
 class ImageFolder:
     """One split.
 
@@ -23,46 +31,97 @@ class ImageFolder:
         root: its folder.
         classes: sorted names of the sub-folders.
         pictures: paths below ``root``, with ``/``, and the numbers of their classes, sorted.
+        looked: what the header of each picture says, once they were looked at.
+        findings: problems of the pictures.
     """
 
     root: Path
     classes: tuple[str, ...]
     pictures: list[tuple[str, int]]
+    looked: list[Picture] = field(default_factory=list)
+    findings: Findings = field(default_factory=lambda: Findings(""))
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the pictures."""
+        return [self.root / path for path, _ in self.pictures]
 
     def lines(self) -> str:
         """One line per picture, path and class number, as mmpretrain's ``CustomDataset`` reads it."""
         return "".join(f"{path} {label}\n" for path, label in self.pictures)
 
+    def look(self, decode: bool = False) -> None:
+        """Look at all pictures, and note what is wrong with them."""
+        self.findings = Findings(str(self.root))
+        self.looked = look_at_all(self.paths, f"looking at {self.root.name}", decode)
+        for (path, _), picture in zip(self.pictures, self.looked, strict=True):
+            note_picture(self.findings, path, picture)
 
-def read_folders(own: OwnData) -> dict[str, ImageFolder]:
-    """The splits that training, or a test, uses; their classes are those of ``train``.
+
+def split_folders(own: OwnData) -> dict[str, Path]:
+    """The folder of each split that a folder holds; the folder itself as "train" if the classes are not split.
 
     Raises:
-        UserError: folders or classes are missing, classes differ, or pictures cannot be read.
+        UserError: several folders may be one split, or --val-split is given beside one for validation.
     """
     root = (own.folder or Path()).resolve()
+    folders = {}
+    for split in WORDS:
+        named = [path for path in _folders(root) if _names(path.name, split) and _folders(path)]
+        exact = [path for path in named if path.name == split]
+        if len(exact or named) > 1:
+            shown = " and ".join(path.name for path in named)
+            raise UserError(f"{own.where}: {shown}: {len(named)} folders may be for {split}; rename all but one")
+        if named:
+            folders[split] = (exact or named)[0]
+    if own.val_split and "val" in folders:
+        raise UserError(f"--val-split: {own.where} has pictures for validation already ({folders['val'].name})")
+    return folders or ({"train": root} if any(map(pictures_in, _folders(root))) else {})
+
+
+def has_classes(folders: Mapping[str, Path]) -> bool:
+    """Whether folders of splits hold pictures in folders of classes, not pictures beside masks or lists of boxes."""
+    inside = [path for folder in folders.values() for path in _folders(folder)]
+    return any(map(pictures_in, inside)) and not {path.name.lower() for path in inside} & {*IMAGES, *MASKS, *INNER}
+
+
+def read_folders(own: OwnData) -> dict[str, ImageFolder]:
+    """The splits that training, or a test, uses, their pictures looked at; their classes are those of ``train``.
+
+    Raises:
+        UserError: folders or classes are missing or differ.
+    """
+    folders = split_folders(own)
     names = {"train"} | {own.split} | ({"val"} if own.training else set())
     if own.val_split:
         names -= {"val"}
-    if not own.training and own.split != "train" and not (root / "train").is_dir():
+    if not own.training and own.split != "train" and "train" not in folders:
         names -= {"train"}  # a test needs it only for the names of the classes
-    splits = {name: _read(own, root / name) for name in sorted(names)}
-    _check_classes(own, splits)
+    for name in sorted(names - set(folders)):
+        flat = folders.get("train") == (own.folder or Path()).resolve()
+        remedy = "the folders are taken for classes: hold back a share of their pictures with --val-split 0.2"
+        expected = f"expected are {LAYOUT}; {entries_of(own.folder or Path())}"
+        raise UserError(f"{own.where}: no class folders for {name}; {remedy if flat else expected}")
+    splits = {name: read_folder(own, folders[name]) for name in sorted(names)}
+    check_classes(own, splits)
     if own.val_split:
         splits["train"], splits["val"] = _hold_back(splits["train"], own)
-    _check_pictures(own, splits if own.training else {own.split: splits[own.split]})
+    for name in splits if own.training else [own.split]:
+        splits[name].look()
     return splits
 
 
-def _read(own: OwnData, folder: Path) -> ImageFolder:
-    if not folder.is_dir():
-        raise UserError(f"{own.where}: no folder {folder.name}; expected are {LAYOUT}")
-    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."))
-    if not classes:
-        raise UserError(f"{own.where}: no class folders in {folder.name}; expected are {LAYOUT}")
+def read_folder(own: OwnData, folder: Path) -> ImageFolder:
+    """The classes and pictures of one split.
+
+    Raises:
+        UserError: a class has no pictures.
+    """
+    folders = {composed(path.name): path for path in _folders(folder)}
+    classes = tuple(sorted(folders))
     pictures: list[tuple[str, int]] = []
     for label, name in enumerate(classes):
-        paths = pictures_in(folder / name)
+        paths = pictures_in(folders[name])
         if not paths:
             raise UserError(f"{own.where}: no pictures in {folder.name}/{name}")
         pictures += sorted((path.relative_to(folder).as_posix(), label) for path in paths)
@@ -71,7 +130,8 @@ def _read(own: OwnData, folder: Path) -> ImageFolder:
     return ImageFolder(folder, classes, pictures)
 
 
-def _check_classes(own: OwnData, splits: dict[str, ImageFolder]) -> None:
+def check_classes(own: OwnData, splits: dict[str, ImageFolder]) -> None:
+    """Raise UserError if the classes of a split are not those of ``train``, or if that has only one."""
     if "train" not in splits:
         return
     known = splits["train"].classes
@@ -83,6 +143,18 @@ def _check_classes(own: OwnData, splits: dict[str, ImageFolder]) -> None:
             raise UserError(
                 f"{own.where}: classes of train and {name} differ: {len(which)} {side} (first: {which[0]!r})"
             )
+    if len(known) < 2:
+        raise UserError(f"{own.where}: only one class, {known[0]!r}; at least 2 are needed: {LAYOUT}")
+
+
+def _names(name: str, split: str) -> bool:
+    """Whether a folder's name is that of a split, and not of a class such as train_station."""
+    parts = set(words_in(name)) - {""} - BESIDE
+    return bool(parts) and parts <= WORDS[split]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in listed(folder) if path.is_dir()]
 
 
 def _hold_back(split: ImageFolder, own: OwnData) -> tuple[ImageFolder, ImageFolder]:
@@ -92,24 +164,3 @@ def _hold_back(split: ImageFolder, own: OwnData) -> tuple[ImageFolder, ImageFold
         for side in (False, True)
     )
     return ImageFolder(split.root, split.classes, train), ImageFolder(split.root, split.classes, val)
-
-
-def _check_pictures(own: OwnData, splits: dict[str, ImageFolder]) -> None:
-    """Raise a UserError that names the pictures that cannot be read; if they are many, a list of them is written."""
-    count, bad = 0, []
-    for split in splits.values():
-        paths = [path for path, _ in split.pictures]
-        looked = look_at_all([split.root / path for path in paths], f"looking at {split.root.name}")
-        count += len(paths)
-        bad += [
-            f"{split.root.name}/{path} ({picture.problem.removeprefix('picture-')})"
-            for path, picture in zip(paths, looked, strict=True)
-            if picture.problem
-        ]
-    if not bad:
-        return
-    more = ""
-    if len(bad) > NAMED:
-        listing = write_text(own.work_dir / "unreadable.txt", "\n".join(bad) + "\n")
-        more = f" and {len(bad) - NAMED} more, listed in {listing}"
-    raise UserError(f"{own.where}: {len(bad)} of {count} pictures cannot be read: {', '.join(bad[:NAMED])}{more}")

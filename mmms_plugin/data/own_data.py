@@ -8,7 +8,10 @@ from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import composed
 from mmms_plugin.options import CommandOptions, option
+
+VOID = 255  # label of pixels that are neither trained on nor counted
 
 
 @dataclass(kw_only=True)
@@ -21,6 +24,10 @@ class PictureOptions(CommandOptions):
     binary_masks: bool = option(
         default=False, group="data", help="read mask value 255 as class 1, for masks of 0 and 255"
     )
+    ignore_label: int | None = option(
+        metavar="N", least=0, most=255, group="data",
+        help="label of masks that is neither trained on nor counted, as 255 never is (default: 255 alone)",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class OwnData:
         split: what is evaluated, "train", "val" or "test".
         training: the training data are used too.
         binary_masks: read mask label 255 as class 1.
+        ignore_label: label of masks that is void; so is 255, unless it is class 1.
     """
 
     flag: str
@@ -52,6 +60,7 @@ class OwnData:
     split: str = "val"
     training: bool = True
     binary_masks: bool = False
+    ignore_label: int | None = None
 
     def __post_init__(self) -> None:
         for flag, folder in ((self.flag, self.folder), ("--img-dir", self.img_dir)):
@@ -64,6 +73,16 @@ class OwnData:
             raise UserError(f"--val-split {self.val_split}: must be above 0 and below 1, such as 0.2")
         if self.val_split and self.val_ann:
             raise UserError("--val-split and --val-ann: give one of them")
+        if self.binary_masks and self.ignore_label in (1, VOID):
+            raise UserError(
+                f"--ignore-label {self.ignore_label}: --binary-masks reads 255 as class 1; give one of them"
+            )
+
+    @property
+    def relabel(self) -> list[tuple[int, int]]:
+        """Labels of masks that are read as another label."""
+        binary = [(VOID, 1)] if self.binary_masks else []
+        return binary if self.ignore_label in (None, VOID) else [*binary, (self.ignore_label, VOID)]
 
     @property
     def where(self) -> str:
@@ -86,6 +105,7 @@ def held_back(names: Sequence[str], share: float, seed: int) -> list[bool]:
         UserError: one side would be empty.
     """
     groups = [PurePosixPath(name).name.split(".rf.")[0] if ".rf." in name else name for name in names]
+    groups = [composed(group) for group in groups]  # the same on every system
     order = sorted(set(groups), key=lambda group: blake2b(f"{seed}/{group}".encode("utf-8", "replace")).digest())
     count = round(share * len(order))
     if not 0 < count < len(order):

@@ -1,27 +1,42 @@
 """Pictures and their masks in the usual layouts: VOC2012's, and folders of images and masks.
 
 ``JPEGImages/``, ``SegmentationClass/``, ``ImageSets/Segmentation/train.txt``; or ``images/`` and ``masks/``, with
-``train/`` and ``val/`` below or above them, or with ``train.txt`` and ``val.txt`` beside them, or all in one. A picture
-and its mask have the same name, of any type; the mask's may end in ``_mask``, ``_label``, ``_seg`` or ``_gt``.
+``train/`` and ``val/`` below or above them, or with ``train.txt`` and ``val.txt`` beside them, or all in one; or
+``train/`` and ``trainannot/``, ``train_images/`` and ``train_masks/``; or both kinds of files in one folder.
+
+A picture and its mask have the same name, of any type, but for the words that say which is which:
+``p0_leftImg8bit.png`` and ``p0_gtFine_labelTrainIds.png``, ``img_7.jpg`` and ``mask_7.png``, ``a.jpg`` and
+``a_mask.png``.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmms_plugin.coco.formats import SUFFIXES, lines_of
-from mmms_plugin.data.coco_layouts import WORDS, entries_of, split_of
+from mmms_plugin.coco.formats import SUFFIXES, lines_of, pictures_in
+from mmms_plugin.data.coco_layouts import WORDS, entries_of, listed, split_of
 from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import composed
 
-IMAGES = ("images", "imgs", "img", "image", "jpegimages")
-MASKS = ("masks", "mask", "segmentationclass", "labels", "label", "annotations", "gt", "ground_truth")
-ENDINGS = ("", "_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_gt", "_segmentation")
+IMAGES = ("images", "imgs", "img", "image", "jpegimages", "leftimg8bit", "rgb")
+MASKS = (
+    "masks", "mask", "segmentationclass", "labels", "label", "annotations", "gt", "ground_truth", "gtfine", "gtcoarse",
+    "annot", "annots",
+)  # fmt: skip
+PICTURE_WORDS = ("leftimg8bit", "rgb", "image", "img", "sat", "photo", "picture", "frame")
+MASK_WORDS = (  # the best first, where a picture has several
+    "mask", "masks", "label", "labels", "labeltrainids", "labelids", "seg", "segmentation", "gt", "gtfine", "gtcoarse",
+    "annotation", "annot", "groundtruth", "truth", "l",
+)  # fmt: skip
 LISTS = "ImageSets/Segmentation"
 EXPECTED = f"JPEGImages/, SegmentationClass/ and {LISTS}/{{train,val}}.txt, or images/ and masks/"
+NAMING = "a mask has its picture's name, perhaps with an ending such as _mask or _gtFine_labelTrainIds"
 
 
 @dataclass(frozen=True)
@@ -40,25 +55,25 @@ class SegSet:
         root: its folder.
         splits: the pairs of each.
         voc: it has VOC's layout and file types.
+        unpaired: names of the masks of each split that belong to no picture, where no list names the pictures.
     """
 
     root: Path
     splits: dict[str, list[Pair]] = field(default_factory=dict)
     voc: bool = False
+    unpaired: dict[str, list[str]] = field(default_factory=dict)
 
 
 def find_pairs(own: OwnData) -> SegSet:
     """The pictures and masks of a folder, by split.
 
     Raises:
-        UserError: the layout is unknown, or --val-split is given beside a validation split.
+        UserError: the layout is unknown, no picture has a mask, or --val-split is given beside a validation split.
     """
     root = own.folder or Path()
-    seg_set = _voc(own, root) or SegSet(root, _below(root))
+    seg_set = _voc(own, root) or _beside_lists(own, root) or _in_folders(own, root)
     if not seg_set.splits:
         raise UserError(f"{own.where}: no pictures with masks found; expected are {EXPECTED}; {entries_of(root)}")
-    if "all" in seg_set.splits:
-        seg_set.splits["train"] = seg_set.splits.pop("all")
     if own.val_split:
         if "val" in seg_set.splits:
             raise UserError(f"--val-split: {own.where} has pictures for validation already")
@@ -67,6 +82,14 @@ def find_pairs(own: OwnData) -> SegSet:
         for split, side in (("train", False), ("val", True)):
             seg_set.splits[split] = [pair for pair, held in zip(pairs, chosen, strict=True) if held == side]
     return seg_set
+
+
+def has_masks(root: Path) -> bool:
+    """Whether a folder has one of the layouts of pictures with masks."""
+    return bool(_lists(root / LISTS)) or any(
+        pictures_by_name(images) and pictures_by_name(masks) if images != masks else all(_told_apart(images))
+        for _, images, masks in _folders(root)
+    )
 
 
 def need_splits(seg_set: SegSet, own: OwnData, splits: Sequence[str]) -> None:
@@ -82,17 +105,31 @@ def need_splits(seg_set: SegSet, own: OwnData, splits: Sequence[str]) -> None:
 
 def _voc(own: OwnData, root: Path) -> SegSet | None:
     """The pairs of VOC's own layout, None if none of its lists is there."""
-    lists = {split: root / LISTS / f"{split}.txt" for split in WORDS}
-    if not any(path.is_file() for path in lists.values()):
+    lists = _lists(root / LISTS)
+    if not lists:
         return None
     images, masks = pictures_by_name(root / "JPEGImages"), pictures_by_name(root / "SegmentationClass")
-    seg_set = SegSet(root, voc=True)
-    for split, path in lists.items():
-        if path.is_file():
-            seg_set.splits[split] = listed_pairs(own, path, images, masks)
-    pairs = [pair for of_split in seg_set.splits.values() for pair in of_split]
-    seg_set.voc = all(p.image.suffix == ".jpg" and (p.mask is None or p.mask.suffix == ".png") for p in pairs)
+    seg_set = SegSet(root, {split: listed_pairs(own, path, images, masks) for split, path in lists.items()}, voc=True)
+    for split, path in lists.items():  # mmseg makes the paths from the names in the list
+        for name, pair in zip(_stems(path, own), seg_set.splits[split], strict=True):
+            mask = pair.mask or Path(f"{name}.png")
+            seg_set.voc &= (pair.image.name, mask.name) == (f"{name}.jpg", f"{name}.png")
     return seg_set
+
+
+def _beside_lists(own: OwnData, root: Path) -> SegSet | None:
+    """The pairs that ``train.txt`` and the like list beside folders of images and masks, None if there are none."""
+    images, masks = _named(root, IMAGES), _named(root, MASKS)
+    lists = _lists(root / LISTS) | _lists(root)
+    if not (images and masks and lists):
+        return None
+    by_name = pictures_by_name(images), pictures_by_name(masks)
+    return SegSet(root, {split: listed_pairs(own, path, *by_name) for split, path in lists.items()})
+
+
+def _lists(folder: Path) -> dict[str, Path]:
+    lists = {split: folder / f"{split}.txt" for split in WORDS}
+    return {split: path for split, path in lists.items() if path.is_file()}
 
 
 def listed_pairs(own: OwnData, listing: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[Pair]:
@@ -101,64 +138,170 @@ def listed_pairs(own: OwnData, listing: Path, images: Mapping[str, Path], masks:
     Raises:
         UserError: it is empty, or names a picture that is missing.
     """
-    names = lines_of(listing, own.flag)
-    if not names:
+    stems = _stems(listing, own)
+    if not stems:
         raise UserError(f"{listing}: no image names")
-    # Path.stem would also shorten a name with a dot: "scan.v2"
-    stems = [os.path.splitext(name)[0] if name.lower().endswith(SUFFIXES) else name for name in names]
-    missing = [stem for stem in stems if stem not in images]
+    pairs = {composed(stem): pair for stem, pair in pairs_of(images, masks).items()}
+    missing = [stem for stem in stems if composed(stem) not in pairs]
     if missing:
         raise UserError(
-            f"{own.where}: of the {len(names)} images of {listing.name}, {len(missing)} have no picture (first: "
+            f"{own.where}: of the {len(stems)} images of {listing.name}, {len(missing)} have no picture (first: "
             f"{missing[0]})"
         )
-    return [Pair(images[stem], _mask_of(stem, masks)) for stem in stems]
+    return [pairs[composed(stem)] for stem in stems]
 
 
-def _below(root: Path) -> dict[str, list[Pair]]:
-    """Pairs in folders of images and masks, split by folders above or below them, by lists beside them, or not."""
+def _stems(listing: Path, own: OwnData) -> list[str]:
+    """The names in a list, without suffixes; Path.stem would also shorten a name with a dot: "scan.v2"."""
+    names = lines_of(listing, own.flag)
+    return [os.path.splitext(name)[0] if name.lower().endswith(SUFFIXES) else name for name in names]
+
+
+def _in_folders(own: OwnData, root: Path) -> SegSet:
+    """The pairs of folders whose names, or whose parents' names, say what they hold and for which split.
+
+    Raises:
+        UserError: there are such folders, and no picture in them has a mask.
+    """
+    seg_set, alone = SegSet(root), ""
+    for split, images, masks in _folders(root):
+        if images == masks:
+            pictures, of_masks = _told_apart(images)
+        else:
+            pictures, of_masks = pictures_by_name(images), pictures_by_name(masks)
+        if not (pictures and of_masks):
+            continue
+        pairs = pairs_of(pictures, of_masks)
+        seg_set.splits.setdefault(split, []).extend(pairs.values())
+        used = {pair.mask for pair in pairs.values()}
+        known = {_core(stem, PICTURE_WORDS)[0] for stem in pictures}
+        unused = [path for stem, path in of_masks.items() if path not in used and not _is_variant(stem, known)]
+        seg_set.unpaired.setdefault(split, []).extend(path.name for path in unused)
+        if used == {None}:
+            first = next(iter(pictures.values())).relative_to(root), next(iter(of_masks.values())).relative_to(root)
+            alone = alone or f"{first[0]} has no mask, {first[1]} has no picture"
+    if alone and all(pair.mask is None for pairs in seg_set.splits.values() for pair in pairs):
+        raise UserError(f"{own.where}: no picture has a mask: {alone}; {NAMING}")
+    return seg_set
+
+
+def _folders(root: Path) -> list[tuple[str, Path, Path]]:
+    """Folders of images and masks after the split that they are for; one folder may hold both."""
     images, masks = _named(root, IMAGES), _named(root, MASKS)
     if images and masks:
-        lists = {split: path for split in WORDS for path in (root / f"{split}.txt", root / LISTS / f"{split}.txt")
-                 if path.is_file()}  # fmt: skip
-        if lists:
-            own = OwnData("--voc-dir", root)
-            by_name = pictures_by_name(images), pictures_by_name(masks)
-            return {split: listed_pairs(own, path, *by_name) for split, path in lists.items()}
-        inner = {split_of(Path(path.name)): path for path in sorted(images.iterdir()) if path.is_dir()}
-        pairs = {split: _pairs(path, masks / path.name) for split, path in inner.items() if split in WORDS}
-        pairs = {split: of_split for split, of_split in pairs.items() if of_split}
-        unsplit = _pairs(images, masks)
-        return pairs or ({"all": unsplit} if unsplit else {})
+        inner = [
+            (split, path, other)
+            for split, path in _split_folders(images)
+            for of_split, other in _split_folders(masks)
+            if split == of_split and pictures_by_name(path) and pictures_by_name(other)
+        ]
+        return inner or [("train", images, masks)]
+    splits = _split_folders(root)
+    outer = [(split, _named(path, IMAGES), _named(path, MASKS)) for split, path in splits]
+    if pairs := [(split, images, masks) for split, images, masks in outer if images and masks]:
+        return pairs
+    kinds = {path: _kind(path.name.lower()) for path in listed(root) if path.is_dir()}
+    beside = [
+        (split, images, masks)
+        for images, (split, kind) in kinds.items()
+        for masks, other in kinds.items()
+        if split and kind == "images" and other == (split, "masks")
+    ]
+    return beside or [*((split, path, path) for split, path in splits), ("train", root, root)]
+
+
+def _split_folders(root: Path) -> list[tuple[str, Path]]:
+    return [(split, path) for path in listed(root) if path.is_dir() and (split := split_of(Path(path.name)))]
+
+
+def _kind(name: str) -> tuple[str, str]:
+    """Split and kind, "images" or "masks", of a folder such as ``train``, ``trainannot`` or ``val_masks``."""
+    for split, words in WORDS.items():
+        for word in sorted(words, key=len, reverse=True):
+            if name.startswith(word) or name.endswith(word):
+                rest = (name.removeprefix(word) if name.startswith(word) else name.removesuffix(word)).strip("_- ")
+                if rest in MASKS or rest in IMAGES or not rest:
+                    return split, "masks" if rest in MASKS else "images"
+    return "", ""
+
+
+def pairs_of(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, Pair]:
+    """Every picture with its mask, by the picture's name without suffix.
+
+    A mask of exactly that name comes first, then one of the same name but for case and the words that say which file
+    is the mask, then one of the same name without those that say which is the picture. A name that fits several
+    pictures fits none.
+    """
+    exact = {composed(stem): path for stem, path in masks.items()}
+    by_core: dict[str, tuple[int, Path]] = {}
+    for stem, path in masks.items():
+        for core, rank in ((_folded(stem), -1), _core(stem, MASK_WORDS)):
+            if core not in by_core or rank < by_core[core][0]:
+                by_core[core] = rank, path
+    readings = [[_folded(stem), _core(stem, PICTURE_WORDS)[0]] for stem in images]
+    counts = [Counter(names) for names in zip(*readings, strict=True)]
     pairs = {}
-    for path in sorted(path for path in root.iterdir() if path.is_dir()):
-        split, images, masks = split_of(Path(path.name)), _named(path, IMAGES), _named(path, MASKS)
-        if split in WORDS and images and masks and (pairs_here := _pairs(images, masks)):
-            pairs[split] = pairs_here
+    for (stem, image), names in zip(images.items(), readings, strict=True):
+        fitting = [by_core[name][1] for name, count in zip(names, counts, strict=True)
+                   if count[name] == 1 and name in by_core]  # fmt: skip
+        pairs[stem] = Pair(image, exact.get(composed(stem)) or next(iter(fitting), None))
     return pairs
 
 
-def _pairs(images: Path, masks: Path) -> list[Pair]:
-    """The pictures of a folder with their masks; an empty list if no picture has one."""
-    if not (images.is_dir() and masks.is_dir()):
-        return []
-    by_name = pictures_by_name(masks)
-    pairs = [Pair(path, _mask_of(stem, by_name)) for stem, path in pictures_by_name(images).items()]
-    return pairs if any(pair.mask for pair in pairs) else []
+def _folded(stem: str) -> str:
+    return composed(stem).casefold()
+
+
+def _core(stem: str, words: Sequence[str]) -> tuple[str, int]:
+    """A name without the words before or after it, and the place in ``words`` of the first that was left out."""
+    folder, _, name = _folded(stem).rpartition("/")
+    left_out = []
+    either = "|".join(words)
+    while match := re.fullmatch(rf"(.+?)[_\-. ]+({either})", name):
+        name = match[1]
+        left_out.append(match[2])
+    if match := re.fullmatch(rf"({either})(?:[_\-. ]+|(?=\d))(.+)", name):
+        name = match[2]
+        left_out.append(match[1])
+    rank = 1 + words.index(left_out[0]) if left_out else 0
+    return f"{folder}/{name}" if folder else name, rank
+
+
+def _is_variant(stem: str, known: set[str]) -> bool:
+    """Whether a mask's name is a picture's with more words, as of Cityscapes' ``p0_gtFine_color.png``."""
+    name = _folded(stem)
+    return any(name[: match.start()] in known for match in re.finditer(r"[_\-. ]", name))
+
+
+def _told_apart(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Pictures and masks that lie in one folder, by the words in the masks' names."""
+    files = _by_stem(folder, _pictures_here(folder))
+    cores = {stem: _core(stem, MASK_WORDS) for stem in files}
+    pictures = {_core(stem, PICTURE_WORDS)[0] for stem, (_, rank) in cores.items() if not rank}
+    masks = {stem: files[stem] for stem, (core, rank) in cores.items() if rank and core in pictures}
+    return {stem: path for stem, path in files.items() if stem not in masks}, masks
 
 
 def pictures_by_name(folder: Path) -> dict[str, Path]:
-    """Picture files of a folder by their names without suffix."""
+    """Picture files of a folder by their names without suffix; if it has none, those below it, such as one per city."""
     if not folder.is_dir():
         return {}
-    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES))
-    return {os.path.splitext(name)[0]: folder / name for name in names}
+    return _by_stem(folder, _pictures_here(folder) or pictures_in(folder))
 
 
-def _mask_of(stem: str, masks: Mapping[str, Path]) -> Path | None:
-    return next((masks[stem + ending] for ending in ENDINGS if stem + ending in masks), None)
+def _pictures_here(folder: Path) -> list[Path]:
+    return [path for path in listed(folder) if path.name.lower().endswith(SUFFIXES)]
+
+
+def _by_stem(folder: Path, paths: list[Path]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        stem = os.path.splitext(name)[0]
+        files[name if stem in files else stem] = path  # a.jpg beside a.png is another picture
+    return files
 
 
 def _named(folder: Path, names: Sequence[str]) -> Path | None:
-    folders = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    folders = {path.name.lower(): path for path in listed(folder) if path.is_dir()}
     return next((folders[name] for name in names if name in folders), None)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmms_plugin.coco.findings import Finding, Findings, errors_first
 from mmms_plugin.coco.formats import lines_of
-from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.own_data import VOID, OwnData
 from mmms_plugin.data.pictures import Picture, in_threads, look_at_all, note_picture, quiet_libraries
 from mmms_plugin.data.seg_layouts import Pair, SegSet, find_pairs, need_splits
 from mmms_plugin.errors import UserError, first_line
@@ -25,7 +25,6 @@ VOC_CLASSES = (
 )  # fmt: skip
 BINARY_CLASSES = ("background", "object")
 NAMES = ("labels.txt", "classes.txt")
-VOID = 255
 
 
 @dataclass
@@ -71,11 +70,19 @@ class Mask:
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels in the masks of a split: pixels of each, number of masks that have it, and the first one's name."""
+    """The labels in the masks of a split.
+
+    Attributes:
+        pixels: of each label.
+        masks: number of masks that have a label.
+        first: name of the first of them.
+        void: share of void pixels in the masks that have any, by name.
+    """
 
     pixels: Counter[int] = field(default_factory=Counter)
     masks: Counter[int] = field(default_factory=Counter)
     first: dict[int, str] = field(default_factory=dict)
+    void: list[tuple[str, float]] = field(default_factory=list)
 
 
 def read_seg_set(own: OwnData, splits: Sequence[str] = (), decode: bool = False) -> SegData:
@@ -97,13 +104,16 @@ def read_seg_set(own: OwnData, splits: Sequence[str] = (), decode: bool = False)
     labels: dict[str, Labels] = {}
     data = SegData(layout, named)
     for split, pairs in layout.splits.items():
-        findings = data.findings[split] = Findings(f"{layout.root} ({split})")
-        labels[split], data.pictures[split] = check_pairs(pairs, findings, split, decode)
+        severities = {} if split == "train" else {"mask-one-label": "warning"}
+        findings = data.findings[split] = Findings(f"{layout.root} ({split})", severities)
+        labels[split], data.pictures[split] = check_pairs(pairs, findings, split, own, decode)
+        for name in layout.unpaired.get(split, ()):
+            findings.add("mask-unpaired", name)
     if not named:
-        data.classes = _classes_in(labels.values())
+        data.classes = _classes_in(labels.values(), own)
         data.remarks.append(f"{own.where}: no labels.txt names the classes; from the masks: {', '.join(data.classes)}")
     for split, pooled in labels.items():
-        check_labels(pooled, data.classes, data.findings[split], own.binary_masks)
+        check_labels(pooled, data.classes, data.findings[split], own)
     return data
 
 
@@ -126,9 +136,10 @@ def class_names(layout: SegSet, own: OwnData) -> tuple[str, ...]:
     return classes
 
 
-def _classes_in(labels: Iterable[Labels]) -> tuple[str, ...]:
+def _classes_in(labels: Iterable[Labels], own: OwnData) -> tuple[str, ...]:
     """Names for the classes that the masks show."""
-    highest = max((label for of_split in labels for label in of_split.pixels if 0 <= label < VOID), default=0)
+    shown = {label for of_split in labels for label in of_split.pixels} - {own.ignore_label}
+    highest = max((label for label in shown if 0 <= label < VOID), default=0)
     return ("background", *(f"class {label}" for label in range(1, max(2, highest + 1))))
 
 
@@ -152,7 +163,7 @@ def read_mask(path: Path) -> Mask:
 
 
 def check_pairs(
-    pairs: Sequence[Pair], findings: Findings, what: str, decode: bool = False
+    pairs: Sequence[Pair], findings: Findings, what: str, own: OwnData, decode: bool = False
 ) -> tuple[Labels, list[Picture]]:
     """Read every mask and the header of every picture of a split.
 
@@ -160,6 +171,7 @@ def check_pairs(
         pairs: of the split.
         findings: where problems of files are noted; `check_labels` notes those of labels.
         what: for the progress bar.
+        own: which labels are void.
         decode: read every pixel of the pictures too.
 
     Returns:
@@ -175,6 +187,8 @@ def check_pairs(
         if mask.problem:
             findings.add(mask.problem, f"{path.name}: {mask.detail}")
             continue
+        if void := sum(count for label, count in mask.pixels.items() if _read_as(label, own) == VOID):
+            pooled.void.append((path.name, void / sum(mask.pixels.values())))
         pooled.pixels.update(mask.pixels)
         pooled.masks.update(mask.pixels.keys())
         for label in mask.pixels:
@@ -193,28 +207,35 @@ def check_pairs(
         if picture.orientation > 1:
             findings.add("picture-exif", pair.image.name)
     if not masked:
-        findings.add("no-pairs", f"{len(pairs)} pictures")
+        findings.add("no-pairs", f"{len(pairs)} pictures, the first is {pairs[0].image.name}")
     return pooled, pictures
 
 
-def check_labels(labels: Labels, classes: Sequence[str], findings: Findings, binary: bool = False) -> None:
+def _read_as(label: int, own: OwnData) -> int:
+    return next((new for old, new in own.relabel if old == label), label)
+
+
+def check_labels(labels: Labels, classes: Sequence[str], findings: Findings, own: OwnData) -> None:
     """Note labels outside the classes with their counts, classes that never occur, and void.
 
     Args:
         labels: of one split.
         classes: background first.
         findings: of the split.
-        binary: label 255 is class 1, not void.
+        own: which labels are void or read as others.
     """
-    present = set(labels.pixels)
-    if binary:
-        present = {1 if label == VOID else label for label in present}
-    elif VOID in present and present <= {0, VOID}:
-        counts = ", ".join(f"label {label}: {labels.pixels[label]} pixels" for label in sorted(present))
+    counts = ", ".join(f"label {label}: {count} pixels" for label, count in sorted(labels.pixels.items()))
+    usual = own.ignore_label is None and not own.binary_masks
+    if usual and VOID in labels.pixels and labels.pixels.keys() <= {0, VOID}:
         findings.add("mask-binary", counts)
         return
-    outside = sorted(label for label in present if not 0 <= label < len(classes) and (binary or label != VOID))
-    if binary and 1 in labels.pixels:
+    present = {_read_as(label, own) for label in labels.pixels} - {VOID}
+    if labels.pixels and len(present) < 2:
+        findings.add("mask-one-label", counts)
+    for name, share in labels.void:
+        findings.add("mask-void-only" if share == 1 else "mask-void", f"{name}: {share:.1%} of the pixels")
+    outside = sorted(label for label in present if not 0 <= label < len(classes))
+    if own.binary_masks and 1 in labels.pixels:
         outside = [1, *outside]  # besides 255, it is a class of its own or a mistake
     for label in outside:
         shown = f"label {label}: {labels.pixels[label]} pixels in {labels.masks[label]} masks ({labels.first[label]})"
@@ -222,8 +243,6 @@ def check_labels(labels: Labels, classes: Sequence[str], findings: Findings, bin
     for label, name in enumerate(classes):
         if label not in present:
             findings.add("mask-class-unused", f"{label} {name[:40]}")
-    if VOID in labels.pixels and not binary:
-        findings.add("mask-void", f"{labels.pixels[VOID] / labels.pixels.total():.1%} of the pixels")
 
 
 def write_pairs(pairs: Sequence[Pair], path: Path) -> Path:

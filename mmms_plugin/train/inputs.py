@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmms_plugin.coco.formats import SUFFIXES
+from mmms_plugin.coco.formats import SUFFIXES, pictures_in
 from mmms_plugin.errors import UserError
 
 
@@ -50,22 +50,13 @@ def _pictures_of(argument: str, out: Path) -> Iterable[tuple[Path, Path]]:
     if path.is_file():
         return [(path, Path(path.name))]
     if path.is_dir():
-        files = [file for file in _below(path) if out not in file.resolve().parents]
+        files = [file for file in pictures_in(path) if out not in file.resolve().parents]
         return _some([(file, file.relative_to(path)) for file in files], f"folder {argument}")
     if glob.has_magic(argument):
         files = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
         files = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
         return _some([(file, Path(file.name)) for file in files], f"pattern {argument!r}")
     raise UserError(f"{argument}: no such picture or folder")
-
-
-def _below(folder: Path) -> list[Path]:
-    """Files with a picture's suffix, sorted, without hidden ones."""
-    files = []
-    for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(here, name) for name in names if not name.startswith(".")]
-    return sorted(file for file in files if file.suffix.lower() in SUFFIXES)
 
 
 def _some(pictures: list[tuple[Path, Path]], what: str) -> list[tuple[Path, Path]]:

@@ -303,12 +303,11 @@ def closing_lines(runner: Runner, options: LaunchOptions) -> list[str]:
 
 def _command_to_test(options: LaunchOptions, checkpoint: Path) -> str:
     words = ["mmms", "test", options.config, str(checkpoint)]
-    for name in [field.name for field in fields(DataOptions) if field.name not in ("train_ann", "split")]:
-        value = getattr(options, name)
-        if value is True:
-            words.append(f"--{name.replace('_', '-')}")
-        elif value:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+    for field in fields(DataOptions):
+        value = getattr(options, field.name)
+        if value != field.default and field.name not in ("train_ann", "split"):
+            words.append(f"--{field.name.replace('_', '-')}")
+            words += [] if value is True else [str(value)]
     if options.image_size:
         words += ["--image-size", "x".join(map(str, options.image_size))]
     if options.work_dir:

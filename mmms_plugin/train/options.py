@@ -113,7 +113,7 @@ class DataOptions(PictureOptions, FolderOptions):
         return OwnData(
             flag, **{name: Path(path) if path else None for name, path in paths.items()}, work_dir=Path(work_dir),
             val_split=self.val_split, split_seed=self.split_seed, split=self.split, training=training,
-            binary_masks=self.binary_masks,
+            binary_masks=self.binary_masks, ignore_label=self.ignore_label,
         )  # fmt: skip
 
 

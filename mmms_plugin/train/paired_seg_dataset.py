@@ -6,6 +6,7 @@ A file of its own, because importing it imports mmseg.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from mmseg.datasets import BaseSegDataset
@@ -21,15 +22,15 @@ class PairedSegDataset(BaseSegDataset):
 
     Args:
         ann_file: the list of pictures and masks.
-        void_is_class: class that label 255 is read as; None to ignore it, as usual.
+        relabel: labels of masks that are read as others, as pairs of old and new; 255 is ignored.
         pipeline, metainfo, others: as for ``BaseSegDataset``.
     """
 
     def __init__(
-        self, ann_file: str, pipeline: list[Any], metainfo: dict[str, Any], void_is_class: int | None = None,
+        self, ann_file: str, pipeline: list[Any], metainfo: dict[str, Any], relabel: Sequence[tuple[int, int]] = (),
         lazy_init: bool = False, test_mode: bool = False, serialize_data: bool = True,
     ) -> None:  # fmt: skip
-        self.void_is_class = void_is_class
+        self.relabel = dict(relabel)
         super().__init__(
             ann_file=ann_file, data_root=None, data_prefix=dict(img_path=None, seg_map_path=None), pipeline=pipeline,
             metainfo=metainfo, lazy_init=lazy_init, test_mode=test_mode, serialize_data=serialize_data,
@@ -37,9 +38,9 @@ class PairedSegDataset(BaseSegDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One record for each line, with the fields that mmseg's transforms read."""
-        label_map = None if self.void_is_class is None else {255: self.void_is_class}
         with open(self.ann_file, encoding="utf-8") as file:
             pairs = [json.loads(line) for line in file]
+        label_map = self.relabel or None
         return [
             dict(img_path=image, seg_map_path=mask, label_map=label_map, reduce_zero_label=False, seg_fields=[])
             for image, mask in pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmms_plugin.coco.findings import Findings, refuse_errors
@@ -48,7 +49,17 @@ def test_findings_come_errors_first_with_the_first_examples():
     assert by_code["picture-twice"].as_json() == {
         "code": "picture-twice", "severity": "warning", "file": "a.json", "count": 8,
         "what": "pictures with the same content within one split", "examples": ["0", "1", "2", "3"], "advice": "",
+        "total": None,
     }  # fmt: skip
+
+
+def test_a_share_is_reported_where_the_total_is_known():
+    findings = Findings("a.json")
+    findings.add_where("box-small", np.array([True, False] * 4), str, total=9)
+    findings.add_where("box-nan", np.zeros(3, bool), str, total=3)
+    (finding,) = findings
+    assert (finding.title, finding.total) == ("boxes with a side below 1 px: 4 of 9", 9)
+    assert finding.text.startswith("boxes with a side below 1 px: 4 of 9 (0; 2; 4 and 1 more); mmdet")
 
 
 def test_errors_stop_with_the_first_and_the_names_of_the_others():

@@ -21,7 +21,7 @@ from tests.coco.coco_files import (
     with_first,
 )
 
-NORMALISED, XYXY = "lie within 0..1.5: are they normalised?", "look like [x1, y1, x2, y2]"
+NORMALISED, XYXY = "lie within 0..1.5: 1", "look like [x1, y1, x2, y2]"
 
 
 FLAT = "boxes of zero width or height"
@@ -32,7 +32,7 @@ LEAVES, FITS, UNORDERED = [60, 60, 90, 90], [10, 10, 30, 30], [50, 50, 10, 10]
 
 SUSPECTS = {  # boxes in pictures of 100 x 100 px, and what is suspected
     "normalised": ([[0.5, 0.5, 0.5, 1.5]] * 5, NORMALISED),
-    "four": ([[0.5, 0.5, 0.5, 1.5]] * 4, ""),
+    "one": ([[0.5, 0.5, 0.5, 1.5]], NORMALISED),
     "pixels": ([[0.5, 0.5, 0.5, 1.5]] * 4 + [[0.5, 0.5, 0.5, 1.75]], ""),
     "points": ([[0.5, 0.5, 0, 0]] * 5, f"{FLAT}: 5 (prediction 1; prediction 2; prediction 3 and 2 more)"),
     "one flat": ([[9, 9, 0, 5], [9, 9, 5, 0], FITS], f"{FLAT}: 2 (prediction 1; prediction 2)"),

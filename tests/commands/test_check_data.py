@@ -16,7 +16,18 @@ from PIL import Image
 from mmms_plugin.commands import main
 from mmms_plugin.data.check import check_data
 from mmms_plugin.data.own_data import OwnData
-from tests.data.small_sets import coco_content, picture, write_coco
+from tests.data import small_sets
+from tests.data.small_sets import picture
+
+HEIGHT = 32  # px, the shortest side that mmdet's own configs train on
+
+
+def coco_content(first: int = 0, count: int = 3) -> dict[str, Any]:
+    return small_sets.coco_content(first, count, HEIGHT)
+
+
+def write_coco(folder: Path, content: dict[str, Any], ann: str, images: str) -> Path:
+    return small_sets.write_coco(folder, content, ann, images, HEIGHT)
 
 
 @pytest.fixture
@@ -32,7 +43,7 @@ def test_a_sound_data_set(folder, tmp_path, capsys):
     assert main(["check-data", str(folder), "--json", str(report)]) == 0
     printed = capsys.readouterr().out
     assert "train: 3 images, 6 objects, 6 masks, classes: 2" in printed
-    assert "0 errors, 0 remarks: training would start" in printed
+    assert "0 errors, 0 mended, 0 warnings: training would start" in printed
     content = json.loads(report.read_text(encoding="utf-8"))
     assert content["trains"] is True
     assert content["splits"]["val"]["images"] == 3
@@ -57,7 +68,7 @@ def test_all_problems_are_listed_at_once(folder, tmp_path, capsys):
         ("picture-in-two-splits", "warning"), ("picture-not-listed", "warning"),
     }  # fmt: skip
     assert report["trains"] is False
-    assert "3 errors, 3 remarks: training would stop" in printed
+    assert "3 errors, 1 mended, 2 warnings: training would stop" in printed
     assert "[red]gone" in printed
     assert "\x1b" not in printed
     (leak,) = (finding for finding in report["findings"] if finding["code"] == "picture-in-two-splits")
@@ -87,31 +98,31 @@ def test_the_table_and_the_report_tell_all(folder, tmp_path, capsys):
     shown = capsys.readouterr()
     lines = [line.strip() for line in shown.out.splitlines() if line.strip()]
     assert lines[:2] == [
-        "train: 3 images, 6 objects, 6 masks, classes: 2",
-        "val: 3 images, 6 objects, 6 masks, classes: 2",
+        "train: 3 images, 6 objects, 1 usable, 6 masks, classes: 2",
+        "val: 3 images, 6 objects, 5 usable, 6 masks, classes: 2",
     ]
     text = " ".join(shown.out.split())
     places = [text.index(words) for words in (
-        "error 5 boxes with a negative width or height ",
+        "error boxes with a negative width or height: 5 ",
         "annotation 2: [1, 2, 3, -4] annotation 3: [1, 2, 3, -4] annotation 4: [1, 2, 3, -4] and 2 more boxes are [x",
-        "error 1 boxes with a negative width or height ",
+        "error boxes with a negative width or height: 1 ",
         "annotation 8: [0, 0, -1, 2] boxes are [x, y,",
-        "mended 1 annotations whose iscrowd is missing or not 0 or 1 ",
+        "mended annotations whose iscrowd is missing or not 0 or 1: 1 ",
         "annotation 1 taken as 0, or as 1 where it is true",
-        "mended 1 annotations without an area above 0 ",
+        "mended annotations without an area above 0: 1 ",
         "annotation 1: [bold] computed from the mask",
-        "mended 1 objects without bbox ",
+        "mended objects without bbox: 1 ",
     )]  # fmt: skip
     assert places == sorted(places)
     assert "annotation 5:" not in text
-    assert lines[-2] == "2 errors, 3 remarks: training would stop"
+    assert lines[-2] == "2 errors, 3 mended, 0 warnings: training would stop"
     assert lines[-1] == f"written: {report}"
     assert re.fullmatch(r"6 pictures in \d+\.\d s\n", shown.err)
     content = json.loads(report.read_text(encoding="utf-8"))
     assert content["kind"] == "COCO"
     assert content["splits"]["train"] == {
         "annotations": str(folder / "train/_annotations.coco.json"), "pictures": str(folder / "train"), "images": 3,
-        "objects": 6, "classes": ["disc", "stick"], "masks": 6,
+        "objects": 6, "usable": 1, "classes": ["disc", "stick"], "masks": 6,
     }  # fmt: skip
     assert [(finding["severity"], finding["count"]) for finding in content["findings"]] == [
         ("error", 5), ("error", 1), ("mended", 1), ("mended", 1), ("mended", 1),
@@ -129,7 +140,7 @@ def test_equal_pictures_are_reported_once(folder):
         shutil.copy(folder / "train/p0.jpg", folder / name)
     assert codes(folder) == {"picture-in-two-splits": ["train: p0.jpg = train: p1.jpg = val: p3.jpg"]}
     for i, name in enumerate(("p3.jpg", "p5.jpg")):
-        picture(20 + i).save(folder / "valid" / name)
+        picture(20 + i, (40, HEIGHT)).save(folder / "valid" / name)
     assert codes(folder) == {"picture-twice": ["train: p0.jpg = train: p1.jpg"]}
     (folder / "train/p1.jpg").unlink()
     edit(folder / "train/_annotations.coco.json", lambda content: content["images"][1].update(file_name="p0.jpg"))
@@ -211,7 +222,7 @@ def test_damage_inside_of_pictures_is_found_with_decode(folder, tmp_path):
     masks.mkdir(parents=True)
     (tmp_path / "png/images").rename(tmp_path / "seg/images")
     for i in (0, 1):
-        Image.fromarray(np.eye(30, 40, dtype=np.uint8)).save(masks / f"p{i}.png")
+        Image.fromarray(np.eye(HEIGHT, 40, dtype=np.uint8)).save(masks / f"p{i}.png")
     assert main(["check-data", str(tmp_path / "seg")]) == 0
     assert main(["check-data", str(tmp_path / "seg"), "--decode"]) == 2
 
@@ -262,8 +273,9 @@ def test_a_folder_of_masks(shapes, tmp_path, capsys):
     ("arguments", "message"),
     [
         ([], "give DIR or --ann FILE, not both"),
+        ([""], "DIR '': must not be empty"),
         (["nowhere"], "check-data nowhere: no such folder"),
-        (["."], "neither COCO annotations nor masks; found: nothing"),
+        (["."], "neither COCO annotations, nor masks, nor folders of classes; found: nothing"),
         (["."], "or files named with --ann FILE"),
     ],
 )
@@ -272,3 +284,86 @@ def test_wrong_use_is_one_line(arguments, message, tmp_path, capsys, monkeypatch
     assert main(["check-data", *arguments]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
+
+
+def test_a_set_that_trains_on_nothing_is_refused(folder, capsys):
+    edit(folder / "train/_annotations.coco.json", lambda content: [a.update(iscrowd=1) for a in content["annotations"]])
+    edit(folder / "valid/_annotations.coco.json", lambda content: content["annotations"][0].update(iscrowd=1))
+    assert main(["check-data", str(folder)]) == 2
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "train: 3 images, 6 objects, 0 usable, 6 masks, classes: 2 val: 3 images, 6 objects, 5 usable, 6" in printed
+    assert "annotation files without a usable object: 1 " in printed
+    assert "6 objects; crowds: 6 nothing to train on" in printed
+    assert "objects that are crowds: 1 of 6 " in printed
+
+
+def test_normalised_boxes_are_named(folder, capsys):
+    box = {"bbox": [0.1, 0.2, 0.5, 0.25], "area": 0.125, "segmentation": []}
+    for split in ("train", "valid"):
+        edit(folder / split / "_annotations.coco.json", lambda content: [a.update(box) for a in content["annotations"]])
+    assert main(["check-data", str(folder)]) == 2
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "6 objects; with a side below 1 px: 6; are the boxes normalised?" in printed
+    assert "files whose boxes lie within 0..1.5: 1" in printed
+
+
+def test_pictures_that_mmdet_would_leave_out_are_noted(folder):
+    """Of training only: a test leaves out none."""
+    for i, split in enumerate(("train", "val")):
+        small_sets.write_coco(folder.parent / "small", small_sets.coco_content(i, 1), f"{split}.json", "images")
+    assert codes(folder.parent / "small") == {"picture-small": ["p0.jpg: 40 x 30"]}
+
+
+def test_folders_of_classes(shapes, tmp_path, capsys):
+    folder = tmp_path / "classes"
+    for i, split in enumerate(("train", "valid")):
+        for k, name in enumerate(("cat", "dog")):
+            (folder / split / name).mkdir(parents=True)
+            picture(2 * i + k).save(folder / split / name / "a.png")
+    assert main(["check-data", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("train: 2 images, classes: 2\nval: 2 images, classes: 2\n0 errors, 0 mended, 0 warn")
+    assert "train with: mmms train CONFIG --image-dir DIR" in printed
+    shutil.copy(folder / "train/cat/a.png", folder / "valid/dog/b.png")
+    (folder / "train/dog/a.png").write_bytes(b"")
+    (folder / "train/dog/._a.png").write_bytes(b"x")
+    assert codes(folder) == {
+        "picture-empty": ["dog/a.png"], "picture-in-two-splits": ["train: a.png = val: b.png"],
+    }  # fmt: skip
+    shutil.rmtree(folder / "train")
+    assert main(["check-data", str(folder / "valid")]) == 0
+    assert "--val-split 0.2" in capsys.readouterr().out
+    assert check_data(OwnData("x", folder / "valid")).kind == "classification"
+    shutil.rmtree(folder / "valid/cat")
+    (folder / "valid/cat").mkdir()
+    assert main(["check-data", str(folder / "valid")]) == 2
+    assert "no pictures in valid/cat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["images/a.png", "labels/a.txt", "data.yaml"], ["train/images/a.png", "train/labels/a.txt", "data.yaml"],
+     ["JPEGImages/a.jpg", "Annotations/a.xml"], ["images/a.png"]],
+)  # fmt: skip
+def test_folders_of_other_layouts_are_not_classes(names, tmp_path, capsys):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert main(["check-data", str(tmp_path)]) == 2
+    assert "neither COCO annotations, nor masks, nor folders of classes; found: " in capsys.readouterr().err
+
+
+def test_camvid_and_an_ignored_label(tmp_path, capsys):
+    for i, split in enumerate(("train", "val")):
+        for folder in (split, f"{split}annot"):
+            (tmp_path / folder).mkdir()
+        picture(i).save(tmp_path / split / "a.png")
+        Image.fromarray(np.resize(np.array([0, 1, 11], np.uint8), (30, 40))).save(tmp_path / f"{split}annot/a.png")
+    assert main(["check-data", str(tmp_path)]) == 0
+    assert "train: 1 images, 1 masks, classes: 12" in capsys.readouterr().out
+    assert main(["check-data", str(tmp_path), "--ignore-label", "11"]) == 0
+    printed = capsys.readouterr().out
+    assert "train: 1 images, 1 masks, classes: 2" in printed
+    assert "masks with void pixels: 1" in printed
+    assert main(["check-data", str(tmp_path), "--ignore-label", "256"]) == 2
+    assert "--ignore-label 256: must be an integer from 0 to 255" in capsys.readouterr().err

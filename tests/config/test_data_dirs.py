@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,60 @@ def edit(split: str, change: Callable[[dict], object]) -> Callable[[Path], None]
     return apply
 
 
+def other_folder(dataset: dict, **changes: object) -> dict:
+    return copy.deepcopy(dataset) | dict(data_root="elsewhere/", ann_file="other.json") | changes
+
+
+def test_joined_data_sets_become_one(cascade, shapes, tmp_path):
+    """The user's data take the place of all, once; the same pictures with two pipelines stay two."""
+    first = copy.deepcopy(cascade.train_dataloader.dataset)
+    wrapped = dict(type="ClassBalancedDataset", oversample_thr=0.1, dataset=other_folder(first))
+    mosaic = dict(
+        type="MultiImageMixDataset", pipeline=[], dataset=dict(type="ConcatDataset", datasets=[first, wrapped])
+    )
+    again = copy.deepcopy(first) | dict(pipeline=[])
+    cases = (
+        (dict(type="ConcatDataset", datasets=[first, other_folder(first)]), 1),
+        (dict(type="RepeatDataset", times=2, dataset=mosaic), 1),
+        (dict(type="ConcatDataset", datasets=[first, again, wrapped]), 2),
+        (dict(type="RepeatDataset", times=2, dataset=wrapped), 1),
+    )
+    for dataset, count in cases:
+        config = copy.deepcopy(cascade)
+        config.train_dataloader.dataset = copy.deepcopy(dataset)
+        joined = [remark for remark in use_coco_dir(config, own(shapes, tmp_path)) if " joins " in remark]
+        assert len(leaf_datasets(config.train_dataloader)) == count
+        assert {leaf["ann_file"] for leaf in leaf_datasets(config.train_dataloader)} == {
+            str(shapes / "annotations/instances_train.json")
+        }
+        parts = sum("ann_file" in part for part in dicts_in(dataset))
+        line = f"--coco-dir {shapes}: train_dataloader joins {parts - count + 1} data sets; these data take the place"
+        assert [remark.split(" of all")[0] for remark in joined] == [line] * (parts > count)
+
+
+def test_an_evaluator_of_joined_data_sets_has_one_part_left(cascade, shapes, tmp_path):
+    config = copy.deepcopy(cascade)
+    dataset, metric = config.val_dataloader.dataset, config.val_evaluator
+    config.val_dataloader.dataset = dict(type="ConcatDataset", datasets=[dataset, other_folder(dataset)])
+    config.val_evaluator = dict(
+        type="mmdet.MultiDatasetsEvaluator", metrics=[metric, copy.deepcopy(metric)], dataset_prefixes=["a", "b"]
+    )
+    use_coco_dir(config, own(shapes, tmp_path))
+    assert config.val_evaluator.dataset_prefixes == ["a"]
+    assert [part.ann_file for part in config.val_evaluator.metrics] == [str(shapes / "annotations/instances_val.json")]
+
+
+def test_data_sets_that_are_mixed_in_proportions_are_refused(cascade, shapes, tmp_path):
+    config = copy.deepcopy(cascade)
+    dataset = config.train_dataloader.dataset
+    config.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[dataset, other_folder(dataset)])
+    config.train_dataloader.sampler = dict(type="GroupMultiSourceSampler", batch_size=5, source_ratio=[1, 4])
+    with pytest.raises(
+        UserError, match=r"train_dataloader mixes 2 data sets \(train_dataloader.sampler.source_ratio\)"
+    ):
+        use_coco_dir(config, own(shapes, tmp_path))
+
+
 BAD_COCO = {
     "no annotations": (
         lambda d: shutil.rmtree(d / "annotations"),
@@ -118,6 +173,14 @@ BAD_COCO = {
         r"5 and 5 categories, not for training: disc",
     ),
     "no val": (lambda d: (d / "annotations/instances_val.json").unlink(), r"--val-ann FILE, .* --val-split 0.2"),
+    "crowds only": (
+        edit("train", lambda data: [annotation.update(iscrowd=1) for annotation in data["annotations"]]),
+        r"instances_train.json: annotation files without a usable object: 1 \(\d+ objects; crowds: \d+\); nothing to",
+    ),
+    "crowds only in val": (
+        edit("val", lambda data: [annotation.update(iscrowd=1) for annotation in data["annotations"]]),
+        r"instances_val.json: annotation files without a usable object: 1 \(\d+ objects; crowds: \d+\); nothing to",
+    ),
     "val without objects": (edit("val", lambda data: data["annotations"].clear()), r"files without objects: 1"),
 }
 
@@ -166,6 +229,34 @@ def test_what_can_be_computed_goes_into_a_copy_in_the_work_folder(cascade, shape
     assert dataset["ann_file"] == str(folder / "annotations/instances_val.json")
 
 
+def test_usable_objects_are_counted_in_the_line_of_their_split(cascade, shapes, tmp_path):
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+    edit("train", lambda data: [annotation.update(iscrowd=1) for annotation in data["annotations"][1:]])(folder)
+    remarks = use_coco_dir(copy.deepcopy(cascade), own(folder, tmp_path / "work"))
+    (line,) = (remark for remark in remarks if remark.startswith("train: "))
+    assert re.match(r"train: 4 images, \d+ objects, 1 usable, ", line)
+    assert any("warning: objects that are crowds: " in remark for remark in remarks)
+    config = copy.deepcopy(cascade)
+    config.train_dataloader.dataset.filter_cfg.min_size = 97
+    with pytest.raises(
+        UserError, match=r"usable object: 1 \(\d+ objects; crowds: \d+, in pictures below filter_cfg.min"
+    ):
+        use_coco_dir(config, own(folder, tmp_path / "work"))
+    tested = OwnData("--coco-dir", folder, tmp_path / "work", training=False)
+    use_coco_dir(config, tested)  # a test reads no training pictures, and leaves out none
+
+
+def test_classes_that_the_annotations_do_not_have_are_refused(cascade, shapes, tmp_path):
+    """mmdet would take COCO's 80 names for the classes, and train on nothing."""
+    config = copy.deepcopy(cascade)
+    paths = dict(data_root=str(shapes), ann_file="annotations/instances_train.json", data_prefix=dict(img="images/"))
+    for dataset in leaf_datasets(config.train_dataloader):
+        dataset.update(paths)
+    with pytest.raises(UserError, match=r"\d+ objects; of other categories than the config's classes: \d+\)"):
+        check_config_data(config, ("train",), tmp_path / "work")
+
+
 def test_a_configs_own_annotation_files_are_checked_too(cascade, shapes, tmp_path):
     folder = tmp_path / "coco"
     shutil.copytree(shapes, folder)
@@ -174,6 +265,7 @@ def test_a_configs_own_annotation_files_are_checked_too(cascade, shapes, tmp_pat
         for dataset in leaf_datasets(config[f"{split}_dataloader"]):
             ann_file = f"annotations/instances_{split}.json"
             dataset.update(data_root=str(folder), ann_file=ann_file, data_prefix=dict(img="images/"))
+            dataset["metainfo"] = dict(classes=CLASSES)
     config.val_evaluator.ann_file = str(folder / "annotations/instances_val.json")
     assert check_config_data(config, ("train", "val"), tmp_path / "work") == []
     edit("val", lambda data: [annotation.pop("area") for annotation in data["annotations"]])(folder)
@@ -265,7 +357,7 @@ BAD_VOC = {
     "no val list": (gone("ImageSets/Segmentation/val.txt"), r"no pictures for val \(found: 4 for train\)"),
     "no masks": (
         lambda d: shutil.rmtree(d / "SegmentationClass"),
-        r"splits without a picture that has a mask: 1 \(4 pictures\)",
+        r"splits without a picture that has a mask: 1 \(4 pictures, the first is train_000000.jpg\)",
     ),
     "no picture": (gone("JPEGImages/val_000001.jpg"), r"images of val.txt, 1 have no picture \(first: val_000001\)"),
     "label out of range": (

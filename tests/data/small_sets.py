@@ -21,14 +21,16 @@ def picture(seed: int, size: tuple[int, int] = SIDE) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8))
 
 
-def coco_content(first: int = 0, count: int = 3) -> dict[str, Any]:
+def coco_content(first: int = 0, count: int = 3, height: int = SIDE[1]) -> dict[str, Any]:
     """Annotations of ``count`` pictures with two objects each, a polygon and an RLE."""
     polygon = {"bbox": [4, 5, 10, 10], "area": 100, "segmentation": [[4, 5, 14, 5, 14, 15, 4, 15]], "category_id": 1}
-    # column by column: 10 columns without, then 20 rows of one column, then the rest
-    rle = {"bbox": [10, 0, 1, 20], "area": 20, "segmentation": {"size": [30, 40], "counts": [300, 20, 880]}}
+    counts = [10 * height, 20, 30 * height - 20]  # 10 columns without, then 20 rows of one column, then the rest
+    rle = {"bbox": [10, 0, 1, 20], "area": 20, "segmentation": {"size": [height, 40], "counts": counts}}
     objects = [polygon, {**rle, "category_id": 2}]
     return {
-        "images": [{"id": i, "file_name": f"p{i}.jpg", "width": 40, "height": 30} for i in range(first, first + count)],
+        "images": [
+            {"id": i, "file_name": f"p{i}.jpg", "width": 40, "height": height} for i in range(first, first + count)
+        ],
         "categories": [{"id": 1, "name": "disc"}, {"id": 2, "name": "stick"}],
         "annotations": [
             json.loads(json.dumps({"id": 1 + 2 * i + k, "image_id": i, "iscrowd": 0, **one}))
@@ -38,11 +40,11 @@ def coco_content(first: int = 0, count: int = 3) -> dict[str, Any]:
     }
 
 
-def write_coco(folder: Path, content: dict[str, Any], ann: str, images: str) -> Path:
+def write_coco(folder: Path, content: dict[str, Any], ann: str, images: str, height: int = SIDE[1]) -> Path:
     """The annotation file, and the pictures it lists as JPEG or PNG; returns the file."""
     (folder / images).mkdir(parents=True, exist_ok=True)
     for image in content["images"]:
-        picture(image["id"]).save(folder / images / Path(image["file_name"]).name)
+        picture(image["id"], (40, height)).save(folder / images / Path(image["file_name"]).name)
     path = folder / ann
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -55,15 +56,15 @@ def test_the_splits_that_are_used_are_listed(options, expected, folder):
 def test_a_test_needs_no_training_pictures(folder):
     """Without their folder the classes are those of the test; where it is there, it is not looked into."""
     (folder / "train/cat/0.jpg").write_bytes(b"no picture")
-    assert list(read_folders(own(folder, training=False))) == ["train", "val"]
-    with pytest.raises(UserError, match=r"1 of 8 pictures cannot be read: train/cat/0.jpg \(unreadable\)$"):
-        read_folders(own(folder))
-    with pytest.raises(UserError, match=r"1 of 4 pictures cannot be read"):
-        read_folders(own(folder, training=False, split="train"))
+    assert not any(list(split.findings) for split in read_folders(own(folder, training=False)).values())
+    assert list(read_folders(own(folder))["train"].findings)
+    assert list(read_folders(own(folder, training=False, split="train"))["train"].findings)
     shutil.rmtree(folder / "train")
     assert list(read_folders(own(folder, training=False))) == ["val"]
     for options in ({}, {"training": False, "split": "train"}):
-        with pytest.raises(UserError, match=r"no folder train; expected are train/<class>/ and val/<class>/ with"):
+        with pytest.raises(
+            UserError, match=r"no class folders for train; expected are train/<class>/ and val/<class>/ with"
+        ):
             read_folders(own(folder, **options))
 
 
@@ -102,21 +103,77 @@ def test_each_message_says_what_and_where(folder):
         read_folders(own(folder))
     for name in ("cat", "dog"):
         shutil.rmtree(folder / "val" / name)
-    with pytest.raises(UserError, match=r"no class folders in val; expected are train/<class>/ and val/<class>/"):
+    with pytest.raises(UserError, match=r"no class folders for val; expected are train/<class>/ and val/<class>/"):
         read_folders(own(folder))
 
 
-@pytest.mark.parametrize(("count", "listed"), [(3, False), (4, True)])
-def test_more_than_three_unreadable_pictures_are_listed_in_a_file(count, listed, folder):
-    paths = sorted(path for path in folder.glob("[tv][ra]*/**/*") if path.suffix in (".jpg", ".PNG"))[-count:]
-    for path in paths:
-        path.write_bytes(b"")
-    names = [f"{path.relative_to(folder).as_posix()} (empty)" for path in paths]
-    with pytest.raises(UserError) as caught:
+def test_pictures_that_cannot_be_read_are_findings(folder):
+    """Of the splits that are used; ``mmms check-data`` lists all of them."""
+    for name in ("train/cat/0.jpg", "val/dog/deep/1.PNG"):
+        (folder / name).write_bytes(b"")
+    splits = read_folders(own(folder))
+    found = [(name, finding) for name, split in splits.items() for finding in split.findings]
+    assert {(name, finding.code, *finding.examples) for name, finding in found} == {
+        ("train", "picture-empty", "cat/0.jpg"), ("val", "picture-empty", "dog/deep/1.PNG"),
+    }  # fmt: skip
+    splits = read_folders(own(folder, training=False))
+    assert [len(list(split.findings)) for split in splits.values()] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("renamed", "expected"),
+    [
+        ({"val": "valid"}, ("train", "valid")),
+        ({"val": "Validation", "train": "Train"}, ("Train", "Validation")),
+        ({"val": "val_images", "train": "train2017"}, ("train2017", "val_images")),
+        ({"test": "dev"}, ("train", "val")),
+    ],
+)
+def test_the_usual_names_of_splits_are_known(renamed, expected, folder):
+    for name, other in renamed.items():
+        (folder / name).rename(folder / other)
+    splits = read_folders(own(folder))
+    assert (splits["train"].root.name, splits["val"].root.name) == expected
+    with pytest.raises(UserError, match=f"^--val-split: --image-dir .* validation already \\({expected[1]}\\)$"):
+        read_folders(own(folder, val_split=0.5))
+
+
+def test_two_folders_for_one_split_are_refused(folder):
+    (folder / "val").rename(folder / "valid")
+    (folder / "test").rename(folder / "Validation")
+    with pytest.raises(UserError, match=r"set: Validation and valid: 2 folders may be for val; rename all but one$"):
         read_folders(own(folder))
-    listing = folder.parent / "work/unreadable.txt"
-    start = f"--image-dir {folder}: {count} of 8 pictures cannot be read: {', '.join(names[:3])}"
-    assert str(caught.value) == start + (f" and 1 more, listed in {listing}" if listed else "")
-    assert listing.is_file() == listed
-    if listed:
-        assert listing.read_text(encoding="utf-8") == "\n".join(names) + "\n"
+
+
+def test_classes_that_are_not_split(folder):
+    """A class may be called like a split, or contain its name: its folder holds pictures, not folders of classes."""
+    flat = folder / "train"
+    shutil.copytree(flat / "cat", flat / "train")
+    (flat / "cat").rename(flat / "test_tube")
+    with pytest.raises(
+        UserError, match=r"no class folders for val; the folders are taken for classes: .* --val-split 0.2$"
+    ):
+        read_folders(own(flat))
+    splits = read_folders(own(flat, val_split=0.5))
+    assert [len(split.pictures) for split in splits.values()] == [3, 3]
+    assert all(split.root == flat and split.classes == ("dog", "test_tube", "train") for split in splits.values())
+    shutil.rmtree(flat / "dog")
+    shutil.rmtree(flat / "train")
+    with pytest.raises(UserError, match=r"only one class, 'test_tube'; at least 2 are needed: train/<class>/ and val/"):
+        read_folders(own(flat, val_split=0.5))
+
+
+def test_names_of_classes_may_be_spelled_in_two_ways(folder):
+    for split, form in (("train", "NFC"), ("val", "NFD")):
+        (folder / split / "dog").rename(folder / split / unicodedata.normalize(form, "Bär"))
+    splits = read_folders(own(folder))
+    assert splits["train"].classes == splits["val"].classes == ("Bär", "cat")
+    assert all(path.is_file() for split in splits.values() for path in split.paths)
+    assert [label for _, label in splits["val"].pictures] == [0, 0, 1, 1]
+
+
+def test_files_of_the_system_are_not_pictures(folder):
+    for name in ("cat/._0.jpg", "cat/.hidden.png", "cat/Thumbs.db", "__MACOSX/cat/0.jpg", "@eaDir/0.jpg", ".x/0.jpg"):
+        (folder / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "train" / name).touch()
+    assert read_folders(own(folder))["train"].lines() == LINES

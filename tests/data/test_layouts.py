@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mmms_plugin.data.coco_file import read_coco
 from mmms_plugin.data.coco_layouts import annotation_files
+from mmms_plugin.data.coco_pictures import unlisted
 from mmms_plugin.data.coco_set import read_split, read_splits, write_mended
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
@@ -140,6 +143,86 @@ def test_categories_in_another_order_are_aligned(tmp_path):
     assert splits["val"].classes == splits["train"].classes == ("disc", "stick")
     assert [c["id"] for c in splits["val"].content["categories"]] == [8, 7]
     assert "category-order" in splits["val"].findings
+
+
+DECOMPOSED = unicodedata.normalize("NFD", "Grün")  # as macOS writes it
+
+
+@pytest.mark.parametrize(
+    ("listed", "on_disk"),
+    [
+        ("Grün.jpg", f"{DECOMPOSED}.jpg"),
+        (f"{DECOMPOSED}/Grün.jpg", f"Grün/{DECOMPOSED}.jpg"),
+        ("a\\Grün.jpg", "a/Grün.jpg"),
+    ],
+)
+def test_accents_may_be_spelled_otherwise_than_on_the_disk(listed, on_disk, tmp_path):
+    content = coco_content(count=1)
+    write_coco(tmp_path, content, "train.json", "images")
+    (tmp_path / "images" / on_disk).parent.mkdir(exist_ok=True)
+    (tmp_path / "images/p0.jpg").rename(tmp_path / "images" / on_disk)
+    content["images"][0]["file_name"] = listed
+    (tmp_path / "train.json").write_text(json.dumps(content), encoding="utf-8")
+    coco = read_split(OwnData("x", tmp_path), "train", tmp_path / "train.json", masks=True)
+    assert [finding.text for finding in coco.findings if finding.severity != "mended"] == []
+    assert [image["file_name"] for image in coco.images] == [on_disk]
+    assert ("file-name-spelling" in coco.findings) == ("\\" not in listed)
+    assert unlisted(coco, []) == []
+
+
+def test_classes_whose_accents_are_spelled_otherwise_are_the_same(tmp_path):
+    plain(tmp_path)
+    for split, name in (("train", "Grün"), ("val", DECOMPOSED)):
+        content = json.loads((tmp_path / f"{split}.json").read_text(encoding="utf-8"))
+        content["categories"][0]["name"] = name
+        (tmp_path / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
+    splits = read_splits(OwnData("--coco-dir", tmp_path), masks=True)
+    assert splits["val"].classes == splits["train"].classes == ("Grün", "stick")
+    assert [finding.code for coco in splits.values() for finding in coco.findings] == ["category-spelling"]
+
+
+GROUPS: dict[str, tuple[list[tuple[str, str | None]], tuple[str, ...], str]] = {
+    # title: names and supercategories; objects are of the last two; the classes, and the rule that applies
+    "Roboflow": ([("parts", "none"), ("disc", "parts"), ("stick", "parts")], ("disc", "stick"), "category-group"),
+    "a class's name": ([("disc", "none"), ("disc", "disc"), ("stick", "disc")], ("disc", "stick"), "category-group"),
+    "no supercategory": ([("none", None), ("disc", None), ("stick", None)], ("none", "disc", "stick"), "class-unused"),
+    "its own": ([("person", "person"), ("disc", "x"), ("stick", "x")], ("person", "disc", "stick"), "class-unused"),
+    "with objects": ([("disc", "none"), ("stick", "disc")], ("disc", "stick"), ""),
+    "twice": ([("disc", "x"), ("disc", "x"), ("stick", "x")], ("disc", "disc", "stick"), "category-name-twice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("title", GROUPS)
+def test_categories_that_only_group_others_are_not_classes(title, tmp_path):
+    categories, classes, rule = GROUPS[title]
+    content = coco_content()
+    first = len(categories) - 2
+    content["categories"] = [
+        {"id": i, "name": name} | ({} if above is None else {"supercategory": above})
+        for i, (name, above) in enumerate(categories)
+    ]
+    for annotation in content["annotations"]:
+        annotation["category_id"] += first - 1
+    path = write_coco(tmp_path, content, "train.json", "images")
+    coco = read_split(OwnData("x", tmp_path), "train", path, masks=True)
+    assert coco.classes == classes
+    codes = [finding.code for finding in coco.findings]
+    assert codes[:1] == [rule] * bool(rule)
+    assert coco.mended == ("category-group" in codes)
+    assert read_coco(path, "ann_file", keep_groups=True).classes == tuple(name for name, _ in categories)
+
+
+def test_what_macos_leaves_in_an_archive_is_not_read(tmp_path):
+    roboflow(tmp_path)
+    for name in ("train/._annotations.coco.json", "__MACOSX/train/_annotations.coco.json", ".cache/val.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\x16\7 Mac OS X")
+    for name in ("train/._p0.jpg", "train/Thumbs.db"):
+        (tmp_path / name).touch()
+    files = annotation_files(OwnData("--coco-dir", tmp_path))
+    assert {split: path.parent.name for split, path in files.items()} == dict(train="train", val="valid", test="test")
+    coco = read_split(OwnData("x", tmp_path), "train", files["train"], masks=True)
+    assert unlisted(coco, []) == []
 
 
 CONTENT = '{"images": [], "annotations": [], "categories": []}'

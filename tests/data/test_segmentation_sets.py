@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,7 @@ def pairs_of(folder: Path, **options: Any) -> dict[str, list[tuple[str, str]]]:
     }
 
 
+DECOMPOSED = unicodedata.normalize("NFD", "Grün")  # as macOS writes it
 FOUND: dict[str, tuple[list[str], dict[str, list[tuple[str, str]]]]] = {
     # title: the files there are, and the pairs that are found; the first picture of each is a.jpg
     "all in one": (["Img/a.jpg", "GT/a.png"], {"train": [("Img/a.jpg", "GT/a.png")]}),
@@ -218,7 +220,8 @@ FOUND: dict[str, tuple[list[str], dict[str, list[tuple[str, str]]]]] = {
     "splits outside": (
         ["train/images/a.jpg", "train/masks/a.png", "test/images/b.jpg", "test/masks/b.png", "val/images/c.jpg",
          "val/masks/d.png", "more/images/e.jpg", "more/masks/e.png"],
-        {"test": [("test/images/b.jpg", "test/masks/b.png")], "train": [("train/images/a.jpg", "train/masks/a.png")]},
+        {"test": [("test/images/b.jpg", "test/masks/b.png")], "train": [("train/images/a.jpg", "train/masks/a.png")],
+         "val": [("val/images/c.jpg", "-")]},
     ),
     "pictures outside without masks": (
         ["train/images/a.jpg", "train/masks/a.png", "val/images/b.jpg", "val/labelled/b.png"],
@@ -233,10 +236,69 @@ FOUND: dict[str, tuple[list[str], dict[str, list[tuple[str, str]]]]] = {
          "ImageSets/Segmentation/test.txt=a", "train.txt=a"],
         {"val": [("JPEGImages/b.png", "-")], "test": [("JPEGImages/a.jpg", "SegmentationClass/a.png")]},
     ),
+    "Cityscapes": (
+        ["leftImg8bit/train/a/a1_leftImg8bit.png", "gtFine/train/a/a1_gtFine_labelIds.png",
+         "gtFine/train/a/a1_gtFine_labelTrainIds.png", "gtFine/train/a/a1_gtFine_color.png",
+         "leftImg8bit/val/b/b1_leftImg8bit.png", "gtFine/val/b/b1_gtFine_labelIds.png"],
+        {"train": [("leftImg8bit/train/a/a1_leftImg8bit.png", "gtFine/train/a/a1_gtFine_labelTrainIds.png")],
+         "val": [("leftImg8bit/val/b/b1_leftImg8bit.png", "gtFine/val/b/b1_gtFine_labelIds.png")]},
+    ),
+    "CamVid": (
+        ["train/a.png", "trainannot/a.png", "valannot/b.png", "val/b.png", "train.txt=/SegNet/train/a.png x"],
+        {"train": [("train/a.png", "trainannot/a.png")], "val": [("val/b.png", "valannot/b.png")]},
+    ),
+    "folders named after split and kind": (
+        ["images_train/a.jpg", "masks-train/a.png", "validation_labels/b_L.png", "validation/b.png"],
+        {"train": [("images_train/a.jpg", "masks-train/a.png")],
+         "val": [("validation/b.png", "validation_labels/b_L.png")]},
+    ),
+    "both kinds in one folder": (
+        ["train/a_sat.jpg", "train/a_mask.png", "train/b.jpg", "valid/c.jpg", "valid/c_mask.png", "data.csv"],
+        {"train": [("train/a_sat.jpg", "train/a_mask.png"), ("train/b.jpg", "-")],
+         "val": [("valid/c.jpg", "valid/c_mask.png")]},
+    ),
+    "words before the names": (
+        ["img_1.png", "mask_1.png", "image02.jpg", "label02.png"],
+        {"train": [("image02.jpg", "label02.png"), ("img_1.png", "mask_1.png")]},
+    ),
+    "case": (["images/A.JPG", "masks/a_Mask.png"], {"train": [("images/A.JPG", "masks/a_Mask.png")]}),
+    "two pictures for a name without words": (
+        ["images/a.jpg", "images/a_rgb.jpg", "masks/a_mask.png", "masks/a_rgb_mask.png"],
+        {"train": [("images/a.jpg", "masks/a_mask.png"), ("images/a_rgb.jpg", "masks/a_rgb_mask.png")]},
+    ),
+    "one mask for two pictures": (
+        ["images/a_img.jpg", "images/a_rgb.jpg", "masks/a.png", "images/b.jpg", "masks/b.png"],
+        {"train": [("images/a_img.jpg", "-"), ("images/a_rgb.jpg", "-"), ("images/b.jpg", "masks/b.png")]},
+    ),
+    "pictures of one name and two types": (
+        ["images/a.jpg", "images/a.png", "masks/a.png"],
+        {"train": [("images/a.jpg", "masks/a.png"), ("images/a.png", "-")]},
+    ),
+    "accents in two spellings": (
+        [f"images/{DECOMPOSED}.jpg", "masks/Grün.png", "images/b.jpg", "masks/b.png", "train.txt=Grün\nb"],
+        {"train": [(f"images/{DECOMPOSED}.jpg", "masks/Grün.png"), ("images/b.jpg", "masks/b.png")]},
+    ),
+    "files of the system": (
+        ["images/._a.jpg", "images/a.jpg", "masks/a.png", "masks/._a.png", "__MACOSX/train/images/a.jpg", ".x/a"],
+        {"train": [("images/a.jpg", "masks/a.png")]},
+    ),
     "VOC's folders without lists": (
         ["JPEGImages/a.jpg", "SegmentationClass/a.png"], {"train": [("JPEGImages/a.jpg", "SegmentationClass/a.png")]},
     ),
 }  # fmt: skip
+
+
+def test_masks_without_a_picture_are_reported(tmp_path):
+    """But for those that show a picture's classes in other ways, and where a list names the pictures."""
+    names = ["b_other", "a", "a_color", "c", "d_gt"]
+    empty_files(tmp_path, "images/a.jpg", "images/b.jpg", *(f"masks/{name}.png" for name in names))
+    assert find_pairs(OwnData("--voc-dir", tmp_path)).unpaired == {"train": ["c.png", "d_gt.png"]}
+    data = read_seg_set(OwnData("--voc-dir", tmp_path))
+    assert {"mask-unpaired": ("c.png", "d_gt.png"), "mask-missing": ("b.jpg",)}.items() <= {
+        finding.code: finding.examples for finding in data.all_findings
+    }.items()
+    (tmp_path / "train.txt").write_text("a", encoding="utf-8")
+    assert find_pairs(OwnData("--voc-dir", tmp_path)).unpaired == {}
 
 
 @pytest.mark.parametrize("title", FOUND)
@@ -273,8 +335,10 @@ def test_voc_s_layout_is_voc_s_with_its_file_types_only(names, is_voc, tmp_path)
     [
         (["images/a.jpg"], r"found: images/$"),
         (["masks/a.png", "b"], r"found: masks/, b$"),
-        (["images/a.jpg", "masks/b.png"], r"found: images/, masks/$"),
-        (["images/train/a.jpg", "masks/train/b.png"], r"found: images/, masks/$"),
+        (["images/a.jpg", "masks/b.png"], r"images.a.jpg has no mask, masks.b.png has no picture; a mask has its"),
+        (["images/train/a.jpg", "masks/train/b.png"], r"images.train.a.jpg has no mask, masks.train.b.png has no pict"),
+        (["cat/a.jpg", "dog/a.jpg"], r"found: cat/, dog/$"),
+        (["images/a.jpg", "labels/a.txt"], r"found: images/, labels/$"),
         ([], r"found: nothing$"),
         (list("abcdef"), r"found: a, b, c, d, e, f$"),
         (list("abcdefg"), r"found: a, b, c, d, e, f and 1 more$"),
@@ -417,14 +481,19 @@ LABELS: dict[str, tuple[list[np.ndarray], str, bool, dict[str, list[str]]]] = {
         [labels(0, 1, 5), labels(0, 254)], "bl", False,
         {"mask-labels": [outside(5, 400, 0, 1), outside(254, 600, 1, 1)]},
     ),
-    "none of the first": ([labels(1), labels(1)], "bl", False, {"mask-class-unused": ["0 b"]}),
-    "void": ([labels(0, 1, 255), labels(0, 1)], "bl", False, {"mask-void": ["16.7% of the pixels"]}),
+    "none of the first": ([labels(1), labels(2)], "bls", False, {"mask-class-unused": ["0 b"]}),
+    "void": ([labels(0, 1, 255), labels(0, 1)], "bl", False, {"mask-void": ["p0.png: 33.3% of the pixels"]}),
+    "nothing but void in one": ([labels(0, 1), labels(255)], "bl", False,
+        {"mask-void-only": ["p1.png: 100.0% of the pixels"]}),
     "void beside class 1": ([labels(1, 255)] * 2, "bl", False,
-        {"mask-class-unused": ["0 b"], "mask-void": ["50.0% of the pixels"]}),
+        {"mask-one-label": ["label 1: 1200 pixels, label 255: 1200 pixels"], "mask-class-unused": ["0 b"],
+         "mask-void": ["p0.png: 50.0% of the pixels", "p1.png: 50.0% of the pixels"]}),
     "nothing but void": ([labels(255)] * 2, "bl", False, {"mask-binary": ["label 255: 2400 pixels"]}),
-    "nothing but background": ([labels(0)] * 2, "bl", False, {"mask-class-unused": ["1 l"]}),
+    "nothing but background": ([labels(0)] * 2, "bl", False,
+        {"mask-one-label": ["label 0: 2400 pixels"], "mask-class-unused": ["1 l"]}),
     "binary": ([labels(0, 255)] * 2, "bl", True, {}),
-    "binary without objects": ([labels(0)] * 2, "bl", True, {"mask-class-unused": ["1 l"]}),
+    "binary without objects": ([labels(0)] * 2, "bl", True,
+        {"mask-one-label": ["label 0: 2400 pixels"], "mask-class-unused": ["1 l"]}),
     "binary with 1 as well": ([labels(0, 1, 255)] * 2, "bl", True, {"mask-labels": [outside(1, 800, 0, 1, 2)]}),
     "binary with others": ([labels(0, 7, 255)] * 2, "bl", True, {"mask-labels": [outside(7, 800, 0, 1, 2)]}),
 }  # fmt: skip
@@ -442,8 +511,53 @@ def test_labels_are_judged_to_the_exact_limit(title, tmp_path):
 
 
 def test_long_names_of_classes_are_cut(tmp_path):
-    flat(tmp_path, labels(0), labels(0))
-    assert findings_of(tmp_path, ["b", "x" * 41]) == {"mask-class-unused": ["1 " + "x" * 40]}
+    flat(tmp_path, labels(0), labels(2))
+    assert findings_of(tmp_path, ["b", "x" * 41, "c"]) == {"mask-class-unused": ["1 " + "x" * 40]}
+
+
+IGNORED: dict[str, tuple[list[np.ndarray], dict[str, Any], dict[str, list[str]]]] = {
+    # title: masks, options, and what is found; the classes are b, l, s
+    "beyond the classes": ([labels(0, 1, 2, 11)], {"ignore_label": 11}, {"mask-void": ["p0.png: 23.3% of the pixels"]}),
+    "a class": ([labels(0, 1, 2)], {"ignore_label": 1},
+        {"mask-class-unused": ["1 l"], "mask-void": ["p0.png: 33.3% of the pixels"]}),
+    "255, said out loud": ([labels(0, 1), labels(2, 255)], {"ignore_label": 255},
+        {"mask-void": ["p1.png: 50.0% of the pixels"]}),
+    "255 and 0": ([labels(0, 255)], {"ignore_label": 255},
+        {"mask-one-label": ["label 0: 600 pixels, label 255: 600 pixels"], "mask-class-unused": ["1 l", "2 s"],
+         "mask-void": ["p0.png: 50.0% of the pixels"]}),
+    "nothing else": ([labels(7), labels(255)], {"ignore_label": 7},
+        {"mask-one-label": ["label 7: 1200 pixels, label 255: 1200 pixels"],
+         "mask-void-only": ["p0.png: 100.0% of the pixels", "p1.png: 100.0% of the pixels"],
+         "mask-class-unused": ["0 b", "1 l", "2 s"]}),
+    "beside binary masks": ([labels(0, 255, 7)], {"ignore_label": 7, "binary_masks": True},
+        {"mask-class-unused": ["2 s"], "mask-void": ["p0.png: 33.3% of the pixels"]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("title", IGNORED)
+def test_a_label_may_be_ignored(title, tmp_path):
+    masks, options, expected = IGNORED[title]
+    flat(tmp_path, *masks)
+    assert findings_of(tmp_path, "bls", **options) == expected
+
+
+def test_mmseg_ignores_the_label_too(deeplab, tmp_path):
+    """Labels that name no class: the classes end before the ignored one."""
+    flat(tmp_path, *[labels(0, 1, 3)] * 4)
+    config = copy.deepcopy(deeplab)
+    remarks = use_voc_dir(config, OwnData("--voc-dir", tmp_path, tmp_path / "work", val_split=0.5, ignore_label=3))
+    assert {owner["num_classes"] for owner in class_count_owners(config.model)} == {2}
+    assert any("joins 2 data sets" in remark for remark in remarks)
+    (dataset,) = leaf_datasets(config.train_dataloader)
+    dataset.pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
+    init_default_scope("mmseg")
+    assert DATASETS.build(dataset)[0]["gt_seg_map"].tolist() == labels(0, 1, 255).tolist()
+
+
+def test_binary_masks_have_no_other_meaning_for_their_labels(tmp_path):
+    for label in (1, 255):
+        with pytest.raises(UserError, match=f"^--ignore-label {label}: --binary-masks reads 255 as class 1; give one"):
+            OwnData("--voc-dir", tmp_path, binary_masks=True, ignore_label=label)
 
 
 def cmyk(path: Path) -> None:
@@ -478,7 +592,7 @@ FILES_OF_PAIRS: dict[str, tuple[Callable[[Path], object], dict[str, list[str]]]]
     "no masks at all": (
         lambda d: ((d / "train.txt").write_text("p0\np1", encoding="utf-8"), shutil.rmtree(d / "masks"),
                    (d / "masks").mkdir()),
-        {"no-pairs": ["2 pictures"], "mask-class-unused": ["0 b", "1 l"]},
+        {"no-pairs": ["2 pictures, the first is p0.png"], "mask-class-unused": ["0 b", "1 l"]},
     ),
     "another size": (
         lambda d: Image.fromarray(labels(0, 1)[1:]).save(d / "masks/p1.png"),

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 
 from mmms_plugin.coco.findings import errors_first, refuse_errors
 from mmms_plugin.data.coco_set import read_splits, write_mended
+from mmms_plugin.data.coco_usable import note_usable
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from tests.data.small_sets import coco_content, write_coco
@@ -80,6 +81,9 @@ def test_mutants_are_refused_in_one_line_or_mended(tmp_path):
         masks = draw.random() < 0.7
         try:
             splits = read_splits(OwnData("--coco-dir", tmp_path, tmp_path / "work"), masks=masks)
+            for coco in splits.values():
+                note_usable(coco)
+                assert "images" in coco.counts
             refuse_errors(errors_first(coco.findings for coco in splits.values()))
         except UserError as error:
             refusals.append(str(error))
