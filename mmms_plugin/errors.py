@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
 import unicodedata
 
 LONGEST = 3000  # characters of a line
 LONGEST_NAME = 300
+LONGEST_VALUE = 60
 JOINERS = "\u200c\u200d"  # inside Persian words, inside emoji
 
 
@@ -35,6 +37,22 @@ def printable(text: str, longest: int = LONGEST_NAME) -> str:
     """
     text = text if len(text) <= longest else f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
     return "".join(char if char.isprintable() or char in JOINERS else _escaped(char) for char in text)
+
+
+def shown(value: object, longest: int = LONGEST_VALUE) -> str:
+    """A value out of a file, for a message: a text in quotes, anything else as Python spells it; cut, as `printable`.
+
+    Args:
+        value: anything; of lists and dictionaries only the first items are spelled.
+        longest: characters.
+    """
+    if isinstance(value, str):
+        quote = '"' if "'" in value and '"' not in value else "'"
+        return f"{quote}{printable(value, longest)}{quote}"
+    try:
+        return printable(reprlib.repr(value), longest)
+    except ValueError:  # Python spells integers of 4,300 digits and no more
+        return "an integer of thousands of digits"
 
 
 def _escaped(char: str) -> str:

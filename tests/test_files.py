@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from mmms_plugin import files, processes
-from mmms_plugin.errors import UserError, first_line, one_line, printable
+from mmms_plugin.errors import UserError, first_line, one_line, printable, shown
 from mmms_plugin.files import (
     check_folder,
     files_written_together,
@@ -251,6 +251,29 @@ def test_lines_have_an_end() -> None:
     assert one_line("x" * 1500 + "y" + "z" * 1500) == "x" * 1500 + " ... " + "z" * 1500
     assert one_line("a\nb") == r"a\nb"
     assert printable("abcdefg", 4) == "ab ... fg"
+
+
+VALUES = {
+    "2299": "'2299'",
+    "it's": '"it\'s"',
+    "'\"": "''\"'",
+    "a\nb\x1b[31m": r"'a\nb\x1b[31m'",
+    "猫": "'猫'",
+    "x" * 70: f"'{'x' * 30} ... {'x' * 30}'",
+    2299: "2299",
+    1.5: "1.5",
+    None: "None",
+    True: "True",
+    (1, "a", "\x1b"): r"(1, 'a', '\x1b')",
+    (0,) * 70: "(0, 0, 0, 0, 0, 0, ...)",
+    10**100: "100000000000000000...0000000000000000000",
+    16**6000: "an integer of thousands of digits",
+}
+
+
+@pytest.mark.parametrize(("value", "text"), VALUES.items(), ids=range(len(VALUES)))
+def test_values_out_of_files_are_short_and_texts_in_quotes(value: object, text: str) -> None:
+    assert shown(value) == text
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmms_plugin.coco.records import Category, Columns, Image, shown
-from mmms_plugin.errors import LONGEST_NAME, UserError, printable
+from mmms_plugin.coco.records import Category, Columns, Image, few
+from mmms_plugin.coco.text_files import lines_of
+from mmms_plugin.errors import LONGEST_NAME, UserError, printable, shown
 from mmms_plugin.files import is_hidden
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ SUFFIXES = (
     ".pgm",
     ".mpo",
 )  # of pictures
-LARGEST = 1 << 24  # bytes of a text file about one image
+CLASSES = 1 << 16
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 Line = tuple[Path, int, str]  # file, line number, what is wrong
 
@@ -203,37 +204,6 @@ def picture_size(path: Path, argument: str) -> tuple[int, int]:
         raise UserError(f"{argument} {path}: not a picture that can be read") from None
 
 
-def bytes_of(path: Path, argument: str) -> bytes:
-    """The content of a small file.
-
-    Raises:
-        UserError: it cannot be read, or is too large for the labels of one image.
-    """
-    try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"{argument} {path}: {path.stat().st_size:,} bytes; too large for labels of one image")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{argument} {path}: cannot be read ({error.strerror})") from None
-
-
-def text_of(path: Path, argument: str) -> str:
-    """The content of a small text file.
-
-    Raises:
-        UserError: as of `bytes_of`, or not UTF-8.
-    """
-    try:
-        return bytes_of(path, argument).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{argument} {path}: not a text file in UTF-8") from None
-
-
-def lines_of(path: Path, argument: str) -> list[str]:
-    """The lines of a small text file that hold anything, stripped; raises as `text_of`."""
-    return [line.strip() for line in text_of(path, argument).splitlines() if line.strip()]
-
-
 def finite(text: str) -> float | None:
     """The finite number that a text spells, else None."""
     try:
@@ -243,38 +213,31 @@ def finite(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def class_names(path: Path) -> list[str]:
+def class_names(path: Path, argument: str) -> list[str]:
     """Names of classes from a text file, one a line, or from the ``names`` of a YAML file.
 
     Raises:
-        UserError: the file holds no names.
+        UserError: the file cannot be read, or holds no names or too many.
     """
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return lines_of(path, "--classes")
-    names = yaml_of(path, "--classes").get("names")
-    if isinstance(names, dict) and set(names) == set(range(len(names))):
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise UserError(f"--classes {path}: 'names' must be a list, or a mapping from 0, 1, ... to names")
-    return [str(name) for name in names]
+    listed = path.suffix.lower() not in (".yaml", ".yml")
+    names = lines_of(path, argument) if listed else _yaml_names(path, argument)
+    if not 1 <= len(names) <= CLASSES:
+        raise UserError(f"{argument} {path}: {len(names):,} class names; allowed are 1 to {CLASSES:,}")
+    return names
 
 
-def yaml_of(path: Path, argument: str) -> dict[str, Any]:
-    """The content of a data set's YAML file.
+def _yaml_names(path: Path, argument: str) -> list[str]:
+    from mmms_plugin.coco.yaml_files import yaml_of  # whose import takes a while
 
-    Raises:
-        UserError: not YAML, or not a mapping.
-    """
-    import yaml
-
-    try:
-        content = yaml.safe_load(text_of(path, argument))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UserError(f"{argument} {path}{f', line {mark.line + 1}' if mark else ''}: not YAML") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{argument} {path}: not a data set's YAML file (path, val, names)")
-    return content
+    names = yaml_of(path, argument).get("names")
+    if isinstance(names, dict) and set(names) == {str(i) for i in range(len(names))}:
+        names = [names[str(i)] for i in range(len(names))]
+    if not isinstance(names, list):
+        raise UserError(f"{argument} {path}: 'names' must be a list, or a mapping from 0, 1, ... to names")
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(f"{argument} {path}: names[{i}]: {shown(name)}; must be a class name")
+    return names
 
 
 def records(
@@ -298,5 +261,5 @@ def image_by_name(file_names: Sequence[str], ids: np.ndarray) -> dict[str, int]:
 
 def unknown_images(names: Sequence[str], argument: str, path: Path) -> UserError:
     """The error about predictions of images that the ground truth does not have."""
-    listed = f"{len(names)} images that the ground truth does not have ({printable(shown(names))})"
+    listed = f"{len(names)} images that the ground truth does not have ({few(names)})"
     return UserError(f"{argument} {path}: {listed}; are they predictions of another split?")

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mmms_plugin.coco.mending import as_id
 from mmms_plugin.coco.objects import Federated, GroundTruth, positions
-from mmms_plugin.coco.records import Category, Columns, Image, brief
-from mmms_plugin.errors import UserError
+from mmms_plugin.coco.records import Category, Columns, Image
+from mmms_plugin.errors import UserError, shown
 
 DETECTIONS = 300  # an image, over all classes
 FREQUENCIES = {"r": "APr", "c": "APc", "f": "APf"}
@@ -49,7 +49,7 @@ def read_federated(images: Sequence[Image], categories: Sequence[Category], wher
     for i, category in enumerate(categories):
         if category.frequency not in tuple(FREQUENCIES):
             allowed = ", ".join(FREQUENCIES)
-            raise UserError(f"{where}: categories[{i}].frequency: {brief(category.frequency)}; allowed are {allowed}")
+            raise UserError(f"{where}: categories[{i}].frequency: {shown(category.frequency)}; allowed are {allowed}")
     return Federated(pairs[0], pairs[1], tuple(str(category.frequency) for category in categories))
 
 

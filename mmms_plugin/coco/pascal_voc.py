@@ -9,27 +9,28 @@ Deviations:
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from xml.parsers import expat
 
-from mmms_plugin.coco.formats import (
-    Rows,
-    by_stem,
-    bytes_of,
-    class_names,
-    finite,
-    lines_of,
-    picture_size,
-    records,
-    unknown_images,
-)
+from mmms_plugin.coco.formats import SUFFIXES, Rows, by_stem, class_names, finite, picture_size, records, unknown_images
+from mmms_plugin.coco.json_files import BOM
 from mmms_plugin.coco.records import Category, Columns, Image
-from mmms_plugin.errors import UserError
+from mmms_plugin.coco.text_files import bytes_of, lines_of
+from mmms_plugin.errors import UserError, shown
 
 CORNERS = [f"bndbox/{name}" for name in ("xmin", "ymin", "xmax", "ymax")]
 SCORES = ("score", "confidence")
 DEEPEST = 20  # nested elements
+LONGEST_DECLARATION = 1000  # bytes
+DECLARED = re.compile(rb"""<\?xml[^>]*?\sencoding\s*=\s*["']([^"'>]*)""")
+# Of Python's codecs, which a file must not choose among freely: some are not of texts
+ENCODINGS = re.compile(
+    r"utf-?8|(us-)?ascii|iso-8859-\d\d?|latin-?1|(windows-|cp)125\d|koi8-[ru]|gb(k|2312|18030)|big5|shift[-_]jis|euc-(jp|kr)",
+    re.IGNORECASE,
+)
 Texts = dict[str, tuple[int, str]]  # line and text of every element, by its path
 
 
@@ -50,10 +51,11 @@ def read_voc_truth(
     files = _xml_files(path, argument)
     parsed = [_parse(file, argument) for file in files.values()]
     used = {texts["name"][1] for _, objects in parsed for texts in objects if "name" in texts}
-    numbers = {name: i for i, name in enumerate(class_names(classes) if classes else sorted(used), 1)}
+    numbers = {name: i for i, name in enumerate(class_names(classes, "--classes") if classes else sorted(used), 1)}
     rows, sizes, names = Rows(), [], []
     for i, (file, (image, objects)) in enumerate(zip(files.values(), parsed, strict=True), 1):
-        names.append(file.stem + Path(image.get("filename", (0, ""))[1]).suffix)
+        suffix = Path(image.get("filename", (0, ""))[1]).suffix
+        names.append(file.stem + suffix * (suffix.lower() in SUFFIXES))
         sizes.append(_size(image, names[-1], pictures, f"{argument} {file}: image"))
         for texts in objects:
             _add(file, texts, i, numbers, rows, scored=False)
@@ -91,10 +93,10 @@ def _add(file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows:
     left, top, right, bottom = (values[key] or 0.0 for key in CORNERS)
     if name not in classes:
         whose = "the ground truth's" if scored else "those of --classes"
-        problem = f"class {name!r}: allowed are {whose}" if name else "an object without name"
+        problem = f"class {shown(name)}: allowed are {whose}" if name else "an object without name"
     elif wrong:
         line, text = texts.get(wrong, (start, ""))
-        problem = f"{wrong} {text!r}: must be a number"
+        problem = f"{wrong} {shown(text)}: must be a number"
     elif right < left or bottom < top:
         line, problem = start, f"box {left:g} {top:g} {right:g} {bottom:g}: min is above max"
     else:
@@ -110,7 +112,7 @@ def _size(image: Texts, name: str, pictures: Path | None, argument: str) -> tupl
     width, height = (finite(image.get(f"size/{side}", (0, ""))[1]) or 0 for side in ("width", "height"))
     if min(width, height) >= 1 and max(width, height) < 2**31:
         return int(width), int(height)
-    return picture_size(pictures / name, argument) if pictures and (pictures / name).is_file() else (0, 0)
+    return picture_size(pictures / name, argument) if pictures and os.path.isfile(pictures / name) else (0, 0)
 
 
 def _xml_files(path: Path, argument: str) -> dict[str, Path]:
@@ -121,7 +123,7 @@ def _xml_files(path: Path, argument: str) -> dict[str, Path]:
     folder = path.parent.parent.parent / "Annotations"
     names = [Path(line.split()[0]).name for line in lines_of(path, argument)]
     files = {name: folder / f"{name}.xml" for name in names}
-    if absent := [file for file in files.values() if not file.is_file()]:
+    if absent := [file for file in files.values() if not os.path.isfile(file)]:
         raise UserError(f"{argument} {path}: no file {absent[0]} ({len(absent)} of {len(files)} are missing)")
     return files
 
@@ -159,7 +161,26 @@ def _parse(path: Path, argument: str) -> tuple[Texts, list[Texts]]:
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text.append
     parser.EntityDeclHandler = lambda *_: refuse("an entity is declared; labels need none")
     try:
-        parser.Parse(bytes_of(path, argument), True)
+        parser.Parse(_text(path, argument), True)
     except expat.ExpatError as error:
         raise UserError(f"{argument} {path}, line {error.lineno}: not XML ({expat.ErrorString(error.code)})") from None
     return image, objects
+
+
+def _text(path: Path, argument: str) -> str:
+    """An XML file, decoded as it declares: expat knows few encodings, and none with several bytes a letter.
+
+    Raises:
+        UserError: an encoding that is unknown, or not that of the file.
+    """
+    data = bytes_of(path, argument)
+    declared = DECLARED.match(data.removeprefix(BOM)[:LONGEST_DECLARATION])
+    encoding = declared[1].decode("ascii", "replace") if declared else "utf-8"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif not ENCODINGS.fullmatch(encoding):
+        raise UserError(f"{argument} {path}: encoding {shown(encoding)}: cannot be read; save the file as UTF-8")
+    try:
+        return data.removeprefix(BOM).decode(encoding)
+    except (UnicodeDecodeError, LookupError):  # or a number that Python has no encoding of
+        raise UserError(f"{argument} {path}: not a text in {encoding}; save the file as UTF-8") from None

@@ -24,16 +24,15 @@ from mmms_plugin.coco.records import (
     Category,
     Columns,
     Image,
-    brief,
+    few,
     image_and_category_ids,
     read_annotations,
     read_results,
     refuse_nothing,
-    shown,
 )
 from mmms_plugin.coco.rle import mask_boxes, to_rles
 from mmms_plugin.coco.yolo import read_yolo_detections, read_yolo_truth
-from mmms_plugin.errors import LONGEST, LONGEST_NAME, UserError, printable
+from mmms_plugin.errors import LONGEST, UserError, printable, shown
 
 Notes = tuple[str, ...]
 
@@ -89,7 +88,10 @@ def read_ground_truth(
         image_ids=image_ids,
         image_sizes=sizes,
         category_ids=category_ids,
-        category_names=tuple(printable(brief(c.id if c.name is None else c.name, LONGEST_NAME)) for c in categories),
+        category_names=tuple(
+            printable(c.name) if isinstance(c.name, str) else shown(c.id if c.name is None else c.name)
+            for c in categories
+        ),
         ids=np.arange(1, len(columns) + 1) if unsound.any() else columns.id,
         image_id=columns.image_id,
         category_id=columns.category_id,
@@ -213,7 +215,7 @@ def _ids_of_truth(columns: Columns, truth: GroundTruth, argument: str, path: Pat
 def _order(truth: GroundTruth) -> Notes:
     """A note on the order of the classes where numbers meet names; YOLO's ground truth needs none."""
     names = [truth.category_names[i] for i in np.argsort(truth.category_ids)]
-    return () if truth.format == "yolo" else (f"numbers of classes are taken in this order: {shown(names)}",)
+    return () if truth.format == "yolo" else (f"numbers of classes are taken in this order: {few(names)}",)
 
 
 def _suspect(findings: Findings, boxes: NDArray, pixels: NDArray, named: Callable[[int], str]) -> None:
@@ -241,8 +243,9 @@ def _mend_masks_and_boxes(
     if len(absent):
         bare = [place for place in absent.tolist() if not (segmentations and segmentations[place])]
         if bare:
-            few = f"{len(bare)} of {len(columns)} lack both"
-            raise UserError(f"{where}[{bare[0]}]: neither bbox nor segmentation ({few})")
+            raise UserError(
+                f"{where}[{bare[0]}]: neither bbox nor segmentation ({len(bare)} of {len(columns)} lack both)"
+            )
         boxes = columns.boxes.copy()
         boxes[absent] = mask_boxes(_chosen_masks(columns, pixels, rles, absent, where))
         findings.add_where("box-missing", ~columns.has_box, named)
@@ -267,16 +270,16 @@ def _known_positions(ids: NDArray, known: NDArray, what: str, where: str) -> NDA
         return places
     values = np.unique(ids[unknown])
     hint = _label_hint(ids, known) if what == "category" else "; is the annotation file that of another split?"
-    few = f"{what} ids that the annotation file does not have ({len(values)} ids: {shown(values)})"
-    raise UserError(f"{where}: {unknown.sum()} of {len(ids)} are of {few}{hint}")
+    absent = f"{what} ids that the annotation file does not have ({len(values)} ids: {few(values)})"
+    raise UserError(f"{where}: {unknown.sum()} of {len(ids)} are of {absent}{hint}")
 
 
 def _label_hint(ids: NDArray, known: NDArray) -> str:
     """What unknown category ids look like: 0-based labels, or class numbers 1..n if the file's ids have gaps."""
     used, count = np.unique(ids), len(known)
-    listed = f"write the annotation file's own ids ({shown(np.sort(known))})"
+    listed = f"write the annotation file's own ids ({few(np.sort(known))})"
     if used[0] == 0 and used[-1] < count:
         return f"; they look like 0-based labels 0..{count - 1}: {listed}"
     if used[0] >= 1 and used[-1] <= count and known.max() > count:
         return f"; they look like class numbers 1..{count}: {listed}"
-    return f"; it has {count}: {shown(np.sort(known))}"
+    return f"; it has {count}: {few(np.sort(known))}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import reprlib
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from mmms_plugin.coco.json_files import (
     results_of,
 )
 from mmms_plugin.coco.mending import FARTHEST, areas_of, as_id, crowds_of, ids_of
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, printable, shown
 
 HIGHEST = 1e300  # of a score
 SHOWN = 5  # ids in a message
@@ -193,21 +192,17 @@ def image_and_category_ids(
         values, counts = np.unique(column, return_counts=True)
         twice = values[counts > 1]
         if len(twice):
-            few = f"{len(twice)} {what} ids are used more than once ({shown(twice)})"
-            raise UserError(f"{where}: {few}; each must be unique")
+            raise UserError(
+                f"{where}: {len(twice)} {what} ids are used more than once ({few(twice)}); each must be unique"
+            )
         ids.append(column)
     return ids[0], ids[1]
 
 
-def shown(values: Sequence[Any] | np.ndarray) -> str:
-    """The first few of some ids, for a message."""
-    listed = ", ".join(str(value) for value in list(values)[:SHOWN])
+def few(values: Sequence[Any] | np.ndarray) -> str:
+    """The first of some ids or names, for a message."""
+    listed = ", ".join(printable(str(value)) for value in list(values)[:SHOWN])
     return f"{listed}, ..." if len(values) > SHOWN else listed
-
-
-def brief(value: Any, longest: int = 60) -> str:
-    """A JSON value, shortened for a message."""
-    return (value if isinstance(value, str) else reprlib.repr(value))[:longest]
 
 
 def refuse_nothing(images: Sequence[Any], categories: Sequence[Any], where: str) -> None:
@@ -249,7 +244,7 @@ def _converted(values: list[Any], kind: type[msgspec.Struct], where: str) -> lis
 
 
 def _wrong(place: str, value: Any, allowed: str) -> UserError:
-    return UserError(f"{place}: {brief(repr(value) if isinstance(value, str) else value)}; allowed is {allowed}")
+    return UserError(f"{place}: {shown(value)}; allowed is {allowed}")
 
 
 def _columns(parts: Iterable[list[Any]], kind: type[msgspec.Struct], where: str) -> Columns:

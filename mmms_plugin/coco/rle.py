@@ -7,7 +7,6 @@ an edge to NaN make it loop for ever, and sizes of 2^32 pixels make it hang or d
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from pycocotools import mask as mask_utils
 
 from mmms_plugin.coco.mending import as_id
 from mmms_plugin.coco.objects import RLE
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, shown
 
 MOST_PIXELS = 2**32 - 1  # pycocotools counts pixels in 32 bits
 FARTHEST = 1e6  # px; coordinates of a polygon
@@ -173,7 +172,7 @@ def _rle_problem(rle: Mapping[str, Any], size: Size) -> str | None:
         or shape[0] * shape[1] > MOST_PIXELS
     ):
         allowed = "[height, width], integers >= 1, below 2^32 pixels"
-        return f"segmentation RLE size {reprlib.repr(list(shape))[:60]}: must be {allowed}"
+        return f"segmentation RLE size {shown(list(shape))}: must be {allowed}"
     if 0 not in size and tuple(shape) != size:
         swapped = " (width and height swapped?)" if tuple(shape) == (size[1], size[0]) else ""
         return f"segmentation RLE size {list(shape)} is not the image's {list(size)}{swapped}"

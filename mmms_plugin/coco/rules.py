@@ -48,7 +48,7 @@ RULES: dict[str, Rule] = {
     "category-name-twice": Rule("error", "category names that are listed twice"),
     "image-id": Rule("error", "images without an integer id"),
     "image-id-twice": Rule("error", "image ids that are used twice"),
-    "file-name": Rule("error", "images without a file_name"),
+    "file-name": Rule("error", "images whose file_name is missing, or cannot be a file's"),
     "file-name-outside": Rule(
         "mended", "file names that are absolute or leave the folder of the pictures",
         "not followed: the pictures are found by the last part of the name",

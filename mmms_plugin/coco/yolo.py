@@ -8,29 +8,28 @@ polygon; predictions have a confidence at the end. As Ultralytics reads them and
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmms_plugin.coco.formats import (
+    CLASSES,
     Rows,
     by_stem,
     class_names,
     files_below,
-    lines_of,
     picture_size,
     pictures_in,
     records,
-    text_of,
     unknown_images,
-    yaml_of,
 )
 from mmms_plugin.coco.records import Category, Columns, Image
-from mmms_plugin.errors import UserError
+from mmms_plugin.coco.text_files import lines_of, text_of
+from mmms_plugin.errors import UserError, shown
 
 FARTHEST = 4  # larger numbers, far outside the image, are not shares
-MOST = 10**6  # classes
 BESIDE = ("classes.txt", "../classes.txt", "../data.yaml", "../../data.yaml")
 
 
@@ -60,10 +59,9 @@ def read_yolo_truth(
             )
         files, labels = by_stem(pictures_in(pictures), argument), by_stem(_text_files(path), argument)
     else:
-        classes = classes or path
         files = by_stem(_val_pictures(path, argument), argument)
         beside = {stem: _exchanged(file.parent, "images", "labels") / f"{stem}.txt" for stem, file in files.items()}
-        labels = {stem: label for stem, label in beside.items() if label.is_file()}
+        labels = {stem: label for stem, label in beside.items() if os.path.isfile(label)}
         if files and not labels:
             raise UserError(f"{argument} {path}: no labels: {next(iter(beside.values()))} and all others are missing")
     if unpaired := [name for name in labels if name not in files]:
@@ -71,11 +69,15 @@ def read_yolo_truth(
             f"{argument} {labels[unpaired[0]]}: no image of that name in {pictures} ({len(unpaired)} lack one)"
         )
     sizes = [picture_size(file, argument) for file in files.values()]
+    names, whose = [], ""
+    found = next((path / name for name in BESIDE if (path / name).is_file()), None) if path.is_dir() else path
+    if source := classes or found:
+        names, whose = class_names(source, "--classes" if classes else argument), f", the classes of {source}"
     rows = Rows()
     for i, (name, size) in enumerate(zip(files, sizes, strict=True), 1):
         if name in labels:
-            _read_lines(labels[name], i, size, rows, argument)
-    names = _names(path, classes, rows.category, argument)
+            _read_lines(labels[name], i, size, rows, argument, len(names) or CLASSES, whose)
+    names = names or [str(i) for i in range(1 + max(rows.category, default=-1))]
     images, categories = records([file.name for file in files.values()], sizes, list(enumerate(names)))
     return images, categories, rows.columns(argument)
 
@@ -103,14 +105,17 @@ def read_yolo_detections(
         size = sizes[images[name]]
         if not all(size):
             raise UserError(f"{argument} {file}: the ground truth has no size of that image, which shares need")
-        _read_lines(file, images[name], size, rows, argument, len(category_ids), scored=True)
+        _read_lines(
+            file, images[name], size, rows, argument, len(category_ids), ", as in the ground truth", scored=True
+        )
     rows.category = category_ids[rows.category].tolist() if rows.category else []
     return rows.columns(argument)
 
 
 def _read_lines(
-    path: Path, image: int, size: tuple[int, int], rows: Rows, argument: str, classes: int = MOST, scored: bool = False
-) -> None:
+    path: Path, image: int, size: tuple[int, int], rows: Rows, argument: str, classes: int, whose: str,
+    scored: bool = False,
+) -> None:  # fmt: skip
     for number, line in enumerate(text_of(path, argument).splitlines(), 1):
         parts = line.split()
         if not parts:
@@ -119,20 +124,20 @@ def _read_lines(
             values = list(map(float, parts))
         except ValueError:
             values = []
-        if wrong := _wrong(values, parts, classes, scored):
+        if wrong := _wrong(values, parts, classes, scored, whose):
             rows.problems.append((path, number, wrong))
             continue
         score = values.pop() if scored else None
         rows.add(image, int(values[0]), *_in_pixels(values[1:], size), score)
 
 
-def _wrong(values: list[float], parts: list[str], classes: int, scored: bool) -> str:
-    """What is wrong with a line, in words; empty if nothing is."""
+def _wrong(values: list[float], parts: list[str], classes: int, scored: bool, whose: str) -> str:
+    """What is wrong with a line, in words; empty if nothing is. ``whose`` the ``classes`` are, is added."""
     wanted = f"class x y width height{' confidence' if scored else ''} as shares of the image, or class and a polygon"
     if not values or not all(map(math.isfinite, values)):
-        return f"{' '.join(parts)[:60]!r} are not numbers; expected are {wanted}"
+        return f"{shown(' '.join(parts))} are not numbers; expected are {wanted}"
     if not 0 <= values[0] < classes or values[0] != int(values[0]):
-        return f"class {parts[0]}: must be an integer from 0 to {classes - 1}"
+        return f"class {parts[0][:20]}: must be an integer from 0 to {classes - 1}{whose}"
     count = len(values) - 1 - scored
     if count != 4 and (count < 6 or count % 2):
         lacks = "; is the confidence missing (save_conf=True)?" if scored and count in (3, *range(5, 10**4, 2)) else ""
@@ -158,32 +163,31 @@ def _text_files(folder: Path) -> list[Path]:
     return [path for path in files_below(folder, (".txt",)) if path.name != "classes.txt"]
 
 
-def _names(labels: Path, given: Path | None, used: Sequence[int], argument: str) -> list[str]:
-    """Names of the classes 0, 1, ...; their numbers if no file names them."""
-    source = given or next((labels / name for name in BESIDE if (labels / name).is_file()), None)
-    highest = max(used, default=-1)
-    if source is None:
-        return [str(i) for i in range(highest + 1)]
-    names = class_names(source)
-    if highest >= len(names):
-        raise UserError(f"{argument} {labels}: class {highest} is used, and {source} names 0 to {len(names) - 1}")
-    return names
-
-
 def _val_pictures(path: Path, argument: str) -> list[Path]:
     """The images of a YAML file's ``val``: of folders, and of lists of paths, relative ones to the list's folder."""
+    from mmms_plugin.coco.yaml_files import yaml_of  # whose import takes a while
+
     content = yaml_of(path, argument)
-    val, root = content.get("val"), path.parent / str(content.get("path") or "")
+    val, given = content.get("val"), content.get("path") or ""
+    if not isinstance(given, str):
+        raise UserError(f"{argument} {path}: path {shown(given)}: must be a folder")
+    root = path.parent / given
     pictures: list[Path] = []
     for name in val if isinstance(val, list) else [val]:
-        source = root / str(name)
-        if source.is_dir():
-            pictures += pictures_in(source)
-        elif source.suffix.lower() == ".txt" and source.is_file():
+        source = root / name if isinstance(name, str) else root
+        if not isinstance(name, str) or not (os.path.isdir(source) or _is_list(source)):
+            raise UserError(f"{argument} {path}: val {shown(name)}: no folder or .txt list of images in {root}")
+        if _is_list(source):
             pictures += [source.parent / line for line in lines_of(source, argument)]
+        elif source.resolve().parent == source.resolve():
+            raise UserError(f"{argument} {path}: val {shown(name)}: must be a folder of images, not a whole disk")
         else:
-            raise UserError(f"{argument} {path}: val {name!r}: no folder or .txt list of images in {root}")
+            pictures += pictures_in(source)
     return pictures
+
+
+def _is_list(path: Path) -> bool:
+    return path.suffix.lower() == ".txt" and os.path.isfile(path)  # pathlib's raises for names of 300 characters
 
 
 def _exchanged(path: Path, part: str, other: str) -> Path:

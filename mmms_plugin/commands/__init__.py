@@ -26,6 +26,7 @@ from types import ModuleType
 from mmms_plugin.errors import RunError, UserError, first_line, one_line
 from mmms_plugin.options import add_options, from_args
 
+UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)  # as a path
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 COMMANDS = (
@@ -127,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return 141
     except OSError as error:
+        if error.errno in UNUSABLE:
+            return _refuse(name, f"{error.filename}: {error.strerror}")
         if error.errno not in FULL and not isinstance(error, PermissionError):
             raise
         _drop_output()

@@ -161,7 +161,7 @@ class Progress:
                 results = {str(name): value for name, value in content["results"].items()}
                 self.skipped |= {str(name): str(reason) for name, reason in content["skipped"].items()}
                 self.results = results
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass  # no file, or a damaged one: start from the first picture
 
     def measure(self, sources: Sequence[Source], result_of: Callable[[Source], Any], doing: str) -> None:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from mmengine.registry import OPTIMIZERS
 
-from mmms_plugin.coco.json_files import ANNOTATIONS_WANTED, decode_json
+from mmms_plugin.coco.json_files import load_annotations
 from mmms_plugin.config.edit import class_count_owners, leaf_datasets
-from mmms_plugin.errors import RunError, UserError, first_line
+from mmms_plugin.errors import RunError, UserError, first_line, shown
 
 T = TypeVar("T")
 NO_PICTURES = "no picture is left: filter_cfg leaves out those without objects, and those below its min_size"
@@ -116,20 +116,20 @@ def check_values(config: dict[str, Any]) -> None:
     for path in DICTIONARIES:
         value = _at(config, path)
         if isinstance(value, str | int | float | list | tuple):
-            raise UserError(f"{path}={_shown(value)}: must be a dictionary")
+            raise UserError(f"{path}={shown(value)}: must be a dictionary")
     if not isinstance(_at(config, "model.backbone"), dict):
-        raise UserError(f"model.backbone={_shown(_at(config, 'model.backbone'))}: must be a dictionary with a type")
+        raise UserError(f"model.backbone={shown(_at(config, 'model.backbone'))}: must be a dictionary with a type")
     schedulers = config.get("param_scheduler") or []
     schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
     if not isinstance(schedulers, list | tuple):
-        raise UserError(f"param_scheduler={_shown(schedulers)}: must be a dictionary or a list of dictionaries")
+        raise UserError(f"param_scheduler={shown(schedulers)}: must be a dictionary or a list of dictionaries")
     parts = [(path, _at(config, path), keys) for path, keys in PARTS.items()]
     parts += [(f"param_scheduler.{i}", scheduler, SCHEDULER) for i, scheduler in enumerate(schedulers)]
     for path, part, keys in parts:
         for name, allowed in keys.items() if isinstance(part, dict) else ():
             value = part.get(name)
             if value is not None and not allowed.fits(value):
-                raise UserError(f"{path}.{name}={_shown(value)}: {allowed.words}")
+                raise UserError(f"{path}.{name}={shown(value)}: {allowed.words}")
     for i, scheduler in enumerate(schedulers):
         begin, end = (scheduler.get(key) for key in ("begin", "end")) if isinstance(scheduler, dict) else (None, None)
         if begin is not None and end is not None and end <= begin:
@@ -157,10 +157,6 @@ def _at(config: dict[str, Any], path: str) -> Any:
     for key in others:
         node = node.get(key) if isinstance(node, dict) else None
     return node
-
-
-def _shown(value: Any) -> str:
-    return repr(value)[:80]
 
 
 def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
@@ -195,8 +191,8 @@ def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
                     "head, or give --coco-dir DIR, which does"
                 )
             if classes is None:
-                content = decode_json(path.read_bytes(), str(path), ANNOTATIONS_WANTED)
-                names = {category["name"] for category in content["categories"]}
+                content = load_annotations(path, f"{split} data")
+                names = {str(category.get("name")) for category in content["categories"]}
                 if counts != [len(names)]:
                     raise UserError(
                         f"{path} has {len(names)} categories, {stated}: give --coco-dir DIR, which takes the classes "

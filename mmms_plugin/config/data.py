@@ -18,6 +18,7 @@ from typing import Any
 
 from mmms_plugin.coco.findings import Finding, Findings, errors_first, refuse_errors
 from mmms_plugin.coco.mending import object_area
+from mmms_plugin.coco.text_files import lines_of
 from mmms_plugin.config.edit import coco_metrics, dicts_in, drop_doubles, leaf_datasets, set_num_classes
 from mmms_plugin.data.coco_file import CocoFile, check_objects, read_coco
 from mmms_plugin.data.coco_pictures import place_pictures
@@ -168,11 +169,9 @@ def _lacks(dataset: dict[str, Any], own: OwnData, classes: tuple[str, ...], comm
     masks, listing = dataset.get("data_prefix", {}).get("seg_map_path", ""), dataset.get("ann_file", "")
     if masks == "SegmentationClass":  # checked before
         return ""
-    if not (
-        (root / masks).is_dir() and (root / listing).is_file() and (root / listing).read_text(encoding="utf-8").split()
-    ):
-        return f"no {masks}/ with {listing} (the SBD masks)"
     try:
+        if not ((root / masks).is_dir() and (root / listing).is_file() and lines_of(root / listing, own.flag)):
+            return f"no {masks}/ with {listing} (the SBD masks)"
         pairs = listed_pairs(own, root / listing, pictures_by_name(root / "JPEGImages"), pictures_by_name(root / masks))
     except UserError as error:
         return f"{error} (the SBD masks)"

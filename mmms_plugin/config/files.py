@@ -70,6 +70,10 @@ def load_config(name: str) -> Config:
         raise UserError(f"config {name}: the suffix is {path.suffix!r}, allowed are .py, .json, .yaml and .yml")
     from mmengine.config import Config  # `mmms configs` works without it
 
+    if path.suffix in (".yaml", ".yml"):
+        from mmms_plugin.coco.yaml_files import check_yaml_config
+
+        check_yaml_config(path)
     try:
         return Config.fromfile(path)
     except Exception as error:  # a config is code and may raise anything

@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,11 @@ from mmms_plugin.coco.mending import (
 from mmms_plugin.coco.objects import mask_areas
 from mmms_plugin.coco.rle import mask_boxes, segmentation_problems, to_rles
 from mmms_plugin.data.pictures import Picture
+from mmms_plugin.errors import shown
 from mmms_plugin.files import written_whole
 
+LONGEST_FILE_NAME = 255  # characters, on the usual file systems
+MOST_FOLDERS = 100
 Record = dict[str, Any]
 
 
@@ -129,7 +132,7 @@ def read_coco(
         _leave_out_groups(coco)
     for name, count in Counter(name for name in coco.classes if name).items():
         if count > 1:
-            coco.findings.add("category-name-twice", repr(name))
+            coco.findings.add("category-name-twice", shown(name))
     _mend_crowds_and_ids(coco)
     for record in coco.objects:
         _check_box(coco, record)
@@ -164,8 +167,8 @@ def _check_categories(coco: CocoFile) -> None:
     _check_ids(coco, categories, "category")
     for i, category in enumerate(categories):
         if not isinstance(category.get("name"), str) or not category["name"].strip():
-            shown = f"category {category['id']}" if category["id"] is not None else f"category number {i + 1}"
-            coco.findings.add("category-name", shown)
+            where = f"category {category['id']}" if category["id"] is not None else f"category number {i + 1}"
+            coco.findings.add("category-name", where + (f": {shown(category['name'])}" if "name" in category else ""))
             category["name"] = ""
 
 
@@ -177,7 +180,8 @@ def _check_images(coco: CocoFile) -> None:
     for i, image in enumerate(coco.images):
         name = image.get("file_name")
         if not isinstance(name, str) or not name.strip() or not _is_file_name(name):
-            coco.findings.add("file-name", f"image {i + 1 if image['id'] is None else image['id']}")
+            value = f": {shown(name)}" if "file_name" in image else ""
+            coco.findings.add("file-name", f"image {i + 1 if image['id'] is None else image['id']}{value}")
             image["file_name"] = ""
             continue
         names[name] += 1
@@ -195,8 +199,8 @@ def _check_ids(coco: CocoFile, records: list[Record], kind: str) -> None:
     for i, record in enumerate(records):
         number = as_id(record.get("id"))
         if number is None:
-            shown = f"{kind} number {i + 1}" + (f": {_short(record['id'])}" if "id" in record else "")
-            coco.findings.add(f"{kind}-id", shown)
+            value = f": {shown(record['id'])}" if "id" in record else ""
+            coco.findings.add(f"{kind}-id", f"{kind} number {i + 1}{value}")
         elif number in seen:
             coco.findings.add(f"{kind}-id-twice", str(number))
         else:
@@ -220,7 +224,7 @@ def _check_references(coco: CocoFile) -> None:
             if number in ids:
                 record[key] = number
             else:
-                value = _short(record[key]) if key in record else "missing"
+                value = shown(record[key]) if key in record else "missing"
                 coco.findings.add(code, f"{_name(record, place)}: {key} {value}")
                 known = False
         if known:
@@ -235,7 +239,8 @@ def _mend_crowds_and_ids(coco: CocoFile) -> None:
         records[place]["iscrowd"] = int(crowds[place])
     unsound = np.flatnonzero(unsound_ids(ids_of([record.get("id") for record in records]))).tolist()
     for place in unsound:
-        coco.mend("annotation-id", f"annotation number {place + 1}: {_short(records[place].get('id', 'none'))}")
+        value = shown(records[place]["id"]) if "id" in records[place] else "none"
+        coco.mend("annotation-id", f"annotation number {place + 1}: {value}")
     for place, record in enumerate(records if unsound else ()):
         record["id"] = place + 1
 
@@ -247,23 +252,32 @@ def _check_box(coco: CocoFile, record: Record) -> None:
         if not record.get("segmentation"):
             coco.findings.add("box-and-mask-missing", name)
         return  # taken from the mask later
-    shown = _shown_box(record)
+    example = _shown_box(record)
     if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
-        coco.findings.add("box-not-numbers", shown)
+        coco.findings.add("box-not-numbers", example)
     elif not all(abs(value) <= FARTHEST for value in box):  # nor NaN
-        coco.findings.add("box-nan", shown)
+        coco.findings.add("box-nan", example)
     elif box[2] < 0 or box[3] < 0:
-        coco.findings.add("box-negative", shown)
+        coco.findings.add("box-negative", example)
     else:
         coco.boxed.append(record)
 
 
 def _shown_box(record: Record) -> str:
-    return f"annotation {record['id']}: {_short(record['bbox'])}"
+    return f"annotation {record['id']}: {shown(record['bbox'])}"
+
+
+def last_part(name: str) -> str:
+    """The file's own name in a ``file_name``, which may be a URL; empty for the root."""
+    return PurePosixPath(name.split("?")[0] if "://" in name else name).name
 
 
 def _is_file_name(name: str) -> bool:
     """Whether the operating system can have a file of that name."""
+    name = name.replace("\\", "/")
+    own = last_part(name)
+    if own in ("", "..") or len(own) > LONGEST_FILE_NAME or name.count("/") > MOST_FOLDERS:
+        return False
     try:
         return b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:
@@ -271,12 +285,7 @@ def _is_file_name(name: str) -> bool:
 
 
 def _name(record: Record, place: int) -> str:
-    return f"annotation {_short(record['id'])}" if "id" in record else f"annotation number {place + 1}"
-
-
-def _short(value: Any, most: int = 60) -> str:
-    text = str(value)
-    return text if len(text) <= most else f"{text[:most]}..."
+    return f"annotation {shown(record['id'])}" if "id" in record else f"annotation number {place + 1}"
 
 
 def check_objects(coco: CocoFile) -> None:
@@ -355,7 +364,8 @@ def _mend_boxes_and_areas(coco: CocoFile, sound: set[int]) -> None:
         lambda places: mask_areas(rles([records[place] for place in places])),
     )
     for place in np.flatnonzero(changed).tolist():
-        coco.mend("area", f"annotation {records[place]['id']}: {str(records[place].get('area', 'none'))[:40]}")
+        value = shown(records[place]["area"]) if "area" in records[place] else "none"
+        coco.mend("area", f"annotation {records[place]['id']}: {value}")
         records[place]["area"] = areas[place].item()
 
 

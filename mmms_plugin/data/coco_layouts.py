@@ -91,7 +91,7 @@ def _json_files(folder: Path, work_dir: Path) -> list[Path]:
             continue
         here = [path for path in listed(place) if path.name.lower().endswith(".json")]
         if len(here) <= MANY:
-            files += (path for path in here if not OTHER_KINDS & set(words_in(path.stem)))
+            files += (path for path in here if path.is_file() and not OTHER_KINDS & set(words_in(path.stem)))
     return files
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mmms_plugin.coco.formats import SUFFIXES, TURNED
 from mmms_plugin.coco.mending import as_side, slack
-from mmms_plugin.data.coco_file import CocoFile, Record
+from mmms_plugin.data.coco_file import CocoFile, Record, last_part
 from mmms_plugin.data.pictures import Picture, look_at_all, note_picture
 from mmms_plugin.files import composed, is_hidden
 
@@ -59,7 +59,7 @@ def _keep_inside(coco: CocoFile, images: list[Record]) -> None:
         absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "://" in name
         if absolute or ".." in PurePosixPath(name).parts:
             coco.mend("file-name-outside", name)
-            image["file_name"] = PurePosixPath(name.split("?")[0] if "://" in name else name).name
+            image["file_name"] = last_part(name)
 
 
 def _find_folder(folders: Sequence[Path], names: list[str]) -> tuple[Path, bool]:
@@ -86,8 +86,9 @@ def spellings_below(folder: Path, names: Iterable[str]) -> dict[str, str]:
     @cache
     def entries(parent: str) -> tuple[str, dict[str, str]]:
         """The spelling of a sub-folder, and its entries by their names and by their composed names."""
-        spelling = parent if not parent or (folder / parent).is_dir() else spelled(parent)
-        if spelling is None or not (folder / spelling).is_dir():
+        # os.path, for pathlib raises an error for names that are too long
+        spelling = parent if not parent or os.path.isdir(folder / parent) else spelled(parent)
+        if spelling is None or not os.path.isdir(folder / spelling):
             return parent, {}
         inside = os.listdir(folder / spelling)
         return spelling, {composed(entry): entry for entry in inside} | {entry: entry for entry in inside}
@@ -167,7 +168,7 @@ def unlisted(coco: CocoFile, others: Sequence[CocoFile]) -> list[str]:
     beside = (
         os.path.join(folder, name)
         for folder in sorted(folders)
-        if (root / folder).is_dir()
+        if os.path.isdir(root / folder)
         for name in sorted(os.listdir(root / folder))
     )
     return [

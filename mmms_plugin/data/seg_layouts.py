@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmms_plugin.coco.formats import SUFFIXES, lines_of, pictures_in
+from mmms_plugin.coco.formats import SUFFIXES, pictures_in
+from mmms_plugin.coco.text_files import lines_of
 from mmms_plugin.data.coco_layouts import WORDS, entries_of, listed, split_of
 from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.errors import UserError

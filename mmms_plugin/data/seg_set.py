@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from mmms_plugin.coco.findings import Finding, Findings, errors_first
-from mmms_plugin.coco.formats import lines_of
+from mmms_plugin.coco.formats import class_names as names_in
 from mmms_plugin.data.own_data import VOID, OwnData
 from mmms_plugin.data.pictures import Picture, in_threads, look_at_all, note_picture, quiet_libraries
 from mmms_plugin.data.seg_layouts import Pair, SegSet, find_pairs, need_splits
-from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.errors import UserError, first_line, shown
 from mmms_plugin.files import write_text
 
 VOC_CLASSES = (
@@ -127,12 +127,12 @@ def class_names(layout: SegSet, own: OwnData) -> tuple[str, ...]:
     if labels is None:
         voc = (layout.root / "SegmentationClass").is_dir()
         return BINARY_CLASSES if own.binary_masks else VOC_CLASSES if voc else ()
-    classes = tuple(lines_of(labels, own.flag))
+    classes = tuple(names_in(labels, own.flag))
     if len(classes) < 2:
         raise UserError(f"{labels}: {len(classes)} class names; at least 2 are needed, one a line, background first")
-    twice = [name for name in classes if classes.count(name) > 1]
-    if twice:
-        raise UserError(f"{labels}: class {twice[0]!r} is listed twice")
+    twice = next((name for name, count in Counter(classes).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"{labels}: class {shown(twice)} is listed twice")
     return classes
 
 

@@ -121,7 +121,7 @@ def _reuse(root: Path, settings: ShapeSettings) -> ShapesWritten | None:
         noted = {"large": False, **note["settings"]}  # older data sets lack it
         present = {key: noted[key] for key in (*asdict(settings), "version")}
         objects, files = note["objects"], int(note["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise UserError(f"{root} is not empty and not a shapes data set; name a new or an empty folder") from None
     asked = _plain(settings)
     if present != asked:

@@ -85,7 +85,7 @@ def trajectories(folder: Path) -> dict[str, list[tuple[int, float]]]:
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:  # the last line of an interrupted run
+            except (ValueError, RecursionError):  # the last line of an interrupted run
                 continue
             step = entry.get("step") if isinstance(entry, dict) else None
             if not isinstance(step, int):

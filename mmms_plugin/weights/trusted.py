@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmms_plugin.errors import UserError, first_line, printable
+from mmms_plugin.errors import UserError, first_line, printable, shown
 from mmms_plugin.weights.mapping import compare
 from mmms_plugin.weights.tables import load_table, sources
 
@@ -110,8 +110,7 @@ def _is_plain(value: object, depth: int = 2) -> bool:
 
 
 def _shown(value: object) -> str:
-    text = repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return shown(value, LONGEST) if isinstance(value, str | int | float | bool | None) else type(value).__name__
 
 
 def build_part(part: Part, where: str, state: Mapping[str, Tensor]) -> nn.Module:

@@ -214,7 +214,7 @@ def test_names_of_images_and_classes(files):
     content["categories"][1]["name"] = "n" * 301
     truth, _ = read_ground_truth(files("truth.json", content), masks=False)
     assert truth.file_names == ("own.png", "10.jpg", "20.jpg", "30.jpg")
-    assert truth.category_names == ("1", "n" * 300, "cow")
+    assert truth.category_names == ("1", f"{'n' * 150} ... {'n' * 150}", "cow")
     del content["images"][2]["coco_url"]
     assert read_ground_truth(files("truth.json", content), masks=False)[0].file_names == ()
 

@@ -122,7 +122,7 @@ BAD_PREDICTIONS = {
     "two numbers": (with_some(GOOD, (3, 5), image_id=[8, 7]), "2 of 40 are of image ids that the annotation file does "
                     "not have (2 ids: 7, 8); is the annotation file that of another split?"),
     "two without scores": (without(GOOD, (3, 5), "score"), ": [3]: no score; it must be a f"),
-    "two texts": (with_some(GOOD, (3, 5), score=["y" * 70] * 2), f": [3].score: '{'y' * 59}; allowed"),
+    "two texts": (with_some(GOOD, (3, 5), score=["y" * 70] * 2), f": [3].score: '{'y' * 30} ... {'y' * 30}'; allowed"),
     "two null ids": (
         with_some(GOOD, (3, 5), category_id=[None] * 2),
         ": [3].category_id: None; allowed is an integer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -164,7 +165,7 @@ TRUTH_FAULTS = {
     ("a.txt", "0 0.5 0.5 0.1\n"): "a.txt, line 1: 4 numbers; expected are class x y width height",
     ("a.txt", "\n0 0.5 0.5 x 0.1\n"): "a.txt, line 2: '0 0.5 0.5 x 0.1' are not numbers",
     ("a.txt", "0 50 20 10 10"): "a.txt, line 1: 50 is not a share of the image (0 to 1); are these pixels?",
-    ("a.txt", "0.5 .5 .5 .1 .1"): "a.txt, line 1: class 0.5: must be an integer from 0 to 999999",
+    ("a.txt", "0.5 .5 .5 .1 .1"): "a.txt, line 1: class 0.5: must be an integer from 0 to 65535",
     ("a.txt", "0 .5 .5 -.1 .1\n0 .5 .5 -.1 .1"): "line 1: negative width or height (1 more lines like this)",
     ("a.txt", "0 nan .5 .1 .1"): "are not numbers",
     ("b.txt", ""): "b.txt: no image of that name in",
@@ -179,24 +180,38 @@ TRUTH_FAULTS = {
     ("../a.yaml", "val: images"): "and all others are missing",
     ("../a.yaml", "- 1"): "not a data set's YAML file",
     ("../a.yaml", "\x01"): "a.yaml: not YAML",
-    ("../a.yaml", "val: [images, 5]"): "a.yaml: val 5: no folder or .txt list of images in",
+    ("../a.yaml", "val: [images, 5]"): "a.yaml: val '5': no folder or .txt list of images in",
+    ("../a.yaml", "val: [images, [5]]"): "a.yaml: val ['5']: no folder or .txt list of images in",
+    ("../a.yaml", f"val: {'x' * 300}"): f"a.yaml: val '{'x' * 30} ... {'x' * 30}': no folder or .txt list of images in",
+    ("../a.yaml", f"val: {'x' * 300}.txt"): "x.txt': no folder or .txt list of images in",
+    ("../a.yaml", r'val: "\0"'): r"a.yaml: val '\x00': no folder or .txt list of images in",
+    ("../a.yaml", "path: [a]\nval: images"): "a.yaml: path ['a']: must be a folder",
+    ("../a.yaml", "path: /\nval: ."): "a.yaml: val '.': must be a folder of images, not a whole disk",
     ("../a.yaml", "{}"): "a.yaml: val None: no folder or .txt list of images in",
     ("a.txt", "0 .1 .1 .1 .1 .1 .1 .1"): "a.txt, line 1: 8 numbers; expected are class x y width height as shares of "
     "the image, or class and a polygon",
     ("a.txt", "0 .1 .1 .1 .1 .1"): "a.txt, line 1: 6 numbers; expected are",
     ("a.txt", "0 .5 .5 .1 -4.25"): "a.txt, line 1: -4.25 is not a share of the image",
     ("a.txt", "0 .5 .5 .1 -.1"): "a.txt, line 1: negative width or height",
-    ("a.txt", "-1 .5 .5 .1 .1"): "a.txt, line 1: class -1: must be an integer from 0 to 999999",
-    ("a.txt", "1000000 .5 .5 .1 .1"): "a.txt, line 1: class 1000000: must be an integer from 0 to 999999",
+    ("a.txt", "-1 .5 .5 .1 .1"): "a.txt, line 1: class -1: must be an integer from 0 to 65535",
+    ("a.txt", "65536 .5 .5 .1 .1"): "a.txt, line 1: class 65536: must be an integer from 0 to 65535",
     ("a.txt", "x\n" * 3): "a.txt, line 1: 'x' are not numbers; expected are class x y width height as shares of the "
     "image, or class and a polygon (2 more lines like this)",
-    ("a.txt", "0" * 59 + " xy"): f"a.txt, line 1: '{'0' * 59} ' are not numbers",
-    ("a.txt", " " * (2**24 + 1)): "a.txt: 16,777,217 bytes; too large for labels of one image",
+    ("a.txt", "0" * 59 + " xy"): f"a.txt, line 1: '{'0' * 30} ... {'0' * 27} xy' are not numbers",
+    ("a.txt", " " * (2**24 + 1)): "a.txt: 16,777,217 bytes; allowed are 16,777,216 in such a file",
     ("a.txt", b"\xff"): "a.txt: not a text file in UTF-8",
     ("a.xml", "<a><object>\n\n</object></a>"): "a.xml, line 1: an object without name",
     ("a.xml", box_of("<xmin>1</xmin><ymin>1</ymin>\n<xmax>inf</xmax><ymax>2</ymax>")): "a.xml, line 2: bndbox/xmax "
     "'inf': must be a number",
     ("a.xml", box_of("<xmin>1</xmin><ymin>9</ymin><xmax>2</xmax><ymax>8</ymax>")): "box 1 9 2 8: min is above max",
+    ("a.xml", '<?xml version="1.0" encoding="klingon"?><a/>'): "a.xml: encoding 'klingon': cannot be read; save the "
+    "file as UTF-8",
+    ("a.xml", "<?xml version='1.0' encoding='hex'?><a/>"): "a.xml: encoding 'hex': cannot be read",
+    ("a.xml", '<?xml version="1.0" encoding="unicode_escape"?><a/>'): "encoding 'unicode_escape': cannot be read",
+    ("a.xml", '<?xml version="1.0" encoding="utf-16"?><a/>'): "a.xml: encoding 'utf-16': cannot be read",
+    ("a.xml", '<?xml version="1.0" encoding="iso-8859-99"?><a/>'): "a.xml: not a text in iso-8859-99; save the file as",
+    ("a.xml", b'<?xml version="1.0" encoding="utf8"?><a>\xff</a>'): "not a text in utf8; save the file as UTF-8",
+    ("a.xml", b"\xff\xfe<"): "a.xml: not a text in utf-16; save the file as UTF-8",
     ("a.xml", "<a>" * 21): "a.xml, line 1: elements are nested too deep",
     ("a.xml", box_of("<xmin>1</xmin>", name="dog") + "<"): "a.xml, line 1: not XML",
     ("a.csv", ""): "this folder holds neither .txt files (YOLO) nor .xml files (Pascal VOC)",
@@ -220,7 +235,7 @@ RESULT_FAULTS = {
     ("img.0.txt", "0 .5 .5 .1 .1"): "img.0.txt, line 1: 5 numbers; expected are class x y width height confidence as "
     "shares of the image, or class and a polygon; is the confidence missing (save_conf=True)?",
     ("img.0.txt", "1 .5 .5 .1 .1 .9\n3 .5 .5 .1 .1 .9"): "img.0.txt, line 2: class 3: must be an integer "
-    "from 0 to 2",
+    "from 0 to 2, as in the ground truth",
     ("other.txt", ""): "1 images that the ground truth does not have (other)",
     ("img.0.txt", "0 .1 .1 .1 .1 .1 .1"): "7 numbers; expected are class x y width height confidence as shares of the "
     "image, or class and a polygon; is the confidence missing",
@@ -299,6 +314,29 @@ def test_lines_of_yolo_just_within_the_limits(picture, text, boxes):
     assert truth.ids.tolist() == list(range(1, len(boxes) + 1))
 
 
+ENCODED = {  # of XML: what is declared, and the encoding of the bytes
+    "utf8": "utf-8", "UTF-8": "utf-8-sig", "GBK": "gbk", "gb2312": "gb2312", "Shift_JIS": "shift_jis",
+    "utf-16": "utf-16",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("declared", "encoding"), ENCODED.items())
+def test_xml_in_the_encodings_that_label_tools_write(picture, declared, encoding):
+    cat = box_of("<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>", "猫")
+    text = f'<?xml version="1.0" encoding="{declared}"?>{cat}'
+    (picture / "labels/a.xml").write_bytes(text.encode(encoding))
+    truth, _ = read_ground_truth(picture / "labels", masks=False, source=Source(pictures=picture / "images"))
+    assert truth.category_names == ("猫",)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("name", ["a.txt", "a.xml"])
+def test_a_pipe_among_the_labels_is_not_waited_for(picture, name):
+    os.mkfifo(picture / "labels" / name)
+    with pytest.raises(UserError, match=f"{re.escape(name)}: must be a file, not a folder, pipe or device"):
+        read_ground_truth(picture / "labels", masks=False)
+
+
 NAMED = {  # file with names of classes, its text, and the names; None is an error
     "labels/classes.txt": ("ant\n\n  bee \n", ["ant", "bee"]),
     "classes.txt": ("ant\nbee", ["ant", "bee"]),
@@ -306,10 +344,10 @@ NAMED = {  # file with names of classes, its text, and the names; None is an err
     "../data.yaml": ("names: [1, 2, 3]", ["1", "2", "3"]),
     "elsewhere.txt": ("ant\nbee", ["0", "1"]),
     "given.YML": ("names: [ant, bee]", ["ant", "bee"]),
-    "given.txt": ("ant", "class 1 is used, and {} names 0 to 0"),
+    "given.txt": ("ant", "a.txt, line 1: class 1: must be an integer from 0 to 0, the classes of {}"),
     "given.yaml": ("names: {0: ant, 2: bee}", "{}: 'names' must be a list, or a mapping from 0, 1, ... to names"),
-    "given1.yaml": ("names: []", "{}: 'names' must be a list, or a mapping from 0, 1, ... to names"),
     "given2.yaml": ("names: ant", "{}: 'names' must be a list, or a mapping from 0, 1, ... to names"),
+    "given3.txt": ("\n", "{}: 0 class names; allowed are 1 to 65,536"),
 }
 
 
@@ -596,7 +634,8 @@ def test_of_an_image_of_lvis_the_best_300_count_those_of_other_classes_too(tmp_p
             dict(images=(1, dict(not_exhaustive_category_ids=[1.5, 1]))),
             "images[1].not_exhaustive_category_ids: must be",
         ),
-        (dict(categories=(1, dict(frequency="x"))), "categories[1].frequency: x; allowed are r, c, f"),
+        (dict(categories=(1, dict(frequency="x"))), "categories[1].frequency: 'x'; allowed are r, c, f"),
+        (dict(categories=(1, dict(frequency=["r"]))), "categories[1].frequency: ['r']; allowed are r, c, f"),
     ],
 )
 def test_lists_of_lvis_that_cannot_be_used(tmp_path, changes, words):

@@ -67,7 +67,7 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
     ),
     "category id is text": (
         {
-            "category-id": "category number 1: 1",
+            "category-id": "category number 1: '1'",
             "unknown-category": "annotation 1: category_id 1; annotation 3: category_id 1; annotation 5: category_id 1",
             "class-unused": "disc",
         },
@@ -81,7 +81,7 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
         lambda c, f: c["categories"][0].update(id=2),
     ),
     "category without name": ({"category-name": "category 1"}, without("categories", "name")),
-    "category name is a number": ({"category-name": "category 1"}, lambda c, f: c["categories"][0].update(name=7)),
+    "category name is a number": ({"category-name": "category 1: 7"}, lambda c, f: c["categories"][0].update(name=7)),
     "category name twice": ({"category-name-twice": "'stick'"}, lambda c, f: c["categories"][0].update(name="stick")),
     "image without id": (
         {
@@ -96,7 +96,7 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
         first_image(id=1),
     ),
     "image without file_name": ({"file-name": "image 0"}, without("images", "file_name")),
-    "file_name is a list": ({"file-name": "image 0"}, first_image(file_name=["p0.jpg"])),
+    "file_name is a list": ({"file-name": "image 0: ['p0.jpg']"}, first_image(file_name=["p0.jpg"])),
     "file_name twice": ({"file-name-twice": "p1.jpg"}, first_image(file_name="p1.jpg")),
     "backslashes": (
         {"backslashes": "images\\p0.jpg", "file-name-elsewhere": "images/p0.jpg"},
@@ -140,7 +140,7 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
     "annotation without id": ({"annotation-id": "annotation number 1: none"}, without("annotations", "id")),
     "annotation id 0": ({"annotation-id": "annotation number 1: 0"}, objects(id=0)),
     "annotation id twice": ({"annotation-id": "annotation number 1: 2; annotation number 2: 2"}, objects(id=2)),
-    "annotation id is text": ({"annotation-id": "annotation number 1: a1"}, objects(id="a1")),
+    "annotation id is text": ({"annotation-id": "annotation number 1: 'a1'"}, objects(id="a1")),
     "unknown image": ({"unknown-image": "annotation 1: image_id 77"}, objects(image_id=77)),
     "no image_id": ({"unknown-image": "annotation 1: image_id missing"}, without("annotations", "image_id")),
     "unknown category": ({"unknown-category": "annotation 1: category_id 77"}, objects(category_id=77)),
@@ -156,13 +156,13 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
         objects(bbox=[], segmentation=[]),
     ),
     "box of text": ({"box-not-numbers": "annotation 1: ['4', '5', '10', '10']"}, objects(bbox=["4", "5", "10", "10"])),
-    "box is text": ({"box-not-numbers": "annotation 1: 4 5 10 10"}, objects(bbox="4 5 10 10")),
+    "box is text": ({"box-not-numbers": "annotation 1: '4 5 10 10'"}, objects(bbox="4 5 10 10")),
     "box of three": ({"box-not-numbers": "annotation 1: [4, 5, 10]"}, objects(bbox=[4, 5, 10])),
     "box with null": ({"box-not-numbers": "annotation 1: [4, 5, None, 10]"}, objects(bbox=[4, 5, None, 10])),
     "NaN box": ({"box-nan": "annotation 1: [4, 5, nan, 10]"}, objects(bbox=[4, 5, NAN, 10])),
     "infinite box": ({"box-nan": "annotation 1: [4, inf, 10, 10]"}, objects(bbox=[4, float("inf"), 10, 10])),
     "box of 400 digits": (
-        {"box-nan": "annotation 1: [4, 5, 10000000000000000000000000000000000000000000000000000..."},
+        {"box-nan": "annotation 1: [4, 5, 100000000000000000...0000000000000000000, 10]"},
         objects(bbox=[4, 5, 10**400, 10]),
     ),
     "negative box": ({"box-negative": "annotation 1: [4, 5, -10, 10]"}, objects(bbox=[4, 5, -10, 10])),
@@ -173,7 +173,7 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
     "area 0": ({"area": "annotation 1: 0"}, objects(area=0)),
     "negative area": ({"area": "annotation 1: -3.5"}, objects(area=-3.5)),
     "area is NaN": ({"area": "annotation 1: nan"}, objects(area=NAN)),
-    "area is text": ({"area": "annotation 1: 100"}, objects(area="100")),
+    "area is text": ({"area": "annotation 1: '100'"}, objects(area="100")),
     "no segmentation": ({"segmentation-missing": "annotation 1"}, without("annotations", "segmentation")),
     "two points": (
         {"segmentation-bad": "annotation 1: segmentation polygons must be ..."},
@@ -239,11 +239,11 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
         lambda c, f: c["categories"][1].clear(),
     ),
     "category id of 61 letters": (
-        {"category-id": f"category number 3: {LONG[:60]}...", "class-unused": "ring"},
+        {"category-id": f"category number 3: '{LONG[:30]} ... {LONG[-30:]}'", "class-unused": "ring"},
         lambda c, f: c["categories"].append({"id": LONG, "name": "ring"}),
     ),
     "category id of 60 letters": (
-        {"category-id": f"category number 3: {LONG[:60]}", "class-unused": "ring"},
+        {"category-id": f"category number 3: '{LONG[:60]}'", "class-unused": "ring"},
         lambda c, f: c["categories"].append({"id": LONG[:60], "name": "ring"}),
     ),
     "category ids too large, broken and true": (
@@ -256,9 +256,9 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
             {"id": number, "name": name} for name, number in (("c", 2**63), ("d", -(2.0**63)), ("e", 3.5), ("f", True))
         ),
     ),
-    "category name blank": ({"category-name": "category 1"}, lambda c, f: c["categories"][0].update(name=" ")),
+    "category name blank": ({"category-name": "category 1: ' '"}, lambda c, f: c["categories"][0].update(name=" ")),
     "two categories without name": (
-        {"category-name": "category 1; category 2"},
+        {"category-name": "category 1: ''; category 2: ''"},
         lambda c, f: [category.update(name="") for category in c["categories"]],
     ),
     "category name three times": (
@@ -278,9 +278,30 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
         },
         lambda c, f: [c["images"][1].pop(key) for key in ("id", "file_name")],
     ),
-    "blank file_name": ({"file-name": "image 0"}, first_image(file_name=" ")),
-    "file_name with a zero byte": ({"file-name": "image 0"}, first_image(file_name="p0\0.jpg")),
-    "file_name that no system can have": ({"file-name": "image 0"}, first_image(file_name="\ud800.jpg")),
+    "blank file_name": ({"file-name": "image 0: ' '"}, first_image(file_name=" ")),
+    "file_name with a zero byte": ({"file-name": r"image 0: 'p0\x00.jpg'"}, first_image(file_name="p0\0.jpg")),
+    "file_name that no system can have": ({"file-name": r"image 0: '\ud800.jpg'"}, first_image(file_name="\ud800.jpg")),
+    "file_name is the root": ({"file-name": "image 0: '/'"}, first_image(file_name="/")),
+    "file_name is a Windows root": ({"file-name": "image 0: '\\\\'"}, first_image(file_name="\\\\")),
+    "file_name is the folder above": ({"file-name": "image 0: 'a/..'"}, first_image(file_name="a/..")),
+    "file_name is the folder itself": ({"file-name": "image 0: './.'"}, first_image(file_name="./.")),
+    "file_name is an address without a path": ({"file-name": "image 0: '?x://'"}, first_image(file_name="?x://")),
+    "file_name is too long": (
+        {"file-name": f"image 0: '{'x' * 30} ... {'x' * 26}.jpg'"},
+        first_image(file_name=f"{'x' * 252}.jpg"),
+    ),
+    "file_name has too many folders": (
+        {"file-name": f"image 0: '{'d/' * 15} ... {'d/' * 12}p0.jpg'"},
+        first_image(file_name=f"{'d/' * 3000}p0.jpg"),
+    ),
+    "folder of a file_name is too long": (
+        {"file-name-elsewhere": f"{'x' * 5000}/p0.jpg"},
+        first_image(file_name=f"{'x' * 5000}/p0.jpg"),
+    ),
+    "file_name is a folder": (
+        {"picture-unreadable": "sub.jpg: Is a directory"},
+        lambda c, f: (c["images"][0].update(file_name="sub.jpg"), (f / "images/sub.jpg").mkdir()),
+    ),
     "image without file_name and height": (
         {"file-name": "image 0", "picture-unreadable": "image 0", "segmentation-bad": "annotation 1: ..."},
         lambda c, f: [c["images"][0].pop(key) for key in ("file_name", "height")],
@@ -338,7 +359,7 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
     "box is an object": ({"box-not-numbers": "annotation 1: {'x': 4}"}, objects(bbox={"x": 4})),
     "area infinite": ({"area": "annotation 1: inf"}, objects(area=float("inf"))),
     "area true": ({"area": "annotation 1: True"}, objects(area=True)),
-    "area of 41 letters": ({"area": f"annotation 1: {LONG[:40]}"}, objects(area=LONG[:41])),
+    "area of 41 letters": ({"area": f"annotation 1: '{LONG[:41]}'"}, objects(area=LONG[:41])),
     "two points beside what is no polygon": (
         {
             "segmentation-bad": "annotation 1: segmentation polygons must be ...",

@@ -70,7 +70,7 @@ def mutate(content: Any, rng: np.random.Generator) -> bytes:
         content = _mutate_value(content, rng)
     text = json.dumps(content, ensure_ascii=bool(rng.random() < 0.5))
     data = text.encode("utf-8", "surrogatepass")
-    return _mutate_text(data, rng) if rng.random() < 0.3 else data
+    return damaged_text(data, rng) if rng.random() < 0.3 else data
 
 
 def _masks(x: int, y: int, width: int, height: int) -> tuple[Any, ...]:
@@ -82,7 +82,8 @@ def _masks(x: int, y: int, width: int, height: int) -> tuple[Any, ...]:
     return polygon, compressed, {"size": [HEIGHT, WIDTH], "counts": [*runs, HEIGHT * WIDTH - sum(runs)]}
 
 
-def _pick(values: Any, rng: np.random.Generator) -> Any:
+def pick(values: Any, rng: np.random.Generator) -> Any:
+    """One of the values."""
     return values[int(rng.integers(len(values)))]
 
 
@@ -90,19 +91,19 @@ def _mutate_value(content: Any, rng: np.random.Generator) -> Any:
     """One place of the tree replaced, removed, doubled, or its own value changed a little."""
     places = list(_places(content))
     if not places or rng.random() < 0.02:
-        return _pick(VALUES, rng)
-    parent, key = _pick(places, rng)
+        return pick(VALUES, rng)
+    parent, key = pick(places, rng)
     how = rng.random()
     if how < 0.55:
-        parent[key] = copy.deepcopy(_pick(VALUES, rng))
+        parent[key] = copy.deepcopy(pick(VALUES, rng))
     elif how < 0.7:
         parent[key] = _nearby(parent[key], rng)
     elif how < 0.85:
         del parent[key]
     elif isinstance(parent, list):
-        parent.insert(key, copy.deepcopy(_pick([parent[key], *VALUES], rng)))
+        parent.insert(key, copy.deepcopy(pick([parent[key], *VALUES], rng)))
     else:
-        other = _pick(list(parent), rng)
+        other = pick(list(parent), rng)
         parent[key], parent[other] = parent[other], parent[key]
     return content
 
@@ -123,33 +124,34 @@ def _nearby(value: Any, rng: np.random.Generator) -> Any:
     if isinstance(value, bool) or value is None:
         return not value
     if isinstance(value, int | float):
-        return _pick([-value, value + 1, value * 1e9, value / 3, str(value), [value], value + 0.5], rng)
+        return pick([-value, value + 1, value * 1e9, value / 3, str(value), [value], value + 0.5], rng)
     if isinstance(value, str) and value:
         at = int(rng.integers(len(value)))
-        return value[:at] + _pick(LETTERS, rng) * int(rng.integers(3)) + value[at + int(rng.integers(2)) :]
+        return value[:at] + pick(LETTERS, rng) * int(rng.integers(3)) + value[at + int(rng.integers(2)) :]
     if isinstance(value, list):
-        return _pick([value[:-1], value + value, value[::-1], [value], {"0": value}, tuple(map(str, value))], rng)
+        return pick([value[:-1], value + value, value[::-1], [value], {"0": value}, tuple(map(str, value))], rng)
     return [value]
 
 
-def _mutate_text(data: bytes, rng: np.random.Generator) -> bytes:
+def damaged_text(data: bytes, rng: np.random.Generator) -> bytes:
+    """A text file cut, changed, nested, in another encoding, or twice."""
     at, how = int(rng.integers(len(data) + 1)), int(rng.integers(9))
     if how == 0:
         return data[:at]
     if how == 1:
         return data[:at] + bytes(rng.integers(0, 256, int(rng.integers(1, 4)), np.uint8)) + data[at + 1 :]
     if how == 2:
-        brackets = _pick(["[", "{", '{"a":', "[{", "]"], rng)
-        return data[:at] + (brackets * int(_pick([3, 90, 950, 200_000], rng))).encode() + data[at:]
+        brackets = pick(["[", "{", '{"a":', "[{", "]"], rng)
+        return data[:at] + (brackets * int(pick([3, 90, 950, 200_000], rng))).encode() + data[at:]
     if how == 3:
         return data.decode("utf-8", "replace").encode("utf-16")
     if how == 4:
         return b"\xef\xbb\xbf" + data
     if how == 5:
-        return data + _pick([b"\n", b" "], rng) + data
+        return data + pick([b"\n", b" "], rng) + data
     if how == 6:
-        nested = int(_pick([5, 40, 300, 900], rng))
-        return data.replace(_pick([b"[", b":", b", "], rng), b"[" * nested + b"1" + b"]" * nested, 1)
+        nested = int(pick([5, 40, 300, 900], rng))
+        return data.replace(pick([b"[", b":", b", "], rng), b"[" * nested + b"1" + b"]" * nested, 1)
     if how == 7:
         return data.replace(b'"id"', b'"id": 5, "id"', 1)
-    return data[:at] + _pick(TEXTS, rng).encode() + data[at:]
+    return data[:at] + pick(TEXTS, rng).encode() + data[at:]

@@ -74,11 +74,11 @@ def check(case: int, seed: int, drawn_every: int) -> str | None:
         out = Path(folder, "out")
         with quick_figures(case % drawn_every != 0):
             status, printed, errors = run_command(["size-ap", *arguments])
-        complaint = _complaint(status, printed, errors, out)
-        if complaint:
+        wrong = complaint(status, printed, errors, out)
+        if wrong:
             kept = Path(tempfile.gettempdir(), f"size_ap_fuzz_{seed}_{case}")
             shutil.copytree(folder, kept, dirs_exist_ok=True)
-            return f"{complaint}\n  arguments {[a.replace(folder, str(kept)) for a in arguments]}"
+            return f"{wrong}\n  arguments {[a.replace(folder, str(kept)) for a in arguments]}"
     return None
 
 
@@ -106,7 +106,8 @@ def _case(rng: np.random.Generator, folder: Path) -> list[str]:
     return arguments
 
 
-def _complaint(status: int | str, printed: str, errors: str, out: Path) -> str | None:
+def complaint(status: int | str, printed: str, errors: str, out: Path) -> str | None:
+    """What is wrong with the outcome of a run into the folder ``out``; it is absent if none is asked for."""
     lines = errors.splitlines()
     if status == 1 and any(line.startswith("failed: ") for line in lines):
         lines, status = [line for line in lines if not line.startswith("failed: ")], 0  # --fail-if
@@ -126,7 +127,7 @@ def _complaint(status: int | str, printed: str, errors: str, out: Path) -> str |
 
 def _incomplete(out: Path) -> str | None:
     """What is wrong with the files of a report."""
-    for path in out.iterdir():
+    for path in out.iterdir() if out.exists() else ():
         if path.name.startswith(".") or path.is_dir() or not path.stat().st_size:
             return f"left behind: {path.name}"
         if path.suffix == ".json":
@@ -138,7 +139,7 @@ def _incomplete(out: Path) -> str | None:
                 return f"{path.name}: rows of different lengths"
             if any(cell.startswith(tuple("=+-@\t\r")) and not _is_number(cell) for row in rows for cell in row):
                 return f"{path.name}: a formula"
-    return None if list(out.glob("*.html")) else "no page"
+    return None if list(out.glob("*.html")) or not out.exists() else "no page"
 
 
 def _is_number(text: str) -> bool:

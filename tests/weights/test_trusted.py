@@ -85,7 +85,7 @@ LIMITS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "infinite": (dict(se_ratio=1.5), dict(se_ratio=float("inf")), "se_ratio=inf"),
     "list": (dict(strides=[1] * 64), dict(strides=[1] * 65), "strides=list: a file may give"),
     "list in a list": (dict(strides=[[1]]), dict(strides=[[[1]]]), "strides=list"),
-    "word": (dict(style="x" * 64), dict(style="x" * 65), f"style='{'x' * 63}...: a file may give a word"),
+    "word": (dict(style="x" * 64), dict(style="x" * 65), f"style='{'x' * 32} ... {'x' * 32}': a file may give a word"),
     "letters": (dict(style="A_b.c+d-5"), dict(style="a b"), "style='a b'"),
     "none": (dict(se_ratio=None, with_cp=True), dict(se_ratio=b""), "se_ratio=bytes"),
     "words in lists": (dict(strides=["a"]), dict(strides=["/"]), "strides=list"),

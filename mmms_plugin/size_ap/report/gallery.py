@@ -234,7 +234,7 @@ def picture_path(folder: Path, name: str) -> Path | None:
             path = candidate.resolve()
             if path.is_relative_to(root) and path.is_file():
                 return path
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):  # a name too long, with a zero byte, a loop of links
             continue
     return None
 
