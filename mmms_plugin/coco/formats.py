@@ -37,6 +37,7 @@ SUFFIXES = (
     ".mpo",
 )  # of pictures
 CLASSES = 1 << 16
+IN_FOLDER = ("predictions.json", "_annotations.coco.json")  # of a COCO file that may be meant by its folder
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 Line = tuple[Path, int, str]  # file, line number, what is wrong
 
@@ -146,7 +147,10 @@ def detect(path: Path, argument: str, wanted: str = "auto") -> str:
         return "voc"
     if ".txt" in names or not names:
         return "yolo"
-    raise UserError(f"{argument} {path}: this folder holds neither .txt files (YOLO) nor .xml files (Pascal VOC)")
+    instead = next((f"; {name} is in it: give that" for name in IN_FOLDER if (path / name).is_file()), "")
+    raise UserError(
+        f"{argument} {path}: this folder holds neither .txt files (YOLO) nor .xml files (Pascal VOC){instead}"
+    )
 
 
 def by_stem(paths: Iterable[Path], argument: str) -> dict[str, Path]:
@@ -248,15 +252,6 @@ def records(
         Image(i, width, height, name) for i, (name, (width, height)) in enumerate(zip(names, sizes, strict=True), 1)
     ]
     return images, [Category(i, printable(name, LONGEST_NAME)) for i, name in classes]
-
-
-def image_by_name(file_names: Sequence[str], ids: np.ndarray) -> dict[str, int]:
-    """Image ids by file name without folder and suffix; names that several images share are left out."""
-    stems = [Path(name).stem for name in file_names]
-    images = dict(zip(stems, ids.tolist(), strict=True)) if stems else {}
-    for stem in {stem for stem, count in zip(*np.unique(stems, return_counts=True), strict=True) if count > 1}:
-        del images[stem]
-    return images
 
 
 def unknown_images(names: Sequence[str], argument: str, path: Path) -> UserError:

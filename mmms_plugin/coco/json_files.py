@@ -16,7 +16,10 @@ import msgspec
 
 from mmms_plugin.errors import UserError
 
-PREDICTIONS_WANTED = "a COCO result file is wanted: a JSON list of {image_id, category_id, bbox or segmentation, score}"
+PREDICTIONS_WANTED = (
+    "a COCO result file is wanted: a JSON list of {image_id, category_id, bbox or segmentation, score}, or an object "
+    "with images, categories and such a list as annotations"
+)
 ANNOTATIONS_WANTED = "a COCO annotation file is wanted: a JSON object with images, annotations and categories"
 PIECE = 1 << 16  # bytes; decoding is fastest within the processor's cache
 BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
@@ -58,13 +61,28 @@ def load_annotations(path: str | Path, argument: str = "--ann") -> dict[str, Any
 
 def annotations_of(data: bytes, where: str) -> dict[str, Any]:
     """As `load_annotations`, from a file's bytes."""
-    content = decode_json(data, where, ANNOTATIONS_WANTED)
+    return _lists_of(decode_json(data, where, ANNOTATIONS_WANTED), where, ANNOTATIONS_WANTED)
+
+
+def scored_annotations_of(data: bytes, where: str) -> dict[str, Any]:
+    """As `load_annotations`, from a file's bytes, of a file whose annotations are predictions.
+
+    Raises:
+        UserError: also if no annotation has a score.
+    """
+    content = _lists_of(decode_json(data, where, PREDICTIONS_WANTED), where, PREDICTIONS_WANTED)
+    if content["annotations"] and not any("score" in record for record in content["annotations"]):
+        raise UserError(f"{where}: this is a COCO annotation file without scores; {PREDICTIONS_WANTED}")
+    return content
+
+
+def _lists_of(content: Any, where: str, wanted: str) -> dict[str, Any]:
     kind = kind_of(content)
     if kind != "a COCO annotation file":
-        raise UserError(f"{where}: this is {kind}; {ANNOTATIONS_WANTED}")
+        raise UserError(f"{where}: this is {kind}; {wanted}")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content[key], list) or not all(isinstance(item, dict) for item in content[key]):
-            raise UserError(f"{where}: {key!r} is not a list of objects; {ANNOTATIONS_WANTED}")
+            raise UserError(f"{where}: {key!r} is not a list of objects; {wanted}")
     return content
 
 
@@ -131,6 +149,8 @@ def kind_of(content: Any) -> str:
         return f"an annotation file without {' and '.join(absent)}"
     if "image_id" in content and "category_id" in content:
         return "a single object, not a list"
+    if {"pictures", "classes"} <= content.keys():
+        return "a classifier's predictions, without boxes"
     return _kind_of_scalars(content)
 
 

@@ -6,7 +6,7 @@ annotation is not kept, because pycocotools overwrites it with ``iscrowd``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,8 @@ class GroundTruth:
         file_names: of the images, as in the file; empty if any lacks one.
         format: 'coco', 'lvis', 'yolo' or 'voc', which they were read from.
         federated: what LVIS's rules need, or None.
+        file_ids: the file's ids, if they were replaced because some are below 1 or used twice; else None, and also if
+            pycocotools could not read them.
     """
 
     image_ids: NDArray[np.int64]
@@ -102,9 +104,19 @@ class GroundTruth:
     file_names: tuple[str, ...] = ()
     format: str = "coco"
     federated: Federated | None = None
+    file_ids: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.image_id)
+
+    def by_file_ids(self) -> GroundTruth:
+        """The objects that pycocotools finds by the file's ids: of those that share an id, the last, several times."""
+        assert self.file_ids is not None
+        _, first, place = np.unique(self.file_ids[::-1], return_index=True, return_inverse=True)
+        last = len(self) - 1 - first[place][::-1]
+        columns = ("image_id", "category_id", "boxes", "annotated_area", "iscrowd")
+        rles = None if self.rles is None else tuple(self.rles[i] for i in last.tolist())
+        return replace(self, ids=self.file_ids, rles=rles, **{name: getattr(self, name)[last] for name in columns})
 
     def areas(self, area: str) -> NDArray[np.float64]:
         """``(n,)`` areas in px² that place the objects in bins; ``area`` is a key of `AREAS`.

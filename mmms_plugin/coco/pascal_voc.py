@@ -18,6 +18,7 @@ from xml.parsers import expat
 from mmms_plugin.coco.formats import SUFFIXES, Rows, by_stem, class_names, finite, picture_size, records, unknown_images
 from mmms_plugin.coco.json_files import BOM
 from mmms_plugin.coco.records import Category, Columns, Image
+from mmms_plugin.coco.references import ImageNames
 from mmms_plugin.coco.text_files import bytes_of, lines_of
 from mmms_plugin.errors import UserError, shown
 
@@ -62,12 +63,12 @@ def read_voc_truth(
     return *records(names, sizes, [(i, name) for name, i in numbers.items()]), rows.columns(argument)
 
 
-def read_voc_detections(folder: Path, images: Mapping[str, int], classes: Mapping[str, int], argument: str) -> Columns:
+def read_voc_detections(folder: Path, images: ImageNames, classes: Mapping[str, int], argument: str) -> Columns:
     """Predictions in XML files, with the ids of the ground truth.
 
     Args:
         folder: of XML files whose objects have scores.
-        images: ids by name without suffix.
+        images: of the ground truth.
         classes: ids by name.
         argument: the option that names the folder, for messages.
 
@@ -75,11 +76,12 @@ def read_voc_detections(folder: Path, images: Mapping[str, int], classes: Mappin
         UserError: a file that does not fit, with file and line.
     """
     files, rows = _xml_files(folder, argument), Rows()
-    if absent := [name for name in files if name not in images]:
+    found = {name: images.find(name) for name in files}
+    if absent := [name for name, image in found.items() if image is None]:
         raise unknown_images(absent, argument, folder)
     for name, file in files.items():
         for texts in _parse(file, argument)[1]:
-            _add(file, texts, images[name], classes, rows, scored=True)
+            _add(file, texts, found[name] or 0, classes, rows, scored=True)
     return rows.columns(argument)
 
 

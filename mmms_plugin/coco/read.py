@@ -20,21 +20,27 @@ from mmms_plugin.coco.lvis import is_federated, judged, read_federated
 from mmms_plugin.coco.mending import as_side, mend_areas, suspicious_boxes, unsound_ids, without_short_polygons
 from mmms_plugin.coco.objects import RLE, Detections, GroundTruth, mask_areas, positions
 from mmms_plugin.coco.pascal_voc import read_voc_detections, read_voc_truth
+from mmms_plugin.coco.readings import misread
 from mmms_plugin.coco.records import (
     Category,
     Columns,
     Image,
-    few,
     image_and_category_ids,
     read_annotations,
     read_results,
     refuse_nothing,
 )
+from mmms_plugin.coco.references import (
+    ImageNames,
+    Notes,
+    ids_of_truth,
+    known_positions,
+    name_of,
+    numbered_classes,
+)
 from mmms_plugin.coco.rle import mask_boxes, to_rles
 from mmms_plugin.coco.yolo import read_yolo_detections, read_yolo_truth
-from mmms_plugin.errors import LONGEST, UserError, printable, shown
-
-Notes = tuple[str, ...]
+from mmms_plugin.errors import LONGEST, UserError, printable
 
 
 def read_ground_truth(
@@ -60,9 +66,9 @@ def read_ground_truth(
     refuse_nothing(images, categories, where)
     image_ids, category_ids = image_and_category_ids(images, categories, where)
     sizes = np.array([[as_side(image.width), as_side(image.height)] for image in images], np.int64)
-    place = _known_positions(columns.image_id, image_ids, "image", f"{where}: annotations")
+    place = known_positions(columns.image_id, image_ids, "image", f"{where}: annotations")
     pixels = np.take(sizes, place, axis=0)
-    _known_positions(columns.category_id, category_ids, "category", f"{where}: annotations")
+    known_positions(columns.category_id, category_ids, "category", f"{where}: annotations")
 
     findings = Findings(Path(path).name)
 
@@ -88,10 +94,7 @@ def read_ground_truth(
         image_ids=image_ids,
         image_sizes=sizes,
         category_ids=category_ids,
-        category_names=tuple(
-            printable(c.name) if isinstance(c.name, str) else shown(c.id if c.name is None else c.name)
-            for c in categories
-        ),
+        category_names=tuple(map(name_of, categories)),
         ids=np.arange(1, len(columns) + 1) if unsound.any() else columns.id,
         image_id=columns.image_id,
         category_id=columns.category_id,
@@ -102,6 +105,7 @@ def read_ground_truth(
         file_names=tuple(map(str, names)) if all(names) else (),
         format=kind,
         federated=read_federated(images, categories, where) if kind == "lvis" else None,
+        file_ids=columns.id if unsound.any() and columns.has_id.all() else None,
     )
     return truth, _notes(findings)
 
@@ -132,11 +136,12 @@ def read_detections(
             mask that is needed and is absent or malformed.
     """
     where = f"{argument} {path}"
-    columns, label_notes = _read_results(Path(path), truth, masks, argument, source)
-    place = _known_positions(columns.image_id, truth.image_ids, "image", f"{where}: predictions")
-    _known_positions(columns.category_id, truth.category_ids, "category", f"{where}: predictions")
-    excused = None
-    if truth.federated:
+    kind, columns, label_notes = _read_results(Path(path), truth, masks, argument, source)
+    place = known_positions(columns.image_id, truth.image_ids, "image", f"{where}: predictions")
+    known_positions(columns.category_id, truth.category_ids, "category", f"{where}: predictions")
+    excused, settled = None, False
+    if truth.federated:  # before its rules leave out predictions of other classes
+        notes, settled = misread(truth, columns, place, kind)
         columns, excused = judged(columns, truth, truth.federated)
         place = positions(columns.image_id, truth.image_ids)
     pixels = np.take(truth.image_sizes, place, axis=0)
@@ -146,15 +151,22 @@ def read_detections(
 
     findings = Findings(Path(path).name, {"box-missing": "none"} if masks else {})
     columns, rles = _mend_masks_and_boxes(columns, pixels, masks, f"{where}: ", findings, named)
+    if not truth.federated:
+        notes, settled = misread(truth, columns, place, kind)
     scores = columns.score
     if not len(columns):
         findings.add("no-predictions")
-    findings.add_where("score-outside", (scores < 0) | (scores > 1), lambda i: f"{named(i)}: {scores[i]:g}")
-    _suspect(findings, columns.boxes, pixels, named)
+    outside = (scores < 0) | (scores > 1)
+    if scores.min(initial=0) == 0 and scores.max(initial=0) <= 100 and 2 * outside.sum() > len(scores):
+        findings.add("score-percent", f"the highest is {scores.max():g}")
+    else:
+        findings.add_where("score-outside", outside, lambda i: f"{named(i)}: {scores[i]:g}")
+    _suspect(findings, columns.boxes, pixels, named, settled)
     run = Detections(
         printable(name or Path(path).stem), columns.image_id, columns.category_id, columns.boxes, scores, rles, excused
     )
-    return run, (*(printable(f"{findings.file}: {note}", LONGEST) for note in label_notes), *_notes(findings))
+    told = (printable(f"{findings.file}: {note}", LONGEST) for note in (*notes, *label_notes))
+    return run, (*told, *_notes(findings))
 
 
 def _read_annotations(
@@ -170,57 +182,28 @@ def _read_annotations(
     return "lvis" if federated else "coco", images, categories, columns
 
 
-def _read_results(path: Path, truth: GroundTruth, masks: bool, argument: str, source: Source) -> tuple[Columns, Notes]:
-    """The predictions with the ids of the ground truth, and notes on how they were read."""
+def _read_results(
+    path: Path, truth: GroundTruth, masks: bool, argument: str, source: Source
+) -> tuple[str, Columns, Notes]:
+    """'coco', 'yolo' or 'voc', the predictions with the ids of the ground truth, and notes on how they were read."""
     kind = formats.detect(path, argument, source.predictions)
     if kind not in ("yolo", "voc"):
-        return _ids_of_truth(read_results(path, argument, masks), truth, argument, path)
-    ids = truth.image_ids.tolist()
-    images = formats.image_by_name(truth.file_names, truth.image_ids)
-    if kind == "yolo":
-        sizes = dict(zip(ids, map(tuple, truth.image_sizes.tolist()), strict=True))
-        return read_yolo_detections(path, images, sizes, np.sort(truth.category_ids), argument), _order(truth)
-    classes = dict(zip(truth.category_names, truth.category_ids.tolist(), strict=True))
-    return read_voc_detections(path, images, classes, argument), ()
+        return "coco", *ids_of_truth(read_results(path, argument, masks), truth, argument, path)
+    images = ImageNames(truth.file_names, truth.image_ids)
+    if kind == "voc":
+        classes = dict(zip(truth.category_names, truth.category_ids.tolist(), strict=True))
+        return kind, read_voc_detections(path, images, classes, argument), ()
+    sizes = dict(zip(truth.image_ids.tolist(), map(tuple, truth.image_sizes.tolist()), strict=True))
+    names, ids, notes = numbered_classes(path, truth, source, argument)
+    return kind, read_yolo_detections(path, images, sizes, names, ids, argument), notes
 
 
-def _ids_of_truth(columns: Columns, truth: GroundTruth, argument: str, path: Path) -> tuple[Columns, Notes]:
-    """The predictions with ids for names of images, and for class numbers if the ground truth is YOLO's or VOC's."""
-    given = columns.image_id
-    own = truth.format in ("coco", "lvis")
-    named = given.dtype == object or not own
-    if named or (truth.file_names and (positions(given, truth.image_ids) < 0).any()):
-        names = formats.image_by_name(truth.file_names, truth.image_ids)
-        numbered = {int(name): i for name, i in names.items() if name.isdecimal()}
-        ids = [
-            names.get(image, names.get(Path(image).stem)) if isinstance(image, str) else numbered.get(image)
-            for image in given.tolist()
-        ]
-        absent = {str(image) for image, i in zip(given.tolist(), ids, strict=True) if i is None}
-        if absent and named:
-            raise formats.unknown_images(sorted(absent), argument, path)
-        if not absent:
-            columns = replace(columns, image_id=np.array(ids, np.int64))
-    labels = columns.category_id
-    first = 0 if len(labels) and labels.min() == 0 else 1
-    if own or not len(labels) or first == truth.category_ids.min():
-        return columns, () if own else _order(truth)
-    columns = replace(columns, category_id=labels - first + int(truth.category_ids.min()))
-    return columns, (
-        *_order(truth),
-        f"category ids are taken to count from {first}, as {'no' if first else 'an'} id 0 is used",
-    )
-
-
-def _order(truth: GroundTruth) -> Notes:
-    """A note on the order of the classes where numbers meet names; YOLO's ground truth needs none."""
-    names = [truth.category_names[i] for i in np.argsort(truth.category_ids)]
-    return () if truth.format == "yolo" else (f"numbers of classes are taken in this order: {few(names)}",)
-
-
-def _suspect(findings: Findings, boxes: NDArray, pixels: NDArray, named: Callable[[int], str]) -> None:
+def _suspect(
+    findings: Findings, boxes: NDArray, pixels: NDArray, named: Callable[[int], str], settled: bool = False
+) -> None:
+    """Add what is odd about boxes; whether all look like a mistake, unless that is ``settled``."""
     findings.add_where("box-flat", np.any(boxes[:, 2:] == 0, axis=1), named)
-    for code, figures in suspicious_boxes(boxes, pixels).items():
+    for code, figures in {}.items() if settled else suspicious_boxes(boxes, pixels).items():
         findings.add(code, figures)
 
 
@@ -260,26 +243,3 @@ def _chosen_masks(
     if rles is not None:
         return tuple(rles[i] for i in at)
     return to_rles([(columns.segmentations or ())[i] for i in at], pixels[at], where, at)
-
-
-def _known_positions(ids: NDArray, known: NDArray, what: str, where: str) -> NDArray:
-    """The place of each id in ``known``, which must have it."""
-    places = positions(ids, known)
-    unknown = places < 0
-    if not unknown.any():
-        return places
-    values = np.unique(ids[unknown])
-    hint = _label_hint(ids, known) if what == "category" else "; is the annotation file that of another split?"
-    absent = f"{what} ids that the annotation file does not have ({len(values)} ids: {few(values)})"
-    raise UserError(f"{where}: {unknown.sum()} of {len(ids)} are of {absent}{hint}")
-
-
-def _label_hint(ids: NDArray, known: NDArray) -> str:
-    """What unknown category ids look like: 0-based labels, or class numbers 1..n if the file's ids have gaps."""
-    used, count = np.unique(ids), len(known)
-    listed = f"write the annotation file's own ids ({few(np.sort(known))})"
-    if used[0] == 0 and used[-1] < count:
-        return f"; they look like 0-based labels 0..{count - 1}: {listed}"
-    if used[0] >= 1 and used[-1] <= count and known.max() > count:
-        return f"; they look like class numbers 1..{count}: {listed}"
-    return f"; it has {count}: {few(np.sort(known))}"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -23,14 +23,16 @@ import numpy as np
 from mmms_plugin.coco.json_files import (
     ANNOTATIONS_WANTED,
     BOM,
+    PIECE,
     PREDICTIONS_WANTED,
     UNREAD,
     annotations_of,
     open_json,
     pieces,
     results_of,
+    scored_annotations_of,
 )
-from mmms_plugin.coco.mending import FARTHEST, areas_of, as_id, crowds_of, ids_of
+from mmms_plugin.coco.mending import FARTHEST, areas_of, as_id, crowds_of, ids_of, is_number
 from mmms_plugin.errors import UserError, printable, shown
 
 HIGHEST = 1e300  # of a score
@@ -83,7 +85,7 @@ class _AnnotationWithMask(_Annotation, gc=False):
 
 class _Result(msgspec.Struct, gc=False):
     image_id: Id | str  # a file's name
-    category_id: Id
+    category_id: Id | str  # a class's name
     score: float
     bbox: tuple[float, float, float, float] | None = None
 
@@ -92,10 +94,29 @@ class _ResultWithMask(_Result, gc=False):
     segmentation: Any = None
 
 
+class _NamedResult(_Result, gc=False):
+    file_name: Any = None
+    category_name: Any = None
+
+
+class _NamedResultWithMask(_NamedResult, gc=False):
+    segmentation: Any = None
+
+
+RESULTS = {  # by whether masks are read, and whether results may have names beside their ids
+    (False, False): _Result,
+    (True, False): _ResultWithMask,
+    (False, True): _NamedResult,
+    (True, True): _NamedResultWithMask,
+}
+BESIDE = ("file_name", "category_name")
+
+
 class _File(msgspec.Struct):
     images: list[Image]
     categories: list[Category]
     annotations: msgspec.Raw
+    info: Any = None
 
 
 @dataclass(frozen=True)
@@ -104,15 +125,17 @@ class Columns:
 
     Attributes:
         image_id: ``(n,)`` int64; of results perhaps names of files, ``(n,)`` object.
-        category_id: ``(n,)`` int64.
+        category_id: ``(n,)`` int64; of results perhaps names of classes, ``(n,)`` object.
         boxes: ``(n, 4)`` float64 x y width height in px, zeros where absent.
         has_box: ``(n,)`` bool.
         segmentations: as in the file, or None if they were not read.
         score: ``(n,)`` float64, of results.
         id: ``(n,)`` int64, of annotations; 0 if absent or not an integer.
+        has_id: ``(n,)`` bool, of annotations: whether the file has an integer there.
         area: ``(n,)`` float64 in px², of annotations; NaN where it is not a number.
         iscrowd: ``(n,)`` bool, of annotations.
         has_iscrowd: ``(n,)`` bool, whether the file states it as 0 or 1.
+        beside: names that results have beside their ids, by the names of `BESIDE`; any value, None if absent.
     """
 
     image_id: np.ndarray
@@ -122,9 +145,11 @@ class Columns:
     segmentations: Sequence[Any] | None
     score: np.ndarray = field(default_factory=lambda: np.zeros(0))
     id: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    has_id: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     area: np.ndarray = field(default_factory=lambda: np.zeros(0))
     iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     has_iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    beside: dict[str, list[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -161,21 +186,63 @@ def read_annotations(path: Path, argument: str, masks: bool) -> tuple[list[Image
     return images, categories, columns
 
 
-def read_results(path: Path, argument: str, masks: bool) -> Columns:
-    """The predictions of a result file; ``path``, ``argument`` and ``masks`` as of `read_annotations`.
+@dataclass(frozen=True)
+class Results:
+    """The predictions of a file, and its own lists of images and categories, None for a plain list of results.
+
+    Attributes:
+        least_score: lower ones are not in the file; 0 if it does not say so.
+    """
+
+    columns: Columns
+    images: list[Image] | None = None
+    categories: list[Category] | None = None
+    least_score: float = 0.0
+
+
+def read_results(path: Path, argument: str, masks: bool) -> Results:
+    """The predictions of a result file, or of an annotation file with scores.
+
+    ``path``, ``argument`` and ``masks`` are as of `read_annotations`.
 
     Raises:
         UserError: another kind of file, or a value that cannot be used, named with its place.
     """
-    where, kind = f"{argument} {path}", _ResultWithMask if masks else _Result
+    where = f"{argument} {path}"
     with open_json(path, argument, PREDICTIONS_WANTED) as file:
-        try:
-            parts = map(msgspec.json.Decoder(list[kind]).decode, pieces(file))  # type: ignore[valid-type]
-            columns = _columns(parts, kind, f"{where}: ")
-        except UNREAD:
-            file.seek(0)
-            columns = _columns([_converted(results_of(file.read(), where), kind, f"{where}: ")], kind, f"{where}: ")
-    return columns if masks or columns.has_box.all() else read_results(path, argument, True)
+        head = file.read(PIECE)
+        file.seek(0)
+        kind = RESULTS[masks, any(f'"{name}"'.encode() in head for name in BESIDE)]
+        if head.removeprefix(BOM).lstrip().startswith(b"{"):
+            results = _results_with_images(file.read(), RESULTS[masks, False], where)
+        else:
+            results = Results(_listed_results(file, kind, where))
+    return results if masks or results.columns.has_box.all() else read_results(path, argument, True)
+
+
+def _listed_results(file: BinaryIO, kind: type[msgspec.Struct], where: str) -> Columns:
+    try:
+        return _columns(map(msgspec.json.Decoder(list[kind]).decode, pieces(file)), kind, f"{where}: ")  # type: ignore[valid-type]
+    except UNREAD:
+        file.seek(0)
+        return _columns([_converted(results_of(file.read(), where), kind, f"{where}: ")], kind, f"{where}: ")
+
+
+def _results_with_images(data: bytes, kind: type[msgspec.Struct], where: str) -> Results:
+    """From an object with images, categories, and results as annotations, such as ``mmms predict`` writes."""
+    try:
+        file = msgspec.json.decode(data.removeprefix(BOM), type=_File)
+        images, categories, info = file.images, file.categories, file.info
+        parts = map(msgspec.json.Decoder(list[kind]).decode, pieces(io.BytesIO(file.annotations)))  # type: ignore[valid-type]
+        columns = _columns(parts, kind, f"{where}: annotations")
+    except UNREAD:
+        content = scored_annotations_of(data, where)
+        images = _converted(content["images"], Image, f"{where}: images")
+        categories = _converted(content["categories"], Category, f"{where}: categories")
+        records = _converted(content["annotations"], kind, f"{where}: annotations")
+        columns, info = _columns([records], kind, f"{where}: annotations"), content.get("info")
+    least: Any = info.get("least_score") if isinstance(info, dict) else None
+    return Results(columns, images, categories, float(least) if is_number(least) and 0 < least <= 1 else 0.0)
 
 
 def image_and_category_ids(
@@ -254,18 +321,18 @@ def _columns(parts: Iterable[list[Any]], kind: type[msgspec.Struct], where: str)
         UserError: a value out of bounds; its place and the value.
     """
     joined: dict[str, list[Any]] = {}
-    masks = "segmentation" in kind.__struct_fields__
-    segmentations: list[Any] = []
+    lists: dict[str, list[Any]] = {name: [] for name in ("segmentation", *BESIDE) if name in kind.__struct_fields__}
     start = 0
     for records in parts:
         for name, column in _part(records, kind.__struct_fields__, where, start).items():
             joined.setdefault(name, []).append(column)
-        if masks:
-            segmentations += map(attrgetter("segmentation"), records)
+        for name, values in lists.items():
+            values += map(attrgetter(name), records)
         start += len(records)
     columns = Columns(
         **{name: np.concatenate(joined.pop(name)) for name in list(joined)},
-        segmentations=segmentations if masks else None,
+        segmentations=lists.pop("segmentation", None),
+        beside=lists,
     )
     _check_bounds(columns, where)
     return columns
@@ -292,7 +359,11 @@ def _part(records: list[Any], fields: Sequence[str], where: str, start: int) -> 
     if "score" in fields:
         part["score"] = np.fromiter(map(attrgetter("score"), records), np.float64, len(records))
     else:
-        part["id"] = ids_of([record.id for record in records])
+        values = [record.id for record in records]
+        part["id"] = ids_of(values)
+        part["has_id"] = part["id"] != 0
+        for i in np.flatnonzero(~part["has_id"]).tolist():
+            part["has_id"][i] = as_id(values[i]) is not None
         part["area"] = areas_of([record.area for record in records])
         part["iscrowd"], part["has_iscrowd"] = crowds_of([record.iscrowd for record in records])
     return part

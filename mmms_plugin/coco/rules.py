@@ -124,6 +124,10 @@ RULES: dict[str, Rule] = {
     ),
     # predictions
     "no-predictions": Rule("warning", "files without any predictions", "counted as a model that finds nothing"),
+    "score-percent": Rule(
+        "warning", "files whose scores look like per cent",
+        "AP uses only their order; --score-threshold is compared with them as they are",
+    ),
     "score-outside": Rule("warning", "scores outside 0..1", "AP uses only their order"),
     # pictures
     "picture-missing": Rule("error", "pictures that are missing"),

@@ -25,7 +25,8 @@ from mmms_plugin.coco.formats import (
     records,
     unknown_images,
 )
-from mmms_plugin.coco.records import Category, Columns, Image
+from mmms_plugin.coco.records import SHOWN, Category, Columns, Image
+from mmms_plugin.coco.references import ImageNames
 from mmms_plugin.coco.text_files import lines_of, text_of
 from mmms_plugin.errors import UserError, shown
 
@@ -83,32 +84,36 @@ def read_yolo_truth(
 
 
 def read_yolo_detections(
-    folder: Path, images: dict[str, int], sizes: dict[int, tuple[int, int]], category_ids: np.ndarray, argument: str
-) -> Columns:
+    folder: Path, images: ImageNames, sizes: dict[int, tuple[int, int]], names: Sequence[str], ids: np.ndarray,
+    argument: str,
+) -> Columns:  # fmt: skip
     """Predictions in a folder of text files, with the ids of the ground truth.
 
     Args:
         folder: with a ``.txt`` file for every image that has predictions.
-        images: ids by name without suffix.
+        images: of the ground truth.
         sizes: width and height in px by id.
-        category_ids: in the order of YOLO's class numbers, which begin at 0.
+        names: of the classes 0, 1, ...
+        ids: of the same classes in the ground truth, -1 for those that it does not have.
         argument: the option that names the folder, for messages.
 
     Raises:
         UserError: a line or name that does not fit.
     """
     files = by_stem(_text_files(folder), argument)
-    if absent := [name for name in files if name not in images]:
+    found = {name: images.find(name) for name in files}
+    if absent := [name for name, image in found.items() if image is None]:
         raise unknown_images(absent, argument, folder)
     rows = Rows()
     for name, file in files.items():
-        size = sizes[images[name]]
-        if not all(size):
+        image = found[name] or 0
+        if not all(sizes[image]):
             raise UserError(f"{argument} {file}: the ground truth has no size of that image, which shares need")
-        _read_lines(
-            file, images[name], size, rows, argument, len(category_ids), ", as in the ground truth", scored=True
-        )
-    rows.category = category_ids[rows.category].tolist() if rows.category else []
+        _read_lines(file, image, sizes[image], rows, argument, len(ids), ", as in the ground truth", scored=True)
+    if unknown := sorted({number for number in rows.category if ids[number] < 0}):
+        listed = ", ".join(f"{number} is {shown(names[number])}" for number in unknown[:SHOWN])
+        raise UserError(f"{argument} {folder}: class {listed}, which the ground truth does not have")
+    rows.category = ids[rows.category].tolist() if rows.category else []
     return rows.columns(argument)
 
 

@@ -290,6 +290,7 @@ def check_config_data(config: dict[str, Any], splits: tuple[str, ...], work_dir:
             for metric in coco_metrics(config):
                 if Path(metric.get("ann_file") or "").resolve() == path:
                     metric["ann_file"] = mended
+    findings += _renumber_for_metrics(config, files, work_dir / MENDED)
     return _remarks(findings)
 
 
@@ -301,6 +302,21 @@ def _classes_of(config: dict[str, Any], dataset: dict[str, Any]) -> Collection[s
 
     with DATASETS.switch_scope_and_registry(config.get("default_scope") or "mmengine") as registry:
         return getattr(registry.get(dataset["type"]), "METAINFO", {}).get("classes")
+
+
+def _renumber_for_metrics(config: dict[str, Any], files: Container[Path], folder: Path) -> list[Finding]:
+    """Mend the annotation ids of files that no data set reads, but CocoMetric does: pycocotools would drop objects."""
+    findings: list[Finding] = []
+    for metric in coco_metrics(config):
+        path = Path(metric.get("ann_file") or "").resolve()
+        ours = path in files or path.parent == folder.resolve() or not metric["type"].endswith("CocoMetric")
+        if path.suffix == ".json" and path.is_file() and not ours:
+            coco = read_coco(path, "ann_file")
+            if "annotation-id" in coco.findings:
+                refuse_errors(coco.findings, "mmms check-data --ann FILE")
+                findings += coco.findings
+                metric["ann_file"] = str(coco.write(folder / f"metric_{path.name}"))
+    return findings
 
 
 def _datasets(

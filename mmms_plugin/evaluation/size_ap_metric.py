@@ -29,7 +29,7 @@ from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 
 from mmms_plugin.coco.objects import Detections, GroundTruth
-from mmms_plugin.coco.read import read_detections, read_ground_truth
+from mmms_plugin.coco.read import Notes, read_detections, read_ground_truth
 from mmms_plugin.errors import UserError
 from mmms_plugin.registry import METRICS
 from mmms_plugin.report.tables import to_markdown
@@ -162,7 +162,9 @@ class SizeAPMetric(BaseMetric):
         with tempfile.TemporaryDirectory() as folder:
             prefix = coco.outfile_prefix or str(Path(folder) / "results")
             truth_file = self.ann_file or coco.gt_to_coco_json(truths, prefix)
-            truth = self._read_truth(truth_file)
+            truth, notes = self._read_truth(truth_file)
+            for note in notes if self.ann_file else ():
+                logger.warning(note)
             coco.cat_ids, coco.img_ids = truth.category_ids.tolist(), truth.image_ids.tolist()
             files = coco.results2json(predictions, prefix)
             if coco.format_only:
@@ -175,21 +177,18 @@ class SizeAPMetric(BaseMetric):
                 figures |= self._evaluate(metric, truth, files, logger)
         return figures
 
-    def _read_truth(self, path: str) -> GroundTruth:
-        """The ground truth of the data set's classes, in the order of the labels."""
+    def _read_truth(self, path: str) -> tuple[GroundTruth, Notes]:
+        """The ground truth of the data set's classes, in the order of the labels, and what is odd about the file."""
         masks = "segm" in self.metrics or self.area == "mask"
         with get_local_path(path, backend_args=self.backend_args if self.ann_file else None) as local:
-            truth, _ = read_ground_truth(local, masks=masks, argument="ann_file")
+            truth, notes = read_ground_truth(local, masks=masks, argument="ann_file")
         names = set(self.dataset_meta["classes"])
         kept = [i for i, name in enumerate(truth.category_names) if name in names]
         if self.coco._coco_api is not None:  # the order of CocoMetric's own, which sort_categories changes
             order = self.coco._coco_api.get_cat_ids(cat_names=self.dataset_meta["classes"])
             kept.sort(key=lambda i: order.index(int(truth.category_ids[i])))
-        return replace(
-            truth,
-            category_ids=truth.category_ids[kept],
-            category_names=tuple(truth.category_names[i] for i in kept),
-        )
+        kept_names = tuple(truth.category_names[i] for i in kept)
+        return replace(truth, category_ids=truth.category_ids[kept], category_names=kept_names), notes
 
     def _evaluate(self, metric: str, truth: GroundTruth, files: dict[str, str], logger: MMLogger) -> dict[str, float]:
         iou_type = "segm" if metric == "segm" else "bbox"
@@ -205,6 +204,9 @@ class SizeAPMetric(BaseMetric):
         results = evaluate(truth, [run], options)
         table = to_markdown(bin_table(results, results.runs[0]))
         logger.info(f"{metric}, {results.area_rule}; {results.edge_rule}\n{table}")
+        if truth.file_ids is not None:
+            for note in results.notes:
+                logger.warning(note)
         figures = {f"{metric}_{name}": value for name, value in stock.items()} | _bin_keys(metric, results)
         if self.classwise:
             classes = results.runs[0].classes

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mmms_plugin.coco import lvis
 from mmms_plugin.coco.objects import Detections, GroundTruth, Method, describe_area
 from mmms_plugin.errors import UserError
+from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap.bins import Bin, BinSet, resolve_bins
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator, Scores, mean_defined, recall_at
 from mmms_plugin.size_ap.kernel.bootstrap import (
@@ -161,7 +162,7 @@ def evaluate(
         runs=tuple(_run_result(truth, method, bins, options) for method in measured),
         comparison=comparisons[0] if comparisons else None,
         more_comparisons=comparisons[1:],
-        notes=(*notes, *_notes(measured)),
+        notes=(*notes, *_notes(measured), *_id_notes(truth, methods, measured, bins.bins[0], options)),
         data=_fingerprint(truth, truth.areas(options.area)),
     )
 
@@ -424,6 +425,30 @@ def _notes(methods: Sequence[_Measured]) -> tuple[str, ...]:
     if 0 < len(single) < len(methods):
         unknown = "how much other seeds would differ is unknown and not in the intervals"
         notes.append(f"one seed only: {', '.join(single)}; {unknown}")
+    return tuple(notes)
+
+
+def _id_notes(
+    truth: GroundTruth, methods: Sequence[Method], measured: Sequence[_Measured], all_sizes: Bin, options: Options
+) -> tuple[str, ...]:
+    """Both figures of every run whose AP pycocotools would give otherwise, because of the file's annotation ids."""
+    if truth.file_ids is None or truth.federated:
+        return ()
+    notes, theirs = [], truth.by_file_ids()
+    for method, ours in zip(methods, measured, strict=True):
+        found = [
+            find_candidates(theirs, run, options.iou_type, options.area, options.max_dets, options.thresholds)
+            for run in method.runs
+        ]
+        figures = [
+            bin_figures(Accumulator(match(candidates, (all_sizes,))).scores(), candidates.thresholds)[0, 0]
+            for candidates in found
+        ]
+        ap, other = percent(float(ours.bins.mean[0, 0])), percent(float(np.mean(figures)))
+        if ap != other:
+            notes.append(
+                f"{method.name}: AP {ap} (× 100); pycocotools gives {other}, because of the file's annotation ids"
+            )
     return tuple(notes)
 
 

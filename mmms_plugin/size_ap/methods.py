@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmms_plugin.coco.formats import AUTO, Source
+from mmms_plugin.coco.formats import AUTO, Source, detect
 from mmms_plugin.coco.objects import Detections, GroundTruth, Method
 from mmms_plugin.coco.read import Notes, read_detections, read_ground_truth
 from mmms_plugin.errors import LONGEST_NAME, UserError, printable
@@ -53,7 +53,8 @@ def read_files(
         source: formats, and where to find class names and image sizes.
 
     Raises:
-        UserError: as `read_ground_truth` and `read_detections`; or not one name per run, all different.
+        UserError: as `read_ground_truth` and `read_detections`; or not one name per run, all different; or names of
+            classes that no file needs.
     """
     single = iter(_names([path for path in preds if not isinstance(path, Seeds)], names))
     named = [(pred.name, pred.files) if isinstance(pred, Seeds) else (next(single), (pred,)) for pred in preds]
@@ -61,6 +62,8 @@ def read_files(
     twice = next((name for name in shown if shown.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"two methods are called {twice!r}; each needs its own name")
+    if source.classes:
+        _check_classes(ann, [path for _, files in named for path in files], source)
     truth, notes = read_ground_truth(ann, masks=masks, source=source)
     methods = []
     for name, files in named:
@@ -71,6 +74,16 @@ def read_files(
             notes = (*notes, *more)
         methods.append(Method(name, tuple(runs)))
     return truth, methods, notes
+
+
+def _check_classes(ann: str | Path, preds: Sequence[str | Path], source: Source) -> None:
+    """Refuse ``--classes`` where every file names its classes itself."""
+    needed = detect(Path(ann), "--ann", source.truth) in ("yolo", "voc")
+    if not needed and "yolo" not in [detect(Path(path), "--pred", source.predictions) for path in preds]:
+        raise UserError(
+            f"--classes {source.classes}: COCO files name their classes themselves; it is for labels of YOLO and VOC, "
+            "and for predictions of YOLO"
+        )
 
 
 def _names(preds: Sequence[str | Path], given: Sequence[str]) -> list[str]:

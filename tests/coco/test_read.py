@@ -97,7 +97,7 @@ def test_numbers_are_those_of_the_file_to_the_last_bit(files, largest):
         {"score": score, "bbox": box, "category_id": i % 90, "image_id": one}
         for i, (one, (score, *box)) in enumerate(zip(ids, numbers.tolist(), strict=True))
     ]
-    found = read_results(files("run.json", records), "--pred", False)
+    found = read_results(files("run.json", records), "--pred", False).columns
     assert found.image_id.dtype == found.category_id.dtype == np.int64
     assert found.image_id.tolist() == ids
     assert found.category_id.tolist() == [i % 90 for i in range(len(ids))]

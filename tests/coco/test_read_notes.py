@@ -84,11 +84,12 @@ def test_whole_pictures_and_boxes_that_are_not_clipped_are_not_suspected(files, 
     def told(change) -> str:
         return " ".join(read_detections(files("run.json", with_all(GOOD, "bbox", change)), truth, masks=False)[1])
 
-    assert XYXY in told(lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]])
+    assert "read as [x1, y1, x2, y2] in pixels, 100%" in told(lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]])
     assert told(lambda b: [b[0] - 2, b[1] - 2, b[2] + 4, b[3] + 4]) == ""  # not clipped to the picture
     assert told(lambda b: [0, 0, WIDTH, HEIGHT]) == ""
     assert told(lambda b: [0.5, 0.5, WIDTH / 3, HEIGHT / 2]) == ""
-    assert NORMALISED in told(lambda b: [b[0] / WIDTH, b[1] / HEIGHT, b[2] / WIDTH, b[3] / HEIGHT])
+    shares = told(lambda b: [b[0] / WIDTH, b[1] / HEIGHT, b[2] / WIDTH, b[3] / HEIGHT])
+    assert "read as [x, y, width, height] as shares of the image, 100%" in shares
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,7 @@ def test_whole_pictures_and_boxes_that_are_not_clipped_are_not_suspected(files, 
         ((0, 1, 0.5), ""),
         ((-0.25, 0.5), "1 (prediction 1: -0.25)"),
         ((0.5, 1.25, 2, 0), "2 (prediction 2: 1.25; prediction 3: 2)"),
+        ((101, 50, 2), "3 (prediction 1: 101; prediction 2: 50; prediction 3: 2)"),
     ],
 )
 def test_scores_that_are_not_shares_are_reported(files, truth_file, scores, outside):
@@ -112,7 +114,7 @@ def test_odd_predictions_are_read_and_reported(files, truth_file):
     assert "files without any predictions" in notes[0]
     odd = with_first(with_all(GOOD, "score", lambda s: 100 * s), bbox=[5, 5, 0, 4])
     _, notes = read_detections(files("odd.json", odd), truth, masks=False)
-    assert any("scores outside 0..1: 40 (prediction 1: 100; prediction 2: 99;" in note for note in notes)
+    assert any("files whose scores look like per cent: 1 (the highest is 100)" in note for note in notes)
     assert any(f"{FLAT}: 1 (prediction 1)" in note for note in notes)
     bare = [{k: v for k, v in one.items() if k != "bbox"} for one in GOOD]
     found, _ = read_detections(files("masks.json", bare), truth, masks=True)

@@ -54,6 +54,7 @@ WRONG_KINDS = {
     json.dumps(dict(image_id=1, bbox=[])): "a JSON object with the keys image_id, bbox",
     json.dumps(dict(category_id=1)): "a JSON object with the keys category_id",
     json.dumps([{"loss": 1.5}]): "this is a training log",
+    json.dumps(dict(pictures=[], classes=["cat"])): "this is a classifier's predictions, without boxes",
     json.dumps({"loss": 1.5}): "this is a training log",
     json.dumps(dict(lr=0.1, time=2.0)): "this is a training log",
     json.dumps(dict(lr=0.1)): "a JSON object with the keys lr",
@@ -84,6 +85,10 @@ def test_files_that_are_absent_or_swapped_are_named(files, truth_file, tmp_path)
     binary.write_bytes(b"\x80\x04\x95\xff\xfe")
     refused("--pred", "no such file", lambda: read_detections(absent, truth, masks=False))
     refused("--pred", "this folder holds neither .txt", lambda: read_detections(tmp_path, truth, masks=False))
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found/predictions.json").write_text("[]", encoding="utf-8")
+    found = lambda: read_detections(tmp_path / "found", truth, masks=False)  # noqa: E731
+    refused("--pred", "predictions.json is in it: give that", found)
     refused("--pred", "not a text file in UTF-8 (a pickle", lambda: read_detections(binary, truth, masks=False))
     refused("--ann", "this is a COCO result file", lambda: read_ground_truth(run, masks=False))
     refused("--pred", "this is a COCO annotation file", lambda: read_detections(truth_file, truth, masks=False))

@@ -275,6 +275,13 @@ def test_a_configs_own_annotation_files_are_checked_too(cascade, shapes, tmp_pat
     assert (
         dataset["ann_file"] == config.val_evaluator.ann_file == str(tmp_path / "work/annotations/1_instances_val.json")
     )
+    alone = tmp_path / "alone.json"
+    content = json.loads((shapes / "annotations/instances_val.json").read_text(encoding="utf-8"))
+    content["annotations"][0]["id"] = 0
+    alone.write_text(json.dumps(content), encoding="utf-8")
+    config.val_evaluator.ann_file = str(alone)
+    assert any("without an integer id above 0" in r for r in check_config_data(config, ("val",), tmp_path / "work"))
+    assert config.val_evaluator.ann_file == str(tmp_path / "work/annotations/metric_alone.json")
     edit("train", lambda data: data["annotations"][0].update(bbox=[1, 2, float("nan"), 4]))(folder)
     with pytest.raises(UserError, match="boxes with NaN"):
         check_config_data(config, ("train", "val"), tmp_path / "work")

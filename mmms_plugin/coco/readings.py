@@ -1,0 +1,313 @@
+"""Predictions that fit the ground truth far better if their numbers are read in another way.
+
+A wrong layout gives a low AP and no error: boxes as corners, shares or centres, classes that count from 0 instead of 1,
+ids of other images. The evidence is the ground truth itself: in an image with ``n`` objects, the ``n`` predictions with
+the best scores of almost any trained detector are often on an object, those of a wrong reading almost never. Numbers
+are always read as the format says; a note names the better reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmms_plugin.coco.mending import NORMALISED
+from mmms_plugin.coco.objects import GroundTruth, positions
+from mmms_plugin.coco.records import Columns
+
+IMAGES, PAIRS = 200, 10_000  # to judge from, at most: images, and pairs of a prediction and an object
+ON_OBJECT = 0.5  # IoU
+GOOD = 0.6  # share of predictions on an object that no other reading can beat by far
+ENOUGH = {5: 0.2, 20: 0.08}  # predictions on an object that are no accident, by their number: their least share of all
+TIMES, MORE = 3, 0.3  # by which a far better share is higher: so many times, or so much
+FARTHEST_SHARE = 4.0  # larger numbers are not shares of an image
+SIDES = (320, 416, 448, 512, 640, 768, 800, 1024, 1280)  # px, of networks' inputs
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Boxes = Callable[[Floats], Floats]  # four numbers [n, 4] to x y width height
+
+
+def _from_corners(numbers: Floats) -> Floats:
+    return np.concatenate([numbers[:, :2], numbers[:, 2:] - numbers[:, :2]], 1)
+
+
+def _from_centres(numbers: Floats) -> Floats:
+    return np.concatenate([numbers[:, :2] - numbers[:, 2:] / 2, numbers[:, 2:]], 1)
+
+
+SWAPPED = [1, 0, 3, 2]
+LAYOUTS: dict[str, Boxes] = {
+    "x y width height": lambda numbers: numbers,
+    "x1 y1 x2 y2": _from_corners,
+    "x_centre y_centre width height": _from_centres,
+    "y x height width": lambda numbers: numbers[:, SWAPPED],
+    "y1 x1 y2 x2": lambda numbers: _from_corners(numbers)[:, SWAPPED],
+}
+PIXELS, SHARES = "in pixels", "as shares of the image"
+WRITTEN = {"coco": ("x y width height", PIXELS), "voc": ("x1 y1 x2 y2", PIXELS),
+           "yolo": ("x_centre y_centre width height", SHARES)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The best predictions in some images, and every pair of one and an object of its image.
+
+    Attributes:
+        place, scores: image and score of every prediction of the file.
+        chosen: ``(n,)`` places of the predictions.
+        prediction, object_: ``(pairs,)``, by prediction; places in ``chosen`` and in the ground truth.
+        starts: ``(n,)`` the first pair of each prediction.
+    """
+
+    place: Ints
+    scores: Floats
+    chosen: Ints
+    prediction: Ints
+    object_: Ints
+    starts: Ints
+
+
+class Judge:
+    """Compares readings of one file of predictions.
+
+    Args:
+        truth: the data set.
+        place: ``(n,)`` the image of each prediction, its place in ``truth.image_ids``.
+        scores: ``(n,)``.
+    """
+
+    def __init__(self, truth: GroundTruth, place: Ints, scores: Floats) -> None:
+        self.truth, self.place, self.scores = truth, place, scores
+        counted = np.flatnonzero(~truth.iscrowd & (truth.boxes[:, 2:] > 0).all(1))
+        image = positions(truth.image_id[counted], truth.image_ids)
+        order = np.argsort(image, kind="stable")
+        self.objects, objects = counted[order], np.bincount(image, minlength=len(truth.image_ids))
+        self.first = np.cumsum(objects) - objects  # of each image in ``self.objects``
+        filled = np.flatnonzero(objects)
+        some = filled[np.linspace(0, len(filled) - 1, min(IMAGES, len(filled))).round().astype(np.int64)]
+        most = np.minimum(objects[some], np.maximum(PAIRS // objects[some], 1))
+        some = some[np.cumsum(most * objects[some]) <= max(PAIRS, int(most[:1].sum() * objects[some[:1]].sum()))]
+        self.objects_of = objects
+        self.most = np.zeros_like(objects)  # predictions of each image to judge from
+        self.most[some] = most[: len(some)]
+
+    def sample(self, place: Ints | None = None, scores: Floats | None = None) -> _Sample:
+        """The predictions to judge, by other images or scores if these are given."""
+        place, scores = self.place if place is None else place, self.scores if scores is None else scores
+        inside = np.flatnonzero((place >= 0) & (self.most[place] > 0))
+        order = inside[np.lexsort((-scores[inside], place[inside]))]
+        ordered = place[order]
+        starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+        rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+        chosen = order[rank < self.most[ordered]]
+        objects = self.objects_of[place[chosen]]
+        starts = np.cumsum(objects) - objects
+        prediction = np.repeat(np.arange(len(chosen)), objects)
+        within = np.arange(len(prediction)) - np.repeat(starts, objects)
+        object_ = self.objects[self.first[place[chosen]][prediction] + within]
+        return _Sample(place, scores, chosen, prediction, object_, starts)
+
+    def on_objects(self, sample: _Sample, boxes: Floats) -> NDArray[np.bool_]:
+        """``(pairs,)`` whether a prediction is on an object; ``boxes`` of the sample are x y width height, px."""
+        ours, theirs = boxes[sample.prediction], self.truth.boxes[sample.object_]
+        low = np.maximum(ours[:, :2], theirs[:, :2])
+        sides = np.minimum(ours[:, :2] + ours[:, 2:], theirs[:, :2] + theirs[:, 2:]) - low
+        common = np.maximum(sides, 0).prod(1)
+        areas = np.maximum(ours[:, 2:], 0).prod(1) + theirs[:, 2:].prod(1) - common
+        return common >= ON_OBJECT * areas
+
+
+def _hits(sample: _Sample, pairs: NDArray[np.bool_]) -> int:
+    """The number of predictions with such a pair."""
+    return int(np.logical_or.reduceat(pairs, sample.starts).sum()) if len(sample.starts) else 0
+
+
+def misread(truth: GroundTruth, columns: Columns, place: Ints, kind: str) -> tuple[tuple[str, ...], bool]:
+    """Notes on readings that fit far better than that of the format, and whether the boxes are beyond doubt.
+
+    Args:
+        truth: the data set.
+        columns: predictions with its ids.
+        place: ``(n,)`` the image of each, its place in ``truth.image_ids``.
+        kind: of the file, a key of `WRITTEN`.
+    """
+    judge = Judge(truth, place, columns.score)
+    sample = judge.sample()
+    if len(sample.chosen) < min(ENOUGH):
+        return (), False
+    given = _Reading("", judge, sample, lambda chosen: columns.boxes[chosen])
+    if given.share >= GOOD:
+        return _other_classes(given, columns.category_id, kind), True
+    trials = [("as they are", _images_and_scores(judge, columns))]
+    if columns.has_box.all() and not (kind == "yolo" and any(columns.segmentations or ())):
+        trials.insert(0, (_words(kind, *WRITTEN[kind]), _boxes(judge, columns, kind)))
+    for written, readings in trials:
+        best = max(readings, key=lambda reading: reading.share, default=given)
+        if best.far_better_than(given):
+            before = f"read {written}, {given.share:.0%} of the best-scored lie on an object"
+            note = f"predictions may mean something else: {before}; read {best.words}, {best.share:.0%}"
+            return (note, *_other_classes(best, columns.category_id, kind)), True
+    return _other_classes(given, columns.category_id, kind), False
+
+
+class _Reading:
+    """One way to read the file.
+
+    Attributes:
+        words: that name it.
+        boxes_of: the boxes of predictions, x y width height in px, from their places.
+        pairs: ``(pairs,)`` of the sample, whether the prediction is on the object.
+        hits: number of predictions on an object.
+        share: of all in the sample.
+    """
+
+    def __init__(self, words: str, judge: Judge, sample: _Sample, boxes_of: Callable[[Ints], Floats]) -> None:
+        self.words, self.judge, self.sample, self.boxes_of = words, judge, sample, boxes_of
+        self.pairs = judge.on_objects(sample, boxes_of(sample.chosen))
+        self.hits = _hits(sample, self.pairs)
+        self.share = self.hits / max(len(sample.chosen), 1)
+
+    def far_better_than(self, other: _Reading) -> bool:
+        """Whether this cannot be chance: neither of a bad model nor of boxes that fit the objects of any image."""
+        enough = any(self.hits >= hits and self.share >= least for hits, least in ENOUGH.items())
+        return (
+            enough
+            and self.share >= min(TIMES * other.share, other.share + MORE)
+            and self.share >= TIMES * self._share_elsewhere()
+        )
+
+    def _share_elsewhere(self) -> float:
+        """The share of the same predictions on the objects of the next image."""
+        some, following = np.flatnonzero(self.judge.most), np.full(len(self.judge.most), -1)
+        following[some] = np.roll(some, -1) if len(some) > 1 else -1
+        place = np.where(self.sample.place >= 0, following[self.sample.place], -1)
+        sample = self.judge.sample(place, self.sample.scores)
+        return _Reading("", self.judge, sample, self.boxes_of).share if len(sample.chosen) else 0.0
+
+
+def _words(kind: str, layout: str, unit: str, first: bool = False) -> str:
+    """A layout as the format's users write it; ``first``: YOLO's confidence comes before the box."""
+    if kind == "yolo":
+        return f"as class {'confidence ' * first}{layout}{' confidence' * (not first)}, {unit[3:]}"
+    return f"as [{', '.join(layout.split())}] {unit}"
+
+
+def _boxes(judge: Judge, columns: Columns, kind: str) -> Iterator[_Reading]:
+    """Other layouts, units and places of the confidence."""
+    sizes = judge.truth.image_sizes[judge.place].astype(np.float64)
+    numbers = columns.boxes  # as in the file
+    if kind == "voc":
+        numbers = np.concatenate([numbers[:, :2] + 1, numbers[:, :2] + numbers[:, 2:]], 1)
+    if kind == "yolo":
+        numbers = np.concatenate([numbers[:, :2] + numbers[:, 2:] / 2, numbers[:, 2:]], 1) / sizes[:, [0, 1, 0, 1]]
+    orders = [(numbers, columns.score, False)]
+    if kind == "yolo":
+        orders += [(np.column_stack([numbers[:, 1:], columns.score]), numbers[:, 0], True)]
+    for four, scores, first in orders:
+        sample = judge.sample(scores=scores)
+        for layout, from_numbers in LAYOUTS.items():
+            for unit, px_of in _units(four[sample.chosen], sizes[sample.chosen], layout[0] == "x"):
+                if first or (layout, unit) != WRITTEN[kind]:
+
+                    def boxes_of(chosen: Ints, four=four, from_numbers=from_numbers, px_of=px_of) -> Floats:  # type: ignore[no-untyped-def]
+                        return px_of(from_numbers(four[chosen]), sizes[chosen])
+
+                    yield _Reading(_words(kind, layout, unit, first), judge, sample, boxes_of)
+
+
+def _units(numbers: Floats, size: Floats, resized: bool) -> Iterator[tuple[str, Callable[[Floats, Floats], Floats]]]:
+    """Units that the numbers may have, and boxes in px from boxes in that unit and ``(n, 2)`` sizes of images.
+
+    Args:
+        numbers: ``(n, 4)`` as in the file.
+        size: ``(n, 2)`` width and height of the images, 0 if unknown.
+        resized: also pixels of resized images.
+    """
+    if numbers.max(initial=0) > NORMALISED:
+        yield PIXELS, lambda boxes, _: boxes
+    if not (size > 0).all():
+        return
+    if numbers.max(initial=0) <= FARTHEST_SHARE:
+        yield SHARES, lambda boxes, size: boxes * np.tile(size, 2)
+        return
+    yield "in thousandths of the image", lambda boxes, size: boxes * np.tile(size, 2) / 1000
+    for side in SIDES if resized else ():
+        yield f"in pixels of images resized to fit {side} px", partial(_resized, side)
+        yield f"in pixels of images padded to {side} x {side} px", partial(_padded, side)
+        yield f"in pixels of images stretched to {side} x {side} px", partial(_stretched, side)
+
+
+def _resized(side: int, boxes: Floats, size: Floats) -> Floats:
+    return boxes * size.max(1, keepdims=True) / side
+
+
+def _padded(side: int, boxes: Floats, size: Floats) -> Floats:
+    longest = size.max(1, keepdims=True)
+    border = (longest - size) / 2
+    return boxes * longest / side - np.concatenate([border, np.zeros_like(border)], 1)
+
+
+def _stretched(side: int, boxes: Floats, size: Floats) -> Floats:
+    return boxes * np.tile(size, 2) / side
+
+
+def _images_and_scores(judge: Judge, columns: Columns) -> Iterator[_Reading]:
+    """Other images for the same ids, and scores of which the lowest is the best."""
+    ids, own, count = columns.image_id, judge.place, len(judge.truth.image_ids)
+    for words, place in (
+        ("with image ids one higher", positions(ids + 1, judge.truth.image_ids)),
+        ("with image ids one lower", positions(ids - 1, judge.truth.image_ids)),
+        ("as those of the next image", own + 1),
+        ("as those of the image before", own - 1),
+        ("with image ids as places in the list of images, from 0", ids),
+        ("with image ids as places in the list of images, from 1", ids - 1),
+    ):
+        place = np.where((place >= 0) & (place < count), place, -1)
+        if (place != own).any():
+            yield _Reading(words, judge, judge.sample(place=place), lambda chosen: columns.boxes[chosen])
+    reverse = judge.sample(scores=-columns.score)
+    yield _Reading("with low scores as the better ones", judge, reverse, lambda chosen: columns.boxes[chosen])
+
+
+def _other_classes(reading: _Reading, category_id: Ints, kind: str) -> tuple[str, ...]:
+    """A note if the predictions on objects have the objects' classes only when class ids are read in another way."""
+    truth, sample = reading.judge.truth, reading.sample
+    if reading.hits < min(ENOUGH) or len(truth.category_ids) < 2:
+        return ()
+    own = positions(category_id[sample.chosen], truth.category_ids)
+    objects = positions(truth.category_id[sample.object_], truth.category_ids)
+
+    def right(classes: Ints) -> int:
+        return _hits(sample, reading.pairs & (classes[sample.prediction] == objects))
+
+    before = right(own)
+    trials = [(right(classes), words) for words, classes in _classes(truth, category_id[sample.chosen], kind)]
+    after, words = max(trials, key=lambda trial: trial[0], default=(0, ""))
+    if after < max(min(ENOUGH), reading.hits / 2, before + MORE * reading.hits):
+        return ()
+    shares = [f"{count / reading.hits:.0%}" for count in (before, after)]
+    written = f"as they are, {shares[0]} of the best-scored on an object have its class"
+    return (f"classes may be numbered in another way: {written}; taken {words}, {shares[1]}",)
+
+
+def _classes(truth: GroundTruth, ids: Ints, kind: str) -> Iterator[tuple[str, Ints]]:
+    """Other meanings of class ids, as places in the ground truth's categories, -1 for none."""
+    count, by_id = len(truth.category_ids), np.argsort(truth.category_ids)
+    rank = np.argsort(by_id)[positions(ids, truth.category_ids)]
+    for words, other in (("as the next class", rank + 1), ("as the class before", rank - 1)):
+        yield words, np.where((other >= 0) & (other < count), by_id[other.clip(0, count - 1)], -1)
+    orders = (
+        ("by id", by_id),
+        ("as the ground truth lists them", np.arange(count)),
+        ("by name", np.argsort(truth.category_names, kind="stable")),
+    )
+    for words, order in orders:
+        yield f"in the order of the classes {words}", order[rank]
+        for base in (0, 1) if kind == "coco" else ():
+            slot = ids - base
+            inside = (slot >= 0) & (slot < count)
+            yield f"as numbers from {base} of the classes {words}", np.where(inside, order[slot * inside], -1)

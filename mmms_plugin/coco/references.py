@@ -1,0 +1,323 @@
+"""Which image and which class of the ground truth a prediction means, by ids or by names.
+
+Names decide where a file has both: ids are only numbers, and those of another file mean nothing. Where the two
+contradict each other, a note says so.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmms_plugin.coco.formats import SUFFIXES, Source, class_names, unknown_images
+from mmms_plugin.coco.mending import as_side
+from mmms_plugin.coco.objects import GroundTruth, positions
+from mmms_plugin.coco.records import Category, Columns, Image, Results, few, image_and_category_ids
+from mmms_plugin.errors import UserError, printable, shown
+
+MOST_DIGITS = 19  # of an id
+DEEPEST = 10  # folders of a name that are told apart
+Notes = tuple[str, ...]
+
+
+class ImageNames:
+    """The images of a data set, to be found by names of files that may have other folders or no suffix.
+
+    Args:
+        file_names: of the images.
+        ids: as many.
+    """
+
+    def __init__(self, file_names: Sequence[str], ids: NDArray[np.int64]) -> None:
+        self._file_names, self._image_ids = file_names, ids
+
+    @cached_property
+    def _ids(self) -> dict[str, int | None]:
+        """By every tail of a name, with and without suffix; None for a tail of several names."""
+        names = [_plain(name) for name in self._file_names]
+        ids: dict[str, int | None] = {}
+        for variants in ([_without_suffix(name) for name in names], names):  # names with suffix are better known
+            known: dict[str, int | None] = {}
+            for name, i in zip(variants, self._image_ids.tolist(), strict=False):
+                known.update((tail, None if known.get(tail, i) != i else i) for tail in _tails(name))
+            ids |= known
+        whole: dict[str, int | None] = {}  # and whole names better than parts of others
+        for name, i in zip(names, self._image_ids.tolist(), strict=False):
+            whole[name] = None if whole.get(name, i) != i else i
+        return ids | {name: i for name, i in whole.items() if _without_suffix(name) != name}
+
+    def find(self, name: str) -> int | None:
+        """The id of the image that shares the longest tail of folders and file; None if several do, or none."""
+        name = _plain(name)
+        bare = _without_suffix(name) if Path(name).suffix.lower() in SUFFIXES else name
+        return next((self._ids[tail] for tail in (*_tails(name), *_tails(bare)) if tail in self._ids), None)
+
+    def numbered(self) -> dict[int, int]:
+        """Ids by number, of images whose names are numbers, such as ``000012.jpg``."""
+        numbers: dict[int, int | None] = {}
+        for name, i in self._ids.items():
+            if name.isdecimal() and len(name) < MOST_DIGITS:
+                numbers[int(name)] = None if numbers.get(int(name), i) != i else i
+        return {number: i for number, i in numbers.items() if i is not None}
+
+
+def _plain(name: str) -> str:
+    """A file's name with / and composed letters, whichever system it is from."""
+    return unicodedata.normalize("NFC", name).replace("\\", "/")
+
+
+def _tails(name: str) -> list[str]:
+    """A file's name with all of its folders, with all but the first, ... and without any."""
+    parts = name.rsplit("/", DEEPEST)
+    return [tail for i in range(len(parts)) if (tail := "/".join(parts[i:]))]
+
+
+def _without_suffix(name: str) -> str:
+    folder, slash, file = name.rpartition("/")
+    return f"{folder}{slash}{Path(file).stem}"
+
+
+def name_of(category: Category) -> str:
+    """The name of a category, or its id if it has none."""
+    if isinstance(category.name, str):
+        return printable(category.name)
+    return shown(category.id if category.name is None else category.name)
+
+
+def ids_of_truth(results: Results, truth: GroundTruth, argument: str, path: Path) -> tuple[Columns, Notes]:
+    """The predictions of a JSON file with the ground truth's ids, and notes on how they were found.
+
+    Args:
+        results: the file's content. Its own images and categories are matched by name. A list's image ids may be names,
+            as Ultralytics writes them; with YOLO's or VOC's ground truth its category ids are numbers of classes.
+        truth: the data set they are for.
+        argument, path: option and file, for messages.
+
+    Raises:
+        UserError: an image or class that the ground truth does not have.
+    """
+    images = ImageNames(truth.file_names, truth.image_ids)
+    if results.images is not None and results.categories is not None:
+        return _by_own_lists(results, results.images, results.categories, truth, images, argument, path)
+    columns, notes = _image_ids(results.columns, truth, images, argument, path)
+    columns, more = _category_ids(columns, truth, f"{argument} {path}")
+    return columns, (*notes, *more)
+
+
+def _by_own_lists(
+    results: Results, own_images: Sequence[Image], own_categories: Sequence[Category], truth: GroundTruth,
+    images: ImageNames, argument: str, path: Path,
+) -> tuple[Columns, Notes]:  # fmt: skip
+    """Images by file name, classes by name, of a file that lists its own."""
+    where, columns = f"{argument} {path}", results.columns
+    image_ids, category_ids = image_and_category_ids(own_images, own_categories, where)
+    image = known_positions(columns.image_id, image_ids, "image", f"{where}: annotations", "its images do not have")
+    category = known_positions(
+        columns.category_id, category_ids, "category", f"{where}: annotations", "its categories do not have"
+    )
+    notes: list[str] = []
+    if truth.file_names and all(isinstance(own.file_name, str) for own in own_images):
+        found = [images.find(own.file_name) for own in own_images]
+        used = np.unique(image).tolist()
+        if absent := [str(own_images[i].file_name) for i in used if found[i] is None]:
+            raise unknown_images(absent, argument, path)
+        _refuse_twice(own_images, found, where)
+        columns = replace(columns, image_id=np.array([i or 0 for i in found], np.int64)[image])
+        notes += _other_sizes(own_images, found, truth)
+        lacking = len(truth.image_ids) - len({i for i in found if i is not None})
+        if lacking:
+            total = len(truth.image_ids)
+            notes.append(f"{lacking} of the ground truth's {total} images are not in it: their objects count as missed")
+    else:
+        notes.append("images are matched by id, as one of the files has no file names")
+    by_name = _ids_by_name(truth)
+    names = [name_of(own) for own in own_categories]
+    if absent := [names[i] for i in np.unique(category).tolist() if by_name.get(names[i]) is None]:
+        raise _unknown_classes(absent, truth, where)
+    columns = replace(columns, category_id=np.array([by_name.get(name) or 0 for name in names], np.int64)[category])
+    if results.least_score:
+        lowest = f"it holds no predictions of a score below {results.least_score:g}, which lowers AP"
+        notes.append(f"{lowest}: predict with --score 0, or use mmms test --out")
+    return columns, tuple(notes)
+
+
+def _refuse_twice(own_images: Sequence[Image], found: Sequence[int | None], where: str) -> None:
+    known = [i for i in found if i is not None]
+    if len(set(known)) == len(known):
+        return
+    twice = next(i for i in known if known.count(i) > 1)
+    names = [str(own.file_name) for own, i in zip(own_images, found, strict=True) if i == twice]
+    raise UserError(f"{where}: images: {few(names)} are the same image of the ground truth")
+
+
+def _other_sizes(own_images: Sequence[Image], found: Sequence[int | None], truth: GroundTruth) -> list[str]:
+    """A note on images that have another size in the ground truth."""
+    sizes = dict(zip(truth.image_ids.tolist(), map(tuple, truth.image_sizes.tolist()), strict=True))
+    others = []
+    for own, i in zip(own_images, found, strict=True):
+        size, known = (as_side(own.width), as_side(own.height)), sizes.get(-1 if i is None else i, (0, 0))
+        if all(size) and all(known) and size != known:
+            others.append(f"{own.file_name}: {size[0]} x {size[1]}, ground truth {known[0]} x {known[1]}")
+    if not others:
+        return []
+    return [f"images of another size than in the ground truth: {len(others)} ({others[0]}); are boxes in its pixels?"]
+
+
+def _image_ids(
+    columns: Columns, truth: GroundTruth, images: ImageNames, argument: str, path: Path
+) -> tuple[Columns, Notes]:
+    """A list's image ids: by ``file_name`` where it is stated, else ids, or names or their numbers."""
+    given = columns.image_id
+    by_name = _unique(columns.beside.get("file_name", ()), images.find) if truth.file_names else {}
+    stated = [by_name.get(name) for name in columns.beside.get("file_name", ())] if by_name else []
+    if stated and None not in stated:
+        ids = np.array(stated, np.int64)
+        return replace(columns, image_id=ids), _contradictions("file_name", columns, given, ids, truth.image_ids)
+    named = given.dtype == object or truth.format not in ("coco", "lvis")
+    if named or (truth.file_names and (positions(given, truth.image_ids) < 0).any()):
+        numbered = images.numbered()
+        known = _unique(given.tolist(), lambda i: images.find(i) if isinstance(i, str) else numbered.get(i))
+        absent = sorted({str(image) for image, i in known.items() if i is None})
+        if absent and named:
+            raise unknown_images(absent, argument, path)
+        if not absent:
+            columns = replace(columns, image_id=np.array([known[image] for image in given.tolist()], np.int64))
+    others = [name for name in by_name if by_name[name] is None and isinstance(name, str)]
+    if not others:
+        return columns, ()
+    listed = f"{len(others)} file names that the ground truth does not have ({few(others)})"
+    return columns, (f"{listed}: image_id is used; are they predictions of another split?",)
+
+
+def _category_ids(columns: Columns, truth: GroundTruth, where: str) -> tuple[Columns, Notes]:
+    """A list's category ids: by ``category_name`` where it is stated, names, ids, or numbers of classes."""
+    by_name = _ids_by_name(truth)
+    if columns.category_id.dtype == object:
+        known = _unique(columns.category_id.tolist(), lambda i: by_name.get(i) if isinstance(i, str) else i)
+        if absent := [str(name) for name, i in known.items() if i is None]:
+            raise _unknown_classes(absent, truth, where)
+        of_truth = np.array([known[i] for i in columns.category_id.tolist()], np.int64)
+        return replace(columns, category_id=of_truth), ()
+    names = columns.beside.get("category_name", [])
+    stated = [by_name.get(name) if isinstance(name, str) else None for name in names]
+    if stated and None not in stated:
+        ids = np.array(stated, np.int64)
+        notes = _contradictions("category_name", columns, columns.category_id, ids, truth.category_ids)
+        return replace(columns, category_id=ids), notes
+    others = {name: None for name, i in zip(names, stated, strict=True) if i is None and isinstance(name, str)}
+    strange = (
+        f"{len(others)} class names that the ground truth does not have ({few(list(others))}): category_id is used"
+    )
+    notes = (strange,) if others else ()
+    labels, own = columns.category_id, truth.format in ("coco", "lvis")
+    first = 0 if len(labels) and labels.min() == 0 else 1
+    if own or not len(labels) or first == truth.category_ids.min():
+        return columns, notes if own else (*notes, *order_note(truth))
+    columns = replace(columns, category_id=labels - first + int(truth.category_ids.min()))
+    count = f"category ids are taken to count from {first}, as {'no' if first else 'an'} id 0 is used"
+    return columns, (*notes, *order_note(truth), count)
+
+
+def _unique(values: Iterable[Any], id_of: Callable[[Any], int | None]) -> dict[Any, int | None]:
+    """The id of every value that can be a key; ``id_of`` is called once for each."""
+    ids: dict[Any, int | None] = {}
+    for value in values:
+        if isinstance(value, str | int) and value not in ids:
+            ids[value] = id_of(value)
+    return ids
+
+
+def _contradictions(
+    name: str, columns: Columns, given: NDArray, ids: NDArray[np.int64], known: NDArray[np.int64]
+) -> Notes:
+    """A note on ids that the ground truth has, of something other than the name beside them."""
+    if given.dtype == object:
+        return ()
+    wrong = np.flatnonzero((given != ids) & (positions(given, known) >= 0))
+    if not len(wrong):
+        return ()
+    key, first = {"file_name": "image_id", "category_name": "category_id"}[name], int(wrong[0])
+    stated = columns.beside[name][first]
+    example = f"prediction {first + 1}: {key} {given[first]}, but {stated} has {ids[first]}"
+    return (f"{key} and {name} contradict each other: {len(wrong)} of {len(ids)} ({example}); {name} is used",)
+
+
+def numbered_classes(
+    path: Path, truth: GroundTruth, source: Source, argument: str
+) -> tuple[list[str], NDArray[np.int64], Notes]:
+    """Names and ids of the classes 0, 1, ... of YOLO's predictions, and a note where their order is taken for granted.
+
+    Names are those of ``--classes`` or of ``classes.txt`` in the folder, else the ground truth's, in the order of ids.
+    A class that the ground truth does not have gets the id -1.
+    """
+    order = np.argsort(truth.category_ids)
+    own = [truth.category_names[i] for i in order]
+    named = truth.format != "yolo" or own != [str(i) for i in range(len(own))]  # YOLO's labels may have no names
+    file = source.classes or path / "classes.txt"
+    if named and file.is_file():
+        by_name, names = _ids_by_name(truth), class_names(file, "--classes" if source.classes else argument)
+        ids = [by_name.get(printable(name)) for name in names]
+        return names, np.array([-1 if i is None else i for i in ids], np.int64), ()
+    return own, truth.category_ids[order], order_note(truth)
+
+
+def order_note(truth: GroundTruth) -> Notes:
+    """A note on the order of the classes where numbers meet names; YOLO's ground truth needs none."""
+    names = [truth.category_names[i] for i in np.argsort(truth.category_ids)]
+    return () if truth.format == "yolo" else (f"numbers of classes are taken in this order: {few(names)}",)
+
+
+def _ids_by_name(truth: GroundTruth) -> dict[str, int | None]:
+    """Category ids by name; None for a name of several."""
+    ids: dict[str, int | None] = {}
+    for name, i in zip(truth.category_names, truth.category_ids.tolist(), strict=True):
+        ids[name] = None if name in ids else i
+    return ids
+
+
+def _unknown_classes(names: Sequence[str], truth: GroundTruth, where: str) -> UserError:
+    listed = f"{len(names)} classes that the ground truth does not have ({few(names)})"
+    return UserError(f"{where}: predictions of {listed}; it has {few(truth.category_names)}")
+
+
+def known_positions(
+    ids: NDArray, known: NDArray, what: str, where: str, lacking: str = "the annotation file does not have"
+) -> NDArray:
+    """The place of each id in ``known``.
+
+    Args:
+        ids: of images or categories.
+        known: those that may be used.
+        what: 'image' or 'category'.
+        where: option, file and list, for messages.
+        lacking: what has no such ids, for messages.
+
+    Raises:
+        UserError: an id that is not known.
+    """
+    places = positions(ids, known)
+    unknown = places < 0
+    if not unknown.any():
+        return places
+    values = np.unique(ids[unknown])
+    hint = _label_hint(ids, known) if what == "category" else "; is the annotation file that of another split?"
+    absent = f"{what} ids that {lacking} ({len(values)} ids: {few(values)})"
+    raise UserError(f"{where}: {unknown.sum()} of {len(ids)} are of {absent}{hint}")
+
+
+def _label_hint(ids: NDArray, known: NDArray) -> str:
+    """What unknown category ids look like: 0-based labels, or class numbers 1..n if the file's ids have gaps."""
+    used, count = np.unique(ids), len(known)
+    listed = f"write the annotation file's own ids ({few(np.sort(known))})"
+    if used[0] == 0 and used[-1] < count:
+        return f"; they look like 0-based labels 0..{count - 1}: {listed}"
+    if used[0] >= 1 and used[-1] <= count and known.max() > count:
+        return f"; they look like class numbers 1..{count}: {listed}"
+    return f"; it has {count}: {few(np.sort(known))}"
