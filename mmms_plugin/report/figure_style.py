@@ -6,9 +6,12 @@ On a page, `report.page.DARK` replaces the greys and black in the reader's dark 
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from mmms_plugin.files import written_whole
 
@@ -87,6 +91,7 @@ def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMA
     with plt.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box; the tables show the name
         figure.draw_without_rendering()
+        keep_labels_apart(figure)
         figure.set_layout_engine("none")  # laid out once, not for every format
         for kind in formats:
             target = folder / f"{name}.{kind}"
@@ -96,6 +101,55 @@ def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMA
             written.append(target)
     plt.close(figure)
     return written
+
+
+def keep_labels_apart(figure: Figure) -> None:
+    """Turn names on the x axis that run together; if that does not help, or of numbers, leave out every second label.
+
+    The figure must have been laid out.
+    """
+    everything = [part for axes in figure.axes for part in (axes, *axes.child_axes)]
+    for axis in [axis for axes in everything for axis in (axes.xaxis, axes.yaxis)]:
+        while run_together(axis):
+            labels = _labels_of(axis)
+            turn = labels[0].get_rotation()
+            if isinstance(axis, XAxis) and turn < 90 and any(map(_is_name, labels)):
+                plt.setp(labels, rotation=90 if turn else 35, ha="center" if turn else "right")
+                plt.setp(labels, rotation_mode="default" if turn else "anchor")
+            else:
+                plt.setp(labels[1::2], visible=False)
+            figure.draw_without_rendering()
+
+
+def run_together(axis: Axis) -> bool:
+    """Whether two neighbouring labels of an axis leave less than half a letter between them."""
+    figure: Any = axis.get_figure()
+    dpi = figure.dpi
+    for label, other in pairwise(_labels_of(axis)):
+        letter = float(label.get_fontsize()) * dpi / 72
+        turn = math.radians(label.get_rotation())
+        if turn and isinstance(axis, XAxis):
+            start, end = (text.get_transform().transform(text.get_position())[0] for text in (label, other))
+            lines = label.get_text().count("\n") + 1
+            if abs(end - start) * math.sin(turn) < 1.2 * letter * lines:
+                return True
+        elif label.get_window_extent().padded(letter / 4).overlaps(other.get_window_extent().padded(letter / 4)):
+            return True
+    return False
+
+
+def _labels_of(axis: Axis) -> list[Text]:
+    """The visible labels of an axis, in order."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = sorted(
+        (tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high), key=lambda t: t.get_loc()
+    )
+    labels = [label for tick in ticks for label in (tick.label1, tick.label2)]
+    return [label for label in labels if label.get_visible() and label.get_text()]
+
+
+def _is_name(label: Text) -> bool:
+    return not re.fullmatch(r"[-+−]?[\d.,]+", label.get_text())
 
 
 def log_side_axis(axis: Axes, low: float, high: float) -> None:
