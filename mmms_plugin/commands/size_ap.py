@@ -43,8 +43,8 @@ class Options(CommandOptions):
     )  # fmt: skip
     pred: tuple[str, ...] = option(
         default=(), action="append", metavar="FILE", group=DATA,
-        help="predictions: COCO result file, Ultralytics' predictions.json, or folder of YOLO or VOC files; if given "
-        "several times, the others are compared with the first",
+        help="predictions: COCO result file, predictions.json of mmms predict or Ultralytics, or folder of YOLO or VOC "
+        "files; if given several times, the others are compared with the first",
         also=dict(
             flags=("--group",), action="append", type=Group, metavar="NAME=FILE,...",
             help="a method and its runs with different random seeds, such as ps=a.json,b.json,c.json, in place of "
@@ -65,12 +65,14 @@ class Options(CommandOptions):
         help="folder of the images: lets the report show crops of failures, and gives YOLO labels the image sizes",
     )  # fmt: skip
     classes: Path | None = option(
-        metavar="FILE", group=DATA, help="class names of YOLO or VOC labels, one per line or as YAML"
+        metavar="FILE",
+        group=DATA,
+        help="class names of YOLO or VOC labels, or of YOLO predictions, one per line or as YAML",
     )
     evaluation: EvaluationOptions = nested(EvaluationOptions)
     fail_if: tuple[str, ...] = option(
         default=(), action="append", metavar="CONDITION", group=GATE,
-        help='exit with status 1 if this holds for the last --pred, such as "small.AP < 0.20" or "all.missed > 0.1"; '
+        help='exit with status 1 if this holds for the last --pred, such as "small.AP < 0.20" or "all.missed > 10%"; '
         "may be given several times",
     )  # fmt: skip
     baseline: str | None = option(
@@ -79,7 +81,8 @@ class Options(CommandOptions):
     )  # fmt: skip
     out: str | None = option(
         metavar="DIR", group=OUTPUT,
-        help="folder for the report: HTML, figures, tables, JSON and CSV in full precision; required with --pred",
+        help="folder for the report: HTML, figures, tables, JSON and CSV in full precision (default: only print "
+        "tables)",
     )  # fmt: skip
     gallery: int = option(
         default=2000, least=0, most=100_000, metavar="N", group=OUTPUT,
@@ -88,8 +91,6 @@ class Options(CommandOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pred and not self.out:
-            raise UserError("--out DIR is missing: the folder of the report")
         if (self.fail_if or self.baseline) and not self.pred:
             raise UserError("--fail-if and --baseline need a --pred to judge")
         if self.baseline and not self.evaluation.replicates:
@@ -135,7 +136,7 @@ def run_size_ap(
     Args:
         ann: COCO annotation file.
         preds: prediction files, or `Seeds` of methods with several; empty to describe the data set.
-        out: folder of the report; without predictions it may be None, and nothing is written.
+        out: folder of the report; None writes nothing.
         options: how to evaluate.
         names: of the runs; by default their files' names, with the folder's if two files have the same name.
         console: where to print; standard output by default.
@@ -156,7 +157,7 @@ def run_size_ap(
     from mmms_plugin.size_ap.gate import check_bins, read_baseline
     from mmms_plugin.size_ap.methods import read_files
     from mmms_plugin.size_ap.object_sizes import describe_objects
-    from mmms_plugin.size_ap.report.tables import settling_lines, terminal_differences, terminal_tables
+    from mmms_plugin.size_ap.report.tables import difference_table, settling_lines, terminal_tables
 
     console, progress, source = console or Console(), Console(stderr=True), source or AUTO
     if out:
@@ -166,32 +167,34 @@ def run_size_ap(
         truth, runs, notes = read_files(ann, preds, names, masks=options.masks, source=source)
     bins = bins_of(truth, options).bins
     check_bins(conditions, [b.name for b in bins], options.errors)
-    sizes = describe_objects(truth, bins, options.area, () if runs else notes, options.resize)
     files: list[Path] = []
     failures: list[str] = []
-    if runs and out:
-        results = evaluate(truth, runs, options, notes)
+    if runs:
+        results = evaluate(truth, runs, options if out else replace(options, sweep=False), notes)
         notes = results.notes
         failures += filter(None, (condition.failure(results.runs[-1]) for condition in conditions))
         failures += earlier.failures(results) if earlier else ()
-        with progress.status("drawing"):
-            from mmms_plugin.size_ap.report.gallery import failure_gallery
-            from mmms_plugin.size_ap.report.write import write_report  # matplotlib takes a while to import
+        if out:
+            with progress.status("drawing"):
+                from mmms_plugin.size_ap.report.gallery import failure_gallery
+                from mmms_plugin.size_ap.report.write import write_report  # matplotlib takes a while to import
 
-            gallery = None
-            if examples and options.errors:
-                gallery = failure_gallery(truth, runs, options, bins, examples, source.pictures)
-            files = write_report(results, out, sizes, gallery)
+                gallery = None
+                if examples and options.errors:
+                    gallery = failure_gallery(truth, runs, options, bins, examples, source.pictures)
+                sizes = describe_objects(truth, bins, options.area, (), options.resize)
+                files = write_report(results, out, sizes, gallery)
         for table in terminal_tables(results):
             print_table(table, console)
         for comparison in results.comparisons:
-            print_table(terminal_differences(comparison), console)
+            print_table(difference_table(results, comparison, ("ap",)), console)
             for line in settling_lines(comparison):
                 console.print(escape(line), soft_wrap=True)
         origin = f"bins {results.bins_source} ({results.bins_reference})"
         for line in (results.area_rule, origin, results.edge_rule):
             console.print(escape(line), soft_wrap=True)
     else:
+        sizes = describe_objects(truth, bins, options.area, notes, options.resize)
         if out:
             with progress.status("drawing"):
                 from mmms_plugin.size_ap.report.write import write_object_sizes

@@ -50,7 +50,7 @@ class Condition:
         value = result.errors[self.figure].gain if self.figure in ERROR_TYPES else getattr(result, self.figure)
         if value is None:
             return f"{self.text}: n/a, the bin has no objects"
-        return f"{self.text}: it is {value:.4f}" if OPERATORS[self.operator](value, self.limit) else None
+        return f"{self.text}: it is {100 * value:.2f} (× 100)" if OPERATORS[self.operator](value, self.limit) else None
 
 
 def parse_conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
@@ -68,12 +68,15 @@ def parse_conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
         if figure not in (*METRICS, *ERROR_TYPES):
             allowed = ", ".join((*(name.upper() for name in METRICS), *ERROR_TYPES))
             raise UserError(f"--fail-if {text!r}: {parts['figure']!r} is not a figure; allowed are {allowed}")
+        number, hundredths = parts["limit"].removesuffix("%"), parts["limit"].endswith("%")
         try:
-            limit = float(parts["limit"])
+            limit = float(number) / (100 if hundredths else 1)
         except ValueError:
             limit = math.nan
         if math.isnan(limit):
             raise UserError(f"--fail-if {text!r}: {parts['limit']!r} is not a number")
+        if abs(limit) > 1:
+            raise UserError(f"--fail-if {text!r}: must be a share from -1 to 1; 20.0 in the tables is 0.20 or 20% here")
         conditions.append(Condition(text.strip(), parts["bin"].strip(), figure, parts["operator"], limit))
     return tuple(conditions)
 
@@ -126,8 +129,9 @@ class Baseline:
         around = interval(combined([before, after], confidence), ap - earlier, confidence)
         if around.high is None or around.low is None or around.high >= 0:
             return None
-        change = f"{ap - earlier:+.4f}, {confidence:.0%} interval {around.low:+.4f} to {around.high:+.4f}"
-        return f"{name}.AP {ap:.4f} is below the baseline's {earlier:.4f} ({self.name}): {change}"
+        low, high, change = (f"{100 * value:+.2f}" for value in (around.low, around.high, ap - earlier))
+        both = f"{name}.AP {100 * ap:.2f} is below the baseline's {100 * earlier:.2f} ({self.name}, × 100)"
+        return f"{both}: {change}, {confidence:.0%} interval {low} to {high}"
 
 
 def read_baseline(path: str) -> Baseline:

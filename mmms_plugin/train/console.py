@@ -248,9 +248,9 @@ def _time(seconds: float) -> str:
 
 
 def _metric_texts(metrics: Mapping[str, Any], most: int | None = None) -> list[str]:
-    """Names and values, at most ``most`` of them; pycocotools reports -1 if there is nothing to measure."""
+    """Names and values, at most ``most`` of them; of nothing to measure pycocotools reports -1, `SizeAPMetric` NaN."""
     texts = [
-        f"{name}: {'n/a' if value == -1 else f'{value:.4f}'}"
+        f"{name}: {f'{value:.4f}' if np.isfinite(value) and value != -1 else 'n/a'}"
         for name, value in metrics.items()
         if isinstance(value, int | float | np.number)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,25 @@ def test_numbers_of_the_report_are_pycocotools(files, tmp_path, capsys, iou_type
         assert "-1.0" not in text.partition("<script")[0]  # coordinates of the gallery may be
 
 
+def test_without_a_folder_it_prints_the_pages_figures_and_writes_nothing(files, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    preds = [word for name in ("one", "two") for word in ("--pred", str(files / f"{name}.json"))]
+    common = ["size-ap", "--ann", str(files / "ann.json"), *preds, "--bootstrap", "5"]
+    assert main(common) == 0
+    printed = capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    with quick_figures(True):
+        assert main([*common, "--out", "out"]) == 0
+    assert capsys.readouterr().out.startswith(f"{printed}written: {Path('out/report.html')} and ")
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    for words in re.findall(r"(?m)^(?:all|small|medium|large) +.*", printed):
+        figures = re.findall(r"−?\d+\.\d\b|n/a", words)
+        assert figures
+        assert all(f">{figure}<" in page for figure in figures)
+    assert "nan" not in printed.lower()
+    assert "(× 100)" in printed
+
+
 def test_two_runs_with_intervals(files, tmp_path, capsys):
     options = ["--bootstrap", "20", "--bins", "quantiles:3", "--area", "mask", "--names", "full", "half"]
     assert run(files, tmp_path, *options, preds=("one", "two")) == 0
@@ -67,8 +87,8 @@ def test_two_runs_with_intervals(files, tmp_path, capsys):
     assert len(results["comparison"]["groups"]) == 8
     assert results["comparison"]["per_bin"][0]["interval"]["low"] < 0
     printed = capsys.readouterr().out
-    assert "half minus full" in printed
-    assert "P(better)" in printed
+    assert "half (second) minus full (first)" in printed
+    assert "P(Δ AP > 0)" in printed
 
 
 def test_the_python_function_returns_what_the_command_reports(files, tmp_path):
@@ -137,7 +157,7 @@ def test_a_data_set_alone(files, tmp_path, capsys):
         (["--names", "a"], ("one", "two"), "--names a: must be one for each --pred (2)"),
         ([], ("one", "one"), "give them names with --names A B"),
         ([], ("one", "two", "one"), "give them names with --names A B"),
-        ([], ("ann",), "this is a COCO annotation file"),
+        ([], ("ann",), "this is a COCO annotation file without scores"),
         (["--ann", "nowhere.json"], ("one",), "no such file"),
     ],
 )
@@ -233,7 +253,15 @@ def test_anchors_are_for_original_pixels_unless_resizing_is_given(files, capsys)
 
 @pytest.mark.parametrize(
     ("condition", "status"),
-    [("small.AP < 0.99", 1), ("small.AP < 0.01", 0), ("all.missed >= 0", 1), ("all.AP50 > 1", 0), ("large.AR<0", 1)],
+    [
+        ("small.AP < 0.99", 1),
+        ("small.AP < 0.01", 0),
+        ("all.missed >= 0", 1),
+        ("all.AP50 > 1", 0),
+        ("large.AR<0", 1),
+        ("small.AP < 99%", 1),
+        ("small.AP < 1%", 0),
+    ],
 )
 def test_a_condition_that_holds_fails_the_run(files, tmp_path, capsys, condition, status):
     with quick_figures(True):
@@ -250,6 +278,8 @@ def test_a_condition_that_holds_fails_the_run(files, tmp_path, capsys, condition
         (["--fail-if", "small < 0.2"], "must be BIN.FIGURE < NUMBER"),
         (["--fail-if", "small.mAP < 0.2"], "'mAP' is not a figure; allowed are AP, AP50"),
         (["--fail-if", "small.AP < nan"], "'nan' is not a number"),
+        (["--fail-if", "small.AP < 20"], "must be a share from -1 to 1; 20.0 in the tables is 0.20 or 20% here"),
+        (["--fail-if", "small.AP < 101%"], "must be a share from -1 to 1"),
         (["--fail-if", "tiny.AP < 0.2"], "'tiny' is not a bin; there are all, small, medium, large"),
         (["--fail-if", "all.both < 0.2", "--no-errors"], "left out by --no-errors"),
         (["--baseline", "x.json"], "--baseline needs --bootstrap N"),
@@ -277,7 +307,9 @@ def test_a_bin_that_is_significantly_worse_than_the_baseline_fails_the_run(files
     assert "bins differ from this run's" in capsys.readouterr().err
     pair = size_ap(files / "ann.json", [files / "one.json", files / "two.json"], bootstrap=100)
     limits = next(d for d in pair.comparison.per_bin if (d.of, d.metric) == ("all", "ap")).interval
-    assert f"interval {limits.low:+.4f} to {limits.high:+.4f}" in text  # the paired bootstrap, without the predictions
+    assert (
+        f"interval {100 * limits.low:+.2f} to {100 * limits.high:+.2f}" in text
+    )  # the paired bootstrap, without the predictions
 
 
 def test_groups_and_runs_are_compared_with_the_first(files, tmp_path, capsys):
@@ -287,7 +319,7 @@ def test_groups_and_runs_are_compared_with_the_first(files, tmp_path, capsys):
     with quick_figures(True):
         assert run(files, tmp_path / "out", *groups, "--bootstrap", "10", "--names", "plain", preds=()) == 0
     printed = capsys.readouterr()
-    assert "plain minus ps: AP" in printed.out
+    assert "plain (second) minus ps (first)" in printed.out
     assert "one seed only: plain" in printed.err
     results = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))
     assert [(r["name"], [seed["name"] for seed in r["seeds"]]) for r in results["runs"]] == [

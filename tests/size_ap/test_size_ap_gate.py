@@ -83,15 +83,15 @@ def test_a_damaged_baseline_is_refused_in_one_line(results, tmp_path, place, val
     ("text", "failure"),
     [
         ("all.AP < 0.5", None),
-        ("all.AP <= 0.5", "it is 0.5000"),
+        ("all.AP <= 0.5", "it is 50.00 (× 100)"),
         ("all.AP > 0.5", None),
-        ("all.AP>=.5", "it is 0.5000"),
-        (" small.AR<1 ", "it is 0.3500"),
-        ("small.ap50 > 0.29", "it is 0.3000"),
+        ("all.AP>=.5", "it is 50.00 (× 100)"),
+        (" small.AR<1 ", "it is 35.00 (× 100)"),
+        ("small.ap50 > 0.29", "it is 30.00 (× 100)"),
         ("small.ap75 < 0.1", "n/a, the bin has no"),
-        ("small.missed >= 0.05", "it is 0.0500"),
+        ("small.missed >= 0.05", "it is 5.00 (× 100)"),
         ("small.Missed > 0.05", None),
-        ("large.both < 9", "n/a, the bin has no"),
+        ("large.both < 1", "n/a, the bin has no"),
         ("a.b.AP < 1e-1", None),
     ],
 )
@@ -166,8 +166,10 @@ def test_only_an_interval_below_zero_fails(results, tmp_path, rest, worse):
     assert len(lines) == worse
     if worse:
         now = results.runs[0].bins[1].ap
-        start = f"small.AP {now:.4f} is below the baseline's {now + 0.05:.4f} (pred): -0.0500, 95% interval -0.1000 to "
-        assert lines[0].startswith(start + "-0.000")
+        start = (
+            f"small.AP {100 * now:.2f} is below the baseline's {100 * now + 5:.2f} (pred, × 100): -5.00, 95% interval "
+        )
+        assert lines[0].startswith(start + "-10.00 to -0.0")
 
 
 def test_shares_that_rounding_lifted_above_one_are_taken(results, tmp_path):
@@ -200,7 +202,7 @@ def test_the_baseline_is_judged_as_methods_beside_each_other(tmp_path, one, two)
     path.write_text(json.dumps(evaluate(truth, [before], options).to_json()), encoding="utf-8")
     (line, *_) = read_baseline(str(path)).failures(evaluate(truth, [after], options))
     beside = next(d for d in evaluate(truth, [before, after], options).comparison.per_bin if d.metric == "ap")
-    low, high = (float(word.rstrip(",")) for word in line.split("interval ")[1].split(" to "))
+    low, high = (float(word) / 100 for word in line.split("interval ")[1].split(" to "))
     width = beside.interval.high - beside.interval.low
     assert (low, high) == pytest.approx((beside.interval.low, beside.interval.high), abs=0.15 * width)
     assert read_baseline(str(path)).failures(evaluate(truth, [before], options)) == ()

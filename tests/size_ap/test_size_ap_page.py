@@ -20,6 +20,7 @@ from PIL import Image
 from rich.console import Console
 
 from mmms_plugin.commands.size_ap import run_size_ap
+from mmms_plugin.report.tables import bracket, percent
 from mmms_plugin.size_ap.bins import resolve_bins
 from mmms_plugin.size_ap.gate import parse_conditions
 from mmms_plugin.size_ap.methods import Seeds
@@ -28,7 +29,7 @@ from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.report.gallery import Failures, make_gallery, window
 from mmms_plugin.size_ap.report.size_iou import write_region_report
 from mmms_plugin.size_ap.report.write import write_object_sizes, write_report
-from mmms_plugin.size_ap.results import METRICS, SizeAPResults
+from mmms_plugin.size_ap.results import ERROR_TYPES, METRICS, SizeAPResults
 from mmms_plugin.size_ap.size_iou import RegionOptions, evaluate_regions, image_regions, join_images
 from tests.size_ap.size_ap_data import random_coco
 from tests.size_ap.test_size_ap_objects import data
@@ -245,30 +246,31 @@ def test_printed_numbers_are_the_results(files, drawn, tmp_path):
     ann, one, two = files
     out = tmp_path / "out"
     text, outcome = printed(ann, [one, two], str(out), Options(replicates=20), conditions=parse_conditions(
-        ["small.AP < 2", "all.AP > 2"]))  # fmt: skip
+        ["small.AP < 1", "all.AP > 1"]))  # fmt: skip
     found = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert outcome.files[0] == out / "report.html"
     assert len(outcome.files) == len([*out.iterdir()])
     assert f"written: {out / 'report.html'} and {len(outcome.files) - 1} more files" in text
-    assert outcome.failures == (f"small.AP < 2: it is {found['runs'][1]['bins'][1]['ap']:.4f}",)
+    ap = 100 * found["runs"][1]["bins"][1]["ap"]
+    assert outcome.failures == (f"small.AP < 1: it is {ap:.2f} (× 100)",)
     for result in found["runs"]:
-        rows = rows_of(text, f"{result['name']}, bbox")
-        errors = rows_of(text, f"{result['name']}: AP50 gained if errors were fixed")
-        assert rows["bin"] == ["size", "AP", "AP50", "AP75", "AR", "objects", "detections"]
-        assert errors["bin"] == ["class.", "local.", "both", "duplicate", "background", "missed"]
+        rows = rows_of(text, f"{result['name']}: box AP by object size (× 100)")
+        errors = rows_of(text, f"{result['name']}: box AP50 gained if all errors of a type were fixed (× 100)")
+        assert rows["bin"] == ["side", "=", "√area", "objects", "detections", "AP", "AP50", "AP75", "AR"]
+        assert errors["bin"] == ["AP50", *ERROR_TYPES]
         for b in result["bins"]:
             name = b["bin"]["name"]
-            numbers = [f"{b[m]:.4f}" for m in METRICS]
-            assert rows[name][-6:] == [*numbers, str(b["ground_truths"]), str(b["detections"])]
+            numbers = [percent(b[m]) for m in METRICS]
+            assert rows[name][-6:] == [f"{b['ground_truths']:,}", f"{b['detections']:,}", *numbers]
             limits = b["intervals"]["ap"]
-            assert f"{limits['low']:.3f}–{limits['high']:.3f}" in text
-            assert errors[name] == [f"{share['gain']:.4f}" for share in b["errors"].values()]
-    rows = rows_of(text, "two minus one: AP")
-    assert rows["bin"] == ["difference", "P(better)"]
+            assert bracket(limits["low"], limits["high"]) in text
+            assert errors[name] == [numbers[1], *(percent(share["gain"]) for share in b["errors"].values())]
+    rows = rows_of(text, "two (second) minus one (first), × 100")
     for d in found["comparison"]["per_bin"]:
         if d["metric"] == "ap":
-            assert rows[d["of"]][0] == f"{d['difference']:+.4f}"
-            assert f"({d['interval']['low']:+.3f}, {d['interval']['high']:+.3f})" in text
+            shown = [percent(d["first"]), percent(d["second"]), percent(d["difference"], sign=True)]
+            assert rows[d["of"]][:3] == shown
+            assert bracket(d["interval"]["low"], d["interval"]["high"], sign=True) in text
     assert f"bins coco ({found['bins_reference']})" in text
     assert found["edge_rule"] in text
     unsettled = [s["of"] for s in found["comparison"]["settling"] if not s["settled"]]
@@ -281,10 +283,10 @@ def test_printed_without_bootstrap_errors_and_objects(files, drawn, tmp_path):
     text, outcome = printed(ann, [one, two], str(tmp_path / "out"), Options(bins=bins, errors=False, sweep=False))
     assert outcome.failures == ()
     assert "AP50 gained" not in text
-    assert rows_of(text, "one, bbox")["b"][-6:-2] == ["n/a"] * 4
-    rows = rows_of(text, "two minus one: AP")
-    assert rows["b"] == ["n/a"]
-    assert len(rows["a"]) == 1  # no probability
+    assert rows_of(text, "one: box AP by object size")["b"][-4:] == ["n/a"] * 4
+    rows = rows_of(text, "two (second) minus one (first)")
+    assert rows["b"] == ["n/a"] * 4
+    assert rows["a"][3:] == ["n/a"]  # no probability
     page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert 'id="gallery"' not in page
     for examples, there in ((0, False), (1, True)):
@@ -377,13 +379,13 @@ def test_the_gallerys_data(tmp_path):
         "title": "classification: five, object: three",
         "lines": ["classification", "five, object: three", "score 0.12 · IoU 0.57"],
         "facts": [["image", "turned.png"], ["score", "0.12"], ["IoU", "0.57"], ["object", "12.0, 21.0, 28.0, 9.0"],
-                  ["prediction", "10.0, 20.0, 30.0, 8.0"], ["bins", "all"], ["run", "one"]],
+                  ["detection", "10.0, 20.0, 30.0, 8.0"], ["bins", "all"], ["run", "one"]],
     }  # fmt: skip
     missed = {
         "run": 0, "kind": 5, "bin": [0, 1], "class": [-1, 2], "score": None, "iou": None, "area": 1600.0,
         "box": None, "object": [2.0, 3.0, 40.0, 40.0], "window": [0.0, 0.0, 68.0], "tile": -1, "hover": "a.png",
-        "title": "missed: seven", "lines": ["missed", "seven", "not found"],
-        "facts": [["image", "a.png"], ["object", "2.0, 3.0, 40.0, 40.0"], ["prediction", "none"],
+        "title": "missed: seven", "lines": ["missed", "seven", "no detection"],
+        "facts": [["image", "a.png"], ["object", "2.0, 3.0, 40.0, 40.0"], ["detection", "none"],
                   ["bins", "all, small"], ["run", "one"]],
     }  # fmt: skip
     assert found["items"][0].pop("window")[2] == pytest.approx(51, abs=0.1)

@@ -104,7 +104,7 @@ def test_a_terminal_has_bars_for_training_and_evaluation_and_none_afterwards() -
 
 def test_metrics_are_shown_and_empty_bins_are_not_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     calm(MMLogger.get_instance("metrics shown"))
-    hook, metrics = ProgressHook(), {"mAP": np.float32(0.25), "mAP_l": -1.0, "table": "text"}
+    hook, metrics = ProgressHook(), {"mAP": np.float32(0.25), "mAP_l": -1.0, "mAP_tiny": float("nan"), "table": "text"}
     hook.after_val_epoch(runner_at(46), metrics)
     hook.after_val_epoch(runner_at(46), {f"m{n}": n / 2 for n in range(14)})
     hook.after_val_epoch(runner_at(60, epochs=5), {f"m{n}": n / 2 for n in range(12)})
@@ -112,12 +112,12 @@ def test_metrics_are_shown_and_empty_bins_are_not_a_number(capsys: pytest.Captur
     hook.after_test_epoch(runner_at(46), metrics)
     hook.after_test_epoch(runner_at(46), {f"m{n}": n / 2 for n in range(14)})
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "iteration 46: mAP: 0.2500, mAP_l: n/a"
+    assert printed[0] == "iteration 46: mAP: 0.2500, mAP_l: n/a, mAP_tiny: n/a"
     assert printed[1].endswith("m11: 5.5000, 2 more in the log")
     assert printed[2].startswith("epoch 3: m0: 0.0000, ")
     assert printed[2].endswith("m11: 5.5000")
-    assert printed[3:5] == ["mAP: 0.2500", "mAP_l: n/a"]
-    assert printed[5:] == [f"m{n}: {n / 2:.4f}" for n in range(14)]
+    assert printed[3:6] == ["mAP: 0.2500", "mAP_l: n/a", "mAP_tiny: n/a"]
+    assert printed[6:] == [f"m{n}: {n / 2:.4f}" for n in range(14)]
 
 
 def test_the_console_shows_what_is_for_the_user(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -154,7 +154,7 @@ def make_gallery(
     return Gallery(
         "failures",
         (remark, "Click a bin, class or type of error in the tables above, or choose here."),
-        (("there", "solid", "ground truth"), ("found", "dashed", "prediction")),
+        (("there", "solid", "ground truth"), ("found", "dashed", "detection")),
         items, filters, ORDERS, tiles, TILE, ACROSS, DOWN, large=448,
         tables=TABLES,
     )  # fmt: skip
@@ -175,13 +175,13 @@ def _item(
     image = printable(truth.file_names[place] if truth.file_names else f"image {truth.image_ids[place]}")
     number, names = run
     facts = [
-        ("image", image), *numbers, ("object", _coordinates(object_box)), ("prediction", _coordinates(box)),
+        ("image", image), *numbers, ("object", _coordinates(object_box)), ("detection", _coordinates(box)),
         ("bins", ", ".join(bins[k].name for k in in_bins)), *([("run", names[number])] if len(names) > 1 else []),
     ]  # fmt: skip
     width, height = (object_box or box or [0.0] * 4)[2:]
     return {
         "title": f"{kind}: {what}", "hover": image, "facts": facts,
-        "lines": [kind, what, " · ".join(" ".join(pair) for pair in numbers) or "not found"],
+        "lines": [kind, what, " · ".join(" ".join(pair) for pair in numbers) or "no detection"],
         "run": number, "bin": in_bins, "kind": int(failures.kind[i]), "class": list(dict.fromkeys((predicted, there))),
         "score": score, "iou": iou, "area": width * height, "box": box, "object": object_box,
         "window": window([known for known in (box, object_box) if known], truth.image_sizes[place].tolist()),

@@ -38,29 +38,32 @@ OBJECTS = Column("objects", ",")
 HOW = ("iou_type", "area")  # last columns of CSV files: what overlaps, and what determines an object's size
 
 
-def bin_table(results: SizeAPResults, run: RunResult) -> Table:
-    """AP, AP50, AP75 and AR of one run per bin, with intervals and sample sizes."""
+def bin_table(results: SizeAPResults, run: RunResult, intervals: Sequence[str] = METRICS) -> Table:
+    """AP, AP50, AP75 and AR of one run per bin with sample sizes, and with the intervals of some of them."""
     rows: Rows = [
         (
             b.bin.name,
             b.bin.label,
             b.ground_truths,
             b.detections,
-            *(figure(getattr(b, metric), b.intervals.get(metric)) for metric in METRICS),
+            *(figure(getattr(b, m), b.intervals.get(m) if m in intervals else None) for m in METRICS),
         )
         for b in run.bins
     ]
-    columns: Columns = ("bin", size_of(results.bins), OBJECTS, Column("detections", ","), *METRIC_NAMES.values())
+    size = Column(size_of(results.bins), left=True)
+    columns: Columns = ("bin", size, OBJECTS, Column("detections", ","), *METRIC_NAMES.values())
     name, caption = f"bins-{position(results, run)}", f"{run.name}: {shape(results)} AP by object size (× 100)"
     return Table(name, caption, columns, rows)
 
 
-def error_table(results: SizeAPResults, run: RunResult) -> Table:
-    """AP50 gained by fixing each type of error, per bin, with intervals and numbers of errors."""
-    rows: Rows = [(b.bin.name, percent(b.ap50), *(_share(b.errors[name]) for name in ERROR_TYPES)) for b in run.bins]
-    caption = (
-        f"{run.name}: {shape(results)} AP50 gained if all errors of a type were fixed (× 100; in parentheses: errors)"
-    )
+def error_table(results: SizeAPResults, run: RunResult, detailed: bool = True) -> Table:
+    """AP50 gained by fixing each type of error, per bin; ``detailed``: with intervals and numbers of errors."""
+    rows: Rows = [
+        (b.bin.name, percent(b.ap50), *(_share(s) if detailed else percent(s.gain) for s in b.errors.values()))
+        for b in run.bins
+    ]
+    how = "× 100; in parentheses: errors" if detailed else "× 100"
+    caption = f"{run.name}: {shape(results)} AP50 gained if all errors of a type were fixed ({how})"
     return Table(f"errors-{position(results, run)}", caption, ("bin", "AP50", *ERROR_TYPES), rows)
 
 
@@ -110,40 +113,12 @@ def settling_table(results: SizeAPResults, comparison: Comparison) -> Table:
 
 
 def terminal_tables(results: SizeAPResults) -> list[Table]:
-    """AP of every run, and its errors: with four decimals, intervals with three."""
+    """The figures of every run and its errors, as on the page but with fewer intervals."""
     shown = []
     for run in results.runs:
-        rows: Rows = []
-        for b in run.bins:
-            ap = _cell(b.ap, b.intervals.get("ap"), "{:.4f}", "{:.3f}–{:.3f}")
-            rows.append((b.bin.name, b.bin.label, ap, b.ap50, b.ap75, b.ar, b.ground_truths, b.detections))
-        counts = (Column("objects", "d"), Column("detections", "d"))
-        columns: Columns = ("bin", Column("size", left=True), *METRIC_NAMES.values(), *counts)
-        shown.append(Table("bins", f"{run.name}, {results.iou_type}", columns, rows, form=".4f"))
-        if run.bins[0].errors:
-            titles = (name if len(name) < 12 else f"{name[:5]}." for name in ERROR_TYPES)  # class., local.
-            rows = [(b.bin.name, *(share.gain for share in b.errors.values())) for b in run.bins]
-            caption = f"{run.name}: AP50 gained if errors were fixed"
-            shown.append(Table("errors", caption, ("bin", *titles), rows, form=".4f"))
+        shown += [bin_table(results, run, ("ap",))]
+        shown += [error_table(results, run, detailed=False)] if run.bins[0].errors else []
     return shown
-
-
-def terminal_differences(comparison: Comparison) -> Table:
-    """The differences of AP, for the terminal."""
-    rows: Rows = []
-    for d in (d for d in comparison.per_bin if d.metric == "ap"):
-        chance = "" if d.probability_positive is None else probability(d.probability_positive)
-        rows.append((d.of, _cell(d.difference, d.interval, "{:+.4f}", "({:+.3f}, {:+.3f})"), chance))
-    caption = f"{comparison.second} minus {comparison.first}: AP"
-    return Table("differences", caption, ("bin", "difference", "P(better)"), rows)
-
-
-def _cell(value: float | None, limits: Interval | None, form: str, between: str) -> Cell | None:
-    """A figure above its interval; None if it is undefined."""
-    if value is None:
-        return None
-    defined = limits is not None and limits.low is not None and limits.high is not None
-    return Cell(form.format(value), between.format(limits.low, limits.high) if limits and defined else "")
 
 
 def settling_lines(comparison: Comparison) -> list[str]:
@@ -170,15 +145,19 @@ def class_table(results: SizeAPResults, run: RunResult) -> Table:
     return Table(f"classes-{position(results, run)}", caption, columns, rows, len(rows) > FOLD_AFTER)
 
 
-def difference_table(results: SizeAPResults, comparison: Comparison) -> Table:
-    """Second run minus first per bin: every metric's difference with its interval, and the probability of AP's sign."""
+def difference_table(results: SizeAPResults, comparison: Comparison, metrics: Sequence[str] = METRICS) -> Table:
+    """Second run minus first per bin: AP and every metric's difference with its interval, the probability of AP's sign.
+
+    Args:
+        metrics: AP first.
+    """
     by_bin = {(d.of, d.metric): d for d in comparison.per_bin}
     rows: Rows = []
     for b in results.bins:
-        main, *others = (by_bin[b.name, metric] for metric in METRICS)
+        main, *others = (by_bin[b.name, metric] for metric in metrics)
         chance = probability(main.probability_positive)
         rows.append((b.name, *_pair(main), _difference(main), chance, *map(_difference, others)))
-    main_title, *titles = (f"Δ {name}" for name in METRIC_NAMES.values())
+    main_title, *titles = (f"Δ {METRIC_NAMES[metric]}" for metric in metrics)
     columns: Columns = ("bin", "AP, first", "AP, second", main_title, "P(Δ AP > 0)", *titles)
     caption = f"{comparison.second} (second) minus {comparison.first} (first), × 100"
     return Table(f"differences{suffix(results, comparison)}", caption, columns, rows)
