@@ -95,7 +95,7 @@ RULES: dict[str, Rule] = {
     "object-ignored": Rule("warning", "objects that are marked ignore", "mmdet leaves these objects out"),
     "object-empty": Rule("warning", "objects whose masks hold no pixel", "mmdet leaves these objects out"),
     "object-crowd": Rule(
-        "warning", "objects that are crowds", "neither trained on as objects nor as background, and not counted in AP"
+        "warning", "objects that are crowds", "neither trained on nor counted in AP"
     ),
     "object-other-class": Rule(
         "warning", "objects whose category is not among the config's classes", "mmdet leaves these objects out"
@@ -117,6 +117,7 @@ RULES: dict[str, Rule] = {
     "polygon-outside": Rule("warning", "polygons that leave their picture by more than 2 px and 2 %"),
     "object-twice": Rule("warning", "objects that are listed twice, with the same image, category and bbox"),
     "class-unused": Rule("warning", "categories without an object"),
+    "class-unusable": Rule("warning", "categories without a usable object", "nothing is learned of these classes"),
     "image-unused": Rule("warning", "images without an object"),
     "difficult": Rule(
         "warning", "objects that are marked difficult",

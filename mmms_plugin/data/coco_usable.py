@@ -37,6 +37,7 @@ def note_usable(coco: CocoFile, *, classes: Collection[str] | None = None, min_s
     sides = coco.sizes_of(records)
     known = (sides > 0).all(1)
     starts, ends = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    ids = np.array([record["category_id"] for record in records], np.int64)
     named = {
         category["id"] for category in coco.content["categories"] if classes is None or category["name"] in classes
     }
@@ -45,7 +46,7 @@ def note_usable(coco: CocoFile, *, classes: Collection[str] | None = None, min_s
         "box-small": (boxes[:, 2:] < 1).any(1),
         "box-outside": known & (np.minimum(ends, sides) <= np.maximum(starts, 0)).any(1),
         "object-empty": np.array([record["area"] <= 0 for record in records], bool),
-        "object-other-class": np.array([record["category_id"] not in named for record in records], bool),
+        "object-other-class": ~np.isin(ids, list(named)),
         "object-crowd": np.array([bool(record["iscrowd"]) for record in records], bool),
         "picture-small": known & (sides.min(1) < min_size),
     }
@@ -58,7 +59,12 @@ def note_usable(coco: CocoFile, *, classes: Collection[str] | None = None, min_s
                 coco.findings.add_where(code, which, lambda place: f"annotation {records[place]['id']}", len(records))
         usable &= ~which
     coco.usable = int(np.count_nonzero(usable))
-    if not coco.usable and 0 < len(records) == len(coco.content["annotations"]):  # else other errors come first
+    if coco.usable:
+        unlearned = named & set(ids.tolist()) - set(ids[usable].tolist())
+        for category in coco.content["categories"]:
+            if category["id"] in unlearned:
+                coco.findings.add("class-unusable", category["name"][:40])
+    elif 0 < len(records) == len(coco.content["annotations"]):  # else other errors come first
         question = "; are the boxes normalised?" if "box-normalised" in coco.findings else ""
         coco.findings.add("no-usable-objects", f"{len(records)} objects; {', '.join(reasons)}{question}")
 

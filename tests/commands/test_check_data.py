@@ -110,7 +110,7 @@ def test_the_table_and_the_report_tell_all(folder, tmp_path, capsys):
         "mended annotations whose iscrowd is missing or not 0 or 1: 1 ",
         "annotation 1 taken as 0, or as 1 where it is true",
         "mended annotations without an area above 0: 1 ",
-        "annotation 1: [bold] computed from the mask",
+        "annotation 1: '[bold]' computed from the mask",
         "mended objects without bbox: 1 ",
     )]  # fmt: skip
     assert places == sorted(places)

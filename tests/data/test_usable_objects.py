@@ -78,6 +78,15 @@ def test_the_share_that_is_left_out_is_reported(tmp_path):
     assert texts["picture-small"].startswith("pictures with a side below filter_cfg.min_size: 1 of 1 (p0.jpg: 40 x 30)")
 
 
+def test_classes_of_which_no_object_is_usable_are_reported(tmp_path):
+    objects = [{}, {"category_id": 2, "iscrowd": 1}, {"category_id": 3, "iscrowd": 1}, {"iscrowd": 1}]
+    coco = one_picture(tmp_path, objects,
+                       categories=[{"id": i, "name": name} for i, name in enumerate("abcd", start=1)])  # fmt: skip
+    note_usable(coco, classes="abd")
+    found = examples(coco)
+    assert (coco.usable, found["class-unusable"], found["class-unused"]) == (1, ["b"], ["d"])
+
+
 def test_boxes_that_are_refused_come_before_the_count(tmp_path):
     """Where a box is broken, that is what is wrong; a file without objects has a rule of its own."""
     coco = one_picture(tmp_path, [{"bbox": [1, 2, -3, 4]}, {"iscrowd": 1}])
