@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, flushed to the disk, then renamed.
+"""Files that are whole or absent: written in a temporary folder, flushed to the disk, then renamed.
 
 Also what names of files mean: which are the system's own, and which are the same in two spellings.
 """
@@ -6,12 +6,14 @@ Also what names of files mean: which are the system's own, and which are the sam
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory, mkstemp
+from tempfile import NamedTemporaryFile, mkdtemp
 
 from mmms_plugin.errors import UserError
 
@@ -20,6 +22,10 @@ PATIENCE = 2.0  # seconds for another program to let go of a file on Windows
 LOCK = ".writing.lock"
 LONGEST = 5.0  # seconds that nobody holds it for
 OF_SYSTEM = ("__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini")  # of macOS, Synology and Windows
+UNFINISHED = ".mmms-"  # begins the names of temporary folders
+OWNER = ".mmms.lock"  # in a temporary folder: locked while the process that made it lives
+ATTEMPTS = 10  # at making one; another process can only spoil it in the instant before it is locked
+_cleared: set[str] = set()  # folders that this process has cleared of what killed ones left
 
 
 def is_hidden(name: str) -> bool:
@@ -33,11 +39,77 @@ def composed(name: str) -> str:
 
 
 @contextmanager
-def written_whole(path: str | Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
-    """Yield an unused name in the folder of ``path``; on success the file gets its own name, else it is removed.
+def unfinished(folder: Path) -> Iterator[Path]:
+    """Yield a new folder inside ``folder`` for files that are not whole yet; it is removed afterwards.
 
-    The name cannot be guessed, so that nobody can plant a link in its place; it keeps the suffix of ``path``. The file
-    and its folder reach the disk before and after the renaming: a crash leaves the old file or the new one.
+    A killed process leaves it behind, and the next one that writes into ``folder`` removes it. The name cannot be
+    guessed, so that nobody can plant a link in it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    clear_unfinished(folder)
+    for _ in range(ATTEMPTS):
+        place = Path(mkdtemp(dir=folder, prefix=UNFINISHED))
+        owner = FileLock(place / OWNER, timeout=0, fallback_to_soft=False)
+        try:
+            owner.acquire()
+        except Timeout:  # which is an OSError
+            continue
+        except OSError:  # a file system without locks: no process will take the folder for a killed one's
+            with suppress(OSError):
+                (place / OWNER).unlink()
+            break
+        if (place / OWNER).exists():
+            break
+        owner.release()
+    try:
+        yield place
+    finally:
+        owner.release()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def clear_unfinished(folder: str | Path) -> None:
+    """Remove the temporary folders of killed processes, once in the life of this one.
+
+    The system releases a lock however its process ends, so a folder whose lock is free belongs to none that lives.
+    Nothing else is removed, nor anything on a file system without locks.
+    """
+    key = os.path.realpath(folder)
+    if key in _cleared:
+        return
+    _cleared.add(key)
+    pattern = re.compile(re.escape(UNFINISHED) + r"\w{8}")
+    with suppress(OSError), os.scandir(folder) as entries:
+        places = [
+            Path(entry) for entry in entries if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+        ]
+        for place in places:
+            with suppress(OSError):
+                _remove_abandoned(place)
+
+
+def _remove_abandoned(place: Path) -> None:
+    from filelock import FileLock, Timeout
+
+    if not (place / OWNER).is_file():
+        return
+    try:
+        with FileLock(place / OWNER, timeout=0, fallback_to_soft=False):
+            shutil.rmtree(place, ignore_errors=True)
+    except Timeout:
+        return
+    shutil.rmtree(place, ignore_errors=True)  # Windows removes no lock that is held
+
+
+@contextmanager
+def written_whole(path: str | Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
+    """Yield a file of the name of ``path`` in a temporary folder; on success it moves to ``path``, else it is removed.
+
+    The file and its folder reach the disk before and after the renaming: a crash leaves the old file or the new one.
 
     Args:
         path: the file to write; missing folders are made, an existing file is replaced.
@@ -47,24 +119,19 @@ def written_whole(path: str | Path, rename: Callable[[Path], Path] | None = None
         UserError: the folder or the file cannot be written.
     """
     path = Path(path)
-    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.stem[:50]}.", suffix=path.suffix)
-        os.close(descriptor)
-        temporary = Path(name)
-        yield temporary
-        flush(temporary)
-        temporary.chmod(0o666 & ~umask())  # mkstemp, and some libraries, make files that only their owner can read
-        final = path if rename is None else rename(temporary)
-        replace(temporary, final)
-        flush_folder(final.parent)
+        with unfinished(path.parent) as place:
+            temporary = place / path.name
+            temporary.touch()
+            yield temporary
+            flush(temporary)
+            temporary.chmod(0o666 & ~umask())  # some libraries make files that only their owner can read
+            final = path if rename is None else rename(temporary)
+            replace(temporary, final)
+            flush_folder(final.parent)
     except OSError as error:
         raise UserError(f"output {path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -81,10 +148,12 @@ def files_written_together(folder: str | Path, argument: str = "--out") -> Itera
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder, argument)
     try:
-        with TemporaryDirectory(dir=folder, prefix=".", ignore_cleanup_errors=True) as name:
-            yield Path(name)
+        with unfinished(folder) as place:
+            files = place / "files"
+            files.mkdir()
+            yield files
             with _locked(folder):
-                for path in sorted(Path(name).iterdir()):
+                for path in sorted(files.iterdir()):
                     replace(path, folder / path.name)
                 flush_folder(folder)
     except BaseException as error:
@@ -172,6 +241,7 @@ def make_folder(folder: str | Path, argument: str = "--out") -> Path:
         NamedTemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(f"{argument} {folder}: nothing can be written there ({error.strerror})") from None
+    clear_unfinished(folder)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from mmms_plugin import files, processes
 from mmms_plugin.errors import UserError, first_line, one_line, printable, shown
@@ -39,10 +41,8 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "down" / f"{'x' * 60}.json"
     for text in ("old", "new"):
         with written_whole(path) as temporary:
-            assert temporary.parent == path.parent
-            assert temporary.suffix == ".json"
-            assert temporary.name.startswith(f".{'x' * 50}.")
-            assert not temporary.name.startswith(f".{'x' * 51}")
+            assert temporary.parent.parent == path.parent, "where renaming needs no copy"
+            assert temporary.name == path.name
             temporary.write_text(text, encoding="utf-8")
             assert path.exists() == (text == "new"), "the old one stays until then"
         assert path.read_text(encoding="utf-8") == text
@@ -65,7 +65,7 @@ def test_a_file_that_fails_leaves_the_old_one_and_nothing_else(tmp_path: Path) -
 
 
 def test_a_file_may_get_its_name_from_its_content(tmp_path: Path) -> None:
-    with written_whole(tmp_path / "a.txt", lambda file: file.with_name(file.read_text(encoding="utf-8"))) as temporary:
+    with written_whole(tmp_path / "a.txt", lambda file: tmp_path / file.read_text(encoding="utf-8")) as temporary:
         temporary.write_text("b.txt", encoding="utf-8")
     assert names(tmp_path) == ["b.txt"]
 
@@ -140,11 +140,11 @@ def test_files_are_written_together_or_not_at_all(tmp_path: Path) -> None:
     assert names(tmp_path / "out") == ["a.txt", "mine.txt"]
     assert (tmp_path / "out/a.txt").read_text(encoding="utf-8") == "old"
     with files_written_together(tmp_path / "out") as folder:
-        assert folder.parent == tmp_path / "out"
-        assert folder.name.startswith(".")
+        assert folder.parent.parent == tmp_path / "out"
+        assert not names(folder)
         for name in ("a.txt", "b.txt"):
             (folder / name).write_text("new", encoding="utf-8")
-        assert names(tmp_path / "out") == [folder.name, "a.txt", "mine.txt"]
+        assert names(tmp_path / "out") == [folder.parent.name, "a.txt", "mine.txt"]
     assert names(tmp_path / "out") == ["a.txt", "b.txt", "mine.txt"]
     assert (tmp_path / "out/a.txt").read_text(encoding="utf-8") == "new"
 
@@ -168,6 +168,103 @@ def test_a_new_folder_does_not_outlive_a_failure(tmp_path: Path) -> None:
     with files_written_together(tmp_path / "deep/down") as folder:
         (folder / "a.txt").touch()
     assert names(tmp_path / "deep/down") == ["a.txt"]
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from mmms_plugin.datasets.shapes import write_shapes
+from mmms_plugin.files import files_written_together, written_whole
+
+def half(place):
+    (place / "half.txt" if place.is_dir() else place).write_text("half", encoding="utf-8")
+    print("writing", flush=True)
+    time.sleep(60)
+
+folder, kind = Path(sys.argv[1]), sys.argv[2]
+if kind == "data set":
+    write_shapes(folder / "new", 9, 1, 64, progress=lambda done, total: half(next(folder.glob(".*/new"))))
+with files_written_together(folder) if kind == "folder" else written_whole(folder / "model.pth") as place:
+    half(place)
+"""
+
+
+@pytest.mark.slow  # three processes import the package
+def test_what_killed_processes_were_writing_goes_at_the_next_run(tmp_path: Path) -> None:
+    """But not what a living one writes, and nothing that only looks like it."""
+    (tmp_path / ".mmms-mine").mkdir()
+    (tmp_path / ".mmms-abcdefgh").mkdir()
+    (tmp_path / ".mmms-abcdefgh/kept.txt").touch()
+    (tmp_path / ".mmms-abcdefg1").write_text("a file", encoding="utf-8")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / files.OWNER).touch()
+    if os.name != "nt":
+        (tmp_path / ".mmms-abcdefg2").symlink_to("elsewhere")
+    before = names(tmp_path)
+    runs = [
+        subprocess.Popen([sys.executable, "-c", KILLED, tmp_path, kind], stdout=subprocess.PIPE, text=True)
+        for kind in ("folder", "file", "data set")
+    ]
+    try:
+        assert [run.stdout.readline() for run in runs if run.stdout] == ["writing\n"] * 3
+        files.clear_unfinished(tmp_path)
+        assert len(names(tmp_path)) == len(before) + 3
+        for left, run in zip((2, 1, 0), runs, strict=True):
+            run.kill()
+            run.wait()
+            files._cleared.clear()  # as in another process
+            check_folder(tmp_path)
+            assert len(names(tmp_path)) == len(before) + left
+    finally:
+        for run in runs:
+            run.kill()
+            run.wait()
+    assert names(tmp_path) == before
+    assert names(tmp_path / "elsewhere") == [files.OWNER]
+
+
+def test_a_folder_that_another_process_takes_for_a_killed_ones_is_given_up(tmp_path: Path, monkeypatch) -> None:
+    """It can be removed in the instant before it is locked."""
+    made: list[Path] = []
+    mkdtemp = files.mkdtemp
+
+    def removed_at_once(**options: object) -> str:
+        made.append(Path(mkdtemp(**options)))
+        if len(made) == 2:
+            held.append(FileLock(made[-1] / files.OWNER, timeout=0))
+            held[-1].acquire()
+        return str(made[-1])
+
+    held: list[FileLock] = []
+    monkeypatch.setattr(files, "mkdtemp", removed_at_once)
+    acquire = FileLock.acquire
+
+    def acquire_and_lose(lock: FileLock) -> object:
+        taken = acquire(lock)
+        if len(made) == 1:
+            Path(lock.lock_file).unlink()
+        return taken
+
+    monkeypatch.setattr(FileLock, "acquire", acquire_and_lose)
+    with files.unfinished(tmp_path) as place:
+        assert place == made[2]
+        assert place.is_dir()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
+@pytest.mark.skipif(os.name == "nt", reason="flock is POSIX's")
+def test_without_locks_files_are_written_and_nothing_is_cleared(code: int, tmp_path: Path, monkeypatch) -> None:
+    import fcntl
+
+    def unsupported(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / ".mmms-abcdefgh").mkdir()
+    (tmp_path / ".mmms-abcdefgh" / files.OWNER).touch()
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with written_whole(tmp_path / "a.txt") as temporary:
+        assert names(temporary.parent) == ["a.txt"], "no lock that others could find free"
+    assert names(tmp_path) == [".mmms-abcdefgh", "a.txt"]
 
 
 def test_two_processes_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,7 @@ from PIL import Image
 from mmms_plugin.datasets import FORMATS, ShapeSettings
 from mmms_plugin.datasets.shape_pictures import CLASSES, SPLITS, Picture, draw_picture
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import replace, umask
+from mmms_plugin.files import replace, unfinished
 
 VERSION = 1  # raise it with every change to a picture or a file
 _SETTINGS_FILE = "shapes.json"
@@ -94,15 +92,13 @@ def write_shapes(
 def _write_whole(root: Path, settings: ShapeSettings, progress: Report) -> ShapesWritten:
     """Write beside ``root``, then rename; whatever stops the work, nothing stays behind."""
     root.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(mkdtemp(dir=root.parent, prefix=f".{root.name[:50]}."))
-    partial.chmod(0o777 & ~umask())  # mkdtemp makes a folder that only its owner can read
-    try:
+    with unfinished(root.parent) as place:
+        partial = place / root.name
+        partial.mkdir()
         objects = _write_all(partial, settings, progress)
         if root.exists():
             root.rmdir()  # it is empty; rename replaces an empty folder on POSIX only
         replace(partial, root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return ShapesWritten(root, settings, objects, reused=False)
 
 

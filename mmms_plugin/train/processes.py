@@ -11,7 +11,6 @@ Here the number of threads is limited to the cores of the container, shared betw
 from __future__ import annotations
 
 import os
-import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -37,8 +36,6 @@ SHARED_MEMORY = Path("/dev/shm")
 CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
 LOCK = ".training.lock"
 HOLDER = ".training.holder"  # who holds the lock: on Windows other programs cannot read a locked file
-# Parts of a checkpoint or of last_checkpoint that a killed process was writing (see files.written_whole)
-LEFTOVER = re.compile(r"\.(?:(?:iter|epoch|best)_.+\.\w{8}\.pth|last_checkpoint\.\w{8})")
 
 
 def check_launcher(launcher: str) -> None:
@@ -95,7 +92,7 @@ def use_no_workers(config: dict[str, Any], shared: Path = SHARED_MEMORY) -> list
 
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Hold the lock of the work folder, which is made if need be, and remove half-written checkpoints of killed runs.
+    """Hold the lock of the work folder, which is made if need be.
 
     filelock's lock belongs to the process, and the system releases it however the process ends: data workers that
     outlive a killed training for some seconds do not keep it. On a file system without locks nothing is locked.
@@ -120,10 +117,6 @@ def locked(folder: str | Path) -> Iterator[None]:
         return
     try:
         write_text(holder, f"process {os.getpid()} on {socket.gethostname()}")
-        for path in folder.iterdir():
-            if LEFTOVER.fullmatch(path.name):
-                with suppress(OSError):
-                    path.unlink()
         yield
     finally:
         with suppress(OSError):

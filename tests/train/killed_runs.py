@@ -86,7 +86,7 @@ def kill_while_saving(moment: str, name: str) -> None:
             kill()
 
     def flush_or_die(path: Path) -> None:
-        if path.name.startswith(f".{Path(name).stem}.") and moment == "half written":
+        if path.name == name and moment == "half written":
             os.truncate(path, path.stat().st_size // 2)
             kill()
         flush(path)

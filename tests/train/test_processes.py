@@ -78,21 +78,6 @@ def test_workers_that_outlive_a_killed_training_hold_nothing(tmp_path: Path) -> 
         os.waitpid(pid, 0)
 
 
-def test_half_written_checkpoints_of_a_killed_training_go(tmp_path: Path) -> None:
-    leftovers = [
-        ".iter_20.abcd_123.pth",
-        ".epoch_1.abcdefgh.pth",
-        ".best_a_iter_2.abcdefgh.pth",
-        ".last_checkpoint.a1b2c3d4",
-    ]
-    others = ["iter_20.pth", "last_checkpoint", ".hidden.pth", "notes.txt"]
-    for name in leftovers + others:
-        (tmp_path / name).touch()
-    with locked(tmp_path):
-        assert {path.name for path in tmp_path.iterdir()} == {*others, ".training.lock", ".training.holder"}
-    assert {path.name for path in tmp_path.iterdir()} == {*others, ".training.lock"}
-
-
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 @pytest.mark.filterwarnings("error")
 def test_a_file_system_without_locks_is_used_without(code: int, tmp_path: Path, monkeypatch) -> None:
