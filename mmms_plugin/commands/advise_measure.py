@@ -164,16 +164,18 @@ def _objects(coco: CocoFile, config: Config, size: tuple[int, int]) -> Objects:
         s for d in leaf_datasets(config.test_dataloader) for s in d.get("pipeline", ()) if s.get("type") == "Resize"
     ]
     keeps = all(step.get("keep_ratio") for step in steps)
+    factors = {key: _factors(picture, size, keeps) for key, picture in sizes.items()}
     areas, boxes = [], []
     for record in coco.boxed:
         width, height = record["bbox"][2:]
         if not record.get("iscrowd") and width > 0 and height > 0:
-            across, down = _factors(sizes[record["image_id"]], size, keeps)
+            across, down = factors[record["image_id"]]
             areas.append(object_area(record))
             boxes.append((width * across, height * down))
     if not boxes:
         raise UserError(f"{coco.path}: no object has a box with a width and a height")
-    return Objects(np.array(areas, float), np.array(boxes, float), len(sizes))
+    enlarged = float(np.median([(across * down) ** 0.5 for across, down in factors.values()]))
+    return Objects(np.array(areas, float), np.array(boxes, float), len(sizes), enlarged)
 
 
 def _factors(picture: tuple[int, int], size: tuple[int, int], keeps_ratio: bool) -> tuple[float, float]:

@@ -18,9 +18,15 @@ from numpy.typing import NDArray
 from mmms_plugin.size_ap.bins import contains, resolve_bins
 from mmms_plugin.size_ap.object_sizes import best_scale, off_anchors
 
-MANY = 0.05  # share of the objects below a cell or off the anchors that calls for a change
+MANY = 0.05  # share of the objects below a cell that calls for a change
 FAR = 0.10  # share of the objects beyond the receptive field at which layers that see farther are expected to help
-GAIN = 0.02  # share of the objects that new anchors or layers must win
+GAIN = 0.02  # share of the objects that new layers must win
+# Share of the objects that new anchors must win. Both experiments in ANCHORS gained about 0.001 AP for each per cent of
+# the objects: 0.12 for 100, and 0.011 for 11, which is what pairs of trainings differ by. 20 would gain twice as much.
+ANCHOR_GAIN = 0.20
+ENOUGH, ENOUGH_CELLS = 32.0, 4  # px, and finest cells: the sides of objects in the smaller pictures of SMALLER
+SHRUNK = 3.0  # largest factor by which pictures are made smaller there
+SAVING = 0.25  # share of the multiply-adds for which another size is worth a comparison
 LARGEST = 2.0  # largest factor of the input size that is advised, before rounding
 STEP = 32  # px; input sizes are multiples of it
 RULE = "rule of thumb"
@@ -38,9 +44,14 @@ FAR_OBJECTS_TWO_STAGE = (
     "one-stage detector 0.542 with plain layers, 0.745 with PSConv; of a two-stage one, whose second stage sees whole "
     "proposals, 0.497 and 0.621, not settled (+0.124 ± 0.122)"
 )
+SMALLER = (
+    "experiment on other data, three trainings each, one-stage detector: generated objects of 96 px and more, box AP "
+    "0.542; at a third of the side, anchors too, 0.744 at a ninth of the multiply-adds"
+)
 ANCHORS = (
-    "experiment, three pairs of trainings each: generated objects with anchors of a third of their size, box AP 0.428, "
-    "with advised scales 0.548 (+0.120 ± 0.030); nuclei of some 20 px, 0.374 and 0.385 (+0.011 ± 0.012, not settled)"
+    "experiments on other data, three pairs of trainings each: generated objects with anchors of a third of their "
+    "size, 99.7% to 0.0% off, box AP 0.428, with advised scales 0.548 (+0.120 ± 0.030); nuclei of some 20 px, 27.6% "
+    "to 16.2%, 0.374 and 0.385 (+0.011 ± 0.012, not settled)"
 )
 TABLE_7 = (
     "published experiment: PSConv, Table 7, COCO, pre-trained Mask R-CNN with ResNet-50: AP_L 48.1 to 51.3, AP_S 21.9 "
@@ -56,11 +67,13 @@ class Objects:
         areas: ``[n]`` px² on disk.
         boxes: ``[n, 2]`` width and height in px of the network's input.
         pictures: number of pictures.
+        enlarged: factor by which resizing makes them larger than on disk, the median.
     """
 
     areas: NDArray[np.float64]
     boxes: NDArray[np.float64]
     pictures: int
+    enlarged: float = 1.0
 
     @property
     def sides(self) -> NDArray[np.float64]:
@@ -69,7 +82,7 @@ class Objects:
 
     def scaled(self, factor: float) -> Objects:
         """The same objects in pictures resized by ``factor``."""
-        return Objects(self.areas, self.boxes * factor, self.pictures)
+        return replace(self, boxes=self.boxes * factor, enlarged=self.enlarged * factor)
 
 
 @dataclass(frozen=True)
@@ -201,7 +214,7 @@ def _small_objects(objects: Objects, geometry: Geometry, options: Options, total
     stride, changes = min(geometry.strides), []
     text = f"{total.below_cell:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px"
     if total.below_cell < MANY:
-        return [Advice("input size", "keep the input size and the finest level", text, RULE)], 1.0
+        return [_kept_size(objects, geometry, options, text)], 1.0
     if options.finer is not None:
         stride //= 2
         left = float((objects.sides < stride).mean())
@@ -210,16 +223,41 @@ def _small_objects(objects: Objects, geometry: Geometry, options: Options, total
         if left < MANY:
             return changes, 1.0
         text = f"{left:.1%} of {_objects(total.objects)} are smaller than one cell of {stride} px even then"
-    smallest = float(np.quantile(objects.sides, MANY, method="lower"))  # an object's own side
-    factor = min(LARGEST, max(1.0, stride / max(smallest, 1e-6)))
-    width, height = (
-        ceil(side * factor / STEP - 1e-9) * STEP for side in geometry.size
-    )  # rounded down, some stay below
+    factor = min(LARGEST, max(1.0, stride / _smallest(objects)))
+    width, height = _resized(geometry.size, factor)
     factor = min(width / geometry.size[0], height / geometry.size[1])
     left = float((objects.scaled(factor).sides < stride).mean())
     why = f"{text}; in pictures of {width} x {height} px {left:.1%} are smaller than {stride} px"
     changes.append(Advice("input size", f"pictures of {width} x {height} px", why, RULE, size=(width, height)))
     return changes, factor
+
+
+def _kept_size(objects: Objects, geometry: Geometry, options: Options, text: str) -> Advice:
+    """The advice to keep the input size, with a smaller one if the objects are large enough for it."""
+    side = max(ENOUGH, ENOUGH_CELLS * min(geometry.strides))
+    factor = max(side / _smallest(objects), 1 / SHRUNK, 1 / objects.enlarged if objects.enlarged > 1 else 0)
+    width, height = _resized(geometry.size, min(1.0, factor))
+    saved = 1 - width * height / (geometry.size[0] * geometry.size[1])
+    if saved < SAVING:
+        return Advice("input size", "keep the input size and the finest level", text, RULE)
+    left = _smallest(objects.scaled(min(width / geometry.size[0], height / geometry.size[1])))
+    if objects.enlarged > 1:
+        text += f"; pictures are enlarged {objects.enlarged:.3g} times, which adds no detail"
+    text += f"; in pictures of {width} x {height} px, {1 - MANY:.0%} of them are still {left:.0f} px and more"
+    without = ", the second stage apart" if options.two_stage else ""
+    what = f"keep the input size, or save {saved:.0%} of the multiply-adds{without}, with --image-size {width}x{height}"
+    return Advice("input size", what, text, SMALLER)
+
+
+def _smallest(objects: Objects) -> float:
+    """The side that all but a few objects have: the side of an object."""
+    return max(float(np.quantile(objects.sides, MANY, method="lower")), 1e-6)
+
+
+def _resized(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """An input size, in steps; rounded up, so that no object is smaller than the factor makes it."""
+    width, height = (ceil(side * factor / STEP - 1e-9) * STEP for side in size)
+    return width, height
 
 
 def _objects(count: int) -> str:
@@ -232,11 +270,16 @@ def _anchors(objects: Objects, geometry: Geometry, options: Options) -> Advice |
     off = shares(objects, geometry)[0].off_anchors or 0.0
     scale, left = best_scale(objects.boxes, geometry.anchors)
     text = f"{off:.1%} of the objects have an IoU below 0.5 with every anchor, as a mean over where they may lie"
-    if off < MANY or off - left < GAIN or options.scales is None:
-        return Advice("anchors", "keep the anchors", f"{text}; other scales would leave {min(off, left):.1%}", RULE)
+    won = max(0.0, off - left)
+    if won < ANCHOR_GAIN or options.scales is None:
+        why = f"{text}; other scales would leave {min(off, left):.1%}, a gain of {100 * won:.1f} points"
+        if won < GAIN or options.scales is None:
+            return Advice("anchors", "keep the anchors", why, RULE)
+        why += f"; below {100 * ANCHOR_GAIN:.0f} points, the gain in AP is within what trainings differ by"
+        return Advice("anchors", "keep the anchors", why, ANCHORS)
     key, old = options.scales
     new = [round(value * scale, 3) for value in old]
-    why = f"{text}; with {scale:.3g} times their size it is {left:.1%}"
+    why = f"{text}; with {scale:.3g} times their size it is {left:.1%}, a gain of {100 * won:.1f} points"
     value = new[0] if key.endswith("octave_base_scale") else new
     return Advice("anchors", f"anchor scales {new} in place of {list(old)}", why, ANCHORS, {key: value})
 
