@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -24,7 +24,13 @@ ANNOTATIONS_WANTED = "a COCO annotation file is wanted: a JSON object with image
 PIECE = 1 << 16  # bytes; decoding is fastest within the processor's cache
 BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
 BOM = b"\xef\xbb\xbf"
+T = TypeVar("T")
 UNREAD = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)  # what the typed decoder raises
+_NOUNS = {
+    "int": "an integer", "float": "a number", "str": "a text", "bool": "true or false", "array": "a list",
+    "object": "an object",
+}  # fmt: skip
+_PHRASES = {"Expected ": "must be ", ", got ": ", not ", " | ": " or ", "Object missing required field": "has no"}
 _LOG_KEYS = {"loss", "lr", "base_lr", "epoch", "iter", "step", "data_time", "time"}  # mmengine's, mmcv's scalars
 
 
@@ -43,6 +49,36 @@ def open_json(path: str | Path, argument: str, wanted: str) -> BinaryIO:
         raise UserError(f"{argument} {path}: no such file") from None
     except OSError as error:
         raise UserError(f"{argument} {path}: cannot be read ({error.strerror})") from None
+
+
+def read_typed(path: str | Path, argument: str, kind: type[T], wanted: str) -> T:
+    """A JSON file of this package as a dataclass or msgspec structure; further keys are ignored.
+
+    Args:
+        path: the file.
+        argument: what names it, for messages.
+        kind: the type; its bounds (`msgspec.Meta`) are checked.
+        wanted: the kind of file that is wanted, or what to do about another one, for messages.
+
+    Raises:
+        UserError: missing, not JSON, or a value of another type or out of bounds; its place and what is allowed.
+    """
+    with open_json(path, argument, wanted) as file:
+        content = decode_json(file.read(), f"{argument} {path}", wanted)
+    try:
+        return msgspec.convert(content, kind)
+    except UnicodeEncodeError:
+        raise UserError(f"{argument} {path}: holds half of a surrogate pair; {wanted}") from None
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).rstrip("`").partition(" - at `$")
+        message = re.sub(
+            r"\b(int|float|str|bool|array|object)\b", lambda word: _NOUNS[word[0]], message.replace("`", "")
+        )
+        for phrase, ours in _PHRASES.items():
+            message = message.replace(phrase, ours)
+        raise UserError(
+            f"{argument} {path}: {place.lstrip('.') or 'the content'}: {message.removesuffix('.0')}; {wanted}"
+        ) from None
 
 
 def load_annotations(path: str | Path, argument: str = "--ann") -> dict[str, Any]:

@@ -10,23 +10,24 @@ seed 1 of every config. If the command is interrupted, give it again: it continu
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmms_plugin.commands.compare_seeds_records import SeedRecord, TrainedCost, read_record, read_scalars, trained_cost
 from mmms_plugin.errors import RunError, UserError, one_line
 from mmms_plugin.files import check_folder, make_folder, write_text
 from mmms_plugin.options import REQUIRED, CommandOptions, option, positional
 from mmms_plugin.processes import shell_words, wait_and_measure
-from mmms_plugin.report.tables import Column, Table, print_table, to_markdown
+from mmms_plugin.report.tables import NOT_AVAILABLE, Column, Table, to_markdown
 
-NOT_METRICS = ("step", "time", "data_time", "epoch", "iter")
 OWN_OPTIONS = ("--seed", "--work-dir", "--resume")
 NOTE = (
     "Mean and standard deviation over the seeds; difference: from the first config, seed by seed. MMAC, and MiB kept "
@@ -76,29 +77,65 @@ def run(options: Options) -> None:
 def _run(options: Options) -> None:
     from rich.console import Console
 
+    from mmms_plugin.report.terminal import print_table, say
+    from mmms_plugin.size_ap.results import plain
+
     configs, train = options.configs, list(options.train)
     _check(configs, train)
     check_folder(options.out)
     folder = make_folder(options.out)
-    records: dict[str, list[dict[str, Any]]] = {config: [] for config in configs}
-    for seed in range(options.seeds):
-        for config in configs:
-            records[config].append(_record(config, seed, folder / folder_name(config), train))
-    content = {config: _summary(runs, folder / folder_name(config)) for config, runs in records.items()}
+    files = {(config, seed): folder / folder_name(config) / f"seed_{seed}.json"
+             for seed in range(options.seeds) for config in configs}  # fmt: skip
+    runs = _finished(files, train)  # all of them, before hours of training
+    for record, _ in runs.values():
+        _check_metrics(options.metrics or (), record.config, record.metrics)
+    for (config, seed), file in files.items():
+        if (config, seed) not in runs:
+            runs[config, seed] = _Run(_train_now(config, seed, file, train), trained_cost(file.with_suffix("")))
+    content = {config: _summary([runs[config, seed] for seed in range(options.seeds)]) for config in configs}
     for config in configs[1:]:
         content[config]["difference"] = _differences(content[configs[0]]["metrics"], content[config]["metrics"])
-    names = list(options.metrics or list(content[configs[0]]["metrics"])[:1])
-    for name in names:
-        if any(name not in summary["metrics"] for summary in content.values()):
-            known = ", ".join(content[configs[0]]["metrics"])
-            raise UserError(f"--metrics {name}: not reported; allowed are {known}")
+    names = list(options.metrics or _first_common({config: content[config]["metrics"] for config in configs}))
+    for config in configs:
+        _check_metrics(names, config, content[config]["metrics"])
     table = _table(content, names)
-    write_text(folder / "seeds.json", json.dumps(content, indent=1, default=vars) + "\n")
+    write_text(folder / "seeds.json", json.dumps(content, indent=1, default=lambda spread: plain(vars(spread))) + "\n")
     write_text(folder / "seeds.md", to_markdown(table))
-    console = Console()
     caption = ", ".join(filter(None, (f"seeds: {options.seeds}", " ".join(train))))
-    print_table(replace(table, caption=caption, note=NOTE), console)
-    console.print(f"written to {folder}: seeds.json, seeds.md", soft_wrap=True, highlight=False)
+    print_table(replace(table, caption=caption, note=NOTE), Console())
+    say(f"written to {folder}: seeds.json, seeds.md")
+
+
+def _finished(files: Mapping[tuple[str, int], Path], options: list[str]) -> dict[tuple[str, int], _Run]:
+    """The trainings that an earlier run of the command has finished, with the costs of their networks.
+
+    Raises:
+        UserError: a record is damaged or of another training, its work folder is incomplete, or a folder for one of
+            the others cannot be written.
+    """
+    runs = {}
+    for (config, seed), file in files.items():
+        if file.exists():
+            runs[config, seed] = _Run(read_record(file, config, seed, options), trained_cost(file.with_suffix("")))
+        else:
+            check_folder(file.with_suffix(""))
+    return runs
+
+
+def _check_metrics(names: Sequence[str], config: str, metrics: Iterable[str]) -> None:
+    known = list(metrics)
+    for name in names:
+        if name not in known:
+            raise UserError(f"--metrics {name}: not reported by {config}; allowed are {', '.join(known)}")
+
+
+def _first_common(metrics: Mapping[str, Mapping[str, Spread]]) -> list[str]:
+    """The first metric that all configs report."""
+    common = [name for name in next(iter(metrics.values())) if all(name in others for others in metrics.values())]
+    if not common:
+        reported = "; ".join(f"{config} {', '.join(names) or 'none'}" for config, names in metrics.items())
+        raise UserError(f"the configs report no metric in common: {reported}")
+    return common[:1]
 
 
 def folder_name(config: str) -> str:
@@ -121,23 +158,19 @@ def _check(configs: Sequence[str], options: Sequence[str]) -> None:
             raise UserError(f"--train {word}: this command sets {', '.join(OWN_OPTIONS)} itself")
 
 
-def _record(config: str, seed: int, folder: Path, options: list[str]) -> dict[str, Any]:
-    """The record of one run, from its file or by training now."""
-    file = folder / f"seed_{seed}.json"
-    if file.is_file():
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if record["options"] != options:
-            before = " ".join(record["options"])
-            raise UserError(
-                f"--out {folder.parent}: {file.name} of {config} was trained with {before}; give another DIR"
-            )
-        return record
-    print(f"training {config}, seed {seed}: {folder / f'seed_{seed}.log'}", flush=True)
-    work_dir = make_folder(folder / f"seed_{seed}")
-    peak = _train(config, seed, work_dir, options)
+class _Run(NamedTuple):
+    record: SeedRecord
+    cost: TrainedCost
+
+
+def _train_now(config: str, seed: int, file: Path, options: list[str]) -> SeedRecord:
+    """Train, and write the record."""
+    work_dir = file.with_suffix("")
+    print(f"training {config}, seed {seed}: {work_dir.with_suffix('.log')}", flush=True)
+    peak = _train(config, seed, make_folder(work_dir), options)
     metrics, seconds = read_scalars(work_dir)
-    record = dict(config=config, seed=seed, options=options, metrics=metrics, seconds=seconds, peak_memory=peak)
-    write_text(file, json.dumps(record, indent=1) + "\n")
+    record = SeedRecord(config, seed, tuple(options), metrics, seconds, peak)
+    write_text(file, json.dumps(record.as_dict(), indent=1) + "\n")
     return record
 
 
@@ -161,29 +194,12 @@ def _train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> in
     return peak
 
 
-def read_scalars(work_dir: Path) -> tuple[dict[str, float], float]:
-    """Metrics of a training's last evaluation, and the median time of an iteration in seconds.
-
-    Raises:
-        RunError: the training logged no evaluation.
-    """
-    metrics: dict[str, float] = {}
-    times: list[float] = []
-    for file in sorted(work_dir.glob("*/vis_data/scalars.json")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            if "loss" in entry:
-                times.append(entry["time"])
-            else:
-                metrics = {key: value for key, value in entry.items() if key not in NOT_METRICS}
-    if not metrics or not times:
-        raise RunError(f"{work_dir}: the training logged no metrics; does the config evaluate?")
-    return metrics, statistics.median(times)
-
-
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (n - 1) over the seeds; ``deviation`` is None for one seed."""
+    """Mean and sample standard deviation (n - 1) over the seeds; ``deviation`` is None for one seed.
+
+    Both are NaN if a value is.
+    """
 
     mean: float
     deviation: float | None
@@ -191,69 +207,29 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
+        if any(map(math.isnan, values)):
+            return cls(math.nan, math.nan, tuple(values))
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, tuple(values))
 
     def text(self, digits: int, sign: str = "") -> str:
         """``58.21 ± 0.40``; with ``sign`` '+', gains have a sign too."""
+        if math.isnan(self.mean):
+            return NOT_AVAILABLE
         mean = f"{self.mean:{sign}.{digits}f}"
         return mean if self.deviation is None else f"{mean} ± {self.deviation:.{digits}f}"
 
 
-def _summary(records: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
-    names = [name for name in records[0]["metrics"] if all(name in record["metrics"] for record in records)]
-    costs = [trained_cost(folder / f"seed_{record['seed']}") for record in records]
+def _summary(runs: Sequence[_Run]) -> dict[str, Any]:
+    records, costs = [run.record for run in runs], [run.cost for run in runs]
+    names = [name for name in records[0].metrics if all(name in record.metrics for record in records)]
     return dict(
-        metrics={name: Spread.of([record["metrics"][name] for record in records]) for name in names},
+        metrics={name: Spread.of([record.value(name) for record in records]) for name in names},
         params=costs[0].params,
         macs=Spread.of([cost.macs for cost in costs]),
         kept=Spread.of([cost.kept for cost in costs]),
-        seconds=Spread.of([record["seconds"] for record in records]),
-        peak_memory=Spread.of([record["peak_memory"] for record in records]),
+        seconds=Spread.of([record.seconds for record in records]),
+        peak_memory=Spread.of([record.peak_memory for record in records]),
     )
-
-
-class TrainedCost(NamedTuple):
-    """Parameters; for one picture, multiply-adds and the bytes that training keeps for the backward pass."""
-
-    params: int
-    macs: int
-    kept: int
-
-
-def trained_cost(work_dir: Path) -> TrainedCost:
-    """Cost of the config that training left in ``work_dir``, with the shape of its newest checkpoint.
-
-    For detectors, multiply-adds and memory are those of backbone and neck.
-
-    Raises: UserError if there is no config or no checkpoint.
-    """
-    import torch
-    from mmengine.model import revert_sync_batchnorm
-    from mmengine.registry import MODELS, DefaultScope, init_default_scope
-
-    from mmms_plugin.config.facts import as_counted, picture_size, task_name
-    from mmms_plugin.config.files import load_config
-    from mmms_plugin.scale.flops import count, kept_for_backward
-    from mmms_plugin.weights.files import read_checkpoint
-    from mmms_plugin.weights.newest import newest_checkpoint
-
-    configs = sorted(work_dir.glob("*.py"))
-    checkpoint, _ = newest_checkpoint(work_dir)
-    if len(configs) != 1 or checkpoint is None:
-        raise UserError(f"{work_dir}: must hold one config and a checkpoint, as training writes them")
-    config = load_config(str(configs[0]))
-    with DefaultScope.overwrite_default_scope(config.default_scope):
-        init_default_scope(config.default_scope)
-        model: Any = revert_sync_batchnorm(MODELS.build(config.model))
-    state = read_checkpoint(checkpoint).state
-    for key, value in model.state_dict().items():
-        if key.endswith(".alpha"):
-            value.copy_(state[key])
-    model = model.train().to("meta")  # in training mode, adaptors keep their scale as the number that this needs
-    part, size = as_counted(model, task_name(config.model)), picture_size(config)
-    kept = kept_for_backward(part, torch.empty(2, 3, *size, device="meta")) // 2
-    cost = count(part, torch.empty(1, 3, *size, device="meta"))
-    return TrainedCost(cost.params, cost.macs, kept)
 
 
 def _differences(first: Mapping[str, Spread], other: Mapping[str, Spread]) -> dict[str, Spread]:

@@ -32,6 +32,15 @@ THRESHOLDS, MEASUREMENTS = "thresholds", "measurements"  # headings of --help
 
 @dataclass(kw_only=True)
 class Options(EvaluateOptions):
+    LEFT_OUT = (
+        "coco_dir",
+        "voc_dir",
+        "train_ann",
+        "val_ann",
+        "img_dir",
+        "binary_masks",
+    )  # not of one-label classifiers
+
     checkpoint: str = positional(help="checkpoint file; the thresholds go beside it, NAME.exits.json for NAME.pth")
     split: str = option(
         choices=SPLITS,
@@ -72,6 +81,7 @@ def run(options: Options) -> None:
     from mmms_plugin.exits.plans import Plans
     from mmms_plugin.exits.savings import draw, full_macs, measure_points, measure_saving, print_savings
     from mmms_plugin.exits.timing import clock_name
+    from mmms_plugin.report.terminal import say
     from mmms_plugin.train.launch import prepare_config
 
     check_folder(options.out)
@@ -90,7 +100,8 @@ def run(options: Options) -> None:
         path = plans.save(Path(options.checkpoint).with_suffix(".exits.json"))
         confidence, correct = confidence[~chosen], correct[~chosen]
     else:
-        plans, path = _of_size(given, size, str(options.thresholds)), Path(str(options.thresholds))
+        plans, path = given, Path(str(options.thresholds))
+        plans.check(size, network.costs(size), path)
     timed = _timed(plans, options.budget, full_macs(network, size))
     largest = max(options.batches)
     points = measure_points(network, plans, confidence, correct, sample, largest)
@@ -107,7 +118,7 @@ def run(options: Options) -> None:
     console, threads = Console(), torch.get_num_threads()
     _print(console, points, plans)
     print_savings(savings, f"early exit, {len(sample)} pictures, threads: {threads}, {clock_name()}", console)
-    console.print(f"thresholds: {path}; plot and numbers: {folder}", soft_wrap=True, highlight=False)
+    say(f"thresholds: {path}; plot and numbers: {folder}", console)
 
 
 def _choose(
@@ -120,14 +131,6 @@ def _choose(
     if count < exits:
         raise UserError(f"{count} pictures to choose thresholds on: at least {exits} are needed, one for each exit")
     return Plans(fingerprint(model), size, count, choose_plans(confidence, correct, network.costs(size)))
-
-
-def _of_size(plans: Plans, size: tuple[int, int], path: str) -> Plans:
-    if plans.size != size:
-        raise UserError(
-            f"thresholds {path}: for pictures of {plans.size[0]} x {plans.size[1]} px, these have {size[0]} x {size[1]}"
-        )
-    return plans
 
 
 def _timed(plans: Plans, budgets: Sequence[float] | None, full: int) -> list[Plan]:
@@ -179,16 +182,19 @@ def _outputs(
 
 
 def _print(console: Console, points: list[Point], plans: Plans) -> None:
+    from mmms_plugin.report.terminal import say
+
     for point in points:
         if point.kind == "anytime":
-            console.print(f"{point.name}: {point.macs / 1e6:.1f} MMAC, top-1 {point.accuracy:.2f} %", highlight=False)
+            say(f"{point.name}: {point.macs / 1e6:.1f} MMAC, top-1 {point.accuracy:.2f} %", console)
     lowest, highest = plans.rows[0].macs / 1e6, plans.rows[-1].macs / 1e6
     text = f"{len(plans.rows)} plans from {lowest:.1f} to {highest:.1f} MMAC, chosen on {plans.pictures} pictures"
-    console.print(text, highlight=False)
+    say(text, console)
     last = max(point.macs for point in points if point.kind == "anytime")
     budgeted = [point for point in points if point.leaving is not None]
     for share in BUDGETS:
         point = min(budgeted, key=lambda point: abs(point.macs - share * last))
         shares = ", ".join(f"{100 * part:.0f}" for part in point.leaving or ())
-        text = f"{point.macs / 1e6:.1f} MMAC, top-1 {point.accuracy:.2f} %, leave at each exit: {shares} %"
-        console.print(f"budget {share:.0%}: {text}", highlight=False, soft_wrap=True)
+        text = f"{point.macs / last:.0%}, {point.macs / 1e6:.1f} MMAC, top-1 {point.accuracy:.2f} %"
+        text = f"plan nearest to {share:.0%} of the whole network on these pictures: {text}"
+        say(f"{text}, leave at each exit: {shares} %", console)

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from msgspec import Meta
 from numpy.typing import NDArray
 from torch import nn
 
+from mmms_plugin.coco.json_files import read_typed
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
 from mmms_plugin.scale.flops import ExitCost
 
 SKIP = 2.0  # above every confidence: the exit's classifier is not even computed
-FORMAT = 1
 STEPS = 60
 MOST = 2.0  # of |log10 q|
+ROUNDING = 1e-3  # by which figures of a file may differ from those that follow from its others
+WANTED = "thresholds are chosen, and written, by mmms early-exit"
+NEW = "choose new ones with mmms early-exit"
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1, le=10**9)]
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,10 @@ class Plan:
         accuracy: top-1 in per cent.
     """
 
-    macs: float
-    thresholds: tuple[float, ...]
-    shares: tuple[float, ...]
-    accuracy: float
+    macs: Annotated[float, Meta(gt=0, le=1e18)]
+    thresholds: Annotated[tuple[Annotated[float, Meta(ge=0, le=SKIP)], ...], Meta(min_length=1)]
+    shares: tuple[Share, ...]
+    accuracy: Annotated[float, Meta(ge=0, le=100)]
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,14 @@ class Plans:
         size: height and width of the pictures, in px.
         pictures: number of pictures that the thresholds were chosen on.
         rows: the plans.
+        format: of the file.
     """
 
     model: str
-    size: tuple[int, int]
-    pictures: int
-    rows: tuple[Plan, ...]
+    size: tuple[Count, Count]
+    pictures: Count
+    rows: Annotated[tuple[Plan, ...], Meta(min_length=1)]
+    format: Literal[1] = 1
 
     def within(self, budget: float) -> Plan:
         """The most accurate plan whose average cost is within ``budget`` multiply-adds.
@@ -75,7 +82,7 @@ class Plans:
 
     def save(self, path: str | Path) -> Path:
         """Write the plans as JSON."""
-        return write_text(path, json.dumps(dict(format=FORMAT, **asdict(self)), indent=1) + "\n")
+        return write_text(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Plans:
@@ -85,42 +92,60 @@ class Plans:
             path: of the file.
             model: whose weights the plans must be for; None for no check.
 
-        Raises: UserError if the file cannot be read or is for other weights.
+        Raises: UserError if the file cannot be read, contradicts itself, or is for other weights.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            plans = _from_json(content)
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise UserError(
-                f"thresholds {path}: unreadable, or not written by mmms early-exit ({type(error).__name__})"
-            ) from error
+        plans = read_typed(path, "thresholds", cls, WANTED)
+        exits = len(plans.rows[0].thresholds)
+        for number, row in enumerate(plans.rows):
+            if (counts := {len(row.thresholds), len(row.shares)}) != {exits}:
+                raise UserError(
+                    f"thresholds {path}: rows[{number}] is for {' and '.join(map(str, sorted(counts)))} exits, rows[0] "
+                    f"for {exits}; {WANTED}"
+                )
+            if abs(sum(row.shares) - 1) > ROUNDING:
+                raise UserError(f"thresholds {path}: rows[{number}].shares: must add up to 1; {WANTED}")
+        known = getattr(getattr(model, "head", None), "exits", None)
+        if known is not None and len(known) != exits:
+            raise UserError(f"thresholds {path}: for {exits} exits, the model has {len(known)}; {NEW}")
         if model is not None and plans.model != fingerprint(model):
-            raise UserError(f"thresholds {path}: for other weights; choose new ones with mmms early-exit")
-        return plans
+            raise UserError(f"thresholds {path}: for other weights; {NEW}")
+        return replace(plans, rows=tuple(sorted(plans.rows, key=lambda row: row.macs)))
+
+    def check(self, size: tuple[int, int], costs: Sequence[ExitCost], path: str | Path) -> None:
+        """Refuse plans that were made for pictures of another size, or with other costs.
+
+        Args:
+            size: height and width of the pictures, in px.
+            costs: of each exit at this size.
+            path: of the file, for messages.
+
+        Raises: UserError
+        """
+        if self.size != size:
+            own = f"{self.size[0]} x {self.size[1]} px"
+            raise UserError(f"thresholds {path}: for pictures of {own}, these have {size[0]} x {size[1]}")
+        for row in self.rows:
+            totals = picture_costs(costs, row.thresholds)
+            spent = sum(share * total for share, total in zip(row.shares, totals, strict=True))
+            if abs(row.macs - spent) > ROUNDING * spent:
+                raise UserError(
+                    f"thresholds {path}: a plan of {row.macs:.6g} multiply-adds per picture, which cost {spent:.6g} by "
+                    f"its shares and thresholds; {NEW}"
+                )
 
 
-def _from_json(content: Mapping[str, Any]) -> Plans:
-    if content["format"] != FORMAT or not content["rows"]:
-        raise ValueError("unknown format")
-    rows = tuple(
-        Plan(
-            float(row["macs"]), tuple(map(float, row["thresholds"])), tuple(map(float, row["shares"])),
-            float(row["accuracy"]),
-        )
-        for row in content["rows"]
-    )  # fmt: skip
-    height, width = map(int, content["size"])
-    exits = len(rows[0].thresholds)
-    for row in rows:
-        numbers = (row.macs, row.accuracy, *row.thresholds, *row.shares)
-        if (
-            not exits
-            or len(row.thresholds) != exits
-            or len(row.shares) != exits
-            or not all(map(math.isfinite, numbers))
-        ):
-            raise ValueError("not thresholds")
-    return Plans(str(content["model"]), (height, width), int(content["pictures"]), rows)
+def picture_costs(costs: Sequence[ExitCost], thresholds: Sequence[float]) -> list[int]:
+    """Multiply-adds of a picture that leaves at each exit; skipped classifiers cost nothing.
+
+    Args:
+        costs: of each exit.
+        thresholds: of each exit; above 1 its classifier is skipped, unless it is the last.
+    """
+    totals, so_far, last = [], 0, len(thresholds) - 1
+    for index, (cost, threshold) in enumerate(zip(costs, thresholds, strict=True)):
+        so_far += cost.block + (cost.classifier if index == last or threshold <= 1 else 0)
+        totals.append(so_far)
+    return totals
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from mmms_plugin.backbones.shape_plan import ShapedNetwork
 from mmms_plugin.errors import one_line
 from mmms_plugin.report.figure_style import NEUTRAL, RUN_COLOURS, WIDTH, canvas, plt
 from mmms_plugin.scale.flops import count
+from mmms_plugin.scale.training_log import figure_of, logged_scalars
 
 LAYER_HEIGHT = 0.16  # inches
 SCALAR = "s_"  # of the names that ShapeAdaptorHook logs
@@ -81,18 +82,11 @@ def _draw_network(axis: Axes, network: NetworkShape) -> None:
 def trajectories(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """``{place: [(iteration, s), ...]}`` from the scalars that training logged; empty without them."""
     scales: dict[str, list[tuple[int, float]]] = {}
-    for file in sorted(folder.glob("*/vis_data/scalars.json")):
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):  # the last line of an interrupted run
-                continue
-            step = entry.get("step") if isinstance(entry, dict) else None
-            if not isinstance(step, int):
-                continue
-            for name, value in entry.items():
-                if name.startswith(SCALAR) and isinstance(value, float):
-                    scales.setdefault(one_line(name.removeprefix(SCALAR)), []).append((step, value))
+    for entry in logged_scalars(folder):
+        figures = {name: figure for name, value in entry.items() if math.isfinite(figure := figure_of(value))}
+        for name, figure in figures.items():
+            if name.startswith(SCALAR) and "step" in figures:
+                scales.setdefault(one_line(name.removeprefix(SCALAR)), []).append((int(figures["step"]), figure))
     return scales
 
 

@@ -132,13 +132,108 @@ def test_folders_of_runs_are_named_by_the_config(config, folder):
         (["--train=--resume=x"], "--train --resume=x: this command sets --seed, --work-dir, --resume itself"),
         (["--train=--seed 3"], "--train --seed: this command sets --seed, --work-dir, --resume itself"),
         (["--train='"], "--train ': No closing quotation"),
-        (["--metrics", "mIoU"], "--metrics mIoU: not reported; allowed are accuracy/top1, accuracy/top5"),
+        (["--metrics", "mIoU"], f"mIoU: not reported by {CONFIGS[0]}; allowed are accuracy/top1, accuracy/top5"),
         ([CONFIGS[0]], "CONFIG cifar10-r50_small: given twice"),
     ],
 )
 def test_bad_input_is_refused(calls: Path, tmp_path: Path, capsys, more: list[str], message: str):
     assert main(["compare-seeds", CONFIGS[0], *more, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
+
+
+def record(file: Path, **changes: object) -> None:
+    """Write the record of a training, sound but for the changes."""
+    content = dict(config=CONFIGS[0], seed=1, options=[], metrics={"AP": 0.5}, seconds=1.0, peak_memory=10**9)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content | changes), encoding="utf-8")
+
+
+DELETE = "; delete it to train this seed again"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(metrics={}), f"the content: holds no metrics{DELETE}"),
+        (dict(metrics={"AP": "high"}), f"metrics[...]: must be a number or null, not a text{DELETE}"),
+        (dict(metrics={"AP": 1e300}), f"the content: metric AP: must be a number of at most 1e+30, or null{DELETE}"),
+        (dict(metrics=[0.5]), f"metrics: must be an object, not a list{DELETE}"),
+        (dict(seconds=-1), f"seconds: must be a number >= 0{DELETE}"),
+        (dict(peak_memory=None), f"peak_memory: must be an integer, not null{DELETE}"),
+        (dict(options="--epochs 2"), f"options: must be a list, not a text{DELETE}"),
+        (dict(seed=0), f"is of {CONFIGS[0]}, seed 0; give another DIR, or delete it to train this seed again"),
+        (dict(config="b/cifar10/r50_small"), "is of b/cifar10/r50_small, seed 1; give another DIR, or delete it"),
+        ("", f"the file is empty{DELETE}"),
+        ('{"config": "a", "se', f"truncated JSON: the file ends after 19 characters in the middle of a value{DELETE}"),
+        ("[1]", f"the content: must be an object, not a list{DELETE}"),
+        ("{}", f"the content: has no config{DELETE}"),
+    ],
+)
+def test_a_damaged_record_is_refused_before_anything_is_trained(calls, tmp_path, capsys, changes, message):
+    """That of the second seed; the first is not trained yet."""
+    file = tmp_path / "out/cifar10-r50_small/seed_1.json"
+    record(file, **(changes if isinstance(changes, dict) else {}))
+    if isinstance(changes, str):
+        file.write_text(changes, encoding="utf-8")
+    assert main(["compare-seeds", CONFIGS[0], "--seeds", "2", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(f"mmms compare-seeds: error: --out {file}: {message}")
+    assert not calls.exists()
+
+
+def test_what_earlier_records_lack_is_refused_before_anything_is_trained(calls, tmp_path, capsys, monkeypatch):
+    record(tmp_path / "out/cifar10-r50_small/seed_1.json")
+    command = ["compare-seeds", CONFIGS[0], "--seeds", "2", "--out", str(tmp_path / "out")]
+    assert main([*command, "--metrics", "mIoU"]) == 2
+    assert f"--metrics mIoU: not reported by {CONFIGS[0]}; allowed are AP" in capsys.readouterr().err
+    monkeypatch.setattr(module, "trained_cost", trained_cost)
+    assert main(command) == 2
+    assert "seed_1: must hold one config and a checkpoint, as training writes them" in capsys.readouterr().err
+    (tmp_path / "out/cifar10-r50_small/seed_0").write_text("in the way", encoding="utf-8")
+    monkeypatch.setattr(module, "trained_cost", lambda _folder: TrainedCost(1000, 2_000_000, 2**20))
+    assert main(command) == 2
+    assert "seed_0: this folder cannot be made" in capsys.readouterr().err
+    assert not calls.exists()
+
+
+def test_an_undefined_metric_is_not_available(calls, tmp_path, capsys):
+    """NaN in a record of an earlier version, null since."""
+    for seed, value in enumerate((math.nan, None, 0.5)):
+        metrics = {"AP": value, "recall": 0.25, f"only {seed}": 1}
+        record(tmp_path / f"out/cifar10-r50_small/seed_{seed}.json", seed=seed, metrics=metrics)
+    command = ["compare-seeds", CONFIGS[0], "--out", str(tmp_path / "out"), "--metrics", "AP", "recall"]
+    assert main(command) == 0
+    assert "| cifar10/r50_small | n/a | – | 0.2500 ± 0.0000 |" in (tmp_path / "out/seeds.md").read_text(
+        encoding="utf-8"
+    )
+    content = json.loads((tmp_path / "out/seeds.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert content[CONFIGS[0]]["metrics"]["AP"] == dict(mean=None, deviation=None, values=[None, None, 0.5])
+    assert list(content[CONFIGS[0]]["metrics"]) == ["AP", "recall"]
+
+
+def test_configs_without_a_common_metric(calls, tmp_path, capsys):
+    for config, name in zip(CONFIGS, ("AP", "mIoU"), strict=True):
+        file = tmp_path / "out" / config.replace("/", "-") / "seed_0.json"
+        record(file, seed=0, config=config, metrics={name: 0.5})
+    assert main(["compare-seeds", *CONFIGS, "--seeds", "1", "--out", str(tmp_path / "out")]) == 2
+    assert "the configs report no metric in common: cifar10/r50_small AP; cifar10/sa_r50_small mIoU" in (
+        capsys.readouterr().err
+    )
+
+
+def test_half_a_line_of_a_killed_run_is_skipped_with_a_word(calls, tmp_path, capsys, monkeypatch):
+    whole = ['{"loss": 1, "time": 2}', '{"AP": 0.5, "odd": "text", "bad": NaN, "huge": 1e400, "flag": true}']
+    script = 'mkdir -p "$8/a/vis_data"; cp "$LOG" "$8/a/vis_data/scalars.json"\n'
+    Path(sys.executable).write_text(f"#!/bin/sh\n{script}", encoding="utf-8")
+    log = tmp_path / "log"
+    log.write_text("\n".join(["[1]", *whole, '{"AP": 0.7, "ba']), encoding="utf-8")
+    monkeypatch.setenv("LOG", str(log))
+    assert main(["compare-seeds", CONFIGS[0], "--seeds", "1", "--out", str(tmp_path / "out")]) == 0
+    file = tmp_path / "out/cifar10-r50_small/seed_0/a/vis_data/scalars.json"
+    remark = f"{file}: 2 lines are not whole, as after a run that was killed; skipped\n"
+    assert capsys.readouterr().err == remark
+    content = json.loads((tmp_path / "out/cifar10-r50_small/seed_0.json").read_text(encoding="utf-8"))
+    assert content["metrics"] == dict(AP=0.5, bad=None, huge=None)
+    assert content["seconds"] == 2
 
 
 def test_runs_with_other_options_are_not_mixed(calls: Path, tmp_path: Path, capsys):

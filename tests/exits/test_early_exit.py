@@ -310,7 +310,7 @@ def test_plans_are_kept_for_these_weights_alone(net, plans, tmp_path):
         dict(thresholds=[*first["thresholds"][1:], float("nan")]), dict(shares=[float("nan")] * 4),
         dict(thresholds=[0.0] * 5),
     )  # fmt: skip
-    bad = [dict(rows=[*rows, first | change]) for rows in ([], [first]) for change in numbers]
+    bad: list[dict] = [dict(rows=[*rows, first | change]) for rows in ([], [first]) for change in numbers]
     bad += [dict(rows=[first | dict(thresholds=[], shares=[])]), dict(rows=[]), dict(format=2), dict(size=[16])]
     bad += [dict(pictures=float("inf"))]
     for text in (
@@ -323,12 +323,56 @@ def test_plans_are_kept_for_these_weights_alone(net, plans, tmp_path):
         *[json.dumps(json.loads(whole) | change) for change in bad],
     ):
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(UserError, match="not written by mmms early-exit"):
+        with pytest.raises(UserError, match=r"; thresholds are chosen, and written, by mmms early-exit$"):
             Plans.load(path)
-    with pytest.raises(
-        UserError, match=r"thresholds .*: unreadable, or not written by mmms early-exit \(FileNotFoundError\)"
-    ):
+    with pytest.raises(UserError, match=r"^thresholds .*none.json: no such file$"):
         Plans.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(accuracy=-5), "rows[1].accuracy: must be a number >= 0; "),
+        (dict(accuracy=100.5), "rows[1].accuracy: must be a number <= 100; "),
+        (dict(macs=0), "rows[1].macs: must be a number > 0; "),
+        (dict(macs="many"), "rows[1].macs: must be a number, not a text; "),
+        (dict(thresholds=[-0.5, 0, 0, 0]), "rows[1].thresholds[0]: must be a number >= 0; "),
+        (dict(thresholds=[0.5, 7, 0, 0]), "rows[1].thresholds[1]: must be a number <= 2; "),
+        (dict(thresholds=[0.5, 0.5]), "rows[1] is for 2 and 4 exits, rows[0] for 4; "),
+        (dict(shares=[0.5, 0.5, 0.5, 0.5]), "rows[1].shares: must add up to 1; "),
+        (dict(shares=[2, -1, 0, 0]), "rows[1].shares[0]: must be a number <= 1; "),
+        (dict(macs=5e12), "a plan of 5e+12 multiply-adds per picture, which cost "),
+        (dict(size=[16, 32]), "for pictures of 16 x 32 px, these have 16 x 24"),
+        (dict(size=[-16, 24]), "size[0]: must be an integer >= 1; "),
+        (dict(pictures=0), "pictures: must be an integer >= 1; "),
+        (dict(exits=2), "for 2 exits, the model has 4; choose new ones with mmms early-exit"),
+    ],
+)
+def test_wrong_thresholds_are_named(net, tmp_path, change, message):
+    """In a file for these weights."""
+    network = EarlyExit.of(net)
+    costs = network.costs((16, 24))
+    confidence = np.random.default_rng(0).random((24, 4))
+    path = Plans(fingerprint(net), (16, 24), 24, choose_plans(confidence, confidence > 0.5, costs)).save(
+        tmp_path / "a.exits.json"
+    )
+    Plans.load(path, net).check((16, 24), costs, path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if "exits" in change:
+        content["rows"] = [row | dict(thresholds=[0.5, 0.5], shares=[0.5, 0.5]) for row in content["rows"]]
+    elif change.keys() <= content["rows"][1].keys():
+        content["rows"][1] |= change
+    else:
+        content |= change
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        Plans.load(path, net).check((16, 24), costs, path)
+    assert str(caught.value).startswith(f"thresholds {path}: {message}")
+
+
+def test_plans_of_a_file_are_in_order_of_cost(net, plans, tmp_path):
+    path = Plans(fingerprint(net), (16, 16), 24, plans[::-1]).save(tmp_path / "a.exits.json")
+    assert Plans.load(path, net).rows == plans
 
 
 def test_a_smaller_batch_only_where_it_pays():
@@ -417,10 +461,11 @@ def test_the_whole_network_and_early_exits_are_timed_in_turn(net, pictures, plan
 def test_the_table_of_savings():
     console = Console(file=io.StringIO(), width=100)
     print_savings([Saving(8, 0.5, 2.0, 1.5, 0.0124), Saving(32, 0.75, 1.25, 1.25, 0.001)], "some title", console)
-    lines = console.file.getvalue().splitlines()
-    assert lines[0] == "some title"
+    *lines, note, end = console.file.getvalue().splitlines()
+    assert (lines[0], end) == ("some title", "")
+    assert note.startswith("Plan's cost: average multiply-adds on the pictures that its thresholds were chosen on")
     assert [re.split("  +", line.strip()) for line in lines[1:] if line.strip("─")] == [
-        ["batch", "budget", "promised", "achieved", "achieved / promised", "ms per picture"],
+        ["batch", "plan's cost", "promised", "achieved", "achieved / promised", "ms per picture"],
         ["8", "50%", "2.00", "1.50", "0.75", "12.4"],
         ["32", "75%", "1.25", "1.25", "1.00", "1.0"],
     ]
@@ -439,7 +484,7 @@ def test_the_benchmark_prints_a_row_for_every_batch_and_budget(monkeypatch, larg
     savings.run_early_exit_benchmark("tiny", pictures=4, rounds=2, batches=(1, 4, 8))
     assert shapes == [((4, 3, side, side), classes, 2)] * 6
     text = capsys.readouterr().out
-    assert f"tiny, 4 pictures of {side} px, {torch.get_num_threads()} threads" in " ".join(text.split())
+    assert f"tiny, 4 pictures of {side} px, threads: {torch.get_num_threads()}, " in " ".join(text.split())
     budgets = [(int(a), int(b)) for a, b in re.findall(r"^(\d+) +(\d+)% ", text, re.MULTILINE)]
     assert [batch for batch, _ in budgets] == [1] * 3 + [4] * 3
     shares = [budget for _, budget in budgets[:3]]
