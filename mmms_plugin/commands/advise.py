@@ -19,7 +19,7 @@ from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, write_text
 from mmms_plugin.options import REQUIRED, CommandOptions, option
-from mmms_plugin.report.tables import Column, Table, print_table
+from mmms_plugin.report.tables import Column, Table
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -100,11 +100,10 @@ def _run(options: Options) -> None:
 
 def _write(config: Config, finding: Finding, options: Options) -> None:
     """Write the config with the data and the changes."""
-    from rich.console import Console
-
     from mmms_plugin.config.data import use_coco_dir
     from mmms_plugin.config.detector_facts import with_changes
     from mmms_plugin.config.image_size import set_image_size
+    from mmms_plugin.report.terminal import say
 
     file = Path(options.write or "")
     changed = config
@@ -117,10 +116,9 @@ def _write(config: Config, finding: Finding, options: Options) -> None:
     lines = [f"# Written by mmms advise for {one_line(str(own.folder))}, from {one_line(finding.config)}."]
     lines += [f"# {one_line(f'{advice.what}: {advice.why} ({advice.evidence})')}" for advice in finding.advice]
     write_text(file, "\n".join(lines) + "\n" + changed.pretty_text)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
     for remark in remarks:
-        console.print(one_line(remark))
-    console.print(f"written: {file}; train with it: mmms train {file}")
+        say(remark)
+    say(f"written: {file}; train with it: mmms train {file}")
 
 
 def _as_json(finding: Finding) -> dict[str, Any]:
@@ -136,7 +134,9 @@ def _as_json(finding: Finding) -> dict[str, Any]:
 def _print(finding: Finding) -> None:
     from rich.console import Console
 
-    console, geometry = Console(highlight=False, markup=False), finding.geometry
+    from mmms_plugin.report.terminal import print_table, say
+
+    geometry = finding.geometry
     title = f"{one_line(finding.config)} at {geometry.size[0]} x {geometry.size[1]} px"
     columns = (
         "objects (sizes of COCO)", Column("number", "d"), f"below one cell ({min(geometry.strides)} px)",
@@ -146,8 +146,9 @@ def _print(finding: Finding) -> None:
         (s.name, s.objects, s.below_cell, "no anchors" if s.off_anchors is None else s.off_anchors, s.beyond_field)
         for s in finding.shares
     ]
-    print_table(Table("shares", title, columns, rows, form=".1%"), console)
-    say = Console(highlight=False, markup=False, soft_wrap=True).print
+    print_table(Table("shares", title, columns, rows, form=".1%"), Console())
     say(f"The receptive field is that of the plain backbone, measured with {finding.weights}; neck and head add to it.")
     for advice in finding.advice:
-        say(f"- {advice.topic}: {advice.what}\n  why: {advice.why}\n  support: {advice.evidence}")
+        say(f"- {advice.topic}: {advice.what}")
+        say(f"  why: {advice.why}")
+        say(f"  support: {advice.evidence}")

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mmms_plugin.config.facts import Facts
     from mmms_plugin.report.tables import Table
 
-WIDE = 200  # columns if no terminal limits them
-
 
 @dataclass(kw_only=True)
 class Options(CommandOptions):
@@ -63,17 +61,17 @@ def run(options: Options) -> None:
 def _print(configs: Iterable[Facts]) -> None:
     from rich.console import Console
 
-    from mmms_plugin.report.tables import print_table
+    from mmms_plugin.report.terminal import print_table, say
 
-    console = Console(highlight=False)
-    console.width = max(console.width, 80) if console.is_terminal else WIDE
+    console = Console()
     ordered = sorted(configs, key=lambda facts: (facts.task, facts.size))
     for (task, size), group in groupby(ordered, key=lambda facts: (facts.task, facts.size)):
         title = f"{task}, pictures of {size[0]} x {size[1]} px" if task else "not measured yet"
         print_table(_table(title, list(group)), console)
-    console.print(
+    say(
         "GMAC: multiply-adds for one picture, of a detector's backbone and neck or of another model's whole. AP and "
-        "mIoU: published by the authors, from ImageNet weights; the head of each file says whose figure it is."
+        "mIoU: published by the authors, from ImageNet weights; the head of each file says whose figure it is.",
+        console,
     )
 
 

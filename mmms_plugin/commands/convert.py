@@ -32,7 +32,7 @@ def run(options: Options) -> None:
 
     if options.report:
         check_report(options.report, options.input, options.output)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console()
     with console.status("reading") as status:
         report = convert(options.input, options.output, options, tell=status.update)
     print_report(report, console)

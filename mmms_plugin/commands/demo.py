@@ -46,16 +46,17 @@ def run(options: Options) -> None:
 
     from mmms_plugin.datasets import write_shapes
     from mmms_plugin.report.overlays import draw_ap_bars, draw_overlays
+    from mmms_plugin.report.terminal import say
 
     out = options.out
     started, console = time.monotonic(), Console(file=sys.stdout)  # the real one, even while stdout goes to the log
     _clear(out)
-    console.print(f"1/4 drawing pictures into {out / 'data'}", highlight=False)
+    say(f"1/4 drawing pictures into {out / 'data'}", console)
     write_shapes(out / "data", formats="coco")
-    console.print("2/4 loading mmdet and building a Mask R-CNN with a PS-ResNet-18 of half width")
+    say("2/4 loading mmdet and building a Mask R-CNN with a PS-ResNet-18 of half width", console)
     with (out / "log.txt").open("w", encoding="utf-8") as log:
         metrics = _train_and_evaluate(options, log, console)
-    console.print("4/4 drawing predictions")
+    say("4/4 drawing predictions", console)
     truth = out / "data/annotations/instances_val.json"
     draw_overlays(truth, out / "data/images", out / "predictions.json", out / "overlays.png")
     draw_ap_bars(metrics, out / "ap_by_size.png")
@@ -68,14 +69,15 @@ def _train_and_evaluate(options: Options, log: TextIO, console: Console) -> dict
     with contextlib.redirect_stdout(log), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mmms_plugin.compat import mmcv_ops
+        from mmms_plugin.report.terminal import say
         from mmms_plugin.train.launch import evaluate, train
         from mmms_plugin.train.options import EvaluateOptions, TrainOptions
 
         out = options.out
         shared: dict[str, Any] = dict(work_dir=str(out / "train"), coco_dir=str(out / "data"), seed=options.seed)
-        console.print(mmcv_ops(), highlight=False)
+        say(mmcv_ops(), console)
         runner = train(TrainOptions(config=CONFIG, schedule=ScheduleOptions(iters=options.iterations), **shared))
-        console.print("3/4 evaluating on held-out pictures")
+        say("3/4 evaluating on held-out pictures", console)
         checkpoint = out / "train" / f"iter_{runner.iter}.pth"
         return evaluate(
             EvaluateOptions(config=CONFIG, checkpoint=str(checkpoint), out=str(out / "predictions.json"), **shared)
@@ -96,7 +98,8 @@ def _clear(out: Path) -> None:
 
 
 def _print(console: Console, out: Path, metrics: dict[str, float], seconds: float) -> None:
-    from mmms_plugin.report.tables import Table, print_table
+    from mmms_plugin.report.tables import Table
+    from mmms_plugin.report.terminal import print_table, say
 
     columns = ("", "AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
     rows = []
@@ -104,7 +107,7 @@ def _print(console: Console, out: Path, metrics: dict[str, float], seconds: floa
         values = [metrics[f"coco/{key}_mAP{suffix}"] for suffix in ("", "_50", "_75", "_s", "_m", "_l")]
         rows.append((label, *(None if value < 0 else value for value in values)))
     print_table(Table("ap", "", columns, rows, form=".3f"), console)
-    console.print(f"done in {seconds / 60:.1f} minutes; look at", highlight=False)
+    say(f"done in {seconds / 60:.1f} minutes; look at", console)
     for name, what in (
         ("overlays.png", "ground truth and predictions"),
         ("ap_by_size.png", "AP by object size"),
@@ -112,4 +115,4 @@ def _print(console: Console, out: Path, metrics: dict[str, float], seconds: floa
         ("log.txt", "the log"),
         ("train", "config and checkpoint"),
     ):
-        console.print(f"  {out / name}  {what}", highlight=False, soft_wrap=True)
+        say(f"  {out / name}  {what}", console)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mmms_plugin.datasets import FORMATS, ShapeSettings
 from mmms_plugin.errors import UserError
 from mmms_plugin.options import CommandOptions, option, positional
-from mmms_plugin.report.tables import Table, print_table
+from mmms_plugin.report.tables import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +51,7 @@ def run(options: Options) -> None:
     from rich.progress import Progress
 
     from mmms_plugin.datasets import write_shapes
+    from mmms_plugin.report.terminal import say
 
     formats = TASKS[options.task][0] if options.task else options.format
     console = Console()
@@ -68,12 +69,14 @@ def run(options: Options) -> None:
     _print(console, written)
     if options.task:
         _, config, flag = TASKS[options.task]
-        console.print(f"mmms train {config} {flag} {options.out}", soft_wrap=True, highlight=False)
+        say(f"mmms train {config} {flag} {options.out}", console)
 
 
 def _print(console: Console, written: ShapesWritten) -> None:
+    from mmms_plugin.report.terminal import print_table, say
+
     state = "exists already with these settings, left as it is" if written.reused else "written"
-    console.print(f"{written.root}: {state}", soft_wrap=True, highlight=False)
+    say(f"{written.root}: {state}", console)
     columns = ("split", "pictures", *next(iter(written.objects.values())))
     rows = [(split, getattr(written.settings, split), *bins.values()) for split, bins in written.objects.items()]
     print_table(Table("objects", "objects by COCO size", columns, rows), console)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmms_plugin.errors import one_line
 from mmms_plugin.options import CommandOptions, option, positional
 
 
@@ -28,11 +27,11 @@ class Options(CommandOptions):
 def run(options: Options) -> None:
     from rich.console import Console
 
+    from mmms_plugin.report.terminal import say
     from mmms_plugin.weights.publish import publish
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console()
     with console.status("writing"):
         done = publish(options.input, options.prefix, options.freeze_shapes)
     sizes = f"{done.before / 1e6:.1f} MB -> {done.after / 1e6:.1f} MB"
-    line = f"{done.path}: {sizes}; left out: {', '.join(done.stripped) or 'nothing'}"
-    console.print(one_line(line), markup=False)
+    say(f"{done.path}: {sizes}; left out: {', '.join(done.stripped) or 'nothing'}", console)

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmms_plugin.errors import LONGEST, UserError, printable
+from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder
 from mmms_plugin.options import REQUIRED, CommandOptions, nested, option
-from mmms_plugin.report.tables import print_table
 from mmms_plugin.size_ap.options import OUTPUT
 from mmms_plugin.size_ap.options import Options as EvaluationOptions
 
@@ -150,9 +149,10 @@ def run_size_ap(
         UserError: the files or options are at fault.
     """
     from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
     from mmms_plugin.coco.formats import AUTO
+    from mmms_plugin.report.terminal import literal, print_table, say
     from mmms_plugin.size_ap.evaluate import bins_of, evaluate
     from mmms_plugin.size_ap.gate import check_bins, read_baseline
     from mmms_plugin.size_ap.methods import read_files
@@ -189,10 +189,10 @@ def run_size_ap(
         for comparison in results.comparisons:
             print_table(difference_table(results, comparison, ("ap",)), console)
             for line in settling_lines(comparison):
-                console.print(escape(line), soft_wrap=True)
+                say(line, console)
         origin = f"bins {results.bins_source} ({results.bins_reference})"
         for line in (results.area_rule, origin, results.edge_rule):
-            console.print(escape(line), soft_wrap=True)
+            say(line, console)
     else:
         sizes = describe_objects(truth, bins, options.area, notes, options.resize)
         if out:
@@ -202,31 +202,29 @@ def run_size_ap(
                 files = write_object_sizes(sizes, out)
         _print_sizes(console, sizes)
     for note in notes:
-        progress.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
+        progress.print(Text.assemble(("note:", "yellow"), f" {literal(note)}"), soft_wrap=True)
     if files:
-        page = printable(str(files[0]), LONGEST)
-        console.print(f"written: {escape(page)} and {len(files) - 1} more files", soft_wrap=True)
+        say(f"written: {files[0]} and {len(files) - 1} more files", console)
     for failure in failures:
-        progress.print(f"[red]failed:[/] {escape(printable(failure, LONGEST))}", soft_wrap=True)
+        progress.print(Text.assemble(("failed:", "red"), f" {literal(failure)}"), soft_wrap=True)
     return Outcome(tuple(files), tuple(failures))
 
 
 def _print_sizes(console: Console, sizes: ObjectSizes) -> None:
     """Objects per bin, a bar for every half octave of the side, and suggestions."""
-    from rich.markup import escape
-
+    from mmms_plugin.report.terminal import say
     from mmms_plugin.size_ap.object_sizes import STEPS
     from mmms_plugin.size_ap.report.tables import suggestions
 
-    console.print(f"{sizes.objects} objects in {sizes.images} images; {escape(sizes.area_rule)}", soft_wrap=True)
+    say(f"{sizes.objects} objects in {sizes.images} images; {sizes.area_rule}", console)
     for bin_, count in zip(sizes.bins, sizes.counts, strict=True):
-        console.print(f"  {escape(bin_.name):<18}{bin_.label:<22}{count}")
+        say(f"  {bin_.name:<18}{bin_.label:<22}{count}", console)
     half = STEPS // 2
     counts = [sum(sizes.histogram[i : i + half]) for i in range(0, len(sizes.histogram), half)]
     edges, most = [*sizes.edges[::half], sizes.edges[-1]], max(counts, default=0)
-    console.print("objects by side = sqrt(area), px")
+    say("objects by side = sqrt(area), px", console)
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
         limits, bar = f"{low:.0f} to {high:.0f}", "█" * round(40 * count / max(most, 1))
-        console.print(f"  {limits:<14}{bar:<41}{count}", highlight=False)
+        say(f"  {limits:<14}{bar:<41}{count}", console)
     for what, value in suggestions(sizes):
-        console.print(f"{what}: {escape(value)}", soft_wrap=True)
+        say(f"{what}: {value}", console)

@@ -27,16 +27,15 @@ def run(options: Options) -> None:
         content = [{**asdict(entry), "accuracy": entry.accuracy, "status": entry.status} for entry in entries]
         print(json.dumps(content, indent=2))
         return
-    from rich.console import Console
-    from rich.markup import escape
+    from mmms_plugin.report.terminal import say
 
-    console = Console(highlight=False, soft_wrap=True)  # addresses stay whole
-    console.print("Published checkpoints; none was downloaded here, so none is verified.")
+    say("Published checkpoints; none was downloaded here, so none is verified.")
     for entry in entries:
         facts = (entry.trained_for, entry.accuracy, entry.licence or "no licence stated", entry.status)
-        console.print(f"\n[bold]{escape(entry.name)}[/bold] ({entry.method})")
-        console.print(f"  {escape('; '.join(fact for fact in facts if fact))}")
+        say("")
+        say(f"{entry.name} ({entry.method})", style="bold")
+        say(f"  {'; '.join(fact for fact in facts if fact)}")
         remark = f" ({entry.remark})" if entry.remark else ""
-        console.print(f"  {escape((entry.address or 'no address') + remark)}")
+        say(f"  {entry.address or 'no address'}{remark}")
         if entry.source:
-            console.print(f"  mmms convert IN OUT --source {entry.source} --arch {entry.arch}")
+            say(f"  mmms convert IN OUT --source {entry.source} --arch {entry.arch}")

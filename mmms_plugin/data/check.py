@@ -26,7 +26,8 @@ from mmms_plugin.data.seg_layouts import has_masks
 from mmms_plugin.data.seg_set import read_seg_set
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import write_text
-from mmms_plugin.report.tables import Cell, Column, Rows, Table, print_table
+from mmms_plugin.report.tables import Cell, Column, Rows, Table
+from mmms_plugin.report.terminal import print_table, say
 
 MIN_SIZE = 32  # px, of filter_cfg in mmdet's own configs
 COLOURS = {"error": "red", "mended": "cyan", "warning": "yellow"}
@@ -182,22 +183,22 @@ def run_check(own: OwnData, json_file: str | None = None, **options: bool) -> in
             kinds = [key for key in kinds if key != "usable"]
         inside = ", ".join(f"{counts[key]} {key}" for key in kinds)
         line = f"{split}: {inside}, classes: {len(counts['classes'])}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line, console)
     if report.findings:
-        columns = (Column("", left=True), Column("problem", left=True))
+        columns = (Column("", left=True), Column("problem", prose=True))
         rows = [row for finding in report.findings for row in _rows(finding)]
         print_table(Table("findings", "", columns, rows[:-1]), console)
     errors, mended, warnings = (sum(f.severity == severity for f in report.findings) for severity in SEVERITIES)
     verdict = "training would start" if report.trains else "training would stop"
     counted = f"{errors} error{'s' * (errors != 1)}, {mended} mended, {warnings} warning{'s' * (warnings != 1)}"
-    console.print(f"{counted}: {verdict}", highlight=False)
+    say(f"{counted}: {verdict}", console)
     if report.kind == "classification":
-        console.print("train with: mmms train CONFIG --image-dir DIR", markup=False, highlight=False)
+        say("train with: mmms train CONFIG --image-dir DIR", console)
     images = sum(counts["images"] for counts in report.splits.values())
     print(f"{images} pictures in {time.perf_counter() - start:.1f} s", file=sys.stderr)
     if json_file:
         write_text(json_file, report.as_json())
-        console.print(f"written: {json_file}", markup=False, highlight=False, soft_wrap=True)
+        say(f"written: {json_file}", console)
     return 0 if report.trains else 2
 
 

@@ -1,6 +1,7 @@
-"""One table for all reports, and its forms for terminals, Markdown, LaTeX and CSV.
+"""One table for all reports, and its forms for Markdown, LaTeX and CSV.
 
-The HTML page (`report.page`) shows the same tables. Every format has one escaper, here; for HTML it is jinja's.
+Terminals (`report.terminal`) and the HTML page (`report.page`) show the same tables.
+Every format has one escaper, here; for HTML it is jinja's.
 Undefined figures are shown as n/a; CSV has full precision and leaves them empty.
 """
 
@@ -12,16 +13,9 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from mmms_plugin.errors import printable
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 NOT_AVAILABLE = "n/a"
 PAGE_ROWS = 45  # a LaTeX table with more rows is split over several pages
-LONGEST, WIDEST = 80, 10_000  # columns of a line of text, and of a table, if no terminal limits them
 _FORMULA = re.compile(
     r"[\t\r]|[\s\u200b\u2060\ufeff]*[-=+@\uff1d\uff0b\uff0d\uff20]"
 )  # spreadsheets skip leading white space
@@ -70,12 +64,14 @@ class Column:
     Attributes:
         title: of the column.
         form: format specification of numbers: ``.3f``, ``,`` or ``.0%``.
-        left: align the cells left and allow line breaks, as for names.
+        left: align the cells left, as for names.
+        prose: the cells are sentences, which wrap at words in a narrow terminal, where other columns are left out.
     """
 
     title: str
     form: str = ""
     left: bool = False
+    prose: bool = False
 
 
 Value = Cell | str | float | None
@@ -156,46 +152,6 @@ def decimal(value: float | None, digits: int = 3) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
 
 
-def print_table(table: Table, console: Console) -> None:
-    """Print a table below its caption; text is shown literally, control characters as escapes.
-
-    In a terminal it fits the width, and names are broken rather than numbers; in a pipe or file it is as wide as its
-    cells.
-    """
-    from rich.box import SIMPLE_HEAD
-    from rich.measure import Measurement
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    width = console.width if console.is_terminal else max(console.width, LONGEST)
-    for gap, broken in ((1, False), (1, True), (0, True)):  # as loosely as fits
-        grid = Grid(box=SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
-        for column in table.typed_columns:
-            title = column.title.replace(" ", "\n") if broken and not column.left else column.title
-            heading = Text("\n".join(map(_terminal, title.split("\n"))))
-            grid.add_column(
-                heading, justify="left" if column.left else "right", overflow="fold", no_wrap=not column.left
-            )
-        for row in table.cells:
-            style = "bold" if len(row) == 1 < len(table.columns) else ""
-            if style:
-                grid.add_section()
-            texts = ["\n".join(_terminal(part) for part in (cell.text, cell.small) if part) for cell in row]
-            grid.add_row(*(Text(text, cell.style or style) for text, cell in zip(texts, row, strict=True)))
-        if Measurement.get(console, console.options.update(width=WIDEST), grid).maximum <= width:
-            break
-    if table.caption:
-        console.print(Text(_terminal(table.caption), "bold"), soft_wrap=True)
-    if console.is_terminal:
-        console.print(grid)
-    else:
-        for line in console.render_lines(grid, console.options.update(width=WIDEST), pad=False):
-            console.print(Text("".join(segment.text for segment in line).rstrip()), soft_wrap=True)
-    if table.note:
-        console.print(Text(_terminal(table.note), "dim"), width=width)
-    console.print()
-
-
 def to_markdown(table: Table) -> str:
     """The table in GitHub's Markdown, below its caption in bold."""
     lines = [f"**{escape_markdown(table.caption)}**", ""] if table.caption else []
@@ -255,10 +211,6 @@ def escape_markdown(text: str) -> str:
     """Text for Markdown: no emphasis, links, HTML or table bars."""
     text = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)  # an underscore inside a word is harmless
-
-
-def _terminal(text: str) -> str:
-    return printable(text, WIDEST)
 
 
 def _markdown_row(texts: Iterable[str]) -> str:

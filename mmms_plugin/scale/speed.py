@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmms_plugin.backbones import PSResNet
 from mmms_plugin.layers import PSConv2d
-from mmms_plugin.report.tables import Table, print_table
+from mmms_plugin.report.tables import Table
+from mmms_plugin.report.terminal import print_table
 
 # The 3x3 layers of ResNet-50 and of ResNeXt-50 32x4d at 224 px, one of each stage: (channels, side, groups).
 LAYER_SHAPES = [(64, 56, 1), (128, 28, 1), (256, 14, 1), (512, 7, 1), (128, 56, 32), (256, 28, 32), (512, 14, 32)]

@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from mmms_plugin.errors import one_line
 from mmms_plugin.files import written_whole
-from mmms_plugin.report.tables import Rows, Table, print_table
+from mmms_plugin.report.tables import Rows, Table
+from mmms_plugin.report.terminal import print_table, say
 from mmms_plugin.weights.verify import Statistics
 
 
@@ -57,17 +57,17 @@ def print_report(report: Report, console: Console) -> None:
     prefix = f", prefix {report.prefix!r} taken off" if report.prefix else ""
     beside = f"; beside it, not converted: {', '.join(report.beside)}" if report.beside else ""
     line = f"{report.input}: {report.source} {report.arch}{place}{prefix}{beside}"
-    console.print(one_line(line), markup=False)
+    say(line, console)
     if report.also_fits:
-        console.print(f"  keys and shapes fit as well: {', '.join(report.also_fits)} (choose with --source, --arch)")
-    console.print("  " + ", ".join(f"{count} {name}" for name, count in report.counts.items()) + " tensors")
+        say(f"  keys and shapes fit as well: {', '.join(report.also_fits)} (choose with --source, --arch)", console)
+    say("  " + ", ".join(f"{count} {name}" for name, count in report.counts.items()) + " tensors", console)
     for reason, count in report.reasons.items():
-        console.print(f"  dropped {count}: {reason}", markup=False)
+        say(f"  dropped {count}: {reason}", console)
     for remark in report.remarks:
-        console.print(f"  {one_line(remark)}", markup=False)
+        say(f"  {remark}", console)
     if report.moved:
         moved = ", ".join(f"{name} {value:.3f}" for name, value in report.moved.items())
-        console.print(f"  outputs move by (RMS difference / standard deviation, fixed input): {moved}")
+        say(f"  outputs move by (RMS difference / standard deviation, fixed input): {moved}", console)
     if report.outputs:
         rows: Rows = [
             (o.name, "x".join(map(str, o.shape)), o.mean, o.std, o.absmax, "" if o.error is None else f"{o.error:.2e}")
@@ -76,7 +76,7 @@ def print_report(report: Report, console: Console) -> None:
         columns = ("output", "shape", "mean", "std", "max |x|", "error / std")
         print_table(Table("outputs", "outputs", columns, rows, form=".5g"), console)
     line = f"{report.output}: {report.part} written; meta.backbone = {report.backbone}"
-    console.print(one_line(line), markup=False)
+    say(line, console)
 
 
 def write_report(report: Report, path: str) -> None:

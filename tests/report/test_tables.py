@@ -23,11 +23,11 @@ from mmms_plugin.report.tables import (
     escape_latex,
     escape_markdown,
     percent,
-    print_table,
     to_csv,
     to_latex,
     to_markdown,
 )
+from mmms_plugin.report.terminal import print_table, say
 
 HOSTILE = (
     "=1+1", "a|b", "*star* _line_ `code` ~gone~", "[link](http://x.y)", "![picture](x.png)", "<b>bold</b> &amp;",
@@ -143,21 +143,76 @@ def test_a_terminal_shows_texts_as_they_are_and_no_codes():
     assert not any("\x1b" in line or "\x07" in line for line in lines)
 
 
-def test_names_are_broken_before_numbers_and_a_pipe_breaks_neither():
-    name = "a_name_of_forty_letters_" + "x" * 16
-    rows = [(name, *(1 / 3,) * 6), ("one heading",), ("b", *(None,) * 6)]
-    table = Table("t", "c" * 90, ("name", *(f"number {i}" for i in range(6))), rows, form=".4f", note="n " * 60)
-    lines = printed(table)
-    assert max(map(len, lines[1:])) <= 80
-    assert any(line.split()[1:] == ["0.3333"] * 6 for line in lines)
-    assert any(line.split() == ["b", *["n/a"] * 6] for line in lines)
-    assert "one heading" in [line.strip() for line in lines]
-    assert lines[1].split() == ["number"] * 6  # titles are broken to make room
-    for width in (40, 80, 200):
-        lines = printed(table, width, terminal=False)
-        assert [name, *["0.3333"] * 6] in [line.split() for line in lines]
-        assert lines[0] == "c" * 90
-        assert not any(line.endswith(" ") for line in lines[:7])
+NAME = "a_name_of_forty_letters_" + "x" * 16
+FIGURES = Table(
+    "t", "c " * 60, ("name", *(f"number {i}" for i in range(6))),
+    [(NAME, *(1 / 3,) * 6), ("one heading",), ("two words", *(None,) * 6)], form=".4f", note="n " * 60,
+)  # fmt: skip
+
+
+def test_a_pipe_has_no_width():
+    for width in (20, 80, 200):
+        caption, _, rule, first, *rest, note, end = printed(FIGURES, width, terminal=False)
+        assert (caption, note, end) == (FIGURES.caption, FIGURES.note, "")
+        assert first.split() == [NAME, *["0.3333"] * 6]
+        assert set(rule) == {"─"}
+        assert [line.split() for line in rest] == [[], ["one", "heading"], ["two", "words", *["n/a"] * 6]]
+        assert not any(line.endswith(" ") for line in (first, *rest))
+
+
+def test_in_a_narrow_terminal_columns_are_left_out_and_named():
+    for width, shown in ((100, 6), (82, 6), (81, 5), (75, 5), (74, 4), (48, 1), (47, 1)):
+        lines = printed(FIGURES, width)
+        assert [NAME, *["0.3333"] * shown] in [line.split() for line in lines], width
+        assert max(map(len, lines)) <= width
+        left_out = " ".join(lines).partition("not shown: ")[2]
+        names = ", ".join(f"number {i}" for i in range(shown, 6))
+        assert left_out.startswith(f"{names} (a terminal of 82 columns has room for all)") == (shown < 6), width
+
+
+def test_figures_that_have_no_room_beside_a_name_stand_below_it():
+    lines = printed(FIGURES, 30)
+    assert lines[lines.index(NAME) + 1 :][:1] == ["    0.3333"]
+    assert lines[lines.index("two words") + 1] == "       n/a"
+    assert "number 1, number 2" in " ".join(lines)
+    wide = printed(Table("t", "", ("名前", "n"), [("猫猫猫猫", 1.0), ("a b", 22.0)], form=".0f"), 11)
+    assert wide[2:4] == ["猫猫猫猫  1", "a b      22"]
+
+
+def test_prose_wraps_at_words_and_paths_stay_whole():
+    path = "/data/annotations/" + "x" * 40 + ".json"
+    rows = [
+        ("error", 3, "boxes leave their picture by more than half a pixel"),
+        ("", "", path),
+        ("", "", "  " + "w " * 30),
+    ]
+    lines = printed(Table("t", "", (Column("", left=True), "count", Column("problem", prose=True)), rows), 40)
+    assert lines[2:6] == [
+        "error     3 boxes leave their picture by", "            more than half a pixel", f"            {path}",
+        "            " + "  " + " ".join("w" * 13),
+    ]  # fmt: skip
+    names = [("two words here", 1.0, 2.0)]
+    assert printed(Table("t", "", ("name", "first", "second"), names, form=".0f"), 15)[1:4] == [
+        "─" * 15, "two words     1", "here",
+    ]  # fmt: skip
+
+
+def test_a_terminal_without_unicode_gets_a_rule_of_hyphens():
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=80)
+    print_table(Table("t", "", ("name", "n"), [("a", 1.0)]), console)
+    console.file.seek(0)
+    assert console.file.read().splitlines()[1] == "-" * 9
+
+
+def test_lines_of_text_wrap_at_words_in_a_terminal_only():
+    text = "[bold]written[/bold]: /a/path/that/is/longer/than/the/terminal and \x1b[31mmore"
+    for terminal, lines in (
+        (True, ["[bold]written[/bold]:", "/a/path/that/is/longer/than/the/terminal", "and \\x1b[31mmore"]),
+        (False, ["[bold]written[/bold]: /a/path/that/is/longer/than/the/terminal and \\x1b[31mmore"]),
+    ):
+        console = Console(file=io.StringIO(), width=30, force_terminal=terminal, color_system=None)
+        say(text, console)
+        assert console.file.getvalue().splitlines() == lines
 
 
 def test_numbers_are_written_in_the_form_of_their_column():

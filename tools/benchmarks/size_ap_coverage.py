@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from size_ap_population import SMALL, Population, simulate
 
+from mmms_plugin.report.tables import Table
+from mmms_plugin.report.terminal import print_table
 from mmms_plugin.size_ap.bins import resolve_bins
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import bin_figures, bootstrap, interval
@@ -77,16 +78,11 @@ def run_coverage(data_sets: int) -> None:
     """Print `measure_coverage` as a table."""
     coverage = measure_coverage(data_sets, progress=True)
     error = np.sqrt(0.95 * 0.05 / data_sets)
-    table = Table(
-        "bin",
-        "AP",
-        "difference of two runs",
-        title=f"share of 95 % intervals that hold the truth, {data_sets} data sets",
-    )
-    table.caption = f"200 images, 300 replicates each; chance alone moves a share by ± {1.96 * error:.3f}"
-    for bin_, ap, difference in zip(BINS, coverage.ap, coverage.difference, strict=True):
-        table.add_row(bin_.name, f"{ap:.3f}", f"{difference:.3f}")
-    Console().print(table)
+    title = f"share of 95 % intervals that hold the truth, {data_sets} data sets"
+    note = f"200 images, 300 replicates each; chance alone moves a share by ± {1.96 * error:.3f}"
+    rows = [(bin_.name, *shares) for bin_, *shares in zip(BINS, coverage.ap, coverage.difference, strict=True)]
+    columns = ("bin", "AP", "difference of two runs")
+    print_table(Table("coverage", title, columns, rows, note=note, form=".3f"), Console())
 
 
 def _two(images: int, seed: int, population: Population) -> list[Accumulator]:

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from size_ap_coverage import BINS, GAIN, POPULATION_SEED, THRESHOLDS, holds
 from size_ap_population import SMALL, Population, simulate
 
+from mmms_plugin.report.tables import Table
+from mmms_plugin.report.terminal import print_table
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import Levels, bin_figures, bootstrap, combined, interval, levels
 from mmms_plugin.size_ap.kernel.matching import find_candidates, match
@@ -94,15 +95,16 @@ def run_seed_coverage(data_sets: int, seeds: int) -> None:
     """Print `measure_seed_coverage` as a table."""
     coverage = measure_seed_coverage(data_sets, seeds, progress=True)
     error = 1.96 * np.sqrt(0.95 * 0.05 / data_sets)
-    table = Table("bin", "AP of a method", *(f"difference: {way}" for way in WAYS))
-    table.title = f"share of 95 % intervals that hold the truth, {data_sets} data sets, {seeds} seeds of two methods"
-    table.caption = (
+    columns = ("bin", "AP of a method", *(f"difference: {way}" for way in WAYS))
+    title = f"share of 95 % intervals that hold the truth, {data_sets} data sets, {seeds} seeds of two methods"
+    note = (
         f"200 images, 200 replicates each; in parentheses the mean width; chance alone moves a share by ± {error:.3f}"
     )
+    rows = []
     for i, bin_ in enumerate(BINS):
         cells = [f"{coverage.difference[way, i]:.3f} ({coverage.widths[way, i]:.3f})" for way in range(len(WAYS))]
-        table.add_row(bin_.name, f"{coverage.method[i]:.3f}", *cells)
-    Console().print(table)
+        rows.append((bin_.name, f"{coverage.method[i]:.3f}", *cells))
+    print_table(Table("seed-coverage", title, columns, rows, note=note), Console())
 
 
 def without_seeds(method: Levels) -> Levels:

@@ -32,10 +32,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from size_ap_population import as_coco, simulate
 
 from mmms_plugin.processes import peak_memory
+from mmms_plugin.report.tables import Column, Rows, Table
+from mmms_plugin.report.terminal import print_table, say
 
 REPLICATES, PAIRED_REPLICATES, PAIRED_IMAGES, TINY = 1000, 500, 1000, 20
 OURS = "mmms"
@@ -159,16 +160,16 @@ def run_size_ap_benchmark(images: int = 5000, rounds: int = 3) -> None:
         for name, replicates in track([*_jobs(rounds)], "measuring", console=Console(stderr=True), transient=True):
             label = _label(name) + (f", bootstrap of {replicates}" if replicates else "")
             measurements.setdefault(label, []).append(_fresh(measure, name, folder, replicates))
-        console.print(_table(what, rounds, measurements))
+        print_table(_table(what, rounds, measurements), console)
     if len({round(m.ap, 9) for many in measurements.values() for m in many}) > 1:
-        console.print("The evaluators differ in AP: please report this")
+        say("The evaluators differ in AP: please report this", console)
     absent = [name for name in OTHERS if not _version(name)]
     if absent:
-        console.print(f"not installed, and so not measured: {', '.join(absent)}")
+        say(f"not installed, and so not measured: {', '.join(absent)}", console)
     with tempfile.TemporaryDirectory() as folder:
-        console.print(_bootstrap_table(folder, rounds))
+        print_table(_bootstrap_table(folder, rounds), console)
     with tempfile.TemporaryDirectory() as folder:
-        console.print(_start_table(folder, rounds))
+        print_table(_start_table(folder, rounds), console)
 
 
 def _fresh(function: Callable[..., Any], *arguments: object) -> Any:
@@ -189,15 +190,13 @@ def _jobs(rounds: int) -> Iterator[tuple[str, int]]:
 def _bootstrap_table(folder: str, rounds: int) -> Table:
     what = _fresh(_write, PAIRED_IMAGES, folder, 0.9)
     title = f"{PAIRED_REPLICATES} paired replicates of two runs: {what}"
-    table = Table("", "processor, s", "clock, s", title=title, caption=f"medians of {rounds} rounds")
     names = [OURS, *(["hotcoco"] if _version("hotcoco") else [])]
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for i in range(rounds):
         for name in names if i % 2 == 0 else names[::-1]:
             times[name].append(_fresh(paired_bootstrap, name, folder))
-    for name, many in times.items():
-        table.add_row(_label(name), *(f"{median(column):.2f}" for column in zip(*many, strict=True)))
-    return table
+    rows = [(_label(name), *(median(column) for column in zip(*many, strict=True))) for name, many in times.items()]
+    return _time_table("bootstrap", title, rows, rounds)
 
 
 def _start_table(folder: str, rounds: int) -> Table:
@@ -213,11 +212,16 @@ def _start_table(folder: str, rounds: int) -> Table:
         "mmms size-ap with the report": [*command, "--ann", ann, "--pred", pred, "--out", out],
     }
     title = f"from the start of Python to its end, {TINY} images"
-    table = Table("", "processor, s", "clock, s", title=title, caption=f"medians of {rounds} rounds")
+    rows = []
     for name, words in jobs.items():
         many = [_start(words) for _ in range(rounds)]
-        table.add_row(name, *(f"{median(column):.2f}" for column in zip(*many, strict=True)))
-    return table
+        rows.append((name, *(median(column) for column in zip(*many, strict=True))))
+    return _time_table("start", title, rows, rounds)
+
+
+def _time_table(name: str, title: str, rows: Rows, rounds: int) -> Table:
+    note = f"medians of {rounds} rounds"
+    return Table(name, title, ("", "processor, s", "clock, s"), rows, note=note, form=".2f")
 
 
 def _start(words: list[str]) -> tuple[float, float]:
@@ -252,13 +256,14 @@ def _label(name: str) -> str:
 
 
 def _table(what: str, rounds: int, measurements: dict[str, list[Measurement]]) -> Table:
-    caption = f"seconds of the processor, medians of {rounds} rounds (slow ones: of one); memory: peak of the process"
+    note = f"seconds of the processor, medians of {rounds} rounds (slow ones: of one); memory: peak of the process"
     title = f"box AP by size: {what}"
-    table = Table("", "read", "evaluate", "both", "on the clock", "MiB", "AP", title=title, caption=caption)
+    rows: Rows = []
     for name, many in measurements.items():
         columns = ("load", "evaluate", "wall", "mebibytes")
         load, evaluation, wall, memory = (median(getattr(m, key) for m in many) for key in columns)
         both = median(m.load + m.evaluate for m in many)
-        times = (f"{seconds:.2f}" for seconds in (load, evaluation, both, wall))
-        table.add_row(name, *times, f"{memory:.0f}", f"{many[0].ap:.9f}")
-    return table
+        rows.append((name, load, evaluation, both, wall, memory, many[0].ap))
+    figures = (Column(name, ".2f") for name in ("read", "evaluate", "both", "on the clock"))
+    columns = (Column("", left=True), *figures, Column("MiB", ".0f"), Column("AP", ".9f"))
+    return Table("speed", title, columns, rows, note=note)
