@@ -20,7 +20,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mmms_plugin.errors import UserError
 
@@ -76,8 +76,13 @@ def _field(default: Any, metadata: Mapping[str, Any]) -> Any:
 class CommandOptions:
     """Base of option dataclasses; refuses values outside their choices or limits.
 
+    Attributes:
+        LEFT_OUT: names of inherited fields that the command has no use for, and takes no options for.
+
     Raises: UserError, such as ``--rounds 0: must be an integer of at least 1``.
     """
+
+    LEFT_OUT: ClassVar[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
         for field in _fields(type(self)):
@@ -129,7 +134,7 @@ def _has_empty_text(value: Any) -> bool:
 
 def _fields(cls: type) -> Iterator[dataclasses.Field[Any]]:
     """The fields that are options; others can only be set from Python."""
-    return (field for field in dataclasses.fields(cls) if field.metadata)
+    return (f for f in dataclasses.fields(cls) if f.metadata and f.name not in getattr(cls, "LEFT_OUT", ()))
 
 
 def _headings(cls: type) -> Iterator[str | None]:

@@ -78,6 +78,19 @@ def test_limits_and_choices_hold_in_python_too():
         ScheduleOptions(preset="fast")
 
 
+def test_options_that_a_command_has_no_use_for():
+    @dataclass(kw_only=True)
+    class Fewer(Options):
+        LEFT_OUT = ("pattern", "runs")
+
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_options(parser, Fewer)
+    assert "--pattern" not in parser.format_help()
+    assert "--group" not in parser.format_help()
+    options = from_args(Fewer, parser.parse_args(["a", "--folder", "b"]))
+    assert (options.names, options.pattern, options.runs) == (("a",), None, ())
+
+
 def test_help_has_groups_and_defaults(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     parser = argparse.ArgumentParser()

@@ -18,9 +18,11 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from types import ModuleType
 
 from mmms_plugin.errors import RunError, UserError, first_line, one_line
@@ -37,12 +39,24 @@ COMMANDS = (
 
 
 class _Help(argparse.HelpFormatter):
-    """Descriptions keep their paragraphs; indented ones keep their lines."""
+    """Descriptions keep their paragraphs; indented ones keep their lines. Lines end between words, not at hyphens."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        wrap = super()._fill_text
         paragraphs = text.strip().split("\n\n")
-        return "\n\n".join(part if part.startswith("    ") else wrap(part, width, indent) for part in paragraphs)
+        wrapped = ("\n".join(indent + line for line in self._split_lines(part, width)) for part in paragraphs)
+        return "\n\n".join(
+            part if part.startswith("    ") else lines for part, lines in zip(paragraphs, wrapped, strict=True)
+        )
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        """A name of several words once: ``CHECKPOINT IMAGE [IMAGE ...]``."""
+        words = action.metavar.split() if isinstance(action.metavar, str) else []
+        if action.nargs == "+" and len(words) > 1:
+            return f"{action.metavar} [{words[-1]} ...]"
+        return super()._format_args(action, default_metavar)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -102,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(__version__)
             return 0
         if name not in COMMANDS:
-            raise UserError(f"unknown command {name!r}: allowed are {', '.join(COMMANDS)}")
+            nearest = ", ".join(get_close_matches(name, COMMANDS, n=2))
+            meant = f"did you mean {nearest}?" if nearest else f"allowed are {', '.join(COMMANDS)}"
+            raise UserError(f"unknown command {name!r}: {meant}")
         module = module_of(name)
         parser = _Parser(prog=f"mmms {name}", description=module.__doc__, formatter_class=_Help)
         add_options(parser, module.Options)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mmms_plugin.errors import UserError, first_line
 from mmms_plugin.files import write_text
 from mmms_plugin.options import CommandOptions, option, positional
-from mmms_plugin.report.tables import Cell, Column, Table, Value, print_table
+from mmms_plugin.report.tables import Cell, Column, Table, Value
 from mmms_plugin.train.options import parse_cfg_options
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ class Options(CommandOptions):
         choices=["elastic"], help="in place of a target: the tables of the ELASTIC paper beside measured figures"
     )
     shape: tuple[int, int] = option(
-        default=(224, 224), least=1, metavar=("H", "W"), help="height and width of the picture in px"
+        default=(224, 224),
+        least=1,
+        metavar=("H", "W"),
+        help="height, then width, of the picture in px (--image-size of other commands takes WIDTHxHEIGHT)",
     )
     cfg_options: Mapping[str, Any] = option(
         nargs="+", metavar="KEY=VALUE", default={}, reader=parse_cfg_options,
@@ -64,6 +67,7 @@ def _show_elastic_tables(json_file: str | None) -> None:
     from rich.console import Console
     from rich.progress import track
 
+    from mmms_plugin.report.terminal import print_table
     from mmms_plugin.scale.elastic_tables import compare
 
     bar = Console(stderr=True)
@@ -97,6 +101,7 @@ def _marked(value: float, agrees: bool) -> Cell:
 def _show_backbone(target: str, options: Options) -> None:
     from rich.console import Console
 
+    from mmms_plugin.report.terminal import print_table, say
     from mmms_plugin.scale.flops import measure
 
     config, size = {**_backbone_config(target), **options.cfg_options}, options.shape
@@ -106,12 +111,13 @@ def _show_backbone(target: str, options: Options) -> None:
         raise UserError(f"{target}: {first_line(error)} (give arguments with --cfg-options)") from error
     exits = _exit_macs(target, config, size)
     text = ", ".join(f"{key}={value!r}" for key, value in config.items() if key not in ("type", "norm_cfg"))
-    columns = ("arguments", "parameters M", "GMAC", "bilinear up-sampling GFLOPs")
+    figures = (Column(title, ".3f") for title in ("parameters M", "GMAC", "bilinear up-sampling GFLOPs"))
+    columns = (Column("arguments", prose=True), *figures)
     row = (text, cost.params / 1e6, cost.macs / 1e9, cost.upsampling / 1e9)
     title = f"{config['type']}, {size[0]} x {size[1]}"
-    print_table(Table("cost", title, columns, [row], form=".3f"), Console())
+    print_table(Table("cost", title, columns, [row]), Console())
     for number, macs in enumerate(exits, 1):
-        Console().print(f"exit {number}: {macs / 1e6:.1f} MMAC, classifiers included", highlight=False)
+        say(f"exit {number}: {macs / 1e6:.1f} MMAC, classifiers included")
     if options.json:
         content = dict(exits=exits, config=config, size=size, measured=asdict(cost))
         write_text(options.json, json.dumps(content, indent=1) + "\n")
@@ -137,11 +143,16 @@ def _exit_macs(target: str, config: Mapping[str, Any], size: tuple[int, int]) ->
 def _backbone_config(target: str) -> dict[str, Any]:
     from mmengine.registry import MODELS, init_default_scope
 
-    from mmms_plugin.config.files import load_config
+    from mmms_plugin import backbones
+    from mmms_plugin.config.files import find_config, load_config
 
     name = target.removeprefix("mmms_plugin.")
     if MODELS.get(f"mmms_plugin.{name}") is not None:
         return dict(type=f"mmms_plugin.{name}")
+    try:
+        find_config(target)
+    except UserError as error:
+        raise UserError(f"{error}; backbones are {', '.join(backbones.__all__)}") from None
     config = load_config(target)
     if "backbone" not in config.get("model", {}):
         raise UserError(f"config {target}: its model has no backbone")

@@ -83,6 +83,7 @@ def _run(options: Options) -> None:
 
     from mmms_plugin.commands.scale_policy_measure import PolicyRun, check_readable, find_sources
     from mmms_plugin.data.pictures import quiet_libraries
+    from mmms_plugin.report.terminal import say
     from mmms_plugin.scale.policy.report import write_report
     from mmms_plugin.train.predict import list_skipped
 
@@ -110,17 +111,18 @@ def _run(options: Options) -> None:
         written = write_report(out, first, second, paths, links)
         remove_sizes(out / SIZES)
     if first.table.columns:
-        _say(f"{len(first.table.rows)} pictures, {first.table.kind}: {len(first.table.columns)} columns")
+        part = "exit" if first.table.kind == "exits" else "block"
+        say(f"{len(first.table.rows)} pictures, {first.table.kind}: {len(first.table.columns)} {part}s")
     elif not first.dilations and first.shape is None and second is None:
-        _say(
+        say(
             f"{type(run.model.backbone).__name__} has no multi-scale part (no Elastic block of lower resolution, no "
             "PSConv layer, no Shape Adaptor, no second exit): only its receptive fields are reported"
         )
-    _say(f"written to {out}: {', '.join(written)}, figures")
+    say(f"written to {out}: {', '.join(written)}, figures")
     runs = [run] if other is None else [run, other]
     if by_size:
         compare_sizes(runs, out / SIZES, Path(options.coco_dir or ""), options.split, sources, skipped)
-    list_skipped(out / "skipped.txt", skipped, _say)
+    list_skipped(out / "skipped.txt", skipped)
     for finished in runs:
         finished.forget_progress()
 
@@ -204,9 +206,3 @@ def remove_sizes(out: Path) -> None:
     """Delete the report of an earlier run, but no folder of anything else."""
     if not out.is_symlink() and (out / "run_1.json").is_file() and (out / "run_2.json").is_file():
         shutil.rmtree(out, ignore_errors=True)
-
-
-def _say(text: str) -> None:
-    from rich.console import Console
-
-    Console(highlight=False, soft_wrap=True, markup=False).print(text)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, make_folder, write_text
 from mmms_plugin.options import CommandOptions, option, positional
-from mmms_plugin.report.tables import Column, Table, print_table
+from mmms_plugin.report.tables import Column, Table
 
 if TYPE_CHECKING:
     from mmms_plugin.backbones.shape_plan import ShapedNetwork
@@ -28,7 +28,10 @@ class Options(CommandOptions):
         metavar="SOURCE", help="a config, a checkpoint of mmms convert, or a training's work folder"
     )
     size: tuple[int, int] = option(
-        default=(224, 224), least=1, metavar=("H", "W"), help="height and width of the picture in px"
+        default=(224, 224),
+        least=1,
+        metavar=("H", "W"),
+        help="height, then width, of the picture in px (--image-size of other commands takes WIDTHxHEIGHT)",
     )
     out: str = option(default="shapes", metavar="DIR", help="folder for figures and shapes.json")
 
@@ -44,6 +47,7 @@ def run(options: Options) -> None:
     from rich.console import Console
 
     from mmms_plugin.report.figure_style import save
+    from mmms_plugin.report.terminal import print_table, say
     from mmms_plugin.scale.shapes import draw_shapes, draw_trajectories, network_shape, trajectories
 
     check_folder(options.out)
@@ -58,12 +62,11 @@ def run(options: Options) -> None:
         for shape in (*human, *adapted)
     ]
     write_text(folder / "shapes.json", json.dumps(dict(size=options.size, networks=content), indent=1) + "\n")
-    console = Console(highlight=False)
-    print_table(_table([*human, *adapted], options.size), console)
+    print_table(_table([*human, *adapted], options.size), Console())
     for source in options.sources:
         if scalars := trajectories(Path(source)):
             save(draw_trajectories(scalars), folder, f"trajectory_{Path(source).resolve().name}")
-    console.print(f"written to {folder}: {', '.join(sorted(p.name for p in folder.glob('*.png')))}, shapes.json")
+    say(f"written to {folder}: {', '.join(sorted(p.name for p in folder.glob('*.png')))}, shapes.json")
 
 
 def _read(source: str) -> tuple[str, ShapedNetwork, dict[str, Any]]:
@@ -127,7 +130,7 @@ def _human_design(config: dict[str, Any]) -> dict[str, Any]:
 
 def _table(networks: Sequence[NetworkShape], size: tuple[int, int]) -> Table:
     columns = ("network", Column("parameters M", ".3f"), Column("GMAC", ".3f"), "last map",
-               Column("s of the adaptors", left=True))  # fmt: skip
+               Column("s of the adaptors", prose=True))  # fmt: skip
     rows = []
     for network in networks:
         scales = ", ".join(f"{place} {scale:.3f}" for place, scale in network.scales.items()) or "–"

@@ -13,7 +13,7 @@ from typing import Any
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder, write_text
 from mmms_plugin.options import REQUIRED, option
-from mmms_plugin.report.tables import Table, Value, print_table
+from mmms_plugin.report.tables import Table, Value
 from mmms_plugin.train.options import DATA, OUTPUT, EvaluateOptions
 
 SHOWN = ("labels/F1_per_class", "labels/F1_overall", "labels/mAP", "accuracy/top1", "accuracy/top5")
@@ -23,6 +23,8 @@ EDGE = 256 / 224  # of the shorter side before the crop
 
 @dataclass(kw_only=True)
 class Options(EvaluateOptions):
+    LEFT_OUT = ("voc_dir", "binary_masks")  # classifiers have no masks
+
     sizes: tuple[int, ...] = option(
         default=(96, 224, 448, 896), least=32, metavar="PX", group=DATA, help="sides of the square pictures in px"
     )
@@ -42,6 +44,7 @@ def run(options: Options) -> None:
     from rich.console import Console
 
     from mmms_plugin.config.files import load_config
+    from mmms_plugin.report.terminal import print_table
     from mmms_plugin.train.launch import evaluate
     from mmms_plugin.train.tasks import Classification, task_of
 

@@ -42,16 +42,19 @@ class ScheduleOptions(CommandOptions):
     epochs: int | None = option(
         metavar="N", least=1, group="schedule",
         help="length of the training; warm-up, decay, evaluation, checkpoints and learning rate are fitted to it and "
-        "to the batch, and one line reports what changed",
+        "to the batch, and one line reports what changed (default: the config's)",
     )  # fmt: skip
     iters: int | None = option(
-        metavar="N", least=1, group="schedule", help="length of the training in iterations, fitted like --epochs"
+        metavar="N",
+        least=1,
+        group="schedule",
+        help="length of the training in iterations, fitted like --epochs (default: the config's)",
     )
     batch_size: int | None = option(
         metavar="N", least=1, group="schedule",
-        help="pictures per batch and process; the learning rate changes in proportion",
+        help="pictures per batch and process; the learning rate changes in proportion (default: the config's)",
     )  # fmt: skip
-    lr: float | None = option(above=0, group="schedule", help="learning rate, used as it is")
+    lr: float | None = option(above=0, group="schedule", help="learning rate, used as it is (default: the config's)")
     preset: str | None = option(
         choices=["finetune"], group="schedule",
         help="finetune: length and batch for tens to thousands of pictures, clipped gradients, the best checkpoint "

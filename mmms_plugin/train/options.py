@@ -123,7 +123,8 @@ class LaunchOptions(ConfigOptions, DataOptions):
 
     config: str = positional(
         help="config file, a name that `mmms configs` lists, or a host's config such as "
-        "mmdet::retinanet_r50_fpn_1x_coco. A config is Python code and is run: use only configs that you trust"
+        "mmdet::retinanet/retinanet_r50_fpn_1x_coco. A config is Python code and is run: use only configs that you "
+        "trust"
     )
     seed: int | None = option(
         group=RUN, help="random seed; with it, deterministic algorithms are used (default: the config's)"
@@ -224,7 +225,8 @@ class PredictOptions(ModelOptions):
     )
     score: float | None = option(
         metavar="S", least=0, most=1, group=OUTPUT,
-        help="for detectors: lowest score of the objects that are kept and drawn (default: 0.3)",
+        help="for detectors: lowest score of the objects that are kept and drawn (default: 0.3); with a low one, "
+        "drawing takes most of the time, which --no-draw saves",
     )  # fmt: skip
     labels: bool = option(default=True, group=OUTPUT, help="write names and scores beside objects")
     draw: bool = option(default=True, group=OUTPUT, help="draw the pictures into DIR/drawn")

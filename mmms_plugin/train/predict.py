@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,10 +28,11 @@ from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, first_line, one_line
 from mmms_plugin.files import check_folder, write_text
 from mmms_plugin.report.drawing import Style
+from mmms_plugin.report.terminal import say
 from mmms_plugin.train.inputs import find_inputs
 from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.options import ModelOptions, PredictOptions
-from mmms_plugin.train.predictions import DRAWN
+from mmms_plugin.train.predictions import DRAWN, LOWEST_SCORE, ObjectResults
 from mmms_plugin.train.tasks import task_of
 from mmms_plugin.weights.trusted import class_colours, class_names
 
@@ -57,6 +58,8 @@ def predict(options: PredictOptions) -> None:
         if path.resolve() in sources:
             raise UserError(f"--out {options.out}: {path} is one of the pictures and would be replaced")
     remarks = [use_components(config.model, meta, options.checkpoint)]
+    if isinstance(results, ObjectResults) and options.draw and results.score < LOWEST_SCORE:
+        remarks.append(f"--score {results.score}: drawing that many objects takes a while; --no-draw leaves it out")
     model = build_model(config, state, options.checkpoint, options.device)
     remarks.append(check_function(model, config.model, options.checkpoint, options.force))
     for remark in filter(None, remarks):
@@ -76,19 +79,17 @@ def predict(options: PredictOptions) -> None:
         if len(skipped) == len(inputs):
             path, reason = next(iter(skipped.items()))
             raise UserError(f"none of the {len(inputs)} pictures can be read; {path}: {reason}")
-    say: Callable[[str], None] = Console(highlight=False, soft_wrap=True, markup=False).print
     drawings = f"; drawings in {options.out / DRAWN}" if options.draw else ""
     say(f"{len(inputs) - len(skipped)} pictures: {results.summary()}{drawings}")
-    list_skipped(options.out / "skipped.txt", skipped, say)
+    list_skipped(options.out / "skipped.txt", skipped)
 
 
-def list_skipped(listing: Path, skipped: Mapping[Any, str], say: Callable[[str], None]) -> None:
+def list_skipped(listing: Path, skipped: Mapping[Any, str]) -> None:
     """Write the pictures that were skipped into a file, in place of that of an earlier run, and report them.
 
     Args:
         listing: the file; there is none if no picture was skipped.
         skipped: picture -> reason.
-        say: prints a line.
     """
     listing.unlink(missing_ok=True)
     if skipped:

@@ -35,6 +35,7 @@ from mmms_plugin.report.drawing import (
 from mmms_plugin.train.inputs import Input
 
 DRAWN = "drawn"  # folder of the drawings
+LOWEST_SCORE = 0.3  # of the objects of a detector that count, unless the user says otherwise
 JPEG = (".jpg", ".jpeg")
 
 
@@ -236,7 +237,7 @@ class DrawingHook(Hook):
 
     priority = "NORMAL"
 
-    def __init__(self, out_dir: str, score: float = 0.3) -> None:
+    def __init__(self, out_dir: str, score: float = LOWEST_SCORE) -> None:
         self.out_dir, self.score = Path(out_dir), score
         self._places: dict[str, int] = {}
         self._drawn: dict[Path, str] = {}

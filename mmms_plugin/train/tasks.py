@@ -19,7 +19,7 @@ from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
 from mmms_plugin.report.drawing import Style
-from mmms_plugin.train.predictions import ClassResults, ObjectResults, Results, SegmentResults
+from mmms_plugin.train.predictions import LOWEST_SCORE, ClassResults, ObjectResults, Results, SegmentResults
 
 UseData = Callable[[dict[str, Any], OwnData], list[str]]
 
@@ -131,7 +131,7 @@ class Detection(Task):
         raise UserError("--size-report: for a detector, keep predictions with --out FILE and run mmms size-ap on them")
 
     def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:
-        return ObjectResults(out, style, draw, 0.3 if score is None else score)
+        return ObjectResults(out, style, draw, LOWEST_SCORE if score is None else score)
 
 
 class Classification(Task):

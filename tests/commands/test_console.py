@@ -38,13 +38,29 @@ def test_every_command_explains_itself(command, capsys):
     assert f"usage: mmms {command}" in capsys.readouterr().out
 
 
+def test_help_breaks_lines_between_words(capsys, monkeypatch):
+    """Options and names have hyphens."""
+    monkeypatch.setenv("COLUMNS", "46")
+    for command in ("train", "predict", "size-ap"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        printed = capsys.readouterr().out
+        assert not any(line.endswith("-") for line in printed.splitlines()), command
+        if command == "predict":
+            assert "CONFIG CHECKPOINT IMAGE [IMAGE ...]" in " ".join(printed.split())
+            assert (
+                "    mmms predict CONFIG CHECKPOINT IMAGE|FOLDER|PATTERN... --out DIR\n" in printed
+            )  # a line as it is
+
+
 TWO = ["--ann", "x", "--pred", "y", "--pred", "z", "--out", "o"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "unknown command 'trian': allowed are train, test"),
+        (["trian"], "unknown command 'trian': did you mean train?"),
+        (["xyz"], "unknown command 'xyz': allowed are train, test"),
         (["train"], "arguments are required: config"),
         (["train", "x", "--nonsense"], "unrecognized arguments: --nonsense"),
         (["demo", "--iterations", "0"], "--iterations 0: must be an integer of at least 1"),
@@ -114,6 +130,12 @@ TWO = ["--ann", "x", "--pred", "y", "--pred", "z", "--out", "o"]
         (["flops", "PSResNet", "--table", "elastic"], "give a backbone or a config, or --table elastic"),
         (["flops"], "give a backbone or a config, or --table elastic"),
         (["flops", "ElasticResNeXt"], "missing 1 required positional argument: 'depth'"),
+        (
+            ["flops", "PSResNt"],
+            "no config of that name; `mmms configs` lists all; backbones are DLA, ElasticDenseNet, ",
+        ),
+        (["stress-test", "x", "y", "--out", "z", "--voc-dir", "d"], "unrecognized arguments: --voc-dir d"),
+        (["early-exit", "x", "y", "--out", "z", "--coco-dir", "d"], "unrecognized arguments: --coco-dir d"),
         (["flops", "DLA", "--cfg-options", "arch=61"], "arch='61': allowed are '34'"),
         (
             ["flops", "PSResNet", "--cfg-options", "depth=18", "--shape", "0", "9"],
@@ -126,7 +148,7 @@ def test_wrong_use_is_one_line_and_status_2(arguments, message, capsys):
     output, error = capsys.readouterr()
     (line,) = error.strip().splitlines()
     assert message in line
-    assert line.startswith("mmms: error: " if arguments[0] == "trian" else f"mmms {arguments[0]}: error: ")
+    assert line.startswith("mmms: error: " if arguments[0] not in COMMANDS else f"mmms {arguments[0]}: error: ")
     assert output == ""
 
 
