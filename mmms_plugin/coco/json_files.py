@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
+from mmms_plugin.coco.text_files import bytes_of
 from mmms_plugin.errors import UserError
 
 PREDICTIONS_WANTED = (
@@ -63,8 +64,7 @@ def read_typed(path: str | Path, argument: str, kind: type[T], wanted: str) -> T
     Raises:
         UserError: missing, not JSON, or a value of another type or out of bounds; its place and what is allowed.
     """
-    with open_json(path, argument, wanted) as file:
-        content = decode_json(file.read(), f"{argument} {path}", wanted)
+    content = decode_json(bytes_of(Path(path), argument), f"{argument} {path}", wanted)
     try:
         return msgspec.convert(content, kind)
     except UnicodeEncodeError:

@@ -21,7 +21,7 @@ def logged_scalars(work_dir: Path) -> list[dict[str, Any]]:
         UserError: a file cannot be read.
     """
     entries = []
-    for file in sorted(work_dir.glob("*/vis_data/scalars.json")):
+    for file in sorted(path for path in work_dir.glob("*/vis_data/scalars.json") if path.is_file()):
         try:
             lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError as error:
