@@ -111,7 +111,6 @@ TWO = ["--ann", "x", "--pred", "y", "--pred", "z", "--out", "o"]
         (["shapes", "x", "--size", "9", "0"], "--size 9 0: must be integers of at least 1"),
         (["size-ap", "--ann", "x", "--gallery", "-1"], "--gallery -1: must be an integer from 0 to 100,000"),
         (["size-ap", "--ann", "x", "--gallery", "100001"], "--gallery 100001: must be an integer from 0 to 100,000"),
-        (["size-ap", "--ann", "x", "--pred", "y"], "--out DIR is missing: the folder of the report"),
         (["size-ap", *TWO, "--names", "a"], "--names a: must be one for each --pred (2)"),
         (["size-ap", *TWO, "--names", "a", "a"], "--names a a: must be different names"),
         (["size-ap", *TWO, "--names", "a", " "], "--names: a name is empty; every run needs one"),
