@@ -9,14 +9,17 @@ batch statistics of ranks other than 0.
 
 from __future__ import annotations
 
+import math
 import random
 import traceback
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, EMAHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import LOOPS, VISUALIZERS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -30,7 +33,17 @@ from mmms_plugin.files import write_text
 from mmms_plugin.train.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
 from mmms_plugin.train.console import ProgressHook, calm, calm_output, say
 from mmms_plugin.train.hooks import FiniteHook
-from mmms_plugin.weights.newest import newest_checkpoint, resumable_meta
+from mmms_plugin.train.resuming import (
+    EVALUATIONS,
+    EarlierRun,
+    Evaluation,
+    flat,
+    followed_metric,
+    parameter_groups,
+    replay,
+    settings,
+)
+from mmms_plugin.weights.newest import newest_checkpoint, read_resumable
 
 
 class CheckedBuilds(Runner):
@@ -84,6 +97,14 @@ class CheckedBuilds(Runner):
         """As ``Runner._init_model_weights``."""
         user_fault("model", lambda: Runner._init_model_weights(self))
 
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """As ``Runner.call_hook``; at the start of a training, hooks check their arguments by assertions."""
+        if fn_name not in ("before_run", "before_train"):
+            super().call_hook(fn_name, **kwargs)
+            return
+        for hook in self._hooks:
+            user_fault(type(hook).__name__, partial(getattr(hook, fn_name), self, **kwargs))
+
     def load_or_resume(self) -> None:
         """As ``Runner.load_or_resume``; a checkpoint may hold anything in place of counters, states and settings."""
         user_fault(f"checkpoint {self._load_from}", lambda: Runner.load_or_resume(self))
@@ -136,12 +157,15 @@ class ResumableRunner(CheckedBuilds):
     _load_from: str | None
     _train_dataloader: Any
     batches: NumberedBatches | None = None
-    resumed: tuple[int, int] = (0, 0)  # epochs and iterations that the checkpoint has done
+    earlier: EarlierRun | None = None  # the training that is resumed
+    resumed: tuple[int, int] = (0, 0)  # epochs and iterations that are done, as this loop counts them
+    evaluations: dict[str, list[Evaluation]] | None = None  # of each metric that something follows; None if unknown
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """As ``Runner.register_hooks``, with the hooks that this class needs."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(ResumeHook())
+        self.register_hook(DueEvaluation())
         self.register_hook(FiniteHook())
         if not any(isinstance(hook, ProgressHook) for hook in self.hooks):
             self.register_hook(ProgressHook())
@@ -189,8 +213,10 @@ class ResumableRunner(CheckedBuilds):
             self._load_from = None if newest is None else str(newest)
             for line in remarks:
                 say(line)
+        self.evaluations = {}
         if self._resume and self._load_from is not None:
             self._begin_as(self._load_from)
+        self._optimizer_config = self.optim_wrapper
         try:
             with calm_output():
                 return super().train()
@@ -199,10 +225,11 @@ class ResumableRunner(CheckedBuilds):
 
     def _begin_as(self, path: str) -> None:
         try:
-            meta = resumable_meta(path)
+            content = read_resumable(path)
         except UserError as error:
             raise UserError(f"--resume {path}: {error}") from error
-        self.resumed = meta["epoch"], meta["iter"]
+        meta, self.earlier = content["meta"], EarlierRun.of(content)
+        self.resumed, self.evaluations = (self.earlier.epoch, self.earlier.iter), self.earlier.evaluations
         randomness = meta.get("randomness")
         known = randomness if isinstance(randomness, dict) else {}
         kept = {key: known[key] for key in ("deterministic", "diff_rank_seed") if type(known.get(key)) is bool}
@@ -219,6 +246,8 @@ class ResumableRunner(CheckedBuilds):
         different = self._randomness_cfg.get("diff_rank_seed", False)
         loader = self.build_dataloader(given, seed=self.seed, diff_rank_seed=different)
         endless = issubclass(kind, IterBasedTrainLoop)
+        if self.earlier is not None:
+            self._go_on_in(None if endless else len(loader), loop)
         self.batches = number_batches(loader, (self.seed, self.rank), endless)
         if self.batches is not None and endless:
             self.batches.start = self.resumed[1]
@@ -232,6 +261,70 @@ class ResumableRunner(CheckedBuilds):
         elif self.batches is not None:
             _count_within_epoch(built, self.resumed[0])
         return built
+
+    def _go_on_in(self, epoch_length: int | None, loop: Any) -> None:
+        """Find where the training goes on in a loop with that epoch length; None if the loop counts iterations."""
+        assert self.earlier is not None
+        self.resumed = epochs, iterations = self.earlier.position(epoch_length)
+        self.evaluations = self.earlier.converted(epoch_length)
+        key, unit, done = ("max_iters", "iterations", iterations) if epoch_length is None else (
+            "max_epochs", "epochs", epochs)  # fmt: skip
+        length = loop.get(key)
+        if isinstance(length, int) and done > length:
+            raise UserError(
+                f"--resume {self._load_from}: it was saved after {done} {unit}, and this training has {length}: "
+                "train longer, with --epochs or --iters, or resume from an earlier checkpoint"
+            )
+        if iterations != self.earlier.iter:
+            say(
+                f"--resume: iteration {self.earlier.iter} of the earlier training is iteration {iterations} of this "
+                f"one, after {epochs} epochs of {epoch_length} iterations"
+            )
+
+    def resume(
+        self, filename: str, resume_optimizer: bool = True, resume_param_scheduler: bool = True,
+        map_location: Any = "default",
+    ) -> None:  # fmt: skip
+        """As ``Runner.resume``, with the schedule of this run's config in place of the checkpoint's."""
+        loop, path, recorded = self.train_loop, self._load_from, self.evaluations or {}
+        if self.earlier is None:
+            super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+            return
+        schedulers = flat(self.param_schedulers)
+        if reason := _why_no_replay(loop, schedulers, self.earlier, recorded):
+            say(f"--resume: {path} {reason}: its schedule is used, whatever this config says")
+            self.evaluations = None
+            super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+            return
+        replay(schedulers, self.resumed, len(loop.dataloader) if _counts_epochs(loop) else None, recorded)
+        own = settings(self.optim_wrapper, self._optimizer_config)
+        super().resume(filename, resume_optimizer, False, map_location)
+        groups = list(zip(parameter_groups(self.optim_wrapper), own, strict=True))
+        for theirs, ours in groups:
+            if not math.isclose(theirs["lr"], ours["lr"], rel_tol=1e-6):
+                say(
+                    f"--resume: the learning rate goes on at {ours['lr']:.3g}, by this config's schedule; "
+                    f"{path} had {theirs['lr']:.3g}"
+                )
+                break
+        for theirs, ours in groups:
+            theirs.update(ours)
+
+
+def _counts_epochs(loop: Any) -> bool:
+    return isinstance(loop, EpochBasedTrainLoop)
+
+
+def _why_no_replay(
+    loop: Any, schedulers: Sequence[Any], earlier: EarlierRun, recorded: Mapping[str, Any]
+) -> str | None:  # fmt: skip
+    """Why the steps of the schedulers cannot be repeated, or None."""
+    if not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
+        return f"goes on in a {type(loop).__name__}, which counts in its own way"
+    followed = {name for scheduler in schedulers if (name := followed_metric(scheduler))} & earlier.followed
+    if lost := sorted(followed - set(recorded)):
+        return f"has no record of the evaluations of {', '.join(lost)}, which the schedule follows"
+    return None
 
 
 def _kind_of(loop: BaseLoop | dict) -> type | None:
@@ -259,6 +352,34 @@ class ResumeHook(Hook):
 
     priority = "HIGHEST"
 
+    def before_train(self, runner: ResumableRunner) -> None:
+        """Let early stopping repeat the evaluations so far, and record those of every metric that something follows."""
+        if runner.evaluations is None:
+            return
+        stoppers = [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
+        followers = [(type(hook).__name__, hook.monitor) for hook in stoppers]
+        followers += [(type(s).__name__, name) for s in flat(runner.param_schedulers) if (name := followed_metric(s))]
+        for follower, name in followers:
+            if runner.earlier is not None and name not in runner.evaluations:
+                say(f"--resume: {runner._load_from} has no record of {name}: {follower} counts from here")
+        runner.evaluations = {name: runner.evaluations.get(name, []) for _, name in followers}
+        for hook in stoppers:
+            for evaluation in runner.evaluations[hook.monitor]:
+                hook.after_val_epoch(runner, {hook.monitor: evaluation.value})
+
+    def after_train(self, runner: Runner) -> None:
+        """Say that the training was stopped early; mmengine says it in the log only."""
+        if getattr(runner.train_loop, "stop_training", False):
+            done = (f"epoch {runner.epoch} of {runner.max_epochs}" if _counts_epochs(runner.train_loop)
+                    else f"iteration {runner.iter} of {runner.max_iters}")  # fmt: skip
+            say(f"EarlyStoppingHook ended the training after {done}")
+
+    def after_val_epoch(self, runner: ResumableRunner, metrics: dict[str, float] | None = None) -> None:
+        """Record what something follows."""
+        for name, values in (runner.evaluations or {}).items():
+            if metrics and name in metrics:
+                values.append(Evaluation(runner.epoch, runner.iter, float(metrics[name])))
+
     def before_train_epoch(self, runner: ResumableRunner) -> None:
         """Skip the batches of an interrupted epoch that were trained on before."""
         batches = runner.batches
@@ -273,15 +394,18 @@ class ResumeHook(Hook):
         rank = runner.rank if runner._randomness_cfg.get("diff_rank_seed") else 0
         seed_generators(runner.seed, rank, MODEL, runner.iter)
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add how the seed is used, and which function the weights are trained for."""
+    def before_save_checkpoint(self, runner: ResumableRunner, checkpoint: dict) -> None:
+        """Add how the seed is used, which function the weights are trained for, and the evaluations so far."""
         names = ("deterministic", "diff_rank_seed")
         checkpoint["meta"]["randomness"] = {key: bool(runner._randomness_cfg.get(key)) for key in names}
         if "backbone" in runner.cfg.get("model", {}):
             checkpoint["meta"][TRAINED] = trained_meta(runner.cfg.model)
+        if runner.evaluations is not None:
+            recorded = {name: [list(value) for value in values] for name, values in runner.evaluations.items()}
+            checkpoint["meta"][EVALUATIONS] = recorded
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Correct the paths of the best and the last checkpoint after the work folder was moved or copied.
+    def after_load_checkpoint(self, runner: ResumableRunner, checkpoint: dict) -> None:
+        """Set the position, and correct the paths of the best and the last checkpoint, whose folder may have moved.
 
         mmengine removes these files by absolute paths, which in a copy are those of the originals. It would also run
         ``meta.config`` of the file as code, so that is dropped.
@@ -289,8 +413,35 @@ class ResumeHook(Hook):
         meta, hub = checkpoint.get("meta"), checkpoint.get("message_hub")
         if isinstance(meta, dict):
             meta.pop("config", None)
+        if runner.earlier is not None:
+            checkpoint["meta"]["epoch"], checkpoint["meta"]["iter"] = runner.resumed
+            if "ema_state_dict" in checkpoint and not any(isinstance(hook, EMAHook) for hook in runner.hooks):
+                say("--resume: the checkpoint has averaged weights, and without EMAHook the training goes on from them")
         info: dict[str, Any] = (hub.get("runtime_info") if isinstance(hub, dict) else None) or {}
         for key, path in info.items():
             if key == "last_ckpt" or key.startswith("best_ckpt"):
                 here = Path(runner.work_dir, Path(str(path)).name)
                 info[key] = str(here) if here.is_file() else path if Path(str(path)).is_file() else None
+
+
+class DueEvaluation(Hook):
+    """Evaluates a resumed training where the earlier one did not come to it, if early stopping or the rate follows.
+
+    A checkpoint is saved before the evaluation of the same epoch, and does not have its outcome.
+    """
+
+    priority = "LOWEST"
+
+    def before_train(self, runner: ResumableRunner) -> None:
+        """Evaluate if due."""
+        loop: Any = runner.train_loop
+        if runner.earlier is None or not runner.evaluations or loop.stop_training:
+            return
+        done, last = (loop.epoch, loop.max_epochs) if _counts_epochs(loop) else (loop.iter, loop.max_iters)
+        within_epoch = _counts_epochs(loop) and loop.iter != loop.epoch * len(loop.dataloader)
+        recorded = [value for values in runner.evaluations.values() for value in values]
+        if within_epoch or not 0 < done < last or any(value[:2] == runner.resumed for value in recorded):
+            return
+        loop._decide_current_val_interval()
+        if runner.val_loop is not None and done >= loop.val_begin and done % loop.val_interval == 0:
+            runner.val_loop.run()

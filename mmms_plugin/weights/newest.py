@@ -62,14 +62,14 @@ def _candidates(folder: Path, named: Path | None) -> list[Path]:
 def why_unusable(path: str | Path) -> str | None:
     """Why training cannot resume from a checkpoint, or None; every byte of it is read."""
     try:
-        resumable_meta(path)
+        read_resumable(path)
     except UserError as error:
         return str(error)
     return None
 
 
-def resumable_meta(path: str | Path) -> dict[str, Any]:
-    """``meta`` of a checkpoint that training can resume from: ``epoch``, ``iter`` and, if known, ``seed``.
+def read_resumable(path: str | Path) -> dict[str, Any]:
+    """A checkpoint that training can resume from; its ``meta`` has ``epoch``, ``iter`` and, if known, ``seed``.
 
     Raises:
         UserError: the file is damaged, or lacks what is needed; the message does not name it.
@@ -90,7 +90,7 @@ def resumable_meta(path: str | Path) -> dict[str, Any]:
     seed = meta.get("seed")
     if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):
         raise UserError(f"the seed in its meta is {seed!r}, allowed are integers from 0 to 2^32 - 1")
-    return meta
+    return content
 
 
 def find_whole(module: ModuleType) -> None:

@@ -201,7 +201,7 @@ def test_paths_in_a_checkpoint_follow_a_moved_folder_and_nothing_else_is_run(tmp
     (tmp_path / "best_mAP_iter_2.pth").touch()
     info = dict(last_ckpt="/old/iter_3.pth", best_ckpt_mAP="/old/best_mAP_iter_2.pth", epoch=3)
     checkpoint = dict(meta=dict(config="raise SystemExit", iter=3), message_hub=dict(runtime_info=info))
-    runner = SimpleNamespace(work_dir=str(tmp_path))
+    runner = SimpleNamespace(work_dir=str(tmp_path), earlier=None)
     ResumeHook().after_load_checkpoint(runner, checkpoint)
     assert checkpoint["meta"] == dict(iter=3)
     assert info == dict(last_ckpt=None, best_ckpt_mAP=str(tmp_path / "best_mAP_iter_2.pth"), epoch=3)
