@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from mmms_plugin.config.image_size import parse_image_size
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.data.own_data import OwnData, PictureOptions
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, printable
 from mmms_plugin.options import HIDDEN, REQUIRED, CommandOptions, nested, option, positional
 
 DATA, CONFIG, WEIGHTS, RUN, OUTPUT = "data", "config", "weights", "run", "output"  # headings of --help
@@ -19,15 +19,46 @@ SPLITS = ("train", "val", "test")
 
 
 def parse_cfg_options(items: Sequence[str]) -> dict[str, Any]:
-    """``['a.b=1', 'c=[1,2]']`` as a dict, with values as mmengine reads them."""
+    """``['a.b=1', 'c=[1,2]', 'd=[dict(e=1)]']`` as a dict.
+
+    Values are read as mmengine reads them, and those with ``dict(...)``, which it does not know, as Python.
+    """
+    if not items:
+        return {}
     from mmengine.config import DictAction
 
+    options = {}
     for item in items:
-        if "=" not in item:
-            raise UserError(f"--cfg-options {item}: expected KEY=VALUE")
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
-    return parser.parse_args(["--cfg-options", *items]).cfg_options if items else {}
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise UserError(f"--cfg-options {printable(item)}: expected KEY=VALUE")
+        try:
+            options[key] = _read_python(text) if "dict(" in text else DictAction._parse_iterable(text)
+        except (SyntaxError, ValueError, AssertionError, RecursionError, MemoryError) as error:
+            raise UserError(
+                f"--cfg-options {printable(item)}: cannot be read; allowed are numbers, texts, True, False, None, and "
+                "of these [lists], (tuples) and dict(KEY=VALUE)"
+            ) from error
+    return options
+
+
+def _read_python(text: str) -> Any:
+    """A value written in Python, of constants, lists, tuples, ``dict(...)`` and names, which are texts."""
+    from mmengine.config import DictAction
+
+    def value(node: ast.AST) -> Any:
+        match node:
+            case ast.List(elts=parts):
+                return [value(part) for part in parts]
+            case ast.Tuple(elts=parts):
+                return tuple(value(part) for part in parts)
+            case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords) if all(k.arg for k in keywords):
+                return {str(keyword.arg): value(keyword.value) for keyword in keywords}
+            case ast.Name() | ast.Attribute():  # EMAHook, mmms_plugin.ShapeAdaptorHook; true, nan
+                return DictAction._parse_int_float_bool(ast.unparse(node))
+        return ast.literal_eval(node)  # type: ignore[arg-type]
+
+    return value(ast.parse(text.strip(), mode="eval").body)
 
 
 @dataclass(kw_only=True)
@@ -42,7 +73,8 @@ class ConfigOptions(CommandOptions):
     )  # fmt: skip
     cfg_options: Mapping[str, Any] = option(
         nargs="+", metavar="KEY=VALUE", default={}, reader=parse_cfg_options, group=CONFIG,
-        help="override values of the config, such as optim_wrapper.optimizer.lr=0.01",
+        help="override values of the config, such as optim_wrapper.optimizer.lr=0.01 or "
+        "custom_hooks=[dict(type=EMAHook)]",
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmms_plugin.config.edit import apply_cfg_options
 from mmms_plugin.config.files import load_config
 from mmms_plugin.errors import UserError
+from mmms_plugin.train.options import parse_cfg_options
 
 
 @pytest.mark.parametrize(
@@ -102,3 +103,38 @@ def test_what_a_key_may_replace_or_remove():
         apply_cfg_options(config, {"optim_wrapper.optimizer.nesterov": True})
     last = len(config.test_dataloader.dataset.pipeline) - 1
     assert apply_cfg_options(config, {f"test_dataloader.dataset.pipeline.{last}.type": "X"}) == []
+
+
+@pytest.mark.parametrize(
+    ("item", "value"),
+    [
+        ("a=[dict(type='EMAHook',begin_iter=1)]", [{"type": "EMAHook", "begin_iter": 1}]),
+        ("a=dict(type=mmms_plugin.ShapeAdaptorHook, b=(1, -2.5), c=[x, 'y'], d=dict(), e=None, f=true)",
+         {"type": "mmms_plugin.ShapeAdaptorHook", "b": (1, -2.5), "c": ["x", "y"], "d": {}, "e": None, "f": True}),
+        ("a=dict(b=1)", {"b": 1}),
+        ("a=[dict(b=1), dict(b={1: [2]})]", [{"b": 1}, {"b": {1: [2]}}]),
+        ("a=ckpt_{}.pth", "ckpt_{}.pth"),
+        ("a=1,2", [1, 2]),
+        ("a=[(1,2),(3,x)]", [(1, 2), (3, "x")]),
+        ("a=b=c", "b=c"),
+        ("a=", ""),
+    ],
+)  # fmt: skip
+def test_values_are_read_as_mmengine_does_and_dictionaries_too(item, value):
+    assert parse_cfg_options([item]) == {"a": value}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "foo(1,2)", "[a,b(1,2)]", "[1,2", "(1,[2)", "dict(", "dict(1,2)", "dict(**x)", "dict(a=foo(1))", "dict(a=1)+1",
+        "dict(a=[1 for x in y])", "[dict(a=1),foo(1,2)]", "dict(a=" * 500 + ")" * 500,
+        "dict(a=\0)",
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_read_is_one_line(text):
+    with pytest.raises(UserError, match=r"^--cfg-options x.a=.*: cannot be read; allowed are numbers, texts") as caught:
+        parse_cfg_options([f"x.a={text}"])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"^--cfg-options x: expected KEY=VALUE$"):
+        parse_cfg_options(["x"])
