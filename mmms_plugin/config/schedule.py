@@ -205,9 +205,8 @@ def _set_rate(config: dict[str, Any], lr: float | None, batch: int, base: int, c
 
 
 def schedulers_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The parameter schedulers of a config, which may have a single one instead of a list."""
-    schedulers = config.get("param_scheduler") or []
-    return [schedulers] if isinstance(schedulers, dict) else list(schedulers)
+    """The parameter schedulers of a config: a single one, a list, or such for each of several optimizers."""
+    return [part for part in dicts_in(config.get("param_scheduler")) if "type" in part]
 
 
 def _count_iterations(config: dict[str, Any]) -> None:
@@ -246,7 +245,7 @@ def _set_decay(config: dict[str, Any], old: _Length, new: _Length, per_epoch: in
     moved: dict[int, int] = {}  # old and new ends of the warm-ups that count in the training's unit
     for scheduler in schedulers_of(config):
         counted_alike = scheduler.get("by_epoch", True) == (old.unit == "epochs")
-        if _warms_up(scheduler) and (old.unit == "iterations" or not counted_alike):
+        if warms_up(scheduler) and (old.unit == "iterations" or not counted_alike):
             end = min(scheduler["end"], max(SHORTEST_WARM_UP, int(total * WARM_UP_SHARE)))
             _change(changes, "warm-up", scheduler["end"], end, " iterations")
             if counted_alike:
@@ -256,7 +255,8 @@ def _set_decay(config: dict[str, Any], old: _Length, new: _Length, per_epoch: in
             _stretch(scheduler, old, new, moved, changes)
 
 
-def _warms_up(scheduler: Mapping[str, Any]) -> bool:
+def warms_up(scheduler: Mapping[str, Any]) -> bool:
+    """Whether a scheduler's config is that of a warm-up."""
     return str(scheduler["type"]).endswith(WARM_UPS) and not scheduler.get("begin") and "end" in scheduler
 
 
@@ -266,13 +266,13 @@ def _stretch(scheduler: dict[str, Any], old: _Length, new: _Length, moved: dict[
         scheduler["by_epoch"] = False
         scheduler.pop("convert_to_iter_based", None)
     before = dict(scheduler)
-    shortest = SHORTEST_WARM_UP if _warms_up(before) and not before.get("convert_to_iter_based") else 1
+    shortest = SHORTEST_WARM_UP if warms_up(before) and not before.get("convert_to_iter_based") else 1
     for key, least in (("begin", 0), ("end", shortest)):
         if isinstance(scheduler.get(key), int) and scheduler[key]:
             scheduler[key] = moved.get(scheduler[key], max(least, _share(scheduler[key], old.count, new.count)))
     if scheduler.get("end", new.count) <= scheduler.get("begin", 0):  # a training of a few steps
         scheduler["begin"] = max(0, scheduler.get("end", new.count) - 1)
-    if _warms_up(before):
+    if warms_up(before):
         moved[before["end"]] = scheduler["end"]
     if isinstance(before.get("T_max"), int):
         whole = before["T_max"] == before.get("end", old.count) - before.get("begin", 0)

@@ -11,8 +11,9 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmms_plugin.config.schedule import schedulers_of
+from mmms_plugin.config.schedule import schedulers_of, warms_up
 from mmms_plugin.errors import RunError
+from mmms_plugin.train.idle import idle_parts, refuse_endless_epochs
 from mmms_plugin.weights.newest import newest_checkpoint
 
 FAR = 2.0  # batches that differ by this factor need another learning rate
@@ -20,12 +21,18 @@ ADVICE = "lower the learning rate (optim_wrapper.optimizer.lr) or clip gradients
 
 
 class ScheduleHook(Hook):
-    """Before training, warns about a schedule that does not fit the data; never changes it."""
+    """Before training, warns about a schedule that does not fit the data and about parts that never act.
+
+    Raises:
+        UserError: an epoch would never end, or a hook never begin.
+    """
 
     priority = "VERY_HIGH"
 
     def before_train(self, runner: Runner) -> None:
-        for line in misfits(runner.cfg, len(runner.train_dataloader), runner.max_iters, runner.world_size):
+        refuse_endless_epochs(runner)
+        lines = misfits(runner.cfg, len(runner.train_dataloader), runner.max_iters, runner.world_size)
+        for line in [*lines, *idle_parts(runner)]:
             print_log(line, "current", logging.WARNING)
 
 
@@ -41,10 +48,13 @@ def misfits(config: Any, per_epoch: int, total: int, world: int) -> list[str]:
     lines = []
     for scheduler in schedulers_of(config):
         end = scheduler.get("end")
-        if not scheduler.get("by_epoch", True) and scheduler["type"].endswith(("LinearLR", "ConstantLR")) \
-                and not scheduler.get("begin") and isinstance(end, int) and end * 2 > total:  # fmt: skip
+        rises = scheduler.get("start_factor", 1 / 3) < scheduler.get("end_factor", 1)
+        if not (warms_up(scheduler) and rises and isinstance(end, int)):
+            continue
+        steps = end * per_epoch if scheduler.get("by_epoch", True) else end
+        if steps * 2 > total:
             lines.append(
-                f"the warm-up takes {end} iterations and the training has {total} ({per_epoch} an epoch): --epochs N "
+                f"the warm-up takes {steps} iterations and the training has {total} ({per_epoch} an epoch): --epochs N "
                 "or --preset finetune fit the schedule to the data"
             )
     scaling = config.get("auto_scale_lr") or {}

@@ -36,6 +36,7 @@ from mmms_plugin.config.data import check_config_data
 from mmms_plugin.config.edit import apply_cfg_options, dicts_in, leaf_datasets
 from mmms_plugin.config.files import SEPARATOR, load_config
 from mmms_plugin.config.image_size import set_image_size
+from mmms_plugin.config.monitors import check_monitors
 from mmms_plugin.config.schedule import count_pictures, set_schedule
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder
@@ -112,6 +113,8 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
         )
     if options.image_size or fits_schedule:
         config.merge_from_dict(dict(options.cfg_options))  # an explicit option wins
+    if training:
+        check_monitors(config)
     return config, remarks
 
 

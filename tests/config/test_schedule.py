@@ -337,7 +337,9 @@ def test_a_schedule_that_does_not_fit_is_remarked_on_when_nobody_asks():
         (dict(end=500), 999, True),
         (dict(end=500, begin=0), 999, True),
         (dict(end=500, begin=1), 999, False),
-        (dict(end=500, by_epoch=True), 999, False),
+        (dict(end=12, by_epoch=True), 960, False),
+        (dict(end=13, by_epoch=True), 999, True),
+        (dict(end=500, start_factor=1, end_factor=0.1), 999, False),  # a decay
         (dict(end=500, type="MultiStepLR"), 999, False),
         (dict(), 999, False),
     ],
