@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -21,6 +22,10 @@ WINDOWS = os.name == "nt"
 PATIENCE = 2.0  # seconds for another program to let go of a file on Windows
 LOCK = ".writing.lock"
 LONGEST = 5.0  # seconds that nobody holds it for
+OTHERS = (
+    (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
+)  # fmt: skip
 OF_SYSTEM = ("__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini")  # of macOS, Synology and Windows
 UNFINISHED = ".mmms-"  # begins the names of temporary folders
 OWNER = ".mmms.lock"  # in a temporary folder: locked while the process that made it lives
@@ -224,6 +229,24 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def what_else(path: str | Path) -> str:
+    """What a path names in place of a regular file, such as 'a named pipe', from which reading may never end; or ''.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        OSError: the system cannot tell.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        if os.path.islink(path):
+            return "a link to a file that is missing"
+        raise
+    except ValueError as error:  # a character that no name can have
+        raise FileNotFoundError(str(error)) from error
+    return "" if stat.S_ISREG(mode) else next((name for holds, name in OTHERS if holds(mode)), "a special file")
 
 
 def make_folder(folder: str | Path, argument: str = "--out") -> Path:

@@ -1,4 +1,4 @@
-"""Memory and command lines of processes, on every system."""
+"""Memory, command lines and standard error of processes, on every system."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
 
 from mmms_plugin.files import WINDOWS
 
@@ -50,6 +50,42 @@ def wait_and_measure(process: subprocess.Popen) -> int:
         with suppress(subprocess.TimeoutExpired):
             process.wait(POLL)
     return peak
+
+
+@contextmanager
+def compiled_code_silenced() -> Iterator[None]:
+    """Drop what compiled libraries print to standard error; Python's own output still gets there.
+
+    libjpeg and libtiff print a line for every damaged picture, and no setting of Pillow or OpenCV stops them.
+    """
+    stream = sys.stderr
+    if stream is None:  # the process was started without one
+        yield
+        return
+    saved = os.dup(2)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    try:
+        stream.flush()
+        if _descriptor(stream) == 2:
+            sys.stderr = os.fdopen(
+                saved, "w", buffering=1, encoding=stream.encoding, errors=stream.errors, closefd=False
+            )
+        os.dup2(silence, 2)
+        yield
+    finally:
+        if sys.stderr is not stream:
+            sys.stderr.flush()
+            sys.stderr = stream
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(silence)
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, AttributeError):  # a stream in memory
+        return None
 
 
 def shell_words(text: str) -> list[str]:

@@ -198,14 +198,14 @@ def picture_size(path: Path, argument: str) -> tuple[int, int]:
     Raises:
         UserError: not a picture.
     """
-    from PIL import Image
+    from mmms_plugin.coco.picture_files import PictureError, opened_picture, picture_file
 
     try:
-        with Image.open(path) as picture:
+        with picture_file(path) as file, opened_picture(file) as picture:
             width, height = picture.size
             return (height, width) if orientation_of(picture) in TURNED else (width, height)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise UserError(f"{argument} {path}: not a picture that can be read") from None
+    except PictureError as error:
+        raise UserError(f"{argument} {path}: not a picture that can be read ({error})") from None
 
 
 def finite(text: str) -> float | None:

@@ -134,6 +134,9 @@ RULES: dict[str, Rule] = {
     "picture-missing": Rule("error", "pictures that are missing"),
     "picture-empty": Rule("error", "pictures of 0 bytes"),
     "picture-unreadable": Rule("error", "pictures that cannot be read"),
+    "picture-too-large": Rule(
+        "error", "pictures of more pixels than --max-pixels", "make them smaller, or allow more if the memory does"
+    ),
     "picture-truncated": Rule("error", "pictures that end too early", "copy or download them again"),
     "picture-rotated": Rule(
         "error", "pictures with an EXIF rotation that were annotated without it",

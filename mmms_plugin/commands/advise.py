@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.config.image_size import parse_image_size
-from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.own_data import OwnData, PixelOptions
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, write_text
-from mmms_plugin.options import REQUIRED, CommandOptions, option
+from mmms_plugin.options import REQUIRED, option
 from mmms_plugin.report.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Options(CommandOptions):
+class Options(PixelOptions):
     coco_dir: str = option(
         default=REQUIRED, metavar="DIR", group="data",
         help="data set with COCO annotations; its training data are measured",
@@ -79,6 +79,7 @@ def _run(options: Options) -> None:
         check_folder(Path(file).parent, "--write" if file == options.write else "--json")
     if options.write and not options.write.endswith(".py"):
         raise UserError(f"--write {options.write}: must end in .py")
+    pixels = options.max_pixels
     own = OwnData("--coco-dir", Path(options.coco_dir), training=False)
     with quiet_libraries():
         coco = training_split(own)
@@ -88,9 +89,9 @@ def _run(options: Options) -> None:
             set_image_size(config._cfg_dict, options.image_size)
         if options.write:  # check before minutes of work that the data fit the config
             with TemporaryDirectory() as folder:
-                trained = OwnData("--coco-dir", Path(options.coco_dir), Path(folder))
+                trained = OwnData("--coco-dir", Path(options.coco_dir), Path(folder), max_pixels=pixels)
                 use_coco_dir(deepcopy(config._cfg_dict), trained)
-        finding = find_advice(config, name, coco, options.checkpoint)
+        finding = find_advice(config, name, coco, options.checkpoint, pixels)
     _print(finding)
     if options.json:
         write_text(options.json, json.dumps(_as_json(finding), indent=1) + "\n")
@@ -111,7 +112,8 @@ def _write(config: Config, finding: Finding, options: Options) -> None:
         changed = with_changes(changed, advice.changes)
         if advice.size:
             set_image_size(changed._cfg_dict, advice.size)
-    own = OwnData("--coco-dir", Path(options.coco_dir).resolve(), file.parent / f"{file.stem}_data")
+    folder = file.parent / f"{file.stem}_data"
+    own = OwnData("--coco-dir", Path(options.coco_dir).resolve(), folder, max_pixels=options.max_pixels)
     remarks = use_coco_dir(changed._cfg_dict, own)
     lines = [f"# Written by mmms advise for {one_line(str(own.folder))}, from {one_line(finding.config)}."]
     lines += [f"# {one_line(f'{advice.what}: {advice.why} ({advice.evidence})')}" for advice in finding.advice]

@@ -15,6 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mmms_plugin.coco.mending import object_area
+from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_function, read_state_dict
 from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
@@ -86,7 +87,9 @@ def detector_config(name: str) -> Config:
     return config
 
 
-def find_advice(config: Config, name: str, coco: CocoFile, checkpoint: str | None) -> Finding:
+def find_advice(
+    config: Config, name: str, coco: CocoFile, checkpoint: str | None, max_pixels: int = MAX_PIXELS
+) -> Finding:
     """Measure a detector on a data set, and derive the advice.
 
     Args:
@@ -94,10 +97,11 @@ def find_advice(config: Config, name: str, coco: CocoFile, checkpoint: str | Non
         name: of the config.
         coco: the data set.
         checkpoint: weights for the receptive field; None for random ones.
+        max_pixels: of a picture; larger ones are not measured.
     """
     options, size = options_of(config), own_size(config)
     plain = with_changes(config, options.plain or {})
-    pictures = _pictures(config, coco)
+    pictures = _pictures(config, coco, max_pixels)
     weights = None if options.plain else checkpoint  # weights of multi-scale layers do not suit plain ones
     if checkpoint is not None:
         _check(config, checkpoint)
@@ -140,14 +144,14 @@ def _backbone(config: Config, checkpoint: str | None) -> nn.Module:
     return start_afresh(user_fault("backbone", lambda: MODELS.build(copied.model.backbone)))
 
 
-def _pictures(config: Config, coco: CocoFile) -> list[Tensor]:
+def _pictures(config: Config, coco: CocoFile, max_pixels: int) -> list[Tensor]:
     """The middle of the first pictures that can be read, as the backbone gets them."""
     pipeline = picture_pipeline(config)
     preprocess: Any = user_fault("data_preprocessor", lambda: MODELS.build(dict(config.model.data_preprocessor)))
     pictures: list[Tensor] = []
     for image in coco.images:
         path = (coco.image_dir or Path()) / image["file_name"]
-        if len(pictures) < PICTURES and image["file_name"] and not problem_of(path):
+        if len(pictures) < PICTURES and image["file_name"] and not problem_of(path, max_pixels):
             sample = {"img_path": str(path), "img_id": 0}
             packed = user_fault("test pipeline", lambda sample=sample: pipeline(sample))  # type: ignore[misc]
             pictures.append(preprocess(pseudo_collate([packed]), False)["inputs"][0])

@@ -50,6 +50,6 @@ def run(options: Options) -> int:
     own = OwnData(
         "check-data" if options.ann is None else "--ann", options.folder, train_ann=options.ann,
         img_dir=None if options.img_dir is None else Path(options.img_dir), binary_masks=options.binary_masks,
-        ignore_label=options.ignore_label,
+        ignore_label=options.ignore_label, max_pixels=options.max_pixels,
     )  # fmt: skip
     return run_check(own, options.json, masks=not options.boxes, decode=options.decode, segmentation=options.seg)

@@ -90,8 +90,8 @@ def _run(options: Options) -> None:
     out = options.out
     sources = find_sources(options.images, options.coco_dir, options.split, out)
     check_folder(out)
-    check_readable(sources)
-    data = repr((options.images, options.coco_dir, options.split))
+    check_readable(sources, options.max_pixels)
+    data = repr((options.images, options.coco_dir, options.split, options.max_pixels))
     run = PolicyRun(options, options.confidence, out / PROGRESS, data)
     other = None
     if options.compare:

@@ -22,6 +22,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
 from mmms_plugin.coco.mending import object_area
+from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_function, read_state_dict, use_components
 from mmms_plugin.data.coco_layouts import annotation_files
@@ -124,11 +125,11 @@ def data_set_file(folder: Path, split: str) -> Path:
     return files[split]
 
 
-def check_readable(sources: Sequence[Source]) -> None:
+def check_readable(sources: Sequence[Source], max_pixels: int = MAX_PIXELS) -> None:
     """Raises: UserError if no picture can be read; the first readable one ends the search."""
     problems: dict[str, str] = {}
     for source in sources:
-        if not (problem := problem_of(source.path)):
+        if not (problem := problem_of(source.path, max_pixels)):
             return
         problems[source.name] = problem
     raise UserError(_none_of(problems))
@@ -145,14 +146,15 @@ class Progress:
     Args:
         path: of the file.
         key: of everything that the results depend on; a file with another key is not used.
+        max_pixels: of a picture; larger ones are skipped.
 
     Attributes:
         results: by the picture's name; values that JSON can hold.
         skipped: why other pictures have none, by name.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
-        self.path, self.key = path, key
+    def __init__(self, path: Path, key: str, max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.key, self.max_pixels = path, key, max_pixels
         self.results: dict[str, Any] = {}
         self.skipped: dict[str, str] = {}
         try:
@@ -175,7 +177,7 @@ class Progress:
         saved = time.monotonic()
         try:
             for source in with_progress(left, doing):
-                if problem := problem_of(source.path):
+                if problem := problem_of(source.path, self.max_pixels):
                     self.skipped[source.name] = problem
                 else:
                     try:
@@ -322,7 +324,7 @@ class PolicyRun:
                 break
             if source.name in skipped:
                 continue
-            if problem := problem_of(source.path):
+            if problem := problem_of(source.path, self.options.max_pixels):
                 skipped[source.name] = problem
             else:
                 pictures.append(self._inputs(self._batch(source))[0])
@@ -348,7 +350,7 @@ class PolicyRun:
         changes = sorted(self.options.cfg_options.items(), key=str)
         used = (self.table.columns, self.table.threshold, self.pipeline, self.classes, self.options.image_size, changes)
         digest.update(repr((self.data, *used)).encode())
-        return Progress(self._progress_file(suffix), digest.hexdigest())
+        return Progress(self._progress_file(suffix), digest.hexdigest(), self.options.max_pixels)
 
     def _progress_file(self, suffix: str) -> Path:
         return self.progress.with_name(f"{self.progress.name}{suffix}.json")

@@ -7,7 +7,8 @@ shows how every scale changed during training.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +28,22 @@ class Options(CommandOptions):
     sources: tuple[str, ...] = positional(
         metavar="SOURCE", help="a config, a checkpoint of mmms convert, or a training's work folder"
     )
-    size: tuple[int, int] = option(
-        default=(224, 224),
-        least=1,
-        metavar=("H", "W"),
-        help="height, then width, of the picture in px (--image-size of other commands takes WIDTHxHEIGHT)",
-    )
+    size: tuple[int, int] | None = option(
+        least=1, metavar=("H", "W"),
+        help="height, then width, of the picture in px; --image-size of other commands takes WIDTHxHEIGHT (default: "
+        "the config's; of a checkpoint, those of its design)",
+    )  # fmt: skip
     out: str = option(default="shapes", metavar="DIR", help="folder for figures and shapes.json")
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A source's name, its backbone and the config of that, and the size of the picture, (height, width) in px."""
+
+    name: str
+    backbone: ShapedNetwork
+    config: dict[str, Any]
+    size: tuple[int, int]
 
 
 def run(options: Options) -> None:
@@ -51,48 +61,60 @@ def run(options: Options) -> None:
     from mmms_plugin.scale.shapes import draw_shapes, draw_trajectories, network_shape, trajectories
 
     check_folder(options.out)
-    networks = [_read(source) for source in options.sources]
-    adapted = [network_shape(name, backbone, options.size) for name, backbone, _ in networks]
-    twins = {repr(sorted(twin.items())): twin for twin in (_human_design(config) for *_, config in networks)}
-    human = [network_shape("human design", MODELS.build(twin), options.size) for twin in twins.values()]
+    networks = [_read(source, options.size) for source in options.sources]
+    adapted = [network_shape(network.name, network.backbone, network.size) for network in networks]
+    designs = [(_human_design(network.config), network.size) for network in networks]
+    twins = {repr((sorted(config.items()), size)): (config, size) for config, size in designs}
+    human = [network_shape("human design", MODELS.build(config), size) for config, size in twins.values()]
     folder = make_folder(options.out)
     save(draw_shapes([*human, *adapted]), folder, "shapes")
     content = [
-        dict(name=shape.name, params=shape.params, macs=shape.macs, scales=shape.scales, sides=shape.sides)
+        dict(
+            name=shape.name, size=shape.sides[0][1:], params=shape.params, macs=shape.macs, scales=shape.scales,
+            sides=shape.sides,
+        )
         for shape in (*human, *adapted)
-    ]
-    write_text(folder / "shapes.json", json.dumps(dict(size=options.size, networks=content), indent=1) + "\n")
-    print_table(_table([*human, *adapted], options.size), Console())
+    ]  # fmt: skip
+    write_text(folder / "shapes.json", json.dumps(dict(networks=content), indent=1) + "\n")
+    print_table(_table([*human, *adapted]), Console())
     for source in options.sources:
         if scalars := trajectories(Path(source)):
             save(draw_trajectories(scalars), folder, f"trajectory_{Path(source).resolve().name}")
     say(f"written to {folder}: {', '.join(sorted(p.name for p in folder.glob('*.png')))}, shapes.json")
 
 
-def _read(source: str) -> tuple[str, ShapedNetwork, dict[str, Any]]:
-    """Name of a network, its backbone, and the backbone's config dict."""
+def _read(source: str, size: tuple[int, int] | None) -> _Network:
     from mmms_plugin.backbones.shape_plan import ShapedNetwork
     from mmms_plugin.weights.files import read_checkpoint
     from mmms_plugin.weights.loading import load_backbone
 
     path = Path(source)
+    own = None
     if path.is_dir():
-        backbone, config = _of_work_folder(path)
+        backbone, config, own = _of_work_folder(path)
     elif path.suffix in (".pth", ".safetensors"):
         backbone = load_backbone(path)
         config = dict(read_checkpoint(path).meta["backbone"])
     else:
-        backbone, config = _of_config(source)
+        backbone, config, own = _of_config(source)
     if not isinstance(backbone, ShapedNetwork):
         name = type(backbone).__name__
         raise UserError(f"{source}: its backbone {name} has no learned shape; give a ShapeAdaptor network")
-    return one_line(path.stem if path.suffix else path.resolve().name), backbone, config
+    name = one_line(path.stem if path.suffix else path.resolve().name)
+    return _Network(name, backbone, config, size or own or (design_side(config),) * 2)
 
 
-def _of_config(source: str) -> tuple[Any, dict[str, Any]]:
+def design_side(config: Mapping[str, Any]) -> int:
+    """Side in px of the pictures that a backbone is designed for, by its config."""
+    return config.get("design_size") or (32 if config.get("stem") == "cifar" else 224)
+
+
+def _of_config(source: str) -> tuple[Any, dict[str, Any], tuple[int, int] | None]:
+    """The backbone of a config, its part of the config, and the size of the config's pictures, None if it has none."""
     from mmengine.registry import MODELS, init_default_scope
 
     from mmms_plugin.config.files import load_config
+    from mmms_plugin.config.image_size import own_size
 
     config = load_config(source)
     declared = config.get("model", {}).get("backbone")
@@ -100,11 +122,14 @@ def _of_config(source: str) -> tuple[Any, dict[str, Any]]:
         raise UserError(f"config {source}: its model has no backbone")
     backbone = {key: value for key, value in declared.to_dict().items() if key not in ("init_cfg", "_scope_")}
     init_default_scope(config.get("default_scope") or "mmengine")
-    return MODELS.build(dict(backbone)), backbone
+    size = None
+    with suppress(UserError):  # a config without pipelines
+        size = own_size(config)[::-1]
+    return MODELS.build(dict(backbone)), backbone, size
 
 
-def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The backbone of the config in a work folder, with the alphas of the newest checkpoint."""
+def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any], tuple[int, int] | None]:
+    """As `_of_config` of the config in a work folder, with the alphas of the newest checkpoint."""
     from mmms_plugin.weights.files import read_checkpoint
     from mmms_plugin.weights.newest import newest_checkpoint
 
@@ -114,12 +139,12 @@ def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
     checkpoint, _ = newest_checkpoint(folder)
     if checkpoint is None:
         raise UserError(f"{folder}: no usable checkpoint in it")
-    (backbone, config), state = _of_config(str(configs[0])), read_checkpoint(checkpoint).state
+    (backbone, config, size), state = _of_config(str(configs[0])), read_checkpoint(checkpoint).state
     own = {key.removeprefix("backbone."): value for key, value in state.items() if key.endswith(".alpha")}
     for key, value in backbone.state_dict().items():
         if key in own:
             value.copy_(own[key])
-    return backbone, config
+    return backbone, config, size
 
 
 def _human_design(config: dict[str, Any]) -> dict[str, Any]:
@@ -128,12 +153,12 @@ def _human_design(config: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in config.items() if key not in own}, "mode": "human"}
 
 
-def _table(networks: Sequence[NetworkShape], size: tuple[int, int]) -> Table:
-    columns = ("network", Column("parameters M", ".3f"), Column("GMAC", ".3f"), "last map",
+def _table(networks: Sequence[NetworkShape]) -> Table:
+    columns = ("network", "picture", Column("parameters M", ".3f"), Column("GMAC", ".3f"), "last map",
                Column("s of the adaptors", prose=True))  # fmt: skip
     rows = []
     for network in networks:
         scales = ", ".join(f"{place} {scale:.3f}" for place, scale in network.scales.items()) or "–"
-        last = f"{network.sides[-1][1]} x {network.sides[-1][2]}"
-        rows.append((network.name, network.params / 1e6, network.macs / 1e9, last, scales))
-    return Table("shapes", f"{size[0]} x {size[1]} px", columns, rows)
+        picture, last = (f"{height} x {width}" for _, height, width in (network.sides[0], network.sides[-1]))
+        rows.append((network.name, picture, network.params / 1e6, network.macs / 1e9, last, scales))
+    return Table("shapes", "height x width in px", columns, rows)

@@ -18,6 +18,7 @@ from typing import Any
 
 from mmms_plugin.coco.findings import Finding, Findings, errors_first, refuse_errors
 from mmms_plugin.coco.mending import object_area
+from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.coco.text_files import lines_of
 from mmms_plugin.config.edit import coco_metrics, dicts_in, drop_doubles, leaf_datasets, set_num_classes
 from mmms_plugin.data.coco_file import CocoFile, check_objects, read_coco
@@ -256,7 +257,9 @@ def _listed(classes: tuple[str, ...]) -> str:
     return f"{len(classes)} classes: {shown}{', ...' if len(classes) > 20 else ''}"
 
 
-def check_config_data(config: dict[str, Any], splits: tuple[str, ...], work_dir: Path) -> list[str]:
+def check_config_data(
+    config: dict[str, Any], splits: tuple[str, ...], work_dir: Path, max_pixels: int = MAX_PIXELS
+) -> list[str]:
     """Check every COCO annotation file of a config's data sets; return remarks.
 
     Pictures may lie anywhere, since the config is the user's own. Mended files are written to the work folder, and the
@@ -277,7 +280,7 @@ def check_config_data(config: dict[str, Any], splits: tuple[str, ...], work_dir:
         files[path] = read_coco(path, "ann_file", severities, keep_groups=True)
         prefix = datasets[0].get("data_prefix") or {}
         folder = Path(datasets[0].get("data_root") or "", prefix.get("img") or prefix.get("img_path") or "")
-        place_pictures(files[path], [folder], follow_outside=True)
+        place_pictures(files[path], [folder], follow_outside=True, max_pixels=max_pixels)
         check_objects(files[path])
         note_usable(files[path], classes=_classes_of(config, datasets[0]), min_size=_min_size(datasets[0]))
     findings = errors_first(coco.findings for coco in files.values())

@@ -74,8 +74,8 @@ class ScheduleOptions(CommandOptions):
         return self != ScheduleOptions()
 
 
-def count_pictures(config: Config) -> int:
-    """The number of pictures in an epoch of the training data, by the data set itself: it may drop empty ones.
+def count_pictures(config: Config, split: str = "train") -> int:
+    """The number of pictures in an epoch of a split's data, by the data set itself: it may drop empty ones.
 
     Raises:
         UserError: the data set cannot be built, or is empty.
@@ -85,7 +85,7 @@ def count_pictures(config: Config) -> int:
     from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT
 
     init_default_scope(config.get("default_scope") or "mmengine")
-    dataset = copy.deepcopy(config.train_dataloader.dataset)
+    dataset = copy.deepcopy(config[f"{split}_dataloader"].dataset)
     for part in dicts_in(dataset):
         if "pipeline" in part:
             part["pipeline"] = []
@@ -93,10 +93,10 @@ def count_pictures(config: Config) -> int:
         count = len(DATASETS.build(dataset))
     except (ValueError, TypeError, KeyError, OSError, AssertionError) as error:
         if NOTHING_LEFT in str(error):
-            raise UserError(f"train data: {NO_PICTURES}") from error
-        raise UserError(f"train data: {type(error).__name__}: {first_line(error)}") from error
+            raise UserError(f"{split} data: {NO_PICTURES}") from error
+        raise UserError(f"{split} data: {type(error).__name__}: {first_line(error)}") from error
     if not count:
-        raise UserError(f"train data: {NO_PICTURES}")
+        raise UserError(f"{split} data: {NO_PICTURES}")
     return count
 
 

@@ -142,7 +142,7 @@ def _check_classes(own: OwnData, folders: Mapping[str, Path], decode: bool) -> R
     check_classes(own, splits)
     pictures: Pictures = []
     for split, part in splits.items():
-        part.look(decode)
+        part.look(decode, own.max_pixels)
         report.splits[split] = {"images": len(part.pictures), "classes": list(part.classes)}
         pictures += [(split, path, file.bytes) for path, file in zip(part.paths, part.looked, strict=True)]
     across = Findings(str(own.folder))

@@ -10,14 +10,16 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mmms_plugin.coco.formats import SUFFIXES, TURNED
 from mmms_plugin.coco.mending import as_side, slack
+from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.data.coco_file import CocoFile, Record, last_part
 from mmms_plugin.data.pictures import Picture, look_at_all, note_picture
 from mmms_plugin.files import composed, is_hidden
 
 
 def place_pictures(
-    coco: CocoFile, folders: Sequence[Path], *, decode: bool = False, read: bool = True, follow_outside: bool = False
-) -> None:
+    coco: CocoFile, folders: Sequence[Path], *, decode: bool = False, read: bool = True, follow_outside: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> None:  # fmt: skip
     """Find the folder of the pictures and look at all of them; sets ``image_dir``, file names, widths and heights.
 
     Args:
@@ -26,6 +28,7 @@ def place_pictures(
         decode: read every pixel, not only headers.
         read: open the pictures; else only their presence is checked.
         follow_outside: follow names that are absolute or leave the folder with ``..``, as in a config of the user's.
+        max_pixels: of a picture; larger ones are a problem.
     """
     named = [image for image in coco.images if image["file_name"]]
     if not follow_outside:
@@ -41,7 +44,7 @@ def place_pictures(
             image["file_name"] = spelling
     if read:
         paths = [coco.image_dir / image["file_name"] for image in named]
-        pictures = look_at_all(paths, f"looking at the pictures of {coco.path.name}", decode)
+        pictures = look_at_all(paths, f"looking at the pictures of {coco.path.name}", decode, max_pixels)
     else:
         present = set(spellings.values())
         pictures = [Picture("" if image["file_name"] in present else "picture-missing") for image in named]

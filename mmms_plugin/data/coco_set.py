@@ -64,7 +64,8 @@ def read_split(
         UserError: not an annotation file.
     """
     coco = read_coco(path, own.flag, {} if masks else WITHOUT_MASKS)
-    place_pictures(coco, picture_folders(own, split, path), decode=decode, read=look)
+    folders = picture_folders(own, split, path)
+    place_pictures(coco, folders, decode=decode, read=look, max_pixels=own.max_pixels)
     if look:
         check_objects(coco)
     return coco

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mmms_plugin.coco.findings import Findings
 from mmms_plugin.coco.formats import pictures_in
+from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.data.coco_layouts import INNER, WORDS, entries_of, listed, words_in
 from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.data.pictures import Picture, look_at_all, note_picture
@@ -50,10 +51,10 @@ class ImageFolder:
         """One line per picture, path and class number, as mmpretrain's ``CustomDataset`` reads it."""
         return "".join(f"{path} {label}\n" for path, label in self.pictures)
 
-    def look(self, decode: bool = False) -> None:
+    def look(self, decode: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         """Look at all pictures, and note what is wrong with them."""
         self.findings = Findings(str(self.root))
-        self.looked = look_at_all(self.paths, f"looking at {self.root.name}", decode)
+        self.looked = look_at_all(self.paths, f"looking at {self.root.name}", decode, max_pixels)
         for (path, _), picture in zip(self.pictures, self.looked, strict=True):
             note_picture(self.findings, path, picture)
 
@@ -107,7 +108,7 @@ def read_folders(own: OwnData) -> dict[str, ImageFolder]:
     if own.val_split:
         splits["train"], splits["val"] = _hold_back(splits["train"], own)
     for name in splits if own.training else [own.split]:
-        splits[name].look()
+        splits[name].look(max_pixels=own.max_pixels)
     return splits
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
+from mmms_plugin.coco.picture_files import MAX_PIXELS, MOST_PIXELS
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import composed
 from mmms_plugin.options import CommandOptions, option
@@ -15,7 +16,17 @@ VOID = 255  # label of pixels that are neither trained on nor counted
 
 
 @dataclass(kw_only=True)
-class PictureOptions(CommandOptions):
+class PixelOptions(CommandOptions):
+    """The limit that every command that decodes the user's pictures takes."""
+
+    max_pixels: int = option(
+        default=MAX_PIXELS, least=1, most=MOST_PIXELS, metavar="N", group="data",
+        help="largest picture that is decoded, in pixels; decoding takes about 10 bytes a pixel",
+    )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class PictureOptions(PixelOptions):
     """Options about pictures and masks that every command with a data set takes."""
 
     img_dir: str | None = option(
@@ -47,6 +58,7 @@ class OwnData:
         training: the training data are used too.
         binary_masks: read mask label 255 as class 1.
         ignore_label: label of masks that is void; so is 255, unless it is class 1.
+        max_pixels: largest picture or mask that is decoded.
     """
 
     flag: str
@@ -61,6 +73,7 @@ class OwnData:
     training: bool = True
     binary_masks: bool = False
     ignore_label: int | None = None
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         for flag, folder in ((self.flag, self.folder), ("--img-dir", self.img_dir)):

@@ -21,15 +21,27 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
 from mmms_plugin.coco.findings import Findings
 from mmms_plugin.coco.formats import TURNED, orientation_of
+from mmms_plugin.coco.picture_files import (
+    BUDGET,
+    MAX_PIXELS,
+    PictureError,
+    decoder_complaint,
+    opened_picture,
+    picture_file,
+    pixels_of,
+)
+from mmms_plugin.processes import compiled_code_silenced
 
 T = TypeVar("T")
 COMMON = ("JPEG", "MPO", "PNG", "WEBP", "BMP")  # formats that OpenCV reads if Pillow does
+FILLED = ("JPEG", "MPO", "PNG", "BMP")  # whose missing parts OpenCV fills with grey, without a word
 TAIL = 64  # bytes at the end of a file that should hold its format's end mark
-MOST_PIXELS = 2**30  # of OpenCV
+MOST_CHUNKS = 100_000  # of a PNG file that are walked through
+BYTES = 4  # of a file that count as a pixel of the budget while it is decoded
 QUIET = 2000  # fewer pictures are read without a progress bar
 
 
@@ -56,6 +68,12 @@ class Picture:
     deep: bool = False
 
     @property
+    def reason(self) -> str:
+        """Why it cannot be read, such as 'unreadable: not a known picture format'; '' if it can."""
+        problem = self.problem.removeprefix("picture-").replace("-", " ")
+        return f"{problem}: {self.detail}" if self.detail else problem
+
+    @property
     def stored_size(self) -> tuple[int, int]:
         """Width and height before EXIF rotation."""
         return self.size[::-1] if self.orientation in TURNED else self.size
@@ -71,43 +89,45 @@ def note_picture(findings: Findings, name: str, picture: Picture) -> None:
         findings.add("picture-cmyk", name)
 
 
-def look_at(path: str | Path, decode: bool = False) -> Picture:
-    """What the header and the last bytes of a picture say; ``decode`` reads every pixel too."""
+def look_at(path: str | Path, decode: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
+    """What the header and the end of a picture's file say.
+
+    Args:
+        path: the file.
+        decode: read every pixel too.
+        max_pixels: a picture of more pixels is a problem, and is not decoded.
+    """
+    size = 0
     try:
-        with open(path, "rb") as file:
+        with picture_file(path) as file:
             size = os.fstat(file.fileno()).st_size
-            if not size:
-                return Picture("picture-empty")
-            return _read(file, size, decode)
-    except FileNotFoundError:
-        return Picture("picture-missing")
-    except OSError as error:
-        return Picture("picture-unreadable", error.strerror or str(error))
+            return _read(file, size, decode, max_pixels)
+    except PictureError as error:
+        return Picture(error.problem, error.detail, bytes=size)
 
 
-def _read(file: io.BufferedReader, size: int, decode: bool) -> Picture:
+def _read(file: io.BufferedReader, size: int, decode: bool, max_pixels: int) -> Picture:
+    picture, kind, whole, pixels = _header(file, size, max_pixels)
+    if not whole or decode or kind not in COMMON:
+        try:
+            _decode(file, kind, pixels + size // BYTES)
+        except PictureError as error:
+            raise error if whole else PictureError("picture-truncated", error.detail) from error
+    return picture
+
+
+def _header(file: io.BufferedReader, size: int, max_pixels: int) -> tuple[Picture, str, bool, int]:
+    """The picture as its header states it, its format, whether its file is whole, and the pixels to make room for."""
     head = file.read(32)
     file.seek(-min(size, TAIL), os.SEEK_END)
     tail = file.read()
-    file.seek(0)
-    try:
-        with Image.open(file) as image:
-            width, height = image.size
-            kind, mode = image.format or "", image.mode
-            orientation = orientation_of(image)
-            whole = _is_whole(image, head, tail, size)
-            deep = "16" in mode or mode == "I" or _bits(image, head) == 16
-    except Exception as error:  # a damaged header makes Pillow raise nearly anything
-        return Picture("picture-unreadable", _reason(error), bytes=size)
-    turned = (height, width) if orientation in TURNED else (width, height)
-    picture = Picture(size=turned, bytes=size, orientation=orientation, mode=mode, deep=deep)
-    if width * height > MOST_PIXELS:
-        return Picture("picture-unreadable", f"{width} x {height}: OpenCV reads up to 2^30 pixels", bytes=size)
-    if not whole or decode or kind not in COMMON:
-        problem, detail = _decode(file, whole, kind)
-        if problem:
-            return Picture(problem, detail, bytes=size)
-    return picture
+    with opened_picture(file, max_pixels) as image:
+        mode, orientation = image.mode, orientation_of(image)
+        whole = _is_whole(image, file, head, tail, size)
+        deep = "16" in mode or mode == "I" or _bits(image, head) == 16
+        sides = image.size[::-1] if orientation in TURNED else image.size
+        picture = Picture(size=sides, bytes=size, orientation=orientation, mode=mode, deep=deep)
+        return picture, image.format or "", whole, pixels_of(image, max_pixels)
 
 
 def _bits(image: Image.Image, head: bytes) -> int:
@@ -120,13 +140,13 @@ def _bits(image: Image.Image, head: bytes) -> int:
     return 8
 
 
-def _is_whole(image: Image.Image, head: bytes, tail: bytes, size: int) -> bool:
+def _is_whole(image: Image.Image, file: io.BufferedReader, head: bytes, tail: bytes, size: int) -> bool:
     """Whether a file ends as its format does; if not, it has to be decoded."""
     kind = image.format
     if kind in ("JPEG", "MPO"):
         return b"\xff\xd9" in tail
     if kind == "PNG":
-        return b"IEND" in tail
+        return _has_last_chunk(file, size)
     if kind == "WEBP":
         return int.from_bytes(head[4:8], "little") + 8 <= size
     if kind == "BMP":
@@ -138,34 +158,52 @@ def _is_whole(image: Image.Image, head: bytes, tail: bytes, size: int) -> bool:
     return False
 
 
-def _decode(file: io.BufferedReader, whole: bool, kind: str) -> tuple[str, str]:
-    """Code and detail of the problem in decoding, both empty if there is none."""
+def _has_last_chunk(file: io.BufferedReader, size: int) -> bool:
+    """Whether the chunks of a PNG file lead to its last one.
+
+    Raises:
+        PictureError: one states more bytes than are left, for all of which OpenCV would make room.
+    """
+    place = 8
+    for _ in range(MOST_CHUNKS):
+        file.seek(place)
+        start = file.read(8)
+        length, left = int.from_bytes(start[:4], "big"), size - place - 12  # 12 bytes are length, name and checksum
+        if left < 0:
+            return False
+        if length > left:
+            raise PictureError("picture-truncated", f"a chunk of {length:,} bytes, of which {left:,} are there")
+        if start[4:] == b"IEND":
+            return True
+        place += 12 + length
+    return False
+
+
+def _decode(file: io.BufferedReader, kind: str, pixels: int) -> None:
+    """Decode a picture as training does; raises PictureError if that fails."""
     import cv2
 
+    if kind in FILLED:
+        _decode_with_pillow(file)
     file.seek(0)
-    data = file.read()
-    if kind in COMMON:  # OpenCV fills the missing part of a JPEG with grey and says nothing
+    with BUDGET.taken(pixels):
         try:
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-        except Exception as error:
-            return ("picture-unreadable" if whole else "picture-truncated"), _reason(error)
-    if cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is None:
-        return ("picture-unreadable" if whole else "picture-truncated"), f"OpenCV cannot decode this {kind or 'file'}"
-    return "", ""
+            decoded = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+        except (cv2.error, MemoryError) as error:
+            raise PictureError("picture-unreadable", decoder_complaint(error)) from error
+    if decoded is None:
+        raise PictureError("picture-unreadable", f"OpenCV cannot decode this {kind}")
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not a known picture format"
-    lines = str(error).strip().splitlines()
-    return lines[0][:80] if lines else type(error).__name__
+def _decode_with_pillow(file: io.BufferedReader) -> None:
+    with opened_picture(file, decode=True) as image:
+        image.load()
 
 
-def look_at_all(paths: Sequence[Path], what: str, decode: bool = False) -> list[Picture]:
+def look_at_all(paths: Sequence[Path], what: str, decode: bool = False, max_pixels: int = MAX_PIXELS) -> list[Picture]:
     """``look_at`` for many files, in threads, with a progress bar in a terminal."""
     with quiet_libraries():
-        return list(in_threads(lambda path: look_at(path, decode), paths, what))
+        return list(in_threads(lambda path: look_at(path, decode, max_pixels), paths, what))
 
 
 def in_threads(call: Callable[[Path], T], paths: Sequence[Path], what: str) -> Iterator[T]:
@@ -185,19 +223,16 @@ def in_threads(call: Callable[[Path], T], paths: Sequence[Path], what: str) -> I
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence warnings about large pictures, of which only headers are read, and OpenCV's about damaged ones."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    strict, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-    try:
-        import cv2
+    """Silence what Pillow, OpenCV and the libraries below them say about damaged pictures."""
+    import cv2
 
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        with warnings.catch_warnings():
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        with warnings.catch_warnings(), compiled_code_silenced():
             warnings.simplefilter("ignore")
             yield
-        cv2.utils.logging.setLogLevel(level)
     finally:
-        Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = limit, strict
+        cv2.utils.logging.setLogLevel(level)
 
 
 def same_content(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[int]]:

@@ -6,17 +6,20 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from mmms_plugin.coco.findings import Finding, Findings, errors_first
 from mmms_plugin.coco.formats import class_names as names_in
+from mmms_plugin.coco.picture_files import MAX_PIXELS, PictureError, opened_picture, picture_file
 from mmms_plugin.data.own_data import VOID, OwnData
 from mmms_plugin.data.pictures import Picture, in_threads, look_at_all, note_picture, quiet_libraries
 from mmms_plugin.data.seg_layouts import Pair, SegSet, find_pairs, need_splits
-from mmms_plugin.errors import UserError, first_line, shown
+from mmms_plugin.errors import UserError, shown
 from mmms_plugin.files import write_text
 
 VOC_CLASSES = (
@@ -25,6 +28,7 @@ VOC_CLASSES = (
 )  # fmt: skip
 BINARY_CLASSES = ("background", "object")
 NAMES = ("labels.txt", "classes.txt")
+ROWS = 256  # of a mask that are counted at a time
 
 
 @dataclass
@@ -143,23 +147,29 @@ def _classes_in(labels: Iterable[Labels], own: OwnData) -> tuple[str, ...]:
     return ("background", *(f"class {label}" for label in range(1, max(2, highest + 1))))
 
 
-def read_mask(path: Path) -> Mask:
+def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Mask:
     """The labels of a mask, as mmseg decodes it: palette indices or grey values."""
     try:
-        with Image.open(path) as image:
+        with picture_file(path) as file, opened_picture(file, max_pixels, decode=True) as image:
             if image.mode not in ("P", "L", "1", "I", "I;16", "I;16B", "F"):
                 return Mask("mask-colour", image.mode)
             array = np.asarray(image)
-    except Exception as error:  # a damaged file makes Pillow raise nearly anything
-        return Mask("mask-unreadable", first_line(error)[:80])
+            pixels: Counter[int] = Counter()
+            for first in range(0, len(array), ROWS):
+                pixels.update(_label_counts(array[first : first + ROWS]))
+            return Mask(size=image.size, pixels=dict(sorted(pixels.items())))
+    except PictureError as error:
+        return Mask("mask-unreadable", str(error))
+
+
+def _label_counts(array: NDArray[Any]) -> dict[int, int]:
     if array.dtype in (np.uint8, np.bool_):  # bincount is many times faster than unique
         counts = np.bincount(array.ravel().astype(np.uint8, copy=False), minlength=256)
         labels = np.flatnonzero(counts)
         counts = counts[labels]
     else:
         labels, counts = np.unique(array.astype(np.int64), return_counts=True)
-    pixels = dict(zip(labels.tolist(), counts.tolist(), strict=True))
-    return Mask(size=(array.shape[1], array.shape[0]), pixels=pixels)
+    return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
 
 def check_pairs(
@@ -171,17 +181,19 @@ def check_pairs(
         pairs: of the split.
         findings: where problems of files are noted; `check_labels` notes those of labels.
         what: for the progress bar.
-        own: which labels are void.
+        own: which labels are void, and how many pixels are allowed.
         decode: read every pixel of the pictures too.
 
     Returns:
         The labels of all masks together, and what the header of each picture says.
     """
-    pictures = look_at_all([pair.image for pair in pairs], f"looking at the pictures of {what}", decode)
+    images = [pair.image for pair in pairs]
+    pictures = look_at_all(images, f"looking at the pictures of {what}", decode, own.max_pixels)
     masked = [(pair.mask, pair.image.name, picture)
               for pair, picture in zip(pairs, pictures, strict=True) if pair.mask is not None]  # fmt: skip
     with quiet_libraries():
-        masks = list(in_threads(read_mask, [path for path, *_ in masked], f"reading the masks of {what}"))
+        read = partial(read_mask, max_pixels=own.max_pixels)
+        masks = list(in_threads(read, [path for path, *_ in masked], f"reading the masks of {what}"))
     pooled = Labels()
     for (path, name, picture), mask in zip(masked, masks, strict=True):
         if mask.problem:

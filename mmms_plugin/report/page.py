@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.files import write_text
+from mmms_plugin.processes import compiled_code_silenced
 from mmms_plugin.report.tables import Table, to_latex, to_markdown
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def render(
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """The ``function`` of every item, for example to decode pictures in parallel."""
-    with ThreadPoolExecutor(THREADS) as pool:
+    with compiled_code_silenced(), ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(function, items))
 
 
@@ -220,15 +221,19 @@ def open_picture(path: Path | None, size: tuple[int, ...] | None = None, side: i
         size: known (width, height); the picture is then rotated only if that makes it fit.
         side: px of the square in which it will be shown; a JPEG is then decoded at a fraction of its size.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
+
+    from mmms_plugin.coco.picture_files import MAX_PIXELS, PictureError, opened_picture, picture_file
 
     if path is None:
         return None
     try:
-        with Image.open(path) as picture:
+        with picture_file(path) as file, opened_picture(file, MAX_PIXELS, decode=True) as picture:
             if side:
                 picture.draft("RGB", (side, side))
-            turned = size is None or (picture.size != size and picture.size[::-1] == size)
-            return (ImageOps.exif_transpose(picture) if turned else picture).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            if size is None or (picture.size != size and picture.size[::-1] == size):
+                ImageOps.exif_transpose(picture, in_place=True)
+            picture.load()
+            return picture if picture.mode == "RGB" else picture.convert("RGB")
+    except PictureError:
         return None

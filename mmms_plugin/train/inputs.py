@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmms_plugin.coco.formats import SUFFIXES, pictures_in
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import what_else
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,13 @@ def _pictures_of(argument: str, out: Path) -> Iterable[tuple[Path, Path]]:
         return _some([(file, file.relative_to(path)) for file in files], f"folder {argument}")
     if glob.has_magic(argument):
         files = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
-        files = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+        files = [file for file in files if file.suffix.lower() in SUFFIXES and not file.is_dir()]
         return _some([(file, Path(file.name)) for file in files], f"pattern {argument!r}")
-    raise UserError(f"{argument}: no such picture or folder")
+    try:
+        other = what_else(path)
+    except OSError as error:
+        raise UserError(f"{argument}: no such picture or folder") from error
+    raise UserError(f"{argument}: this is {other}, give a picture or folder")
 
 
 def _some(pictures: list[tuple[Path, Path]], what: str) -> list[tuple[Path, Path]]:

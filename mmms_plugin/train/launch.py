@@ -20,6 +20,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from PIL import Image
 
 from mmms_plugin.compat import mmcv_ops
 from mmms_plugin.compat.processes import leave
@@ -89,6 +90,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
         config.work_dir = str(Path(config.work_dir, "test"))
     check_folder(config.work_dir, "--work-dir")
 
+    Image.MAX_IMAGE_PIXELS = options.max_pixels  # mmseg reads masks with Pillow
     own = options.own_data(config.work_dir, training)
     remarks = task.use_data(config, own) if own else []
     remarks += apply_cfg_options(config, options.cfg_options)
@@ -101,7 +103,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     splits = ("train", "val") if training else ("test",)
     check_datasets(config, splits)
     if not own:
-        remarks += check_config_data(config, splits, Path(config.work_dir))
+        remarks += check_config_data(config, splits, Path(config.work_dir), options.max_pixels)
 
     fits_schedule = training and options.schedule.given
     if options.image_size:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmms_plugin.config.image_size import parse_image_size
 from mmms_plugin.config.schedule import ScheduleOptions
-from mmms_plugin.data.own_data import OwnData, PictureOptions
+from mmms_plugin.data.own_data import OwnData, PictureOptions, PixelOptions
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.options import HIDDEN, REQUIRED, CommandOptions, nested, option, positional
 
@@ -145,7 +145,7 @@ class DataOptions(PictureOptions, FolderOptions):
         return OwnData(
             flag, **{name: Path(path) if path else None for name, path in paths.items()}, work_dir=Path(work_dir),
             val_split=self.val_split, split_seed=self.split_seed, split=self.split, training=training,
-            binary_masks=self.binary_masks, ignore_label=self.ignore_label,
+            binary_masks=self.binary_masks, ignore_label=self.ignore_label, max_pixels=self.max_pixels,
         )  # fmt: skip
 
 
@@ -225,7 +225,7 @@ class EvaluateOptions(LaunchOptions):
 
 
 @dataclass(kw_only=True)
-class ModelOptions(ConfigOptions):
+class ModelOptions(ConfigOptions, PixelOptions):
     """A trained model that runs on single pictures.
 
     Attributes:

@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
+from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_fits, check_function, read_state_dict, use_components
 from mmms_plugin.config.edit import apply_cfg_options, class_count_owners, leaf_datasets, set_num_classes
 from mmms_plugin.config.files import load_config
 from mmms_plugin.config.image_size import set_image_size
-from mmms_plugin.data.pictures import look_at
+from mmms_plugin.data.pictures import look_at, quiet_libraries
 from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, first_line, one_line
 from mmms_plugin.files import check_folder, write_text
@@ -66,9 +67,9 @@ def predict(options: PredictOptions) -> None:
         print(one_line(remark), file=sys.stderr)
     pipeline = picture_pipeline(config)
     skipped: dict[Path, str] = {}
-    with results:
+    with results, quiet_libraries():
         for source in with_progress(inputs):
-            if problem := problem_of(source.path):
+            if problem := problem_of(source.path, options.max_pixels):
                 skipped[source.path] = problem
                 continue
             pixels = mmcv.imread(str(source.path), channel_order="rgb")
@@ -169,12 +170,9 @@ def picture_pipeline(config: Config) -> Compose:
     return user_fault("test pipeline", lambda: Compose(kept))
 
 
-def problem_of(path: Path) -> str:
+def problem_of(path: Path, max_pixels: int = MAX_PIXELS) -> str:
     """Why a picture cannot be read; '' if it can. Every pixel is decoded."""
-    picture = look_at(path, decode=True)
-    if not picture.problem:
-        return ""
-    return f"{picture.problem.removeprefix('picture-')}{f' ({picture.detail})' if picture.detail else ''}"
+    return look_at(path, decode=True, max_pixels=max_pixels).reason
 
 
 def with_progress(inputs: Sequence[T], doing: str = "predicting") -> Iterator[T]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mmengine.registry import LOOPS, VISUALIZERS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.visualization import Visualizer
+from PIL import Image
 
 from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT, user_fault
 from mmms_plugin.config.checkpoint import TRAINED, trained_meta
@@ -60,11 +61,14 @@ class CheckedBuilds(Runner):
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
         """As ``Runner.build_dataloader``."""
         try:
-            return user_fault("dataloader", lambda: Runner.build_dataloader(dataloader, seed, diff_rank_seed))
+            loader = user_fault("dataloader", lambda: Runner.build_dataloader(dataloader, seed, diff_rank_seed))
         except UserError as error:
             if NOTHING_LEFT not in str(error):
                 raise
             raise UserError(f"dataloader: {NO_PICTURES}") from error
+        # spawned workers (macOS, Windows) start with Pillow's own limit
+        loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn, Image.MAX_IMAGE_PIXELS)
+        return loader
 
     def build_train_loop(self, loop: Any) -> Any:
         """As ``Runner.build_train_loop``."""
@@ -126,6 +130,13 @@ class CheckedBuilds(Runner):
             done = True
 
         loop.run_iter = run_guarded
+
+
+def _begin_worker(begin: Callable[[int], None] | None, max_pixels: int | None, number: int) -> None:
+    """Let a data worker read masks of up to ``max_pixels``, as the main process does."""
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    if begin is not None:
+        begin(number)
 
 
 def try_sample(what: str, loader: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -128,6 +129,25 @@ def test_the_table_and_the_report_tell_all(folder, tmp_path, capsys):
         ("error", 5), ("error", 1), ("mended", 1), ("mended", 1), ("mended", 1),
     ]  # fmt: skip
     assert len(content["findings"][0]["examples"]) == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_named_pipes_folders_and_pictures_of_too_many_pixels_are_errors(folder, capsys):
+    """A named pipe would be waited for; 40 x 30 px are allowed where the limit is 1,200."""
+    for name in ("p0.jpg", "p1.jpg"):
+        (folder / "train" / name).unlink()
+    os.mkfifo(folder / "train/p0.jpg")
+    (folder / "train/p1.jpg").mkdir()
+    picture(9, (41, 30)).save(folder / "train/p2.jpg")
+    assert main(["check-data", str(folder), "--decode", "--max-pixels", "1200"]) == 2
+    printed = capsys.readouterr().out
+    assert "p0.jpg: a named pipe, not a file" in printed
+    assert "p1.jpg: a folder, not a file" in printed
+    assert "pictures of more pixels than --max-pixels" in printed
+    assert "p2.jpg: 41 x 30 px; --max-pixels allows 1,200 in all" in printed
+    assert main(["check-data", str(folder), "--max-pixels", "0"]) == 2
+    message = "--max-pixels 0: must be an integer from 1 to 1,073,741,824"
+    assert capsys.readouterr().err == f"mmms check-data: error: {message}\n"
 
 
 def codes(folder: Path | None, **options: Any) -> dict[str, list[str]]:

@@ -61,14 +61,17 @@ def test_coco_instances_are_labels(shapes, tmp_path, capfd):
     assert main(["train", "demo/labels_ps_r18_shapes", *data, *QUICK]) == 0
     printed = capfd.readouterr().out
     assert all(f"labels/{key}: " in printed for key in ("mAP", "F1_per_class", "F1_overall", "recall_small"))
-    options = ["--sizes", "32", "64", "--out", str(tmp_path / "sizes")]
+    options = ["--out", str(tmp_path / "sizes")]
     checkpoint = str(next((tmp_path / "out").glob("epoch_*.pth")))
     more = ["test_dataloader.num_workers=0", "test_dataloader.persistent_workers=False"]
     arguments = ["stress-test", "demo/labels_ps_r18_shapes", checkpoint, *data[:2], *options]
     assert main([*arguments, "--cfg-options", *more]) == 0
     by_size = json.loads((tmp_path / "sizes/stress_test.json").read_text(encoding="utf-8"))
-    assert list(by_size) == ["32", "64"]
-    assert set(by_size["32"]) == {"labels/mAP", "labels/F1_per_class", "labels/F1_overall"}
+    assert list(by_size) == ["96", "192", "384"]
+    pictures = len(json.loads((shapes / "annotations/instances_val.json").read_text(encoding="utf-8"))["images"])
+    first = capfd.readouterr().out.partition("\n")[0]
+    assert first == f"stress-test: {pictures} pictures at each of 96, 192, 384 px: about 1 min"
+    assert set(by_size["96"]) == {"labels/mAP", "labels/F1_per_class", "labels/F1_overall"}
     assert (tmp_path / "sizes/stress_test.png").stat().st_size > 5000
     assert main([*arguments[:4], *data[:2], "--sizes", "8", "--out", "x"]) == 2
     labels = json.loads((tmp_path / "out/annotations/labels_val.json").read_text(encoding="utf-8"))

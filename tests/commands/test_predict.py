@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from pycocotools.coco import COCO
 from mmms_plugin.commands import main
 from mmms_plugin.config.edit import set_num_classes
 from mmms_plugin.config.files import load_config
+from mmms_plugin.errors import UserError
+from mmms_plugin.train.inputs import find_inputs
 from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.predict import problem_of
 
@@ -167,8 +170,6 @@ def test_what_cannot_be_done_is_one_line(models, pictures, tmp_path, capsys):
 
 
 def test_names_of_results_are_unique_and_like_the_pictures(tmp_path):
-    from mmms_plugin.train.inputs import find_inputs
-
     for name in (
         "x/cat.jpg",
         "x/cat.png",
@@ -191,6 +192,29 @@ def test_names_of_results_are_unique_and_like_the_pictures(tmp_path):
     everything = names("x", "y", "y/z/*.bmp")
     assert len(everything) == len(set(everything.values())) == 4
     assert everything["y/z/dog.bmp"] == "z/dog"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    """In a folder or of a pattern it is skipped, by name it is refused; so is a link whose file is gone."""
+    Image.new("L", (3, 2)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "gone")
+    for argument in (tmp_path, tmp_path / "*.png"):
+        found = find_inputs([str(argument)], tmp_path / "out")
+        problems = {source.path.name: problem_of(source.path) for source in found}
+        assert problems.pop("a.png") == ""
+        assert problems.pop("b.png") == "unreadable: a named pipe, not a file"
+        assert list(problems.values()) == ["unreadable: a link to a file that is missing, not a file"]
+    for name, said in (
+        ("b.png", "this is a named pipe, give a picture or folder"),
+        ("c.png", "this is a link to a file that is missing, give a picture or folder"),
+        ("d.png", "no such picture or folder"),
+    ):
+        with pytest.raises(UserError) as caught:
+            find_inputs([str(tmp_path / name)], tmp_path / "out")
+        assert str(caught.value) == f"{tmp_path / name}: {said}"
+    assert problem_of(tmp_path / "a.png", 5) == "too large: 3 x 2 px; --max-pixels allows 5 in all"
 
 
 MEMORY = """

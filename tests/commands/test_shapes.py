@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from mmms_plugin.commands import main
+from mmms_plugin.commands.shapes import design_side
 
 BACKBONE = dict(
     type="mmms_plugin.ShapeAdaptorMobileNetV2", width_multiplier=0.25, stem="cifar", design_size=32, out_indices=[6]
@@ -47,6 +48,31 @@ def test_a_work_folder_beside_its_config_and_human_design(work_dir, tmp_path, ca
     for name in ("shapes.png", "trajectory_run.png"):
         assert Image.open(tmp_path / "out" / name).width > 600
     assert "0.900" in capsys.readouterr().out
+
+
+def test_pictures_have_the_size_of_each_source(work_dir, tmp_path, capsys, monkeypatch):
+    """Of a config's pipeline, else of the backbone's design; --size is for all."""
+    monkeypatch.setattr("mmms_plugin.report.figure_style.save", lambda *_: [])
+    monkeypatch.setattr("mmms_plugin.scale.shapes.draw_shapes", lambda _: None)
+    monkeypatch.setattr("mmms_plugin.scale.shapes.draw_trajectories", lambda _: None)
+    steps = [dict(type="Resize", scale=(48, 40)), dict(type="PackInputs")]
+    text = f"model = dict(backbone={BACKBONE!r})\ntest_dataloader = dict(dataset=dict(pipeline={steps!r}))\n"
+    (tmp_path / "wide.py").write_text(text, encoding="utf-8")
+    sources = [str(work_dir), str(tmp_path / "wide.py")]
+    expected = {"human design": [32, 32], "run": [32, 32], "wide": [40, 48]}
+    for options in ([], ["--size", "64", "64"]):
+        assert main(["shapes", *sources, *options, "--out", str(tmp_path / "out")]) == 0
+        networks = json.loads((tmp_path / "out/shapes.json").read_text(encoding="utf-8"))["networks"]
+        sizes = {network["name"]: network["size"] for network in networks[::-1]}
+        assert sizes == ({name: [64, 64] for name in expected} if options else expected)
+        assert [network["sides"][0][1:] for network in networks] == [network["size"] for network in networks]
+        assert len(networks) == 3 if options else 4
+        assert ("40 x 48" in capsys.readouterr().out) is not bool(options)
+    assert [design_side(config) for config in ({}, dict(stem="cifar"), dict(stem="cifar", design_size=64))] == [
+        224,
+        32,
+        64,
+    ]
 
 
 @pytest.mark.parametrize(

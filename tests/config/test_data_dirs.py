@@ -282,6 +282,8 @@ def test_a_configs_own_annotation_files_are_checked_too(cascade, shapes, tmp_pat
     config.val_evaluator.ann_file = str(alone)
     assert any("without an integer id above 0" in r for r in check_config_data(config, ("val",), tmp_path / "work"))
     assert config.val_evaluator.ann_file == str(tmp_path / "work/annotations/metric_alone.json")
+    with pytest.raises(UserError, match=r"pictures of more pixels than --max-pixels.*96 x 96 px"):
+        check_config_data(config, ("train", "val"), tmp_path / "work", max_pixels=96 * 96 - 1)
     edit("train", lambda data: data["annotations"][0].update(bbox=[1, 2, float("nan"), 4]))(folder)
     with pytest.raises(UserError, match="boxes with NaN"):
         check_config_data(config, ("train", "val"), tmp_path / "work")

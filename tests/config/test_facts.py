@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 import mmms_plugin.config.facts as facts_module
 from mmms_plugin.commands import main
 from mmms_plugin.commands.stress_test import resized
+from mmms_plugin.commands.stress_test import test_side as side_of
 from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
 from mmms_plugin.config.facts import Facts, method_name, picture_size, task_name
 from mmms_plugin.errors import UserError
@@ -259,6 +260,7 @@ def test_pictures_of_a_stress_test_have_one_size_and_batches_the_same_memory(ste
     config = Config(dict(test_dataloader=dict(batch_size=16, dataset=dict(pipeline=steps))))
     places = {key: f"test_dataloader.{'' if key == 'batch_size' else 'dataset.pipeline.'}{key}" for key in expected}
     assert resized(config, size) == {places[key]: value for key, value in expected.items()}
+    assert side_of(config) == (224 if len(steps) > 1 else 64)
     config.test_dataloader.dataset.pipeline = [dict(type="ResizeEdge", scale=256)]
     with pytest.raises(UserError, match="stress-test: the config's test pipeline has no Resize or CenterCrop"):
         resized(config, size)

@@ -120,6 +120,13 @@ def test_pictures_that_cannot_be_read_are_findings(folder):
     assert [len(list(split.findings)) for split in splits.values()] == [0, 1]
 
 
+def test_a_picture_of_more_pixels_than_allowed(folder):
+    picture(9, (41, 30)).save(folder / "train/cat/0.jpg")
+    for allowed, problems in ((1200, ["cat/0.jpg: 41 x 30 px; --max-pixels allows 1,200 in all"]), (1230, [])):
+        findings = read_folders(own(folder, max_pixels=allowed))["train"].findings
+        assert [text for finding in findings for text in finding.examples] == problems
+
+
 @pytest.mark.parametrize(
     ("renamed", "expected"),
     [

@@ -115,14 +115,12 @@ def test_what_is_not_a_picture(tmp_path):
     assert look_at(tmp_path / "empty.png") == Picture("picture-empty")
     text = look_at(tmp_path / "text.png")
     assert text == Picture("picture-unreadable", "not a known picture format", bytes=6)
-    folder = look_at(tmp_path / "folder.png")
-    assert folder.problem == "picture-unreadable"
-    assert folder.detail in ("Is a directory", "Permission denied")
+    assert look_at(tmp_path / "folder.png") == Picture("picture-unreadable", "a folder, not a file")
 
 
 def test_a_decoder_s_complaint_is_cut_to_a_line(tmp_path, monkeypatch):
     def fail(message: str) -> None:
-        def raising(file: object) -> None:
+        def raising(file: object, formats: object) -> None:
             raise ValueError(message)
 
         monkeypatch.setattr("PIL.Image.open", raising)
@@ -137,9 +135,9 @@ def chunk(kind: bytes, content: bytes = b"") -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-@pytest.mark.parametrize(("width", "problem"), [(2**15, ""), (2**15 + 1, "picture-unreadable")])
-def test_opencv_s_limit_of_pixels(width, problem, tmp_path, monkeypatch):
-    """2^30; Pillow's own limit, and its warning of large pictures, are set aside and come back."""
+@pytest.mark.parametrize(("width", "problem"), [(2**15, ""), (2**15 + 1, "picture-too-large")])
+def test_the_limit_of_pixels(width, problem, tmp_path, monkeypatch):
+    """Pillow's own, and its warning of large pictures, are set aside and come back."""
     header = struct.pack(">IIBBBBB", width, 2**15, 8, 2, 0, 0, 0)
     path = tmp_path / "a.png"
     path.write_bytes(
@@ -150,12 +148,30 @@ def test_opencv_s_limit_of_pixels(width, problem, tmp_path, monkeypatch):
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (seen,) = look_at_all([path], "looking")
+        (seen,) = look_at_all([path], "looking", max_pixels=2**30)
     assert seen.problem == problem
     assert seen.size == ((0, 0) if problem else (width, 2**15))
-    assert seen.detail == (f"{width} x 32768: OpenCV reads up to 2^30 pixels" if problem else "")
+    assert seen.detail == (f"{width} x 32768 px; --max-pixels allows 1,073,741,824 in all" if problem else "")
+    reason = "too large: 32768 x 32768 px; --max-pixels allows 89,478,485 in all"
+    assert problem or look_at(path, decode=True).reason == reason
     assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == (1000, True)
     assert cv2.utils.logging.setLogLevel(before) == cv2.utils.logging.LOG_LEVEL_ERROR
+
+
+@pytest.mark.parametrize("decode", [False, True])
+@pytest.mark.parametrize("name", [b"IDAT", b"IEND"])
+def test_a_chunk_that_states_more_bytes_than_there_are(name, decode, tmp_path, monkeypatch):
+    """OpenCV would make room for 2 GB."""
+    monkeypatch.setattr(cv2, "imdecode", None)
+    path = tmp_path / "a.png"
+    picture(2).save(path)
+    data = bytearray(path.read_bytes())
+    at = data.index(name)
+    data[at - 4 : at] = (2**31 - 1).to_bytes(4, "big")
+    path.write_bytes(data)
+    seen = look_at(path, decode)
+    detail = f"a chunk of 2,147,483,647 bytes, of which {len(data) - at - 8:,} are there"
+    assert (seen.problem, seen.detail) == ("picture-truncated", detail)
 
 
 def test_truncated_pictures_are_found_where_a_program_lets_pillow_load_them(tmp_path, monkeypatch):

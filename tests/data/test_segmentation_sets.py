@@ -451,11 +451,31 @@ def test_masks_of_every_type_are_counted(tmp_path):
 def test_a_mask_that_cannot_be_read_says_why_in_a_line(tmp_path, monkeypatch):
     for message, detail in ((f"{'x' * 81}\nmore", "x" * 80), ("", "OSError")):
 
-        def fail(path: Path, message: str = message) -> None:
+        def fail(file: object, formats: object, message: str = message) -> None:
             raise OSError(message) if message else OSError
 
+        (tmp_path / "a.png").write_bytes(b"1")
         monkeypatch.setattr("PIL.Image.open", fail)
         assert read_mask(tmp_path / "a.png") == Mask("mask-unreadable", detail)
+
+
+def test_pictures_and_masks_of_more_pixels_than_allowed(tmp_path):
+    flat(tmp_path)
+    pixels = SIDE[0] * SIDE[1]
+    (findings,) = read_seg_set(OwnData("--voc-dir", tmp_path, max_pixels=pixels - 1)).findings.values()
+    errors = {finding.code: finding for finding in findings if finding.severity == "error"}
+    assert {code: finding.count for code, finding in errors.items()} == {"mask-unreadable": 10, "picture-too-large": 10}
+    assert f"{SIDE[0]} x {SIDE[1]} px; --max-pixels allows" in errors["mask-unreadable"].examples[0]
+    (findings,) = read_seg_set(OwnData("--voc-dir", tmp_path, max_pixels=pixels)).findings.values()
+    assert not [finding for finding in findings if finding.severity == "error"]
+
+
+def test_the_labels_of_many_rows_are_added_up(tmp_path):
+    """Masks are counted some rows at a time."""
+    for kind in (np.uint8, np.int32):
+        mask = np.repeat(np.arange(1000, dtype=np.int32)[:, None] % 3, 2, 1).astype(kind)
+        Image.fromarray(mask).save(tmp_path / "a.tif")
+        assert read_mask(tmp_path / "a.tif").pixels == {0: 668, 1: 666, 2: 666}
 
 
 def findings_of(folder: Path, names: str | None = None, **options: Any) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
 
 PATIENCE = 10.0  # seconds of processor time; a case that needs more hangs
@@ -50,6 +50,11 @@ def run_command(arguments: list[str]) -> tuple[int | str, str, str]:
         except BaseException:
             status = traceback.format_exc()
     return status, output.text, errors.text
+
+
+def standard_error() -> AbstractContextManager[_Text]:
+    """What is written to standard error meanwhile, by Python or by compiled code."""
+    return _caught(2)
 
 
 class _Text:

@@ -415,7 +415,9 @@ def test_crops_of_turned_broken_and_small_pictures(tmp_path):
     gallery = make_gallery(truth, [("r", failures)], resolve_bins().bins[:1], tmp_path)
     items = json.loads(gallery.json)["items"]
     assert [item["tile"] for item in items] == [0, 1, 2, -1]
-    assert gallery.remarks[0].endswith(" 1 have no picture in the given folder and are shown as boxes only.")
+    assert gallery.remarks[0].endswith(
+        " 1 have no picture in the given folder that can be read, and are shown as boxes only."
+    )
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(gallery.sheets[0])))).astype(int)
     tiles = [sheet[:120, 120 * i : 120 * (i + 1)] for i in range(3)]
     assert np.abs(tiles[0] - (250, 0, 0))[4:-8, 4:-8].max() < 30

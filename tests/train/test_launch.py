@@ -240,6 +240,7 @@ def test_the_command_to_test_is_read_as_it_was_meant(tmp_path: Path, monkeypatch
     del settings["train_cfg.max_iters"]
     assert (read.config, read.coco_dir, read.work_dir) == ("my config.py", "/my data", "out")
     assert read.cfg_options == settings
+    assert "--max-pixels" not in words
 
 
 def test_every_option_that_a_test_needs_is_in_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +251,7 @@ def test_every_option_that_a_test_needs_is_in_its_command(tmp_path: Path, monkey
     options = LaunchOptions(
         config="c", voc_dir="v", val_split=0.25, split_seed=3, binary_masks=True, seed=5,
         cfg_options={"randomness.seed": 1, "a": [1, (2, 3)], "b": True, "val_dataloader.x": 1},
-        image_size=(640, 480),
+        image_size=(640, 480), max_pixels=100_000_000,
     )  # fmt: skip
     assert closing_lines(runner, options) == [
         "no checkpoint was saved: default_hooks.checkpoint.interval is larger than the training"
@@ -259,6 +260,6 @@ def test_every_option_that_a_test_needs_is_in_its_command(tmp_path: Path, monkey
     torch.save(content, tmp_path / "iter_7.pth")  # of an earlier run of the same training: this one had nothing to do
     kind, command = closing_lines(runner, options)
     assert kind == f"last checkpoint: {tmp_path / 'iter_7.pth'}"
-    more = "--voc-dir v --binary-masks --val-split 0.25 --split-seed 3 --image-size 640x480"
+    more = "--voc-dir v --max-pixels 100000000 --binary-masks --val-split 0.25 --split-seed 3 --image-size 640x480"
     words = f"test it: mmms test c {tmp_path / 'iter_7.pth'} {more} --cfg-options a=[1,(2,3)] b=True"
     assert shlex.split(command) == words.split()

@@ -144,7 +144,7 @@ def make_gallery(
     remark = f"Failures shown, chosen by highest score in every size and type: {shown}."
     missing = sum(tile is None for tile in tiles)
     if pictures and missing:
-        remark += f" {missing:,} have no picture in the given folder and are shown as boxes only."
+        remark += f" {missing:,} have no picture in the given folder that can be read, and are shown as boxes only."
     filters = [
         *([dict(key="run", name="run", values=names)] if len(names) > 1 else []),
         dict(key="bin", name="bin", values=[b.name for b in bins], notes=[b.label for b in bins]),
