@@ -299,7 +299,7 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
         first_image(file_name=f"{'x' * 5000}/p0.jpg"),
     ),
     "file_name is a folder": (
-        {"picture-unreadable": "sub.jpg: Is a directory"},
+        {"picture-unreadable": "sub.jpg: a folder, not a file"},
         lambda c, f: (c["images"][0].update(file_name="sub.jpg"), (f / "images/sub.jpg").mkdir()),
     ),
     "image without file_name and height": (
