@@ -16,6 +16,7 @@ from pycocotools import mask as rle
 
 from mmms_plugin.errors import UserError
 from mmms_plugin.report.drawing import Style
+from mmms_plugin.size_ap import size_ap
 from mmms_plugin.train.inputs import Input, find_inputs
 from mmms_plugin.train.predictions import ClassResults, ObjectResults, Results, SegmentResults
 from mmms_plugin.train.tasks import TASKS
@@ -64,6 +65,26 @@ def test_objects_are_coco_annotations(tmp_path):
     drawn = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.*g"))
     assert drawn == ["drawn/a.png", "drawn/b/c.jpg"]
     assert [kept.outputs(source(name)) for name in "a"] == [[tmp_path / "drawn/a.png"]]
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_they_can_be_evaluated_on_annotations_with_other_ids(tmp_path, masks):
+    with ObjectResults(tmp_path, STYLE, False, 0.25) as kept:
+        kept.add(source("b/c"), PIXELS, detected([0.75, 0.5], masks))
+        kept.add(source("a"), PIXELS, detected([0.5], masks))
+    square = [[20, 10, 40, 10, 40, 20, 20, 20]]
+    record = dict(image_id=70, bbox=[10.12, 5.5, 20.34, 15.5], area=200, iscrowd=0, segmentation=square)
+    truth = dict(
+        images=[dict(id=i, file_name=name, width=60, height=40) for i, name in ((7, "c.jpg"), (70, "x/a.png"))],
+        categories=[dict(id=5, name="dog"), dict(id=3, name="cat")],
+        annotations=[dict(record, id=1, category_id=3), dict(record, id=2, image_id=7, category_id=5)],
+    )
+    (tmp_path / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
+    results = size_ap(tmp_path / "truth.json", kept.out / "predictions.json", iou_type="segm" if masks else "bbox")
+    dog, cat = (results.runs[0].classes.category_names.index(name) for name in ("dog", "cat"))
+    assert [results.runs[0].classes.ap[i][0] for i in (dog, cat)] == pytest.approx([1, 0.5])
+    assert [results.runs[0].classes.detections[i][0] for i in (dog, cat)] == [1, 2]
+    assert any("no predictions of a score below 0.25" in note for note in results.notes)
 
 
 def test_an_interrupted_run_leaves_no_file_that_looks_whole(tmp_path):
