@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,6 +37,7 @@ from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap.results import Interval
 
 ROWS_A_PANEL, PANELS = 40, 3  # of the heat map; of more classes only the best and worst are drawn
+LONGEST_LABEL = 36  # letters of a line below an axis
 VALUES_UP_TO = 6  # columns of the heat map that leave room for numbers
 
 
@@ -77,8 +79,12 @@ def draw_bars(labels: Sequence[str], runs: Sequence[Series], ylabel: str, xlabel
         x, width = _places(len(labels)), 0.74 / len(runs)
         tops = [np.where(np.isfinite(r.high), r.high, r.values) for r in runs]
         ceiling = 1.22 * max(0.05, float(np.nanmax([np.nanmax([*t, 0.0]) for t in tops])))
+        empty = np.all([~np.isfinite(run.values) for run in runs], axis=0)
         for i, run in enumerate(runs):
-            _bars(axis, x + width * (i - (len(runs) - 1) / 2), run, width, RUN_COLOURS[i % len(RUN_COLOURS)], ceiling)
+            here = x + width * (i - (len(runs) - 1) / 2)
+            _bars(axis, here, run, width, RUN_COLOURS[i % len(RUN_COLOURS)], ceiling, empty)
+        for place in x[empty]:
+            axis.text(place, 0.015 * ceiling, "n/a", ha="center", va="bottom", fontsize=8, color=NEUTRAL)
         axis.set_ylim(0, ceiling)
         axis.set_yticks([tick for tick in axis.get_yticks() if tick <= min(1.0, ceiling)])
         hundredths(axis.yaxis)
@@ -131,7 +137,8 @@ def draw_difference(labels: Sequence[str], series: Series, ylabel: str, xlabel: 
             axis.plot([x[i]] * 2, [series.low[i], series.high[i]], color=colours[i], linewidth=2.2)
             axis.plot(x[i], value, "o", color=colours[i], markersize=6)
             clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # of the zero line
-            axis.text(x[i] + 0.1, value, percent(value, sign=True), va="center", fontsize=8, bbox=clear)
+            if _room(axis, len(x)) > 0.2 + _inches("+10.0"):  # else the numbers are in the tables
+                axis.text(x[i] + 0.1, value, percent(value, sign=True), va="center", fontsize=8, bbox=clear)
         axis.set_ylim(-1.15 * reach, 1.15 * reach)
         hundredths(axis.yaxis, signed=True)
         _finish_places(axis, x, labels, ylabel, xlabel)
@@ -200,12 +207,14 @@ def draw_curves(sides: np.ndarray, runs: Sequence[Series], counts: np.ndarray, y
         below = axis.inset_axes((0, 1.03, 1, 0.17), sharex=axis)
         below.fill_between(sides, 0, counts, color="#BBBBBB", linewidth=0, step="mid")
         below.set_ylim(0, max(1, 1.05 * counts.max()))
-        below.set_yticks([0, int(counts.max())])
+        below.set_yticks([0, int(counts.max())], ["0", f"{int(counts.max()):,}"])
         below.set_ylabel("objects", rotation=0, ha="right", va="center")
         below.tick_params(axis="x", labelbottom=False, length=0)
         below.spines["bottom"].set_visible(False)
         if len(runs) > 1:
-            axis.legend(loc="best")
+            short = [shorten(run.name, 2 * LONGEST_LABEL) for run in runs]
+            beside = _inches(" " * 12 * len(runs) + "".join(short)) < 5.4
+            figure.legend(axis.lines, short, loc="outside lower left", ncols=len(runs) if beside else 1)
         return figure
 
 
@@ -232,6 +241,7 @@ def draw_sizes(edges: np.ndarray, counts: np.ndarray, spans: Sequence[tuple[str,
         axis.set_ylabel("objects")
         axis.set_xlabel(xlabel)
         axis.yaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        axis.yaxis.set_major_formatter("{x:,.0f}")
         axis.grid(axis="y")
         log_side_axis(axis, float(first), float(last))
         return figure
@@ -244,7 +254,7 @@ def draw_groups(labels: Sequence[str], series: Sequence[Series], ylabel: str) ->
         labels: (n,) groups with their image counts.
         series: one per measure (AP, F1), as fractions.
     """
-    with canvas(6.4, 0.9 + 0.42 * len(labels)) as (figure, (axis,)):
+    with canvas(6.4, 1.2 + 0.5 * len(labels)) as (figure, (axis,)):
         y, height = np.arange(len(labels))[::-1].astype(float), 0.74 / len(series)
         extent = np.concatenate([np.r_[s.values, s.low, s.high] for s in series])
         reach = max(float(np.nanmax(np.abs(np.r_[extent, 0.01]))), 0.01)
@@ -280,15 +290,20 @@ def _width(labels: Sequence[str], least: float) -> float:
     return min(WIDEST, max(4.2, max(least, 0.2 + longest) * len(labels) + 1.2))
 
 
+def _short(line: str) -> str:
+    return shorten(line, LONGEST_LABEL)
+
+
 def _inches(text: str, points: float = 8) -> float:
     return 0.0085 * points * len(text)
 
 
 def _wrapped(label: str, room: float) -> str:
     """The label, its lines broken after spaces and underscores if they need more than ``room`` inches."""
-    most = max(4, int(room / _inches("x", SMALLEST)))
-    lines = [shorten(line, 3 * most).replace("_", "_ ") for line in label.splitlines()]
-    return "\n".join(part.replace("_ ", "_") for line in lines for part in wrap(line, most))
+    most = int(room / _inches("x", SMALLEST))
+    lines = [line.replace("_", "_ ") for line in label.splitlines()]
+    parts = [part for line in lines for part in wrap(line, max(most, 1), break_long_words=False)]
+    return "\n".join(part.replace("_ ", "_") for part in parts)
 
 
 def _room(axis: Axes, places: int) -> float:
@@ -298,9 +313,15 @@ def _room(axis: Axes, places: int) -> float:
 
 
 def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str, xlabel: str) -> None:
-    room = _room(axis, len(labels))
-    tight = any(_inches(line) > room for label in labels for line in label.splitlines())
-    axis.set_xticks(x, [_wrapped(label, room) for label in labels] if tight else labels)
+    room, labels = _room(axis, len(labels)), ["\n".join(map(_short, label.splitlines())) for label in labels]
+    tight, turned = any(_inches(line) > room for label in labels for line in label.splitlines()), 0
+    if tight:
+        wrapped = [_wrapped(label, room) for label in labels]
+        turned = 90 * any(_inches(line, SMALLEST) > room for label in wrapped for line in label.splitlines())
+        lines = max(len(label.splitlines()) for label in labels)
+        labels = wrapped if not turned else labels if 1.3 * lines * SMALLEST / 72 < room else [
+            label.replace("\n", ", ") for label in labels]  # fmt: skip
+    axis.set_xticks(x, labels, rotation=turned)
     axis.tick_params(axis="x", labelsize=SMALLEST if tight else 8)
     axis.set_xlabel(xlabel)
     axis.set_xlim(x[0] - 0.6, x[-1] + 0.6)
@@ -308,19 +329,19 @@ def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str
     axis.grid(axis="y")
 
 
-def _bars(axis: Axes, x: np.ndarray, run: Series, width: float, colour: str, ceiling: float) -> None:
+def _bars(axis: Axes, x: np.ndarray, run: Series, width: float, colour: str, ceiling: float, empty: np.ndarray) -> None:
+    """The bars of one run; ``empty`` places, n/a in every run, are labelled once for all."""
     axis.bar(x, np.nan_to_num(run.values), 0.92 * width, color=colour, label=run.name)
     axis.vlines(x, run.low, run.high, color="black", linewidth=1)
     room = width * _room(axis, len(x))
     upright = 90 if room < _inches("100.0", SMALLEST) else 0
-    for place, value, high in zip(x, run.values, run.high, strict=True):
-        if np.isfinite(value):
+    style: Any = dict(ha="center", va="bottom", fontsize=SMALLEST if upright else 8, rotation=upright)
+    for i, (place, value, high) in enumerate(zip(x, run.values, run.high, strict=True)):
+        if not np.isfinite(value) and not empty[i]:
+            axis.text(place, 0.015 * ceiling, "n/a", color=NEUTRAL, **style)
+        elif np.isfinite(value) and room > 1.2 * SMALLEST / 72:  # else the numbers are in the tables
             top = max(value, high) if np.isfinite(high) else value
-            size = SMALLEST if upright else 8
-            at = (place, top + 0.015 * ceiling)
-            axis.text(*at, f"{100 * value:.1f}", ha="center", va="bottom", fontsize=size, rotation=upright)
-        else:
-            axis.text(place, 0.015 * ceiling, "n/a", ha="center", va="bottom", fontsize=8, color=NEUTRAL)
+            axis.text(place, top + 0.015 * ceiling, f"{100 * value:.1f}", **style)
 
 
 def _heat_panel(axis: Axes, names: Sequence[str], columns: Sequence[str], values: np.ndarray, rows: int) -> None:
