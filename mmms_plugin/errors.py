@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import reprlib
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 LONGEST = 3000  # characters of a line
 LONGEST_NAME = 300
@@ -23,6 +27,57 @@ class RunError(RuntimeError):
 
     The command line prints the message without a traceback and exits with status 1.
     """
+
+
+# How torch, OpenCV, safetensors and the system say that memory ran out, where they do not raise a MemoryError.
+NO_MEMORY = re.compile(
+    r"(?i)out of memory|(?:can't|cannot|could not|failed to|unable to) allocate|not enough memory|insufficient memory"
+    r"|bad[_ ]alloc|failed to map segment|can't start new thread"
+)
+LIBRARIES = ("cv2", "safetensors_rust")  # their errors derive from Exception alone
+
+
+@contextmanager
+def memory_checked(what: str) -> Iterator[None]:
+    """Report a lack of memory as such; readers of damaged files, which may raise anything, take it for damage.
+
+    Args:
+        what: was being done, such as ``checkpoint x.pth``.
+
+    Raises:
+        RunError: an error says that memory ran out, or was raised because of one that does.
+    """
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        if (shortage := memory_shortage(error)) is not None:
+            raise RunError(shortage_line(what, shortage)) from error
+        raise
+
+
+def memory_shortage(error: BaseException) -> BaseException | None:
+    """The error, or the one that led to it, that says that memory ran out; None if there is none."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
+            return cause
+        foreign = isinstance(cause, RuntimeError | OSError | ImportError) or type(cause).__module__ in LIBRARIES
+        if foreign and not isinstance(cause, RunError) and NO_MEMORY.search(str(cause)):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def shortage_line(what: str, shortage: BaseException) -> str:
+    detail = "" if isinstance(shortage, MemoryError) and not str(shortage) else f" ({first_line(shortage)[:200]})"
+    return (
+        f"{what}: not enough memory{detail}; free some or raise the limit of the process (ulimit -v); for a network, "
+        "smaller batches or pictures need less"
+    )
 
 
 def one_line(text: str) -> str:

@@ -25,7 +25,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from types import ModuleType
 
-from mmms_plugin.errors import RunError, UserError, first_line, one_line
+from mmms_plugin.errors import RunError, UserError, first_line, memory_checked, one_line
 from mmms_plugin.options import add_options, from_args
 
 UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)  # as a path
@@ -119,10 +119,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             nearest = ", ".join(get_close_matches(name, COMMANDS, n=2))
             meant = f"did you mean {nearest}?" if nearest else f"allowed are {', '.join(COMMANDS)}"
             raise UserError(f"unknown command {name!r}: {meant}")
-        module = module_of(name)
-        parser = _Parser(prog=f"mmms {name}", description=module.__doc__, formatter_class=_Help)
-        add_options(parser, module.Options)
-        status = module.run(from_args(module.Options, parser.parse_args(argv[1:]))) or 0
+        with memory_checked("the run"):
+            module = module_of(name)
+            parser = _Parser(prog=f"mmms {name}", description=module.__doc__, formatter_class=_Help)
+            add_options(parser, module.Options)
+            status = module.run(from_args(module.Options, parser.parse_args(argv[1:]))) or 0
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:

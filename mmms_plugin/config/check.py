@@ -12,7 +12,7 @@ from mmengine.registry import OPTIMIZERS
 
 from mmms_plugin.coco.json_files import load_annotations
 from mmms_plugin.config.edit import class_count_owners, leaf_datasets
-from mmms_plugin.errors import RunError, UserError, first_line, shown
+from mmms_plugin.errors import RunError, UserError, first_line, memory_checked, shown
 
 T = TypeVar("T")
 NO_PICTURES = "no picture is left: filter_cfg leaves out those without objects, and those below its min_size"
@@ -37,9 +37,11 @@ def user_fault(what: str, build: Callable[[], T]) -> T:
 
     Raises:
         UserError: ``build`` raised anything but a RunError.
+        RunError: there is not enough memory.
     """
     try:
-        return build()
+        with memory_checked(what):
+            return build()
     except (UserError, RunError) as error:
         raise type(error)(first_line(error)) from error
     except ModuleNotFoundError as error:

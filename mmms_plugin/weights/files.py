@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.errors import UserError, first_line, memory_checked
 from mmms_plugin.layers.function import FUNCTION
 from mmms_plugin.weights.reader import read
 
@@ -74,7 +74,8 @@ class Checkpoint:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint.
 
-    Raises: UserError, in one line, for anything that is not a checkpoint or holds more than data.
+    Raises: UserError, in one line, for anything that is not a checkpoint or holds more than data; RunError if there is
+        not enough memory.
     """
     path = check_path(path, "checkpoint")
     try:
@@ -82,11 +83,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             raise UserError(f"checkpoint {path}: it is a directory, give a file")
         if not path.is_file():
             raise UserError(f"checkpoint {path}: {'not a regular file' if path.exists() else 'no such file'}")
-        with path.open(
-            "rb"
-        ) as file:  # safetensors by name, or by the { after the length of the header: hubs rename files
-            safe = path.suffix.lower() == ".safetensors" or file.read(9)[8:] == b"{"
-        return _read_safetensors(path) if safe else _unwrap(path, read(path))
+        with memory_checked(f"checkpoint {path}"):
+            with path.open("rb") as file:  # safetensors by name, or by the { after its length: hubs rename files
+                safe = path.suffix.lower() == ".safetensors" or file.read(9)[8:] == b"{"
+            return _read_safetensors(path) if safe else _unwrap(path, read(path))
     except OSError as error:
         raise UserError(f"checkpoint {path}: cannot be read ({error.strerror or error})") from error
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, memory_checked
 from mmms_plugin.weights.reader.archive import Refusal, read_archive
 from mmms_plugin.weights.reader.tensors import NoStorages, RowOfStorages, ZippedStorages, refused
 from mmms_plugin.weights.reader.unpickler import unpickle
@@ -36,18 +36,20 @@ def read(path: str | Path, map_location: Any = "cpu", mapped: bool = True) -> An
         map_location: as ``torch.load`` takes it.
         mapped: leave tensors in the file until they are used, if the format allows it; the file must not change.
 
-    Raises: UserError, in one line, for anything that is not such a file or holds more than data; OSError.
+    Raises: UserError, in one line, for anything that is not such a file or holds more than data; RunError if there is
+        not enough memory; OSError.
     """
-    with open(path, "rb") as file:
-        start = file.read(4)
-        if not start:
-            raise UserError(f"checkpoint {path}: the file is empty")
-        # Private: what is written to a tensor stays in memory. Closed when its last tensor is gone.
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    try:
-        return _read_zip(data, map_location, mapped) if start == ZIP else _read_row(data, map_location)
-    except Refusal as error:
-        raise UserError(f"checkpoint {path}: {error}") from error
+    with memory_checked(f"checkpoint {path}"):
+        with open(path, "rb") as file:
+            start = file.read(4)
+            if not start:
+                raise UserError(f"checkpoint {path}: the file is empty")
+            # Private: what is written to a tensor stays in memory. Closed when its last tensor is gone.
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        try:
+            return _read_zip(data, map_location, mapped) if start == ZIP else _read_row(data, map_location)
+        except Refusal as error:
+            raise UserError(f"checkpoint {path}: {error}") from error
 
 
 def _read_zip(data: mmap.mmap, map_location: Any, mapped: bool) -> Any:
@@ -59,7 +61,9 @@ def _read_zip(data: mmap.mmap, map_location: Any, mapped: bool) -> Any:
     try:
         return unpickle(pickled, ZippedStorages(data, entries, map_location, mapped))[0]
     except Refusal as error:
-        raise _explained(error, pickled) from error
+        if explained := _explained(error, pickled):
+            raise explained from error
+        raise
 
 
 def _read_row(data: mmap.mmap, map_location: Any) -> Any:
@@ -76,7 +80,9 @@ def _read_row(data: mmap.mmap, map_location: Any) -> Any:
         content, place = unpickle(data, storages, place)
         keys, place = unpickle(data, NoStorages(), place)
     except Refusal as error:
-        raise _explained(error, data[:EXPLAINED]) from error
+        if explained := _explained(error, data[:EXPLAINED]):
+            raise explained from error
+        raise
     storages.fill(keys, place)
     return content
 
@@ -87,10 +93,10 @@ def _not_of_torch(data: mmap.mmap) -> Refusal:
     return Refusal(f"not a checkpoint ({detail}): torch.save writes zip or pickle")
 
 
-def _explained(error: Refusal, pickled: bytes) -> Refusal:
+def _explained(error: Refusal, pickled: bytes) -> Refusal | None:
     """For a pickle protocol newer than that of torch.save: name what the pickle holds, or what to do about it."""
     if "Unsupported operand" not in str(error):
-        return error
+        return None
     if name := _foreign_global(pickled[:EXPLAINED]):
         return refused(name)
     detail = "its pickle protocol is not the default of torch.save; save it again without pickle_protocol"
