@@ -22,6 +22,7 @@ from mmms_plugin.commands import main
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.publish import without_places
+from mmms_plugin.weights.reader import read
 from tests.weights.small import changed, convert, refusal, saved, state_dict, written
 
 
@@ -327,3 +328,17 @@ def test_tensors_lose_what_a_file_puts_on_them(tmp_path):
     state = read_checkpoint(tmp_path / "in.pth").state
     assert state["a"].untyped_storage().nbytes() == 12
     assert torch.equal(state["b"], -torch.ones(3))
+
+
+def test_a_quantised_type_is_a_value_but_not_that_of_a_tensor(tmp_path):
+    path = tmp_path / "x.pth"
+    torch.save({"state_dict": {"a": torch.ones(3)}, "types": [torch.qint8, torch.quint4x2]}, path)
+    assert read(path)["types"] == [torch.qint8, torch.quint4x2]
+    rare = saved({"state_dict": {"a": torch.ones(3).to(torch.float8_e4m3fn)}})
+
+    def quantise(entries: dict[str, bytes]) -> None:
+        entries["archive/data.pkl"] = entries["archive/data.pkl"].replace(b"float8_e4m3fn", b"quint8")
+
+    path.write_bytes(changed(rare, quantise))
+    with pytest.raises(UserError, match=r"a quantised tensor \(torch\.quint8\)"):
+        read(path)

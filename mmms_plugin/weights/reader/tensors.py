@@ -26,6 +26,7 @@ DTYPES = {
     "ComplexHalf": torch.complex32, "Untyped": torch.uint8,
 }  # fmt: skip
 STORAGE = re.compile(r"torch\.(?:cuda\.|storage\.)?(\w+)Storage")
+QUANTISED = re.compile(r"torch\.qu?int.+")  # a type alone is a harmless value; a tensor of it needs a scale
 UNUSUAL = ("sparse", "nested", "quantised", "meta")  # kinds of tensors that a refusal names
 
 
@@ -193,6 +194,8 @@ def rebuild_typed_tensor(storage: Any, offset: Any, size: Any, stride: Any, *opt
     requires_grad, hooks, dtype, *metadata = options
     if not isinstance(dtype, torch.dtype):
         raise Refusal("damaged: a tensor without a type")
+    if QUANTISED.fullmatch(str(dtype)):
+        raise refused(str(dtype))
     return _tensor(storage, offset, size, stride, dtype, requires_grad, hooks, *metadata)
 
 
@@ -257,7 +260,7 @@ def set_attributes(value: Any, state: object, cls: type) -> Any:
 
 def refused(name: str) -> Refusal:
     """Refuse a class or function, described by the kind of tensor if it makes one."""
-    spelt = name.lower().replace("qtensor", "quantised").replace("qint", "quantised").replace("wrapper", "nested")
+    spelt = re.sub("qu?int|qtensor", "quantised", name.lower()).replace("wrapper", "nested")
     kind = next((kind for kind in UNUSUAL if kind in spelt), None) if name.startswith("torch.") else None
     what = f"a {kind} tensor ({name})" if kind else name
     return Refusal(f"cannot be read safely: it holds {what}, and only plain tensors and plain containers are accepted")
