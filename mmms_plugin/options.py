@@ -32,7 +32,7 @@ HIDDEN = argparse.SUPPRESS  # as the help of an option that ``--help`` leaves ou
 
 def option(
     *flags: str, default: Any = None, help: str, group: str | None = None, metavar: Any = None,
-    choices: Sequence[str] | None = None, least: float | None = None, most: float | None = None,
+    choices: Sequence[Any] | None = None, least: float | None = None, most: float | None = None,
     above: float | None = None, reader: Callable[[Any], Any] | None = None,
     also: Mapping[str, Any] | None = None, **argparse_options: Any,
 ) -> Any:  # fmt: skip
@@ -92,7 +92,7 @@ class CommandOptions:
             values = value if isinstance(value, tuple) else (value,)
             choices, limits = field.metadata["choices"], field.metadata["limits"]
             if choices is not None and not set(values) <= set(choices):
-                allowed = f"allowed are {', '.join(choices)}"
+                allowed = f"allowed are {', '.join(map(str, choices))}"
             elif limits != (None,) * 3 and not all(_within(number, *limits) for number in values):
                 allowed = f"must be {_allowed(len(values) > 1, 'float' not in str(field.type), *limits)}"
             else:

@@ -28,13 +28,14 @@ from mmms_plugin.weights.mapping import (
     part_configs,
 )
 from mmms_plugin.weights.options import Options
-from mmms_plugin.weights.recognise import Guess, choose, recognise
+from mmms_plugin.weights.recognise import Guess, choose, recognise, shows
 from mmms_plugin.weights.report import Report
 from mmms_plugin.weights.tables import Arch, Table, load_table
 from mmms_plugin.weights.tables.psconv import extra_keys, unmasked_layers
 from mmms_plugin.weights.verify import Classifier, movement, outputs_of, verify_written
 
 PLAIN = [1, 1, 1, 1]
+OUTPUT_STRIDES = {8: ((1, 2, 1, 1), (1, 1, 2, 4)), 16: ((1, 2, 2, 1), (1, 1, 1, 2)), 32: ((1, 2, 2, 2), (1, 1, 1, 1))}
 
 
 @dataclass
@@ -133,14 +134,45 @@ def _map(
         for key in extras:
             work.state.pop(key)
     report.remarks += check_mapped(str(guess), table, arch, work.config, work.state)
+    report.remarks += _set_strides(work, options.output_stride)
     _check_functions(work, checkpoint)
     for key in expected(work.config).shapes:
         if key.endswith(COUNTER) and BACKBONE + key not in work.state:
             work.state[BACKBONE + key] = torch.zeros((), dtype=torch.int64)
             report.initialised.append(BACKBONE + key)
     report.remarks += [arch.note] if arch.note else []
+    report.remarks += [] if shows(arch, checkpoint) else [f"{arch.unseen}: by --arch, the file does not show it"]
     work.classifier = Classifier(work.part(HEAD), part_configs(arch, work.state).get("head"))
     return work, extras
+
+
+def _set_strides(work: _Work, wanted: int | None) -> list[str]:
+    """Set strides and dilations of a ResNet by ``--output-stride``; returns remarks.
+
+    Raises: UserError where the file is of a kind of model that usually has others than a classifier, and none is given;
+        where they are given and the architecture has fixed ones.
+    """
+    others = {key.partition(".")[0] for key in work.state} - {"backbone"}
+    takes = work.config["type"].endswith("PSResNet") and not work.arch.parts
+    if wanted is not None and not takes:
+        raise UserError(f"--output-stride: not for source {work.report.source} {work.report.arch}, which has its own")
+    segments = "decode_head" in others
+    dense = segments or bool(others & {"rpn_head", "roi_head", "bbox_head"} and "neck" not in others)
+    if not takes or (wanted is None and not dense):
+        if takes and not others:
+            return ["strides and dilations of a classifier; the file, which has no head, may be of another model"]
+        return []
+    if wanted is None:
+        kind = "a segmentation model (decode_head)" if segments else "a detector without a neck"
+        raise UserError(
+            f"the file is of {kind}, whose backbone often has other strides and dilations than a classifier's, which "
+            "weights do not show: give --output-stride 8, 16 or 32 (mmseg's names end in d8, d16, d32)"
+        )
+    strides, dilations = OUTPUT_STRIDES[wanted]
+    work.config |= dict(strides=list(strides), dilations=list(dilations))
+    if segments:
+        work.config["contract_dilation"] = True  # as in all configs of mmseg
+    return [f"strides {strides} and dilations {dilations} by --output-stride"]
 
 
 def _check_functions(work: _Work, checkpoint: Checkpoint) -> None:

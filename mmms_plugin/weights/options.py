@@ -36,6 +36,11 @@ class Options(CommandOptions):
         help="dilation pattern for the 3x3 layers of a plain ResNet, such as 1,2,1,4: a start for training (default: "
         "1,1,1,1, which computes the same)",
     )  # fmt: skip
+    output_stride: int | None = option(
+        choices=(8, 16, 32), metavar="N", group="output",
+        help="for a ResNet: input px per px of its last map, which sets its strides and dilations; needed for "
+        "segmentation models of openmmlab, whose weights do not show them (default: a classifier's, 32)",
+    )  # fmt: skip
     drop_extra: bool = option(
         default=False, group="output",
         help="for psconv: drop the dilation-1 weights that the paper's layer does not have, and report how far the "

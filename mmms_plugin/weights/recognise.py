@@ -109,6 +109,8 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
     guesses = recognise(checkpoint, source)
     if arch != "auto":
         guesses = [guess for guess in guesses if _plain(guess.arch) == _plain(arch)]
+    if guesses and arch == "auto":
+        _check_shown(checkpoint, guesses[0])
     if not guesses:
         if nearest := _nearest(checkpoint, source, arch):
             return nearest, []
@@ -120,6 +122,28 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
             f"of {wanted}; give --source and --arch to learn what differs"
         )
     return guesses[0], guesses[1:]
+
+
+def shows(arch: Arch, checkpoint: Checkpoint) -> bool:
+    """Whether a file shows all of an architecture; where not, ``Arch.unseen`` says what it does not show."""
+    if not arch.unseen or checkpoint.arch is not None:
+        return True
+    return bool(arch.shown_by) and any(re.search(rf"(?:\A|\.)(?:{arch.shown_by})\Z", key) for key in checkpoint.state)
+
+
+def _check_shown(checkpoint: Checkpoint, guess: Guess) -> None:
+    """Raises: UserError if a file does not show all of the architecture that is to be taken without being named."""
+    arch = load_table(guess.source).archs[guess.arch]
+    if shows(arch, checkpoint):
+        return
+    others = [fit for fit in recognise(checkpoint) if fit != guess]
+    words = [f"--source {fit.source} --arch {fit.arch}" for fit in others]
+    unseen = [unseen for fit in others if (unseen := load_table(fit.source).archs[fit.arch].unseen)]
+    instead = f", or {' or '.join(words)}{f' if it has {unseen[0]}' if unseen else ''}" if words else ""
+    raise UserError(
+        f"checkpoint {checkpoint.path}: its keys and shapes fit {guess}, but do not show whether it has {arch.unseen}: "
+        f"give --source {guess.source} --arch {guess.arch} if so{instead}"
+    )
 
 
 def _nearest(checkpoint: Checkpoint, source: str, arch: str) -> Guess | None:

@@ -238,6 +238,82 @@ def test_plain_networks_are_not_taken_for_another_method(key, best, others):
     assert guesses == ([best, *others] if best else [])
 
 
+IN_A_ROW = (("0.0", "0"), ("0.1", "1"), ("1.0", "3"), ("1.1", "4"), ("2", "6"), ("3", "7"))
+
+
+def mobilenet(row: bool = False) -> dict[str, Tensor]:
+    """MobileNetV2 in torchvision's keys, today's or those of old files, which number the layers of a block in a row."""
+    state = expected(load_table("torchvision").archs["mobilenet_v2"].backbone).shapes
+    places = {f"features.{i}.conv.{new}.": f"features.{i}.conv.{old}." for i in range(2, 18) for new, old in IN_A_ROW}
+    first = {
+        f"features.1.conv.{new}.": f"features.1.conv.{old}." for new, old in (("1", "3"), ("2", "4"), *IN_A_ROW[:2])
+    }
+    named = {}
+    for key, shape in state.items():
+        start = next((place for place in (places | first) if row and key.startswith(place)), "")
+        named[(places | first).get(start, "") + key.removeprefix(start)] = torch.zeros(shape)
+    return named
+
+
+@pytest.mark.parametrize("row", [False, True])
+def test_strides_that_keys_do_not_show_are_asked_for(row, tmp_path, capsys):
+    """The same keys and shapes: torchvision's, and those of networks for CIFAR, whose stem has stride 1."""
+    path, out, state = tmp_path / "in.pth", tmp_path / "out.pth", mobilenet(row)
+    torch.save(state, path)
+    ours, theirs = (
+        "--source torchvision --arch mobilenet_v2",
+        "--source shape_adaptor --arch mobilenetv2_human-cifar_32",
+    )
+    line = refusal(capsys, path, out, "--source", "auto")
+    assert f"do not show whether it has stride 2 in the stem and the first widening block: give {ours} if so" in line
+    if not row:
+        assert f"or {theirs} if it has stride 1 in the stem" in line
+        line = refusal(capsys, path, out, "--source", "shape_adaptor")
+        assert f"do not show whether it has stride 1 in the stem and the first widening block: give {theirs}" in line
+        assert convert(path, out, *theirs.split()) == 0
+        assert (
+            "stride 1 in the stem and the first widening block: by --arch, the file does not" in capsys.readouterr().out
+        )
+        assert load_backbone(out).out_strides[-1] == 8
+    torch.save(state | {"classifier.1.weight": torch.zeros(9, 1280), "classifier.1.bias": torch.zeros(9)}, path)
+    for options in (("--source", "auto"), ours.split()):  # the classifier shows it
+        assert convert(path, out, *options, "--force") == 0
+        assert "does not show" not in capsys.readouterr().out
+        assert load_backbone(out).out_strides[-1] == 32
+    torch.save(state | {"classifier.0.weight": torch.zeros(9, 1280), "classifier.0.bias": torch.zeros(9)}, path)
+    if not row:
+        assert convert(path, out, "--source", "auto", "--force") == 0
+        assert load_backbone(out).out_strides[-1] == 8
+
+
+def test_strides_of_segmentation_models_and_of_detectors_without_a_neck_are_asked_for(tmp_path, capsys):
+    path, out = tmp_path / "in.pth", tmp_path / "out.pth"
+    backbone = {f"backbone.{key}": value for key, value in PSResNet(18).state_dict().items()}
+    resnet = ("--source", "openmmlab", "--arch", "resnet18")
+    for head, kind in (
+        ("decode_head.conv_seg.weight", "a segmentation model"),
+        ("rpn_head.rpn_conv.weight", "a detector"),
+    ):
+        torch.save({"state_dict": backbone | {head: torch.zeros(2, 4, 1, 1)}}, path)
+        out.unlink(missing_ok=True)
+        assert f"the file is of {kind}" in (line := refusal(capsys, path, out, *resnet))
+        assert "give --output-stride 8, 16 or 32" in line
+        assert convert(path, out, *resnet, "--output-stride", "8", "--force") == 0
+        config = read_checkpoint(out).meta["backbone"]
+        assert (config["strides"], config["dilations"]) == ([1, 2, 1, 1], [1, 1, 2, 4])
+        assert config.get("contract_dilation", False) is (kind == "a segmentation model")
+    neck = {"neck.lateral_convs.0.conv.weight": torch.zeros(2, 2, 1, 1)}
+    torch.save({"state_dict": backbone | neck | {"rpn_head.rpn_conv.weight": torch.zeros(2, 4, 1, 1)}}, path)
+    assert convert(path, out, *resnet, "--force") == 0
+    assert "strides" not in read_checkpoint(out).meta["backbone"]
+    capsys.readouterr()
+    torch.save(PSResNet(18, dilation_pattern=(1, 1, 1, 1)).state_dict(), path)
+    assert convert(path, out, *resnet, "--force") == 0
+    assert "strides and dilations of a classifier; the file, which has no head, may be" in capsys.readouterr().out
+    torch.save(state_dict(), path)
+    assert "--output-stride: not for source dla" in refusal(capsys, path, tmp_path / "x.pth", "--output-stride", "8")
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_files_say_what_layers_compute_and_are_not_taken_for_another_network(suffix, tmp_path, capsys):
     source, out = tmp_path / "in.pth", tmp_path / f"out{suffix}"

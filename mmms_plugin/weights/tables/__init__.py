@@ -83,6 +83,10 @@ class Arch:
         normalisation: where it differs from the table's.
         outputs: where they differ from the table's.
         note: one line for the user, such as an assumption that the file does not confirm.
+        unseen: what keys and shapes do not show and other networks of the same keys have otherwise, such as the strides
+            of a stem. Such an architecture must be named by ``--arch``, unless the file has a key that matches
+            ``shown_by``.
+        shown_by: regular expression of a key that only files of this architecture have.
     """
 
     backbone: Mapping[str, Any]
@@ -90,6 +94,8 @@ class Arch:
     normalisation: Normalisation | None = None
     outputs: tuple[str, ...] = ()
     note: str = ""
+    unseen: str = ""
+    shown_by: str = ""
 
 
 @dataclass(frozen=True)

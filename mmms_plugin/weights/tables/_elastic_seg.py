@@ -9,6 +9,7 @@ from mmms_plugin.weights.tables import Arch, Rule
 from mmms_plugin.weights.tables._dla import BACKBONE, CLASSIFIER, DECODER, TENSOR, dla, dla_up
 
 VOC_CLASSES = 21
+AS_PUBLISHED = "strides and dilations, which the file does not show, are its authors': output stride 16"
 
 
 def _deeplab(depth: int, elastic: str) -> Arch:
@@ -22,7 +23,7 @@ def _deeplab(depth: int, elastic: str) -> Arch:
         multi_grid=[1, 2, 4],
     )
     head = dict(type="mmms_plugin.ASPPHead", in_channels=2048, channels=256, num_classes=VOC_CLASSES)
-    return Arch(backbone, parts=dict(decode_head=head))
+    return Arch(backbone, parts=dict(decode_head=head), note=AS_PUBLISHED)
 
 
 ASPP = (

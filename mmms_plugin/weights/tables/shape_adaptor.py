@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 VGG_STAGES = (2, 2, 3, 3, 3)
 CIFAR = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 MODES = {"shape-adaptor": "standard", "autosc": "autosc", "autotl": "autotl", "human-cifar": "human"}
+# Without adaptors the keys are those of other authors' networks, whose first layers have other strides.
+HUMAN = {
+    "ResNet": ("a 3x3 stem of stride 1 without a pooling", ""),
+    "MobileNetV2": ("stride 1 in the stem and the first widening block", r"classifier\.0\.weight"),
+}
 
 
 def _arch(kind: str, mode: str, side: int, **options: Any) -> Arch:
@@ -27,7 +32,11 @@ def _arch(kind: str, mode: str, side: int, **options: Any) -> Arch:
     norm = None if side > 64 else CIFAR
     count = {"VGG": 5, "ResNet": 4, "MobileNetV2": 8}[kind]
     names = tuple(f"stage{i}" for i in range(count))
-    return Arch(dict(type=f"mmms_plugin.ShapeAdaptor{kind}", **adapted), normalisation=norm, outputs=names)
+    unseen, shown_by = HUMAN[kind] if mode == "human-cifar" else ("", "")
+    return Arch(
+        dict(type=f"mmms_plugin.ShapeAdaptor{kind}", **adapted), normalisation=norm, outputs=names, unseen=unseen,
+        shown_by=shown_by,
+    )  # fmt: skip
 
 
 def _vgg_rules(pooled: bool) -> tuple[Rule, ...]:
