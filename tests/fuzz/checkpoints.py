@@ -1,10 +1,12 @@
-"""Damaged and hostile checkpoints for ``mmms convert`` and ``mmms publish``: a file, or one line and nothing written.
+"""Damaged and hostile checkpoints: a result, or one line and nothing written.
 
     python -m tests.fuzz.checkpoints --seed 1 --count 5000
 
-A case fails on a traceback, a signal, more than 10 s of processor time, any other exit status than 0 and 2, a second
-line on standard error, control characters on the terminal, files that are half-written or left behind, an output that
-torch does not load by itself, and weights that differ from those of the undamaged file.
+They go to ``mmms convert``, to ``mmms publish``, and to the functions with which other commands read a checkpoint
+(``_uses``). A case fails on a traceback, a signal, more than 10 s of processor time, a peak over 2 GB of memory, any
+other exit status than 0 and 2, a second line on standard error, control characters on the terminal, files that are
+half-written or left behind, an output that torch does not load by itself, and weights that differ from those of the
+undamaged file.
 """
 
 from __future__ import annotations
@@ -15,19 +17,23 @@ import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
 
+from mmms_plugin.errors import UserError
 from tests.fuzz import file_mutants
 from tests.fuzz.watch import failures, run_command
 
 MEMORY = 8 << 30  # of address space
-CHECKED = ("bytes of zip", "directory of zip", "bytes of run", "directory of run")  # where checksums reveal any change
+# Where checksums reveal any change
+CHECKED = ("bytes of zip", "directory of zip", "zip64 of zip", "bytes of run", "directory of run", "zip64 of run")
 DLA = ["--source", "dla", "--arch", "dla46_c"]
 SOURCES = (
     DLA, ["--source", "psconv", "--arch", "ps_resnet50"], ["--source", "torchvision", "--arch", "resnet18"], [],
@@ -54,8 +60,11 @@ def check(case: int, seed: int) -> str | None:
         folder = Path(name)
         (folder / "out").mkdir()
         kind, arguments = _case(rng, folder)
-        status, printed, errors = run_command(arguments)
-        complaint = _complaint(status, printed, errors, folder / "out", kind in CHECKED)
+        if arguments[0] == "use":
+            complaint = use(arguments[1], arguments[2])
+        else:
+            status, printed, errors = run_command(arguments)
+            complaint = _complaint(status, printed, errors, folder / "out", kind in CHECKED)
         if complaint:
             kept = Path(tempfile.gettempdir(), f"checkpoint_fuzz_{seed}_{case}")
             shutil.copytree(folder, kept, dirs_exist_ok=True)
@@ -65,7 +74,7 @@ def check(case: int, seed: int) -> str | None:
 
 def _case(rng: np.random.Generator, folder: Path) -> tuple[str, list[str]]:
     """What was damaged, and the arguments of the command."""
-    command = rng.choice(["convert", "publish", "reference"], p=[0.6, 0.25, 0.15])
+    command = rng.choice(["convert", "publish", "reference", "use"], p=[0.5, 0.2, 0.05, 0.25])
     suffix = str(rng.choice([".pth", ".safetensors"], p=[0.6, 0.4]))
     if command == "reference":
         source = file_mutants.write(folder / "in.pth", file_mutants.bases()["zip"])
@@ -81,12 +90,52 @@ def _case(rng: np.random.Generator, folder: Path) -> tuple[str, list[str]]:
     kind, data = file_mutants.make(rng)
     safe = "safetensors" in kind and rng.random() < 0.7
     source = file_mutants.write(folder / ("in.safetensors" if safe else "in.pth"), data)
+    if command == "use":
+        return kind, ["use", str(rng.choice(sorted(_uses()))), str(source)]
     if command == "publish":
-        return kind, ["publish", str(source), str(folder / f"out/out{suffix}")]
+        frozen = ["--freeze-shapes"] if rng.random() < 0.1 else []
+        return kind, ["publish", str(source), str(folder / f"out/out{suffix}"), *frozen]
     plain = kind.endswith((" zip", " old", " safetensors")) and "small" not in kind
     chosen = DLA if plain and rng.random() < 0.7 else SOURCES[int(rng.integers(len(SOURCES)))]
     options = OPTIONS[int(rng.integers(len(OPTIONS)))]
     return kind, ["convert", str(source), str(folder / f"out/out{suffix}"), *chosen, *options]
+
+
+def _uses() -> dict[str, Callable[[str], Any]]:
+    """What commands do with a checkpoint before they use its weights, by name."""
+    from mmms_plugin.config import checkpoint
+    from mmms_plugin.config.function import Function
+    from mmms_plugin.weights import load_model
+    from mmms_plugin.weights.host_loading import load_from_local
+    from mmms_plugin.weights.newest import why_unusable
+    from mmms_plugin.weights.trusted import class_colours
+
+    model, parts = torch.nn.ModuleDict(), file_mutants.sound_meta()["trained"]
+    own, classes = Function(parts | {"bbox_head": {"scales": [1]}}), ("b", "a")
+
+    def components(path: str) -> None:
+        checkpoint.use_components({"a": {"type": "RoIAlign"}}, checkpoint.read_state_dict(path)[1], path)
+
+    return dict(
+        load_model=load_model,
+        test=lambda path: checkpoint.check_function(model, own, path, True, classes),
+        fits=lambda path: checkpoint.check_fits(model, path, "start from", classes),
+        resume=lambda path: checkpoint.check_resumed(model, own, path, classes),
+        start=lambda path: checkpoint.start_remark(model, own, path, whole=True),
+        colours=lambda path: class_colours(checkpoint.read_state_dict(path)[1]),
+        newest=why_unusable, hosts=load_from_local, components=components,
+    )  # fmt: skip
+
+
+def use(name: str, path: str) -> str | None:
+    """What is wrong with what a function makes of a file: anything but a result or a UserError."""
+    try:
+        _uses()[name](path)
+    except UserError:
+        return None
+    except Exception:
+        return f"{name}: {traceback.format_exc()}"
+    return None
 
 
 def _complaint(status: int | str, printed: str, errors: str, out: Path, same_weights: bool) -> str | None:
@@ -149,6 +198,7 @@ def run(seed: int, count: int) -> Iterator[tuple[int, str]]:
     """Failures among ``count`` cases, as they occur."""
     import mmms_plugin.registry
     import mmms_plugin.weights.convert  # noqa: F401  (imported once, before the processes fork)
+    from mmms_plugin.config import checkpoint  # noqa: F401
     from mmms_plugin.weights.files import Checkpoint
     from mmms_plugin.weights.recognise import recognise
 

@@ -1,4 +1,4 @@
-"""Damaged and hostile checkpoint files: changed bytes, zip directories, pickles, headers and contents."""
+"""Damaged and hostile checkpoint files: bytes, zip and ZIP64 directories, pickles, tar, headers, contents and meta."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import pickle
 import pickletools
 import struct
+import tarfile
 import warnings
 import zipfile
 from collections import Counter, OrderedDict
@@ -198,6 +199,50 @@ def _places(data: bytes, magic: bytes) -> list[int]:
         places.append(start)
         start = data.find(magic, start + 1)
     return places
+
+
+END64, LOCATOR, END = "<4sQ2H2I4Q", "<4sIQI", "<4s4H2IH"
+END64_FIELDS = ((4, 8), (12, 2), (14, 2), (16, 4), (20, 4), (24, 8), (32, 8), (40, 8), (48, 8))  # place and bytes
+LOCATOR_FIELDS = ((4, 4), (8, 8), (16, 4))
+BIG = (*INTS, 2**32, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
+
+
+def as_zip64(data: bytes, rng: Rng) -> bytes:
+    """The same zip with a ZIP64 directory's end, of which half of the time a field or a place lies."""
+    *_, count, size, start, _ = struct.unpack(END, data[-22:])
+    end64 = bytearray(struct.pack(END64, b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start))
+    locator = bytearray(struct.pack(LOCATOR, b"PK\x06\x07", 0, start + size, 1))
+    end, body = bytearray(data[-22:]), data[:-22]
+    if rng.random() < 0.3:  # the numbers stand in the ZIP64 part alone
+        end[8:20] = b"\xff" * 12
+    if rng.random() < 0.7:
+        part, fields = [(end64, END64_FIELDS), (locator, LOCATOR_FIELDS), (end, ((8, 2), (10, 2), (12, 4), (16, 4)))][
+            int(rng.integers(3))
+        ]
+        at, width = fields[int(rng.integers(len(fields)))]
+        values = [value for value in BIG if value < 256**width] + [start + size - 1, count + 1]
+        part[at : at + width] = int(values[int(rng.integers(len(values)))] % 256**width).to_bytes(width, "little")
+    if rng.random() < 0.2:  # a second directory, for readers that follow the locator
+        body, locator[8:16] = body + bytes(end64), struct.pack("<Q", len(body))
+    pieces = [bytes(end64), bytes(locator), bytes(end)]
+    if rng.random() < 0.2:
+        pieces.insert(int(rng.integers(3)), rng.bytes(int(rng.integers(1, 60))))
+    if rng.random() < 0.1:
+        del pieces[int(rng.integers(2))]
+    return body + b"".join(pieces)
+
+
+# Tar, of torch before 0.2, and of whoever packs a checkpoint
+def tarred(rng: Rng) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=str(rng.choice(["w", "w:gz", "w:bz2"]))) as archive:
+        for name in ("sys_info", "pickle", "tensors", "storages", "../x.pth", "state_dict.pth"):
+            content = pickle.dumps({"a": 1}, 2) if rng.random() < 0.7 else bases()["run"]
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    data = stream.getvalue()
+    return change_bytes(data, rng) if rng.random() < 0.5 else data
 
 
 # Pickles
@@ -450,6 +495,56 @@ def _place(content: dict[Any, Any], rng: Rng) -> dict[Any, Any]:
     return inner[int(rng.integers(len(inner)))] if inner and rng.random() < 0.85 else content
 
 
+def sound_meta() -> dict[str, Any]:
+    """What ``mmms convert`` and ``mmms train`` write beside the weights."""
+    pixels = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "bgr_to_rgb": True}
+    backbone = {"type": "mmms_plugin.DLA", "arch": "46_c"}
+    anchors = {"type": "AnchorGenerator", "scales": [8], "ratios": [0.5, 1.0, 2.0], "strides": [4, 8, 16, 32, 64]}
+    trained = {
+        "type": "FasterRCNN", "backbone": backbone, "data_preprocessor": pixels, "pipeline": [{"type": "Normalize"}],
+        "rpn_head": {"type": "RPNHead", "anchor_generator": anchors, "bbox_coder": {"target_stds": [1.0] * 4}},
+        "roi_head": {"bbox_head": [{"type": "BBoxHead", "num_classes": 2}] * 2},
+    }  # fmt: skip
+    converted = {
+        "source": "dla", "arch": "dla46_c", "sha256": "0" * 64, "input": "x.pth", "backbone": backbone, "prefix": "",
+        "model": {"head": {"type": "mmms_plugin.MultiExitHead", "num_classes": 2, "in_channels": [4]}},
+        "components": {"RoIAlign": {"aligned": False, "sampling_ratio": 2}}, "data_preprocessor": pixels,
+    }  # fmt: skip
+    return {**converted, "trained": trained, "epoch": 3, "iter": 9, "seed": 1, "cfg": "model = dict(type='X')\n",
+            "dataset_meta": {"classes": ("a", "b"), "palette": [(1, 2, 3), (4, 5, 6)]}}  # fmt: skip
+
+
+def change_meta(rng: Rng) -> bytes:
+    """The weights of DLA-46-C with a ``meta`` whose values, at any depth, are others."""
+    meta = sound_meta()
+    if rng.random() < 0.5:
+        for key in ("backbone", "sha256", "model", "components"):
+            meta.pop(key)
+    for _ in range(int(rng.choice([1, 2, 5]))):
+        place: Any = meta
+        while rng.random() < 0.8:
+            inner = list(place.values() if isinstance(place, dict) else place)
+            inner = [part for part in inner if isinstance(part, dict | list) and part]
+            if not inner:
+                break
+            place = inner[int(rng.integers(len(inner)))]
+        key = list(place)[int(rng.integers(len(place)))] if isinstance(place, dict) else int(rng.integers(len(place)))
+        chosen = int(rng.integers(5))
+        if chosen == 0 and isinstance(place, dict):
+            place[_key(rng)] = place.pop(key)
+        elif chosen == 1:
+            place[key] = [-1, 0, 1e308, -0.5, 2**40, True, "", "os.system", [[]], {"type": "x"}][int(rng.integers(10))]
+        elif chosen == 2 and isinstance(place, dict):
+            place[key] = {f"k{i}": [i] * 10 for i in range(int(rng.choice([5, 5_000])))}
+        else:
+            place[key] = other_value(rng)
+    content = {"state_dict": dict(weights()), "meta": meta, "optimizer": {}, "message_hub": {}}
+    try:
+        return torch_bytes(content, bool(rng.random() < 0.8))
+    except Exception:  # not every content can be saved
+        return torch_bytes(content | {"meta": sound_meta()})
+
+
 # Safetensors
 def change_header(data: bytes, rng: Rng) -> bytes:
     """Another header over the same values."""
@@ -480,6 +575,8 @@ def change_header(data: bytes, rng: Rng) -> bytes:
                 '{"cfg": "\\ud800"}',
                 '{"a": NaN}',
                 "9" * 9999,
+                json.dumps(sound_meta() | {"functions": {"a": [{}], "level5": {"dilation_pattern": [[1]] * 99}}}),
+                json.dumps({"backbone": {"type": "mmms_plugin.DLA", "arch": ["46_c"]}, "trained": {"type": 1}}),
             )
             header["__metadata__"] = {"mmms_meta": values[int(rng.integers(len(values)))]}
         case 6:
@@ -506,13 +603,19 @@ def _make(rng: Rng) -> tuple[str, bytes]:
     kind = str(rng.choice(list(bases()), p=[0.1, 0.05, 0.05, 0.4, 0.2, 0.2]))
     data = bases()[kind]
     choice = rng.random()
+    if choice < 0.02:
+        return "tar", tarred(rng)
+    if choice < 0.12:
+        return "meta", change_meta(rng)
     if choice < 0.3:
         return f"bytes of {kind}", change_bytes(data, rng)
-    if choice < 0.55:
+    if choice < 0.5:
         return "content", change_content(rng)
     if "safetensors" in kind:
         return f"header of {kind}", change_header(data, rng)
-    if choice < 0.75 and "old" not in kind:
+    if choice < 0.6 and "old" not in kind:
+        return f"zip64 of {kind}", as_zip64(data, rng)
+    if choice < 0.8 and "old" not in kind:
         lying = rng.random() < 0.4
         return (
             (f"directory of {kind}", _lying_directory(data, rng))

@@ -10,10 +10,12 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 PATIENCE = 10.0  # seconds of processor time; a case that needs more hangs
+MEMORY = 2 << 30  # bytes in memory that no case may need, where Linux tells the peak
 WALL = 20 * PATIENCE  # seconds on the clock, for a case that waits without computing
 
 
@@ -101,4 +103,22 @@ def _watched(
 def _work(check: Callable[[int], str | None], cases: list[int], to: Connection) -> None:
     for case in cases:
         signal.setitimer(signal.ITIMER_PROF, PATIENCE)  # ends the process, in compiled code too
-        to.send(check(case))
+        _forget_peak()
+        complaint = check(case)
+        if complaint is None and (peak := _peak()) > MEMORY:
+            complaint = f"takes {peak / 1e9:.1f} GB of memory"
+        to.send(complaint)
+
+
+def _forget_peak() -> None:
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak() -> int:
+    """The most bytes that this process had in memory since ``_forget_peak``; 0 if unknown."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 0
