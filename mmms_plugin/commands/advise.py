@@ -103,6 +103,7 @@ def _write(config: Config, finding: Finding, options: Options) -> None:
     """Write the config with the data and the changes."""
     from mmms_plugin.config.data import use_coco_dir
     from mmms_plugin.config.detector_facts import with_changes
+    from mmms_plugin.config.function import Function, differences
     from mmms_plugin.config.image_size import set_image_size
     from mmms_plugin.report.terminal import say
 
@@ -112,11 +113,18 @@ def _write(config: Config, finding: Finding, options: Options) -> None:
         changed = with_changes(changed, advice.changes)
         if advice.size:
             set_image_size(changed._cfg_dict, advice.size)
+    other = differences(Function.of(config), Function.of(changed))
     folder = file.parent / f"{file.stem}_data"
     own = OwnData("--coco-dir", Path(options.coco_dir).resolve(), folder, max_pixels=options.max_pixels)
     remarks = use_coco_dir(changed._cfg_dict, own)
+    if other:
+        remarks.append(
+            f"checkpoints of {finding.config} compute something else under this config, which mmms test refuses: train "
+            f"first. They were made for {'; '.join(other)}"
+        )
     lines = [f"# Written by mmms advise for {one_line(str(own.folder))}, from {one_line(finding.config)}."]
     lines += [f"# {one_line(f'{advice.what}: {advice.why} ({advice.evidence})')}" for advice in finding.advice]
+    lines += [f"# {one_line(remark)}" for remark in remarks[-1:] if other]
     write_text(file, "\n".join(lines) + "\n" + changed.pretty_text)
     for remark in remarks:
         say(remark)

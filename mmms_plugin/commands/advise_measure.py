@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from mmms_plugin.coco.mending import object_area
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.check import user_fault
-from mmms_plugin.config.checkpoint import check_function, read_state_dict
+from mmms_plugin.config.checkpoint import check_backbone_function, read_state_dict
 from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
 from mmms_plugin.config.edit import leaf_datasets
 from mmms_plugin.config.files import load_config
+from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import own_size
 from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_layouts import annotation_files
@@ -120,9 +121,8 @@ def find_advice(
 
 def _check(config: Config, checkpoint: str) -> None:
     """Raises: UserError if a checkpoint does not fit, or was trained for another function of the same weights."""
-    copied = Config(config.to_dict())
-    model = build_model(copied, read_state_dict(checkpoint)[0], checkpoint, "cpu")
-    check_function(model, copied.model, checkpoint, force=False)
+    model = build_model(Config(config.to_dict()), read_state_dict(checkpoint)[0], checkpoint, "cpu")
+    check_backbone_function(model, Function.of(config), checkpoint)
 
 
 def _geometry(config: Config, fields: Sequence[ReceptiveField], size: tuple[int, int]) -> Geometry:

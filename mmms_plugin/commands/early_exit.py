@@ -6,12 +6,13 @@ Also measures the time that early exits save.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, make_folder, write_text
 from mmms_plugin.options import REQUIRED, option, positional
 from mmms_plugin.train.options import DATA, OUTPUT, SPLITS, EvaluateOptions
@@ -86,7 +87,7 @@ def run(options: Options) -> None:
 
     check_folder(options.out)
     config, _ = prepare_config(options, training=False)
-    model = _load(config, options.checkpoint)
+    model = _load(config, options)
     network = EarlyExit.of(model)
     given = None if options.thresholds is None else Plans.load(options.thresholds, model)
     if given is not None:
@@ -140,19 +141,28 @@ def _timed(plans: Plans, budgets: Sequence[float] | None, full: int) -> list[Pla
     return [min(plans.rows, key=lambda row: abs(row.macs - share * full)) for share in BUDGETS]
 
 
-def _load(config: Any, checkpoint: str) -> nn.Module:
+def _load(config: Any, options: Options) -> nn.Module:
     from mmengine.registry import MODELS, init_default_scope
 
     from mmms_plugin.config.check import user_fault
-    from mmms_plugin.config.checkpoint import check_fits, read_state_dict
+    from mmms_plugin.config.checkpoint import check_fits, check_function, read_state_dict
+    from mmms_plugin.config.edit import data_classes
+    from mmms_plugin.config.function import Function
     from mmms_plugin.train.launch import drop_initial_weights
 
+    checkpoint, own = options.checkpoint, Function.of(config)
     if not Path(checkpoint).is_file():
         raise UserError(f"checkpoint {checkpoint}: no such file")
     init_default_scope(config.default_scope)
     drop_initial_weights(config)
     model = user_fault("config", lambda: MODELS.build(config.model)).eval()
-    check_fits(model, checkpoint, "test")
+    classes = data_classes(config, "test")
+    remarks = (
+        check_fits(model, checkpoint, "test", classes),
+        check_function(model, own, checkpoint, options.force, classes),
+    )
+    for remark in filter(None, remarks):
+        print(one_line(remark), file=sys.stderr)
     model.load_state_dict(read_state_dict(checkpoint)[0])
     return model
 

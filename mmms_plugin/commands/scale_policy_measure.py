@@ -25,6 +25,7 @@ from mmms_plugin.coco.mending import object_area
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_function, read_state_dict, use_components
+from mmms_plugin.config.function import Function
 from mmms_plugin.data.coco_layouts import annotation_files
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.own_data import OwnData
@@ -225,8 +226,9 @@ class PolicyRun:
         config = config_of(options, meta)
         self.classes, _ = classes_of(config, meta)
         remarks = [use_components(config.model, meta, options.checkpoint)]
+        own = Function.of(config)
         self.model: nn.Module = build_model(config, state, options.checkpoint, options.device)
-        remarks.append(check_function(self.model, config.model, options.checkpoint, options.force))
+        remarks.append(check_function(self.model, own, options.checkpoint, options.force))
         for remark in filter(None, remarks):
             print(one_line(remark), file=sys.stderr)
         self.pipeline: Compose = picture_pipeline(config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmms_plugin.options import option
-from mmms_plugin.train.options import OUTPUT, WEIGHTS, EvaluateOptions
+from mmms_plugin.train.options import OUTPUT, EvaluateOptions
 
 
 @dataclass(kw_only=True)
@@ -23,11 +23,6 @@ class Options(EvaluateOptions):
     size_report: str | None = option(
         metavar="DIR", group=OUTPUT,
         help="for segmenters: folder for IoU and recall by region size, as HTML page, JSON, CSV and figures",
-    )  # fmt: skip
-    force: bool = option(
-        default=False, group=WEIGHTS,
-        help="evaluate a checkpoint that was trained as another function, such as with another dilation pattern than "
-        "the config's; refused otherwise",
     )  # fmt: skip
 
 

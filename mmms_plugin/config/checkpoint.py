@@ -7,7 +7,6 @@ keeps in ``meta.cfg`` is Python, and is not looked at.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,26 +15,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmms_plugin.config.edit import replace_components
+from mmms_plugin.config.function import NEUTRAL, Function, differences
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.layers import PSConv2d
 from mmms_plugin.layers.function import PLAIN_CONV, CarriesFunction
 from mmms_plugin.layers.shape_adaptor import ShapeAdaptor
-from mmms_plugin.weights.files import Checkpoint, plain_dict, read_checkpoint
+from mmms_plugin.weights.files import Checkpoint, read_checkpoint
 from mmms_plugin.weights.mapping import compare
 from mmms_plugin.weights.trusted import check_components, class_names
 
-# Arguments of a backbone that do not change what its weights compute.
-NEUTRAL = ("type", "init_cfg", "pretrained", "frozen_stages", "norm_eval", "with_cp", "norm_cfg", "zero_init_residual",
-           "out_indices", "_scope_", "fixed_shape")  # fmt: skip
-# Those that fit a backbone to a task: weights that training starts from may have been trained with others.
-FREE = ("strides", "dilations", "multi_grid", "ceil_mode", "contract_dilation", "output", "resize_outputs")
-PIXELS = ("mean", "std", "bgr_to_rgb", "rgb_to_bgr")
-LATTICE = ("dilation_pattern", "channel_order", "axes", "extra_dilation1")  # of PSConv2d
-PLAIN_FAMILY = ("ResNet", "ResNeXt", "PSResNet")
 TRAINED = "trained"  # key in the meta of a checkpoint
+CONVERTED = ("backbone", "data_preprocessor")  # keys in the meta of a file of mmms convert
+EASY = {"type", "neck", "head", "pipeline"}  # parts of a classifier, of which shapes show nearly everything
 SHOWN = 80  # characters of a value
-MISSING = object()
-UNKNOWN = object()  # stands for a value that is not plain
 
 
 def read_state_dict(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -58,7 +50,7 @@ def check_fits(model: nn.Module, path: str, purpose: str, classes: tuple[str, ..
     misfit = _Misfit.of(model, state)
     known = class_names(meta)
     if misfit.nothing:
-        if known and classes and known != classes:
+        if known and classes and known != classes and (purpose == "start from" or sorted(known) != sorted(classes)):
             return f"{path} was trained for the classes {', '.join(known)}; the data has {', '.join(classes)}"
         return None
     if misfit.differ and not misfit.missing and not misfit.unknown and all("head" in key for key in misfit.differ):
@@ -143,45 +135,76 @@ def use_components(config: dict[str, Any], meta: Mapping[str, Any], checkpoint: 
     return f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there"
 
 
-def trained_meta(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``meta.trained`` of a checkpoint says: a model's backbone and data preprocessor as plain values.
+def check_function(
+    model: nn.Module, own: Function, path: str, force: bool, classes: tuple[str, ...] | None = None
+) -> str | None:
+    """Compare what a checkpoint to be used was trained for with the model of a config, and its classes with the data's.
 
     Args:
-        config: of the model.
-    """
-    backbone = {key: value for key, value in config["backbone"].items() if key not in ("init_cfg", "pretrained")}
-    return plain_dict(dict(backbone=backbone, data_preprocessor=config.get("data_preprocessor")))[0]
+        own: of the config.
+        force: a difference is a line for the user, which is returned, and no error.
+        classes: of the data, in their order; None if unknown.
 
-
-def check_function(model: nn.Module, config: Mapping[str, Any], checkpoint: str, force: bool) -> str | None:
-    """Compare what a checkpoint to be tested was trained for with the config's model.
-
-    Args:
-        config: of the model. force: a difference is a line for the user, which is returned, and no error.
     Raises: UserError.
     """
-    differ = _differences(model, config, read_checkpoint(checkpoint), ())
-    if not differ:
-        return None
-    text = f"checkpoint {checkpoint} was trained with {'; '.join(differ)}: shapes agree, what is computed does not"
-    if not force:
+    checkpoint = read_checkpoint(path)
+    theirs = _function(checkpoint.meta)
+    differ = [*_differences(model, own, checkpoint, theirs), *_order(checkpoint.meta, classes)]
+    if differ:
+        text = f"checkpoint {path} was trained with {'; '.join(differ)}: shapes agree, what is computed does not"
+        if force:
+            return text
         raise UserError(f"{text}; use the config that it was trained with, or --force to evaluate it all the same")
-    return text
+    untold = set(own.parts) - set(theirs.parts) - NEUTRAL - EASY
+    if theirs.complete or not own.complete or (theirs.parts and not untold):
+        return None
+    known = "says only what its backbone was" if theirs.parts else "does not say what it was"
+    return f"{path} {known} trained with: of the rest only shapes are compared with the config"
 
 
-def start_remark(model: nn.Module, config: Mapping[str, Any], path: str) -> str | None:
+def check_resumed(model: nn.Module, own: Function, path: str, classes: tuple[str, ...] | None) -> None:
+    """Raises: UserError if a checkpoint to resume from was trained for another function, or classes in other order."""
+    checkpoint = read_checkpoint(path)
+    differ = _differences(model, own, checkpoint, _function(checkpoint.meta))
+    if differ := [*differ, *_order(checkpoint.meta, classes)]:
+        raise UserError(
+            f"--resume {path}: it was trained with {'; '.join(differ)}: the same training cannot go on; use its "
+            "config, or start a new training from its weights in another --work-dir: "
+            f"--cfg-options load_from={path}"
+        )
+
+
+def check_backbone_function(model: nn.Module, own: Function, path: str) -> None:
+    """Raises: UserError if a checkpoint whose backbone is used was trained for another function of it."""
+    checkpoint = read_checkpoint(path)
+    theirs, apart = _function(checkpoint.meta), ("backbone", "data_preprocessor")
+    theirs, own = (replace(side, parts={k: v for k, v in side.parts.items() if k in apart}) for side in (theirs, own))
+    if differ := _differences(model, own, checkpoint, theirs):
+        raise UserError(
+            f"checkpoint {path} was trained with {'; '.join(differ)}: shapes agree, what is computed does not; use the "
+            "config that it was trained with"
+        )
+
+
+def start_remark(model: nn.Module, own: Function, path: str, whole: bool = False) -> str | None:
     """A line for the user where weights that training starts from were trained for another function, or may have been.
 
     Args:
-        config: of the model. path: a file, or an address such as ``torchvision://resnet50``.
+        own: of the config.
+        path: a file, or an address such as ``torchvision://resnet50``.
+        whole: heads are loaded too, as by ``load_from``, and not only the backbone.
     """
     checkpoint = read_checkpoint(path) if Path(path).is_file() else Checkpoint(Path(path), {})
-    differ = _differences(model, config, checkpoint, FREE)
+    theirs = _function(checkpoint.meta)
+    differ = _differences(model, own, checkpoint, theirs, only_backbone=not whole)
+    if whole and (components := checkpoint.meta.get("components")):
+        names = check_components(components, f"checkpoint {path}: meta.components")
+        differ += [f"{name} of another mmdet" for name in names]
     if differ:
         return f"{path} was made for {'; '.join(differ)}: not the same function"
     patterns = [layer.dilation_pattern for layer in model.modules() if isinstance(layer, PSConv2d)]
     dilated = [pattern for pattern in patterns if max(pattern) > 1]
-    if not dilated or checkpoint.functions or _setup(checkpoint.meta)[0] is not None:
+    if not dilated or checkpoint.functions or "backbone" in theirs.parts:
         return None
     return (
         f"{path} does not say what its weights were trained for. Those of a plain ResNet, such as torchvision's, were "
@@ -190,38 +213,29 @@ def start_remark(model: nn.Module, config: Mapping[str, Any], path: str) -> str 
     )
 
 
-def _setup(meta: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
-    """Configs of the backbone, None if unknown, and of the data preprocessor that a file was trained with."""
-    model: Any = meta if "backbone" in meta else meta.get(TRAINED)
-    model = model if isinstance(model, Mapping) else {}
-    backbone, pixels = model.get("backbone"), model.get("data_preprocessor")
-    return backbone if isinstance(backbone, Mapping) else None, pixels if isinstance(pixels, Mapping) else {}
+def _function(meta: Mapping[str, Any]) -> Function:
+    """What a file says that it was trained for; without parts if it says nothing."""
+    if "backbone" in meta:  # of mmms convert, which knows some of the other parts
+        parts = meta.get("model")
+        said = {**(parts if isinstance(parts, Mapping) else {}), **{name: meta.get(name) for name in CONVERTED}}
+        said = {name: part for name, part in said.items() if isinstance(name, str) and name != "type"}
+    else:
+        trained = meta.get(TRAINED)
+        said = dict(trained) if isinstance(trained, Mapping) else {}
+    return Function({name: part for name, part in said.items() if part is not None or "type" in said})
 
 
 def _differences(
-    model: nn.Module, config: Mapping[str, Any], checkpoint: Checkpoint, free: tuple[str, ...]
+    model: nn.Module, own: Function, checkpoint: Checkpoint, theirs: Function, only_backbone: bool = False
 ) -> list[str]:
-    """``backbone.NAME=VALUE, the config has VALUE`` of each difference."""
-    theirs, pixels = _setup(checkpoint.meta)
-    own, own_pixels = config.get("backbone"), config.get("data_preprocessor") or {}
-    pairs = [
-        (f"data_preprocessor.{name}", pixels[name], own_pixels[name])
-        for name in PIXELS
-        if name in pixels and name in own_pixels
-    ]
-    if theirs is not None and isinstance(own, Mapping):
-        pairs = [*_backbone_pairs(model, theirs, own, free), *pairs]
-    elif theirs is None:
-        pairs = [*_layer_pairs(model, checkpoint.functions), *pairs]
-    known = [(name, *(_plain(value) for value in values)) for name, *values in pairs]
-    return [
-        f"{name}={_shown(value)}, the config has {_shown(other)}"
-        for name, value, other in known
-        if not _hides(value) and not _hides(other) and value != other
-    ]
+    """``NAME=VALUE, the config has VALUE`` of each difference between a file and the model of a config."""
+    found = differences(theirs, own, only_backbone)
+    if isinstance(theirs.parts.get("backbone"), Mapping):
+        return found
+    return [*_layer_differences(model, checkpoint.functions), *found]
 
 
-def _layer_pairs(model: nn.Module, functions: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def _layer_differences(model: nn.Module, functions: Mapping[str, Any]) -> list[str]:
     """Arguments of the first layer that computes otherwise than it did when the file was saved."""
     layers = dict(model.named_modules())
     for name, theirs in functions.items():
@@ -232,78 +246,16 @@ def _layer_pairs(model: nn.Module, functions: Mapping[str, Any]) -> list[tuple[s
         keys = [key for key in own if key in theirs and theirs[key] != own[key]]
         keys = keys or [key for key in {**theirs, **own} if theirs.get(key) != own.get(key)]
         if keys:
-            return [(f"{name}.{key}", theirs.get(key), own.get(key)) for key in keys]
+            return [
+                f"{name}.{key}={printable(str(theirs.get(key)), SHOWN)}, the config has {own.get(key)}" for key in keys
+            ]
     return []
 
 
-def _backbone_pairs(
-    model: nn.Module, theirs: Mapping[str, Any], own: Mapping[str, Any], free: tuple[str, ...]
-) -> list[tuple[str, Any, Any]]:
-    kinds = _kind(theirs), _kind(own)
-    lattices = _lattice(theirs), _lattice(own)
-    pairs = [(f"backbone.{n}", *(lattice[n] for lattice in lattices)) for n in LATTICE if all(n in x for x in lattices)]
-    if kinds[0] != kinds[1]:  # ResNet and PSResNet are the same networks but for the lattice
-        return pairs if set(kinds) <= set(PLAIN_FAMILY) else [("backbone.type", *kinds)]
-    parameters = inspect.signature(type(getattr(model, "backbone", model))).parameters
-    defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
-    said = (*NEUTRAL, *LATTICE, *free, *(["conv_cfg"] if pairs else []))
-    names = [name for name in {**theirs, **own} if isinstance(name, str) and name not in said]
-    others = [(f"backbone.{n}", *(_given(c, n, defaults) for c in (theirs, own))) for n in names]
-    return pairs + [pair for pair in others if all(value is not MISSING for value in pair[1:])]
-
-
-def _given(config: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> Any:
-    """An argument, or its default; for ``elastic`` False and True are other words for 'none' and 'full'."""
-    value = config.get(name, defaults.get(name, MISSING))
-    return {False: "none", True: "full"}[value] if name == "elastic" and isinstance(value, bool) else value
-
-
-def _lattice(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``PSConv2d`` in the 3x3 layers of a ResNet; {} if it has layers of another kind, or is none."""
-    conv = config.get("conv_cfg")
-    if _kind(config) not in PLAIN_FAMILY or (conv is not None and not isinstance(conv, Mapping)):
-        return {}
-    if conv is None:
-        given: Mapping[str, Any] | None = config if _kind(config) == "PSResNet" else None
-    elif _kind(conv) in ("PSConv", "Conv2d", "Conv"):
-        given = conv if _kind(conv) == "PSConv" else None
-    else:
-        return {}
-    if given is None:
-        return {"dilation_pattern": [1]}
-    defaults = inspect.signature(PSConv2d.__init__).parameters
-    lattice = {n: _plain(defaults[n].default if given.get(n) is None else given[n]) for n in LATTICE}
-    pattern = lattice["dilation_pattern"]
-    return {"dilation_pattern": [1]} if isinstance(pattern, list) and set(map(str, pattern)) == {"1"} else lattice
-
-
-def _kind(config: Mapping[str, Any]) -> str:
-    """The class's name, without scope and module."""
-    kind = config.get("type")
-    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
-    return str(name).rpartition(".")[2]
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """Lists for tuples, rounded numbers; ``UNKNOWN`` for what is not plain."""
-    if depth > 6:
-        return UNKNOWN
-    if isinstance(value, list | tuple):
-        return [_plain(item, depth + 1) for item in value]
-    if isinstance(value, Mapping):
-        items = {str(key): _plain(item, depth + 1) for key, item in value.items()}
-        return {**items, "type": _kind(value)} if "type" in value else items
-    if isinstance(value, float):
-        return round(value, 2)
-    return value if value is None or isinstance(value, bool | int | str) else UNKNOWN
-
-
-def _hides(value: Any) -> bool:
-    """Whether there is something unknown in a plain value."""
-    if isinstance(value, list | dict):
-        return any(_hides(item) for item in (value.values() if isinstance(value, dict) else value))
-    return value is UNKNOWN
-
-
-def _shown(value: Any) -> str:
-    return printable(str(value), SHOWN)
+def _order(meta: Mapping[str, Any], classes: tuple[str, ...] | None) -> list[str]:
+    """The same classes in another order: every label would be taken for another class."""
+    known = class_names(meta)
+    if not classes or known == classes or sorted(known) != sorted(classes):
+        return []
+    place = next(place for place in range(len(known)) if known[place] != classes[place])
+    return [f"class {place} {known[place]}, the data has {classes[place]} there (the same classes in another order)"]

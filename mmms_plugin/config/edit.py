@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.errors import UserError, first_line, printable
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -69,6 +69,22 @@ def drop_doubles(dataloader: dict[str, Any], after: Callable[[dict[str, Any]], A
         dropped += len(wrapper["datasets"]) - len(kept)
         wrapper["datasets"] = kept
     return dropped
+
+
+def data_metainfo(config: dict[str, Any], split: str) -> dict[str, Any]:
+    """Classes and palette of a split's data, from the config or else from its type; {} if unknown."""
+    for dataset in leaf_datasets(config.get(f"{split}_dataloader")):
+        kind = registered(dataset["type"], config.get("default_scope") or "mmengine", ("DATASETS",))
+        return {**getattr(kind, "METAINFO", {}), **(dataset.get("metainfo") or {})}
+    return {}
+
+
+def data_classes(config: dict[str, Any], split: str) -> tuple[str, ...] | None:
+    """Names of the classes of a split's data, fit for a message; None if unknown."""
+    metainfo = data_metainfo(config, split)
+    names = metainfo.get("classes") or metainfo.get("CLASSES")
+    names = (names,) if isinstance(names, str) else names or ()
+    return tuple(printable(str(name)) for name in names) or None
 
 
 def class_count_owners(model: dict[str, Any]) -> list[dict[str, Any]]:
@@ -192,15 +208,24 @@ def _check_spelling(config: Config, key: str) -> str | None:
 
 def _arguments(config: Config, kind: Any) -> set[str] | None:
     """Names of the arguments that a registered type takes; None if the type is unknown or takes any."""
+    known = registered(kind, config.get("default_scope") or "mmengine")
+    return None if known is None else _arguments_of(known)
+
+
+def registered(kind: Any, scope: str, registries: Sequence[str] = ()) -> Any:
+    """The class or function that is registered under a name, as seen from a host's scope; None if there is none.
+
+    Args:
+        registries: names of the registries to look in; () for all.
+    """
     if not isinstance(kind, str):
         return None
     from mmengine.registry import root
 
-    scope = config.get("default_scope") or "mmengine"
-    for registry in (value for name, value in vars(root).items() if name.isupper()):
+    for registry in (value for name, value in vars(root).items() if name.isupper() and name in (registries or (name,))):
         with registry.switch_scope_and_registry(scope) as own:
             if (known := own.get(kind)) is not None:
-                return _arguments_of(known)
+                return known
     return None
 
 

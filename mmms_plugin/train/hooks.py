@@ -20,6 +20,11 @@ FAR = 2.0  # batches that differ by this factor need another learning rate
 ADVICE = "lower the learning rate (optim_wrapper.optimizer.lr) or clip gradients (optim_wrapper.clip_grad)"
 
 
+def unwrapped(model: Any) -> Any:
+    """A model without the wrapper of a distributed run."""
+    return model.module if is_model_wrapper(model) else model
+
+
 class ScheduleHook(Hook):
     """Before training, warns about a schedule that does not fit the data and about parts that never act.
 
@@ -97,7 +102,7 @@ class FiniteHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check all weights: a finite loss may have had a gradient that was not finite."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         parameters = {name for name, _ in model.named_parameters()}
         for name, value in checkpoint["state_dict"].items():
             if not torch.is_tensor(value) or not value.is_floating_point():

@@ -17,7 +17,6 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from PIL import Image
@@ -29,21 +28,23 @@ from mmms_plugin.config.checkpoint import (
     check_backbone_weights,
     check_fits,
     check_function,
+    check_resumed,
     read_state_dict,
     start_remark,
     use_components,
 )
 from mmms_plugin.config.data import check_config_data
-from mmms_plugin.config.edit import apply_cfg_options, dicts_in, leaf_datasets
+from mmms_plugin.config.edit import apply_cfg_options, data_classes, dicts_in
 from mmms_plugin.config.files import SEPARATOR, load_config
+from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import set_image_size
 from mmms_plugin.config.monitors import check_monitors
 from mmms_plugin.config.schedule import count_pictures, set_schedule
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.processes import shell_line
 from mmms_plugin.train.console import calm_output, say
-from mmms_plugin.train.hooks import ScheduleHook
+from mmms_plugin.train.hooks import ScheduleHook, unwrapped
 from mmms_plugin.train.options import DataOptions, EvaluateOptions, LaunchOptions, TrainOptions
 from mmms_plugin.train.processes import (
     check_launcher,
@@ -183,8 +184,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         if out:
             task.keep_predictions(config, Path(scratch), out)
         runner = _build_runner(config, options, remarks)
-        _warn(check_fits(_bare(runner), checkpoint, "test", _classes(config.test_dataloader)))
-        _warn(check_function(_bare(runner), config.model, checkpoint, options.force))
+        classes = data_classes(config, "test")
+        _warn(check_fits(unwrapped(runner.model), checkpoint, "test", classes))
+        _warn(check_function(unwrapped(runner.model), Function.of(runner.cfg), checkpoint, options.force, classes))
         metrics = runner.test()
         if out and is_main_process():
             task.finish_predictions(Path(scratch), out)
@@ -242,20 +244,23 @@ def _check_start(runner: Runner, config: Config, pretrained: str | None) -> None
     Raises:
         UserError: the weights are for another model, or their package is missing.
     """
-    model = _bare(runner)
+    model = unwrapped(runner.model)
     if pretrained and pretrained != NO_WEIGHTS:
         backbone = cast(torch.nn.Module, model.backbone)
         backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
     init = config.model.backbone.get("init_cfg")
     parts = init if isinstance(init, list | tuple) else [init or {}]
     initial = next((part.get("checkpoint") for part in parts if part.get("type") == "Pretrained"), None)
-    if start := config.load_from or initial:
-        if start.startswith("torchvision://") and find_spec("torchvision") is None:
-            raise UserError(f"initial weights {start}: torchvision, which has their address, is missing: {OTHER_START}")
-        _warn(start_remark(model, config.model, start))
+    start, own, classes = config.load_from or initial, Function.of(runner.cfg), data_classes(config, "train")
+    if start and start.startswith("torchvision://") and find_spec("torchvision") is None:
+        raise UserError(f"initial weights {start}: torchvision, which has their address, is missing: {OTHER_START}")
+    resumes = bool(config.load_from and config.get("resume"))
     if config.load_from:
-        purpose = "resume" if config.get("resume") else "start from"
-        _warn(check_fits(model, config.load_from, purpose, _classes(config.train_dataloader)))
+        _warn(check_fits(model, config.load_from, "resume" if resumes else "start from", classes))
+    if resumes:
+        check_resumed(model, own, config.load_from, classes)
+    elif start:
+        _warn(start_remark(model, own, start, whole=bool(config.load_from)))
 
 
 def drop_initial_weights(config: Config) -> None:
@@ -276,19 +281,9 @@ def _build_runner(config: Config, options: LaunchOptions, remarks: list[str]) ->
     return runner
 
 
-def _bare(runner: Runner) -> torch.nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
-def _classes(dataloader: dict[str, Any]) -> tuple[str, ...] | None:
-    """Class names in the config of a dataloader's data sets; None if there are none."""
-    stated = (dataset.get("metainfo", {}).get("classes") for dataset in leaf_datasets(dataloader))
-    return next((tuple(names) for names in stated if names), None)
-
-
 def _warn(remark: str | None) -> None:
     if remark:
-        print_log(remark, "current", logging.WARNING)
+        print_log(one_line(remark), "current", logging.WARNING)
 
 
 def closing_lines(runner: Runner, options: LaunchOptions) -> list[str]:

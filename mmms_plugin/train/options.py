@@ -221,7 +221,11 @@ class EvaluateOptions(LaunchOptions):
     out: str | None = None
     show_dir: str | None = None
     size_report: str | None = None
-    force: bool = False
+    force: bool = option(
+        default=False, group=WEIGHTS,
+        help="evaluate a checkpoint that was trained as another function, such as with other anchors, strides or "
+        "dilations than the config's; refused otherwise",
+    )  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -242,8 +246,8 @@ class ModelOptions(ConfigOptions, PixelOptions):
     )
     force: bool = option(
         default=False, group=WEIGHTS,
-        help="use a checkpoint that was trained as another function, such as with another dilation pattern than the "
-        "config's; refused otherwise",
+        help="use a checkpoint that was trained as another function, such as with other anchors, strides or dilations "
+        "than the config's; refused otherwise",
     )  # fmt: skip
 
 

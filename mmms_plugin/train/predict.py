@@ -13,16 +13,24 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
 from mmms_plugin.coco.picture_files import MAX_PIXELS
+from mmms_plugin.config.channels import channels_explained
 from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_fits, check_function, read_state_dict, use_components
-from mmms_plugin.config.edit import apply_cfg_options, class_count_owners, leaf_datasets, set_num_classes
+from mmms_plugin.config.edit import (
+    apply_cfg_options,
+    class_count_owners,
+    data_metainfo,
+    leaf_datasets,
+    set_num_classes,
+)
 from mmms_plugin.config.files import load_config
+from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import set_image_size
 from mmms_plugin.data.pictures import look_at, quiet_libraries
 from mmms_plugin.devices import usable_device
@@ -61,8 +69,9 @@ def predict(options: PredictOptions) -> None:
     remarks = [use_components(config.model, meta, options.checkpoint)]
     if isinstance(results, ObjectResults) and options.draw and results.score < LOWEST_SCORE:
         remarks.append(f"--score {results.score}: drawing that many objects takes a while; --no-draw leaves it out")
+    own = Function.of(config)
     model = build_model(config, state, options.checkpoint, options.device)
-    remarks.append(check_function(model, config.model, options.checkpoint, options.force))
+    remarks.append(check_function(model, own, options.checkpoint, options.force))
     for remark in filter(None, remarks):
         print(one_line(remark), file=sys.stderr)
     pipeline = picture_pipeline(config)
@@ -74,7 +83,7 @@ def predict(options: PredictOptions) -> None:
                 continue
             pixels = mmcv.imread(str(source.path), channel_order="rgb")
             batch = pseudo_collate([pipeline({"img_path": str(source.path), "img_id": 0})])
-            with torch.no_grad():
+            with torch.no_grad(), channels_explained(model, config.model):
                 (sample,) = model.test_step(batch)  # type: ignore[operator]
             results.add(source, np.asarray(pixels), sample)
         if len(skipped) == len(inputs):
@@ -136,9 +145,7 @@ def config_of(options: ModelOptions, meta: Mapping[str, Any]) -> Config:
 def classes_of(config: Config, meta: Mapping[str, Any]) -> tuple[tuple[str, ...], Any]:
     """Class names and palette of the checkpoint, or else of the config's data set; sets the heads to their number."""
     init_default_scope(config.get("default_scope") or "mmengine")
-    data = leaf_datasets(config.test_dataloader)[0]
-    kind = DATASETS.get(data["type"])
-    metainfo = {**getattr(kind, "METAINFO", {}), **(data.get("metainfo") or {})}
+    metainfo = data_metainfo(config, "test")
     trained = class_names(meta)
     names = trained or metainfo.get("classes") or metainfo.get("CLASSES")
     counts = [part["num_classes"] for part in class_count_owners(config.model)]

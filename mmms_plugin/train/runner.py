@@ -27,13 +27,15 @@ from mmengine.runner.base_loop import BaseLoop
 from mmengine.visualization import Visualizer
 from PIL import Image
 
+from mmms_plugin.config.channels import channels_explained
 from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT, user_fault
-from mmms_plugin.config.checkpoint import TRAINED, trained_meta
+from mmms_plugin.config.checkpoint import TRAINED
+from mmms_plugin.config.function import Function
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
 from mmms_plugin.train.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
 from mmms_plugin.train.console import ProgressHook, calm, calm_output, say
-from mmms_plugin.train.hooks import FiniteHook
+from mmms_plugin.train.hooks import FiniteHook, unwrapped
 from mmms_plugin.train.resuming import (
     EVALUATIONS,
     EarlierRun,
@@ -87,6 +89,7 @@ class CheckedBuilds(Runner):
         """As ``Runner.build_test_loop``."""
         built = user_fault("test_cfg", lambda: Runner.build_test_loop(self, loop))
         try_sample("test_dataloader", built.dataloader)
+        self._guard_first_iteration(built)
         return built
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
@@ -122,7 +125,8 @@ class CheckedBuilds(Runner):
             if done:
                 return run_iter(*args)
             try:
-                user_fault("the first iteration failed", lambda: run_iter(*args))
+                with channels_explained(unwrapped(self.model), self.cfg.get("model") or {}):
+                    user_fault("the first iteration failed", lambda: run_iter(*args))
             except UserError as error:
                 text = "".join(traceback.format_exception(error.__cause__ or error))
                 path = write_text(Path(self.work_dir, "first_iteration_error.txt"), text)
@@ -409,8 +413,8 @@ class ResumeHook(Hook):
         """Add how the seed is used, which function the weights are trained for, and the evaluations so far."""
         names = ("deterministic", "diff_rank_seed")
         checkpoint["meta"]["randomness"] = {key: bool(runner._randomness_cfg.get(key)) for key in names}
-        if "backbone" in runner.cfg.get("model", {}):
-            checkpoint["meta"][TRAINED] = trained_meta(runner.cfg.model)
+        if isinstance(runner.cfg.get("model"), dict):
+            checkpoint["meta"][TRAINED] = dict(Function.of(runner.cfg).parts)
         if runner.evaluations is not None:
             recorded = {name: [list(value) for value in values] for name, values in runner.evaluations.items()}
             checkpoint["meta"][EVALUATIONS] = recorded

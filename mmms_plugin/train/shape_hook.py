@@ -18,7 +18,6 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -27,6 +26,7 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.layers import ShapeAdaptor
 from mmms_plugin.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmms_plugin.scale.flops import count
+from mmms_plugin.train.hooks import unwrapped
 
 STATE = "shape_optimizer"  # key of the alphas' optimizer in a checkpoint
 
@@ -154,7 +154,7 @@ class ShapeAdaptorHook(Hook):
 
     def _describe(self, runner: Runner, data_batch: Any) -> str:
         """The sizes of the maps and the multiply-adds, for the size of the batch's first picture."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         backbone, inputs = model.backbone, data_batch["inputs"]
         height, width = inputs[0].shape[-2:]
         sizes = [size[1:] for size in backbone.shapes(height, width)]

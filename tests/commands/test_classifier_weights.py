@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from mmms_plugin.backbones.base import Backbone
-from mmms_plugin.config.checkpoint import TRAINED, start_remark, trained_meta
+from mmms_plugin.config.checkpoint import TRAINED, start_remark
 from mmms_plugin.config.files import config_names, load_config
+from mmms_plugin.config.function import Function
 from mmms_plugin.registry import MODELS
 
 MODELS.import_from_location()
@@ -51,14 +52,14 @@ def test_every_backbone_is_in_a_detector_or_known_to_be_in_none():
 def test_a_classifiers_backbone_fits_and_computes_the_same(name, tmp_path: Path):
     """Shapes do not show a PSConv's dilation pattern, nor pixels in another order: the checkpoint's config does."""
     config = read(name).model
-    goal = backbone_of(config)
+    own, goal = Function.of(read(name)), backbone_of(config)
     remarks = []
     for classifier in map(read, CLASSIFIERS):
         if classifier.model.backbone.type != config.backbone.type or not fits(goal, backbone_of(classifier.model)):
             continue
         path = tmp_path / "classifier.pth"
-        torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": {TRAINED: trained_meta(classifier.model)}}, path)
-        remark = start_remark(nn.ModuleDict({"backbone": goal}), config, str(path))
+        torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": {TRAINED: dict(Function.of(classifier).parts)}}, path)
+        remark = start_remark(nn.ModuleDict({"backbone": goal}), own, str(path))
         if remark is None:
             return
         remarks.append(remark)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS, Registry
+from torch import nn
 
 from mmms_plugin.config.check import check_values, user_fault
 from mmms_plugin.config.files import load_config
@@ -192,7 +193,7 @@ class Loop:
 
 def test_only_the_first_iteration_is_guarded(tmp_path):
     class Runner:
-        work_dir = str(tmp_path)
+        work_dir, model, cfg = str(tmp_path), nn.Module(), Config()
 
     first, later = Loop(), Loop()
     for loop in (first, later):

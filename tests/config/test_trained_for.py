@@ -14,7 +14,8 @@ from mmengine.runner import load_checkpoint, save_checkpoint
 from mmengine.runner.checkpoint import get_state_dict, weights_to_cpu
 from torch import nn
 
-from mmms_plugin.config.checkpoint import TRAINED, check_function, start_remark, trained_meta
+from mmms_plugin.config.checkpoint import TRAINED, check_function, start_remark
+from mmms_plugin.config.function import Function
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights.publish import publish
 
@@ -28,9 +29,14 @@ PIXELS = dict(type="DetDataPreprocessor", mean=[123.675, 116.28, 103.53], bgr_to
 def checkpoint(folder: Path, backbone: dict[str, Any] | None, converted: bool = False, **more: Any) -> str:
     """A file that says what it was trained for: as mmms train does it, or as mmms convert does."""
     model = dict(type="FasterRCNN", data_preprocessor={**PIXELS, **more}, backbone=backbone)
-    meta = dict(model) if converted else {TRAINED: trained_meta(Config(dict(model=model)).model)} if backbone else {}
+    meta = dict(model) if converted else {TRAINED: dict(Function.of(Config(dict(model=model))).parts)}
     torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": {} if backbone is None else meta}, folder / "x.pth")
     return str(folder / "x.pth")
+
+
+def function(**parts: Any) -> Function:
+    """Of a config's model; of which only these parts are compared."""
+    return Function(parts, "mmdet")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +66,7 @@ def test_the_same_function_passes(theirs, own, converted, model, tmp_path):
     if own.get("type") == "mmdet.ResNet":
         with torch.device("meta"):
             model = nn.ModuleDict({"backbone": MODELS.build(dict(own))})
-    config = dict(backbone=own, data_preprocessor=PIXELS)
+    config = function(backbone=own, data_preprocessor=PIXELS)
     assert check_function(model, config, checkpoint(tmp_path, theirs, converted), force=False) is None
 
 
@@ -70,7 +76,7 @@ def test_another_function_is_refused_unless_forced(theirs, own, words, converted
     if own.get("type") == "mmdet.ResNet":
         with torch.device("meta"):
             model = nn.ModuleDict({"backbone": MODELS.build(dict(own))})
-    path, config = checkpoint(tmp_path, theirs, converted), dict(backbone=own, data_preprocessor=PIXELS)
+    path, config = checkpoint(tmp_path, theirs, converted), function(backbone=own, data_preprocessor=PIXELS)
     with pytest.raises(UserError) as caught:
         check_function(model, config, path, force=False)
     assert words in str(caught.value)
@@ -82,17 +88,17 @@ def test_another_function_is_refused_unless_forced(theirs, own, words, converted
 def test_pixels_in_another_order_are_reported(model, tmp_path):
     path = checkpoint(tmp_path, PS, bgr_to_rgb=False, mean=(0.1, 0, 0))
     with pytest.raises(UserError, match=r"data_preprocessor\.mean=.*data_preprocessor\.bgr_to_rgb=False"):
-        check_function(model, dict(backbone=PS, data_preprocessor=PIXELS), path, force=False)
+        check_function(model, function(backbone=PS, data_preprocessor=PIXELS), path, force=False)
 
 
 def test_weights_that_say_nothing_may_be_a_plain_networks(model, tmp_path):
     for source in ("torchvision://resnet18", checkpoint(tmp_path, None)):
-        remark = start_remark(model, dict(backbone=PS), source)
+        remark = start_remark(model, function(backbone=PS), source)
         assert "trained with dilation 1, this backbone has the pattern 1, 2, 1, 4" in remark
         with torch.device("meta"):
             plain = MODELS.build(dict(PLAIN))
-        assert start_remark(plain, dict(backbone=PLAIN), source) is None
-    assert start_remark(model, dict(backbone=PS), checkpoint(tmp_path, PS)) is None
+        assert start_remark(plain, function(backbone=PLAIN), source) is None
+    assert start_remark(model, function(backbone=PS), checkpoint(tmp_path, PS)) is None
 
 
 ODD: list[Any] = [
@@ -111,10 +117,10 @@ ODD: list[Any] = [
 def test_odd_meta_is_no_reason_to_stop(meta, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": meta}, "x.pth")
-    remark = check_function(model, dict(backbone=PS), "x.pth", force=True) or ""
+    remark = check_function(model, function(backbone=PS), "x.pth", force=True) or ""
     assert len(remark) < 1000
     assert remark.isprintable()
-    start_remark(model, dict(backbone=PS), "x.pth")
+    start_remark(model, function(backbone=PS), "x.pth")
     assert not Path("ran").exists()
 
 
@@ -140,9 +146,9 @@ def test_a_psconv_carries_its_pattern_and_refuses_another(tmp_path):
         words = r"backbone\.layer1\.0\.conv1\.dilation_pattern=\[1, 2, 1, 4\], the config has \[1\]"
         for other in (model, nn.ModuleDict({"backbone": host})):
             with pytest.raises(UserError, match=words):
-                check_function(other, dict(backbone=PLAIN), str(file), force=False)
-        assert check_function(nn.ModuleDict({"backbone": layers}), dict(backbone=LAYERS), str(file), False) is None
-        assert "not the same function" in str(start_remark(model, dict(backbone=PLAIN), str(file)))
+                check_function(other, function(backbone=PLAIN), str(file), force=False)
+        assert check_function(nn.ModuleDict({"backbone": layers}), function(backbone=LAYERS), str(file), False) is None
+        assert "not the same function" in str(start_remark(model, function(backbone=PLAIN), str(file)))
         with pytest.raises(RuntimeError, match="its weights were trained with"):
             load_checkpoint(nn.ModuleDict({"module": model} if file.stem == "wrapped" else {"backbone": plain}),
                             str(file), strict=True)  # fmt: skip
@@ -192,8 +198,8 @@ def test_layers_of_the_same_shapes_refuse_weights_of_another_function(theirs, ow
     model = one_layer(own)
     for file in saved_files(theirs, tmp_path):
         with pytest.raises(UserError, match=re.escape(f"conv.{words}, the config has {other}")):
-            check_function(model, {}, str(file), force=False)
-        assert words in str(start_remark(model, {}, str(file)))
+            check_function(model, function(), str(file), force=False)
+        assert words in str(start_remark(model, function(), str(file)))
     state = torch.load(tmp_path / "plain.pth", weights_only=True)["state_dict"]
     if own["type"] == "Conv2d":  # knows nothing of metadata: only the project's commands notice
         return
@@ -206,7 +212,7 @@ def test_layers_of_the_same_shapes_refuse_weights_of_another_function(theirs, ow
 def test_layers_of_the_same_function_load_each_others_weights(theirs, own, tmp_path):
     model = one_layer(own)
     for file in saved_files(theirs, tmp_path):
-        assert check_function(model, {}, str(file), force=False) is None
+        assert check_function(model, function(), str(file), force=False) is None
     state = torch.load(tmp_path / "plain.pth", weights_only=True)["state_dict"]
     model.load_state_dict(state)
     assert torch.equal(model["conv"].weight, state["conv.weight"])
