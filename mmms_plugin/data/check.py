@@ -26,6 +26,7 @@ from mmms_plugin.data.seg_layouts import has_masks
 from mmms_plugin.data.seg_set import read_seg_set
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import write_text
+from mmms_plugin.processes import shell_line
 from mmms_plugin.report.tables import Cell, Column, Rows, Table
 from mmms_plugin.report.terminal import print_table, say
 
@@ -193,7 +194,7 @@ def run_check(own: OwnData, json_file: str | None = None, **options: bool) -> in
     counted = f"{errors} error{'s' * (errors != 1)}, {mended} mended, {warnings} warning{'s' * (warnings != 1)}"
     say(f"{counted}: {verdict}", console)
     if report.kind == "classification":
-        say("train with: mmms train CONFIG --image-dir DIR", console)
+        say(f"train with: mmms train CONFIG --image-dir {shell_line([str(own.folder)])}", console)
     images = sum(counts["images"] for counts in report.splits.values())
     print(f"{images} pictures in {time.perf_counter() - start:.1f} s", file=sys.stderr)
     if json_file:

@@ -17,6 +17,7 @@ from PIL import Image
 from mmms_plugin.commands import main
 from mmms_plugin.data.check import check_data
 from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.processes import shell_line
 from tests.data import small_sets
 from tests.data.small_sets import picture
 
@@ -343,7 +344,7 @@ def test_folders_of_classes(shapes, tmp_path, capsys):
     assert main(["check-data", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("train: 2 images, classes: 2\nval: 2 images, classes: 2\n0 errors, 0 mended, 0 warn")
-    assert "train with: mmms train CONFIG --image-dir DIR" in printed
+    assert f"train with: mmms train CONFIG --image-dir {shell_line([str(folder)])}\n" in printed
     shutil.copy(folder / "train/cat/a.png", folder / "valid/dog/b.png")
     (folder / "train/dog/a.png").write_bytes(b"")
     (folder / "train/dog/._a.png").write_bytes(b"x")
