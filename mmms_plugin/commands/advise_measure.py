@@ -26,6 +26,7 @@ from mmms_plugin.config.image_size import own_size
 from mmms_plugin.data.coco_file import CocoFile
 from mmms_plugin.data.coco_layouts import annotation_files
 from mmms_plugin.data.coco_set import read_split
+from mmms_plugin.data.coco_usable import note_usable
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from mmms_plugin.scale.advice import Advice, Geometry, Objects, Shares, advise, shares
@@ -61,15 +62,16 @@ class Finding:
 def training_split(own: OwnData) -> CocoFile:
     """The training data of a data set, or its validation data if it has no others.
 
-    Raises: UserError if there is no object with a box.
+    Raises: UserError if a detector would learn from no object.
     """
     files = annotation_files(own)
     split = next((split for split in ("train", "val") if split in files), None)
     if split is None:
         raise UserError(f"{own.where}: no annotations for train (found: {', '.join(files) or 'none'})")
     coco = read_split(own, split, files[split], masks=False, look=False)
-    if not any(not record.get("iscrowd") for record in coco.boxed):
-        raise UserError(f"{own.where}: {files[split]} has no object with a box")
+    note_usable(coco, checked=False)
+    if not coco.usable:
+        raise UserError(f"{own.where}: {files[split]} has no usable object; mmms check-data lists what is wrong")
     return coco
 
 
@@ -170,14 +172,11 @@ def _objects(coco: CocoFile, config: Config, size: tuple[int, int]) -> Objects:
     keeps = all(step.get("keep_ratio") for step in steps)
     factors = {key: _factors(picture, size, keeps) for key, picture in sizes.items()}
     areas, boxes = [], []
-    for record in coco.boxed:
+    for record in coco.usable or ():
         width, height = record["bbox"][2:]
-        if not record.get("iscrowd") and width > 0 and height > 0:
-            across, down = factors[record["image_id"]]
-            areas.append(object_area(record))
-            boxes.append((width * across, height * down))
-    if not boxes:
-        raise UserError(f"{coco.path}: no object has a box with a width and a height")
+        across, down = factors[record["image_id"]]
+        areas.append(object_area(record))
+        boxes.append((width * across, height * down))
     enlarged = float(np.median([(across * down) ** 0.5 for across, down in factors.values()]))
     return Objects(np.array(areas, float), np.array(boxes, float), len(sizes), enlarged)
 

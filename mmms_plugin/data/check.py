@@ -105,8 +105,8 @@ def _check_coco(own: OwnData, files: Mapping[str, Path], masks: bool, decode: bo
             coco.findings.add("picture-not-listed", name)
         report.splits[split] = {
             "annotations": str(coco.path), "pictures": str(coco.image_dir), "images": len(coco.images),
-            "objects": len(coco.content["annotations"]), "usable": coco.usable, "classes": list(coco.classes),
-            "masks": coco.mask_count,
+            "objects": len(coco.content["annotations"]), "usable": len(coco.usable or ()),
+            "classes": list(coco.classes), "masks": coco.mask_count,
         }  # fmt: skip
         listed = zip(coco.images, coco.pictures, strict=True)
         pictures += [(split, Path(coco.image_dir or "", image["file_name"]), file.bytes) for image, file in listed]

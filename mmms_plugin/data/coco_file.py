@@ -56,7 +56,7 @@ class CocoFile:
         image_dir: folder of the pictures, once placed.
         pictures: one for each image, once placed.
         mended: whether ``content`` differs from the file.
-        usable: number of objects that a detector learns from, once counted.
+        usable: those of ``boxed`` that a detector learns from, once counted.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class CocoFile:
     image_dir: Path | None = None
     pictures: list[Picture] = field(default_factory=list)
     mended: bool = False
-    usable: int | None = None
+    usable: list[Record] | None = None
 
     @property
     def images(self) -> list[Record]:
@@ -87,7 +87,7 @@ class CocoFile:
     def counts(self) -> str:
         """Numbers of images and objects in words, and of usable ones where they are fewer."""
         objects = len(self.content["annotations"])
-        usable = "" if self.usable in (None, objects) else f", {self.usable} usable"
+        usable = "" if self.usable is None or len(self.usable) == objects else f", {len(self.usable)} usable"
         return f"{len(self.images)} images, {objects} objects{usable}"
 
     def sizes_of(self, records: list[Record]) -> np.ndarray:

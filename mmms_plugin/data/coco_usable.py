@@ -24,11 +24,14 @@ REASONS = {
 }
 
 
-def note_usable(coco: CocoFile, *, classes: Collection[str] | None = None, min_size: float = 0) -> None:
-    """Count the objects that a detector learns from, sets ``usable``, and note why others are left out.
+def note_usable(
+    coco: CocoFile, *, checked: bool = True, classes: Collection[str] | None = None, min_size: float = 0
+) -> None:
+    """Find the objects that a detector learns from, set ``usable``, and note why others are left out.
 
     Args:
-        coco: an annotation file whose objects were checked.
+        coco: the annotation file.
+        checked: its objects were checked, and their areas are right.
         classes: names of the classes; by default all categories are classes.
         min_size: px, pictures with a shorter side are left out.
     """
@@ -45,7 +48,7 @@ def note_usable(coco: CocoFile, *, classes: Collection[str] | None = None, min_s
         "object-ignored": np.array([bool(record.get("ignore")) for record in records], bool),
         "box-small": (boxes[:, 2:] < 1).any(1),
         "box-outside": known & (np.minimum(ends, sides) <= np.maximum(starts, 0)).any(1),
-        "object-empty": np.array([record["area"] <= 0 for record in records], bool),
+        "object-empty": np.array([checked and record["area"] <= 0 for record in records], bool),
         "object-other-class": ~np.isin(ids, list(named)),
         "object-crowd": np.array([bool(record["iscrowd"]) for record in records], bool),
         "picture-small": known & (sides.min(1) < min_size),
@@ -58,7 +61,7 @@ def note_usable(coco: CocoFile, *, classes: Collection[str] | None = None, min_s
             if code not in coco.findings:
                 coco.findings.add_where(code, which, lambda place: f"annotation {records[place]['id']}", len(records))
         usable &= ~which
-    coco.usable = int(np.count_nonzero(usable))
+    coco.usable = [records[place] for place in np.flatnonzero(usable).tolist()]
     if coco.usable:
         unlearned = named & set(ids.tolist()) - set(ids[usable].tolist())
         for category in coco.content["categories"]:

@@ -136,8 +136,9 @@ def test_what_is_printed_and_written_as_json(tmp_path, capsys, monkeypatch):
     ("change", "message"),
     [
         (lambda c: c["images"][0].update(width=0), "1 of 2 images have no width and height"),
-        (lambda c: [a.update(bbox=[1, 2, 0, 5]) for a in c["annotations"]], "no object has a box with a width and a"),
-        (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "has no object with a box"),
+        (lambda c: [a.update(bbox=[1, 2, 0, 5]) for a in c["annotations"]], "has no usable object; mmms check-data"),
+        (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "has no usable object; mmms check-data lists"),
+        (lambda c: [a.update(bbox=[0.1, 0.1, 0.5, 0.5]) for a in c["annotations"]], "has no usable object; mmms check"),
         (lambda c: None, "none of its 2 pictures can be read"),
     ],
 )
@@ -282,7 +283,7 @@ def test_psconv_where_psresnet_cannot_take_a_backbone_s_place():
         (["--config", "deeplabv3_ps_r50_voc12aug"], "is a segmentation model, must be a detector"),
         (["--coco-dir", "{tmp}/none"], "no such folder"),
         (["--coco-dir", "{shapes}/images"], "no annotations for train"),
-        (["--coco-dir", "{tmp}/empty"], "has no object with a box"),
+        (["--coco-dir", "{tmp}/empty"], "has no usable object; mmms check-data lists"),
         (
             [
                 "--coco-dir",
