@@ -3,8 +3,8 @@
 A sub-command is a module with a docstring (its help), a dataclass ``Options``, from which the parser is made, and
 ``run(options) -> int | None``. Heavy imports stand in ``run``, so that help needs neither torch nor a host.
 
-Exit status: 0 if all is done, 1 if the run had to stop (its loss became NaN, say), 2 if the user's input is at fault;
-both print one line and no traceback. Anything else is a bug.
+Exit status: 0 if all is done, 1 if the run had to stop (its loss became NaN, say), 2 if the user's input is at fault,
+130 after Ctrl-C, 143 after SIGTERM; all but 0 print one line and no traceback. Anything else is a bug.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from difflib import get_close_matches
 from types import ModuleType
 
+from mmms_plugin import signals
 from mmms_plugin.errors import RunError, UserError, first_line, memory_checked, one_line
 from mmms_plugin.options import add_options, from_args
 
@@ -83,11 +84,14 @@ def script(*command: str) -> int:
     before Python 3.15, Python is restarted in its UTF-8 mode, which keeps class names intact.
     """
     if sys.flags.utf8_mode or locale.getpreferredencoding(False).lower().replace("-", "") == "utf8":
-        return main([*command, *sys.argv[1:]])
+        status = main([*command, *sys.argv[1:]])
+        signals.end_at_once(status)
+        return status
     again = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
     if os.name != "nt":
         os.execv(sys.executable, again)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the new process handles Ctrl-C
+    for number in (signal.SIGINT, signal.SIGBREAK):  # type: ignore[attr-defined]  # the new process handles them
+        signal.signal(number, signal.SIG_IGN)
     return subprocess.call(again)  # on Windows execv returns to the prompt at once
 
 
@@ -105,30 +109,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # of mmengine 0.10, on import
         # The hosts warn about defaults that the user did not choose.
         warnings.filterwarnings("ignore", category=UserWarning, module=r"mm(cv|det|engine|pretrain|seg)\.")
-    try:
-        if name in ("", "-h", "--help"):
-            print("usage: mmms COMMAND ... (mmms COMMAND --help lists its options)\n")
-            print("\n".join(f"  {command:<14}{summary(command)}" for command in COMMANDS))
-            return 0 if name else 2
-        if name == "--version":
-            from mmms_plugin import __version__
+    with nullcontext() if name == "run" else signals.catching():
+        return _guarded(name, argv)
 
-            print(__version__)
-            return 0
-        if name not in COMMANDS:
-            nearest = ", ".join(get_close_matches(name, COMMANDS, n=2))
-            meant = f"did you mean {nearest}?" if nearest else f"allowed are {', '.join(COMMANDS)}"
-            raise UserError(f"unknown command {name!r}: {meant}")
-        with memory_checked("the run"):
-            module = module_of(name)
-            parser = _Parser(prog=f"mmms {name}", description=module.__doc__, formatter_class=_Help)
-            add_options(parser, module.Options)
-            status = module.run(from_args(module.Options, parser.parse_args(argv[1:]))) or 0
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        print(f"mmms {name}: interrupted", file=sys.stderr)
-        return 130
+
+def _guarded(name: str, argv: list[str]) -> int:
+    """Run a command; what stops it becomes one line and a status."""
+    try:
+        with signals.explained():
+            return _run(name, argv)
+    except KeyboardInterrupt as error:
+        signals.end()
+        if os.environ.get("RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ:  # one of torchrun's processes
+            with suppress(BrokenPipeError):
+                print(one_line(f"mmms {name}: interrupted {error}".rstrip()), file=sys.stderr)
+        return error.status if isinstance(error, signals.Interrupted) else 130
     except UserError as error:
         return _refuse(name, str(error))
     except RunError as error:
@@ -151,6 +146,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _drop_output()
         return _refuse(name, f"{error.filename or 'output'} cannot be written ({error.strerror})")
+
+
+def _run(name: str, argv: list[str]) -> int:
+    if name in ("", "-h", "--help"):
+        print("usage: mmms COMMAND ... (mmms COMMAND --help lists its options)\n")
+        print("\n".join(f"  {command:<14}{summary(command)}" for command in COMMANDS))
+        return 0 if name else 2
+    if name == "--version":
+        from mmms_plugin import __version__
+
+        print(__version__)
+        return 0
+    if name not in COMMANDS:
+        nearest = ", ".join(get_close_matches(name, COMMANDS, n=2))
+        meant = f"did you mean {nearest}?" if nearest else f"allowed are {', '.join(COMMANDS)}"
+        raise UserError(f"unknown command {name!r}: {meant}")
+    with memory_checked("the run"):
+        module = module_of(name)
+        parser = _Parser(prog=f"mmms {name}", description=module.__doc__, formatter_class=_Help)
+        add_options(parser, module.Options)
+        options = from_args(module.Options, parser.parse_args(argv[1:]))
+        if hasattr(options, "words"):
+            options.words = tuple(argv[1:])
+        status: int = module.run(options) or 0
+    sys.stdout.flush()
+    return status
 
 
 def _refuse(name: str, message: str, status: int = 2) -> int:

@@ -21,9 +21,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmms_plugin import signals
 from mmms_plugin.commands.compare_seeds_records import SeedRecord, TrainedCost, read_record, read_scalars, trained_cost
 from mmms_plugin.errors import RunError, UserError, one_line
-from mmms_plugin.files import check_folder, make_folder, write_text
+from mmms_plugin.files import WINDOWS, check_folder, make_folder, write_text
 from mmms_plugin.options import REQUIRED, CommandOptions, option, positional
 from mmms_plugin.processes import shell_words, wait_and_measure
 from mmms_plugin.report.tables import NOT_AVAILABLE, Column, Table, to_markdown
@@ -91,7 +92,8 @@ def _run(options: Options) -> None:
         _check_metrics(options.metrics or (), record.config, record.metrics)
     for (config, seed), file in files.items():
         if (config, seed) not in runs:
-            runs[config, seed] = _Run(_train_now(config, seed, file, train), trained_cost(file.with_suffix("")))
+            with signals.explained(f"in the training of {config}, seed {seed}; give the command again to continue"):
+                runs[config, seed] = _Run(_train_now(config, seed, file, train), trained_cost(file.with_suffix("")))
     content = {config: _summary([runs[config, seed] for seed in range(options.seeds)]) for config in configs}
     for config in configs[1:]:
         content[config]["difference"] = _differences(content[configs[0]]["metrics"], content[config]["metrics"])
@@ -185,7 +187,9 @@ def _train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> in
         try:
             peak = wait_and_measure(process)
         except KeyboardInterrupt:
-            process.terminate()
+            if not WINDOWS:  # where Ctrl-C reaches the training too, and terminate() would not let it save its state
+                process.terminate()
+            process.wait()
             raise
     if process.returncode:
         last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]

@@ -1,12 +1,15 @@
 """Train a model from a config, also on data of your own.
 
-An interrupted training can be resumed.
+Ctrl-C and SIGTERM save a checkpoint; --resume continues from it.
 """
 
+from mmms_plugin import signals
 from mmms_plugin.train.options import TrainOptions as Options
 
 
 def run(options: Options) -> None:
-    from mmms_plugin.train.launch import train
+    """Train a config; see ``launch.train``."""
+    with signals.explained("before the first step; there is nothing to save"):
+        from mmms_plugin.train.launch import train
 
-    train(options)
+        train(options)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from mmms_plugin import signals
 from mmms_plugin.errors import UserError
 
 WRAPPER = "MMDistributedDataParallel"
@@ -89,6 +90,15 @@ def _wrap(model: Any, options: dict[str, Any]) -> Any:
     return MMDistributedDataParallel(module=revert_sync_batchnorm(model), **options)
 
 
+# Ctrl-C goes to all processes of a terminal. Those that a command has started leave it to the command.
+IGNORE_SIGNALS = """
+import signal
+for name in ("SIGINT", "SIGBREAK"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+"""
+
+
 class _ImportsPlugin:
     """Unpickling it imports the plugin, from where this process imported it."""
 
@@ -96,7 +106,8 @@ class _ImportsPlugin:
         self.path = list(path)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        return exec, (f"import sys\nsys.path[:] = {self.path!r}\nimport mmms_plugin",)
+        first = IGNORE_SIGNALS if signals.caught() else ""
+        return exec, (f"{first}import sys\nsys.path[:] = {self.path!r}\nimport mmms_plugin",)
 
 
 def import_plugin_first(module: ModuleType) -> None:

@@ -8,7 +8,8 @@ the training, a decay that is never reached, a learning rate for batches of 16. 
 3. Warm-up: at most a tenth of the training, and never longer than before.
 4. Learning rate: in proportion to the batch over all processes (Goyal et al., arXiv:1706.02677), from the batch that
    the config was written for: ``auto_scale_lr.base_batch_size``, else its own.
-5. Evaluation and checkpoints: about ten times; log lines: often enough to see some.
+5. Evaluation and checkpoints: about ten times, at most once per pass over the data, and at the end; log lines: often
+   enough to see some.
 
 mmengine is imported only by ``count_pictures``: the options of commands import this module.
 """
@@ -55,6 +56,12 @@ class ScheduleOptions(CommandOptions):
         help="pictures per batch and process; the learning rate changes in proportion (default: the config's)",
     )  # fmt: skip
     lr: float | None = option(above=0, group="schedule", help="learning rate, used as it is (default: the config's)")
+    val_every: int | None = option(
+        metavar="N", least=1, group="schedule",
+        help="evaluate and save a checkpoint every N epochs, or iterations in a training that is counted in them, and "
+        "at the end (default: the config's; with --epochs or --iters about ten times, at most once per pass over the "
+        "data)",
+    )  # fmt: skip
     preset: str | None = option(
         choices=["finetune"], group="schedule",
         help="finetune: length and batch for tens to thousands of pictures, clipped gradients, the best checkpoint "
@@ -72,6 +79,11 @@ class ScheduleOptions(CommandOptions):
     def given(self) -> bool:
         """Whether any option is given."""
         return self != ScheduleOptions()
+
+    @property
+    def fits(self) -> bool:
+        """Whether any option is given that changes more than when evaluations and checkpoints come."""
+        return replace(self, val_every=None) != ScheduleOptions()
 
 
 def count_pictures(config: Config, split: str = "train") -> int:
@@ -127,15 +139,16 @@ def set_schedule(
         _change(changes, "batch", loader["batch_size"], options.batch_size)
         loader["batch_size"] = options.batch_size
     batch = loader["batch_size"] * world
-    _set_rate(config, options.lr, batch, base, changes)
     per_epoch = max(1, math.ceil(pictures / batch))
     old = _Length.of(config)
     new = old.fitted(options, per_epoch)
-    if new.unit != old.unit:
-        _count_iterations(config)
-    _set_length(config, old, new, per_epoch, changes)
-    _set_decay(config, old, new, per_epoch, changes)
-    _set_intervals(config, old, new, per_epoch, changes)
+    if options.fits:
+        _set_rate(config, options.lr, batch, base, changes)
+        if new.unit != old.unit:
+            _count_iterations(config)
+        _set_length(config, old, new, per_epoch, changes)
+        _set_decay(config, old, new, per_epoch, changes)
+    _set_intervals(config, old, new, per_epoch, options.val_every, changes)
     asked = " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in vars(options).items() if value is not None
     )
@@ -291,17 +304,28 @@ def _stretch(scheduler: dict[str, Any], old: _Length, new: _Length, moved: dict[
         changes.append(f"{scheduler['type']} until {before['end']} -> {scheduler['end']}")
 
 
-def _set_intervals(config: dict[str, Any], old: _Length, new: _Length, per_epoch: int, changes: list[str]) -> None:
+def _interval(count: int, least: int) -> int:
+    """About a tenth of ``count``, so that no two evaluations, the last one included, are closer than ``least``."""
+    intervals = range(max(least, count // EVALUATIONS), count)
+    return next((length for length in intervals if not 0 < count % length < least), count)
+
+
+def _set_intervals(
+    config: dict[str, Any], old: _Length, new: _Length, per_epoch: int, every: int | None, changes: list[str]
+) -> None:
+    """Set how often the training evaluates, saves and logs; ``every`` is the user's wish for the first two."""
     loop, hooks = config["train_cfg"], config.get("default_hooks") or {}
-    if new != old:
+    if new != old or every is not None:
         at_the_end_only = old.unit == new.unit and loop.get("val_interval", 1) >= old.count
-        interval = new.count if at_the_end_only else max(1, new.count // EVALUATIONS)
+        usual = new.count if at_the_end_only else _interval(new.count, 1 if new.unit == "epochs" else per_epoch)
+        interval = min(every or usual, new.count)
         loop["val_interval"] = interval
         loop.pop("dynamic_intervals", None)
         if loop.get("val_begin"):
             loop["val_begin"] = _share(loop["val_begin"], old.count, new.count)
-        if hooks.get("checkpoint"):
-            hooks["checkpoint"]["interval"] = interval
+        if checkpoint := hooks.get("checkpoint"):
+            counts_iterations = new.unit == "epochs" and checkpoint.get("by_epoch") is False
+            checkpoint["interval"] = interval * (per_epoch if counts_iterations else 1)
         often = f"{interval} {new.unit}" if interval > 1 else new.unit[:-1]
         changes.append(f"evaluation and checkpoint every {often}")
     if hooks.get("logger"):

@@ -111,15 +111,22 @@ def number_batches(loader: DataLoader, key: tuple[int, ...], endless: bool) -> N
 
 
 class Continued:
-    """The endless iterator of IterBasedTrainLoop, which asks once for every batch that was trained on before."""
+    """The endless iterator of IterBasedTrainLoop, which asks once for every batch that was trained on before.
 
-    def __init__(self, iterator: Iterator, done: int) -> None:
-        self.iterator, self.done = iterator, done
+    Args:
+        iterator: of batches.
+        done: number of batches that were trained on before and that ``iterator`` skips by itself.
+        pause: called before each batch.
+    """
+
+    def __init__(self, iterator: Iterator, done: int, pause: Callable[[], None]) -> None:
+        self.iterator, self.done, self.pause = iterator, done, pause
 
     def __iter__(self) -> Continued:
         return self
 
     def __next__(self) -> Any:
+        self.pause()
         if self.done > 0:
             self.done -= 1
             return None

@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from mmms_plugin import signals
 from mmms_plugin.processes import peak_memory
 from mmms_plugin.registry import HOOKS
 
@@ -34,7 +35,10 @@ USUAL = (
     "Advance dataloader",
     "it will be restarted and continue to iterate",
     "The dataset metainfo from the resumed checkpoint is different",
+    "Since `metrics` is an empty dict",
 )
+# Messages of the hosts in our words
+REWORDED = {"The testing results of the whole dataset is empty.": "nothing is detected, so there is no AP"}
 # The same for Python's own warnings
 USUAL_PYTHON = ("This DataLoader will create .* worker processes",)
 CHATTY = ("pycocotools", "mmengine")  # they print progress and tables; ProgressHook shows the metrics
@@ -57,8 +61,13 @@ def bar_on(console: Console) -> Iterator[None]:
 def _print(text: str, stream: Any, end: str = "\n") -> None:
     if _bars and stream.isatty():
         _bars[-1].print(text, end=end, markup=False, highlight=False, soft_wrap=True)
-    else:
+        return
+    try:
         print(text, end=end, file=stream, flush=True)
+    except BrokenPipeError:
+        if signals.asked() is None:
+            raise
+        # Ctrl-C also ended the `tee` behind the command, and the training's state is yet to be saved.
 
 
 class ConsoleHandler(logging.Handler):
@@ -77,8 +86,9 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message without its date."""
-        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        _print(f"{prefix}{record.getMessage()}", self.stream)
+        text = record.getMessage()
+        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING and text not in REWORDED else ""
+        _print(f"{prefix}{REWORDED.get(text, text)}", self.stream)
 
 
 def calm(logger: logging.Logger) -> None:
@@ -232,7 +242,7 @@ class ProgressHook(Hook):
     def _show(
         self, runner: Runner, stage: str, name: str, done: int, total: int, notes: list[str], due: bool
     ) -> None:  # fmt: skip
-        if runner.rank:
+        if runner.rank or signals.asked() is not None:  # Ctrl-C may have ended the program that the output goes to
             return
         used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
         note = ", ".join([*notes, f"{used / 2**30:.1f} GiB"])  # peak so far, of the GPU or of this process

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from PIL import Image
 
+from mmms_plugin import signals
 from mmms_plugin.compat import mmcv_ops
 from mmms_plugin.compat.processes import leave
 from mmms_plugin.config.check import check_datasets, check_values, user_fault
@@ -55,6 +56,7 @@ from mmms_plugin.train.processes import (
     world_size,
 )
 from mmms_plugin.train.runner import ResumableRunner
+from mmms_plugin.train.stopping import AGAIN, peers_watched, shown
 from mmms_plugin.train.tasks import task_of
 from mmms_plugin.weights.newest import newest_checkpoint, why_unusable
 
@@ -127,35 +129,44 @@ def train(options: TrainOptions) -> Runner:
 
     Raises:
         UserError: config, data and checkpoint do not fit each other.
+        RunError: the training had to stop.
+        Interrupted: a signal ended it; its state is saved.
     """
-    _begin(options)
-    config, remarks = prepare_config(options)
-    if options.amp:
-        if not torch.cuda.is_available():
-            raise UserError("--amp: needs a CUDA device, and torch sees none")
-        config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
-    if options.auto_scale_lr and not options.schedule.given:  # a fitted schedule includes the rate
-        if "base_batch_size" not in config.get("auto_scale_lr", {}):
-            raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
-        config.auto_scale_lr.enable = True
-    with locked(config.work_dir) if process_rank(options.launcher) == 0 else nullcontext():
+    command = _command_to_resume(options)
+    with peers_watched(f"resume with: {command}" if command else AGAIN), ExitStack() as stack:
+        _begin(options)
+        config, remarks = prepare_config(options)
+        if options.amp:
+            if not torch.cuda.is_available():
+                raise UserError("--amp: needs a CUDA device, and torch sees none")
+            config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+        if options.auto_scale_lr and not options.schedule.fits:  # a fitted schedule includes the rate
+            if "base_batch_size" not in config.get("auto_scale_lr", {}):
+                raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
+            config.auto_scale_lr.enable = True
+        if process_rank(options.launcher) == 0:
+            stack.enter_context(locked(config.work_dir))
         set_start(config, options.pretrained, options.resume, remarks)
         runner = _build_runner(config, options, remarks)
         runner.register_hook(ScheduleHook())
         _check_start(runner, config, options.pretrained)
+        if isinstance(runner, ResumableRunner):
+            runner.stop.command = command
         try:
             runner.train()
         except URLError as error:
             raise UserError(
                 f"the config's initial weights cannot be downloaded ({error.reason}): {OTHER_START}"
             ) from error
-        for line in closing_lines(runner, options):
-            say(line)
-        leave()
+        with signals.explained("after the last iteration; the training is complete"):
+            for line in closing_lines(runner, options):
+                say(line)
+            leave()
         return runner
 
 
 @calm_output()
+@peers_watched(AGAIN)
 def evaluate(options: EvaluateOptions) -> dict[str, float]:
     """Evaluate a checkpoint, keep or draw its predictions if the options say so, and return the metrics.
 
@@ -295,13 +306,23 @@ def closing_lines(runner: Runner, options: LaunchOptions) -> list[str]:
         last = hook.last_ckpt or newest_checkpoint(runner.work_dir)[0]  # none is new if a resumed training was complete
         for kind, path in [*(("best", path) for path in best), ("last", last)]:
             if path and Path(path).is_file():
-                below = Path(path).is_relative_to(Path.cwd())
-                checkpoint = Path(path).relative_to(Path.cwd()) if below else Path(path)
-                return [f"{kind} checkpoint: {checkpoint}", f"test it: {_command_to_test(options, checkpoint)}"]
+                return [f"{kind} checkpoint: {shown(path)}", f"test it: {_command_to_test(options, shown(path))}"]
     return ["no checkpoint was saved: default_hooks.checkpoint.interval is larger than the training"]
 
 
-def _command_to_test(options: LaunchOptions, checkpoint: Path) -> str:
+def _command_to_resume(options: TrainOptions) -> str:
+    """The command that was given, with ``--resume``; '' if the training was started from Python."""
+    words = [word for word in options.words if not word.startswith(("--resume=", "--local_rank", "--local-rank"))]
+    while "--resume" in words:
+        place = words.index("--resume")
+        del words[place : place + (2 if words[place + 1 : place + 2] == [options.resume] else 1)]
+    start = ["mmms", "train"]
+    if options.launcher == "pytorch":
+        start = ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1"), "-m", "mmms_plugin", "train"]
+    return shell_line([*start, *words, "--resume"]) if words else ""
+
+
+def _command_to_test(options: LaunchOptions, checkpoint: str | Path) -> str:
     words = ["mmms", "test", options.config, str(checkpoint)]
     for field in fields(DataOptions):
         value = getattr(options, field.name)

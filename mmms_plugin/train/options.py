@@ -178,8 +178,14 @@ class LaunchOptions(ConfigOptions, DataOptions):
 
 @dataclass(kw_only=True)
 class TrainOptions(LaunchOptions):
-    """Options of ``mmms train``. ``resume`` is a checkpoint, or "auto" for the newest one in the work folder."""
+    """Options of ``mmms train``.
 
+    Attributes:
+        resume: a checkpoint, or "auto" for the newest one in the work folder.
+        words: the options as they were given on the command line.
+    """
+
+    words: tuple[str, ...] = ()
     schedule: ScheduleOptions = nested(ScheduleOptions)
     pretrained: str | None = option(
         metavar="FILE", group=WEIGHTS,

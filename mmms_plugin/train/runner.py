@@ -9,11 +9,12 @@ batch statistics of ranks other than 0.
 
 from __future__ import annotations
 
+import atexit
 import math
 import random
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from mmengine.runner.base_loop import BaseLoop
 from mmengine.visualization import Visualizer
 from PIL import Image
 
+from mmms_plugin import signals
 from mmms_plugin.config.channels import channels_explained
 from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT, user_fault
 from mmms_plugin.config.checkpoint import TRAINED
 from mmms_plugin.config.function import Function
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import RunError, UserError
 from mmms_plugin.files import write_text
 from mmms_plugin.train.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
 from mmms_plugin.train.console import ProgressHook, calm, calm_output, say
@@ -46,6 +48,7 @@ from mmms_plugin.train.resuming import (
     replay,
     settings,
 )
+from mmms_plugin.train.stopping import EVALUATION_DUE, TESTING, SafeStop, kill_workers, shield_worker, worker_death
 from mmms_plugin.weights.newest import newest_checkpoint, read_resumable
 
 
@@ -68,6 +71,8 @@ class CheckedBuilds(Runner):
             if NOTHING_LEFT not in str(error):
                 raise
             raise UserError(f"dataloader: {NO_PICTURES}") from error
+        atexit.unregister(kill_workers)
+        atexit.register(kill_workers)
         # spawned workers (macOS, Windows) start with Pillow's own limit
         loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn, Image.MAX_IMAGE_PIXELS)
         return loader
@@ -137,7 +142,8 @@ class CheckedBuilds(Runner):
 
 
 def _begin_worker(begin: Callable[[int], None] | None, max_pixels: int | None, number: int) -> None:
-    """Let a data worker read masks of up to ``max_pixels``, as the main process does."""
+    """Let a data worker leave signals to the main process, and read masks of up to ``max_pixels`` as that does."""
+    shield_worker()
     Image.MAX_IMAGE_PIXELS = max_pixels
     if begin is not None:
         begin(number)
@@ -176,6 +182,17 @@ class ResumableRunner(CheckedBuilds):
     resumed: tuple[int, int] = (0, 0)  # epochs and iterations that are done, as this loop counts them
     evaluations: dict[str, list[Evaluation]] | None = None  # of each metric that something follows; None if unknown
 
+    @cached_property
+    def stop(self) -> SafeStop:
+        """What ends this training early."""
+        return SafeStop(self)
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """As ``Runner.call_hook``; between some hooks, signals may end the run."""
+        self.stop.before_hooks(fn_name)
+        super().call_hook(fn_name, **kwargs)
+        self.stop.after_hooks(fn_name)
+
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """As ``Runner.register_hooks``, with the hooks that this class needs."""
         super().register_hooks(default_hooks, custom_hooks)
@@ -204,10 +221,18 @@ class ResumableRunner(CheckedBuilds):
         return super().build_visualizer(visualizer)
 
     def test(self) -> dict[str, float]:
-        """As ``Runner.test``; no progress bar stays on the terminal after an error."""
+        """As ``Runner.test``; no progress bar stays on the terminal after an error.
+
+        Raises:
+            RunError: a data worker died.
+        """
         try:
             with calm_output():
                 return super().test()
+        except Exception as error:
+            if death := worker_death(error, TESTING):
+                raise RunError(death) from error
+            raise
         finally:
             self._close_bars()
 
@@ -221,22 +246,24 @@ class ResumableRunner(CheckedBuilds):
 
         Raises:
             UserError: the checkpoint cannot be resumed from.
-            RunError: a loss or a weight became NaN or infinite.
+            RunError: a loss or a weight became NaN or infinite, or a data worker died.
+            Interrupted: a signal ended the training; its state is saved.
         """
-        if self._resume and self._load_from is None:
-            newest, remarks = newest_checkpoint(self.work_dir)
-            self._load_from = None if newest is None else str(newest)
-            for line in remarks:
-                say(line)
-        self.evaluations = {}
-        if self._resume and self._load_from is not None:
-            self._begin_as(self._load_from)
-        self._optimizer_config = self.optim_wrapper
-        try:
-            with calm_output():
-                return super().train()
-        finally:
-            self._close_bars()
+        with signals.catching(), self.stop.watching():
+            if self._resume and self._load_from is None:
+                newest, remarks = newest_checkpoint(self.work_dir)
+                self._load_from = None if newest is None else str(newest)
+                for line in remarks:
+                    say(line)
+            self.evaluations = {}
+            if self._resume and self._load_from is not None:
+                self._begin_as(self._load_from)
+            self._optimizer_config = self.optim_wrapper
+            try:
+                with calm_output():
+                    return super().train()
+            finally:
+                self._close_bars()
 
     def _begin_as(self, path: str) -> None:
         try:
@@ -256,7 +283,9 @@ class ResumableRunner(CheckedBuilds):
         """As ``Runner.build_train_loop``, with numbered batches where the loop is one of mmengine's two."""
         kind = _kind_of(loop)
         if isinstance(loop, BaseLoop) or kind is None:
-            return super().build_train_loop(loop)
+            built = super().build_train_loop(loop)
+            self.stop.guard(built, pauses_to_load=False)
+            return built
         given = self._train_dataloader
         different = self._randomness_cfg.get("diff_rank_seed", False)
         loader = self.build_dataloader(given, seed=self.seed, diff_rank_seed=different)
@@ -271,10 +300,12 @@ class ResumableRunner(CheckedBuilds):
             built = super().build_train_loop(loop)
         finally:
             self._train_dataloader = given  # whose batch size the linear rule (scale_lr) reads
-        if self.batches is not None and endless:
-            built.dataloader_iterator = Continued(built.dataloader_iterator, self.resumed[1])
+        if endless:
+            done = 0 if self.batches is None else self.resumed[1]
+            built.dataloader_iterator = Continued(built.dataloader_iterator, done, self.stop.pause)
         elif self.batches is not None:
             _count_within_epoch(built, self.resumed[0])
+        self.stop.guard(built, pauses_to_load=endless)
         return built
 
     def _go_on_in(self, epoch_length: int | None, loop: Any) -> None:
@@ -440,9 +471,10 @@ class ResumeHook(Hook):
 
 
 class DueEvaluation(Hook):
-    """Evaluates a resumed training where the earlier one did not come to it, if early stopping or the rate follows.
+    """Evaluates a resumed training where the earlier one did not come to it.
 
-    A checkpoint is saved before the evaluation of the same epoch, and does not have its outcome.
+    A signal may have ended that within the evaluation. Or early stopping or the rate follows the evaluations: a
+    checkpoint is saved before the evaluation of the same epoch, and does not have its outcome.
     """
 
     priority = "LOWEST"
@@ -450,6 +482,10 @@ class DueEvaluation(Hook):
     def before_train(self, runner: ResumableRunner) -> None:
         """Evaluate if due."""
         loop: Any = runner.train_loop
+        if runner.message_hub.get_info(EVALUATION_DUE, False) and runner.val_loop is not None:
+            runner.message_hub.update_info(EVALUATION_DUE, False)
+            runner.val_loop.run()
+            return
         if runner.earlier is None or not runner.evaluations or loop.stop_training:
             return
         done, last = (loop.epoch, loop.max_epochs) if _counts_epochs(loop) else (loop.iter, loop.max_iters)

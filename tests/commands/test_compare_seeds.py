@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -114,6 +115,20 @@ def test_a_training_that_fails_or_does_not_evaluate_ends_with_status_1(calls, tm
     assert main(["compare-seeds", CONFIGS[0], "--out", str(tmp_path / "out")]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out/cifar10-r50_small/seed_0.json").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+def test_a_signal_lets_the_training_save_its_state_first(calls: Path, tmp_path: Path, capsys):
+    trap = "trap 'echo saved; exit 143' TERM\nkill -TERM $PPID\nwhile :; do sleep 0.02; done\n"
+    Path(sys.executable).write_text(f"#!/bin/sh\n{trap}", encoding="utf-8")
+    out = tmp_path / "out"
+    assert main(["compare-seeds", CONFIGS[0], "--out", str(out)]) == 143
+    assert capsys.readouterr().err == (
+        "mmms compare-seeds: interrupted in the training of cifar10/r50_small, seed 0; give the command again to "
+        "continue\n"
+    )
+    assert (out / "cifar10-r50_small/seed_0.log").read_text(encoding="utf-8") == "saved\n"
+    assert not (out / "seeds.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_the_shortest_trainings_still_have_schedulers_that_mmengine_takes(name, 
     for scheduler in config.param_scheduler:
         assert 0 <= scheduler.get("begin", 0) < scheduler.get("end", 10**9)
         assert scheduler.get("T_max", 1) >= 1
-    assert config.train_cfg.val_interval == config.default_hooks.checkpoint.interval == 1
+    assert config.train_cfg.val_interval == config.default_hooks.checkpoint.interval == next(iter(options.values()))
     assert config.default_hooks.logger.interval == 1
 
 
@@ -227,13 +227,51 @@ def test_what_a_schedule_changes_beside_its_schedulers():
     )
 
 
+@pytest.mark.parametrize(
+    ("loop", "pictures", "options", "steps"),
+    [
+        (EPOCHS, 400, dict(iters=40), [40]),  # less than a pass
+        (EPOCHS, 400, dict(iters=140), [140]),  # an evaluation at 100 would be 40 iterations before the last one
+        (EPOCHS, 400, dict(iters=250), [125, 250]),
+        (EPOCHS, 40, dict(iters=1000), list(range(100, 1001, 100))),
+        (EPOCHS, 40, dict(iters=105), list(range(15, 106, 15))),
+        (ITERATIONS, 400, dict(epochs=2), [100, 200]),
+        (ITERATIONS, 400, dict(iters=40, val_every=4), list(range(4, 41, 4))),
+        (ITERATIONS, 400, dict(iters=40, val_every=41), [40]),
+        (EPOCHS, 400, dict(epochs=7, val_every=3), [3, 6, 7]),
+        (EPOCHS, 400, dict(val_every=5), [5, 10, 12]),
+        (EPOCHS | dict(val_interval=12), 400, dict(epochs=4, val_every=2), [2, 4]),
+        (EPOCHS | dict(dynamic_intervals=[(3, 1)]), 400, dict(val_every=6), [6, 12]),
+    ],
+)
+def test_evaluations_come_at_most_once_per_pass_or_as_the_user_says(loop, pictures, options, steps):
+    config = small_config(loop, default_hooks=dict(checkpoint=dict(interval=1)))
+    set_schedule(config, ScheduleOptions(**options), pictures)
+    loop = config["train_cfg"]
+    length, interval = loop.get("max_epochs") or loop.get("max_iters"), loop["val_interval"]
+    assert [step for step in range(1, length + 1) if step % interval == 0 or step == length] == steps
+    assert config["default_hooks"]["checkpoint"]["interval"] == interval
+    assert "dynamic_intervals" not in loop
+
+
+def test_val_every_alone_changes_nothing_else():
+    config = small_config(EPOCHS, ITER_WARM_UP, auto_scale_lr=dict(base_batch_size=64))
+    config["default_hooks"] = dict(checkpoint=dict(interval=1, by_epoch=False), logger=dict(interval=5))
+    before = copy.deepcopy(config)
+    line = set_schedule(config, ScheduleOptions(val_every=3), 40)
+    assert line == "schedule (--val-every 3; 40 pictures): evaluation and checkpoint every 3 epochs"
+    assert config["default_hooks"]["checkpoint"] == dict(interval=30, by_epoch=False)  # which counts iterations
+    before["train_cfg"]["val_interval"], before["default_hooks"] = 3, config["default_hooks"]
+    assert config == before
+
+
 def test_iterations_switch_everything_that_counted_epochs():
     config = small_config(EPOCHS, dict(type="OneCycleLR", total_steps=12, convert_to_iter_based=True))
     config["log_processor"] = dict(window_size=9)
     set_schedule(config, ScheduleOptions(iters=60), 40)
     assert config["param_scheduler"] == [dict(type="OneCycleLR", total_steps=60, by_epoch=False)]
     assert config["train_dataloader"]["sampler"] == dict(type="InfiniteSampler", shuffle=True)
-    assert config["default_hooks"]["checkpoint"] == dict(interval=6, by_epoch=False)
+    assert config["default_hooks"]["checkpoint"] == dict(interval=10, by_epoch=False)
     assert config["default_hooks"]["logger"] == dict(interval=3, log_metric_by_epoch=False)
     assert config["log_processor"] == dict(window_size=9, by_epoch=False)
 

@@ -25,7 +25,10 @@ from mmengine.runner import loops
 from mmengine.runner import runner as mmengine_runner
 
 import mmms_plugin.files as files
+from mmms_plugin.errors import RunError
+from mmms_plugin.signals import Interrupted
 from mmms_plugin.train.runner import ResumableRunner
+from mmms_plugin.train.stopping import peers_watched
 from mmms_plugin.weights.newest import newest_checkpoint
 from mmms_plugin.weights.reader import read
 
@@ -58,20 +61,20 @@ class Model(BaseModel):
 
 
 class Kill(Hook):
-    """End the process as the kernel does, after an iteration."""
+    """End the process as the kernel does, or send it another signal, after an iteration."""
 
     priority = "LOWEST"
 
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
+    def __init__(self, iteration: int, number: int) -> None:
+        self.iteration, self.number = iteration, number
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if runner.iter + 1 == self.iteration:
-            kill()
+            kill(self.number)
 
 
-def kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def kill(number: int = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), number)
 
 
 def kill_while_saving(moment: str, name: str) -> None:
@@ -95,15 +98,16 @@ def kill_while_saving(moment: str, name: str) -> None:
 
 
 def train(
-    folder: Path, loop: str, workers: int, seed: int | None, kill_at: object = None, launcher: str = "none"
-) -> None:
+    folder: Path, loop: str, workers: int, seed: int | None, kill_at: object = None, launcher: str = "none",
+    number: int = signal.SIGKILL,
+) -> None:  # fmt: skip
     """Train to the end, resuming what is there, or until the kill: an iteration, or a moment of saving a file."""
     torch.set_num_threads(1)
     loops.time.sleep = lambda seconds: None
     mmengine_runner.collect_env = dict  # for the log, it asks compilers for their versions
     by_epoch, iterations = loop.startswith("epoch"), {"by_epoch": False, "interval": 2, "max_keep_ckpts": 1}
     sampler = {"type": "InfiniteSampler" if loop == "infinite" else "DefaultSampler", "shuffle": True}
-    hooks = [Kill(kill_at)] if isinstance(kill_at, int) else []
+    hooks = [Kill(kill_at, number)] if isinstance(kill_at, int) else []
     if isinstance(kill_at, list):
         kill_while_saving(*kill_at)
     model = Model() if launcher == "none" else torch.nn.SyncBatchNorm.convert_sync_batchnorm(Model())
@@ -130,8 +134,8 @@ def end_of(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def in_two(folder: Path, kill_at: int | None) -> list[int]:
-    """Train in two processes, as torchrun starts them; the first is killed, if any."""
+def in_two(folder: Path, kill_at: int | None, number: int = signal.SIGKILL, signalled: int = 0) -> list[int]:
+    """Train in two processes, as torchrun starts them; the one of rank ``signalled`` is killed, if any."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -139,7 +143,7 @@ def in_two(folder: Path, kill_at: int | None) -> list[int]:
     for rank in (0, 1):
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
                           MASTER_PORT=str(port))  # fmt: skip
-        pids.append(child(folder, "infinite", 0, 1, None if rank else kill_at, "pytorch"))
+        pids.append(child(folder, "infinite", 0, 1, kill_at if rank == signalled else None, "pytorch", number))
     return [end_of(pid) for pid in pids]
 
 
@@ -152,7 +156,11 @@ def child(folder: Path, *arguments: object) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         try:
-            train(folder, *arguments)
+            with peers_watched("start it again"):
+                train(folder, *arguments)
+        except (Interrupted, RunError) as error:
+            print(error, flush=True)
+            os._exit(getattr(error, "status", 1))
         except BaseException:
             import traceback
 
@@ -184,10 +192,14 @@ def play(folder: Path, loop: str, workers: int, seed: int | None, kills: list) -
 
 def play_two(folder: Path) -> dict:
     """As ``play``, with two processes on a CPU."""
-    statuses = [in_two(folder / "killed", 5), in_two(folder / "killed", None), in_two(folder / "through", None)]
-    (parts, _, _), (whole, _, _) = weights(folder / "killed"), weights(folder / "through")
-    output = (folder / "killed/output.txt").read_text(encoding="utf-8")
-    return {"statuses": statuses, "equal": all(torch.equal(parts[key], whole[key]) for key in whole), "output": output}
+    killed, stopped, through = folder / "killed", folder / "stopped", folder / "through"
+    statuses = [in_two(killed, 5), in_two(killed, None), in_two(stopped, 5, signal.SIGTERM, signalled=1)]
+    saved = newest_checkpoint(stopped)[0].name
+    statuses += [in_two(stopped, None), in_two(through, None)]
+    whole = weights(through)[0]
+    equal = [torch.equal(weights(part)[0][key], whole[key]) for part in (killed, stopped) for key in whole]
+    output = [(part / "output.txt").read_text(encoding="utf-8") for part in (killed, stopped)]
+    return {"statuses": statuses, "saved": saved, "equal": all(equal), "output": output}
 
 
 if __name__ == "__main__":

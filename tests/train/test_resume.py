@@ -58,11 +58,19 @@ def test_killed_trainings_end_with_the_weights_of_uninterrupted_ones(tmp_path: P
 
 
 def test_two_processes_on_a_cpu_train_and_resume(tmp_path: Path) -> None:
-    """mmengine 0.10.7 asks for CUDA devices there; SyncBN, too. The ranks do not lock each other out."""
+    """mmengine 0.10.7 asks for CUDA devices there; SyncBN, too. The ranks do not lock each other out.
+
+    If one is killed, the other ends in one line; if one gets a signal, both end after the same iteration.
+    """
     (result,) = run_script(tmp_path, "two processes")
-    assert result["statuses"] == [[-9, 1], [0, 0], [0, 0]], result["output"]
+    killed, stopped = result["output"]
+    assert result["statuses"] == [[-9, 1], [0, 0], [143, 143], [0, 0], [0, 0]], result["output"]
     assert result["equal"]
-    assert "SyncBN needs a GPU: on CPUs every process normalizes by its own part of the batch" in result["output"]
+    assert "SyncBN needs a GPU: on CPUs every process normalizes by its own part of the batch" in killed
+    assert "another process of this run has ended: killed, most often for lack of memory" in killed
+    assert "Traceback" not in killed + stopped
+    assert result["saved"] == "iter_5.pth"
+    assert stopped.count("after iteration 5 of 12; saved as ") == 1
 
 
 @pytest.mark.slow
