@@ -20,7 +20,7 @@ from mmms_plugin.coco.lvis import is_federated, judged, read_federated
 from mmms_plugin.coco.mending import as_side, mend_areas, suspicious_boxes, unsound_ids, without_short_polygons
 from mmms_plugin.coco.objects import RLE, Detections, GroundTruth, mask_areas, positions
 from mmms_plugin.coco.pascal_voc import read_voc_detections, read_voc_truth
-from mmms_plugin.coco.readings import misread
+from mmms_plugin.coco.readings import boxes_off_masks, misread
 from mmms_plugin.coco.records import (
     Category,
     Columns,
@@ -222,6 +222,8 @@ def _mend_masks_and_boxes(
         findings.add_where("polygon-short", np.array(changed, bool), named)
         columns = replace(columns, segmentations=segmentations)
     rles = to_rles(segmentations or (), pixels, where) if masks else None
+    if rles and (apart := boxes_off_masks(columns.boxes, columns.has_box, rles)):
+        findings.add("box-mask", apart)
     absent = np.flatnonzero(~columns.has_box)
     if len(absent):
         bare = [place for place in absent.tolist() if not (segmentations and segmentations[place])]

@@ -8,7 +8,7 @@ are always read as the format says; a note names the better reading.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,13 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.coco.mending import NORMALISED
-from mmms_plugin.coco.objects import GroundTruth, positions
+from mmms_plugin.coco.objects import RLE, GroundTruth, positions
 from mmms_plugin.coco.records import Columns
+from mmms_plugin.coco.rle import mask_boxes
 
 IMAGES, PAIRS = 200, 10_000  # to judge from, at most: images, and pairs of a prediction and an object
 ON_OBJECT = 0.5  # IoU
 GOOD = 0.6  # share of predictions on an object that no other reading can beat by far
-ENOUGH = {5: 0.2, 20: 0.08}  # predictions on an object that are no accident, by their number: their least share of all
+ENOUGH = {
+    3: 0.75,
+    5: 0.2,
+    20: 0.08,
+}  # predictions on an object that are no accident, by their number: their least share of all
+ENOUGH_CLASSES = 5  # the same of predictions whose classes are compared
 TIMES, MORE = 3, 0.3  # by which a far better share is higher: so many times, or so much
 FARTHEST_SHARE = 4.0  # larger numbers are not shares of an image
 SIDES = (320, 416, 448, 512, 640, 768, 800, 1024, 1280)  # px, of networks' inputs
@@ -113,12 +119,28 @@ class Judge:
 
     def on_objects(self, sample: _Sample, boxes: Floats) -> NDArray[np.bool_]:
         """``(pairs,)`` whether a prediction is on an object; ``boxes`` of the sample are x y width height, px."""
-        ours, theirs = boxes[sample.prediction], self.truth.boxes[sample.object_]
-        low = np.maximum(ours[:, :2], theirs[:, :2])
-        sides = np.minimum(ours[:, :2] + ours[:, 2:], theirs[:, :2] + theirs[:, 2:]) - low
-        common = np.maximum(sides, 0).prod(1)
-        areas = np.maximum(ours[:, 2:], 0).prod(1) + theirs[:, 2:].prod(1) - common
-        return common >= ON_OBJECT * areas
+        return _fit(boxes[sample.prediction], self.truth.boxes[sample.object_])
+
+
+def _fit(ours: Floats, theirs: Floats) -> NDArray[np.bool_]:
+    """``(n,)`` whether pairs of boxes x y width height have an IoU of at least 0.5."""
+    low = np.maximum(ours[:, :2], theirs[:, :2])
+    sides = np.minimum(ours[:, :2] + ours[:, 2:], theirs[:, :2] + theirs[:, 2:]) - low
+    common = np.maximum(sides, 0).prod(1)
+    union = np.maximum(ours[:, 2:], 0).prod(1) + theirs[:, 2:].prod(1) - common
+    return common >= ON_OBJECT * union
+
+
+def boxes_off_masks(boxes: Floats, has_box: NDArray[np.bool_], rles: Sequence[RLE]) -> str:
+    """How many boxes, of some, do not lie around their masks, in words; empty if most do."""
+    stated = np.flatnonzero(has_box)
+    some = stated[np.linspace(0, len(stated) - 1, min(IMAGES, len(stated))).round().astype(np.int64)]
+    around = mask_boxes([rles[i] for i in some.tolist()])
+    solid = (around[:, 2:] > 1).all(1)
+    off = ~_fit(boxes[some[solid]], around[solid])
+    if len(off) < min(ENOUGH) or 2 * off.sum() <= len(off):
+        return ""
+    return f"{off.sum()} of {len(off)} have an IoU below {ON_OBJECT:g} with the box around their mask"
 
 
 def _hits(sample: _Sample, pairs: NDArray[np.bool_]) -> int:
@@ -143,7 +165,9 @@ def misread(truth: GroundTruth, columns: Columns, place: Ints, kind: str) -> tup
     if given.share >= GOOD:
         return _other_classes(given, columns.category_id, kind), True
     trials = [("as they are", _images_and_scores(judge, columns))]
-    if columns.has_box.all() and not (kind == "yolo" and any(columns.segmentations or ())):
+    if kind == "yolo" and any(columns.segmentations or ()):
+        trials.insert(0, ("as class x1 y1 x2 y2 ... confidence", _polygons(judge, columns)))
+    elif columns.has_box.all():
         trials.insert(0, (_words(kind, *WRITTEN[kind]), _boxes(judge, columns, kind)))
     for written, readings in trials:
         best = max(readings, key=lambda reading: reading.share, default=given)
@@ -255,6 +279,24 @@ def _stretched(side: int, boxes: Floats, size: Floats) -> Floats:
     return boxes * np.tile(size, 2) / side
 
 
+def _polygons(judge: Judge, columns: Columns) -> Iterator[_Reading]:
+    """YOLO's polygons with the confidence before them."""
+    sizes, polygons = judge.truth.image_sizes[judge.place].astype(np.float64), columns.segmentations or ()
+    if not all(polygons):
+        return
+    first = np.array([polygon[0][0] for polygon in polygons]) / sizes[:, 0]
+
+    def boxes_of(chosen: Ints) -> Floats:
+        rows = []
+        for i in chosen.tolist():
+            shares = np.append(np.reshape(polygons[i][0], (-1, 2)) / sizes[i], columns.score[i])[1:].reshape(-1, 2)
+            low, high = shares.min(0) * sizes[i], shares.max(0) * sizes[i]
+            rows.append([*low, *(high - low)])
+        return np.array(rows, np.float64).reshape(-1, 4)
+
+    yield _Reading("as class confidence x1 y1 x2 y2 ...", judge, judge.sample(scores=first), boxes_of)
+
+
 def _images_and_scores(judge: Judge, columns: Columns) -> Iterator[_Reading]:
     """Other images for the same ids, and scores of which the lowest is the best."""
     ids, own, count = columns.image_id, judge.place, len(judge.truth.image_ids)
@@ -276,7 +318,7 @@ def _images_and_scores(judge: Judge, columns: Columns) -> Iterator[_Reading]:
 def _other_classes(reading: _Reading, category_id: Ints, kind: str) -> tuple[str, ...]:
     """A note if the predictions on objects have the objects' classes only when class ids are read in another way."""
     truth, sample = reading.judge.truth, reading.sample
-    if reading.hits < min(ENOUGH) or len(truth.category_ids) < 2:
+    if reading.hits < ENOUGH_CLASSES or len(truth.category_ids) < 2:
         return ()
     own = positions(category_id[sample.chosen], truth.category_ids)
     objects = positions(truth.category_id[sample.object_], truth.category_ids)
@@ -287,7 +329,7 @@ def _other_classes(reading: _Reading, category_id: Ints, kind: str) -> tuple[str
     before = right(own)
     trials = [(right(classes), words) for words, classes in _classes(truth, category_id[sample.chosen], kind)]
     after, words = max(trials, key=lambda trial: trial[0], default=(0, ""))
-    if after < max(min(ENOUGH), reading.hits / 2, before + MORE * reading.hits):
+    if after < max(ENOUGH_CLASSES, reading.hits / 2, before + MORE * reading.hits):
         return ()
     shares = [f"{count / reading.hits:.0%}" for count in (before, after)]
     written = f"as they are, {shares[0]} of the best-scored on an object have its class"

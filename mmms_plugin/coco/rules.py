@@ -107,6 +107,10 @@ RULES: dict[str, Rule] = {
     "box-corners": Rule(
         "warning", "files whose boxes look like [x1, y1, x2, y2]", "boxes are [x, y, width, height]"
     ),
+    "box-mask": Rule(
+        "warning", "files whose boxes do not lie around their masks",
+        "IoU of boxes takes the boxes, IoU of masks the masks",
+    ),
     "area": Rule("mended", "annotations without an area above 0",
         "computed from the mask, or the box where there is none",),
     "segmentation-missing": Rule(

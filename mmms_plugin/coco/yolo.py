@@ -142,7 +142,9 @@ def _wrong(values: list[float], parts: list[str], classes: int, scored: bool, wh
     if not values or not all(map(math.isfinite, values)):
         return f"{shown(' '.join(parts))} are not numbers; expected are {wanted}"
     if not 0 <= values[0] < classes or values[0] != int(values[0]):
-        return f"class {parts[0][:20]}: must be an integer from 0 to {classes - 1}{whose}"
+        last = values[0] != int(values[0]) and len(values) > 4 and values[-1] in range(classes)
+        hint = f"; is {parts[-1][:20]}, at the end, the class?" if last else ""
+        return f"class {parts[0][:20]}: must be an integer from 0 to {classes - 1}{whose}{hint}"
     count = len(values) - 1 - scored
     if count != 4 and (count < 6 or count % 2):
         lacks = "; is the confidence missing (save_conf=True)?" if scored and count in (3, *range(5, 10**4, 2)) else ""

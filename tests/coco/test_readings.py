@@ -14,6 +14,7 @@ from mmms_plugin.coco.objects import GroundTruth
 from mmms_plugin.coco.read import read_detections, read_ground_truth
 from mmms_plugin.coco.readings import IMAGES as IMAGES_JUDGED
 from mmms_plugin.coco.readings import PAIRS, Judge
+from tests.coco.coco_files import GOOD, make_annotations
 
 SIZES = ((300, 200), (200, 260), (320, 320), (150, 400))
 CLASSES = {3: "dog", 7: "cat", 8: "ant", 20: "bee"}  # ids with gaps, names in another order
@@ -147,9 +148,13 @@ def test_no_other_reading_of_sound_predictions_is_named(files, truth, seed, reca
     assert notes_of(files("run.json", predictions(data_set(), recall, noise, seed)), truth) == []
 
 
-def test_few_predictions_are_no_evidence(files, truth):
-    few = READINGS["corners"][0](predictions(data_set(images=1), 1.0, 0))
-    assert notes_of(files("run.json", few), truth) == []
+@pytest.mark.parametrize(("count", "named"), [(2, False), (3, True)])
+def test_two_predictions_are_no_evidence(files, count, named):
+    content = data_set(images=1)
+    del content["annotations"][count:]
+    truth, _ = read_ground_truth(files("truth.json", content), masks=False)
+    notes = notes_of(files("run.json", READINGS["corners"][0](predictions(content, 1.0, 0))), truth)
+    assert any("read as [x1, y1, x2, y2] in pixels, 100%" in note for note in notes) == named
 
 
 def yolo_lines(results: list[dict], columns: str) -> dict[str, str]:
@@ -184,6 +189,33 @@ def test_columns_of_yolo_in_another_order_are_named(files, tmp_path, columns):
     assert notes[-1].startswith("numbers of classes are taken in this order")
     assert len(notes) == 1 + bool(YOLO[columns])
     assert YOLO[columns] in notes[0]
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_confidence_before_a_polygon_is_named(files, tmp_path, first):
+    truth, _ = read_ground_truth(files("truth.json", data_set()), masks=False)
+    texts = yolo_lines(predictions(data_set()), "csltrtrblb" if first else "cltrtrblbs")
+    (tmp_path / "found").mkdir()
+    for name, text in texts.items():
+        (tmp_path / "found" / f"{name}.txt").write_text(text, encoding="utf-8")
+    note = notes_of(tmp_path / "found", truth)[0]
+    assert ("read as class confidence x1 y1 x2 y2 ..., " in note) == first
+
+
+@pytest.mark.parametrize("change", ["none", "corners"])
+def test_boxes_that_contradict_their_masks_are_reported(files, truth_file, change):
+    content = make_annotations()
+    if change == "corners":
+        for record in content["annotations"]:
+            x, y, w, h = record["bbox"]
+            record["bbox"] = [x, y, x + w, y + h]
+    text = "files whose boxes do not lie around their masks: 1 ("
+    _, notes = read_ground_truth(files("a.json", content), masks=True)
+    assert any(text in note for note in notes) == (change == "corners")
+    results = [r | dict(bbox=a["bbox"]) for r, a in zip(GOOD, content["annotations"], strict=True)]
+    truth, _ = read_ground_truth(truth_file, masks=True)
+    _, notes = read_detections(files("run.json", results), truth, masks=True)
+    assert any(text in note for note in notes) == (change == "corners")
 
 
 def test_the_readings_take_no_time_where_predictions_are_many(files):

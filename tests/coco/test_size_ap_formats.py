@@ -168,6 +168,7 @@ TRUTH_FAULTS = {
     ("a.txt", "0.5 .5 .5 .1 .1"): "a.txt, line 1: class 0.5: must be an integer from 0 to 65535",
     ("a.txt", "0 .5 .5 -.1 .1\n0 .5 .5 -.1 .1"): "line 1: negative width or height (1 more lines like this)",
     ("a.txt", "0 nan .5 .1 .1"): "are not numbers",
+    ("a.txt", ".5 .5 .1 .1 .9 2"): "; is 2, at the end, the class?",
     ("b.txt", ""): "b.txt: no image of that name in",
     ("a.txt", ""): "no categories; there is nothing to evaluate",
     ("a.xml", "<annotation>\n<object>"): "a.xml, line 2: not XML (no element found)",

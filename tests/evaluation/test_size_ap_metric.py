@@ -301,3 +301,19 @@ def test_a_config_trains_validates_and_keeps_the_best_by_a_bin(shapes: Path, tmp
     checkpoint = str(next(tmp_path.glob("iter_2.pth"), None) or next(tmp_path.glob("best_*.pth")))
     assert main(["test", *arguments[:1], checkpoint, *arguments[1:], "--out", str(out), "--cfg-options", *quick]) == 0
     assert isinstance(json.loads(out.read_text(encoding="utf-8")), list)
+
+
+def test_annotation_id_0_counts_as_in_every_command_and_both_figures_are_logged(data, tmp_path, monkeypatch):
+    coco, told, figures = data[0], [], []
+    monkeypatch.setattr(MMLogger, "warning", lambda _, message: told.append(message))
+    for start in (1, 0):
+        annotations = [dict(a, id=start + (i - 3) % 100) for i, a in enumerate(coco["annotations"])]
+        path = tmp_path / f"from{start}.json"
+        path.write_text(json.dumps(dict(coco, annotations=annotations), default=bytes.decode), encoding="utf-8")
+        figures.append(run(data, ann_file=str(path), metric="bbox"))
+    assert figures[0] == pytest.approx(figures[1], nan_ok=True)
+    assert sum("annotations without an integer id above 0" in line for line in told) == 1
+    theirs = 100 * pycocotools_eval(dict(coco, annotations=annotations), data[1], "bbox").stats[0]
+    ours = 100 * figures[1]["coco/bbox_mAP"]
+    assert abs(ours - theirs) > 0.05
+    assert sum(f"AP {ours:.1f} (× 100); pycocotools gives {theirs:.1f}," in line for line in told) == 1
