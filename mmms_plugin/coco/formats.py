@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -38,6 +38,7 @@ SUFFIXES = (
 )  # of pictures
 CLASSES = 1 << 16
 IN_FOLDER = ("predictions.json", "_annotations.coco.json")  # of a COCO file that may be meant by its folder
+MOST_PROBLEMS = 1000  # lines that cannot be read, before reading stops
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 Line = tuple[Path, int, str]  # file, line number, what is wrong
 
@@ -75,10 +76,12 @@ class Rows:
     """The objects of all images, collected while files are read.
 
     Attributes:
+        argument: the option that names the files, for messages.
         image, category, box, score, segmentation, crowd: one entry an object; box is x y width height in px.
         problems: lines that cannot be read.
     """
 
+    argument: str
     image: list[int] = field(default_factory=list)
     category: list[int] = field(default_factory=list)
     box: list[Sequence[float]] = field(default_factory=list)
@@ -98,16 +101,31 @@ class Rows:
         if score is not None:
             self.score.append(score)
 
-    def columns(self, argument: str) -> Columns:
+    def refuse(self, path: Path, line: int, what: str) -> None:
+        """Note a line that cannot be read.
+
+        Raises:
+            UserError: there are many by now.
+        """
+        self.problems.append((path, line, what))
+        if len(self.problems) == MOST_PROBLEMS:
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        path, line, what = self.problems[0]
+        others = len(self.problems) - 1
+        least = "at least " if len(self.problems) == MOST_PROBLEMS else ""
+        more = f" ({least}{others} more lines like this)" if others else ""
+        raise UserError(f"{self.argument} {path}, line {line}: {printable(what)}{more}")
+
+    def columns(self) -> Columns:
         """All as columns; without scores, as annotations numbered from 1.
 
         Raises:
             UserError: the first line that could not be read, and how many more there are.
         """
         if self.problems:
-            path, line, what = self.problems[0]
-            more = f" ({len(self.problems) - 1} more lines like this)" if len(self.problems) > 1 else ""
-            raise UserError(f"{argument} {path}, line {line}: {printable(what)}{more}")
+            self._stop()
         n = len(self.image)
         boxes = np.array(self.box, np.float64).reshape(n, 4)
         drawn = any(self.segmentation)

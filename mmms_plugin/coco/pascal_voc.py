@@ -53,14 +53,14 @@ def read_voc_truth(
     parsed = [_parse(file, argument) for file in files.values()]
     used = {texts["name"][1] for _, objects in parsed for texts in objects if "name" in texts}
     numbers = {name: i for i, name in enumerate(class_names(classes, "--classes") if classes else sorted(used), 1)}
-    rows, sizes, names = Rows(), [], []
+    rows, sizes, names = Rows(argument), [], []
     for i, (file, (image, objects)) in enumerate(zip(files.values(), parsed, strict=True), 1):
         suffix = Path(image.get("filename", (0, ""))[1]).suffix
         names.append(file.stem + suffix * (suffix.lower() in SUFFIXES))
         sizes.append(_size(image, names[-1], pictures, f"{argument} {file}: image"))
         for texts in objects:
             _add(file, texts, i, numbers, rows, scored=False)
-    return *records(names, sizes, [(i, name) for name, i in numbers.items()]), rows.columns(argument)
+    return *records(names, sizes, [(i, name) for name, i in numbers.items()]), rows.columns()
 
 
 def read_voc_detections(folder: Path, images: ImageNames, classes: Mapping[str, int], argument: str) -> Columns:
@@ -75,14 +75,14 @@ def read_voc_detections(folder: Path, images: ImageNames, classes: Mapping[str, 
     Raises:
         UserError: a file that does not fit, with file and line.
     """
-    files, rows = _xml_files(folder, argument), Rows()
+    files, rows = _xml_files(folder, argument), Rows(argument)
     found = {name: images.find(name) for name in files}
     if absent := [name for name, image in found.items() if image is None]:
         raise unknown_images(absent, argument, folder)
     for name, file in files.items():
         for texts in _parse(file, argument)[1]:
             _add(file, texts, found[name] or 0, classes, rows, scored=True)
-    return rows.columns(argument)
+    return rows.columns()
 
 
 def _add(file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows: Rows, scored: bool) -> None:
@@ -106,7 +106,7 @@ def _add(file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows:
         score = values[wanted[-1]] if scored else None
         rows.add(image, classes[name], (left - 1, top - 1, right - left + 1, bottom - top + 1), None, score, crowd)
         return
-    rows.problems.append((file, line, problem))
+    rows.refuse(file, line, problem)
 
 
 def _size(image: Texts, name: str, pictures: Path | None, argument: str) -> tuple[int, int]:
@@ -134,7 +134,7 @@ def _parse(path: Path, argument: str) -> tuple[Texts, list[Texts]]:
     """The texts of the image's own elements, and those of every object.
 
     Raises:
-        UserError: not XML, or it declares entities, which can grow without limit.
+        UserError: not XML, or it declares entities or attributes, which can grow or take time without limit.
     """
     image: Texts = {}
     objects: list[Texts] = []
@@ -144,6 +144,10 @@ def _parse(path: Path, argument: str) -> tuple[Texts, list[Texts]]:
 
     def refuse(what: str) -> None:
         raise UserError(f"{argument} {path}, line {parser.CurrentLineNumber}: {what}")
+
+    def declare(_: str, __: str | None, ___: str | None, inside: bool) -> None:
+        if inside:
+            refuse("a document type is declared; labels need none")
 
     def start(name: str, _: dict[str, str]) -> None:
         stack.append(name)
@@ -161,7 +165,7 @@ def _parse(path: Path, argument: str) -> tuple[Texts, list[Texts]]:
         text.clear()
 
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text.append
-    parser.EntityDeclHandler = lambda *_: refuse("an entity is declared; labels need none")
+    parser.StartDoctypeDeclHandler = declare
     try:
         parser.Parse(_text(path, argument), True)
     except expat.ExpatError as error:

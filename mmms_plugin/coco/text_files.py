@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mmms_plugin.errors import UserError
 
-LARGEST = 1 << 24  # bytes of a text file about one image
+LARGEST = 1 << 22  # bytes of a text file about one image
+LARGEST_LIST = 1 << 24  # bytes of a list of images or classes
 
 
 def bytes_of(path: Path, argument: str, largest: int = LARGEST) -> bytes:
@@ -41,4 +42,4 @@ def text_of(path: Path, argument: str, largest: int = LARGEST) -> str:
 
 def lines_of(path: Path, argument: str) -> list[str]:
     """The lines of a small text file that hold anything, stripped; raises as `text_of`."""
-    return [line.strip() for line in text_of(path, argument).splitlines() if line.strip()]
+    return [line.strip() for line in text_of(path, argument, LARGEST_LIST).splitlines() if line.strip()]

@@ -74,13 +74,13 @@ def read_yolo_truth(
     found = next((path / name for name in BESIDE if (path / name).is_file()), None) if path.is_dir() else path
     if source := classes or found:
         names, whose = class_names(source, "--classes" if classes else argument), f", the classes of {source}"
-    rows = Rows()
+    rows = Rows(argument)
     for i, (name, size) in enumerate(zip(files, sizes, strict=True), 1):
         if name in labels:
             _read_lines(labels[name], i, size, rows, argument, len(names) or CLASSES, whose)
     names = names or [str(i) for i in range(1 + max(rows.category, default=-1))]
     images, categories = records([file.name for file in files.values()], sizes, list(enumerate(names)))
-    return images, categories, rows.columns(argument)
+    return images, categories, rows.columns()
 
 
 def read_yolo_detections(
@@ -104,7 +104,7 @@ def read_yolo_detections(
     found = {name: images.find(name) for name in files}
     if absent := [name for name, image in found.items() if image is None]:
         raise unknown_images(absent, argument, folder)
-    rows = Rows()
+    rows = Rows(argument)
     for name, file in files.items():
         image = found[name] or 0
         if not all(sizes[image]):
@@ -114,7 +114,7 @@ def read_yolo_detections(
         listed = ", ".join(f"{number} is {shown(names[number])}" for number in unknown[:SHOWN])
         raise UserError(f"{argument} {folder}: class {listed}, which the ground truth does not have")
     rows.category = ids[rows.category].tolist() if rows.category else []
-    return rows.columns(argument)
+    return rows.columns()
 
 
 def _read_lines(
@@ -130,7 +130,7 @@ def _read_lines(
         except ValueError:
             values = []
         if wrong := _wrong(values, parts, classes, scored, whose):
-            rows.problems.append((path, number, wrong))
+            rows.refuse(path, number, wrong)
             continue
         score = values.pop() if scored else None
         rows.add(image, int(values[0]), *_in_pixels(values[1:], size), score)

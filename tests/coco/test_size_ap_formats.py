@@ -175,7 +175,9 @@ TRUTH_FAULTS = {
     ("a.xml", "<annotation><object>\n<name>cat</name></object></annotation>"): "bndbox/xmin '': must be a number",
     ("a.xml", "<a><object>\n<name>cat</name><bndbox><xmin>9</xmin><ymin>1</ymin><xmax>2</xmax><ymax>3</ymax></bndbox>"
      "</object></a>"): "a.xml, line 1: box 9 1 2 3: min is above max",
-    ("a.xml", '<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>'): "a.xml, line 1: an entity is declared",
+    ("a.xml", '<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>'): "a.xml, line 1: a document type is declared; labels need",
+
+    ("a.xml", "\n<!DOCTYPE a [<!ATTLIST object b CDATA 'c'>]><a/>"): "a.xml, line 2: a document type is declared",
     ("../a.yaml", "val: [\n"): "a.yaml, line 2: not YAML",
     ("../a.yaml", "val: nowhere"): "a.yaml: val 'nowhere': no folder or .txt list of images in",
     ("../a.yaml", "val: images"): "and all others are missing",
@@ -199,7 +201,10 @@ TRUTH_FAULTS = {
     ("a.txt", "x\n" * 3): "a.txt, line 1: 'x' are not numbers; expected are class x y width height as shares of the "
     "image, or class and a polygon (2 more lines like this)",
     ("a.txt", "0" * 59 + " xy"): f"a.txt, line 1: '{'0' * 30} ... {'0' * 27} xy' are not numbers",
-    ("a.txt", " " * (2**24 + 1)): "a.txt: 16,777,217 bytes; allowed are 16,777,216 in such a file",
+    ("a.txt", " " * (2**22 + 1)): "a.txt: 4,194,305 bytes; allowed are 4,194,304 in such a file",
+    ("a.txt", "x\n" * 999): "(998 more lines like this)",
+    ("a.txt", "x\n" * 5000): "(at least 999 more lines like this)",
+    ("a.xml", "<a>" + "<object/>" * 5000 + "</a>"): "an object without name (at least 999 more lines like this)",
     ("a.txt", b"\xff"): "a.txt: not a text file in UTF-8",
     ("a.xml", "<a><object>\n\n</object></a>"): "a.xml, line 1: an object without name",
     ("a.xml", box_of("<xmin>1</xmin><ymin>1</ymin>\n<xmax>inf</xmax><ymax>2</ymax>")): "a.xml, line 2: bndbox/xmax "
@@ -301,7 +306,7 @@ LINES = {  # of YOLO: what is just within the limits, and the box in px
     "1 -4 .5 .5 .5": [[-85, 2.5, 10, 5]],
     "2 .25 .1 .75 .1 .5 .4": [[5, 1, 10, 3]],
     "2 .25 .1 .75 .1 .5 .4 .3 .9": [[5, 1, 10, 8]],
-    " " * 2**24: [],
+    " " * 2**22: [],
 }
 
 

@@ -45,6 +45,7 @@ def run_command(arguments: list[str]) -> tuple[int | str, str, str]:
 
     with _caught(1) as output, _caught(2) as errors, warnings.catch_warnings():
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", EncodingWarning)  # of other packages, where the environment asks for it
         try:
             status: int | str = main(arguments)
         except SystemExit as end:
