@@ -7,11 +7,12 @@ never stops.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
+from mmengine.hooks import CheckpointHook
 
 from mmms_plugin.config.edit import dicts_in
 from mmms_plugin.config.schedule import schedulers_of
@@ -22,6 +23,7 @@ from mmms_plugin.evaluation.size_iou_metric import KEYS
 from mmms_plugin.size_ap.bins import resolve_bins
 
 SHOWN = 12  # names in a message
+RULES = {"rule", "greater_keys", "less_keys"}  # arguments that say whether more is better
 Metric = Mapping[str, Any]  # config of a metric
 LVIS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 OF_IOU = {"mIoU": ("mIoU", "mAcc"), "mDice": ("mDice", "mAcc"), "mFscore": ("mFscore", "mPrecision", "mRecall")}
@@ -39,15 +41,33 @@ def check_monitors(config: Mapping[str, Any]) -> None:
         return
     allowed = [name for metric in metrics for name in _reported(metric, scope)]
     for place, name in _followed(config):
+        if name == "auto":
+            _check_rule(place, allowed[0])
+            continue
         if any(fnmatchcase(name, pattern) for pattern in allowed):
             continue
         near = difflib.get_close_matches(name, allowed, n=3, cutoff=0.6)
         hint = f"the nearest are {', '.join(near)}; " if near else ""
-        more = f" and {len(allowed) - SHOWN} more" if len(allowed) > SHOWN else ""
         raise UserError(
-            f"{place}={printable(name)!r}: the validation does not report it; {hint}"
-            f"allowed are {', '.join(allowed[:SHOWN])}{more}"
+            f"{place}={printable(name)!r}: the validation does not report it; {hint}allowed are {listed(allowed)}"
         )
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of metrics for a message, the first of many."""
+    names = [printable(name) for name in names]
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _check_rule(place: str, name: str) -> None:
+    """Raise UserError if mmengine cannot tell whether more of a metric is better."""
+    try:
+        CheckpointHook(save_best=name)
+    except ValueError as error:
+        raise UserError(
+            f"{place}='auto': stands for {name}, of which mmengine does not know whether more is better; give rule="
+            "'greater' or 'less' beside it"
+        ) from error
 
 
 def _followed(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -59,7 +79,7 @@ def _followed(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             continue
         best = hook.get("save_best")
         for name in best if isinstance(best, list | tuple) else [best]:
-            if isinstance(name, str) and name != "auto":
+            if isinstance(name, str) and not (name == "auto" and RULES & hook.keys()):
                 yield f"{place}.save_best", name
         if _tail(hook.get("type")) == "EarlyStoppingHook" and isinstance(hook.get("monitor"), str):
             yield f"{place}.monitor", hook["monitor"]

@@ -40,7 +40,7 @@ USUAL = (
 # Messages of the hosts in our words
 REWORDED = {"The testing results of the whole dataset is empty.": "nothing is detected, so there is no AP"}
 # The same for Python's own warnings
-USUAL_PYTHON = ("This DataLoader will create .* worker processes",)
+USUAL_PYTHON = ("This DataLoader will create .* worker processes", "Skip early stopping process")
 CHATTY = ("pycocotools", "mmengine")  # they print progress and tables; ProgressHook shows the metrics
 WINDOW = 50  # iterations over which loss and time are averaged
 MOST = 12  # metrics on one line

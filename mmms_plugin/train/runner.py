@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.hooks import EarlyStoppingHook, EMAHook, Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook, ParamSchedulerHook
 from mmengine.logging import MMLogger
 from mmengine.registry import LOOPS, VISUALIZERS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -33,6 +33,7 @@ from mmms_plugin.config.channels import channels_explained
 from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT, user_fault
 from mmms_plugin.config.checkpoint import TRAINED
 from mmms_plugin.config.function import Function
+from mmms_plugin.config.monitors import listed
 from mmms_plugin.errors import RunError, UserError
 from mmms_plugin.files import write_text
 from mmms_plugin.train.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
@@ -110,12 +111,19 @@ class CheckedBuilds(Runner):
         user_fault("model", lambda: Runner._init_model_weights(self))
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """As ``Runner.call_hook``; at the start of a training, hooks check their arguments by assertions."""
-        if fn_name not in ("before_run", "before_train"):
+        """As ``Runner.call_hook``.
+
+        At the start of a training, hooks check their arguments by assertions. Schedulers that follow a metric skip an
+        evaluation without any, of a detector that found nothing.
+        """
+        if fn_name in ("before_run", "before_train"):
+            for hook in self._hooks:
+                user_fault(type(hook).__name__, partial(getattr(hook, fn_name), self, **kwargs))
+        elif fn_name == "after_val_epoch" and not kwargs.get("metrics"):
+            for hook in self._hooks:
+                hook.after_val_epoch(self, **(dict(metrics=None) if isinstance(hook, ParamSchedulerHook) else kwargs))
+        else:
             super().call_hook(fn_name, **kwargs)
-            return
-        for hook in self._hooks:
-            user_fault(type(hook).__name__, partial(getattr(hook, fn_name), self, **kwargs))
 
     def load_or_resume(self) -> None:
         """As ``Runner.load_or_resume``; a checkpoint may hold anything in place of counters, states and settings."""
@@ -393,6 +401,12 @@ def _count_within_epoch(loop: Any, epoch: int) -> None:
     loop.run_iter = run_from_there
 
 
+def _following_schedulers(runner: Runner) -> list[tuple[str, str]]:
+    """Types of the schedulers that follow a metric, and the metrics."""
+    schedulers = flat(runner.param_schedulers)
+    return [(type(s).__name__, name) for s in schedulers if (name := followed_metric(s))]
+
+
 class ResumeHook(Hook):
     """Seeds every iteration, adds to checkpoints what resuming needs, and corrects their paths when they are loaded."""
 
@@ -403,8 +417,7 @@ class ResumeHook(Hook):
         if runner.evaluations is None:
             return
         stoppers = [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
-        followers = [(type(hook).__name__, hook.monitor) for hook in stoppers]
-        followers += [(type(s).__name__, name) for s in flat(runner.param_schedulers) if (name := followed_metric(s))]
+        followers = [*((type(hook).__name__, hook.monitor) for hook in stoppers), *_following_schedulers(runner)]
         for follower, name in followers:
             if runner.earlier is not None and name not in runner.evaluations:
                 say(f"--resume: {runner._load_from} has no record of {name}: {follower} counts from here")
@@ -421,10 +434,24 @@ class ResumeHook(Hook):
             say(f"EarlyStoppingHook ended the training after {done}")
 
     def after_val_epoch(self, runner: ResumableRunner, metrics: dict[str, float] | None = None) -> None:
-        """Record what something follows."""
-        for name, values in (runner.evaluations or {}).items():
-            if metrics and name in metrics:
+        """Record what something follows.
+
+        Raises:
+            UserError: a metric is missing, at which mmengine stops with a traceback.
+        """
+        if not metrics:  # a detector that found nothing: mmengine skips the evaluation
+            return
+        best = [("save_best", key) for hook in runner.hooks if isinstance(hook, CheckpointHook)
+                for key in hook.save_best or () if key != "auto"]  # fmt: skip
+        for follower, name in [*best, *_following_schedulers(runner)]:
+            if name not in metrics:
+                raise UserError(f"{follower}: the validation does not report {name}; it reports {listed(metrics)}")
+        for name, values in list((runner.evaluations or {}).items()):
+            if name in metrics:
                 values.append(Evaluation(runner.epoch, runner.iter, float(metrics[name])))
+            elif runner.evaluations:
+                say(f"EarlyStoppingHook never stops this training: the validation does not report {name}")
+                del runner.evaluations[name]
 
     def before_train_epoch(self, runner: ResumableRunner) -> None:
         """Skip the batches of an interrupted epoch that were trained on before."""

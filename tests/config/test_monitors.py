@@ -90,6 +90,13 @@ def test_nothing_is_said_of_metrics_that_are_not_known() -> None:
     check_monitors(config_of(dict(type="CocoMetric"), scope="mmpose", **wrong))
     for name in ("auto", None, ["auto"]):
         check_monitors(config_of(dict(type="CocoMetric"), **following(name, "default_hooks.checkpoint.save_best")))
+    auto = following("auto", "default_hooks.checkpoint.save_best")
+    with pytest.raises(
+        UserError, match=r"^default_hooks.checkpoint.save_best='auto': stands for lvis/bbox_AP, of which"
+    ):
+        check_monitors(config_of(dict(type="LVISMetric"), **auto))
+    auto["default_hooks"]["checkpoint"]["rule"] = "greater"
+    check_monitors(config_of(dict(type="LVISMetric"), **auto))
     check_monitors(config_of(dict(type="CocoMetric"), default_hooks=None, custom_hooks=None, param_scheduler=None))
 
 

@@ -37,8 +37,10 @@ class Score(BaseMetric):
     def process(self, data_batch: Any, data_samples: Any) -> None:
         self.results.append(float(data_samples[0].mean()))
 
+    empty = False
+
     def compute_metrics(self, results: list[float]) -> dict[str, float]:
-        return {"score": results[0]}
+        return {} if self.empty else {"score": results[0]}
 
 
 class Rates(Hook):
@@ -287,3 +289,23 @@ def test_an_absurd_number_of_iterations_in_an_epoch_does_no_harm(tmp_path: Path)
     train(tmp_path, None, dict(max_epochs=1))
     resumed = train(tmp_path, None, dict(max_epochs=2), resume=edited(tmp_path / "epoch_1.pth", iter=10**18))
     assert list(resumed) == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("follower", ["save_best", "ReduceOnPlateauLR"])
+def test_a_metric_that_is_not_reported_ends_the_first_evaluation_in_one_line(tmp_path: Path, follower: str) -> None:
+    """Of a metric class that nobody knows before."""
+    hooks = (dict(type="CheckpointHook", save_best="scor", rule="greater"),) if follower == "save_best" else ()
+    schedule = None if hooks else [PLATEAU | dict(monitor="scor")]
+    with pytest.raises(UserError, match=f"^{follower}: the validation does not report scor; it reports score$"):
+        train(tmp_path, schedule, dict(max_epochs=2), hooks=hooks)
+    assert (tmp_path / "epoch_1.pth").is_file()
+
+
+def test_early_stopping_that_finds_no_metric_and_empty_evaluations_are_no_end(
+    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = train(tmp_path / "a", None, dict(max_epochs=3), hooks=(stopper() | dict(monitor="scor"),))
+    assert len(rates) == 12
+    assert said == ["EarlyStoppingHook never stops this training: the validation does not report scor"]
+    monkeypatch.setattr(Score, "empty", True)  # a detector that finds nothing yet
+    assert len(train(tmp_path / "b", [PLATEAU], dict(max_epochs=3), hooks=(stopper(),))) == 12
