@@ -29,6 +29,7 @@ from mmms_plugin.options import REQUIRED, CommandOptions, option, positional
 from mmms_plugin.processes import shell_words, wait_and_measure
 from mmms_plugin.report.tables import NOT_AVAILABLE, Column, Table, to_markdown
 
+WRITTEN = ("seeds.json", "seeds.md")
 OWN_OPTIONS = ("--seed", "--work-dir", "--resume")
 NOTE = (
     "Mean and standard deviation over the seeds; difference: from the first config, seed by seed. MMAC, and MiB kept "
@@ -105,7 +106,7 @@ def _run(options: Options) -> None:
     write_text(folder / "seeds.md", to_markdown(table))
     caption = ", ".join(filter(None, (f"seeds: {options.seeds}", " ".join(train))))
     print_table(replace(table, caption=caption, note=NOTE), Console())
-    say(f"written to {folder}: seeds.json, seeds.md")
+    say(f"written to {folder}: {', '.join(WRITTEN)}")
 
 
 def _finished(files: Mapping[tuple[str, int], Path], options: list[str]) -> dict[tuple[str, int], _Run]:
@@ -117,6 +118,9 @@ def _finished(files: Mapping[tuple[str, int], Path], options: list[str]) -> dict
     """
     runs = {}
     for (config, seed), file in files.items():
+        for path in (file.with_suffix(".log"), *(file.parents[1] / name for name in WRITTEN)):
+            if path.is_dir():
+                raise UserError(f"--out {path}: a folder is where a file would be written; give another DIR")
         if file.exists():
             runs[config, seed] = _Run(read_record(file, config, seed, options), trained_cost(file.with_suffix("")))
         else:

@@ -207,6 +207,9 @@ def test_what_earlier_records_lack_is_refused_before_anything_is_trained(calls, 
     monkeypatch.setattr(module, "trained_cost", lambda _folder: TrainedCost(1000, 2_000_000, 2**20))
     assert main(command) == 2
     assert "seed_0: this folder cannot be made" in capsys.readouterr().err
+    (tmp_path / "out/seeds.md").mkdir()
+    assert main(command) == 2
+    assert "out/seeds.md: a folder is where a file would be written; give another DIR" in capsys.readouterr().err
     assert not calls.exists()
 
 

@@ -97,7 +97,7 @@ def test_a_data_set(models, shapes, tmp_path, capsys):
         assert Image.open(out / f"{name}.png").width > 600
         assert (out / f"{name}.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert not (out / "progress.json").exists()
-    assert "4 pictures, scale policy: 13 columns" in capsys.readouterr().out
+    assert "4 pictures, scale policy: 13 blocks" in capsys.readouterr().out
 
 
 @pytest.mark.slow
