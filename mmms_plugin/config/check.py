@@ -15,6 +15,7 @@ from mmms_plugin.config.edit import class_count_owners, leaf_datasets
 from mmms_plugin.errors import RunError, UserError, first_line, memory_checked, shown
 
 T = TypeVar("T")
+PATHS = {"data_root": (str, Path), "ann_file": (str, Path), "data_prefix": (str, Path, dict)}  # of data sets
 NO_PICTURES = "no picture is left: filter_cfg leaves out those without objects, and those below its min_size"
 NOTHING_LEFT = "need at least one array to concatenate"  # mmengine's message about a data set without pictures
 # Each build of torchvision needs one build of torch, and pip replaces the installed torch with it
@@ -171,6 +172,10 @@ def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
     stated = f"the config's num_classes is {' and '.join(map(str, counts))}"
     for split in splits:
         for dataset in leaf_datasets(config.get(f"{split}_dataloader")):
+            for key, kinds in PATHS.items():
+                if not isinstance(dataset.get(key) or "", kinds):
+                    allowed = "a path, or a dictionary of them" if dict in kinds else "a path"
+                    raise UserError(f"{split} data: {key}={shown(dataset[key])}: must be {allowed}")
             root, listing = dataset.get("data_root") or "", dataset.get("ann_file")
             if not listing:
                 prefix = dataset.get("data_prefix") or ""

@@ -278,8 +278,9 @@ def check_config_data(
     files: dict[Path, CocoFile] = {}
     for path, datasets in readers.items():
         files[path] = read_coco(path, "ann_file", severities, keep_groups=True)
-        prefix = datasets[0].get("data_prefix") or {}
-        folder = Path(datasets[0].get("data_root") or "", prefix.get("img") or prefix.get("img_path") or "")
+        given = datasets[0].get("data_prefix") or {}
+        prefix = given if isinstance(given, str) else given.get("img") or given.get("img_path") or ""
+        folder = Path(datasets[0].get("data_root") or "", prefix)
         place_pictures(files[path], [folder], follow_outside=True, max_pixels=max_pixels)
         check_objects(files[path])
         note_usable(files[path], classes=_classes_of(config, datasets[0]), min_size=_min_size(datasets[0]))

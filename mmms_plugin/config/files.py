@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.errors import UserError, first_line, shown
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -75,9 +75,13 @@ def load_config(name: str) -> Config:
 
         check_yaml_config(path)
     try:
-        return Config.fromfile(path)
+        config = Config.fromfile(path)
     except Exception as error:  # a config is code and may raise anything
         raise UserError(f"config {path}: {type(error).__name__}: {first_line(error)}") from error
+    for key in ("model", "train_dataloader", "val_dataloader", "test_dataloader"):
+        if not isinstance(config.get(key) or {}, dict):
+            raise UserError(f"config {path}: {key}={shown(config[key])}: must be a dictionary")
+    return config
 
 
 def host_files(host: str, kind: str) -> dict[str, Path]:

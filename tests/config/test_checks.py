@@ -25,7 +25,8 @@ def config_of(folder: Path, *counts: int, split: str = "train", **dataset: Any) 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """``a.json`` with two categories, ``list.txt``, and a folder ``in``."""
-    (tmp_path / "a.json").write_text(json.dumps({"categories": [{"name": "a"}, {"name": "b"}]}), encoding="utf-8")
+    content = dict(images=[], annotations=[], categories=[{"name": "a"}, {"name": "b"}])
+    (tmp_path / "a.json").write_text(json.dumps(content), encoding="utf-8")
     (tmp_path / "list.txt").touch()
     (tmp_path / "in").mkdir()
     return tmp_path
@@ -59,6 +60,9 @@ NAMED = dict(classes=("x",))
     ("counts", "dataset", "message"),
     [
         ((2,), dict(ann_file="b.json"), "train data: {folder}/b.json does not exist; give --coco-dir DIR to use "),
+        ((2,), dict(ann_file=5), "train data: ann_file=5: must be a path"),
+        ((2,), dict(ann_file=["a.json"]), "train data: ann_file=['a.json']: must be a path"),
+        ((2,), dict(data_prefix=5), "train data: data_prefix=5: must be a path, or a dictionary of them"),
         ((2,), dict(ann_file="b.txt"), "train data: {folder}/b.txt does not exist; give --voc-dir DIR to use "),
         ((2,), dict(ann_file="", data_prefix="out"), "train data: {folder}/out does not exist; give --image-dir DIR "),
         ((2,), dict(ann_file="", data_prefix=None, data_root="{folder}/out"), "train data: {folder}/out does not "),
