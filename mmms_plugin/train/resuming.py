@@ -92,7 +92,9 @@ class EarlierRun:
             return epoch, done
         if self.epoch_length is None:
             return done // length, done
-        rest = min(max(done - epoch * self.epoch_length, 0), self.epoch_length)
+        rest = done - epoch * self.epoch_length
+        if not 0 <= rest <= self.epoch_length:  # the earlier training had epochs of several lengths: at the end of one
+            rest = 0
         return epoch, epoch * length + rest * length // self.epoch_length
 
 

@@ -85,7 +85,7 @@ def read_resumable(path: str | Path) -> dict[str, Any]:
     if missing:
         raise UserError(f"it has no {', '.join(missing)}")
     meta = content["meta"]
-    if not all(type(meta.get(key)) is int and meta[key] >= 0 for key in ("epoch", "iter")):
+    if not all(type(meta.get(key)) is int and 0 <= meta[key] < 2**63 for key in ("epoch", "iter")):
         raise UserError("its meta does not say after which epoch and iteration it was saved")
     seed = meta.get("seed")
     if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):

@@ -174,6 +174,7 @@ def test_the_file_named_last_comes_before_those_of_an_older_run(tmp_path: Path) 
         ({"meta": {"epoch": 0}}, "after which epoch and iteration"),
         ({"meta": {"epoch": -1, "iter": 3}}, "after which epoch and iteration"),
         ({"meta": {"epoch": True, "iter": 3}}, "after which epoch and iteration"),
+        ({"meta": {"epoch": 0, "iter": 10**400}}, "after which epoch and iteration"),
         ({"meta": {"epoch": 0, "iter": 3, "seed": "7"}}, "the seed in its meta is '7'"),
         ({"meta": {"epoch": 0, "iter": 3, "seed": -1}}, "the seed in its meta is -1"),
         ({"meta": {"epoch": 0, "iter": 3, "seed": 2**32}}, "the seed in its meta is 4294967296, allowed are"),

@@ -285,9 +285,11 @@ def test_a_checkpoint_beyond_the_end_is_refused(tmp_path: Path, length: dict, me
         train(tmp_path, None, length, resume=edited(tmp_path / "epoch_1.pth", **meta))
 
 
-def test_an_absurd_number_of_iterations_in_an_epoch_does_no_harm(tmp_path: Path) -> None:
-    train(tmp_path, None, dict(max_epochs=1))
-    resumed = train(tmp_path, None, dict(max_epochs=2), resume=edited(tmp_path / "epoch_1.pth", iter=10**18))
+@pytest.mark.parametrize(("epochs", "done"), [(1, 10**18), (2, 10**18), (2, 1), (2, 9)])
+def test_iterations_that_contradict_the_epochs_do_no_harm(tmp_path: Path, epochs: int, done: int) -> None:
+    """As in checkpoints of trainings that were resumed with other batches by mmengine alone."""
+    train(tmp_path, None, dict(max_epochs=epochs))
+    resumed = train(tmp_path, None, dict(max_epochs=2), resume=edited(tmp_path / "epoch_1.pth", iter=done))
     assert list(resumed) == [4, 5, 6, 7]
 
 
