@@ -10,7 +10,6 @@ As lvis-api 0.5.3 applies them (``LVISResults``, ``LVISEval``):
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +76,5 @@ def judged(columns: Columns, truth: GroundTruth, rules: Federated) -> tuple[Colu
     asked = np.append(pairs(truth.image_id, truth.category_id), pairs(*rules.negative.T))
     exists = np.isin(detected, asked)
     kept, detected = kept[exists], detected[exists]
-    chosen = {name: getattr(columns, name)[kept] for name in ("image_id", "category_id", "boxes", "has_box", "score")}
-    masks = None if columns.segmentations is None else [columns.segmentations[i] for i in kept.tolist()]
     excused = np.isin(detected, pairs(*rules.not_exhaustive.T))
-    return replace(columns, **chosen, segmentations=masks), excused
+    return columns.results_at(kept), excused

@@ -11,7 +11,7 @@ import json
 import re
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -153,6 +153,15 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.image_id)
+
+    def results_at(self, places: np.ndarray) -> Columns:
+        """Some of the results, in the order of ``places``."""
+        names = ("image_id", "category_id", "boxes", "has_box", "score")
+        at = places.tolist()
+        lists = {name: [values[i] for i in at] for name, values in self.beside.items()}
+        masks = None if self.segmentations is None else [self.segmentations[i] for i in at]
+        chosen = {name: getattr(self, name)[places] for name in names}
+        return replace(self, **chosen, segmentations=masks, beside=lists)
 
 
 def read_annotations(path: Path, argument: str, masks: bool) -> tuple[list[Image], list[Category], Columns]:

@@ -23,6 +23,7 @@ from mmms_plugin.coco.records import Category, Columns, Image, Results, few, ima
 from mmms_plugin.errors import UserError, printable, shown
 
 MOST_DIGITS = 19  # of an id
+ABSENT = -(2**63)  # in place of an id
 DEEPEST = 10  # folders of a name that are told apart
 Notes = tuple[str, ...]
 
@@ -123,25 +124,33 @@ def _by_own_lists(
         columns.category_id, category_ids, "category", f"{where}: annotations", "its categories do not have"
     )
     notes: list[str] = []
+    of_image = image_ids
     if truth.file_names and all(isinstance(own.file_name, str) for own in own_images):
         found = [images.find(own.file_name) for own in own_images]
-        used = np.unique(image).tolist()
-        if absent := [str(own_images[i].file_name) for i in used if found[i] is None]:
+        absent = [str(own.file_name) for own, i in zip(own_images, found, strict=True) if i is None]
+        if len(absent) == len(found):
             raise unknown_images(absent, argument, path)
         _refuse_twice(own_images, found, where)
-        columns = replace(columns, image_id=np.array([i or 0 for i in found], np.int64)[image])
-        notes += _other_sizes(own_images, found, truth)
-        lacking = len(truth.image_ids) - len({i for i in found if i is not None})
+        of_image = np.array([ABSENT if i is None else i for i in found], np.int64)
+        total, lacking = len(truth.image_ids), len(truth.image_ids) - len(found) + len(absent)
         if lacking:
-            total = len(truth.image_ids)
             notes.append(f"{lacking} of the ground truth's {total} images are not in it: their objects count as missed")
+        if absent:
+            notes.append(f"{len(absent)} of its images are not in the ground truth ({few(absent)}): they are left out")
+        notes += _other_sizes(own_images, found, truth)
     else:
         notes.append("images are matched by id, as one of the files has no file names")
-    by_name = _ids_by_name(truth)
-    names = [name_of(own) for own in own_categories]
-    if absent := [names[i] for i in np.unique(category).tolist() if by_name.get(names[i]) is None]:
-        raise _unknown_classes(absent, truth, where)
-    columns = replace(columns, category_id=np.array([by_name.get(name) or 0 for name in names], np.int64)[category])
+    by_name, names = _ids_by_name(truth), list(map(name_of, own_categories))
+    unknown = [names[i] for i in np.unique(category).tolist() if by_name.get(names[i]) is None]
+    if len(unknown) and len(unknown) == len(np.unique(category)):
+        raise _unknown_classes(unknown, truth, where)
+    if unknown:
+        notes.append(f"predictions of {_listed_classes(unknown)} are left out")
+    known = {name: i for name, i in by_name.items() if i is not None}
+    of_category = np.array([known.get(name, ABSENT) for name in names], np.int64)
+    columns = replace(columns, image_id=of_image[image], category_id=of_category[category])
+    kept = (columns.image_id != ABSENT) & (columns.category_id != ABSENT)
+    columns = columns if kept.all() else columns.results_at(np.flatnonzero(kept))
     if results.least_score:
         lowest = f"it holds no predictions of a score below {results.least_score:g}, which lowers AP"
         notes.append(f"{lowest}: predict with --score 0, or use mmms test --out")
@@ -154,7 +163,7 @@ def _refuse_twice(own_images: Sequence[Image], found: Sequence[int | None], wher
         return
     twice = next(i for i in known if known.count(i) > 1)
     names = [str(own.file_name) for own, i in zip(own_images, found, strict=True) if i == twice]
-    raise UserError(f"{where}: images: {few(names)} are the same image of the ground truth")
+    raise UserError(f"{where}: images: {few(names)} are the same image of the ground truth; predict on one split")
 
 
 def _other_sizes(own_images: Sequence[Image], found: Sequence[int | None], truth: GroundTruth) -> list[str]:
@@ -283,8 +292,11 @@ def _ids_by_name(truth: GroundTruth) -> dict[str, int | None]:
 
 
 def _unknown_classes(names: Sequence[str], truth: GroundTruth, where: str) -> UserError:
-    listed = f"{len(names)} classes that the ground truth does not have ({few(names)})"
-    return UserError(f"{where}: predictions of {listed}; it has {few(truth.category_names)}")
+    return UserError(f"{where}: predictions of {_listed_classes(names)}; it has {few(truth.category_names)}")
+
+
+def _listed_classes(names: Sequence[str]) -> str:
+    return f"{len(names)} classes that the ground truth does not have ({few(names)})"
 
 
 def known_positions(

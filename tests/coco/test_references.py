@@ -69,7 +69,7 @@ def test_what_a_file_with_its_own_images_lacks_is_reported(files, truth):
     content["images"] = [image for image in content["images"] if image["id"] < 4]
     content["images"][0]["width"] = 100
     content["categories"].append(dict(id=9, name="unused"))
-    size, missing, score = notes_of(files("run.json", content), truth)
+    missing, size, score = notes_of(files("run.json", content), truth)
     assert size.startswith("images of another size than in the ground truth: 1 (/shots/10.png: 100 x 150, ground truth")
     assert missing == "1 of the ground truth's 4 images are not in it: their objects count as missed"
     assert score.startswith("it holds no predictions of a score below 0.3, which lowers AP: predict with --score 0")
@@ -87,12 +87,12 @@ ANNOTATIONS, SHOTS, NAMES = (own_lists()[key] for key in ("annotations", "images
 REFUSED = {
     "no scores": (dict(annotations=make_annotations()["annotations"]), "a COCO annotation file without scores; a COCO"),
     "one score missing": (dict(annotations=with_first(ANNOTATIONS, score=None)), "annotations[0]: no score"),
-    "unknown image": (dict(images=with_first(SHOTS, file_name="other.png")), "1 images that the ground truth does not "
-                      "have (other.png); are they predictions of another split?"),
+    "unknown images": (dict(images=[dict(image, file_name=f"x{image['id']}.png") for image in SHOTS]), "4 images that "
+                       "the ground truth does not have (x3.png, "),
     "unknown own image": (dict(annotations=with_first(ANNOTATIONS, image_id=8)), "image ids that its images do not"),
     "unknown own class": (dict(annotations=with_first(ANNOTATIONS, category_id=8)), "category ids that its categories"),
-    "unknown class": (dict(categories=with_first(NAMES, name="bee")), "predictions of 1 classes that the ground truth "
-                      "does not have (bee); it has cat, dog, cow"),
+    "unknown classes": (dict(categories=[dict(id=i, name=f"bee{i}") for i in (1, 2, 3)]), "predictions of 3 classes "
+                        "that the ground truth does not have (bee1, bee2, bee3); it has cat, dog, cow"),
     "one image twice": (dict(images=with_first(SHOTS, file_name="m/20.png")), "images: m/20.png, /shots/20.png are "
                         "the same image of the ground truth"),
     "id twice": (dict(images=with_first(SHOTS, id=4)), "image ids are used more than once"),
@@ -106,6 +106,21 @@ def test_own_lists_that_do_not_fit_are_refused(files, truth, name):
     with pytest.raises(UserError) as error:
         read_detections(path, truth, masks=False)
     assert REFUSED[name][1] in str(error.value)
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_images_and_classes_of_another_set_are_left_out(files, truth, masks):
+    images = [*with_first(SHOTS, file_name="other.png"), dict(id=77, file_name="more.png")]
+    path = files("run.json", changed(images=images, categories=with_first(NAMES, name="bee")))
+    kept = [r for r in GOOD if r["image_id"] != 10 and r["category_id"] != 1]
+    found, _ = read_detections(path, truth, masks=masks)
+    assert found.boxes.tolist() == [r["bbox"] for r in kept]
+    assert found.scores.tolist() == [r["score"] for r in kept]
+    assert notes_of(path, truth) == [
+        "1 of the ground truth's 4 images are not in it: their objects count as missed",
+        "2 of its images are not in the ground truth (other.png, more.png): they are left out",
+        "predictions of 1 classes that the ground truth does not have (bee) are left out",
+    ]
 
 
 def test_an_empty_file_with_its_own_images_is_a_model_that_finds_nothing(files, truth):
