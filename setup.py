@@ -45,7 +45,7 @@ setup(
         "safetensors>=0.4",
         "msgspec>=0.18",
         "shtab>=1.6",  # tab completion
-        "filelock>=4",  # one training per work folder
+        "filelock>=4",  # one training per work folder; unfinished files of killed processes
         "psutil>=5.9",  # memory of processes, on Windows
     ],
     extras_require={

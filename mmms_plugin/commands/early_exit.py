@@ -205,6 +205,6 @@ def _print(console: Console, points: list[Point], plans: Plans) -> None:
     for share in BUDGETS:
         point = min(budgeted, key=lambda point: abs(point.macs - share * last))
         shares = ", ".join(f"{100 * part:.0f}" for part in point.leaving or ())
-        text = f"{point.macs / last:.0%}, {point.macs / 1e6:.1f} MMAC, top-1 {point.accuracy:.2f} %"
-        text = f"plan nearest to {share:.0%} of the whole network on these pictures: {text}"
+        text = f"{point.macs / last:.0%} on these pictures, {point.macs / 1e6:.1f} MMAC, top-1 {point.accuracy:.2f} %"
+        text = f"plan nearest to {share:.0%} of the whole network's multiply-adds: {text}"
         say(f"{text}, leave at each exit: {shares} %", console)

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmms_plugin.backbones import MSDNet, PSResNet
 from mmms_plugin.backbones.msdnet import ConvNorm, Variant
+from mmms_plugin.commands import early_exit
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits import EarlyExit, Plan, Plans, choose_plans, savings
 from mmms_plugin.exits.network import FoldedLayer, _Running, fold_norms
@@ -456,6 +457,23 @@ def test_the_whole_network_and_early_exits_are_timed_in_turn(net, pictures, plan
     saving = measure_saving(network, pictures, 24, plan, rounds=3)
     assert order == ["early", "plan", "full", "early", "early", "full", "full", "early"]
     assert (saving.achieved, saving.seconds) == (3, 2 / 24)
+
+
+def test_a_plan_s_cost_is_that_on_the_pictures_it_is_reported_on():
+    points = [Point("anytime", "exit 1", 2e6, 50.0, 0.1), Point("anytime", "exit 2", 4e6, 60.0, 0.2)]
+    points += [Point("budgeted", "plan 1", macs, 55.0, 0.1, (0.25, 0.75)) for macs in (1.96e6, 3.2e6)]
+    rows = tuple(Plan(macs, (0.5, 0.0), (0.25, 0.75), 55.0) for macs in (2.0e6, 3.1e6))
+    console = Console(file=io.StringIO())
+    early_exit._print(console, points, Plans("", (16, 16), 8, rows))
+    assert console.file.getvalue().splitlines() == [
+        "exit 1: 2.0 MMAC, top-1 50.00 %",
+        "exit 2: 4.0 MMAC, top-1 60.00 %",
+        "2 plans from 2.0 to 3.1 MMAC, chosen on 8 pictures",
+        "plan nearest to 50% of the whole network's multiply-adds: 49% on these pictures, 2.0 MMAC, top-1 55.00 %, "
+        "leave at each exit: 25, 75 %",
+        "plan nearest to 75% of the whole network's multiply-adds: 80% on these pictures, 3.2 MMAC, top-1 55.00 %, "
+        "leave at each exit: 25, 75 %",
+    ]
 
 
 def test_the_table_of_savings():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import random
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -195,6 +196,26 @@ def test_prose_wraps_at_words_and_paths_stay_whole():
     assert printed(Table("t", "", ("name", "first", "second"), names, form=".0f"), 15)[1:4] == [
         "─" * 15, "two words     1", "here",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_words_and_figures_stay_whole_at_every_width(seed):
+    rng = random.Random(seed)
+
+    def words(most: int) -> str:
+        return " ".join(
+            "".join(rng.choices("ab-_/.猫", k=rng.choice([1, 3, 8, 30]))) for _ in range(rng.randint(1, most))
+        )
+
+    figures = rng.randint(1, 6)
+    columns = [Column(words(2), left=True), *(Column(words(1), ".2f") for _ in range(figures)), Column("p", prose=True)]
+    rows = [(words(2), *(rng.random() * 10**4 for _ in range(figures)), words(8)) for _ in range(5)]
+    table = Table("t", "caption", columns, [*rows, ["a heading"]], note="note")
+    for width in (*range(1, 40), 60, 80, 120, 300):
+        lines = " ".join(printed(table, width))
+        for name, *values, prose in rows:
+            shown = values[:1] if "not shown:" in lines else values
+            assert {*name.split(), *prose.split(), *(f"{value:.2f}" for value in shown)} <= set(lines.split()), width
 
 
 def test_a_terminal_without_unicode_gets_a_rule_of_hyphens():
