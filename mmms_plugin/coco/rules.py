@@ -30,6 +30,10 @@ RULES: dict[str, Rule] = {
     "other-categories": Rule(
         "error", "annotation files whose categories differ", "list the same categories in the same order in every file"
     ),
+    "class-order": Rule(
+        "error", "annotation files whose categories do not come in the order of the config's classes",
+        "mmdet numbers classes in the file's order: list all of them in one order, in the config and in every file",
+    ),
     "category-order": Rule(
         "mended", "annotation files with fewer categories than the training file, or in another order",
         "the training file's are used",
@@ -121,7 +125,8 @@ RULES: dict[str, Rule] = {
     "polygon-outside": Rule("warning", "polygons that leave their picture by more than 2 px and 2 %"),
     "object-twice": Rule("warning", "objects that are listed twice, with the same image, category and bbox"),
     "class-unused": Rule("warning", "categories without an object"),
-    "class-unusable": Rule("warning", "categories without a usable object", "nothing is learned of these classes"),
+    "class-unusable": Rule("warning", "categories without a usable object", "nothing to learn, and nothing to measure"),
+    "class-empty": Rule("warning", "classes without a picture", "nothing to learn, and nothing to measure"),
     "image-unused": Rule("warning", "images without an object"),
     "difficult": Rule(
         "warning", "objects that are marked difficult",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -283,7 +283,9 @@ def check_config_data(
         folder = Path(datasets[0].get("data_root") or "", prefix)
         place_pictures(files[path], [folder], follow_outside=True, max_pixels=max_pixels)
         check_objects(files[path])
-        note_usable(files[path], classes=_classes_of(config, datasets[0]), min_size=_min_size(datasets[0]))
+        classes = _classes_of(config, datasets[0])
+        note_usable(files[path], classes=classes, min_size=_min_size(datasets[0]))
+        _compare_order(files[path], classes)
     findings = errors_first(coco.findings for coco in files.values())
     refuse_errors(findings, "mmms check-data --ann FILE")
     for number, (path, coco) in enumerate(files.items()):
@@ -298,7 +300,18 @@ def check_config_data(
     return _remarks(findings)
 
 
-def _classes_of(config: dict[str, Any], dataset: dict[str, Any]) -> Collection[str] | None:
+def _compare_order(coco: CocoFile, classes: Sequence[str] | None) -> None:
+    """Note classes whose number is another in mmdet, which counts a file's categories, than in the config."""
+    numbered = [name for name in coco.classes if classes is None or name in classes]
+    for number, (name, stated) in enumerate(zip(numbered, classes or numbered, strict=False)):
+        if name != stated:
+            coco.findings.add(
+                "class-order", f"class {number} is {name[:40]!r} in the file, {stated[:40]!r} in the config"
+            )
+            return
+
+
+def _classes_of(config: dict[str, Any], dataset: dict[str, Any]) -> Sequence[str] | None:
     """The names of a data set's classes, in the config or by its type; None if a file names them."""
     if stated := (dataset.get("metainfo") or {}).get("classes"):
         return None if isinstance(stated, str) else stated

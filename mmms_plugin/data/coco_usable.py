@@ -62,12 +62,15 @@ def note_usable(
                 coco.findings.add_where(code, which, lambda place: f"annotation {records[place]['id']}", len(records))
         usable &= ~which
     coco.usable = [records[place] for place in np.flatnonzero(usable).tolist()]
+    if len(records) < len(coco.content["annotations"]) or not records:
+        return  # other errors come first
     if coco.usable:
-        unlearned = named & set(ids.tolist()) - set(ids[usable].tolist())
+        learned = set(ids[usable].tolist())
+        noted = {name for finding in coco.findings if finding.code == "class-unused" for name in finding.examples}
         for category in coco.content["categories"]:
-            if category["id"] in unlearned:
-                coco.findings.add("class-unusable", category["name"][:40])
-    elif 0 < len(records) == len(coco.content["annotations"]):  # else other errors come first
+            if category["id"] in named - learned and (name := category["name"][:40]) not in noted:
+                coco.findings.add("class-unusable", name)
+    else:
         question = "; are the boxes normalised?" if "box-normalised" in coco.findings else ""
         coco.findings.add("no-usable-objects", f"{len(records)} objects; {', '.join(reasons)}{question}")
 

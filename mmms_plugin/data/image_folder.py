@@ -57,6 +57,10 @@ class ImageFolder:
         self.looked = look_at_all(self.paths, f"looking at {self.root.name}", decode, max_pixels)
         for (path, _), picture in zip(self.pictures, self.looked, strict=True):
             note_picture(self.findings, path, picture)
+        shown = {label for _, label in self.pictures}
+        for label, name in enumerate(self.classes):
+            if label not in shown:  # all its pictures are held back, or none is
+                self.findings.add("class-empty", name)
 
 
 def split_folders(own: OwnData) -> dict[str, Path]:

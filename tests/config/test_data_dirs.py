@@ -257,6 +257,37 @@ def test_classes_that_the_annotations_do_not_have_are_refused(cascade, shapes, t
         check_config_data(config, ("train",), tmp_path / "work")
 
 
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        ([0, 1, 2, 3, 4], ""),
+        ([0, 1, 2], ""),
+        ([1, 0, 2, 3, 4], f"class 0 is {CLASSES[1]!r} in the file, {CLASSES[0]!r} in the config"),
+        ([0, 1, 3, 4], f"class 2 is {CLASSES[3]!r} in the file, {CLASSES[2]!r} in the config"),
+    ],
+)
+def test_classes_in_another_order_than_the_files_are_refused(kept, message, cascade, shapes, tmp_path):
+    """mmdet would give the names of the config to the numbers of the file, and in silence."""
+
+    def rearrange(data: dict) -> None:
+        data["categories"] = [data["categories"][i] for i in kept]
+        known = {category["id"] for category in data["categories"]}
+        data["annotations"] = [annotation for annotation in data["annotations"] if annotation["category_id"] in known]
+
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+    edit("train", rearrange)(folder)
+    config = copy.deepcopy(cascade)
+    paths = dict(data_root=str(folder), ann_file="annotations/instances_train.json", data_prefix=dict(img="images/"))
+    for dataset in leaf_datasets(config.train_dataloader):
+        dataset.update(paths, metainfo=dict(classes=CLASSES))
+    if message:
+        with pytest.raises(UserError, match=f"the order of the config's classes: 1 \\({message}\\); mmdet numbers"):
+            check_config_data(config, ("train",), tmp_path / "work")
+    else:
+        check_config_data(config, ("train",), tmp_path / "work")
+
+
 def test_a_configs_own_annotation_files_are_checked_too(cascade, shapes, tmp_path):
     folder = tmp_path / "coco"
     shutil.copytree(shapes, folder)

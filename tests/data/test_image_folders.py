@@ -145,6 +145,20 @@ def test_the_usual_names_of_splits_are_known(renamed, expected, folder):
         read_folders(own(folder, val_split=0.5))
 
 
+def test_a_class_of_which_all_pictures_are_held_back_is_reported(folder):
+    shutil.rmtree(folder / "val")
+    shutil.rmtree(folder / "train/dog")
+    (folder / "train/dog").mkdir()
+    picture(9).save(folder / "train/dog/0.png")
+    for seed in range(3):
+        splits = read_folders(own(folder, val_split=0.4, split_seed=seed))
+        for split in splits.values():
+            named = {split.classes[label] for _, label in split.pictures}
+            empty = [name for finding in split.findings for name in finding.examples if finding.code == "class-empty"]
+            assert empty == sorted({"cat", "dog"} - named)
+        assert any(list(split.findings) for split in splits.values())
+
+
 def test_two_folders_for_one_split_are_refused(folder):
     (folder / "val").rename(folder / "valid")
     (folder / "test").rename(folder / "Validation")

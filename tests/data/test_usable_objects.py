@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from mmms_plugin.data.coco_file import CocoFile
+from mmms_plugin.data.coco_set import read_splits
 from mmms_plugin.data.coco_usable import note_usable
-from tests.data.small_sets import examples, one_picture
+from mmms_plugin.data.own_data import OwnData
+from tests.data.small_sets import coco_content, examples, one_picture, write_coco
 
 EMPTY = {"size": [30, 40], "counts": [1200]}
 CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], int, str]] = {
@@ -85,6 +87,16 @@ def test_classes_of_which_no_object_is_usable_are_reported(tmp_path):
     note_usable(coco, classes="abd")
     found = examples(coco)
     assert (coco.usable, found["class-unusable"], found["class-unused"]) == (coco.boxed[:1], ["b"], ["d"])
+
+
+def test_a_class_of_which_all_objects_are_held_back_is_reported(tmp_path):
+    content = coco_content(count=4)
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] == 1 or a["image_id"] == 0]
+    write_coco(tmp_path, content, "train.json", "images")
+    parts = read_splits(OwnData("x", tmp_path, val_split=0.5), masks=True)
+    for coco in parts.values():
+        note_usable(coco)
+    assert sorted(examples(coco).get("class-unusable", []) for coco in parts.values()) == [[], ["stick"]]
 
 
 def test_boxes_that_are_refused_come_before_the_count(tmp_path):
