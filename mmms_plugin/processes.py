@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, TextIO
 
 from mmms_plugin.files import WINDOWS
@@ -50,6 +52,23 @@ def wait_and_measure(process: subprocess.Popen) -> int:
         with suppress(subprocess.TimeoutExpired):
             process.wait(POLL)
     return peak
+
+
+def release_memory() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it for itself (glibc).
+
+    Blocks of many sizes, as of feature maps, leave holes in its heap: 100 MB in 60 pictures of 448 px.
+    """
+    if trim := _trim():
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):  # macOS and Windows
+        return None
 
 
 @contextmanager

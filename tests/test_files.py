@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import platform
 import stat
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import psutil
@@ -436,3 +438,30 @@ def test_the_status_of_a_process_is_kept() -> None:
         process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({status})"])
         assert processes.wait_and_measure(process) > 2**20
         assert process.returncode == status
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give memory back by themselves")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """Of 100 MB in small blocks, the last of which keeps the heap from shrinking."""
+    blocks = [bytes(100_000) for _ in range(1000)]
+    last = blocks[-1]
+    blocks.clear()
+    before = psutil.Process().memory_info().rss
+    processes.release_memory()
+    assert psutil.Process().memory_info().rss < before - 50_000_000
+    assert len(last) == 100_000
+
+
+def test_compiled_code_is_silenced_and_python_is_not(capfd: pytest.CaptureFixture[str]) -> None:
+    """Also one inside the other, after an error, and where standard error is in memory."""
+    for stream in (sys.__stderr__, io.StringIO()):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stderr", stream)
+            with suppress(ZeroDivisionError), processes.compiled_code_silenced(), processes.compiled_code_silenced():
+                os.write(2, b"libjpeg\n")
+                print("python", file=sys.stderr)
+                raise ZeroDivisionError
+            assert sys.stderr is stream
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "python\nlater\n"
+    assert stream.getvalue() == "python\n"

@@ -38,7 +38,7 @@ from mmms_plugin.errors import RunError, UserError
 from mmms_plugin.files import write_text
 from mmms_plugin.train.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
 from mmms_plugin.train.console import ProgressHook, calm, calm_output, say
-from mmms_plugin.train.hooks import FiniteHook, unwrapped
+from mmms_plugin.train.hooks import FiniteHook, MemoryHook, unwrapped
 from mmms_plugin.train.resuming import (
     EVALUATIONS,
     EarlierRun,
@@ -207,6 +207,7 @@ class ResumableRunner(CheckedBuilds):
         self.register_hook(ResumeHook())
         self.register_hook(DueEvaluation())
         self.register_hook(FiniteHook())
+        self.register_hook(MemoryHook())
         if not any(isinstance(hook, ProgressHook) for hook in self.hooks):
             self.register_hook(ProgressHook())
 

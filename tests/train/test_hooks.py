@@ -12,7 +12,8 @@ from mmengine.model import BaseModel
 
 import mmms_plugin.commands as cli
 from mmms_plugin.errors import RunError
-from mmms_plugin.train.hooks import FiniteHook
+from mmms_plugin.train import hooks
+from mmms_plugin.train.hooks import FiniteHook, MemoryHook
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.weights.newest import newest_checkpoint
 from mmms_plugin.weights.reader import read
@@ -101,3 +102,14 @@ def test_the_command_ends_with_status_1_and_one_line(
     monkeypatch.setattr(command, "run", stop)
     assert cli.main(["flops", "--table", "elastic"]) == 1
     assert capsys.readouterr().err == "mmms flops: error: iteration 4: loss is nan\n"
+
+
+def test_memory_is_given_back_during_evaluations(monkeypatch):
+    given: list[int] = []
+    monkeypatch.setattr(hooks, "release_memory", lambda: given.append(1))
+    counts = {}
+    for name in ("train", "val", "test"):
+        for batch in range(11):
+            getattr(MemoryHook(), f"after_{name}_iter")(None, batch)
+        counts[name] = len(given)
+    assert counts == {"train": 0, "val": 2, "test": 4}
