@@ -24,6 +24,7 @@ from unittest import mock
 import numpy as np
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import write_text
 from mmms_plugin.processes import peak_memory
 from tests.fuzz import label_mutants, size_ap
 from tests.fuzz.json_mutants import pick
@@ -44,7 +45,7 @@ def check(case: int, seed: int, kind: str) -> str | None:
         folder.mkdir()
         make = {"coco": _coco, "lvis": _lvis}.get(kind, partial(_labels, kind=kind))
         arguments = make(rng, folder)
-        with _only_reading():
+        with _only_reading(reports=case % 20 == 0):
             status, printed, errors = run_command(arguments)
         complaint = _complaint(arguments[0], status, printed, errors, Path(name, "out"))
         if not complaint and peak_memory() > max(MEMORY, before):
@@ -97,10 +98,16 @@ def _with_predictions(arguments: list[str], found: Path, rng: np.random.Generato
 
 
 @contextmanager
-def _only_reading() -> Iterator[None]:
-    """Figures that are not rendered, and an end of training and advice where the data have been read."""
+def _only_reading(reports: bool) -> Iterator[None]:
+    """Reports without figures, if any, and an end of training and advice where the data have been read."""
+
+    def write_page(_: object, out: str, *more: object) -> list[Path]:
+        return [write_text(Path(out, "report.html"), "<p>")]
+
     with ExitStack() as stack:
         stack.enter_context(size_ap.quick_figures(True))
+        if not reports:  # which take longer than everything else
+            stack.enter_context(mock.patch("mmms_plugin.size_ap.report.write.write_report", write_page))
         for target in ("mmms_plugin.train.launch.set_start", "mmms_plugin.commands.advise_measure.find_advice"):
             if target.rpartition(".")[0] in sys.modules:
                 stack.enter_context(mock.patch(target, side_effect=UserError(READ)))
