@@ -19,6 +19,7 @@ from mmms_plugin.data.own_data import OwnData, PixelOptions
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, write_text
 from mmms_plugin.options import REQUIRED, option
+from mmms_plugin.processes import shell_line
 from mmms_plugin.report.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _write(config: Config, finding: Finding, options: Options) -> None:
     write_text(file, "\n".join(lines) + "\n" + changed.pretty_text)
     for remark in remarks:
         say(remark)
-    say(f"written: {file}; train with it: mmms train {file}")
+    say(f"written: {file}; train with it: {shell_line(['mmms', 'train', str(file)])}")
 
 
 def _as_json(finding: Finding) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def _as_json(finding: Finding) -> dict[str, Any]:
 def _print(finding: Finding) -> None:
     from rich.console import Console
 
-    from mmms_plugin.report.terminal import print_table, say
+    from mmms_plugin.report.terminal import explain, print_table
 
     geometry = finding.geometry
     title = f"{one_line(finding.config)} at {geometry.size[0]} x {geometry.size[1]} px"
@@ -157,8 +158,10 @@ def _print(finding: Finding) -> None:
         for s in finding.shares
     ]
     print_table(Table("shares", title, columns, rows, form=".1%"), Console())
-    say(f"The receptive field is that of the plain backbone, measured with {finding.weights}; neck and head add to it.")
+    explain(
+        f"The receptive field is that of the plain backbone, measured with {finding.weights}; neck and head add to it."
+    )
     for advice in finding.advice:
-        say(f"- {advice.topic}: {advice.what}")
-        say(f"  why: {advice.why}")
-        say(f"  support: {advice.evidence}")
+        explain(f"- {advice.topic}: {advice.what}")
+        explain(f"  why: {advice.why}")
+        explain(f"  support: {advice.evidence}")

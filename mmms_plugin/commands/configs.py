@@ -61,14 +61,14 @@ def run(options: Options) -> None:
 def _print(configs: Iterable[Facts]) -> None:
     from rich.console import Console
 
-    from mmms_plugin.report.terminal import print_table, say
+    from mmms_plugin.report.terminal import explain, print_table
 
     console = Console()
     ordered = sorted(configs, key=lambda facts: (facts.task, facts.size))
     for (task, size), group in groupby(ordered, key=lambda facts: (facts.task, facts.size)):
         title = f"{task}, pictures of {size[0]} x {size[1]} px" if task else "not measured yet"
         print_table(_table(title, list(group)), console)
-    say(
+    explain(
         "GMAC: multiply-adds for one picture, of a detector's backbone and neck or of another model's whole. AP and "
         "mIoU: published by the authors, from ImageNet weights; the head of each file says whose figure it is.",
         console,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mmms_plugin.datasets import FORMATS, ShapeSettings
 from mmms_plugin.errors import UserError
 from mmms_plugin.options import CommandOptions, option, positional
+from mmms_plugin.processes import shell_line
 from mmms_plugin.report.tables import Table
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def run(options: Options) -> None:
     _print(console, written)
     if options.task:
         _, config, flag = TASKS[options.task]
-        say(f"mmms train {config} {flag} {options.out}", console)
+        say(shell_line(["mmms", "train", config, flag, str(options.out)]), console)
 
 
 def _print(console: Console, written: ShapesWritten) -> None:

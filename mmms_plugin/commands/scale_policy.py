@@ -83,7 +83,7 @@ def _run(options: Options) -> None:
 
     from mmms_plugin.commands.scale_policy_measure import PolicyRun, check_readable, find_sources
     from mmms_plugin.data.pictures import quiet_libraries
-    from mmms_plugin.report.terminal import say
+    from mmms_plugin.report.terminal import explain, say
     from mmms_plugin.scale.policy.report import write_report
     from mmms_plugin.train.predict import list_skipped
 
@@ -114,7 +114,7 @@ def _run(options: Options) -> None:
         part = "exit" if first.table.kind == "exits" else "block"
         say(f"{len(first.table.rows)} pictures, {first.table.kind}: {len(first.table.columns)} {part}s")
     elif not first.dilations and first.shape is None and second is None:
-        say(
+        explain(
             f"{type(run.model.backbone).__name__} has no multi-scale part (no Elastic block of lower resolution, no "
             "PSConv layer, no Shape Adaptor, no second exit): only its receptive fields are reported"
         )

@@ -152,7 +152,7 @@ def run_size_ap(
     from rich.text import Text
 
     from mmms_plugin.coco.formats import AUTO
-    from mmms_plugin.report.terminal import literal, print_table, say
+    from mmms_plugin.report.terminal import explain, literal, print_table, say
     from mmms_plugin.size_ap.evaluate import bins_of, evaluate
     from mmms_plugin.size_ap.gate import check_bins, read_baseline
     from mmms_plugin.size_ap.methods import read_files
@@ -189,10 +189,10 @@ def run_size_ap(
         for comparison in results.comparisons:
             print_table(difference_table(results, comparison, ("ap",)), console)
             for line in settling_lines(comparison):
-                say(line, console)
+                explain(line, console)
         origin = f"bins {results.bins_source} ({results.bins_reference})"
         for line in (results.area_rule, origin, results.edge_rule):
-            say(line, console)
+            explain(line, console)
     else:
         sizes = describe_objects(truth, bins, options.area, notes, options.resize)
         if out:

@@ -27,14 +27,14 @@ def run(options: Options) -> None:
         content = [{**asdict(entry), "accuracy": entry.accuracy, "status": entry.status} for entry in entries]
         print(json.dumps(content, indent=2))
         return
-    from mmms_plugin.report.terminal import say
+    from mmms_plugin.report.terminal import explain, say
 
     say("Published checkpoints; none was downloaded here, so none is verified.")
     for entry in entries:
         facts = (entry.trained_for, entry.accuracy, entry.licence or "no licence stated", entry.status)
         say("")
         say(f"{entry.name} ({entry.method})", style="bold")
-        say(f"  {'; '.join(fact for fact in facts if fact)}")
+        explain(f"  {'; '.join(fact for fact in facts if fact)}")
         remark = f" ({entry.remark})" if entry.remark else ""
         say(f"  {entry.address or 'no address'}{remark}")
         if entry.source:

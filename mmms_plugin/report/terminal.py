@@ -26,23 +26,28 @@ def print_table(table: Table, console: Console) -> None:
     it has no room for.
     """
     if table.caption:
-        say(table.caption, console, "bold")
+        explain(table.caption, console, "bold")
     rule = "─" if console.encoding.lower().startswith("utf") else "-"
     lines, left_out, wide = layout(table, console.width if console.is_terminal else sys.maxsize, rule)
     for line in lines:
         console.print(line, soft_wrap=True)
     if left_out:
-        say(f"not shown: {', '.join(left_out)} (a terminal of {wide} columns has room for all)", console, "dim")
+        explain(f"not shown: {', '.join(left_out)} (a terminal of {wide} columns has room for all)", console, "dim")
     if table.note:
-        say(table.note, console, "dim")
+        explain(table.note, console, "dim")
     console.print()
 
 
 def say(text: str, console: Console | None = None, style: str = "") -> None:
-    """Print a text literally: in a terminal wrapped at words, in a pipe or file in one line."""
+    """Print a line literally, so that the paths and commands in it can be copied."""
+    (console or Console()).print(Text(literal(text), style), soft_wrap=True)
+
+
+def explain(text: str, console: Console | None = None, style: str = "") -> None:
+    """Print prose literally: in a terminal wrapped at words, in a pipe or file in one line."""
     console = console or Console()
     for line in wrapped(literal(text), console.width) if console.is_terminal else [literal(text)]:
-        console.print(Text(line, style), soft_wrap=True)
+        say(line, console, style)
 
 
 class Layout(NamedTuple):

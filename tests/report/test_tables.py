@@ -28,7 +28,7 @@ from mmms_plugin.report.tables import (
     to_latex,
     to_markdown,
 )
-from mmms_plugin.report.terminal import print_table, say
+from mmms_plugin.report.terminal import explain, print_table, say
 
 HOSTILE = (
     "=1+1", "a|b", "*star* _line_ `code` ~gone~", "[link](http://x.y)", "![picture](x.png)", "<b>bold</b> &amp;",
@@ -225,15 +225,16 @@ def test_a_terminal_without_unicode_gets_a_rule_of_hyphens():
     assert console.file.read().splitlines()[1] == "-" * 9
 
 
-def test_lines_of_text_wrap_at_words_in_a_terminal_only():
+def test_prose_wraps_at_words_in_a_terminal_only_and_other_lines_never():
     text = "[bold]written[/bold]: /a/path/that/is/longer/than/the/terminal and \x1b[31mmore"
     for terminal, lines in (
         (True, ["[bold]written[/bold]:", "/a/path/that/is/longer/than/the/terminal", "and \\x1b[31mmore"]),
         (False, ["[bold]written[/bold]: /a/path/that/is/longer/than/the/terminal and \\x1b[31mmore"]),
     ):
         console = Console(file=io.StringIO(), width=30, force_terminal=terminal, color_system=None)
+        explain(text, console)
         say(text, console)
-        assert console.file.getvalue().splitlines() == lines
+        assert console.file.getvalue().splitlines() == [*lines, text.replace("\x1b", r"\x1b")]
 
 
 def test_numbers_are_written_in_the_form_of_their_column():
