@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmms_plugin.coco.mending import object_area
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.check import user_fault
-from mmms_plugin.config.checkpoint import check_backbone_function, read_state_dict
+from mmms_plugin.config.checkpoint import check_backbone_function
 from mmms_plugin.config.detector_facts import anchors_of, has_objects, options_of, strides_of, with_changes
 from mmms_plugin.config.edit import leaf_datasets
 from mmms_plugin.config.files import load_config
@@ -34,6 +34,7 @@ from mmms_plugin.scale.receptive_field import ReceptiveField, measure, middles, 
 from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.predict import build_model, picture_pipeline, problem_of, with_progress
 from mmms_plugin.train.tasks import Detection, task_of
+from mmms_plugin.weights.files import read_checkpoint
 
 DEFAULTS = {True: "mmdet::mask-rcnn_r50_fpn_1x_coco", False: "mmdet::faster-rcnn_r50_fpn_1x_coco"}  # with masks or not
 WATCH = partial(with_progress, doing="receptive fields")
@@ -123,8 +124,8 @@ def find_advice(
 
 def _check(config: Config, checkpoint: str) -> None:
     """Raises: UserError if a checkpoint does not fit, or was trained for another function of the same weights."""
-    model = build_model(Config(config.to_dict()), read_state_dict(checkpoint)[0], checkpoint, "cpu")
-    check_backbone_function(model, Function.of(config), checkpoint)
+    saved = read_checkpoint(checkpoint)
+    check_backbone_function(build_model(Config(config.to_dict()), saved, "cpu"), Function.of(config), saved)
 
 
 def _geometry(config: Config, fields: Sequence[ReceptiveField], size: tuple[int, int]) -> Geometry:
@@ -140,7 +141,7 @@ def _width(fields: Sequence[ReceptiveField]) -> float:
 def _backbone(config: Config, checkpoint: str | None) -> nn.Module:
     copied = Config(config.to_dict())
     if checkpoint is not None:
-        model = build_model(copied, read_state_dict(checkpoint)[0], checkpoint, "cpu")
+        model = build_model(copied, read_checkpoint(checkpoint), "cpu")
         return model.backbone  # type: ignore[return-value]
     drop_initial_weights(copied)
     return start_afresh(user_fault("backbone", lambda: MODELS.build(copied.model.backbone)))

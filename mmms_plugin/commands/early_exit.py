@@ -145,14 +145,13 @@ def _load(config: Any, options: Options) -> nn.Module:
     from mmengine.registry import MODELS, init_default_scope
 
     from mmms_plugin.config.check import user_fault
-    from mmms_plugin.config.checkpoint import check_fits, check_function, read_state_dict
+    from mmms_plugin.config.checkpoint import check_fits, check_function, state_of
     from mmms_plugin.config.edit import data_classes
     from mmms_plugin.config.function import Function
     from mmms_plugin.train.launch import drop_initial_weights
+    from mmms_plugin.weights.files import read_checkpoint
 
-    checkpoint, own = options.checkpoint, Function.of(config)
-    if not Path(checkpoint).is_file():
-        raise UserError(f"checkpoint {checkpoint}: no such file")
+    checkpoint, own = read_checkpoint(options.checkpoint), Function.of(config)
     init_default_scope(config.default_scope)
     drop_initial_weights(config)
     model = user_fault("config", lambda: MODELS.build(config.model)).eval()
@@ -163,7 +162,7 @@ def _load(config: Any, options: Options) -> nn.Module:
     )
     for remark in filter(None, remarks):
         print(one_line(remark), file=sys.stderr)
-    model.load_state_dict(read_state_dict(checkpoint)[0])
+    model.load_state_dict(state_of(checkpoint))
     return model
 
 

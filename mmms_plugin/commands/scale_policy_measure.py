@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mmms_plugin.coco.mending import object_area
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.check import user_fault
-from mmms_plugin.config.checkpoint import check_function, read_state_dict, use_components
+from mmms_plugin.config.checkpoint import check_function, use_components
 from mmms_plugin.config.function import Function
 from mmms_plugin.data.coco_layouts import annotation_files
 from mmms_plugin.data.coco_set import read_split
@@ -44,6 +44,7 @@ from mmms_plugin.train.predict import (
     problem_of,
     with_progress,
 )
+from mmms_plugin.weights.files import read_checkpoint
 
 LEAST = 0.001  # score of a box that is kept
 SECONDS = 10.0  # between two saves of the progress
@@ -222,13 +223,13 @@ class PolicyRun:
     def __init__(self, options: ModelOptions, threshold: float, progress: Path, data: str) -> None:
         self.options, self.progress, self.data = options, progress, data
         self.title = one_line(f"{Path(str(options.config)).stem}, {Path(options.checkpoint).name}")
-        state, meta = read_state_dict(options.checkpoint)
-        config = config_of(options, meta)
-        self.classes, _ = classes_of(config, meta)
-        remarks = [use_components(config.model, meta, options.checkpoint)]
+        saved = read_checkpoint(options.checkpoint)
+        config = config_of(options, saved.meta)
+        self.classes, _ = classes_of(config, saved.meta)
+        remarks = [use_components(config.model, saved)]
         own = Function.of(config)
-        self.model: nn.Module = build_model(config, state, options.checkpoint, options.device)
-        remarks.append(check_function(self.model, own, options.checkpoint, options.force))
+        self.model: nn.Module = build_model(config, saved, options.device)
+        remarks.append(check_function(self.model, own, saved, options.force))
         for remark in filter(None, remarks):
             print(one_line(remark), file=sys.stderr)
         self.pipeline: Compose = picture_pipeline(config)

@@ -7,6 +7,7 @@ keeps in ``meta.cfg`` is Python, and is not looked at.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,27 +29,25 @@ TRAINED = "trained"  # key in the meta of a checkpoint
 CONVERTED = ("backbone", "data_preprocessor")  # keys in the meta of a file of mmms convert
 EASY = {"type", "neck", "head", "pipeline"}  # parts of a classifier, of which shapes show nearly everything
 SHOWN = 80  # characters of a value
+ADDRESS = re.compile(r"[\w.+-]{2,}:")  # https://, torchvision://, open-mmlab://, s3:; a drive has one letter
 
 
-def read_state_dict(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State dict and ``meta`` of a checkpoint, read without running any code in it.
-
-    Raises: UserError if it is missing, unreadable or holds anything but tensors and plain data.
-    """
-    checkpoint = read_checkpoint(path)
-    return {key.removeprefix("module."): value for key, value in checkpoint.state.items()}, checkpoint.meta
+def state_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Its tensors under keys without DataParallel's prefix."""
+    return {key.removeprefix("module."): value for key, value in checkpoint.state.items()}
 
 
-def check_fits(model: nn.Module, path: str, purpose: str, classes: tuple[str, ...] | None = None) -> str | None:
+def check_fits(
+    model: nn.Module, checkpoint: Checkpoint, purpose: str, classes: tuple[str, ...] | None = None
+) -> str | None:
     """Compare a checkpoint with the model that was built, and its classes with those of the data.
 
     For ``purpose`` 'test' and 'resume' every tensor must fit; for 'start from' heads for other classes are left out by
     the loader. Returns a line for the user where something is left out or classes have other names.
     Raises: UserError.
     """
-    state, meta = read_state_dict(path)
+    path, state, known = checkpoint.path, state_of(checkpoint), class_names(checkpoint.meta)
     misfit = _Misfit.of(model, state)
-    known = class_names(meta)
     if misfit.nothing:
         if known and classes and known != classes and (purpose == "start from" or sorted(known) != sorted(classes)):
             return f"{path} was trained for the classes {', '.join(known)}; the data has {', '.join(classes)}"
@@ -77,7 +76,7 @@ def check_backbone_weights(backbone: nn.Module, path: str) -> str:
 
     Raises: UserError.
     """
-    state, _ = read_state_dict(path)
+    state = state_of(read_checkpoint(path))
     prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
     state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     misfit = _Misfit.of(backbone, state)
@@ -120,7 +119,12 @@ class _Misfit:
         return f"{key} is {tuple(state[key].shape)}, the model's {tuple(model.state_dict()[key].shape)}"
 
 
-def use_components(config: dict[str, Any], meta: Mapping[str, Any], checkpoint: str) -> str | None:
+def start_of(path: str) -> Checkpoint:
+    """The weights that training starts from: a file, or an address, of which nothing is known before it is loaded."""
+    return Checkpoint(Path(path), {}) if ADDRESS.match(path) else read_checkpoint(Path(path).expanduser())
+
+
+def use_components(config: dict[str, Any], checkpoint: Checkpoint) -> str | None:
     """Let a model compute as the mmdet did that a checkpoint was trained with (``meta.components``).
 
     Args:
@@ -128,15 +132,15 @@ def use_components(config: dict[str, Any], meta: Mapping[str, Any], checkpoint: 
     Returns: a line for the user where something is changed.
     Raises: UserError for anything but the components of the key-map tables.
     """
-    if "components" not in meta:
+    if "components" not in checkpoint.meta:
         return None
-    components = check_components(meta["components"], f"checkpoint {checkpoint}: meta.components")
+    components = check_components(checkpoint.meta["components"], f"checkpoint {checkpoint.path}: meta.components")
     replace_components(config, components)
-    return f"{checkpoint} was trained with another mmdet: {', '.join(components)} as they were there"
+    return f"{checkpoint.path} was trained with another mmdet: {', '.join(components)} as they were there"
 
 
 def check_function(
-    model: nn.Module, own: Function, path: str, force: bool, classes: tuple[str, ...] | None = None
+    model: nn.Module, own: Function, checkpoint: Checkpoint, force: bool, classes: tuple[str, ...] | None = None
 ) -> str | None:
     """Compare what a checkpoint to be used was trained for with the model of a config, and its classes with the data's.
 
@@ -147,8 +151,7 @@ def check_function(
 
     Raises: UserError.
     """
-    checkpoint = read_checkpoint(path)
-    theirs = _function(checkpoint.meta)
+    path, theirs = checkpoint.path, _function(checkpoint.meta)
     differ = [*_differences(model, own, checkpoint, theirs), *_order(checkpoint.meta, classes)]
     if differ:
         text = f"checkpoint {path} was trained with {'; '.join(differ)}: shapes agree, what is computed does not"
@@ -162,39 +165,37 @@ def check_function(
     return f"{path} {known} trained with: of the rest only shapes are compared with the config"
 
 
-def check_resumed(model: nn.Module, own: Function, path: str, classes: tuple[str, ...] | None) -> None:
+def check_resumed(model: nn.Module, own: Function, checkpoint: Checkpoint, classes: tuple[str, ...] | None) -> None:
     """Raises: UserError if a checkpoint to resume from was trained for another function, or classes in other order."""
-    checkpoint = read_checkpoint(path)
     differ = _differences(model, own, checkpoint, _function(checkpoint.meta))
     if differ := [*differ, *_order(checkpoint.meta, classes)]:
         raise UserError(
-            f"--resume {path}: it was trained with {'; '.join(differ)}: the same training cannot go on; use its "
-            "config, or start a new training from its weights in another --work-dir: "
-            f"--cfg-options load_from={path}"
+            f"--resume {checkpoint.path}: it was trained with {'; '.join(differ)}: the same training cannot go on; use "
+            "its config, or start a new training from its weights in another --work-dir: "
+            f"--cfg-options load_from={checkpoint.path}"
         )
 
 
-def check_backbone_function(model: nn.Module, own: Function, path: str) -> None:
+def check_backbone_function(model: nn.Module, own: Function, checkpoint: Checkpoint) -> None:
     """Raises: UserError if a checkpoint whose backbone is used was trained for another function of it."""
-    checkpoint = read_checkpoint(path)
     theirs, apart = _function(checkpoint.meta), ("backbone", "data_preprocessor")
     theirs, own = (replace(side, parts={k: v for k, v in side.parts.items() if k in apart}) for side in (theirs, own))
     if differ := _differences(model, own, checkpoint, theirs):
         raise UserError(
-            f"checkpoint {path} was trained with {'; '.join(differ)}: shapes agree, what is computed does not; use the "
-            "config that it was trained with"
+            f"checkpoint {checkpoint.path} was trained with {'; '.join(differ)}: shapes agree, what is computed does "
+            "not; use the config that it was trained with"
         )
 
 
-def start_remark(model: nn.Module, own: Function, path: str, whole: bool = False) -> str | None:
+def start_remark(model: nn.Module, own: Function, path: str, checkpoint: Checkpoint, whole: bool = False) -> str | None:
     """A line for the user where weights that training starts from were trained for another function, or may have been.
 
     Args:
         own: of the config.
         path: a file, or an address such as ``torchvision://resnet50``.
+        checkpoint: what is there, as of ``start_of``.
         whole: heads are loaded too, as by ``load_from``, and not only the backbone.
     """
-    checkpoint = read_checkpoint(path) if Path(path).is_file() else Checkpoint(Path(path), {})
     theirs = _function(checkpoint.meta)
     differ = _differences(model, own, checkpoint, theirs, only_backbone=not whole)
     if whole and (components := checkpoint.meta.get("components")):

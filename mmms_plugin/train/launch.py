@@ -30,7 +30,7 @@ from mmms_plugin.config.checkpoint import (
     check_fits,
     check_function,
     check_resumed,
-    read_state_dict,
+    start_of,
     start_remark,
     use_components,
 )
@@ -58,6 +58,7 @@ from mmms_plugin.train.processes import (
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.train.stopping import AGAIN, peers_watched, shown
 from mmms_plugin.train.tasks import task_of
+from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.newest import newest_checkpoint, why_unusable
 
 NO_WEIGHTS = "none"
@@ -185,7 +186,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     for key in UNUSED_IN_TESTS:
         config[key] = None
     drop_initial_weights(config)
-    if remark := use_components(config.model, read_state_dict(checkpoint)[1], checkpoint):
+    saved = read_checkpoint(checkpoint)
+    if remark := use_components(config.model, saved):
         remarks.append(remark)
     if options.show_dir:
         task.draw_into(config, make_folder(options.show_dir, "--show-dir"))
@@ -195,9 +197,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         if out:
             task.keep_predictions(config, Path(scratch), out)
         runner = _build_runner(config, options, remarks)
-        classes = data_classes(config, "test")
-        _warn(check_fits(unwrapped(runner.model), checkpoint, "test", classes))
-        _warn(check_function(unwrapped(runner.model), Function.of(runner.cfg), checkpoint, options.force, classes))
+        model, classes = unwrapped(runner.model), data_classes(config, "test")
+        _warn(check_fits(model, saved, "test", classes))
+        _warn(check_function(model, Function.of(runner.cfg), saved, options.force, classes))
+        del saved  # mmengine reads it again
         metrics = runner.test()
         if out and is_main_process():
             task.finish_predictions(Path(scratch), out)
@@ -220,6 +223,8 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
     A backbone that starts from random weights is not frozen.
     """
     backbone = config.model.backbone
+    if not resume and config.get("resume") and not config.get("load_from"):
+        resume = "auto"  # the config's own wish
     if resume:
         path: Path | None = Path(resume)
         if resume == "auto":
@@ -265,13 +270,15 @@ def _check_start(runner: Runner, config: Config, pretrained: str | None) -> None
     start, own, classes = config.load_from or initial, Function.of(runner.cfg), data_classes(config, "train")
     if start and start.startswith("torchvision://") and find_spec("torchvision") is None:
         raise UserError(f"initial weights {start}: torchvision, which has their address, is missing: {OTHER_START}")
-    resumes = bool(config.load_from and config.get("resume"))
-    if config.load_from:
-        _warn(check_fits(model, config.load_from, "resume" if resumes else "start from", classes))
+    if not start:
+        return
+    checkpoint, resumes = start_of(start), bool(config.load_from and config.get("resume"))
+    if config.load_from and checkpoint.state:
+        _warn(check_fits(model, checkpoint, "resume" if resumes else "start from", classes))
     if resumes:
-        check_resumed(model, own, config.load_from, classes)
-    elif start:
-        _warn(start_remark(model, own, start, whole=bool(config.load_from)))
+        check_resumed(model, own, checkpoint, classes)
+    else:
+        _warn(start_remark(model, own, start, checkpoint, whole=bool(config.load_from)))
 
 
 def drop_initial_weights(config: Config) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.channels import channels_explained
 from mmms_plugin.config.check import user_fault
-from mmms_plugin.config.checkpoint import check_fits, check_function, read_state_dict, use_components
+from mmms_plugin.config.checkpoint import check_fits, check_function, state_of, use_components
 from mmms_plugin.config.edit import (
     apply_cfg_options,
     class_count_owners,
@@ -43,6 +43,7 @@ from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.options import ModelOptions, PredictOptions
 from mmms_plugin.train.predictions import DRAWN, LOWEST_SCORE, ObjectResults
 from mmms_plugin.train.tasks import task_of
+from mmms_plugin.weights.files import Checkpoint, read_checkpoint
 from mmms_plugin.weights.trusted import class_colours, class_names
 
 T = TypeVar("T")
@@ -55,23 +56,23 @@ def predict(options: PredictOptions) -> None:
     Raises:
         UserError: config, checkpoint and arguments do not fit each other, or no picture could be read.
     """
-    state, meta = read_state_dict(options.checkpoint)
-    config = config_of(options, meta)
+    saved = read_checkpoint(options.checkpoint)
+    config = config_of(options, saved.meta)
     inputs = find_inputs(options.inputs, options.out)
     check_folder(options.out)
-    classes, palette = classes_of(config, meta)
+    classes, palette = classes_of(config, saved.meta)
     style = Style.of(classes, palette, options.labels)
     results = task_of(config).results(options.out, style, options.draw, options.score)
     sources = {source.path for source in inputs}
     for path in (path for source in inputs for path in results.outputs(source)):
         if path.resolve() in sources:
             raise UserError(f"--out {options.out}: {path} is one of the pictures and would be replaced")
-    remarks = [use_components(config.model, meta, options.checkpoint)]
+    remarks = [use_components(config.model, saved)]
     if isinstance(results, ObjectResults) and options.draw and results.score < LOWEST_SCORE:
         remarks.append(f"--score {results.score}: drawing that many objects takes a while; --no-draw leaves it out")
     own = Function.of(config)
-    model = build_model(config, state, options.checkpoint, options.device)
-    remarks.append(check_function(model, own, options.checkpoint, options.force))
+    model = build_model(config, saved, options.device)
+    remarks.append(check_function(model, own, saved, options.force))
     for remark in filter(None, remarks):
         print(one_line(remark), file=sys.stderr)
     pipeline = picture_pipeline(config)
@@ -157,7 +158,7 @@ def classes_of(config: Config, meta: Mapping[str, Any]) -> tuple[tuple[str, ...]
     return names, class_colours(meta) or metainfo.get("palette")
 
 
-def build_model(config: Config, state: Mapping[str, torch.Tensor], checkpoint: str, device: str | None) -> nn.Module:
+def build_model(config: Config, checkpoint: Checkpoint, device: str | None) -> nn.Module:
     """The model with the checkpoint's weights, in eval mode.
 
     Raises:
@@ -166,7 +167,9 @@ def build_model(config: Config, state: Mapping[str, torch.Tensor], checkpoint: s
     drop_initial_weights(config)
     model = user_fault("config", lambda: revert_sync_batchnorm(MODELS.build(config.model)))
     check_fits(model, checkpoint, "test")
-    model.load_state_dict(dict(state), strict=False)  # check_fits has compared them; batch counters may be missing
+    model.load_state_dict(
+        state_of(checkpoint), strict=False
+    )  # check_fits has compared them; batch counters may be missing
     return model.to(usable_device(device)).eval()
 
 

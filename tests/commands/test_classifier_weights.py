@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mmms_plugin.backbones.base import Backbone
-from mmms_plugin.config.checkpoint import TRAINED, start_remark
+from mmms_plugin.config.checkpoint import TRAINED, start_of, start_remark
 from mmms_plugin.config.files import config_names, load_config
 from mmms_plugin.config.function import Function
 from mmms_plugin.registry import MODELS
@@ -59,7 +59,7 @@ def test_a_classifiers_backbone_fits_and_computes_the_same(name, tmp_path: Path)
             continue
         path = tmp_path / "classifier.pth"
         torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": {TRAINED: dict(Function.of(classifier).parts)}}, path)
-        remark = start_remark(nn.ModuleDict({"backbone": goal}), own, str(path))
+        remark = start_remark(nn.ModuleDict({"backbone": goal}), own, str(path), start_of(str(path)))
         if remark is None:
             return
         remarks.append(remark)

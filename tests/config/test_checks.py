@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from mmms_plugin.config.check import check_datasets
-from mmms_plugin.config.checkpoint import check_backbone_weights, check_fits
+from mmms_plugin.config.checkpoint import check_backbone_weights
+from mmms_plugin.config.checkpoint import check_fits as check_read
 from mmms_plugin.errors import UserError
+from mmms_plugin.weights.files import read_checkpoint
 
 
 def config_of(folder: Path, *counts: int, split: str = "train", **dataset: Any) -> dict[str, Any]:
@@ -99,12 +101,18 @@ def saved(folder: Path, model: nn.Module, classes: tuple[str, ...] = (), drop: i
     return str(folder / "x.pth")
 
 
+def check_fits(model: nn.Module, path: str, *more: Any) -> str | None:
+    return check_read(model, read_checkpoint(path), *more)
+
+
 def test_a_checkpoint_s_classes_are_compared_with_those_of_the_data(tmp_path):
     path = saved(tmp_path, network(), ("a", "b"), prefix="module.")
     assert check_fits(network(), path, "test", ("a", "b")) is None
     assert check_fits(network(), path, "test", None) is None
-    remark = check_fits(network(), path, "test", ("b", "a"))
-    assert remark == f"{path} was trained for the classes a, b; the data has b, a"
+    remark = check_fits(network(), path, "test", ("c", "a"))
+    assert remark == f"{path} was trained for the classes a, b; the data has c, a"
+    assert check_fits(network(), path, "test", ("b", "a")) is None  # check_function refuses it
+    assert "the data has b, a" in str(check_fits(network(), path, "start from", ("b", "a")))
     assert check_fits(network(), saved(tmp_path, network()), "test", ("b", "a")) is None
 
 

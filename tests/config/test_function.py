@@ -13,6 +13,7 @@ from torch import nn
 from mmms_plugin.config.checkpoint import TRAINED, check_function, check_resumed, start_remark
 from mmms_plugin.config.function import Function, differences
 from mmms_plugin.errors import UserError
+from mmms_plugin.weights.files import Checkpoint, read_checkpoint
 
 STRIDES = [4, 8, 16, 32, 64]
 DETECTOR: dict[str, Any] = dict(
@@ -148,11 +149,11 @@ def test_the_preprocessor_beside_a_model_is_its_own():
 
 
 @pytest.fixture
-def saved(tmp_path) -> str:
+def saved(tmp_path) -> Checkpoint:
     """A checkpoint of DETECTOR for the classes a, b."""
     meta = {TRAINED: dict(Function.of(config_of(DETECTOR, {})).parts), "dataset_meta": {"classes": ("a", "b")}}
     torch.save({"state_dict": {"w": torch.zeros(1)}, "meta": meta}, tmp_path / "x.pth")
-    return str(tmp_path / "x.pth")
+    return read_checkpoint(tmp_path / "x.pth")
 
 
 def test_tests_and_resuming_refuse_another_function_and_new_trainings_say_it(saved):
@@ -163,8 +164,8 @@ def test_tests_and_resuming_refuse_another_function_and_new_trainings_say_it(sav
     with pytest.raises(UserError, match=rf"--resume .* {words}.*load_from="):
         check_resumed(model, own, saved, None)
     assert "scales=[8]" in check_function(model, own, saved, force=True)
-    assert "scales=[8]" in start_remark(model, own, saved, whole=True)
-    assert start_remark(model, own, saved) is None  # of the backbone alone
+    assert "scales=[8]" in start_remark(model, own, "x.pth", saved, whole=True)
+    assert start_remark(model, own, "x.pth", saved) is None  # of the backbone alone
     assert check_function(model, plain, saved, force=False, classes=("a", "b")) is None
     check_resumed(model, plain, saved, ("a", "b"))
 
@@ -180,5 +181,7 @@ def test_classes_in_another_order_are_refused(saved):
 
 def test_a_file_that_says_nothing_gets_one_note(tmp_path):
     torch.save({"state_dict": {"w": torch.zeros(1)}, "meta": {}}, tmp_path / "x.pth")
-    remark = check_function(nn.Module(), Function.of(config_of(DETECTOR, {})), str(tmp_path / "x.pth"), False)
+    remark = check_function(
+        nn.Module(), Function.of(config_of(DETECTOR, {})), read_checkpoint(tmp_path / "x.pth"), False
+    )
     assert "does not say what it was trained with" in str(remark)

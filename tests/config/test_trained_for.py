@@ -14,9 +14,12 @@ from mmengine.runner import load_checkpoint, save_checkpoint
 from mmengine.runner.checkpoint import get_state_dict, weights_to_cpu
 from torch import nn
 
-from mmms_plugin.config.checkpoint import TRAINED, check_function, start_remark
+from mmms_plugin.config.checkpoint import TRAINED, start_of
+from mmms_plugin.config.checkpoint import check_function as check_read
+from mmms_plugin.config.checkpoint import start_remark as remark_of
 from mmms_plugin.config.function import Function
 from mmms_plugin.errors import UserError
+from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.publish import publish
 
 PS = dict(type="mmms_plugin.PSResNet", depth=18, out_indices=(3,))
@@ -32,6 +35,14 @@ def checkpoint(folder: Path, backbone: dict[str, Any] | None, converted: bool = 
     meta = dict(model) if converted else {TRAINED: dict(Function.of(Config(dict(model=model))).parts)}
     torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": {} if backbone is None else meta}, folder / "x.pth")
     return str(folder / "x.pth")
+
+
+def check_function(model: nn.Module, own: Function, path: str, force: bool) -> str | None:
+    return check_read(model, own, read_checkpoint(path), force)
+
+
+def start_remark(model: nn.Module, own: Function, path: str) -> str | None:
+    return remark_of(model, own, path, start_of(path))
 
 
 def function(**parts: Any) -> Function:

@@ -106,6 +106,7 @@ def _uses() -> dict[str, Callable[[str], Any]]:
     from mmms_plugin.config import checkpoint
     from mmms_plugin.config.function import Function
     from mmms_plugin.weights import load_model
+    from mmms_plugin.weights.files import read_checkpoint
     from mmms_plugin.weights.host_loading import load_from_local
     from mmms_plugin.weights.newest import why_unusable
     from mmms_plugin.weights.trusted import class_colours
@@ -114,15 +115,15 @@ def _uses() -> dict[str, Callable[[str], Any]]:
     own, classes = Function(parts | {"bbox_head": {"scales": [1]}}), ("b", "a")
 
     def components(path: str) -> None:
-        checkpoint.use_components({"a": {"type": "RoIAlign"}}, checkpoint.read_state_dict(path)[1], path)
+        checkpoint.use_components({"a": {"type": "RoIAlign"}}, read_checkpoint(path))
 
     return dict(
         load_model=load_model,
-        test=lambda path: checkpoint.check_function(model, own, path, True, classes),
-        fits=lambda path: checkpoint.check_fits(model, path, "start from", classes),
-        resume=lambda path: checkpoint.check_resumed(model, own, path, classes),
-        start=lambda path: checkpoint.start_remark(model, own, path, whole=True),
-        colours=lambda path: class_colours(checkpoint.read_state_dict(path)[1]),
+        test=lambda path: checkpoint.check_function(model, own, read_checkpoint(path), True, classes),
+        fits=lambda path: checkpoint.check_fits(model, read_checkpoint(path), "start from", classes),
+        resume=lambda path: checkpoint.check_resumed(model, own, read_checkpoint(path), classes),
+        start=lambda path: checkpoint.start_remark(model, own, path, read_checkpoint(path), whole=True),
+        colours=lambda path: class_colours(read_checkpoint(path).meta),
         newest=why_unusable, hosts=load_from_local, components=components,
     )  # fmt: skip
 
