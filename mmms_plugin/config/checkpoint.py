@@ -151,18 +151,25 @@ def check_function(
 
     Raises: UserError.
     """
-    path, theirs = checkpoint.path, _function(checkpoint.meta)
+    theirs = _function(checkpoint.meta)
     differ = [*_differences(model, own, checkpoint, theirs), *_order(checkpoint.meta, classes)]
-    if differ:
-        text = f"checkpoint {path} was trained with {'; '.join(differ)}: shapes agree, what is computed does not"
-        if force:
-            return text
-        raise UserError(f"{text}; use the config that it was trained with, or --force to evaluate it all the same")
-    untold = set(own.parts) - set(theirs.parts) - NEUTRAL - EASY
-    if theirs.complete or not own.complete or (theirs.parts and not untold):
+    if not differ:
         return None
-    known = "says only what its backbone was" if theirs.parts else "does not say what it was"
-    return f"{path} {known} trained with: of the rest only shapes are compared with the config"
+    path, told = checkpoint.path, "; ".join(differ)
+    text = f"checkpoint {path} was trained with {told}: shapes agree, what is computed does not"
+    if force:
+        return text
+    raise UserError(f"{text}; use the config that it was trained with, or --force to evaluate it all the same")
+
+
+def untold_remark(own: Function, checkpoint: Checkpoint) -> str | None:
+    """A line for the user where a checkpoint to be tested does not say what its model was trained with, or not all."""
+    theirs = _function(checkpoint.meta)
+    if theirs.complete or (theirs.parts and set(own.parts) - set(theirs.parts) <= NEUTRAL | EASY):
+        return None
+    if not theirs.parts:
+        return f"{checkpoint.path} does not say what it was trained with: only shapes are compared with the config"
+    return f"{checkpoint.path} says only what its backbone was trained with: of all else only shapes are compared"
 
 
 def check_resumed(model: nn.Module, own: Function, checkpoint: Checkpoint, classes: tuple[str, ...] | None) -> None:

@@ -32,6 +32,7 @@ from mmms_plugin.config.checkpoint import (
     check_resumed,
     start_of,
     start_remark,
+    untold_remark,
     use_components,
 )
 from mmms_plugin.config.data import check_config_data
@@ -197,9 +198,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         if out:
             task.keep_predictions(config, Path(scratch), out)
         runner = _build_runner(config, options, remarks)
-        model, classes = unwrapped(runner.model), data_classes(config, "test")
+        model, own, classes = unwrapped(runner.model), Function.of(runner.cfg), data_classes(config, "test")
         _warn(check_fits(model, saved, "test", classes))
-        _warn(check_function(model, Function.of(runner.cfg), saved, options.force, classes))
+        _warn(check_function(model, own, saved, options.force, classes))
+        _warn(untold_remark(own, saved))
         del saved  # mmengine reads it again
         metrics = runner.test()
         if out and is_main_process():

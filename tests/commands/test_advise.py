@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, TASK_UTILS, init_default_scope
 from PIL import Image
 
-from mmms_plugin.commands import main
+from mmms_plugin.commands import advise, main
 from mmms_plugin.config.detector_facts import anchors_of, options_of, strides_of, with_changes
 from mmms_plugin.config.files import load_config
+from mmms_plugin.scale.advice import Advice
 from mmms_plugin.scale.receptive_field import ReceptiveField
 from mmms_plugin.size_ap.object_sizes import off_anchors
 
@@ -130,6 +132,17 @@ def test_what_is_printed_and_written_as_json(tmp_path, capsys, monkeypatch):
     for advice in found["advice"]:
         why, support = f"  why: {advice['why']}", f"  support: {advice['evidence']}"
         assert f"- {advice['topic']}: {advice['what']}\n{why}\n{support}\n" in printed
+
+
+def test_a_written_config_says_that_weights_of_the_old_one_do_not_fit(shapes, tmp_path, capsys):
+    config, written = load_config(str(write_config(tmp_path / "plain.py"))), tmp_path / "advised.py"
+    told = "rpn_head.anchor_generator.scales=[4], the config has [2.83]"
+    for changes in ({"model.rpn_head.anchor_generator.scales": [2.83]}, {}):
+        advice = [Advice("anchors", "other scales", "objects are small", "an experiment", changes)]
+        finding = SimpleNamespace(config="plain.py", advice=advice)
+        advise._write(config, finding, advise.Options(coco_dir=str(shapes), write=str(written)))
+        for text in (" ".join(capsys.readouterr().out.split()), written.read_text(encoding="utf-8")):
+            assert (f"They were made for {told}" in text) is bool(changes)
 
 
 @pytest.mark.parametrize(

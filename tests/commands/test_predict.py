@@ -75,6 +75,7 @@ def pictures(shapes: Path, tmp_path: Path) -> Path:
 
 
 def error_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    capsys.readouterr()
     assert main(["predict", *arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1, error

@@ -165,8 +165,10 @@ def test_a_checkpoint_of_another_dilation_pattern_is_refused(run, shapes, tmp_pa
         str(tmp_path),
         *QUICK,
     ]
-    message = error_of(capsys, [*arguments, "model.backbone.dilation_pattern=[1,1,1,1]"])
+    anchors = "model.rpn_head.anchor_generator.scales=[2.83]"
+    message = error_of(capsys, [*arguments, "model.backbone.dilation_pattern=[1,1,1,1]", anchors])
     assert "was trained with backbone.dilation_pattern=[1, 2, 1, 4], the config has [1]" in message
+    assert "; rpn_head.anchor_generator.scales=[4], the config has [2.83]: " in message
     assert "--force" in message
     capsys.readouterr()
     assert main([*arguments, "model.backbone.dilation_pattern=[1,1,1,1]", "--force"]) == 0  # and no --out

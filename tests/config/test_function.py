@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +12,10 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mmms_plugin.config.checkpoint import TRAINED, check_function, check_resumed, start_remark
+from mmms_plugin.config.checkpoint import TRAINED, check_function, check_resumed, start_remark, untold_remark
 from mmms_plugin.config.function import Function, differences
 from mmms_plugin.errors import UserError
+from mmms_plugin.train.runner import ResumeHook
 from mmms_plugin.weights.files import Checkpoint, read_checkpoint
 
 STRIDES = [4, 8, 16, 32, 64]
@@ -181,7 +184,20 @@ def test_classes_in_another_order_are_refused(saved):
 
 def test_a_file_that_says_nothing_gets_one_note(tmp_path):
     torch.save({"state_dict": {"w": torch.zeros(1)}, "meta": {}}, tmp_path / "x.pth")
-    remark = check_function(
-        nn.Module(), Function.of(config_of(DETECTOR, {})), read_checkpoint(tmp_path / "x.pth"), False
-    )
-    assert "does not say what it was trained with" in str(remark)
+    own, checkpoint = Function.of(config_of(DETECTOR, {})), read_checkpoint(tmp_path / "x.pth")
+    assert check_function(nn.Module(), own, checkpoint, force=False) is None
+    assert "does not say what it was trained with" in str(untold_remark(own, checkpoint))
+    only_backbone = replace(checkpoint, meta={"backbone": DETECTOR["backbone"]})
+    assert "says only what its backbone was trained with" in str(untold_remark(own, only_backbone))
+    classifier = Function({"type": "ImageClassifier", "backbone": {}, "head": {}})
+    assert untold_remark(classifier, only_backbone) is None
+
+
+def test_trainings_keep_the_whole_config_of_the_model(tmp_path):
+    runner = SimpleNamespace(cfg=config_of(DETECTOR, {}), _randomness_cfg={}, evaluations=None)
+    content: dict[str, Any] = {"meta": {}, "state_dict": {"w": torch.zeros(1)}}
+    ResumeHook().before_save_checkpoint(runner, content)
+    torch.save(content, tmp_path / "x.pth")
+    kept = read_checkpoint(tmp_path / "x.pth").meta[TRAINED]
+    assert differences(Function(kept), Function.of(config_of(DETECTOR, {}))) == []
+    assert set(kept) >= {"type", "neck", "rpn_head", "roi_head", "data_preprocessor", "pipeline"}
