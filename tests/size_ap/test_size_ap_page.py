@@ -42,7 +42,7 @@ def drawn(monkeypatch) -> Iterator[dict[str, Figure]]:
     figures: dict[str, Figure] = {}
 
     def savefig(figure: Figure, file: Path, **_: object) -> None:
-        figures[Path(file).name.split(".")[1]] = figure
+        figures[Path(file).stem] = figure
         Path(file).write_text("<svg/>", encoding="utf-8")
 
     monkeypatch.setattr(Figure, "savefig", savefig)
