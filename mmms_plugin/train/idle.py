@@ -102,12 +102,15 @@ def _faults_of_scheduler(scheduler: Any, training: _Training) -> Iterator[str]:
         yield f"{COUNTS_EPOCHS}: it never changes the {what}; set by_epoch=False"
         return
     length, unit = training.length(scheduler.by_epoch)
-    points = [*getattr(scheduler, "milestones", ()), getattr(scheduler, "step_size", None)]
-    first = scheduler.begin + min((point for point in points if point), default=0)
+    points = [*getattr(scheduler, "milestones", ()), *filter(None, [getattr(scheduler, "step_size", None)])]
+    first = scheduler.begin + min(points, default=0)
     if first >= length:
         yield f"begins after {first} {unit}, this training has {length}: it never changes the {what}"
     span = getattr(scheduler, "T_max", getattr(scheduler, "total_steps", None))
     end = scheduler.begin + span if span else scheduler.end if hasattr(scheduler, "power") else 0
+    last = scheduler.begin + max(points) if points else end
+    if training.by_epoch and not scheduler.by_epoch and 0 < last <= training.epochs < training.per_epoch:
+        yield f"counts iterations and is over after {last}, in the first of {training.epochs} epochs; set by_epoch=True"
     if end > CUT_OFF * length > first:
         yield (
             f"ends after {end} {unit}, this training after {length}: the {what} stays far from its end; --epochs N and "
@@ -138,6 +141,8 @@ def _faults_of_hook(hook: Hook, training: _Training) -> Iterator[str]:
                 f"{training.evaluations}: it never stops it"
             )
     elif isinstance(hook, LoggerHook):
+        if hook.log_metric_by_epoch and not training.by_epoch and not training.fewer_evaluations_than(2):
+            yield f"{COUNTS_EPOCHS}: it logs every evaluation at step 0; set log_metric_by_epoch=False"
         if length < min(hook.interval, training.per_epoch):  # it also logs at the end of an epoch
             yield f"logs every {hook.interval} iterations, this training has {length}: it never does"
     elif not name.endswith(OTHER_INTERVALS):

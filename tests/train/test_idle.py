@@ -71,7 +71,9 @@ def stopping(patience: int, **changes: Any) -> dict[str, Any]:
         (False, dict(type="EMAHook", begin_iter=60), None),
         (True, dict(type="EMAHook", interval=60), None),
         (True, dict(type="EMAHook", interval=61), "EMAHook averages every 61 iterations, this training has 60: it nev"),
-        (False, dict(type="LoggerHook", interval=500), None),  # logs at the end of an epoch
+        (True, dict(type="LoggerHook", interval=500), None),  # logs at the end of an epoch
+        (False, dict(type="LoggerHook", log_metric_by_epoch=False), None),
+        (False, dict(type="LoggerHook"), "LoggerHook counts epochs, this training iterations: it logs every"),
         (True, plain("DetVisualizationHook", interval=500), None),  # counts pictures of the validation
         (True, plain("MeanTeacherHook", interval=60), None),
         (True, plain("MeanTeacherHook", interval=61), "MeanTeacherHook acts every 61 iterations, this training has 60"),
@@ -124,7 +126,7 @@ def test_what_needs_an_evaluation(never: Any) -> None:
         (line,) = idle_parts(runner_of(True, [stopping(9)], **loop))
         assert f"this training has {count}: it never stops it" in line
     assert idle_parts(runner_of(True, [stopping(50)], dynamic_intervals=[1, 2])) == []  # unknown
-    short = runner_of(False, [dict(type="LoggerHook", interval=500)], dataloader=range(99))
+    short = runner_of(False, [dict(type="LoggerHook", interval=500)], dataloader=range(99), val_interval=99)
     assert idle_parts(short) == ["LoggerHook logs every 500 iterations, this training has 60: it never does"]
 
 
@@ -138,6 +140,8 @@ def test_what_needs_an_evaluation(never: Any) -> None:
         (False, dict(type="StepLR", step_size=12, by_epoch=False), None),
         (False, dict(type="StepLR", step_size=12), "StepLR counts epochs, this training iterations: it never changes"),
         (False, dict(type="ExponentialLR", gamma=0.9, by_epoch=False, begin=60), "begins after 60 iterations"),
+        (True, dict(type="LinearLR", end=10, by_epoch=False), None),  # a warm-up
+        (True, dict(type="ExponentialLR", gamma=0.9, by_epoch=False), None),
         (True, dict(type="CosineAnnealingLR", T_max=12), None),
         (True, dict(type="CosineAnnealingLR", T_max=300, end=300), "ends after 300 epochs, this training after 12:"),
         (False, dict(type="PolyLR", end=160000, by_epoch=False), "PolyLR ends after 160000 iterations, this trainin"),
@@ -150,6 +154,19 @@ def test_a_scheduler_that_never_changes_anything(by_epoch: bool, scheduler: Any,
     lines = idle_parts(runner_of(by_epoch, (), [scheduler]))
     assert len(lines) == (line is not None), lines
     assert line is None or line in lines[0]
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [dict(type="MultiStepLR", milestones=[8, 11]), dict(type="CosineAnnealingLR", T_max=12),
+     dict(type="PolyLR", end=12), dict(type="OneCycleLR", eta_max=1, total_steps=12), dict(type="MultiStepLR", milestones=[2], begin=9)],
+)  # fmt: skip
+def test_epochs_that_are_counted_as_iterations(scheduler: Any) -> None:
+    scheduler = scheduler | dict(by_epoch=False)
+    (line,) = idle_parts(runner_of(True, (), [scheduler], dataloader=range(50)))
+    assert f"{scheduler['type']} counts iterations and is over after 1" in line
+    assert line.endswith(", in the first of 12 epochs; set by_epoch=True")
+    assert idle_parts(runner_of(False, (), [scheduler], dataloader=range(50))) == []
 
 
 class Endless(list):
