@@ -158,9 +158,14 @@ def test_a_scheduler_that_never_changes_anything(by_epoch: bool, scheduler: Any,
 
 @pytest.mark.parametrize(
     "scheduler",
-    [dict(type="MultiStepLR", milestones=[8, 11]), dict(type="CosineAnnealingLR", T_max=12),
-     dict(type="PolyLR", end=12), dict(type="OneCycleLR", eta_max=1, total_steps=12), dict(type="MultiStepLR", milestones=[2], begin=9)],
-)  # fmt: skip
+    [
+        dict(type="MultiStepLR", milestones=[8, 11]),
+        dict(type="MultiStepLR", milestones=[2], begin=9),
+        dict(type="CosineAnnealingLR", T_max=12),
+        dict(type="PolyLR", end=12),
+        dict(type="OneCycleLR", eta_max=1, total_steps=12),
+    ],
+)
 def test_epochs_that_are_counted_as_iterations(scheduler: Any) -> None:
     scheduler = scheduler | dict(by_epoch=False)
     (line,) = idle_parts(runner_of(True, (), [scheduler], dataloader=range(50)))
