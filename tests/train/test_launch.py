@@ -36,6 +36,12 @@ DEMO = "demo/mask_rcnn_ps_r18_shapes"
         (dict(val_split=0.2), "--val-split: name the data too"),
         (dict(split="test"), "--split test: name the data too"),
         (dict(split="train", img_dir="a"), "--img-dir: name the data too"),
+        (dict(binary_masks=True), "--binary-masks: name the data too"),
+        (dict(ignore_label=0), "--ignore-label: name the data too"),
+        (dict(coco_dir="a", ignore_label=0), "--ignore-label: belongs to --voc-dir, not to --coco-dir"),
+        (dict(train_ann="a", binary_masks=True), "--binary-masks: belongs to --voc-dir, not to --train-ann"),
+        (dict(voc_dir="a", val_ann="b"), "--val-ann: belongs to --coco-dir, not to --voc-dir"),
+        (dict(image_dir="a", img_dir="b"), "--img-dir: belongs to --coco-dir, not to --image-dir"),
     ],
 )
 def test_options_of_data_that_do_not_fit_each_other(options, message):
@@ -54,10 +60,12 @@ def test_own_data_are_those_of_the_options(tmp_path):
     assert (own.flag, own.folder, own.work_dir, own.train_ann) == ("--train-ann", None, Path("work"), Path(file))
     assert (own.val_ann, own.split, own.split_seed, own.val_split) == (None, "test", 3, 0.5)
     assert (own.training, own.binary_masks) == (False, False)
-    options = LaunchOptions(config="c", voc_dir=str(tmp_path), val_ann=file, img_dir=str(tmp_path), binary_masks=True)
+    options = LaunchOptions(config="c", coco_dir=str(tmp_path), val_ann=file, img_dir=str(tmp_path))
     own = options.own_data("work", training=True)
-    assert (own.flag, own.folder, own.val_ann, own.img_dir) == ("--voc-dir", tmp_path, Path(file), tmp_path)
-    assert (own.training, own.binary_masks) == (True, True)
+    assert (own.flag, own.folder, own.val_ann, own.img_dir) == ("--coco-dir", tmp_path, Path(file), tmp_path)
+    options = LaunchOptions(config="c", voc_dir=str(tmp_path), binary_masks=True, ignore_label=3)
+    own = options.own_data("work", training=True)
+    assert (own.flag, own.training, own.binary_masks, own.ignore_label) == ("--voc-dir", True, True, 3)
 
 
 def test_a_prepared_config_has_data_seed_work_folder_and_the_user_s_last_word(shapes, tmp_path, monkeypatch):
