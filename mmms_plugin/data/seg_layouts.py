@@ -4,16 +4,12 @@
 ``train/`` and ``val/`` below or above them, or with ``train.txt`` and ``val.txt`` beside them, or all in one; or
 ``train/`` and ``trainannot/``, ``train_images/`` and ``train_masks/``; or both kinds of files in one folder.
 
-A picture and its mask have the same name, of any type, but for the words that say which is which:
-``p0_leftImg8bit.png`` and ``p0_gtFine_labelTrainIds.png``, ``img_7.jpg`` and ``mask_7.png``, ``a.jpg`` and
-``a_mask.png``.
+Files may be of any type; `mask_names` says which mask belongs to which picture.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +17,7 @@ from pathlib import Path
 from mmms_plugin.coco.formats import SUFFIXES, pictures_in
 from mmms_plugin.coco.text_files import lines_of
 from mmms_plugin.data.coco_layouts import WORDS, entries_of, listed, split_of
+from mmms_plugin.data.mask_names import PICTURE_WORDS, is_variant, partners, readings, told_apart
 from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import composed
@@ -29,11 +26,6 @@ IMAGES = ("images", "imgs", "img", "image", "jpegimages", "leftimg8bit", "rgb")
 MASKS = (
     "masks", "mask", "segmentationclass", "labels", "label", "annotations", "gt", "ground_truth", "gtfine", "gtcoarse",
     "annot", "annots",
-)  # fmt: skip
-PICTURE_WORDS = ("leftimg8bit", "rgb", "image", "img", "sat", "photo", "picture", "frame")
-MASK_WORDS = (  # the best first, where a picture has several
-    "mask", "masks", "label", "labels", "labeltrainids", "labelids", "seg", "segmentation", "gt", "gtfine", "gtcoarse",
-    "annotation", "annot", "groundtruth", "truth", "l",
 )  # fmt: skip
 LISTS = "ImageSets/Segmentation"
 EXPECTED = f"JPEGImages/, SegmentationClass/ and {LISTS}/{{train,val}}.txt, or images/ and masks/"
@@ -175,8 +167,8 @@ def _in_folders(own: OwnData, root: Path) -> SegSet:
         pairs = pairs_of(pictures, of_masks)
         seg_set.splits.setdefault(split, []).extend(pairs.values())
         used = {pair.mask for pair in pairs.values()}
-        known = {_core(stem, PICTURE_WORDS)[0] for stem in pictures}
-        unused = [path for stem, path in of_masks.items() if path not in used and not _is_variant(stem, known)]
+        known = {name for stem in pictures for name in readings(stem, PICTURE_WORDS)}
+        unused = [path for stem, path in of_masks.items() if path not in used and not is_variant(stem, known)]
         seg_set.unpaired.setdefault(split, []).extend(path.name for path in unused)
         if used == {None}:
             first = next(iter(pictures.values())).relative_to(root), next(iter(of_masks.values())).relative_to(root)
@@ -227,60 +219,17 @@ def _kind(name: str) -> tuple[str, str]:
 
 
 def pairs_of(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, Pair]:
-    """Every picture with its mask, by the picture's name without suffix.
-
-    A mask of exactly that name comes first, then one of the same name but for case and the words that say which file
-    is the mask, then one of the same name without those that say which is the picture. A name that fits several
-    pictures fits none.
-    """
-    exact = {composed(stem): path for stem, path in masks.items()}
-    by_core: dict[str, tuple[int, Path]] = {}
-    for stem, path in masks.items():
-        for core, rank in ((_folded(stem), -1), _core(stem, MASK_WORDS)):
-            if core not in by_core or rank < by_core[core][0]:
-                by_core[core] = rank, path
-    readings = [[_folded(stem), _core(stem, PICTURE_WORDS)[0]] for stem in images]
-    counts = [Counter(names) for names in zip(*readings, strict=True)]
-    pairs = {}
-    for (stem, image), names in zip(images.items(), readings, strict=True):
-        fitting = [by_core[name][1] for name, count in zip(names, counts, strict=True)
-                   if count[name] == 1 and name in by_core]  # fmt: skip
-        pairs[stem] = Pair(image, exact.get(composed(stem)) or next(iter(fitting), None))
-    return pairs
-
-
-def _folded(stem: str) -> str:
-    return composed(stem).casefold()
-
-
-def _core(stem: str, words: Sequence[str]) -> tuple[str, int]:
-    """A name without the words before or after it, and the place in ``words`` of the first that was left out."""
-    folder, _, name = _folded(stem).rpartition("/")
-    left_out = []
-    either = "|".join(words)
-    while match := re.fullmatch(rf"(.+?)[_\-. ]+({either})", name):
-        name = match[1]
-        left_out.append(match[2])
-    if match := re.fullmatch(rf"({either})(?:[_\-. ]+|(?=\d))(.+)", name):
-        name = match[2]
-        left_out.append(match[1])
-    rank = 1 + words.index(left_out[0]) if left_out else 0
-    return f"{folder}/{name}" if folder else name, rank
-
-
-def _is_variant(stem: str, known: set[str]) -> bool:
-    """Whether a mask's name is a picture's with more words, as of Cityscapes' ``p0_gtFine_color.png``."""
-    name = _folded(stem)
-    return any(name[: match.start()] in known for match in re.finditer(r"[_\-. ]", name))
+    """Every picture with its mask, by the picture's name without suffix."""
+    of_images = partners(images, masks)
+    return {stem: Pair(path, masks[of_images[stem]] if stem in of_images else None) for stem, path in images.items()}
 
 
 def _told_apart(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Pictures and masks that lie in one folder, by the words in the masks' names."""
+    """Pictures and masks that lie in one folder."""
     files = _by_stem(folder, _pictures_here(folder))
-    cores = {stem: _core(stem, MASK_WORDS) for stem in files}
-    pictures = {_core(stem, PICTURE_WORDS)[0] for stem, (_, rank) in cores.items() if not rank}
-    masks = {stem: files[stem] for stem, (core, rank) in cores.items() if rank and core in pictures}
-    return {stem: path for stem, path in files.items() if stem not in masks}, masks
+    masks = told_apart(list(files))
+    pictures = {stem: path for stem, path in files.items() if stem not in masks}
+    return pictures, {stem: files[stem] for stem in files if stem in masks}
 
 
 def pictures_by_name(folder: Path) -> dict[str, Path]:

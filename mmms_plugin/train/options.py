@@ -134,8 +134,11 @@ class DataOptions(PictureOptions, FolderOptions):
             raise UserError(f"{' and '.join(folders)}: give one of them")
         files = {"--train-ann": self.train_ann, "--val-ann": self.val_ann}
         flag = next((flag for flag, value in (folders | files).items() if value), None)
-        of_coco = files | {"--img-dir": self.img_dir}
-        of_masks = {"--binary-masks": self.binary_masks, "--ignore-label": self.ignore_label is not None}
+        of_coco: dict[str, object] = {**files, "--img-dir": self.img_dir}
+        of_masks: dict[str, object] = {
+            "--binary-masks": self.binary_masks,
+            "--ignore-label": self.ignore_label is not None,
+        }
         if flag is None:
             extra = of_coco | of_masks | {"--val-split": self.val_split, "--split test": self.split != "val"}
             if given := [name for name, value in extra.items() if value]:
@@ -143,13 +146,11 @@ class DataOptions(PictureOptions, FolderOptions):
                     f"{given[0]}: name the data too, with --coco-dir, --voc-dir, --image-dir or --train-ann"
                 )
             return None
-        others = [
-            (of_coco, "--coco-dir", flag in ("--voc-dir", "--image-dir")),
-            (of_masks, "--voc-dir", flag != "--voc-dir"),
-        ]
-        for extra, owner, unused in others:
-            if unused and (given := [name for name, value in extra.items() if value]):
-                raise UserError(f"{given[0]}: belongs to {owner}, not to {flag}")
+        unused = of_coco if flag in ("--voc-dir", "--image-dir") else {}
+        unused = unused if flag == "--voc-dir" else unused | of_masks
+        if foreign := next((name for name, value in unused.items() if value), None):
+            owner = "--voc-dir" if foreign in of_masks else "--coco-dir"
+            raise UserError(f"{foreign}: belongs to {owner}, not to {flag}")
         paths = dict(folder=folders.get(flag), train_ann=self.train_ann, val_ann=self.val_ann, img_dir=self.img_dir)
         return OwnData(
             flag, **{name: Path(path) if path else None for name, path in paths.items()}, work_dir=Path(work_dir),

@@ -266,6 +266,19 @@ FOUND: dict[str, tuple[list[str], dict[str, list[tuple[str, str]]]]] = {
         ["images/a.jpg", "images/a_rgb.jpg", "masks/a_mask.png", "masks/a_rgb_mask.png"],
         {"train": [("images/a.jpg", "masks/a_mask.png"), ("images/a_rgb.jpg", "masks/a_rgb_mask.png")]},
     ),
+    "left and right": (
+        ["images/a_l.png", "images/a_r.png", "masks/a_l_mask.png", "masks/a_r_mask.png", "images/a.png"],
+        {"train": [("images/a.png", "-"), ("images/a_l.png", "masks/a_l_mask.png"),
+                   ("images/a_r.png", "masks/a_r_mask.png")]},
+    ),
+    "left and right in one folder": (
+        ["train/a_l.png", "train/a_l_mask.png", "train/a_r.png", "train/a_r_mask.png"],
+        {"train": [("train/a_l.png", "train/a_l_mask.png"), ("train/a_r.png", "train/a_r_mask.png")]},
+    ),
+    "words at both ends": (
+        ["images/img_a_rgb.png", "masks/mask_a_gt.png", "masks/mask_a_gt_color.png"],
+        {"train": [("images/img_a_rgb.png", "masks/mask_a_gt.png")]},
+    ),
     "one mask for two pictures": (
         ["images/a_img.jpg", "images/a_rgb.jpg", "masks/a.png", "images/b.jpg", "masks/b.png"],
         {"train": [("images/a_img.jpg", "-"), ("images/a_rgb.jpg", "-"), ("images/b.jpg", "masks/b.png")]},
