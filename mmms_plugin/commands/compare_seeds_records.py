@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from mmms_plugin.coco.json_files import read_typed
 from mmms_plugin.errors import RunError, UserError
+from mmms_plugin.report.tables import metric_figure
 from mmms_plugin.scale.training_log import LARGEST, figure_of, is_figure, logged_scalars
 
 NOT_METRICS = ("step", "time", "data_time", "epoch", "iter")
@@ -53,7 +54,8 @@ class SeedRecord:
     def value(self, metric: str) -> float:
         """NaN where undefined."""
         value = self.metrics[metric]
-        return math.nan if value is None else value
+        figure = None if value is None else metric_figure(value)
+        return math.nan if figure is None else figure
 
 
 def read_record(file: Path, config: str, seed: int, options: Sequence[str]) -> SeedRecord:
@@ -94,7 +96,7 @@ def read_scalars(work_dir: Path) -> tuple[dict[str, float | None], float]:
         if "loss" in figures:
             times += [figures["time"]] if figures.get("time", -1) >= 0 else []
         elif evaluated := {key: value for key, value in figures.items() if key not in NOT_METRICS}:
-            metrics = {key: None if math.isnan(value) else value for key, value in evaluated.items()}
+            metrics = {key: metric_figure(value) for key, value in evaluated.items()}
     if not metrics or not times:
         raise RunError(f"{work_dir}: the training logged no metrics; does the config evaluate?")
     return metrics, statistics.median(times)

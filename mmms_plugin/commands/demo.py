@@ -98,14 +98,14 @@ def _clear(out: Path) -> None:
 
 
 def _print(console: Console, out: Path, metrics: dict[str, float], seconds: float) -> None:
-    from mmms_plugin.report.tables import Table
+    from mmms_plugin.report.tables import Table, metric_figure
     from mmms_plugin.report.terminal import print_table, say
 
     columns = ("", "AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
     rows = []
     for label, key in (("box", "bbox"), ("mask", "segm")):
         values = [metrics[f"coco/{key}_mAP{suffix}"] for suffix in ("", "_50", "_75", "_s", "_m", "_l")]
-        rows.append((label, *(None if value < 0 else value for value in values)))
+        rows.append((label, *map(metric_figure, values)))
     print_table(Table("ap", "", columns, rows, form=".3f"), console)
     say(f"done in {seconds / 60:.1f} minutes; look at", console)
     for name, what in (

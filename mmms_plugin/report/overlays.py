@@ -14,6 +14,7 @@ from mmms_plugin.coco.read import read_detections, read_ground_truth
 from mmms_plugin.files import written_whole
 from mmms_plugin.report.drawing import Objects, Style, draw_objects, side_by_side
 from mmms_plugin.report.figure_style import RUN_COLOURS, canvas, save
+from mmms_plugin.report.tables import NOT_AVAILABLE, metric_figure
 
 LETTERS = 1.8  # large, because the sheet is shown as a whole
 COLUMNS, GAP = 2, 24  # pairs of pictures per row; px between them
@@ -68,10 +69,10 @@ def draw_ap_bars(metrics: Mapping[str, float], out_file: Path) -> None:
     sizes = {"all": "", "small\n< 32² px": "_s", "medium\n32² to 96² px": "_m", "large\n> 96² px": "_l"}
     with canvas(height=3.6) as (figure, (axis,)):
         for offset, (label, key) in enumerate({"box": "bbox", "mask": "segm"}.items()):
-            values = [metrics.get(f"coco/{key}_mAP{suffix}", -1.0) for suffix in sizes.values()]
+            values = [metric_figure(metrics.get(f"coco/{key}_mAP{suffix}", -1.0)) for suffix in sizes.values()]
             x = np.arange(len(sizes)) + 0.38 * (offset - 0.5)
-            bars = axis.bar(x, [max(v, 0.0) for v in values], 0.36, label=f"{label} AP", color=RUN_COLOURS[offset])
-            axis.bar_label(bars, ["n/a" if v < 0 else f"{v:.2f}" for v in values], padding=2, fontsize=9)
+            bars = axis.bar(x, [v or 0.0 for v in values], 0.36, label=f"{label} AP", color=RUN_COLOURS[offset])
+            axis.bar_label(bars, [NOT_AVAILABLE if v is None else f"{v:.2f}" for v in values], padding=2, fontsize=9)
         axis.set_xticks(np.arange(len(sizes)), list(sizes))
         axis.set_ylabel("COCO AP (IoU 0.50 to 0.95)")
         axis.set_ylim(0, 1)

@@ -130,6 +130,11 @@ def _cell(value: Value, form: str) -> Cell:
     return Cell(NOT_AVAILABLE if undefined else format(value, form))
 
 
+def metric_figure(value: float) -> float | None:
+    """A host's metric; None where there was nothing to measure, for which pycocotools has -1 and others have NaN."""
+    return None if value == -1 or not math.isfinite(value) else float(value)
+
+
 def percent(value: float | None, sign: bool = False) -> str:
     """AP times 100 with one decimal, or n/a; with ``sign``, for differences; with a true minus sign."""
     if value is None or not math.isfinite(value):

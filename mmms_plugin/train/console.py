@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from mmms_plugin import signals
 from mmms_plugin.processes import peak_memory
 from mmms_plugin.registry import HOOKS
+from mmms_plugin.report.tables import NOT_AVAILABLE, metric_figure
 
 # Parts of warnings that mmengine and the hosts print in every run, whatever the user does
 USUAL = (
@@ -258,11 +259,8 @@ def _time(seconds: float) -> str:
 
 
 def _metric_texts(metrics: Mapping[str, Any], most: int | None = None) -> list[str]:
-    """Names and values, at most ``most`` of them; of nothing to measure pycocotools reports -1, `SizeAPMetric` NaN."""
-    texts = [
-        f"{name}: {f'{value:.4f}' if np.isfinite(value) and value != -1 else 'n/a'}"
-        for name, value in metrics.items()
-        if isinstance(value, int | float | np.number)
-    ]
+    """Names and values, at most ``most`` of them."""
+    numbers = {name: metric_figure(float(v)) for name, v in metrics.items() if isinstance(v, int | float | np.number)}
+    texts = [f"{name}: {NOT_AVAILABLE if v is None else f'{v:.4f}'}" for name, v in numbers.items()]
     shown = texts if most is None else texts[:most]
     return [*shown, f"{len(texts) - len(shown)} more in the log"] if len(shown) < len(texts) else shown

@@ -214,8 +214,8 @@ def test_what_earlier_records_lack_is_refused_before_anything_is_trained(calls, 
 
 
 def test_an_undefined_metric_is_not_available(calls, tmp_path, capsys):
-    """NaN in a record of an earlier version, null since."""
-    for seed, value in enumerate((math.nan, None, 0.5)):
+    """NaN in a record of an earlier version, null since, and pycocotools' -1."""
+    for seed, value in enumerate((math.nan, None, -1.0)):
         metrics = {"AP": value, "recall": 0.25, f"only {seed}": 1}
         record(tmp_path / f"out/cifar10-r50_small/seed_{seed}.json", seed=seed, metrics=metrics)
     command = ["compare-seeds", CONFIGS[0], "--out", str(tmp_path / "out"), "--metrics", "AP", "recall"]
@@ -224,7 +224,7 @@ def test_an_undefined_metric_is_not_available(calls, tmp_path, capsys):
         encoding="utf-8"
     )
     content = json.loads((tmp_path / "out/seeds.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
-    assert content[CONFIGS[0]]["metrics"]["AP"] == dict(mean=None, deviation=None, values=[None, None, 0.5])
+    assert content[CONFIGS[0]]["metrics"]["AP"] == dict(mean=None, deviation=None, values=[None, None, None])
     assert list(content[CONFIGS[0]]["metrics"]) == ["AP", "recall"]
 
 

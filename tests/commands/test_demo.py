@@ -31,7 +31,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list:
     def evaluate(options: EvaluateOptions) -> dict[str, float]:
         found.append(options.checkpoint)
         Path(str(options.out)).write_text("[]", encoding="utf-8")
-        values = [0.5, 0.25, 0.125, -2.0, 0.0, 1.0]
+        values = [0.5, 0.25, 0.125, float("nan"), 0.0, 1.0]
         metrics = {}
         for key, share in (("bbox", 1), ("segm", 0.5)):
             metrics |= {

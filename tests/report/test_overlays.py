@@ -99,7 +99,7 @@ def test_bars_of_ap_by_size(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(plt, "close", drawn.append)
     metrics = {"coco/bbox_mAP": 0.4, "coco/bbox_mAP_s": 0.0, "coco/bbox_mAP_m": 0.456, "coco/bbox_mAP_l": -1.0,
-               "coco/segm_mAP": 0.3, "coco/segm_mAP_l": 0.5}  # fmt: skip
+               "coco/segm_mAP": 0.3, "coco/segm_mAP_s": float("nan"), "coco/segm_mAP_l": 0.5}  # fmt: skip
     for kind in ("png", "pdf"):
         draw_ap_bars(metrics, tmp_path / f"new/bars.{kind}")
     assert Image.open(tmp_path / "new/bars.png").size == (1280, 720)
