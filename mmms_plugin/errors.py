@@ -8,6 +8,7 @@ import reprlib
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 LONGEST = 3000  # characters of a line
 LONGEST_NAME = 300
@@ -105,9 +106,26 @@ def shown(value: object, longest: int = LONGEST_VALUE) -> str:
         quote = '"' if "'" in value and '"' not in value else "'"
         return f"{quote}{printable(value, longest)}{quote}"
     try:
-        return printable(reprlib.repr(value), longest)
+        return printable(_Values().repr(value), longest)
     except ValueError:  # Python spells integers of 4,300 digits and no more
         return "an integer of thousands of digits"
+
+
+class _Values(reprlib.Repr):
+    """As Python's, which sorts dictionaries and spells 6 items of a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 20
+        self.maxstring = self.maxother = LONGEST_VALUE
+
+    def repr_dict(self, value: dict, level: int) -> str:
+        if level <= 0:
+            return "{...}"
+        items = [
+            f"{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}" for k, v in islice(value.items(), self.maxdict)
+        ]
+        return f"{{{', '.join(items + ['...'] * (len(value) > self.maxdict))}}}"
 
 
 def _escaped(char: str) -> str:

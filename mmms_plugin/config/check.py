@@ -143,7 +143,7 @@ def check_values(config: dict[str, Any]) -> None:
             if registry.get(optimizer) is None:
                 near = difflib.get_close_matches(optimizer, OPTIMIZERS.module_dict, n=3, cutoff=0.5)
                 hint = f"; the nearest are {', '.join(near)}" if near else ""
-                raise UserError(f"optim_wrapper.optimizer.type={optimizer!r}: no optimizer of that name{hint}")
+                raise UserError(f"optim_wrapper.optimizer.type={shown(optimizer)}: no optimizer of that name{hint}")
     for part in class_count_owners(config["model"]):
         if part["num_classes"] < 1:
             raise UserError(f"num_classes={part['num_classes']} of {part.get('type', 'model')}: must be at least 1")

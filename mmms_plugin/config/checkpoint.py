@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmms_plugin.config.edit import replace_components
 from mmms_plugin.config.function import NEUTRAL, Function, differences
-from mmms_plugin.errors import UserError, printable
+from mmms_plugin.errors import UserError, shown
 from mmms_plugin.layers import PSConv2d
 from mmms_plugin.layers.function import PLAIN_CONV, CarriesFunction
 from mmms_plugin.layers.shape_adaptor import ShapeAdaptor
@@ -255,7 +255,8 @@ def _layer_differences(model: nn.Module, functions: Mapping[str, Any]) -> list[s
         keys = keys or [key for key in {**theirs, **own} if theirs.get(key) != own.get(key)]
         if keys:
             return [
-                f"{name}.{key}={printable(str(theirs.get(key)), SHOWN)}, the config has {own.get(key)}" for key in keys
+                f"{name}.{key}={shown(theirs.get(key), SHOWN)}, the config has {shown(own.get(key), SHOWN)}"
+                for key in keys
             ]
     return []
 

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.errors import UserError, first_line, printable
+from mmms_plugin.errors import UserError, first_line, printable, shown
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -189,7 +189,7 @@ def _check_spelling(config: Config, key: str) -> str | None:
                 )
             node = node[int(part)]
         elif not isinstance(node, dict):
-            return None if node is None else f"--cfg-options {key}: {here} was {node!r}"
+            return None if node is None else f"--cfg-options {key}: {here} was {shown(node)}"
         elif part in node:
             node = node[part]
         else:

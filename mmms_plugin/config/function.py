@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmms_plugin.config.edit import leaf_datasets, registered
-from mmms_plugin.errors import printable
+from mmms_plugin.errors import printable, shown
 from mmms_plugin.layers import PSConv2d
 from mmms_plugin.weights.files import plain_dict
 
@@ -57,7 +57,7 @@ class _Symbol:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text
 
 
@@ -123,7 +123,7 @@ def differences(theirs: Function, own: Function, only_backbone: bool = False) ->
     rest = () if only_backbone else _others(theirs, own)
     known = [(name, _plain(value), _plain(other)) for name, value, other in (*told, *rest)]
     lines = [
-        f"{printable(name, SHOWN)}={_shown(value)}, the config has {_shown(other)}"
+        f"{printable(name, SHOWN)}={shown(value, SHOWN)}, the config has {shown(other, SHOWN)}"
         for name, value, other in known
         if not _hides(value) and not _hides(other)
     ]
@@ -314,7 +314,3 @@ def _hides(value: Any) -> bool:
     if isinstance(value, list | dict):
         return any(_hides(item) for item in (value.values() if isinstance(value, dict) else value))
     return value is UNKNOWN
-
-
-def _shown(value: Any) -> str:
-    return printable(str(value), SHOWN)

@@ -17,9 +17,10 @@ from typing import Any
 
 from torch import nn
 
+from mmms_plugin.errors import shown
+
 FUNCTION = "function"  # key in a layer's metadata
 PLAIN_CONV: Mapping[str, Any] = dict(dilation_pattern=[1])  # what a plain convolution computes
-SHOWN = 80  # characters of a value out of a file
 
 
 class CarriesFunction(nn.Module):
@@ -51,7 +52,7 @@ class CarriesFunction(nn.Module):
         if isinstance(saved, dict) and saved != own and not any(reason in text for text in error_msgs):
             names = [name for name in {**saved, **own} if saved.get(name) != own.get(name)][:5]
             theirs, ours = (
-                ", ".join(f"{name}={str(function[name])[:SHOWN]}" for name in names if name in function) or "nothing"
+                ", ".join(f"{name}={shown(function[name])}" for name in names if name in function) or "nothing"
                 for function in (saved, own)
             )
             error_msgs.append(f"{prefix[:-1]}: its weights were trained with {theirs}, the layer has {ours}: {reason}")

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmms_plugin.errors import UserError, first_line, memory_checked
+from mmms_plugin.errors import UserError, first_line, memory_checked, shown
 from mmms_plugin.layers.function import FUNCTION
 from mmms_plugin.weights.reader import read
 
@@ -203,7 +203,7 @@ def _check_names(path: Path, names: list[str]) -> None:
         if len(name) > MAX_NAME:
             raise UserError(f"checkpoint {path}: a tensor's name has {len(name)} characters; allowed are {MAX_NAME}")
         if name in seen or name.encode(errors="replace").decode() != name:  # lone surrogates are not characters
-            raise UserError(f"checkpoint {path}: {name!r}: a tensor's name must be a text that no other has")
+            raise UserError(f"checkpoint {path}: {shown(name)}: a tensor's name must be a text that no other has")
         seen.add(name)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.errors import UserError, first_line, shown
 from mmms_plugin.weights.reader import read
 
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
@@ -89,7 +89,7 @@ def read_resumable(path: str | Path) -> dict[str, Any]:
         raise UserError("its meta does not say after which epoch and iteration it was saved")
     seed = meta.get("seed")
     if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):
-        raise UserError(f"the seed in its meta is {seed!r}, allowed are integers from 0 to 2^32 - 1")
+        raise UserError(f"the seed in its meta is {shown(seed)}, allowed are integers from 0 to 2^32 - 1")
     return content
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmms_plugin.errors import UserError, first_line
+from mmms_plugin.errors import UserError, first_line, shown
 from mmms_plugin.weights.files import Checkpoint
 from mmms_plugin.weights.options import Options
 from mmms_plugin.weights.trusted import build_part, check_part
@@ -96,7 +96,7 @@ def read_reference(path: str | Path, names: Sequence[str]) -> Reference:
     arrays = dict(zip(named, arrays.values(), strict=True))
     unknown = [name for name in arrays if name not in names]
     if unknown or not arrays:
-        what = f"has {unknown[0]!r}" if unknown else "has no outputs"
+        what = f"has {shown(unknown[0])}" if unknown else "has no outputs"
         raise UserError(f"--reference {path}: it {what}; its outputs may be named {', '.join(names)}")
     return Reference(image, arrays)
 

@@ -64,10 +64,10 @@ OTHER = [
     (HOST, PS, "backbone.dilation_pattern=[1], the config has [1, 2, 1, 4]"),
     (HOST, LAYERS, "backbone.dilation_pattern=[1], the config has [1, 2, 1, 4]"),
     (HOST, dict(HOST, conv_cfg=dict(type="mmms_plugin.ElasticConv")), "conv_cfg=None, the config has {'type': 'Elast"),
-    (dict(PS, axes="input"), PS, "backbone.axes=input, the config has both"),
-    (dict(PS, style="caffe"), PS, "backbone.style=caffe, the config has pytorch"),
+    (dict(PS, axes="input"), PS, "backbone.axes='input', the config has 'both'"),
+    (dict(PS, style="caffe"), PS, "backbone.style='caffe', the config has 'pytorch'"),
     (dict(PS, dilations=[1, 1, 1, 2]), PS, "backbone.dilations=[1, 1, 1, 2]"),
-    (dict(type="mmms_plugin.DLA", arch="34"), PS, "backbone.type=DLA, the config has PSResNet"),
+    (dict(type="mmms_plugin.DLA", arch="34"), PS, "backbone.type='DLA', the config has 'PSResNet'"),
 ]
 
 
@@ -169,13 +169,13 @@ DEPTHWISE, DYNAMIC, ELASTIC, CONV = (f"mmms_plugin.{name}" for name in ("Depthwi
                                                                         "ElasticConv", "PSConv"))  # fmt: skip
 LAYER_PAIRS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (dict(type=DEPTHWISE), dict(type=DEPTHWISE, dilation_pattern=(1, 4)), "dilation_pattern=[1, 2, 1, 4]", "[1, 4]"),
-    (dict(type=DEPTHWISE), dict(type=DEPTHWISE, channel_order="cyclic"), "channel_order=block", "cyclic"),
-    (dict(type=DEPTHWISE), dict(type=CONV, groups=8), "axes=channels", "both"),
+    (dict(type=DEPTHWISE), dict(type=DEPTHWISE, channel_order="cyclic"), "channel_order='block'", "'cyclic'"),
+    (dict(type=DEPTHWISE), dict(type=CONV, groups=8), "axes='channels'", "'both'"),
     (dict(type=DEPTHWISE), dict(type="Conv2d", groups=8), "dilation_pattern=[1, 2, 1, 4]", "[1]"),
     (dict(type=DYNAMIC), dict(type=DYNAMIC, dilations=(1, 3)), "dilations=[1, 2]", "[1, 3]"),
     (dict(type=ELASTIC), dict(type=ELASTIC, ratios=(1, 4)), "ratios=[1, 2]", "[1, 4]"),
     (dict(type=ELASTIC), dict(type=ELASTIC, shares=(0.25, 0.75)), "shares=[0.5, 0.5]", "[0.25, 0.75]"),
-    (dict(type=ELASTIC), dict(type=ELASTIC, method="nearest"), "method=bilinear", "nearest"),
+    (dict(type=ELASTIC), dict(type=ELASTIC, method="nearest"), "method='bilinear'", "'nearest'"),
     (dict(type=ELASTIC), dict(type=ELASTIC, pool=False), "pool=True", "False"),
     (dict(type=ELASTIC), dict(type="Conv2d"), "ratios=[1, 2]", "None"),
 ]  # fmt: skip
