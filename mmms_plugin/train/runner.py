@@ -279,7 +279,7 @@ class ResumableRunner(CheckedBuilds):
             content = read_resumable(path)
         except UserError as error:
             raise UserError(f"--resume {path}: {error}") from error
-        meta, self.earlier = content["meta"], EarlierRun.of(content)
+        meta, self.earlier = content["meta"], user_fault(f"--resume {path}", lambda: EarlierRun.of(content))
         self.resumed, self.evaluations = (self.earlier.epoch, self.earlier.iter), self.earlier.evaluations
         randomness = meta.get("randomness")
         known = randomness if isinstance(randomness, dict) else {}

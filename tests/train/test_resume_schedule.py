@@ -254,6 +254,25 @@ def edited(path: Path, **meta: Any) -> Path:
     return path.with_name("edited.pth")
 
 
+@pytest.mark.parametrize(
+    "record", [[], {"score": 3}, {"score": [[1, 4]]}, {"score": [[-1, 4, 0.5]]}, {3: [[1, 4, "x"]]}]
+)
+def test_a_record_that_is_not_one_counts_as_none(tmp_path: Path, said: list[str], record: Any) -> None:
+    train(tmp_path, None, dict(max_epochs=1), hooks=(stopper(),))
+    checkpoint = edited(tmp_path / "epoch_1.pth", evaluations=record)
+    train(tmp_path, None, dict(max_epochs=2), hooks=(stopper(),), resume=checkpoint)
+    assert said == [f"--resume: {checkpoint} has no record of score: EarlyStoppingHook counts from here"]
+
+
+def test_a_schedule_without_end_is_one_line(tmp_path: Path) -> None:
+    train(tmp_path, [PLATEAU], dict(max_epochs=1))
+    content = torch.load(tmp_path / "epoch_1.pth", weights_only=False)
+    content["param_schedulers"].append(content["param_schedulers"])
+    torch.save(content, tmp_path / "endless.pth")
+    with pytest.raises(UserError, match=r"^--resume .*endless.pth: "):
+        train(tmp_path, [PLATEAU], dict(max_epochs=2), resume=tmp_path / "endless.pth")
+
+
 def test_without_a_record_of_evaluations_one_line_says_which_schedule_is_used(tmp_path: Path, said: list[str]) -> None:
     """As in checkpoints of mmengine alone."""
     train(tmp_path / "earlier", [PLATEAU], dict(max_epochs=3))
