@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -239,12 +240,22 @@ def note_deaths() -> None:
 def shield_worker() -> None:
     """Let a data worker ignore the signals that ask its training to end, which would come too late without workers.
 
-    Launchers and terminals send them to all processes. At the end of Python, ``kill_workers`` ends the workers.
+    Launchers and terminals send them to all processes. At the end of Python, ``kill_workers`` ends the workers. They
+    also end at once with a training that is killed. Otherwise they may wait for ever to hand over a batch, and as they
+    have inherited its connections, the other processes of a distributed training would wait too.
     """
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     else:
         signals.ignore()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def kill_workers() -> None:

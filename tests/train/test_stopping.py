@@ -9,6 +9,8 @@ import random
 import re
 import shlex
 import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -303,6 +305,34 @@ def test_a_dead_data_worker_is_one_line_and_costs_no_work(name, words, tmp_path,
     assert f"most likely because {words}" in text
     assert "train_dataloader.num_workers=1 val_dataloader.num_workers=1 (fewer workers; 0 for none)" in text
     assert re.search(r"; the training stopped after iteration (\d) of 12; saved as .*iter_\1\.pth; resume with: ", text)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no signals of this kind")
+def test_a_data_worker_ignores_signals_and_ends_with_a_training_that_is_killed():
+    """It would keep the connections open that it has inherited, here standard output."""
+    code = (
+        "import multiprocessing, os, signal, time\n"
+        "from mmms_plugin.train.stopping import shield_worker\n"
+        "def work(end):\n"
+        "    shield_worker()\n"
+        "    end.send('ready')\n"
+        "    print(end.recv(), flush=True)\n"
+        "    end.send('printed')\n"
+        "    time.sleep(60)\n"
+        "fork = multiprocessing.get_context('fork')\n"
+        "end, other = fork.Pipe()\n"
+        "worker = fork.Process(target=work, args=(other,), daemon=True)\n"
+        "worker.start()\n"
+        "end.recv()\n"
+        "for number in (signal.SIGTERM, signal.SIGINT):\n"
+        "    os.kill(worker.pid, number)\n"
+        "end.send('alive')\n"
+        "end.recv()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "alive\n")
 
 
 @pytest.mark.parametrize("swallowed", [False, True])
