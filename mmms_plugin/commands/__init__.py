@@ -108,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name != "run":  # whose script is the user's own
         warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # of mmengine 0.10, on import
         # The hosts warn about defaults that the user did not choose.
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"mm(cv|det|engine|pretrain|seg)\.")
+        for category in (UserWarning, FutureWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"mm(cv|det|engine|pretrain|seg)\.")
     with nullcontext() if name == "run" else signals.catching():
         return _guarded(name, argv)
 

@@ -39,13 +39,14 @@ USUAL = (
     "Since `metrics` is an empty dict",
 )
 # Messages of the hosts in our words
-REWORDED = {"The testing results of the whole dataset is empty.": "nothing is detected, so there is no AP"}
+REWORDED = {"The testing results of the whole dataset is empty.": "{place}nothing is detected, so there is no AP"}
 # The same for Python's own warnings
 USUAL_PYTHON = ("This DataLoader will create .* worker processes", "Skip early stopping process")
 CHATTY = ("pycocotools", "mmengine")  # they print progress and tables; ProgressHook shows the metrics
 WINDOW = 50  # iterations over which loss and time are averaged
 MOST = 12  # metrics on one line
 
+_place = ""  # where in the training the evaluation is
 _bars: list[Console] = []  # consoles with a progress bar, which other output must not break
 
 
@@ -89,7 +90,8 @@ class ConsoleHandler(logging.Handler):
         """Print the message without its date."""
         text = record.getMessage()
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING and text not in REWORDED else ""
-        _print(f"{prefix}{REWORDED.get(text, text)}", self.stream)
+        ours = REWORDED.get(text)
+        _print(ours.format(place=_place) if ours else f"{prefix}{text}", self.stream)
 
 
 def calm(logger: logging.Logger) -> None:
@@ -192,6 +194,8 @@ class ProgressHook(Hook):
 
     def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
         """Start the bar of an evaluation; ``before_train`` starts that of the training."""
+        global _place
+        _place = f"{_done(runner)}: " if mode == "val" else ""
         if mode != "train":
             self._begin(runner, mode, "evaluating", len(getattr(runner, f"{mode}_dataloader")))
 
@@ -211,8 +215,7 @@ class ProgressHook(Hook):
             if not self._tasks:
                 self.close()
         if metrics:
-            after = f"iteration {runner.iter}" if runner.max_epochs == 1 else f"epoch {runner.epoch}"
-            say(f"{after}: {', '.join(_metric_texts(metrics, MOST))}")
+            say(f"{_done(runner)}: {', '.join(_metric_texts(metrics, MOST))}")
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.close()
@@ -252,6 +255,10 @@ class ProgressHook(Hook):
         elif due or (self.interval is None and self.clock() - self._last_line >= self.seconds):
             self._last_line = self.clock()
             self.console.print(f"{name}: {done} of {total}, {note}", highlight=False, soft_wrap=True)
+
+
+def _done(runner: Runner) -> str:
+    return f"iteration {runner.iter}" if runner.max_epochs == 1 else f"epoch {runner.epoch}"
 
 
 def _time(seconds: float) -> str:

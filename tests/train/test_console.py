@@ -129,6 +129,7 @@ def test_the_console_shows_what_is_for_the_user(tmp_path, capsys: pytest.Capture
     logger.warning('"FileClient" will be deprecated in future')
     logger.error("no will")
     logger.error("all of it will be deprecated")
+    ProgressHook().before_val_epoch(runner_at(46))
     logger.error("The testing results of the whole dataset is empty.")
     logger.warning("Since `metrics` is an empty dict, the behavior to save the best checkpoint will be skipped")
     say("going on from iter_4.pth")
@@ -142,7 +143,7 @@ def test_the_console_shows_what_is_for_the_user(tmp_path, capsys: pytest.Capture
     assert capsys.readouterr().out.splitlines() == [
         "warning: a class never occurs",
         "error: no will",
-        "nothing is detected, so there is no AP",
+        "iteration 46: nothing is detected, so there is no AP",
         "going on from iter_4.pth",
         "printed by the user's own code",
         "of mmengine_like",
