@@ -234,7 +234,8 @@ def use_coco_labels(config: dict[str, Any], own: OwnData) -> list[str]:
         listing = write_text(own.work_dir / MENDED / f"labels_{split}.json", json.dumps(labels_of(splits[split])))
         dataset.update(data_root="", ann_file=str(listing.resolve()), data_prefix=_folder(splits[split]))
     set_num_classes(config["model"], len(classes))
-    return [f"{own.where}: {_listed(classes)}", *joined, *_remarks(findings)]
+    counts = [f"{split}: {coco.counts}" for split, coco in splits.items()]
+    return [f"{own.where}: {_listed(classes)}", *counts, *joined, *_remarks(findings)]
 
 
 def labels_of(coco: CocoFile) -> dict[str, Any]:

@@ -461,7 +461,8 @@ def test_labels_of_pictures_that_are_held_back_are_kept(shapes, tmp_path):
     (folder / "annotations/instances_val.json").unlink()
     whole = labels_of(read_coco(folder / "annotations/instances_train.json", "--ann"))["data_list"]
     config = load_config("demo/labels_ps_r18_shapes")
-    use_coco_labels(config, OwnData("--coco-dir", folder, tmp_path / "work", val_split=0.5))
+    remarks = use_coco_labels(config, OwnData("--coco-dir", folder, tmp_path / "work", val_split=0.5))
+    assert [remark.split(",")[0] for remark in remarks[1:3]] == ["train: 2 images", "val: 2 images"]
     parts = []
     for split in ("train", "val"):
         (dataset,) = leaf_datasets(config[f"{split}_dataloader"])
