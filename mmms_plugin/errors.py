@@ -13,6 +13,7 @@ from itertools import islice
 LONGEST = 3000  # characters of a line
 LONGEST_NAME = 300
 LONGEST_VALUE = 60
+MOST_BITS = 13_000  # Python spells integers of up to 4,300 digits
 JOINERS = "\u200c\u200d"  # inside Persian words, inside emoji
 
 
@@ -105,10 +106,7 @@ def shown(value: object, longest: int = LONGEST_VALUE) -> str:
     if isinstance(value, str):
         quote = '"' if "'" in value and '"' not in value else "'"
         return f"{quote}{printable(value, longest)}{quote}"
-    try:
-        return printable(_Values().repr(value), longest)
-    except ValueError:  # Python spells integers of 4,300 digits and no more
-        return "an integer of thousands of digits"
+    return printable(_Values().repr(value), longest)
 
 
 class _Values(reprlib.Repr):
@@ -118,6 +116,11 @@ class _Values(reprlib.Repr):
         super().__init__()
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = 20
         self.maxstring = self.maxother = LONGEST_VALUE
+
+    def repr_int(self, value: int, level: int) -> str:
+        if value.bit_length() > MOST_BITS:
+            return "an integer of thousands of digits"
+        return super().repr_int(value, level)
 
     def repr_dict(self, value: dict, level: int) -> str:
         if level <= 0:
