@@ -17,6 +17,7 @@ from xml.parsers import expat
 
 from mmms_plugin.coco.formats import SUFFIXES, Rows, by_stem, class_names, finite, picture_size, records, unknown_images
 from mmms_plugin.coco.json_files import BOM
+from mmms_plugin.coco.mending import FARTHEST
 from mmms_plugin.coco.records import Category, Columns, Image
 from mmms_plugin.coco.references import ImageNames
 from mmms_plugin.coco.text_files import bytes_of, lines_of
@@ -91,14 +92,15 @@ def _add(file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows:
     line, name = texts.get("name", (start, ""))
     wanted = CORNERS + [next((key for key in SCORES if key in texts), SCORES[0])] * scored
     values = {key: finite(texts.get(key, (0, ""))[1]) for key in wanted}
-    wrong = next((key for key, value in values.items() if value is None), None)
+    far = {key for key in CORNERS if abs(values[key] or 0.0) > FARTHEST}
+    wrong = next((key for key, value in values.items() if value is None or key in far), None)
     left, top, right, bottom = (values[key] or 0.0 for key in CORNERS)
     if name not in classes:
         whose = "the ground truth's" if scored else "those of --classes"
         problem = f"class {shown(name)}: allowed are {whose}" if name else "an object without name"
     elif wrong:
         line, text = texts.get(wrong, (start, ""))
-        problem = f"{wrong} {shown(text)}: must be a number"
+        problem = f"{wrong} {shown(text)}: must be a number{f' within ±{FARTHEST:g} px' * (wrong in CORNERS)}"
     elif right < left or bottom < top:
         line, problem = start, f"box {left:g} {top:g} {right:g} {bottom:g}: min is above max"
     else:

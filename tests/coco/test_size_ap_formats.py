@@ -210,6 +210,8 @@ TRUTH_FAULTS = {
     ("a.xml", box_of("<xmin>1</xmin><ymin>1</ymin>\n<xmax>inf</xmax><ymax>2</ymax>")): "a.xml, line 2: bndbox/xmax "
     "'inf': must be a number",
     ("a.xml", box_of("<xmin>1</xmin><ymin>9</ymin><xmax>2</xmax><ymax>8</ymax>")): "box 1 9 2 8: min is above max",
+    ("a.xml", box_of("<xmin>1</xmin><ymin>1</ymin><xmax>1e308</xmax><ymax>2</ymax>")): "bndbox/xmax '1e308': must be a "
+    "number within ±1e+09 px",
     ("a.xml", '<?xml version="1.0" encoding="klingon"?><a/>'): "a.xml: encoding 'klingon': cannot be read; save the "
     "file as UTF-8",
     ("a.xml", "<?xml version='1.0' encoding='hex'?><a/>"): "a.xml: encoding 'hex': cannot be read",
