@@ -73,22 +73,19 @@ class _Column:
     cells: list[list[str]]
 
     def broken(self) -> _Column:
-        """With the title in lines of one word, if the cells are figures."""
+        """With the title wrapped as narrow as its words and the cells allow, if these are figures."""
         if self.source.left or self.source.prose:
             return self
-        return _Column(self.source, [word for line in self.title for word in line.split(" ")], self.cells)
-
-    @property
-    def lines(self) -> list[str]:
-        return [*self.title, *(line for cell in self.cells for line in cell)]
+        room = max(_widest(self.title, words=True), *(_widest(cell) for cell in self.cells), 0)
+        return _Column(self.source, [part for line in self.title for part in wrapped(line, room)], self.cells)
 
     @property
     def width(self) -> int:
-        return max(map(cell_len, self.lines), default=0)
+        return max(_widest(lines) for lines in (self.title, *self.cells))
 
     @property
     def longest_word(self) -> int:
-        return max((cell_len(word) for line in self.lines for word in line.split(" ")), default=0)
+        return max(_widest(lines, words=True) for lines in (self.title, *self.cells))
 
 
 def layout(table: Table, width: int, rule: str) -> Layout:
@@ -144,6 +141,11 @@ def wrapped(text: str, width: int) -> list[str]:
 def literal(text: str) -> str:
     """A text as a terminal may show it: control characters as escapes."""
     return printable(text, LONGEST_CELL)
+
+
+def _widest(lines: Sequence[str], words: bool = False) -> int:
+    """Columns of the widest line, or of the widest word."""
+    return max((cell_len(part) for line in lines for part in (line.split(" ") if words else [line])), default=0)
 
 
 def _columns(table: Table) -> list[_Column]:
