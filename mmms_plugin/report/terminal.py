@@ -15,6 +15,7 @@ from mmms_plugin.errors import printable
 from mmms_plugin.report.tables import Cell, Column, Table
 
 LONGEST_CELL = 10_000  # characters
+TRIED = ((2, LONGEST_CELL), (2, 16), (2, 10), (2, 0), (1, 0))  # gaps, and columns that titles have, as loose as fits
 STACKED = 4  # columns by which the other cells of a row are indented below the first one
 LONGEST_WORD = 24  # columns that prose has at least; a longer word, such as a path, goes beyond them
 
@@ -72,11 +73,11 @@ class _Column:
     title: list[str]
     cells: list[list[str]]
 
-    def broken(self) -> _Column:
-        """With the title wrapped as narrow as its words and the cells allow, if these are figures."""
+    def broken(self, room: int) -> _Column:
+        """With the title wrapped to ``room`` columns, or as few as words and cells allow, if it has figures."""
         if self.source.left or self.source.prose:
             return self
-        room = max(_widest(self.title, words=True), *(_widest(cell) for cell in self.cells), 0)
+        room = max(room, _widest(self.title, words=True), *(_widest(cell) for cell in self.cells))
         return _Column(self.source, [part for line in self.title for part in wrapped(line, room)], self.cells)
 
     @property
@@ -100,12 +101,11 @@ def layout(table: Table, width: int, rule: str) -> Layout:
         rule: the sign below the header.
     """
     columns = _columns(table)
-    whole = dict(enumerate(columns))
-    broken = {place: column.broken() for place, column in whole.items()}
-    for gap, tried in ((2, whole), (2, broken), (1, broken)):
-        widths = {place: column.width for place, column in tried.items()}
+    for gap, room in TRIED:
+        broken = {place: column.broken(room) for place, column in enumerate(columns)}
+        widths = {place: column.width for place, column in broken.items()}
         if _total(widths, gap) <= width:
-            return Layout(_lines(table, tried, widths, gap, rule, False), [], _total(widths, gap))
+            return Layout(_lines(table, broken, widths, gap, rule, False), [], _total(widths, gap))
     least = {
         place: min(column.longest_word, LONGEST_WORD) if column.source.prose else column.width
         for place, column in broken.items()
