@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import what_else
 
 LARGEST = 1 << 22  # bytes of a text file about one image
 LARGEST_LIST = 1 << 24  # bytes of a list of images or classes
@@ -18,11 +18,11 @@ def bytes_of(path: Path, argument: str, largest: int = LARGEST) -> bytes:
         UserError: it cannot be read, or is larger than ``largest`` bytes.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-            raise UserError(f"{argument} {path}: must be a file, not a folder, pipe or device")
-        if status.st_size > largest:
-            raise UserError(f"{argument} {path}: {status.st_size:,} bytes; allowed are {largest:,} in such a file")
+        if other := what_else(path):
+            raise UserError(f"{argument} {path}: {other}, not a file")
+        size = path.stat().st_size
+        if size > largest:
+            raise UserError(f"{argument} {path}: {size:,} bytes; allowed are {largest:,} in such a file")
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{argument} {path}: cannot be read ({error.strerror})") from None

@@ -341,7 +341,7 @@ def test_xml_in_the_encodings_that_label_tools_write(picture, declared, encoding
 @pytest.mark.parametrize("name", ["a.txt", "a.xml"])
 def test_a_pipe_among_the_labels_is_not_waited_for(picture, name):
     os.mkfifo(picture / "labels" / name)
-    with pytest.raises(UserError, match=f"{re.escape(name)}: must be a file, not a folder, pipe or device"):
+    with pytest.raises(UserError, match=f"{re.escape(name)}: a named pipe, not a file"):
         read_ground_truth(picture / "labels", masks=False)
 
 
