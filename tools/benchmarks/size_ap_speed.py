@@ -220,7 +220,7 @@ def _start_table(folder: str, rounds: int) -> Table:
 
 
 def _time_table(name: str, title: str, rows: Rows, rounds: int) -> Table:
-    note = f"medians of {rounds} rounds"
+    note = f"medians, rounds: {rounds}"
     return Table(name, title, ("", "processor, s", "clock, s"), rows, note=note, form=".2f")
 
 
@@ -256,7 +256,7 @@ def _label(name: str) -> str:
 
 
 def _table(what: str, rounds: int, measurements: dict[str, list[Measurement]]) -> Table:
-    note = f"seconds of the processor, medians of {rounds} rounds (slow ones: of one); memory: peak of the process"
+    note = f"seconds of the processor, medians, rounds: {rounds} (slow ones: one); memory: peak of the process"
     title = f"box AP by size: {what}"
     rows: Rows = []
     for name, many in measurements.items():
