@@ -16,12 +16,14 @@ import msgspec
 
 from mmms_plugin.coco.text_files import bytes_of
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import what_else
 
 PREDICTIONS_WANTED = (
     "a COCO result file is wanted: a JSON list of {image_id, category_id, bbox or segmentation, score}, or an object "
     "with images, categories and such a list as annotations"
 )
 ANNOTATIONS_WANTED = "a COCO annotation file is wanted: a JSON object with images, annotations and categories"
+PIPE = "a named pipe"
 PIECE = 1 << 16  # bytes; decoding is fastest within the processor's cache
 BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
 BOM = b"\xef\xbb\xbf"
@@ -42,10 +44,10 @@ def open_json(path: str | Path, argument: str, wanted: str) -> BinaryIO:
         UserError: it cannot be opened.
     """
     try:
+        if (other := what_else(path)) and other != PIPE:  # a device such as /dev/zero has no end
+            raise UserError(f"{argument} {path}: {other}, not a file; {wanted}")
         file = Path(path).open("rb")  # noqa: SIM115  (the caller closes it)
         return file if file.seekable() else io.BytesIO(file.read())
-    except IsADirectoryError:
-        raise UserError(f"{argument} {path}: this is a folder; {wanted}") from None
     except FileNotFoundError:
         raise UserError(f"{argument} {path}: no such file") from None
     except OSError as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from mmms_plugin.coco.json_files import load_annotations
 from mmms_plugin.coco.read import read_detections, read_ground_truth
 from mmms_plugin.errors import UserError
 from tests.coco.coco_files import (
@@ -84,6 +86,11 @@ def test_files_that_are_absent_or_swapped_are_named(files, truth_file, tmp_path)
     absent, binary = tmp_path / "no.json", tmp_path / "results.pkl"
     binary.write_bytes(b"\x80\x04\x95\xff\xfe")
     refused("--pred", "no such file", lambda: read_detections(absent, truth, masks=False))
+    refused("--ann", "no such file", lambda: read_ground_truth("\0.json", masks=False))
+    (tmp_path / "a.json").mkdir()
+    refused("--ann", "a.json: a folder, not a file; a COCO", lambda: load_annotations(tmp_path / "a.json"))
+    if Path("/dev/zero").is_char_device():
+        refused("--ann", "/dev/zero: a device, not a file; a COCO", lambda: read_ground_truth("/dev/zero", masks=False))
     refused("--pred", "this folder holds neither .txt", lambda: read_detections(tmp_path, truth, masks=False))
     (tmp_path / "found").mkdir()
     (tmp_path / "found/predictions.json").write_text("[]", encoding="utf-8")
