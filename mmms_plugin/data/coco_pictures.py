@@ -53,7 +53,7 @@ def place_pictures(
         note_picture(coco.findings, f"{image['file_name']}{missing}", picture)
     of_named = iter(pictures)
     coco.pictures = [next(of_named) if image["file_name"] else Picture() for image in coco.images]
-    _compare_sizes(coco, read)
+    _compare_sizes(coco)
 
 
 def _keep_inside(coco: CocoFile, images: list[Record]) -> None:
@@ -123,7 +123,7 @@ def _use_last_parts(coco: CocoFile, images: list[Record]) -> None:
             image["file_name"] = last
 
 
-def _compare_sizes(coco: CocoFile, read: bool) -> None:
+def _compare_sizes(coco: CocoFile) -> None:
     """Take the width and height of every image from its picture, and note where the file states others."""
     farthest: dict[int, tuple[float, float]] = {}  # lower right corner of all boxes of an image
     for record in coco.boxed:
@@ -132,10 +132,8 @@ def _compare_sizes(coco: CocoFile, read: bool) -> None:
         farthest[record["image_id"]] = max(right, x + width), max(bottom, y + height)
     for image, picture in zip(coco.images, coco.pictures, strict=True):
         stated = as_side(image.get("width")), as_side(image.get("height"))
-        name = image["file_name"] or f"image {image['id']}"
-        if 0 in picture.size:
-            if 0 in stated and not picture.problem and read:
-                coco.findings.add("picture-unreadable", name)
+        name = image["file_name"]
+        if 0 in picture.size:  # noted already
             continue
         if stated == picture.size:
             if picture.orientation > 1:

@@ -303,7 +303,7 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
         lambda c, f: (c["images"][0].update(file_name="sub.jpg"), (f / "images/sub.jpg").mkdir()),
     ),
     "image without file_name and height": (
-        {"file-name": "image 0", "picture-unreadable": "image 0", "segmentation-bad": "annotation 1: ..."},
+        {"file-name": "image 0", "segmentation-bad": "annotation 1: ..."},
         lambda c, f: [c["images"][0].pop(key) for key in ("file_name", "height")],
     ),
     "one picture in another folder listed twice": (
