@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,14 @@ from mmms_plugin.options import HIDDEN, REQUIRED, CommandOptions, nested, option
 
 DATA, CONFIG, WEIGHTS, RUN, OUTPUT = "data", "config", "weights", "run", "output"  # headings of --help
 SPLITS = ("train", "val", "test")
+# A value with dict(...) or {key: ...}; not a template such as iter_{:06d}.pth
+DICTIONARY = re.compile(r"dict\(|(?:^|[\[(,=:])\s*\{(?:\s*\}|[^{}:]+:.*[\])}]\s*$)", re.DOTALL)
 
 
 def parse_cfg_options(items: Sequence[str]) -> dict[str, Any]:
     """``['a.b=1', 'c=[1,2]', 'd=[dict(e=1)]']`` as a dict.
 
-    Values are read as mmengine reads them, and those with ``dict(...)``, which it does not know, as Python.
+    Values are read as mmengine reads them, and those with dictionaries, which it does not know, as Python.
     """
     if not items:
         return {}
@@ -33,7 +36,7 @@ def parse_cfg_options(items: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise UserError(f"--cfg-options {printable(item)}: expected KEY=VALUE")
         try:
-            options[key] = _read_python(text) if "dict(" in text else DictAction._parse_iterable(text)
+            options[key] = _read_python(text) if DICTIONARY.search(text) else DictAction._parse_iterable(text)
         except (SyntaxError, ValueError, AssertionError, RecursionError, MemoryError) as error:
             raise UserError(
                 f"--cfg-options {printable(item)}: cannot be read; allowed are numbers, texts, True, False, None, and "
@@ -43,7 +46,7 @@ def parse_cfg_options(items: Sequence[str]) -> dict[str, Any]:
 
 
 def _read_python(text: str) -> Any:
-    """A value written in Python, of constants, lists, tuples, ``dict(...)`` and names, which are texts."""
+    """A value written in Python, of constants, lists, tuples, dictionaries and names, which are texts."""
     from mmengine.config import DictAction
 
     def value(node: ast.AST) -> Any:
@@ -54,6 +57,11 @@ def _read_python(text: str) -> Any:
                 return tuple(value(part) for part in parts)
             case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords) if all(k.arg for k in keywords):
                 return {str(keyword.arg): value(keyword.value) for keyword in keywords}
+            case ast.Dict(keys=keys, values=values):
+                names = [value(key) if key else None for key in keys]  # None: of **another
+                if not all(isinstance(name, str) for name in names):
+                    raise ValueError("keys that are not texts")
+                return dict(zip(names, map(value, values), strict=True))
             case ast.Name() | ast.Attribute():  # EMAHook, mmms_plugin.ShapeAdaptorHook; true, nan
                 return DictAction._parse_int_float_bool(ast.unparse(node))
         return ast.literal_eval(node)  # type: ignore[arg-type]
