@@ -134,9 +134,8 @@ def test_values_are_read_as_mmengine_does_and_dictionaries_too(item, value):
     "text",
     [
         "foo(1,2)", "[a,b(1,2)]", "[1,2", "(1,[2)", "dict(", "dict(1,2)", "dict(**x)", "dict(a=foo(1))", "dict(a=1)+1",
-        "dict(a=[1 for x in y])", "[dict(a=1),foo(1,2)]", "{'a': 1, 'b'}", "[{a: 1}, {**b}]", "{[1]: 2}", "{a: b c}", "{1: 2}",
-         "dict(a=" * 500 + ")" * 500,
-        "dict(a=\0)",
+        "dict(a=[1 for x in y])", "[dict(a=1),foo(1,2)]", "dict(a=" * 500 + ")" * 500, "dict(a=\\0)",
+        "{'a': 1, 'b'}", "[{a: 1}, {**b}]", "{[1]: 2}", "{a: b c}", "{1: 2}",
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_read_is_one_line(text):
