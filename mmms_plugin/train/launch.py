@@ -68,6 +68,7 @@ OTHER_START = "give --pretrained FILE, or --pretrained none for random weights"
 UNUSED_IN_TESTS = (
     "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader", "val_cfg", "val_evaluator"
 )  # fmt: skip
+OF_DATA = ("ann_file", "data_prefix", "data_root", "filter_cfg", "metainfo")  # that change which objects are read
 OF_TRAINING = ("train_", "val_", "optim_", "param_", "default_hooks", "custom_hooks", "randomness", "auto_scale")
 
 
@@ -107,7 +108,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     check_values(config)
     splits = ("train", "val") if training else ("test",)
     check_datasets(config, splits)
-    if not own:
+    if not own or any(f".{part}" in key for key in options.cfg_options for part in OF_DATA):
         remarks += check_config_data(config, splits, Path(config.work_dir), options.max_pixels)
 
     fits_schedule = training and options.schedule.given

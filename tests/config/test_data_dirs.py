@@ -245,6 +245,9 @@ def test_usable_objects_are_counted_in_the_line_of_their_split(cascade, shapes, 
         use_coco_dir(config, own(folder, tmp_path / "work"))
     tested = OwnData("--coco-dir", folder, tmp_path / "work", training=False)
     use_coco_dir(config, tested)  # a test reads no training pictures, and leaves out none
+    edit("val", lambda data: [annotation.update(ignore=1) for annotation in data["annotations"]])(folder)
+    with pytest.raises(UserError, match=r"instances_val.json: .* usable object: 1 \(\d+ objects; marked ignore: \d+\)"):
+        use_coco_dir(config, tested)
 
 
 def test_classes_that_the_annotations_do_not_have_are_refused(cascade, shapes, tmp_path):

@@ -68,6 +68,18 @@ def test_own_data_are_those_of_the_options(tmp_path):
     assert (own.flag, own.training, own.binary_masks, own.ignore_label) == ("--voc-dir", True, True, 3)
 
 
+def test_usable_objects_are_counted_again_where_an_option_changes_them(shapes, tmp_path):
+    changes = {"train_dataloader.dataset.filter_cfg.min_size": 97}
+    options = LaunchOptions(config=DEMO, coco_dir=str(shapes), work_dir=str(tmp_path), cfg_options=changes)
+    with pytest.raises(
+        UserError, match=r"without a usable object: 1 \(\d+ objects; in pictures below filter_cfg.min_size"
+    ):
+        prepare_config(options)
+    options.cfg_options["train_dataloader.dataset.filter_cfg.min_size"] = 96
+    remarks = prepare_config(options)[1]
+    assert not any("usable" in remark for remark in remarks)
+
+
 def test_a_prepared_config_has_data_seed_work_folder_and_the_user_s_last_word(shapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fitting = dict(schedule=ScheduleOptions(iters=50, batch_size=2), image_size=(64, 64))
