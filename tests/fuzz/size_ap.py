@@ -86,7 +86,7 @@ def _case(rng: np.random.Generator, folder: Path) -> list[str]:
     """Arguments, and the files that they name."""
     truth, results = files(rng)
     damage = rng.integers(4)  # of the annotations, of the results, of the options, of all
-    contents: dict[str, Any] = {"ann": truth, "one": results, "two": results[::2]}
+    contents: dict[str, Any] = {"ann": truth, "one": results, "two": _as_others_write(truth, results[::2], rng)}
     for name, content in contents.items():
         damaged = (
             (damage == 0 and name == "ann") or (damage == 1 and name != "ann") or (damage == 3 and rng.random() < 0.5)
@@ -104,6 +104,18 @@ def _case(rng: np.random.Generator, folder: Path) -> list[str]:
     if rng.random() < 0.3:
         arguments += ["--names", *(NAMES[i] for i in rng.integers(len(NAMES), size=max(1, len(runs))).tolist())]
     return arguments
+
+
+def _as_others_write(truth: dict[str, Any], results: list[dict[str, Any]], rng: np.random.Generator) -> Any:
+    """Results as they are, or with names beside their ids, or with images and categories of their own."""
+    kind = int(rng.integers(3))
+    if kind == 1:
+        return [
+            r | {"file_name": f"{r['image_id']}.png", "category_name": f"class {r['category_id']}"} for r in results
+        ]
+    images = [dict(image, file_name=f"/shots/{image['file_name']}") for image in truth["images"]]
+    own = dict(images=images, annotations=results, categories=truth["categories"], info={"least_score": 0.3})
+    return own if kind else results
 
 
 def complaint(status: int | str, printed: str, errors: str, out: Path) -> str | None:
