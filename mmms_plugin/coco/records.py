@@ -94,6 +94,19 @@ class _ResultWithMask(_Result, gc=False):
     segmentation: Any = None
 
 
+class _OwnResult(msgspec.Struct, gc=False):
+    """A result in a file with images and categories of its own, whose ids are numbers."""
+
+    image_id: Id
+    category_id: Id
+    score: float
+    bbox: tuple[float, float, float, float] | None = None
+
+
+class _OwnResultWithMask(_OwnResult, gc=False):
+    segmentation: Any = None
+
+
 class _NamedResult(_Result, gc=False):
     file_name: Any = None
     category_name: Any = None
@@ -223,7 +236,7 @@ def read_results(path: Path, argument: str, masks: bool) -> Results:
         file.seek(0)
         kind = RESULTS[masks, any(f'"{name}"'.encode() in head for name in BESIDE)]
         if head.removeprefix(BOM).lstrip().startswith(b"{"):
-            results = _results_with_images(file.read(), RESULTS[masks, False], where)
+            results = _results_with_images(file.read(), _OwnResultWithMask if masks else _OwnResult, where)
         else:
             results = Results(_listed_results(file, kind, where))
     return results if masks or results.columns.has_box.all() else read_results(path, argument, True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.coco.formats import SUFFIXES, Source, class_names, unknown_images
-from mmms_plugin.coco.mending import as_side
+from mmms_plugin.coco.mending import as_id, as_side
 from mmms_plugin.coco.objects import GroundTruth, positions
 from mmms_plugin.coco.records import Category, Columns, Image, Results, few, image_and_category_ids
 from mmms_plugin.errors import UserError, printable, shown
@@ -184,8 +184,9 @@ def _image_ids(
 ) -> tuple[Columns, Notes]:
     """A list's image ids: by ``file_name`` where it is stated, else ids, or names or their numbers."""
     given = columns.image_id
-    by_name = _unique(columns.beside.get("file_name", ()), images.find) if truth.file_names else {}
-    stated = [by_name.get(name) for name in columns.beside.get("file_name", ())] if by_name else []
+    by_name = _unique(filter(_is_text, columns.beside.get("file_name", ())), images.find) if truth.file_names else {}
+    names = columns.beside.get("file_name", ()) if by_name else ()
+    stated = [by_name.get(name) if _is_text(name) else None for name in names]
     if stated and None not in stated:
         ids = np.array(stated, np.int64)
         return replace(columns, image_id=ids), _contradictions("file_name", columns, given, ids, truth.image_ids)
@@ -209,13 +210,13 @@ def _category_ids(columns: Columns, truth: GroundTruth, where: str) -> tuple[Col
     """A list's category ids: by ``category_name`` where it is stated, names, ids, or numbers of classes."""
     by_name = _ids_by_name(truth)
     if columns.category_id.dtype == object:
-        known = _unique(columns.category_id.tolist(), lambda i: by_name.get(i) if isinstance(i, str) else i)
+        known = _unique(columns.category_id.tolist(), lambda i: by_name.get(i) if _is_text(i) else as_id(i))
         if absent := [str(name) for name, i in known.items() if i is None]:
             raise _unknown_classes(absent, truth, where)
         of_truth = np.array([known[i] for i in columns.category_id.tolist()], np.int64)
         return replace(columns, category_id=of_truth), ()
     names = columns.beside.get("category_name", [])
-    stated = [by_name.get(name) if isinstance(name, str) else None for name in names]
+    stated = [by_name.get(name) if _is_text(name) else None for name in names]
     if stated and None not in stated:
         ids = np.array(stated, np.int64)
         notes = _contradictions("category_name", columns, columns.category_id, ids, truth.category_ids)
@@ -234,11 +235,15 @@ def _category_ids(columns: Columns, truth: GroundTruth, where: str) -> tuple[Col
     return columns, (*notes, *order_note(truth), count)
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _unique(values: Iterable[Any], id_of: Callable[[Any], int | None]) -> dict[Any, int | None]:
     """The id of every value that can be a key; ``id_of`` is called once for each."""
     ids: dict[Any, int | None] = {}
     for value in values:
-        if isinstance(value, str | int) and value not in ids:
+        if isinstance(value, str | int | float) and value not in ids:
             ids[value] = id_of(value)
     return ids
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import unicodedata
 from pathlib import Path
 
@@ -168,6 +169,35 @@ def test_class_names_as_category_ids(files, truth):
     assert read_detections(path, truth, masks=False)[0].category_id.tolist() == [r["category_id"] for r in GOOD]
     with pytest.raises(UserError, match=r"of 1 classes that the ground truth does not have \(bee\)"):
         read_detections(files("run.json", with_first(named, category_id="bee")), truth, masks=False)
+
+
+ODD = {  # beside sound names and ids
+    "fraction beside names": (dict(category_id=1.5), "cat", "[1].category_id: 1.5; allowed is an integer"),
+    "whole number beside names": (dict(category_id=3.0), "cat", ""),
+    "image of a fraction": (dict(image_id=1.5), "cat", "[1].image_id: 1.5; allowed is an integer"),
+    "list for a name": (dict(file_name=[1], category_name={}), "", ""),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_values_beside_names(files, truth, name):
+    first, category, words = ODD[name]
+    rest = dict(category_id=category) if category else dict(category_name="cat", file_name="10.png")
+    results = [dict(GOOD[0], image_id="10.png") | rest, dict(GOOD[0], **first)]
+    path = files("run.json", results if category else [dict(GOOD[0]) | rest, dict(GOOD[0], **first)])
+    if words:
+        with pytest.raises(UserError, match=re.escape(words)):
+            read_detections(path, truth, masks=False)
+    else:
+        found, _ = read_detections(path, truth, masks=False)
+        assert found.category_id.tolist() == [1, 3 if category else 1]
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id"])
+def test_ids_of_a_file_with_its_own_images_are_numbers(files, truth, key):
+    path = files("run.json", changed(annotations=with_first(ANNOTATIONS, **{key: "x"})))
+    with pytest.raises(UserError, match=rf"annotations\[0\]\.{key}: 'x'"):
+        read_detections(path, truth, masks=False)
 
 
 def test_an_image_is_found_by_the_longest_tail_of_its_name():
