@@ -53,6 +53,7 @@ LAYOUTS: dict[str, Boxes] = {
     "y x height width": lambda numbers: numbers[:, SWAPPED],
     "y1 x1 y2 x2": lambda numbers: _from_corners(numbers)[:, SWAPPED],
 }
+ADVICE = "; if so, change the file"
 PIXELS, SHARES = "in pixels", "as shares of the image"
 WRITTEN = {"coco": ("x y width height", PIXELS), "voc": ("x1 y1 x2 y2", PIXELS),
            "yolo": ("x_centre y_centre width height", SHARES)}  # fmt: skip
@@ -173,7 +174,7 @@ def misread(truth: GroundTruth, columns: Columns, place: Ints, kind: str) -> tup
         best = max(readings, key=lambda reading: reading.share, default=given)
         if best.far_better_than(given):
             before = f"read {written}, {given.share:.0%} of the best-scored lie on an object"
-            note = f"predictions may mean something else: {before}; read {best.words}, {best.share:.0%}"
+            note = f"predictions may mean something else: {before}; read {best.words}, {best.share:.0%}{ADVICE}"
             return (note, *_other_classes(best, columns.category_id, kind)), True
     return _other_classes(given, columns.category_id, kind), False
 
@@ -333,7 +334,7 @@ def _other_classes(reading: _Reading, category_id: Ints, kind: str) -> tuple[str
         return ()
     shares = [f"{count / reading.hits:.0%}" for count in (before, after)]
     written = f"as they are, {shares[0]} of the best-scored on an object have its class"
-    return (f"classes may be numbered in another way: {written}; taken {words}, {shares[1]}",)
+    return (f"classes may be numbered in another way: {written}; taken {words}, {shares[1]}{ADVICE}",)
 
 
 def _classes(truth: GroundTruth, ids: Ints, kind: str) -> Iterator[tuple[str, Ints]]:

@@ -290,8 +290,8 @@ def _width(labels: Sequence[str], least: float) -> float:
     return min(WIDEST, max(4.2, max(least, 0.2 + longest) * len(labels) + 1.2))
 
 
-def _short(line: str) -> str:
-    return shorten(line, LONGEST_LABEL)
+def _shortened(label: str, limit: int) -> str:
+    return "\n".join(shorten(line, limit) for line in label.splitlines())
 
 
 def _inches(text: str, points: float = 8) -> float:
@@ -313,14 +313,14 @@ def _room(axis: Axes, places: int) -> float:
 
 
 def _finish_places(axis: Axes, x: np.ndarray, labels: Sequence[str], ylabel: str, xlabel: str) -> None:
-    room, labels = _room(axis, len(labels)), ["\n".join(map(_short, label.splitlines())) for label in labels]
-    tight, turned = any(_inches(line) > room for label in labels for line in label.splitlines()), 0
+    room, turned = _room(axis, len(labels)), 0
+    tight = any(_inches(line) > room for label in labels for line in label.splitlines())
     if tight:
-        wrapped = [_wrapped(label, room) for label in labels]
+        wrapped = [_wrapped(_shortened(label, 2 * LONGEST_LABEL), room) for label in labels]
         turned = 90 * any(_inches(line, SMALLEST) > room for label in wrapped for line in label.splitlines())
-        lines = max(len(label.splitlines()) for label in labels)
-        labels = wrapped if not turned else labels if 1.3 * lines * SMALLEST / 72 < room else [
-            label.replace("\n", ", ") for label in labels]  # fmt: skip
+        labels = wrapped if not turned else [_shortened(label, LONGEST_LABEL) for label in labels]
+        if turned and 1.3 * max(len(label.splitlines()) for label in labels) * SMALLEST / 72 > room:
+            labels = [_shortened(label.replace("\n", ", "), LONGEST_LABEL) for label in labels]
     axis.set_xticks(x, labels, rotation=turned)
     axis.tick_params(axis="x", labelsize=SMALLEST if tight else 8)
     axis.set_xlabel(xlabel)
