@@ -41,6 +41,8 @@ def check_monitors(config: Mapping[str, Any]) -> None:
         return
     allowed = [name for metric in metrics for name in _reported(metric, scope)]
     for place, name in _followed(config):
+        if not allowed:
+            raise UserError(f"{place}={printable(name)!r}: the validation reports lists of figures only")
         if name == "auto":
             _check_rule(place, allowed[0])
             continue
@@ -102,7 +104,7 @@ def _name(kind: Any, scope: str) -> str:
 
 
 def _reported(metric: Metric, scope: str) -> list[str]:
-    """The metrics that an evaluator reports; patterns with * for names that depend on the data."""
+    """The metrics that an evaluator reports as numbers; patterns with * for names that depend on the data."""
     default, names = REPORTED[_name(metric["type"], scope)]
     prefix = metric.get("prefix") or default
     return [f"{prefix}/{name}" if prefix else name for name in names(metric)]
@@ -193,7 +195,9 @@ def _thresholds(values: Any) -> list[str]:
 
 def _averaged(metric: Metric, ends: list[str]) -> Iterator[str]:
     average = metric.get("average", "macro")
-    last = "_classwise" if average is None else "" if average == "macro" else f"_{average}"
+    if average is None:  # lists, a figure for each class
+        return
+    last = "" if average == "macro" else f"_{average}"
     for item in metric.get("items", ("precision", "recall", "f1-score")):
         yield from (f"{item}{end}{last}" for end in ends)
 
@@ -241,6 +245,6 @@ REPORTED: dict[str, tuple[str | None, Callable[[Metric], Any]]] = {
     "mmpretrain.SingleLabelMetric": ("single-label", _single_label),
     "mmpretrain.MultiLabelMetric": ("multi-label", _multi_label),
     "mmpretrain.AveragePrecision": (
-        "multi-label", lambda metric: ["mAP" if metric.get("average", "macro") else "AP_classwise"]
+        "multi-label", lambda metric: ["mAP"] if metric.get("average", "macro") else []
     ),
 }  # fmt: skip

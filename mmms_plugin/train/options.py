@@ -212,7 +212,7 @@ class TrainOptions(LaunchOptions):
     resume: str | None = option(
         nargs="?", const="auto", metavar="FILE", group=WEIGHTS,
         help="continue an interrupted training from FILE, or without FILE from the newest checkpoint in the work "
-        "folder",
+        "folder, with the schedule of this command",
     )  # fmt: skip
     amp: bool = option(default=False, group=RUN, help="train with automatic mixed precision, on GPUs")
     auto_scale_lr: bool = option(

@@ -52,8 +52,8 @@ def following(name: Any, place: str) -> dict[str, Any]:
         (dict(type="mmpretrain.SingleLabelMetric", average="micro"),
          ["single-label/recall_micro"], ["single-label/recall"]),
         (dict(type="mmpretrain.MultiLabelMetric", topk=3), ["multi-label/precision_top3"], ["multi-label/precision"]),
-        (dict(type="mmpretrain.MultiLabelMetric", average=None),
-         ["multi-label/recall_classwise"], ["multi-label/recall"]),
+        ([dict(type="mmpretrain.MultiLabelMetric", average=None), dict(type="mmpretrain.AveragePrecision")],
+         ["multi-label/mAP"], ["multi-label/recall", "multi-label/recall_classwise"]),  # lists
         (dict(type="mmpretrain.AveragePrecision"), ["multi-label/mAP"], ["multi-label/AP_classwise"]),
         (dict(type="mmms_plugin.ClassMetric"), ["accuracy/top1", "accuracy/exit3_top1"], ["accuracy/top2"]),
         (dict(type="mmms_plugin.LabelsMetric"),
@@ -97,6 +97,9 @@ def test_nothing_is_said_of_metrics_that_are_not_known() -> None:
         check_monitors(config_of(dict(type="LVISMetric"), **auto))
     auto["default_hooks"]["checkpoint"]["rule"] = "greater"
     check_monitors(config_of(dict(type="LVISMetric"), **auto))
+    lists = dict(type="mmpretrain.SingleLabelMetric", average=None)
+    with pytest.raises(UserError, match=r"^default_hooks.checkpoint.save_best='auto': the validation reports lists of"):
+        check_monitors(config_of(lists, **following("auto", "default_hooks.checkpoint.save_best")))
     check_monitors(config_of(dict(type="CocoMetric"), default_hooks=None, custom_hooks=None, param_scheduler=None))
 
 
