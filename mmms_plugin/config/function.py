@@ -265,7 +265,8 @@ def _same(value: Any, other: Any) -> bool:
     if isinstance(value, bool) or isinstance(other, bool):
         value, other = (words.get(v, v) if isinstance(v, str) else v for v in (value, other))
     if all(isinstance(v, int | float) for v in (value, other)):
-        return value == other or math.isclose(value, other, rel_tol=DIGITS)
+        whole = isinstance(value, int) and isinstance(other, int)
+        return value == other or (not whole and math.isclose(value, other, rel_tol=DIGITS))
     return bool(value == other)
 
 

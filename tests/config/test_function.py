@@ -88,6 +88,8 @@ OTHER = [
     (DETECTOR, {"roi_head.bbox_head.bbox_coder": dict(type="DeltaXYWHBBoxCoder", target_stds=[0.03] * 4)},
      "roi_head.bbox_head.bbox_coder.target_stds=[0.1, 0.1, 0.2, 0.2], the config has [0.03,"),
     (DETECTOR, {f"{ROI}.featmap_strides": [8, 16, 32, 64]}, f"{ROI}.featmap_strides=[4, 8, 16, 32]"),
+    (DETECTOR, {"backbone.base_channels": 1024}, "backbone.base_channels=64, the config has 1024"),
+    (DETECTOR, {"rpn_head.anchor_generator.octave_base_scale": 4}, "octave_base_scale=None, the config has 4"),
     (DETECTOR, {f"{ROI}.finest_scale": 28}, f"{ROI}.finest_scale=56, the config has 28"),
     (DETECTOR, {f"{ROI}.roi_layer.sampling_ratio": 2}, f"{ROI}.roi_layer.sampling_ratio=0"),
     (DETECTOR, {f"{ROI}.roi_layer.aligned": False}, f"{ROI}.roi_layer.aligned=True, the config has False"),
