@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image, ImageFile
 
-from mmms_plugin.errors import first_line
+from mmms_plugin.errors import first_line, memory_shortage
 from mmms_plugin.files import what_else
 
 MAX_PIXELS = 89_478_485  # beyond it, Pillow warns of a decompression bomb
@@ -158,7 +158,7 @@ def opened_picture(
 
 def decoder_complaint(error: Exception) -> str:
     """What a decoder raised, in a short line."""
-    if isinstance(error, MemoryError):
+    if memory_shortage(error) is not None:
         return "too little memory to decode it"
     return first_line(error)[:LONGEST_DETAIL]
 

@@ -237,3 +237,6 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     assert "other.json: for other weights; choose new ones" in capfd.readouterr().err
     assert run("early-exit", "cifar10/ps_resnext29_small", str(checkpoint), *data, *options, *more) == 2
     assert "is not of this config's model" in capfd.readouterr().err
+    pixels = [*QUICK, "model.data_preprocessor.to_rgb=False"]
+    assert main(["early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *more, *pixels]) == 2
+    assert "was trained with data_preprocessor.bgr_to_rgb=True, the config has False" in capfd.readouterr().err
