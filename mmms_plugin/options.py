@@ -121,7 +121,8 @@ def from_args(cls: type[T], args: argparse.Namespace) -> T:
             values[field.name] = from_args(field.metadata["nested"], args)
         elif (value := getattr(args, field.name, None)) is not None:
             if _has_empty_text(value):
-                raise UserError(f"{_name(field)} '': must not be empty")
+                flags = (_name(field), *(field.metadata["also"] or {}).get("flags", ()))
+                raise UserError(f"{' or '.join(flags)} '': must not be empty")
             if reader := field.metadata["reader"]:
                 value = reader(value)
             values[field.name] = tuple(value) if isinstance(value, list) else value

@@ -114,7 +114,7 @@ def test_help_has_groups_and_defaults(monkeypatch):
         (["a", "", "--folder", "f"], "NAME"),
         (["a", "--folder", ""], "--folder"),
         (["a", "--folder", "f", "--pattern", ""], "--pattern"),
-        (["a", "--folder", "f", "--runs", "x", "--runs", ""], "--runs"),
+        (["a", "--folder", "f", "--runs", "x", "--runs", ""], "--runs or --group"),
     ],
 )
 def test_an_empty_text_is_refused(words, name):

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mmms_plugin.files import composed
 
-PICTURE_WORDS = ("leftimg8bit", "rgb", "image", "img", "sat", "photo", "picture", "frame")
+PICTURE_WORDS = (
+    "leftimg8bit", "rgb", "image", "img", "im", "sat", "photo", "picture", "pic", "frame", "input", "color",
+)  # fmt: skip
 MASK_WORDS = (  # the best first, where a picture has several masks
     "mask", "masks", "label", "labels", "labeltrainids", "labelids", "seg", "segmentation", "gt", "gtfine", "gtcoarse",
-    "annotation", "annot", "groundtruth", "truth", "l",
+    "gts", "annotation", "annot", "anno", "groundtruth", "truth", "target", "lbl", "matte", "l",
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from mmms_plugin.files import composed
 IMAGES = ("images", "imgs", "img", "image", "jpegimages", "leftimg8bit", "rgb")
 MASKS = (
     "masks", "mask", "segmentationclass", "labels", "label", "annotations", "gt", "ground_truth", "gtfine", "gtcoarse",
-    "annot", "annots",
+    "annot", "annots", "gts", "groundtruth", "seg", "segmentation", "segmentations", "targets",
 )  # fmt: skip
 LISTS = "ImageSets/Segmentation"
 EXPECTED = f"JPEGImages/, SegmentationClass/ and {LISTS}/{{train,val}}.txt, or images/ and masks/"
