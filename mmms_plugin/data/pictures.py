@@ -38,7 +38,10 @@ from mmms_plugin.processes import compiled_code_silenced
 
 T = TypeVar("T")
 COMMON = ("JPEG", "MPO", "PNG", "WEBP", "BMP")  # formats that OpenCV reads if Pillow does
-FILLED = ("JPEG", "MPO", "PNG", "BMP")  # whose missing parts OpenCV fills with grey, without a word
+JPEG = ("JPEG", "MPO")
+START_OF_SCAN = b"\xff\xda"  # a progressive picture usually has 10 scans
+MOST_SCANS = 50  # of the largest picture allowed, of smaller ones more: 0.6 ns a pixel
+FILLED = (*JPEG, "PNG", "BMP")  # whose missing parts OpenCV fills with grey, without a word
 TAIL = 64  # bytes at the end of a file that should hold its format's end mark
 MOST_CHUNKS = 100_000  # of a PNG file that are walked through
 BYTES = 4  # of a file that count as a pixel of the budget while it is decoded
@@ -107,7 +110,7 @@ def look_at(path: str | Path, decode: bool = False, max_pixels: int = MAX_PIXELS
 
 
 def _read(file: io.BufferedReader, size: int, decode: bool, max_pixels: int) -> Picture:
-    picture, kind, whole, pixels = _header(file, size, max_pixels)
+    picture, kind, whole, pixels = _header(file, size, decode, max_pixels)
     if not whole or decode or kind not in COMMON:
         try:
             _decode(file, kind, pixels + size // BYTES)
@@ -116,7 +119,7 @@ def _read(file: io.BufferedReader, size: int, decode: bool, max_pixels: int) -> 
     return picture
 
 
-def _header(file: io.BufferedReader, size: int, max_pixels: int) -> tuple[Picture, str, bool, int]:
+def _header(file: io.BufferedReader, size: int, decode: bool, max_pixels: int) -> tuple[Picture, str, bool, int]:
     """The picture as its header states it, its format, whether its file is whole, and the pixels to make room for."""
     head = file.read(32)
     file.seek(-min(size, TAIL), os.SEEK_END)
@@ -127,7 +130,18 @@ def _header(file: io.BufferedReader, size: int, max_pixels: int) -> tuple[Pictur
         deep = "16" in mode or mode == "I" or _bits(image, head) == 16
         sides = image.size[::-1] if orientation in TURNED else image.size
         picture = Picture(size=sides, bytes=size, orientation=orientation, mode=mode, deep=deep)
-        return picture, image.format or "", whole, pixels_of(image, max_pixels)
+        kind, pixels = image.format or "", pixels_of(image, max_pixels)
+        if kind in JPEG and (decode or "progressive" in image.info):
+            _check_scans(file, pixels, max_pixels)
+        return picture, kind, whole, pixels
+
+
+def _check_scans(file: io.BufferedReader, pixels: int, max_pixels: int) -> None:
+    """Raise PictureError if a JPEG file has so many scans, each of the whole picture, that decoding takes minutes."""
+    file.seek(0)
+    scans = file.read().count(START_OF_SCAN)
+    if scans * pixels > MOST_SCANS * max_pixels:
+        raise PictureError("picture-unreadable", f"{scans:,} scans of {pixels:,} pixels")
 
 
 def _bits(image: Image.Image, head: bytes) -> int:
@@ -143,7 +157,7 @@ def _bits(image: Image.Image, head: bytes) -> int:
 def _is_whole(image: Image.Image, file: io.BufferedReader, head: bytes, tail: bytes, size: int) -> bool:
     """Whether a file ends as its format does; if not, it has to be decoded."""
     kind = image.format
-    if kind in ("JPEG", "MPO"):
+    if kind in JPEG:
         return b"\xff\xd9" in tail
     if kind == "PNG":
         return _has_last_chunk(file, size)

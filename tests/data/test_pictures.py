@@ -174,6 +174,24 @@ def test_a_chunk_that_states_more_bytes_than_there_are(name, decode, tmp_path, m
     assert (seen.problem, seen.detail) == ("picture-truncated", detail)
 
 
+@pytest.mark.parametrize("decode", [False, True])
+def test_a_jpeg_of_very_many_scans(decode, tmp_path, monkeypatch):
+    """Each is one pass over the whole picture: 100 KB could keep a decoder busy for minutes."""
+    path = tmp_path / "a.jpg"
+    picture(2, (100, 100)).save(path, progressive=True)
+    data = path.read_bytes()
+    scans = data.count(b"\xff\xda")
+    last = data[data.rindex(b"\xff\xda") : -2]
+    path.write_bytes(data[:-2] + last * (50 - scans) + data[-2:])
+    assert look_at(path, decode, max_pixels=10_000).problem == ""
+    path.write_bytes(data[:-2] + last * (51 - scans) + data[-2:])
+    monkeypatch.setattr(cv2, "imdecode", None)
+    seen = look_at(path, decode, max_pixels=10_000)
+    assert (seen.problem, seen.detail) == ("picture-unreadable", "51 scans of 10,000 pixels")
+    monkeypatch.undo()
+    assert look_at(path, decode).problem == "", "a small one may have many"
+
+
 def test_truncated_pictures_are_found_where_a_program_lets_pillow_load_them(tmp_path, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     picture(2).save(tmp_path / "a.jpg")
