@@ -19,10 +19,12 @@ from PIL import Image, ImageFile
 
 from mmms_plugin.errors import first_line, memory_shortage
 from mmms_plugin.files import what_else
+from mmms_plugin.processes import release_memory
 
 MAX_PIXELS = 89_478_485  # beyond it, Pillow warns of a decompression bomb
 MOST_PIXELS = 2**30  # that OpenCV decodes, and training with it
 LONGEST_SIDE = 2**20  # likewise
+MANY = 2**22  # pixels whose memory is worth giving back
 # What both can read. Pillow opens other formats too, one of them by running Ghostscript.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "PPM", "AVIF", "SUN")
 TILE_WIDTH, TILE_LENGTH, BITS, SAMPLES = 322, 323, 258, 277  # tags of TIFF
@@ -59,6 +61,8 @@ class PixelBudget:
         with self._changed:
             self._changed.wait_for(lambda: not self._taken or self._taken + pixels <= self.most)
             self._taken += pixels
+        if pixels > MANY:
+            release_memory()  # of the pictures before, which glibc keeps for the threads that decoded them
         try:
             yield
         finally:

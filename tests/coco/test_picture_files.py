@@ -159,6 +159,14 @@ def test_all_threads_share_the_budget():
         pass  # an error has given its pixels back
 
 
+def test_the_memory_of_pictures_before_a_large_one_is_given_back(monkeypatch):
+    given: list[int] = []
+    monkeypatch.setattr("mmms_plugin.coco.picture_files.release_memory", lambda: given.append(1))
+    for pixels, count in ((2**22, 0), (2**22 + 1, 1)):
+        with PixelBudget(2**23).taken(pixels):
+            assert len(given) == count
+
+
 def test_decoding_takes_from_the_budget_of_the_process(tmp_path, monkeypatch):
     """Eight threads that open pictures of 60 pixels, with a budget of 100, hold one at a time; headers need none."""
     monkeypatch.setattr("mmms_plugin.coco.picture_files.BUDGET", PixelBudget(100))
