@@ -14,6 +14,7 @@ import math
 import random
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -444,15 +445,18 @@ class ResumeHook(Hook):
             return
         best = [("save_best", key) for hook in runner.hooks if isinstance(hook, CheckpointHook)
                 for key in hook.save_best or () if key != "auto"]  # fmt: skip
+        numbers = {}
+        for name, value in metrics.items():
+            with suppress(TypeError, ValueError):  # a list, of a figure for each class
+                numbers[name] = float(value)
         for follower, name in [*best, *_following_schedulers(runner)]:
-            if name not in metrics:
-                raise UserError(f"{follower}: the validation does not report {name}; it reports {listed(metrics)}")
-        for name, values in list((runner.evaluations or {}).items()):
-            if name in metrics:
-                values.append(Evaluation(runner.epoch, runner.iter, float(metrics[name])))
-            elif runner.evaluations:
-                say(f"EarlyStoppingHook never stops this training: the validation does not report {name}")
-                del runner.evaluations[name]
+            if name not in numbers:
+                raise UserError(f"{follower}: the validation does not report {name}; it reports {listed(numbers)}")
+        for name, values in (runner.evaluations or {}).items():
+            if name in numbers:
+                values.append(Evaluation(runner.epoch, runner.iter, numbers[name]))
+            else:
+                say(f"EarlyStoppingHook skips this evaluation, which does not report {name} but {listed(numbers)}")
 
     def before_train_epoch(self, runner: ResumableRunner) -> None:
         """Skip the batches of an interrupted epoch that were trained on before."""

@@ -40,7 +40,7 @@ class Score(BaseMetric):
     empty = False
 
     def compute_metrics(self, results: list[float]) -> dict[str, float]:
-        return {} if self.empty else {"score": results[0]}
+        return {} if self.empty else {"score": results[0], "scores": results}
 
 
 class Rates(Hook):
@@ -327,6 +327,6 @@ def test_early_stopping_that_finds_no_metric_and_empty_evaluations_are_no_end(
 ) -> None:
     rates = train(tmp_path / "a", None, dict(max_epochs=3), hooks=(stopper() | dict(monitor="scor"),))
     assert len(rates) == 12
-    assert said == ["EarlyStoppingHook never stops this training: the validation does not report scor"]
+    assert said == ["EarlyStoppingHook skips this evaluation, which does not report scor but score"] * 3
     monkeypatch.setattr(Score, "empty", True)  # a detector that finds nothing yet
     assert len(train(tmp_path / "b", [PLATEAU], dict(max_epochs=3), hooks=(stopper(),))) == 12
