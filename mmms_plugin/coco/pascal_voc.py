@@ -64,8 +64,10 @@ def read_voc_truth(
     return *records(names, sizes, [(i, name) for name, i in numbers.items()]), rows.columns()
 
 
-def read_voc_detections(folder: Path, images: ImageNames, classes: Mapping[str, int], argument: str) -> Columns:
-    """Predictions in XML files, with the ids of the ground truth.
+def read_voc_detections(
+    folder: Path, images: ImageNames, classes: Mapping[str, int], argument: str
+) -> tuple[Columns, list[Image]]:
+    """Predictions in XML files, with the ids of the ground truth, and what the files say about their images.
 
     Args:
         folder: of XML files whose objects have scores.
@@ -80,10 +82,13 @@ def read_voc_detections(folder: Path, images: ImageNames, classes: Mapping[str, 
     found = {name: images.find(name) for name in files}
     if absent := [name for name, image in found.items() if image is None]:
         raise unknown_images(absent, argument, folder)
+    own = []
     for name, file in files.items():
-        for texts in _parse(file, argument)[1]:
-            _add(file, texts, found[name] or 0, classes, rows, scored=True)
-    return rows.columns()
+        (about, objects), image = _parse(file, argument), found[name] or 0
+        own.append(Image(image, *_size(about, "", None, argument), about.get("filename", (0, ""))[1] or name))
+        for texts in objects:
+            _add(file, texts, image, classes, rows, scored=True)
+    return rows.columns(), own
 
 
 def _add(file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows: Rows, scored: bool) -> None:

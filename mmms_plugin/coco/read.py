@@ -33,10 +33,12 @@ from mmms_plugin.coco.records import (
 from mmms_plugin.coco.references import (
     ImageNames,
     Notes,
+    contradicting_names,
     ids_of_truth,
     known_positions,
     name_of,
     numbered_classes,
+    other_sizes,
 )
 from mmms_plugin.coco.rle import mask_boxes, to_rles
 from mmms_plugin.coco.yolo import read_yolo_detections, read_yolo_truth
@@ -192,7 +194,9 @@ def _read_results(
     images = ImageNames(truth.file_names, truth.image_ids)
     if kind == "voc":
         classes = dict(zip(truth.category_names, truth.category_ids.tolist(), strict=True))
-        return kind, read_voc_detections(path, images, classes, argument), ()
+        columns, own = read_voc_detections(path, images, classes, argument)
+        sized = other_sizes(own, [int(image.id) for image in own], truth)
+        return kind, columns, (*contradicting_names(own, images), *sized)
     sizes = dict(zip(truth.image_ids.tolist(), map(tuple, truth.image_sizes.tolist()), strict=True))
     names, ids, notes = numbered_classes(path, truth, source, argument)
     return kind, read_yolo_detections(path, images, sizes, names, ids, argument), notes

@@ -137,7 +137,7 @@ def _by_own_lists(
             notes.append(f"{lacking} of the ground truth's {total} images are not in it: their objects count as missed")
         if absent:
             notes.append(f"{len(absent)} of its images are not in the ground truth ({few(absent)}): they are left out")
-        notes += _other_sizes(own_images, found, truth)
+        notes += other_sizes(own_images, found, truth)
     else:
         notes.append("images are matched by id, as one of the files has no file names")
     by_name, names = _ids_by_name(truth), list(map(name_of, own_categories))
@@ -166,7 +166,7 @@ def _refuse_twice(own_images: Sequence[Image], found: Sequence[int | None], wher
     raise UserError(f"{where}: images: {few(names)} are the same image of the ground truth; predict on one split")
 
 
-def _other_sizes(own_images: Sequence[Image], found: Sequence[int | None], truth: GroundTruth) -> list[str]:
+def other_sizes(own_images: Sequence[Image], found: Sequence[int | None], truth: GroundTruth) -> list[str]:
     """A note on images that have another size in the ground truth."""
     sizes = dict(zip(truth.image_ids.tolist(), map(tuple, truth.image_sizes.tolist()), strict=True))
     others = []
@@ -177,6 +177,15 @@ def _other_sizes(own_images: Sequence[Image], found: Sequence[int | None], truth
     if not others:
         return []
     return [f"images of another size than in the ground truth: {len(others)} ({others[0]}); are boxes in its pixels?"]
+
+
+def contradicting_names(own_images: Sequence[Image], images: ImageNames) -> list[str]:
+    """A note on images whose id is known, by their file's name, and whose ``file_name`` is another image's."""
+    others = [own for own in own_images if images.find(own.file_name) not in (None, own.id)]
+    if not others:
+        return []
+    listed = f"{len(others)} of {len(own_images)} (first: {others[0].file_name})"
+    return [f"filename and the name of the XML file contradict each other: {listed}; the latter is used"]
 
 
 def _image_ids(

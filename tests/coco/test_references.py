@@ -219,6 +219,31 @@ def test_very_many_folders_in_a_name_are_harmless():
     assert images.find("b/" * 100_000 + "1.png") == 0
 
 
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ("<filename>10.jpg</filename><size><width>200</width><height>150</height></size>", []),
+        ("<filename>other.jpg</filename>", []),
+        (
+            "<filename>x/20.jpg</filename>",
+            ["filename and the name of the XML file contradict each other: 1 of 1 (first: "],
+        ),
+        (
+            "<size><width>640</width><height>640</height></size>",
+            ["another size than in the ground truth: 1 (10: 640 x 640"],
+        ),
+    ],
+)
+def test_what_an_xml_file_says_about_its_image_is_compared(truth, tmp_path, about, words):
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    text = f"<annotation>{about}<object><name>cat</name><score>0.5</score>{box}</object></annotation>"
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found/10.xml").write_text(text, encoding="utf-8")
+    notes = notes_of(tmp_path / "found", truth)
+    assert len(notes) == len(words)
+    assert all(word in note for word, note in zip(words, notes, strict=True))
+
+
 def yolo_folder(path: Path, numbers: dict[int, int], classes: str = "") -> Path:
     """The predictions in YOLO's form; ``numbers`` of the category ids."""
     path.mkdir()
