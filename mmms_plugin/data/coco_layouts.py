@@ -36,7 +36,7 @@ def find_annotation_files(own: OwnData) -> dict[str, Path]:
         UserError: one that is needed is missing, or several fit.
     """
     files = annotation_files(own)
-    if own.training and "train" not in files:
+    if (own.training or own.val_split) and "train" not in files:
         raise UserError(_nothing_fits(own, files))
     if own.val_split:
         if "val" in files:

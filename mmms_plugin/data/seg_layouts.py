@@ -70,6 +70,7 @@ def find_pairs(own: OwnData) -> SegSet:
     if own.val_split:
         if "val" in seg_set.splits:
             raise UserError(f"--val-split: {own.where} has pictures for validation already")
+        need_splits(seg_set, own, ["train"])
         pairs = seg_set.splits["train"]
         chosen = held_back([pair.image.name for pair in pairs], own.val_split, own.split_seed)
         for split, side in (("train", False), ("val", True)):

@@ -603,3 +603,10 @@ def test_where_nothing_fits_the_message_says_what_was_found(make, tmp_path):
     with pytest.raises(UserError, match=NOTHING_FITS[make]) as caught:
         read_splits(OwnData("--coco-dir", tmp_path), masks=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_can_be_held_back_without_training_pictures(training, tmp_path):
+    write_coco(tmp_path, coco_content(), "test.json", "images")
+    with pytest.raises(UserError, match=r"no COCO annotations for training there; found: .*\(annotations for test\)"):
+        read_splits(OwnData("--coco-dir", tmp_path, val_split=0.5, training=training), masks=True)

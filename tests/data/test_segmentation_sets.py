@@ -301,6 +301,12 @@ FOUND: dict[str, tuple[list[str], dict[str, list[tuple[str, str]]]]] = {
 }  # fmt: skip
 
 
+def test_nothing_can_be_held_back_without_training_pictures(tmp_path):
+    empty_files(tmp_path, "test/a.png", "testannot/a.png")
+    with pytest.raises(UserError, match=r"no pictures for train \(found: 1 for test\)"):
+        find_pairs(OwnData("--voc-dir", tmp_path, val_split=0.5))
+
+
 def test_masks_without_a_picture_are_reported(tmp_path):
     """But for those that show a picture's classes in other ways, and where a list names the pictures."""
     names = ["b_other", "a", "a_color", "c", "d_gt"]
