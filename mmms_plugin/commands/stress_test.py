@@ -91,27 +91,37 @@ def test_side(config: Any) -> int:
 
 
 def _cost(options: Options, sizes: Sequence[int]) -> str:
-    """The number of pictures, and about how long the network will take, in a line."""
+    """The number of pictures, and about how long the network will take, in a line.
+
+    Raises:
+        UserError: data or checkpoint do not fit the config.
+    """
     import torch
     from mmengine.registry import MODELS
 
     from mmms_plugin.config.check import user_fault
+    from mmms_plugin.config.checkpoint import check_fits
     from mmms_plugin.config.schedule import count_pictures
     from mmms_plugin.devices import usable_device
     from mmms_plugin.train.launch import drop_initial_weights, prepare_config
+    from mmms_plugin.weights.files import read_checkpoint
 
+    checkpoint = read_checkpoint(options.checkpoint)
     config, _ = prepare_config(replace(options, out=None, work_dir=str(options.out)), training=False)
     pictures = count_pictures(config, "test")
     drop_initial_weights(config)
     device = usable_device(None)
     model: Any = user_fault("config", lambda: MODELS.build(config.model)).to(device).eval()
+    check_fits(model, checkpoint, "test")
     total = 0.0
     for size in sizes:
         picture = torch.rand(1, 3, size, size, device=device)
         with torch.inference_mode():
             model(picture)  # the first call takes longer
             started = time.perf_counter()
-            model(picture).sum().item()  # which waits for a GPU
+            model(picture)
+            if device.type != "cpu":
+                torch.accelerator.synchronize()
             total += pictures * (time.perf_counter() - started)
     listed = ", ".join(map(str, sizes))
     return f"stress-test: {pictures} pictures at each of {listed} px: about {max(1, round(total / 60))} min"

@@ -54,6 +54,14 @@ def test_an_image_folder_trains_a_network_with_several_exits(shapes, trained, tm
     assert len(records) == len(list((tmp_path / "drawn").iterdir())) == 5
     assert run("test", "cifar10/msdnet_small", checkpoint, *data, "--out", "predictions.csv") == 2
     assert "--out predictions.csv: predictions of a classifier are JSON" in capfd.readouterr().err
+    stress = ["stress-test", "cifar10/msdnet_small"]
+    options = ["--image-dir", str(shapes), "--sizes", "32", "--out", str(tmp_path / "sizes")]
+    assert run(*stress, checkpoint, *options) == 0
+    printed = capfd.readouterr().out
+    assert printed.startswith("stress-test: 5 pictures at each of 32 px: about 1 min\n")
+    assert json.loads((tmp_path / "sizes/stress_test.json").read_text(encoding="utf-8"))["32"]["accuracy/top1"] >= 0
+    assert run(*stress, str(tmp_path / "no.pth"), *options) == 2
+    assert capfd.readouterr() == ("", f"mmms stress-test: error: checkpoint {tmp_path / 'no.pth'}: no such file\n")
 
 
 def test_coco_instances_are_labels(shapes, tmp_path, capfd):
