@@ -24,7 +24,6 @@ from unittest import mock
 import numpy as np
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import write_text
 from mmms_plugin.processes import peak_memory
 from tests.fuzz import label_mutants, size_ap
 from tests.fuzz.json_mutants import pick
@@ -100,14 +99,10 @@ def _with_predictions(arguments: list[str], found: Path, rng: np.random.Generato
 @contextmanager
 def _only_reading(reports: bool) -> Iterator[None]:
     """Reports without figures, if any, and an end of training and advice where the data have been read."""
-
-    def write_page(_: object, out: str, *more: object) -> list[Path]:
-        return [write_text(Path(out, "report.html"), "<p>")]
-
     with ExitStack() as stack:
         stack.enter_context(size_ap.quick_figures(True))
-        if not reports:  # which take longer than everything else
-            stack.enter_context(mock.patch("mmms_plugin.size_ap.report.write.write_report", write_page))
+        if not reports:
+            stack.enter_context(size_ap.no_reports())
         for target in ("mmms_plugin.train.launch.set_start", "mmms_plugin.commands.advise_measure.find_advice"):
             if target.rpartition(".")[0] in sys.modules:
                 stack.enter_context(mock.patch(target, side_effect=UserError(READ)))
