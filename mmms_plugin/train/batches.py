@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,18 @@ def seed_generators(*key: int) -> None:
     random.seed(int.from_bytes(state.tobytes(), "little"))
     np.random.seed(state)  # noqa: NPY002 - the generator that transforms draw from
     torch.manual_seed(int(state.view(np.uint64)[0]))
+
+
+@contextmanager
+def kept_generators() -> Iterator[None]:
+    """Leave the generators of Python, NumPy and torch as they were before the context, from which the hosts draw."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
 
 
 class NumberedBatch(list):

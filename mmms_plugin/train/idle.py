@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import torch
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook, LoggerHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.train.batches import kept_generators
 from mmms_plugin.train.resuming import flat, followed_metric
 
 CUT_OFF = 2.0  # a decay that ends later than this many lengths of the training is hardly seen
@@ -28,9 +28,8 @@ def refuse_endless_epochs(runner: Runner) -> None:
     sampler: Any = getattr(runner.train_dataloader.batch_sampler, "sampler", None)
     if not isinstance(runner.train_loop, EpochBasedTrainLoop) or not hasattr(sampler, "__len__"):
         return
-    state, length = torch.get_rng_state(), len(sampler)
-    endless = len(list(islice(sampler, length + 1))) > length
-    torch.set_rng_state(state)
+    with kept_generators():
+        endless = len(list(islice(sampler, len(sampler) + 1))) > len(sampler)
     if endless:
         raise UserError(
             f"train_dataloader.sampler.type={type(sampler).__name__}: its epoch never ends, and train_cfg counts "

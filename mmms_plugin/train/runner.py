@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import math
-import random
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +18,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook, ParamSchedulerHook
 from mmengine.logging import MMLogger
@@ -37,7 +35,14 @@ from mmms_plugin.config.function import Function
 from mmms_plugin.config.monitors import listed
 from mmms_plugin.errors import RunError, UserError
 from mmms_plugin.files import write_text
-from mmms_plugin.train.batches import MODEL, Continued, NumberedBatches, number_batches, seed_generators
+from mmms_plugin.train.batches import (
+    MODEL,
+    Continued,
+    NumberedBatches,
+    kept_generators,
+    number_batches,
+    seed_generators,
+)
 from mmms_plugin.train.console import ProgressHook, calm, calm_output, say
 from mmms_plugin.train.hooks import FiniteHook, MemoryHook, unwrapped
 from mmms_plugin.train.resuming import (
@@ -169,16 +174,10 @@ def try_sample(what: str, loader: Any) -> None:
     data = getattr(loader, "dataset", None)
     if data is None or not hasattr(data, "__len__"):
         return
-    # the hosts draw from the global generator
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    try:
+    with kept_generators():
         if not user_fault(what, lambda: len(data)):
             raise UserError(f"{what}: {NO_PICTURES}")
         user_fault(f"{what}: the first sample cannot be prepared", lambda: data[0])
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])
 
 
 class ResumableRunner(CheckedBuilds):
