@@ -100,7 +100,7 @@ def read_folders(own: OwnData) -> dict[str, ImageFolder]:
     names = {"train"} | {own.split} | ({"val"} if own.training else set())
     if own.val_split:
         names -= {"val"}
-    if not own.training and own.split != "train" and "train" not in folders:
+    if not (own.training or own.val_split or own.split == "train" or "train" in folders):
         names -= {"train"}  # a test needs it only for the names of the classes
     for name in sorted(names - set(folders)):
         flat = folders.get("train") == (own.folder or Path()).resolve()

@@ -61,7 +61,8 @@ def test_a_test_needs_no_training_pictures(folder):
     assert list(read_folders(own(folder, training=False, split="train"))["train"].findings)
     shutil.rmtree(folder / "train")
     assert list(read_folders(own(folder, training=False))) == ["val"]
-    for options in ({}, {"training": False, "split": "train"}):
+    shutil.rmtree(folder / "val")
+    for options in ({}, {"training": False, "split": "train"}, {"training": False, "val_split": 0.5}):
         with pytest.raises(
             UserError, match=r"no class folders for train; expected are train/<class>/ and val/<class>/ with"
         ):
