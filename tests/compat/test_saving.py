@@ -100,7 +100,7 @@ def fill_disk_at(monkeypatch: pytest.MonkeyPatch, stem: str) -> None:
     write = Path.write_bytes
 
     def half_written(path: Path, data: bytes) -> int:
-        if not path.name.startswith(f".{stem}."):
+        if path.stem != stem:
             return write(path, data)
         write(path, data[: len(data) // 2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
