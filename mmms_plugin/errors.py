@@ -34,7 +34,7 @@ class RunError(RuntimeError):
 # How torch, OpenCV, safetensors and the system say that memory ran out, where they do not raise a MemoryError.
 NO_MEMORY = re.compile(
     r"(?i)out of memory|(?:can't|cannot|could not|failed to|unable to) allocate|not enough memory|insufficient memory"
-    r"|bad[_ ]alloc|failed to map segment|can't start new thread"
+    r"|bad[_ ]alloc|failed to map segment|can't start new thread|could not create a primitive"  # the last is oneDNN's
 )
 LIBRARIES = ("cv2", "safetensors_rust")  # their errors derive from Exception alone
 
