@@ -11,10 +11,12 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import loops
 
 from mmms_plugin.errors import UserError
 from mmms_plugin.train import runner as own_runner
+from mmms_plugin.train.resuming import parameter_groups
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.weights.reader import read
 
@@ -31,6 +33,16 @@ class Model(BaseModel):
     def forward(self, x: torch.Tensor, mode: str = "tensor") -> Any:
         y = self.b(self.a(x))
         return {"loss": (y - 1).square().mean()} if mode == "loss" else [y]
+
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, torch.Tensor]:
+        if not isinstance(optim_wrapper, OptimWrapperDict):
+            return super().train_step(data, optim_wrapper)
+        loss = self(**data, mode="loss")["loss"]
+        loss.backward()
+        for wrapper in optim_wrapper.values():
+            wrapper.step()
+            wrapper.zero_grad()
+        return {"loss": loss.detach()}
 
 
 class Score(BaseMetric):
@@ -53,7 +65,8 @@ class Rates(Hook):
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         keys = ("lr", "momentum", "betas", "weight_decay")
-        self.seen[runner.iter] = [[group.get(key) for key in keys] for group in runner.optim_wrapper.param_groups]
+        groups = parameter_groups(runner.optim_wrapper)
+        self.seen[runner.iter] = [[group.get(key) for key in keys] for group in groups]
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +83,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def train(
     folder: Path, schedule: Any, length: dict, batch: int = 2, resume: Path | None = None, hooks: tuple = (),
-    optimizer: dict | None = None, **wrapper: Any,
+    optimizer: dict | None = None, several: bool = False, **wrapper: Any,
 ) -> dict[int, list]:  # fmt: skip
     """Train a toy; the rates of every iteration. Its checkpoints are ``iter_N.pth`` or ``epoch_N.pth``."""
     by_epoch, rates = "max_epochs" in length, Rates()
@@ -78,12 +91,14 @@ def train(
     data = {"dataset": [{"x": torch.tensor([i / 8, 1.0])} for i in range(PICTURES)], "num_workers": 0,
             "sampler": {"type": "DefaultSampler" if by_epoch else "InfiniteSampler", "shuffle": True},
             "collate_fn": {"type": "default_collate"}, "batch_size": batch}  # fmt: skip
+    model, wrapper = Model(), {"optimizer": optimizer or {"type": "SGD", "lr": 0.1, "momentum": 0.9}} | wrapper
+    parts = {name: OptimWrapper(torch.optim.SGD(getattr(model, name).parameters(), lr=0.1)) for name in "ab"}
     runner = ResumableRunner(
-        Model(), work_dir=str(folder), default_scope="mmengine", train_dataloader=data, log_level="ERROR",
+        model, work_dir=str(folder), default_scope="mmengine", train_dataloader=data, log_level="ERROR",
         train_cfg={"by_epoch": by_epoch, "val_interval": 1 if by_epoch else 4, **length},
         val_dataloader=data | {"sampler": {"type": "DefaultSampler", "shuffle": False}}, val_cfg={},
         val_evaluator=[Score()], param_scheduler=schedule, custom_hooks=[rates, *hooks], randomness={"seed": 1},
-        optim_wrapper={"optimizer": optimizer or {"type": "SGD", "lr": 0.1, "momentum": 0.9}, **wrapper},
+        optim_wrapper=OptimWrapperDict(**parts) if several else wrapper,
         default_hooks={"checkpoint": {"type": "CheckpointHook", "by_epoch": by_epoch, "interval": 1}},
         experiment_name=f"resume_schedule_{next(RUNS)}", resume=resume is not None, load_from=resume and str(resume),
     )  # fmt: skip
@@ -203,6 +218,18 @@ def test_an_edited_schedule_is_followed_and_said(tmp_path: Path, said: list[str]
     lines = [line for line in said if "learning rate" in line]
     end, rates = f"by this config's schedule; {checkpoint} had 0.0002", (f"{straight[8][0][0]:.3g}", "0.0003", "0.03")
     assert lines == [f"--resume: the learning rate goes on at {rate}, {end}" for rate in rates]
+
+
+def test_each_of_several_optimizers_has_its_rates(tmp_path: Path) -> None:
+    def schedule(n: int) -> dict[str, Any]:
+        return dict(a=[dict(type="PolyLR", end=n)], b=[dict(type="CosineAnnealingLR", T_max=4 * n, by_epoch=False)])
+
+    straight = train(tmp_path / "straight", schedule(4), dict(max_epochs=4), several=True)
+    train(tmp_path / "earlier", schedule(2), dict(max_epochs=2), several=True)
+    checkpoint = tmp_path / "earlier/epoch_2.pth"
+    resumed = train(tmp_path / "resumed", schedule(4), dict(max_epochs=4), several=True, resume=checkpoint)
+    assert resumed == {i: rates for i, rates in straight.items() if i >= 8}
+    assert resumed[8][0] != resumed[8][1]
 
 
 PLATEAU = dict(type="ReduceOnPlateauLR", monitor="score", rule="greater", threshold=9, threshold_rule="abs", patience=1,
