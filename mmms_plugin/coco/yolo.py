@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from mmms_plugin.coco.formats import (
-    CLASSES,
     Rows,
     by_stem,
     class_names,
@@ -31,6 +30,7 @@ from mmms_plugin.coco.text_files import lines_of, text_of
 from mmms_plugin.errors import UserError, shown
 
 FARTHEST = 4  # larger numbers, far outside the image, are not shares
+UNNAMED = 10_000  # classes; each takes time and a row in every table
 BESIDE = ("classes.txt", "../classes.txt", "../data.yaml", "../../data.yaml")
 
 
@@ -70,14 +70,14 @@ def read_yolo_truth(
             f"{argument} {labels[unpaired[0]]}: no image of that name in {pictures} ({len(unpaired)} lack one)"
         )
     sizes = [picture_size(file, argument) for file in files.values()]
-    names, whose = [], ""
+    names, whose = [], "; for more, name them with --classes FILE"
     found = next((path / name for name in BESIDE if (path / name).is_file()), None) if path.is_dir() else path
     if source := classes or found:
         names, whose = class_names(source, "--classes" if classes else argument), f", the classes of {source}"
     rows = Rows(argument)
     for i, (name, size) in enumerate(zip(files, sizes, strict=True), 1):
         if name in labels:
-            _read_lines(labels[name], i, size, rows, argument, len(names) or CLASSES, whose)
+            _read_lines(labels[name], i, size, rows, argument, len(names) or UNNAMED, whose)
     names = names or [str(i) for i in range(1 + max(rows.category, default=-1))]
     images, categories = records([file.name for file in files.values()], sizes, list(enumerate(names)))
     return images, categories, rows.columns()
