@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mmms_plugin.coco.mending import NORMALISED
 from mmms_plugin.coco.objects import RLE, GroundTruth, positions
 from mmms_plugin.coco.records import Columns
+from mmms_plugin.coco.references import ImageNames
 from mmms_plugin.coco.rle import mask_boxes
 
 IMAGES, PAIRS = 200, 10_000  # to judge from, at most: images, and pairs of a prediction and an object
@@ -308,12 +309,21 @@ def _images_and_scores(judge: Judge, columns: Columns) -> Iterator[_Reading]:
         ("as those of the image before", own - 1),
         ("with image ids as places in the list of images, from 0", ids),
         ("with image ids as places in the list of images, from 1", ids - 1),
+        ("with image ids as the numbers in file names", _named_by_number(judge.truth, ids)),
     ):
         place = np.where((place >= 0) & (place < count), place, -1)
         if (place != own).any():
             yield _Reading(words, judge, judge.sample(place=place), lambda chosen: columns.boxes[chosen])
     reverse = judge.sample(scores=-columns.score)
     yield _Reading("with low scores as the better ones", judge, reverse, lambda chosen: columns.boxes[chosen])
+
+
+def _named_by_number(truth: GroundTruth, ids: Ints) -> Ints:
+    """The places of the images whose file names are these numbers, -1 for none."""
+    numbered = ImageNames(truth.file_names, truth.image_ids).numbered()
+    values, which = np.unique(ids, return_inverse=True)
+    places = {i: place for place, i in enumerate(truth.image_ids.tolist())}
+    return np.array([places[numbered[i]] if i in numbered else -1 for i in values.tolist()], np.int64)[which]
 
 
 def _other_classes(reading: _Reading, category_id: Ints, kind: str) -> tuple[str, ...]:

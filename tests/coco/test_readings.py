@@ -123,6 +123,17 @@ def test_a_reading_that_fits_far_better_is_named(files, truth, name):
     assert float(re.findall(r"(\d+)%", better)[0]) > 50 + float(re.findall(r"(\d+)%", given)[0])
 
 
+def test_numbers_of_file_names_instead_of_image_ids(files):
+    content = data_set()
+    numbers = dict(zip(IMAGES, [*IMAGES[5:], *IMAGES[:5]], strict=True))  # ids of the data set too
+    for image in content["images"]:
+        image["file_name"] = f"val/{numbers[image['id']]:06d}.jpg"
+    truth, _ = read_ground_truth(files("truth.json", content), masks=False)
+    results = ids("image_id", numbers)(predictions(content))
+    (note,) = notes_of(files("run.json", results), truth)
+    assert "read with image ids as the numbers in file names, " in note
+
+
 def test_class_numbers_instead_of_ids(files):
     content = data_set()
     content["categories"] = [dict(id=2 * i, name=str(i)) for i in range(5)]
