@@ -106,8 +106,8 @@ def spellings_below(folder: Path, names: Iterable[str]) -> dict[str, str]:
             return name
         return None if entry is None else f"{spelling}/{entry}" if spelling else entry
 
-    found = {name: spelled(name) for name in names}
-    return {name: spelling for name, spelling in found.items() if spelling is not None}
+    spellings = {name: spelled(name) for name in names}
+    return {name: spelling for name, spelling in spellings.items() if spelling is not None}
 
 
 def _use_last_parts(coco: CocoFile, images: list[Record]) -> None:
