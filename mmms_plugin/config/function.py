@@ -39,8 +39,9 @@ SAME_TYPE = {"SyncBN": "BN", "MMSyncBN": "BN", "BN2d": "BN", "NaiveSyncBatchNorm
 FREE = ("strides", "dilations", "multi_grid", "ceil_mode", "contract_dilation", "output", "resize_outputs",
         "out_indices")  # fmt: skip
 LATTICE = ("dilation_pattern", "channel_order", "axes", "extra_dilation1")  # of PSConv2d
-PLAIN_FAMILY = ("ResNet", "ResNeXt", "PSResNet")  # the same networks but for the lattice
-IN_COMMON = {"strides": [1, 2, 2, 2], "dilations": [1, 1, 1, 1], "style": "pytorch"}  # their arguments, with defaults
+# The same networks but for the lattice, and for stems and shortcuts, which keys show; their arguments, with defaults.
+PLAIN_FAMILY = ("ResNet", "ResNeXt", "ResNetV1c", "ResNetV1d", "PSResNet")
+IN_COMMON = {"strides": [1, 2, 2, 2], "dilations": [1, 1, 1, 1], "style": "pytorch", "contract_dilation": False}
 NO_PIXELS: dict[str, Any] = {"mean": [0, 0, 0], "std": [1, 1, 1], "bgr_to_rgb": False, "rgb_to_bgr": False}
 # Steps of a pipeline that change values of pixels, not their places
 VALUES = re.compile(r"(?i)normali|gr[ae]y|gamma|clahe|equali|solari|posteri|invert|bright|contrast|colou?r|satur|sharp")

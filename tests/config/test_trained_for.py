@@ -25,6 +25,8 @@ from mmms_plugin.weights.publish import publish
 PS = dict(type="mmms_plugin.PSResNet", depth=18, out_indices=(3,))
 PLAIN = dict(PS, dilation_pattern=(1, 1, 1, 1))
 HOST = dict(type="mmdet.ResNet", depth=18, out_indices=(3,), norm_cfg=dict(type="BN", requires_grad=True))
+V1C = dict(type="mmseg.ResNetV1c", depth=18, out_indices=(3,))
+D8 = dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True)
 LAYERS = dict(HOST, conv_cfg=dict(type="mmms_plugin.PSConv"))
 PIXELS = dict(type="DetDataPreprocessor", mean=[123.675, 116.28, 103.53], bgr_to_rgb=True, pad_size_divisor=32)
 
@@ -57,7 +59,8 @@ def model() -> nn.Module:
 
 
 SAME = [(PS, dict(PS, frozen_stages=1, dilation_pattern=[1, 2, 1, 4])), (PLAIN, HOST), (HOST, PLAIN), (PS, LAYERS),
-        (LAYERS, PS), (HOST, dict(HOST, norm_cfg=dict(type="SyncBN"), norm_eval=True)), (None, PS)]  # fmt: skip
+        (LAYERS, PS), (dict(PLAIN, deep_stem=True, **D8), dict(V1C, **D8)), (None, PS),
+        (HOST, dict(HOST, norm_cfg=dict(type="SyncBN"), norm_eval=True))]  # fmt: skip
 OTHER = [
     (PS, PLAIN, "backbone.dilation_pattern=[1, 2, 1, 4], the config has [1]"),
     (PS, HOST, "backbone.dilation_pattern=[1, 2, 1, 4], the config has [1]"),
@@ -67,6 +70,7 @@ OTHER = [
     (dict(PS, axes="input"), PS, "backbone.axes='input', the config has 'both'"),
     (dict(PS, style="caffe"), PS, "backbone.style='caffe', the config has 'pytorch'"),
     (dict(PS, dilations=[1, 1, 1, 2]), PS, "backbone.dilations=[1, 1, 1, 2]"),
+    (dict(PLAIN, deep_stem=True), dict(V1C, **D8), "backbone.dilations=[1, 1, 1, 1], the config has [1, 1, 2, 4]"),
     (dict(type="mmms_plugin.DLA", arch="34"), PS, "backbone.type='DLA', the config has 'PSResNet'"),
 ]
 
