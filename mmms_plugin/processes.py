@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import shlex
 import subprocess
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mmms_plugin.files import WINDOWS
 
@@ -81,23 +82,44 @@ def compiled_code_silenced() -> Iterator[None]:
     if stream is None:  # the process was started without one
         yield
         return
-    saved = os.dup(2)
-    silence = os.open(os.devnull, os.O_WRONLY)
+    raw = _StandardError(os.dup(2))
+    saved, silence = raw.descriptor, os.open(os.devnull, os.O_WRONLY)
     try:
         stream.flush()
         if _descriptor(stream) == 2:
-            sys.stderr = os.fdopen(
-                saved, "w", buffering=1, encoding=stream.encoding, errors=stream.errors, closefd=False
+            sys.stderr = io.TextIOWrapper(
+                raw,
+                stream.encoding,
+                stream.errors,
+                line_buffering=True,
+                write_through=True,  # type: ignore[arg-type]
             )
         os.dup2(silence, 2)
         yield
     finally:
-        if sys.stderr is not stream:
-            sys.stderr.flush()
-            sys.stderr = stream
         os.dup2(saved, 2)
+        sys.stderr, raw.descriptor = stream, 2
         os.close(saved)
         os.close(silence)
+
+
+class _StandardError(io.RawIOBase):
+    """Writes to a descriptor that can be exchanged: loggers that are made meanwhile keep the stream."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return os.write(self.descriptor, data)
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self.descriptor)
 
 
 def _descriptor(stream: TextIO) -> int | None:

@@ -454,15 +454,18 @@ def test_freed_memory_goes_back_to_the_system() -> None:
 
 
 def test_compiled_code_is_silenced_and_python_is_not(capfd: pytest.CaptureFixture[str]) -> None:
-    """Also one inside the other, after an error, and where standard error is in memory."""
+    """Also one inside the other, after an error, and where standard error is in memory; loggers keep their stream."""
+    loggers = []
     for stream in (sys.__stderr__, io.StringIO()):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stderr", stream)
             with suppress(ZeroDivisionError), processes.compiled_code_silenced(), processes.compiled_code_silenced():
                 os.write(2, b"libjpeg\n")
                 print("python", file=sys.stderr)
+                loggers.append(sys.stderr)
                 raise ZeroDivisionError
             assert sys.stderr is stream
     os.write(2, b"later\n")
-    assert capfd.readouterr().err == "python\nlater\n"
+    loggers[0].write("and a logger\n")
+    assert capfd.readouterr().err == "python\nlater\nand a logger\n"
     assert stream.getvalue() == "python\n"
