@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: where they end a command at once, and where they wait until its work is whole.
+"""Ctrl-C, SIGTERM and their like: where they end a command at once, and where they wait until its work is whole.
 
 ``catching`` turns the signals that ask a process to end into ``Interrupted``, so that a command cleans up, prints one
 line and returns the usual status. Between ``hold`` and ``release``, such as in an iteration of a training, a signal
@@ -22,7 +22,8 @@ from typing import Any
 
 from mmms_plugin.errors import RunError
 
-CAUGHT = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK is Ctrl-Break, on Windows only
+CAUGHT = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # HUP: the terminal was closed. BREAK: Ctrl-Break on Windows
+KEYS = ("SIGINT", "SIGBREAK")
 AGAIN = 1.0  # seconds until a signal counts as a second one: launchers pass on what a terminal sent to all processes
 WAITING = b"\nstopping as soon as the work is whole; Ctrl-C again stops at once and does not save\n"
 SILENT_RETRY = 0.05  # seconds
@@ -37,8 +38,8 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def status(self) -> int:
-        """The usual exit status: 130 after Ctrl-C, 143 after SIGTERM."""
-        return 128 + (signal.SIGTERM if self.number == signal.SIGTERM else signal.SIGINT)
+        """The usual exit status: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+        return 128 + (signal.SIGINT if _name(self.number) in KEYS else self.number)
 
 
 @dataclass
@@ -156,15 +157,19 @@ def _numbers() -> list[int]:
     return [number for name in CAUGHT if (number := getattr(signal, name, None)) is not None]
 
 
+def _name(number: int) -> str:
+    return signal.Signals(number).name
+
+
 def _on_signal(number: int, frame: Any) -> None:
     if not caught() or _state.ending:
         return
     now, again = time.monotonic(), _state.asked is not None
-    if again and (number == signal.SIGTERM or now - _state.since < AGAIN):
+    if again and (_name(number) not in KEYS or now - _state.since < AGAIN):
         return
     _state.asked, _state.since = number, now
     if _state.held and not again:
-        if sys.stderr is not None and os.isatty(2):
+        if _name(number) in KEYS and os.isatty(2):
             os.write(2, WAITING)  # a stream may be in use by the code that the signal interrupts
         return
     raise Interrupted(number)

@@ -15,8 +15,9 @@ from mmms_plugin import signals
 from mmms_plugin.errors import RunError, UserError
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
-if hasattr(signal, "SIGBREAK"):
-    SIGNALS.append((signal.SIGBREAK, 130))
+SIGNALS += [
+    (getattr(signal, name), status) for name, status in (("SIGHUP", 129), ("SIGBREAK", 130)) if hasattr(signal, name)
+]
 
 
 @pytest.fixture(autouse=True)

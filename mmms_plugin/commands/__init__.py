@@ -4,7 +4,8 @@ A sub-command is a module with a docstring (its help), a dataclass ``Options``, 
 ``run(options) -> int | None``. Heavy imports stand in ``run``, so that help needs neither torch nor a host.
 
 Exit status: 0 if all is done, 1 if the run had to stop (its loss became NaN, say), 2 if the user's input is at fault,
-130 after Ctrl-C, 143 after SIGTERM; all but 0 print one line and no traceback. Anything else is a bug.
+130 after Ctrl-C, 143 after SIGTERM, 129 if the terminal was closed; all but 0 print one line and no traceback. Anything
+else is a bug.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def _guarded(name: str, argv: list[str]) -> int:
     except KeyboardInterrupt as error:
         signals.end()
         if os.environ.get("RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ:  # one of torchrun's processes
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 print(one_line(f"mmms {name}: interrupted {error}".rstrip()), file=sys.stderr)
         return error.status if isinstance(error, signals.Interrupted) else 130
     except UserError as error:

@@ -66,10 +66,10 @@ def _print(text: str, stream: Any, end: str = "\n") -> None:
         return
     try:
         print(text, end=end, file=stream, flush=True)
-    except BrokenPipeError:
+    except OSError:
         if signals.asked() is None:
             raise
-        # Ctrl-C also ended the `tee` behind the command, and the training's state is yet to be saved.
+        # The terminal was closed, or Ctrl-C ended the `tee` behind the command. The state is yet to be saved.
 
 
 class ConsoleHandler(logging.Handler):

@@ -244,10 +244,7 @@ def shield_worker() -> None:
     also end at once with a training that is killed. Otherwise they may wait for ever to hand over a batch, and as they
     have inherited its connections, the other processes of a distributed training would wait too.
     """
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    else:
-        signals.ignore()
+    signals.ignore()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

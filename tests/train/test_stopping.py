@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 
 from mmms_plugin import files, signals
 from mmms_plugin.commands import main
-from mmms_plugin.errors import RunError
+from mmms_plugin.errors import RunError, UserError
 from mmms_plugin.train import launch, stopping
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.weights.newest import newest_checkpoint
@@ -372,3 +372,38 @@ def test_the_command_that_resumes_is_the_one_that_was_given(words, command, monk
     monkeypatch.setattr(launch, "train", note)
     assert main(["train", *shlex.split(words)]) == 0
     assert given == [command.replace("'", '"') if os.name == "nt" else command]
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        (RuntimeError("DataLoader worker (pid(s) 5) exited unexpectedly"), True),
+        (RuntimeError("DataLoader worker (pid 5) is killed by signal: Killed. "), True),
+        (RuntimeError("Caught KeyError in DataLoader worker process 0."), False),
+        (ConnectionResetError(), False),  # no worker has died
+        (BrokenPipeError(), False),
+    ],
+)
+def test_only_a_dead_worker_is_taken_for_one(error, known, monkeypatch):
+    monkeypatch.setattr(stopping, "PATIENCE", 0.0)
+    text = stopping.worker_death(error, stopping.TESTING)
+    assert (text is not None) == known
+    assert not known or "test_dataloader.num_workers=1 (fewer" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer"), True),
+        (RuntimeError("NCCL error: remote process exited or there was a network error"), True),
+        (torch.distributed.DistNetworkError("failed to recv, got 0 bytes"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (KeyError("x"), False),
+    ],
+)
+def test_a_lost_process_is_one_line_also_behind_a_fault_of_the_config(error, lost):
+    for raised in (error, UserError("the first iteration failed: ...")):
+        raised.__cause__ = None if raised is error else error
+        with pytest.raises(RunError if lost else type(raised)) as stopped, stopping.peers_watched("start it again"):
+            raise raised
+        assert str(stopped.value).endswith("; start it again") == lost
