@@ -7,13 +7,14 @@ settings. It imports the modules of the classes only when it needs that registry
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import count
 
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 
 SCOPE = "mmms_plugin"
 # Models whose module is imported only when they are requested: most subclass a host's class.
@@ -55,3 +56,12 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     locations=["mmms_plugin.train.shape_hook"],
 )
 METRICS = Registry("metric", parent=ROOT_METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])
+
+_NUMBERS = count()
+
+
+def use_scope(scope: str) -> None:
+    """Look up types that are written without a scope in this one; mmengine's own function warns of every change."""
+    current = DefaultScope.get_current_instance()
+    if current is None or current.scope_name != scope:
+        DefaultScope.get_instance(f"mmms {next(_NUMBERS)}", scope_name=scope)

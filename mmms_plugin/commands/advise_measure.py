@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmms_plugin.coco.mending import object_area
@@ -29,6 +29,7 @@ from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.coco_usable import note_usable
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
+from mmms_plugin.registry import use_scope
 from mmms_plugin.scale.advice import Advice, Geometry, Objects, Shares, advise, shares
 from mmms_plugin.scale.receptive_field import ReceptiveField, measure, middles, start_afresh
 from mmms_plugin.train.launch import drop_initial_weights
@@ -87,7 +88,7 @@ def detector_config(name: str) -> Config:
     task = task_of(config)
     if not isinstance(task, Detection):
         raise UserError(f"config {name}: is a {task.noun}, must be a detector")
-    init_default_scope(config.get("default_scope") or "mmdet")
+    use_scope(config.get("default_scope") or "mmdet")
     return config
 
 

@@ -119,11 +119,12 @@ def trained_cost(work_dir: Path) -> TrainedCost:
     """
     import torch
     from mmengine.model import revert_sync_batchnorm
-    from mmengine.registry import MODELS, DefaultScope, init_default_scope
+    from mmengine.registry import MODELS, DefaultScope
 
     from mmms_plugin.config.check import user_fault
     from mmms_plugin.config.facts import as_counted, picture_size, task_name
     from mmms_plugin.config.files import load_config
+    from mmms_plugin.registry import use_scope
     from mmms_plugin.scale.flops import count, kept_for_backward
     from mmms_plugin.weights.files import read_checkpoint
     from mmms_plugin.weights.newest import newest_checkpoint
@@ -134,7 +135,7 @@ def trained_cost(work_dir: Path) -> TrainedCost:
         raise UserError(f"{work_dir}: must hold one config and a checkpoint, as training writes them")
     config = load_config(str(configs[0]))
     with DefaultScope.overwrite_default_scope(config.default_scope):
-        init_default_scope(config.default_scope)
+        use_scope(config.default_scope)
         model: Any = user_fault(str(configs[0]), lambda: revert_sync_batchnorm(MODELS.build(config.model)))
     state = read_checkpoint(checkpoint).state
     for key, value in model.state_dict().items():

@@ -142,17 +142,18 @@ def _timed(plans: Plans, budgets: Sequence[float] | None, full: int) -> list[Pla
 
 
 def _load(config: Any, options: Options) -> nn.Module:
-    from mmengine.registry import MODELS, init_default_scope
+    from mmengine.registry import MODELS
 
     from mmms_plugin.config.check import user_fault
     from mmms_plugin.config.checkpoint import check_fits, check_function, state_of
     from mmms_plugin.config.edit import data_classes
     from mmms_plugin.config.function import Function
+    from mmms_plugin.registry import use_scope
     from mmms_plugin.train.launch import drop_initial_weights
     from mmms_plugin.weights.files import read_checkpoint
 
     checkpoint, own = read_checkpoint(options.checkpoint), Function.of(config)
-    init_default_scope(config.default_scope)
+    use_scope(config.default_scope)
     drop_initial_weights(config)
     model = user_fault("config", lambda: MODELS.build(config.model)).eval()
     classes = data_classes(config, "test")

@@ -141,10 +141,11 @@ def _exit_macs(target: str, config: Mapping[str, Any], size: tuple[int, int]) ->
 
 
 def _backbone_config(target: str) -> dict[str, Any]:
-    from mmengine.registry import MODELS, init_default_scope
+    from mmengine.registry import MODELS
 
     from mmms_plugin import backbones
     from mmms_plugin.config.files import find_config, load_config
+    from mmms_plugin.registry import use_scope
 
     name = target.removeprefix("mmms_plugin.")
     if MODELS.get(f"mmms_plugin.{name}") is not None:
@@ -157,5 +158,5 @@ def _backbone_config(target: str) -> dict[str, Any]:
     if "backbone" not in config.get("model", {}):
         raise UserError(f"config {target}: its model has no backbone")
     own = str(config.model.backbone.get("type")).startswith("mmms_plugin.")  # needs no host
-    init_default_scope("mmengine" if own else config.get("default_scope") or "mmengine")
+    use_scope("mmengine" if own else config.get("default_scope") or "mmengine")
     return {key: value for key, value in config.model.backbone.to_dict().items() if key not in ("init_cfg", "_scope_")}

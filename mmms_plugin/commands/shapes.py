@@ -111,17 +111,18 @@ def design_side(config: Mapping[str, Any]) -> int:
 
 def _of_config(source: str) -> tuple[Any, dict[str, Any], tuple[int, int] | None]:
     """The backbone of a config, its part of the config, and the size of the config's pictures, None if it has none."""
-    from mmengine.registry import MODELS, init_default_scope
+    from mmengine.registry import MODELS
 
     from mmms_plugin.config.files import load_config
     from mmms_plugin.config.image_size import own_size
+    from mmms_plugin.registry import use_scope
 
     config = load_config(source)
     declared = config.get("model", {}).get("backbone")
     if declared is None:
         raise UserError(f"config {source}: its model has no backbone")
     backbone = {key: value for key, value in declared.to_dict().items() if key not in ("init_cfg", "_scope_")}
-    init_default_scope(config.get("default_scope") or "mmengine")
+    use_scope(config.get("default_scope") or "mmengine")
     size = None
     with suppress(UserError):  # a config without pipelines
         size = own_size(config)[::-1]

@@ -113,14 +113,15 @@ def facts_of(name: str) -> Facts:
     """Build a config's model and measure it."""
     import torch
     from mmengine.model import revert_sync_batchnorm
-    from mmengine.registry import MODELS, DefaultScope, init_default_scope
+    from mmengine.registry import MODELS, DefaultScope
 
+    from mmms_plugin.registry import use_scope
     from mmms_plugin.scale.flops import count
 
     config = load_config(name)
     task, size = task_name(config.model), picture_size(config)
     with DefaultScope.overwrite_default_scope(config.default_scope), torch.device("meta"):
-        init_default_scope(config.default_scope)
+        use_scope(config.default_scope)
         model = revert_sync_batchnorm(MODELS.build(config.model))
         cost = count(as_counted(model, task), torch.empty(1, 3, *size))
     return Facts(name, task, method_name(config.model), cost.params, cost.macs, size, published_figures(name))

@@ -92,11 +92,12 @@ def count_pictures(config: Config, split: str = "train") -> int:
     Raises:
         UserError: the data set cannot be built, or is empty.
     """
-    from mmengine.registry import DATASETS, init_default_scope
+    from mmengine.registry import DATASETS
 
     from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT
+    from mmms_plugin.registry import use_scope
 
-    init_default_scope(config.get("default_scope") or "mmengine")
+    use_scope(config.get("default_scope") or "mmengine")
     dataset = copy.deepcopy(config[f"{split}_dataloader"].dataset)
     for part in dicts_in(dataset):
         if "pipeline" in part:

@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
@@ -36,6 +36,7 @@ from mmms_plugin.data.pictures import look_at, quiet_libraries
 from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, first_line, one_line
 from mmms_plugin.files import check_folder, write_text
+from mmms_plugin.registry import use_scope
 from mmms_plugin.report.drawing import Style
 from mmms_plugin.report.terminal import say
 from mmms_plugin.train.inputs import find_inputs
@@ -145,7 +146,7 @@ def config_of(options: ModelOptions, meta: Mapping[str, Any]) -> Config:
 
 def classes_of(config: Config, meta: Mapping[str, Any]) -> tuple[tuple[str, ...], Any]:
     """Class names and palette of the checkpoint, or else of the config's data set; sets the heads to their number."""
-    init_default_scope(config.get("default_scope") or "mmengine")
+    use_scope(config.get("default_scope") or "mmengine")
     metainfo = data_metainfo(config, "test")
     trained = class_names(meta)
     names = trained or metainfo.get("classes") or metainfo.get("CLASSES")
