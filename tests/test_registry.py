@@ -162,6 +162,18 @@ def test_every_parameter_learns(name, options):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
+def test_checkpointing_changes_neither_gradients_nor_running_statistics(name, options):
+    x, results = torch.randn(2, 3, 64, 64), []
+    state = build(name, options).state_dict()
+    for with_cp in (False, True):
+        model = build(name, options, with_cp=with_cp).train()
+        model.load_state_dict(state)
+        sum(y.square().mean() for y in model(x)).backward()
+        results.append([*model.buffers(), *(p.grad for p in model.parameters())])
+    assert all(torch.equal(plain, recomputed) for plain, recomputed in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
 def test_nothing_is_computed_in_float64(name, options):
     """Apple's MPS has no float64."""
     model = build(name, options).train()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -163,6 +165,36 @@ class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
         return self
 
 
-def run_block(function: Callable[[T], Tensor], x: T, with_cp: bool) -> Tensor:
-    """Call ``function(x)``; with ``with_cp`` recompute it in the backward pass instead of keeping its activations."""
-    return checkpoint(function, x, use_reentrant=False) if with_cp and torch.is_grad_enabled() else function(x)
+def run_block(module: nn.Module, function: Callable[[T], Tensor], x: T) -> Tensor:
+    """Call ``function(x)``; if ``module.with_cp``, recompute it in the backward pass and keep no activations of it.
+
+    Running statistics are updated once, by the first computation.
+
+    Args:
+        module: that ``function`` computes with: all buffers that it writes are this module's.
+        function: a block, or the part of it worth recomputing.
+        x: its input.
+    """
+    if not (module.with_cp and torch.is_grad_enabled()):
+        return function(x)
+    contexts = partial(_recomputation, module)
+    output: Tensor = checkpoint(function, x, use_reentrant=False, context_fn=contexts)
+    return output
+
+
+def _recomputation(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of the first computation and of the one in the backward pass, as ``checkpoint`` takes them."""
+    return nullcontext(), _unchanged_buffers(module)
+
+
+@contextmanager
+def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
+    """Inside, the module and its children read and write copies of their buffers."""
+    own = [(m._buffers, dict(m._buffers)) for m in module.modules() if m._buffers]
+    for buffers, values in own:
+        buffers.update({name: value if value is None else value.clone() for name, value in values.items()})
+    try:
+        yield
+    finally:
+        for buffers, values in own:
+            buffers.update(values)

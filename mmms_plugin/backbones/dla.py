@@ -84,7 +84,7 @@ class Block(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define branch")
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
-        return F.relu(run_block(self.branch, x, self.with_cp) + shortcut)
+        return F.relu(run_block(self, self.branch, x) + shortcut)
 
 
 class BasicBlock(Block):
@@ -167,7 +167,7 @@ class Root(nn.Module):
         self.residual, self.with_cp = options.residual_root, options.with_cp
 
     def forward(self, newest: Tensor, *others: Tensor) -> Tensor:
-        joined = run_block(lambda x: self.bn(self.conv(torch.cat((x, *others), 1))), newest, self.with_cp)
+        joined = run_block(self, lambda x: self.bn(self.conv(torch.cat((x, *others), 1))), newest)
         return F.relu(joined + newest if self.residual else joined)
 
 

@@ -92,7 +92,7 @@ class DenseLayer(nn.Module):
         self.is_plain, self.with_cp = options.policy is None, options.with_cp
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        return run_block(self._new_map, maps, self.with_cp)
+        return run_block(self, self._new_map, maps)
 
     def _new_map(self, maps: list[Tensor]) -> Tensor:
         # Joined inside, so that checkpointing recomputes it: memory then grows only with the number of layers.

@@ -109,7 +109,7 @@ class ScaleLayer(nn.Module):
         self.with_cp = with_cp
 
     def forward(self, x: Tensor, finer: Tensor | None) -> Tensor:
-        return run_block(self._append, (x, finer), self.with_cp)
+        return run_block(self, self._append, (x, finer))
 
     def _append(self, maps: tuple[Tensor, Tensor | None]) -> Tensor:
         x, finer = maps

@@ -96,7 +96,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, size: Reshape | None = None) -> Tensor:
         """The block's output; ``size`` is that of a resizing layer's output, None to let the layer choose."""
-        return F.relu(run_block(partial(self._sum, size=size), x, self.with_cp))
+        return F.relu(run_block(self, partial(self._sum, size=size), x))
 
     def _sum(self, x: Tensor, size: Reshape | None) -> Tensor:
         y = self.branch(x)

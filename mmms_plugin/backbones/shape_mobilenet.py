@@ -69,7 +69,7 @@ class InvertedResidual(nn.Module):
         self.adds = stride == 1 and inputs == outputs and self.resize is None
 
     def forward(self, x: Tensor, reshape: Reshape | None = None) -> Tensor:
-        return run_block(partial(self._forward, reshape=reshape), x, self.with_cp)
+        return run_block(self, partial(self._forward, reshape=reshape), x)
 
     def _forward(self, x: Tensor, reshape: Reshape | None) -> Tensor:
         y: Tensor = self.conv(x)

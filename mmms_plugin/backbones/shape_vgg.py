@@ -47,7 +47,7 @@ class ConvCell(nn.Module):
         self.pools, self.plan, self.with_cp = plan.stride(index) > 1, plan, with_cp
 
     def forward(self, x: Tensor, reshape: Reshape | None = None) -> Tensor:
-        return run_block(partial(self._forward, reshape=reshape), x, self.with_cp)
+        return run_block(self, partial(self._forward, reshape=reshape), x)
 
     def _forward(self, x: Tensor, reshape: Reshape | None) -> Tensor:
         y: Tensor = F.relu(self.norm(self.conv(x)))

@@ -170,7 +170,7 @@ def test_a_network_that_may_stop_early_runs_from_output_to_output(build):
 
 
 def test_a_block_is_computed_again_only_if_that_is_asked_for_and_gradients_are():
-    calls = []
+    calls, module = [], nn.Module()
 
     def double(x: Tensor) -> Tensor:
         calls.append(x)
@@ -178,9 +178,10 @@ def test_a_block_is_computed_again_only_if_that_is_asked_for_and_gradients_are()
 
     for with_cp, grad, expected in ((False, True, 1), (True, True, 2), (True, False, 1)):
         calls.clear()
+        module.with_cp = with_cp
         x = torch.ones(2, requires_grad=True)
         with torch.set_grad_enabled(grad):
-            y = run_block(double, x, with_cp)
+            y = run_block(module, double, x)
         if grad:
             y.sum().backward()
             assert x.grad.tolist() == [2, 2]

@@ -44,7 +44,7 @@ class Blocks(nn.Module):
         self.with_cp = with_cp
 
     def forward(self, x):
-        return self.full(run_block(self.paths, x, self.with_cp))
+        return self.full(run_block(self, self.paths, x))
 
 
 def by_hand(paths, x):
