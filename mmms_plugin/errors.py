@@ -35,6 +35,7 @@ class RunError(RuntimeError):
 NO_MEMORY = re.compile(
     r"(?i)out of memory|(?:can't|cannot|could not|failed to|unable to) allocate|not enough memory|insufficient memory"
     r"|bad[_ ]alloc|failed to map segment|can't start new thread|could not create a primitive"  # the last is oneDNN's
+    r"|paging file is too small"  # Windows
 )
 LIBRARIES = ("cv2", "safetensors_rust")  # their errors derive from Exception alone
 

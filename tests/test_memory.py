@@ -23,7 +23,8 @@ SHORTAGES = [
     MemoryError(), MemoryError("Unable to allocate 7 GiB"), OSError(errno.ENOMEM, "Cannot allocate memory"),
     RuntimeError(TORCH), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), RuntimeError("std::bad_alloc"),
     RuntimeError("can't start new thread"),
-    RuntimeError("could not create a primitive"), ImportError("x.so: failed to map segment from shared object"),
+    RuntimeError("could not create a primitive"), OSError("The paging file is too small"),
+    ImportError("x.so: failed to map segment from shared object"),
 ]  # fmt: skip
 OTHERS = [ValueError("out of memory"), UserError("file out of memory.pth"), RuntimeError("size mismatch"), KeyError()]
 
