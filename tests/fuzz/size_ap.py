@@ -2,8 +2,8 @@
 
     python -m tests.fuzz.size_ap --seed 1 --count 5000
 
-One case in five writes its report. A case fails on a traceback, a signal, more than 10 s, any other exit status than 0
-and 2, a second line beside the error, control characters on the terminal, and files that are half-written or left
+One case in twenty writes its report. A case fails on a traceback, a signal, more than 10 s, any other exit status than
+0 and 2, a second line beside the error, control characters on the terminal, and files that are half-written or left
 behind.
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 from tests.fuzz.json_mutants import files, mutate
 from tests.fuzz.watch import failures, run_command
 
-WRITTEN_EVERY = 5  # cases whose report is written
+WRITTEN_EVERY = 20  # cases whose report is written
 BINS = (
     "coco", "tiny", "ai-tod", "soda", "quantiles:3", "quantiles:99999999999999999999", "quantiles:" + "9" * 5000, "",
     "quantiles:-1", "a=0:8,b=8:", "a=0:1e154,b=1e154:", "a=0:1e999", "a=nan:5", "a=5:3", "=1+1=0:9", "\x1b[31m=0:9",
@@ -193,7 +193,7 @@ def no_reports() -> Iterator[None]:
         yield
 
 
-def run(seed: int, count: int, drawn_every: int = 50) -> list[tuple[int, str]]:
+def run(seed: int, count: int, drawn_every: int = 500) -> list[tuple[int, str]]:
     """Failures among ``count`` cases; one in ``drawn_every`` renders its figures."""
     import mmms_plugin.size_ap.evaluate
     import mmms_plugin.size_ap.report.gallery
