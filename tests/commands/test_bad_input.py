@@ -61,3 +61,11 @@ def test_a_checkpoint_with_anything_in_place_of_states(monkeypatch):
     monkeypatch.setattr(Runner, "load_or_resume", fail)
     with pytest.raises(UserError, match=r"^checkpoint odd.pth: AttributeError: 'int' object has no"):
         CheckedBuilds.load_or_resume(Resumed())
+
+
+@pytest.mark.parametrize("command", [["size-ap", "--ann"], ["check-data"], ["check-data", "--ann"], ["flops"]])
+def test_a_path_that_is_too_long_is_one_line(command, capsys):
+    assert main([*command, "x" * 5000]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"mmms {command[0]}: error: ")
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
