@@ -57,7 +57,7 @@ from mmms_plugin.train.processes import (
     world_size,
 )
 from mmms_plugin.train.runner import ResumableRunner
-from mmms_plugin.train.stopping import AGAIN, peers_watched, shown
+from mmms_plugin.train.stopping import AGAIN, TESTING, TRAINING, peers_watched, shown
 from mmms_plugin.train.tasks import task_of
 from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.newest import newest_checkpoint, why_unusable
@@ -136,7 +136,7 @@ def train(options: TrainOptions) -> Runner:
         Interrupted: a signal ended it; its state is saved.
     """
     command = _command_to_resume(options)
-    with peers_watched(f"resume with: {command}" if command else AGAIN), ExitStack() as stack:
+    with peers_watched(f"resume with: {command}" if command else AGAIN, TRAINING), ExitStack() as stack:
         _begin(options)
         config, remarks = prepare_config(options)
         if options.amp:
@@ -169,7 +169,7 @@ def train(options: TrainOptions) -> Runner:
 
 
 @calm_output()
-@peers_watched(AGAIN)
+@peers_watched(AGAIN, TESTING)
 def evaluate(options: EvaluateOptions) -> dict[str, float]:
     """Evaluate a checkpoint, keep or draw its predictions if the options say so, and return the metrics.
 

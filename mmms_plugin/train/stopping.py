@@ -17,7 +17,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,12 @@ from mmms_plugin.weights.newest import newest_checkpoint
 EVALUATION_DUE = "evaluation_due"  # in checkpoints that were saved before or within an evaluation
 BETWEEN = ("before_train_epoch", "before_val", "after_train")  # hooks before which the state is whole
 WITHIN = ("after_train_epoch", "before_val_epoch", "after_val_epoch")  # hooks that change the state, or save it
-DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*\) (?:exited unexpectedly|is killed by signal)")
 TRAINING, TESTING = ("train_dataloader", "val_dataloader"), ("test_dataloader",)  # parts of a config that load data
+LESS_MEMORY = {
+    TRAINING: "a smaller --batch-size or --image-size",
+    TESTING: "--cfg-options test_dataloader.batch_size=1 or a smaller --image-size",
+}
+DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*\) (?:exited unexpectedly|is killed by signal)")
 
 PATIENCE, OVERDUE = 0.5, 10.0  # seconds
 AGAIN = "start it again"
@@ -264,12 +268,12 @@ def kill_workers() -> None:
             process.kill()
 
 
-def worker_death(error: BaseException, loaders: Sequence[str]) -> str | None:
+def worker_death(error: BaseException, loaders: tuple[str, ...]) -> str | None:
     """What killed a data worker and what helps, if that is what the error says.
 
     Args:
         error: any.
-        loaders: parts of the config that load data.
+        loaders: ``TRAINING`` or ``TESTING``.
     """
     lost_batch = isinstance(error, ConnectionError | EOFError | FileNotFoundError)  # the dead one was to hand it over
     if lost_batch and not isinstance(error, BrokenPipeError):
@@ -283,17 +287,18 @@ def worker_death(error: BaseException, loaders: Sequence[str]) -> str | None:
     cause = "shared memory (/dev/shm) ran out" if "Bus error" in details else "memory ran out"
     return (
         f"a data worker was killed{f' ({reason[1].strip()})' if reason else ''}, most likely because {cause}: give "
-        f"--cfg-options {' '.join(f'{loader}.num_workers=1' for loader in loaders)} (fewer workers; 0 for none), a "
-        "smaller --batch-size or a smaller --image-size"
+        f"fewer workers (--cfg-options {' '.join(f'{loader}.num_workers=1' for loader in loaders)}, 0 for none), or "
+        f"{LESS_MEMORY[loaders]}"
     )
 
 
 @contextmanager
-def peers_watched(command: str) -> Iterator[None]:
+def peers_watched(command: str, loaders: tuple[str, ...]) -> Iterator[None]:
     """Turn the loss of another process of a distributed run into one line.
 
     Args:
         command: what the user can do.
+        loaders: ``TRAINING`` or ``TESTING``.
 
     Raises:
         RunError: the connection to another process is lost.
@@ -308,8 +313,8 @@ def peers_watched(command: str) -> Iterator[None]:
             raise
         signals.end()
         raise RunError(
-            "another process of this run has ended: killed, most often for lack of memory (then give a smaller "
-            f"--batch-size or --image-size), or by an error that it printed; {command}"
+            "another process of this run has ended: killed, most often for lack of memory (then give "
+            f"{LESS_MEMORY[loaders]}), or by an error that it printed; {command}"
         ) from error
 
 

@@ -28,7 +28,7 @@ import mmms_plugin.files as files
 from mmms_plugin.errors import RunError
 from mmms_plugin.signals import Interrupted
 from mmms_plugin.train.runner import ResumableRunner
-from mmms_plugin.train.stopping import peers_watched
+from mmms_plugin.train.stopping import TRAINING, peers_watched
 from mmms_plugin.weights.newest import newest_checkpoint
 from mmms_plugin.weights.reader import read
 
@@ -156,7 +156,7 @@ def child(folder: Path, *arguments: object) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         try:
-            with peers_watched("start it again"):
+            with peers_watched("start it again", TRAINING):
                 train(folder, *arguments)
         except (Interrupted, RunError) as error:
             print(error, flush=True)

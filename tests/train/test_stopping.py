@@ -303,7 +303,7 @@ def test_a_dead_data_worker_is_one_line_and_costs_no_work(name, words, tmp_path,
     text = str(stopped.value)
     assert text.startswith("a data worker was killed (")
     assert f"most likely because {words}" in text
-    assert "train_dataloader.num_workers=1 val_dataloader.num_workers=1 (fewer workers; 0 for none)" in text
+    assert "(--cfg-options train_dataloader.num_workers=1 val_dataloader.num_workers=1, 0 for none)" in text
     assert re.search(r"; the training stopped after iteration (\d) of 12; saved as .*iter_\1\.pth; resume with: ", text)
 
 
@@ -388,7 +388,7 @@ def test_only_a_dead_worker_is_taken_for_one(error, known, monkeypatch):
     monkeypatch.setattr(stopping, "PATIENCE", 0.0)
     text = stopping.worker_death(error, stopping.TESTING)
     assert (text is not None) == known
-    assert not known or "test_dataloader.num_workers=1 (fewer" in text
+    assert not known or "(--cfg-options test_dataloader.num_workers=1, 0 for none)" in text
 
 
 @pytest.mark.parametrize(
@@ -404,6 +404,9 @@ def test_only_a_dead_worker_is_taken_for_one(error, known, monkeypatch):
 def test_a_lost_process_is_one_line_also_behind_a_fault_of_the_config(error, lost):
     for raised in (error, UserError("the first iteration failed: ...")):
         raised.__cause__ = None if raised is error else error
-        with pytest.raises(RunError if lost else type(raised)) as stopped, stopping.peers_watched("start it again"):
+        with (
+            pytest.raises(RunError if lost else type(raised)) as stopped,
+            stopping.peers_watched("start it again", stopping.TESTING),
+        ):
             raise raised
         assert str(stopped.value).endswith("; start it again") == lost
