@@ -8,6 +8,7 @@ model = dict(
         type="mmms_plugin.ShapeAdaptorMobileNetV2",
         mode="autosc",
         stem="cifar",
+        design_size=32,
         out_indices=(7,),
         resize_outputs=False,
     ),

@@ -5,7 +5,8 @@ itself at a learned size. Keys are torchvision's (``features.2.conv.0.0.weight``
 ``features.2.resize.alpha``.
 
 1. With ``stem='cifar'`` the strides of the stem and of the first widening block are 1, as in the published networks for
-   pictures of 32 px.
+   pictures of up to 64 px. The authors' code can also build networks without adaptors of which one of the two is 1:
+   'imagenet_small' and 'cifar_large'.
 """
 
 from __future__ import annotations
@@ -20,13 +21,20 @@ from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice
 from mmms_plugin.backbones.base import run_block
-from mmms_plugin.backbones.shape_plan import Cell, ShapedNetwork, ShapeOptions, ShapePlan, place_adaptors
+from mmms_plugin.backbones.shape_plan import (
+    SMALL,
+    Cell,
+    ShapedNetwork,
+    ShapeOptions,
+    ShapePlan,
+    design_side,
+    place_adaptors,
+)
 from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig, build_norm
 from mmms_plugin.layers.shape_adaptor import Reshape, ShapeAdaptor
 from mmms_plugin.registry import MODELS
 
-STEMS = ("imagenet", "cifar")
-AUTOSC_ADAPTORS = 3
+STEMS = {"imagenet": (2, 2), "cifar": (1, 1), "imagenet_small": (2, 1), "cifar_large": (1, 2)}
 STEM_CHANNELS, LAST_CHANNELS = 32, 1280
 
 
@@ -84,7 +92,11 @@ class ShapeAdaptorMobileNetV2(ShapedNetwork):
 
     Args:
         width_multiplier: factor of all channels, rounded to multiples of 8; the last layer has at least 1280.
-        mode, stem, design_size, num_adaptors, limit_side, fixed_shape, resize_outputs: as in ``ShapeAdaptorResNet``.
+        mode, num_adaptors, initial_scale, output_dim, limit_side, fixed_shape, resize_outputs: as in
+            ``ShapeAdaptorResNet``.
+        stem: strides of the stem and of the first widening block: 'imagenet' 2 and 2, 'cifar' 1 and 1,
+            'imagenet_small' 2 and 1, 'cifar_large' 1 and 2.
+        design_size: as in ``ShapeAdaptorResNet``, but 'autosc' has 4 adaptors from 64 on and 3 below.
         in_channels: channels of the image.
         out_indices: of the 7 groups of blocks (0 to 6) and the last 1x1 layer (7); by default the groups that end at
             strides 4, 8, 16 and 32.
@@ -112,8 +124,10 @@ class ShapeAdaptorMobileNetV2(ShapedNetwork):
         mode: str = "standard",
         *,
         stem: str = "imagenet",
-        design_size: int = 224,
+        design_size: int | None = None,
         num_adaptors: int | None = None,
+        initial_scale: float | None = None,
+        output_dim: float | None = None,
         limit_side: float | None = None,
         fixed_shape: bool = False,
         resize_outputs: bool = True,
@@ -127,20 +141,22 @@ class ShapeAdaptorMobileNetV2(ShapedNetwork):
     ) -> None:
         if not isinstance(width_multiplier, int | float) or not width_multiplier > 0:
             raise ValueError(f"width_multiplier={width_multiplier!r}: must be a number above 0")
-        check_choice("stem", stem, STEMS)
-        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side, fixed_shape)
+        check_choice("stem", stem, tuple(STEMS))
+        side = design_side(design_size, stem)
+        shape = ShapeOptions(mode, side, num_adaptors, limit_side, fixed_shape, initial_scale, output_dim)
         super().__init__(len(self.arch_settings) + 1, out_indices, frozen_stages, norm_eval, init_cfg or HE_INIT)
-        small = stem == "cifar"
-        groups = [g._replace(stride=1) if small and i == 1 else g for i, g in enumerate(self.arch_settings)]
+        stem_stride, widening = STEMS[stem]
+        groups = list(self.arch_settings)
+        groups[1] = groups[1]._replace(stride=widening)
         self.resize_outputs, self.first_block = resize_outputs, 1
-        cells = _cells(groups, 1 if small else 2)
-        scales = place_adaptors(cells, shape, AUTOSC_ADAPTORS, count=len(cells) - 1)
+        cells = _cells(groups, stem_stride, last_free=side < SMALL or widening > 1)
+        scales = place_adaptors(cells, shape, published=3 if side < SMALL else 4)
         self.plan = ShapePlan(cells, {i: ShapeAdaptor(scale) for i, scale in scales.items()}, shape)
         channels = [_multiple_of_8(g.channels * width_multiplier) for g in groups]
         channels.append(_multiple_of_8(LAST_CHANNELS * max(1.0, width_multiplier)))
         self.groups = [g.blocks for g in groups]
         self._build(groups, channels, _multiple_of_8(STEM_CHANNELS * width_multiplier), in_channels, norm_cfg, with_cp)
-        strides = [(1 if small else 2) * math.prod(g.stride for g in groups[: i + 1]) for i in range(len(groups))]
+        strides = [stem_stride * math.prod(g.stride for g in groups[: i + 1]) for i in range(len(groups))]
         self.declare_outputs(channels, [*strides, strides[-1]])
         self.freeze()
 
@@ -188,12 +204,16 @@ class ShapeAdaptorMobileNetV2(ShapedNetwork):
         return x
 
 
-def _cells(groups: Sequence[Group], stem_stride: int) -> list[Cell]:
-    """The stem, every block, and the last 1x1 layer. AutoSC leaves stem, first block and last layer as they are."""
-    cells = [Cell("features.0", stem_stride, False)]
+def _cells(groups: Sequence[Group], stem_stride: int, last_free: bool) -> list[Cell]:
+    """The stem, every block, and the last 1x1 layer. AutoSC leaves stem, first block and last layer as they are.
+
+    At 64 px it leaves the last block too (not ``last_free``), because the authors count the strides of larger networks.
+    """
+    cells, blocks = [Cell("features.0", stem_stride, False)], sum(group.blocks for group in groups)
     for group in groups:
         for i in range(group.blocks):
-            cells.append(Cell(f"features.{len(cells)}", group.stride if i == 0 else 1, len(cells) > 1))
+            free = 1 < len(cells) < blocks + last_free
+            cells.append(Cell(f"features.{len(cells)}", group.stride if i == 0 else 1, free))
     return [*cells, Cell(f"features.{len(cells)}", 1, False)]
 
 

@@ -4,7 +4,8 @@ Shape Adaptor (Liu et al., ECCV 2020), sections 2 and 3. A network is a row of c
 cell may lower the resolution by a stride that a human chose, or by an adaptor:
 
 - 'human': strides as designed, no adaptor;
-- 'standard': no strides; adaptors at even distances, which start so that the last map has a side of 8;
+- 'standard': no strides; adaptors at even distances, never in the last cell, which start so that the last map has a
+  side of 8;
 - 'autosc' (compression): strides as designed; adaptors in cells without a stride, which start at s = 0.95;
 - 'autotl' (transfer): an adaptor in place of every stride, which starts at s = 0.55.
 
@@ -27,11 +28,19 @@ from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice
 from mmms_plugin.backbones.base import Backbone
-from mmms_plugin.layers.shape_adaptor import Reshape, ShapeAdaptor
+from mmms_plugin.layers.shape_adaptor import RATIOS, Reshape, ShapeAdaptor
 
 MODES = ("human", "standard", "autosc", "autotl")
 LAST_SIDE = 8  # px, of the last map of a network in mode 'standard' before training
 START = {"autosc": 0.95, "autotl": 0.55}
+LEAST_ODDS = 1e-4  # of the full-size map in 'standard' before training, so the least alpha is ln 1e-4
+SMALL = 64  # px; networks for larger pictures have more resizing layers and another number of adaptors
+DESIGN_SIZES = {"cifar": 32}  # by the stem; 224 for all others
+
+
+def design_side(design_size: int | None, stem: str) -> int:
+    """Side in px of the pictures that a network is designed for; ``design_size`` is None for the stem's default."""
+    return DESIGN_SIZES.get(stem, 224) if design_size is None else design_size
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,11 @@ class ShapeOptions:
 
     Args:
         mode: 'human', 'standard', 'autosc' or 'autotl', see above.
-        design_size: side in px of the pictures that the network is designed for; for 'standard'.
+        design_size: side in px of the pictures that the network is designed for.
         num_adaptors: for 'standard' ``log2(design_size / 2)`` if None, for 'autosc' the published number.
+        initial_scale: s of every adaptor before training; None for the mode's.
+        output_dim: for 'standard', side in px of the last map before training, from which s follows; 8 if None. Where s
+            would be 0.5 or less, adaptors start just above 0.5.
         limit_side: largest side in px of the last map, which bounds the memory; None for no bound.
         fixed: whether the shape is constant, as after ``freeze_shapes``: that of the loaded weights.
 
@@ -53,6 +65,8 @@ class ShapeOptions:
     num_adaptors: int | None = None
     limit_side: float | None = None
     fixed: bool = False
+    initial_scale: float | None = None
+    output_dim: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, MODES)
@@ -63,6 +77,21 @@ class ShapeOptions:
                 raise ValueError(f"num_adaptors={self.num_adaptors!r}: not for mode {self.mode!r}, leave it out")
             if not isinstance(self.num_adaptors, int) or self.num_adaptors < 1:
                 raise ValueError(f"num_adaptors={self.num_adaptors!r}: must be an integer from 1")
+        if self.initial_scale is not None:
+            if self.mode == "human":
+                raise ValueError(f"initial_scale={self.initial_scale!r}: needs a mode with adaptors")
+            low, high = RATIOS
+            if not isinstance(self.initial_scale, int | float) or not low < self.initial_scale < high:
+                raise ValueError(f"initial_scale={self.initial_scale!r}: must be above {low:g} and below {high:g}")
+        if self.output_dim is not None:
+            if self.mode != "standard" or self.initial_scale is not None:
+                why = "beside initial_scale" if self.mode == "standard" else f"for mode {self.mode!r}"
+                raise ValueError(f"output_dim={self.output_dim!r}: not {why}, leave it out")
+            if not isinstance(self.output_dim, int | float) or not 1 <= self.output_dim < self.design_size:
+                raise ValueError(
+                    f"output_dim={self.output_dim!r}: must be from 1 to less than design_size={self.design_size}, "
+                    "sides in px"
+                )
         if self.limit_side is not None and (self.mode == "human" or not self.limit_side > 0):
             raise ValueError(f"limit_side={self.limit_side!r}: must be above 0, and needs a mode with adaptors")
         if self.fixed and self.mode == "human":
@@ -71,43 +100,61 @@ class ShapeOptions:
 
 @dataclass(frozen=True)
 class Cell:
-    """A convolution or a block in the row: its stride as designed, and whether AutoSC may put an adaptor into it."""
+    """A convolution or a block in the row.
+
+    Args:
+        name: key of the module.
+        stride: as designed.
+        compressible: whether AutoSC may put an adaptor into it.
+        rounds_up: whether its stride rounds odd sides up, as a padded convolution does.
+        counted: whether the exact side that 'autosc' carries along takes its stride into account.
+    """
 
     name: str
     stride: int = 1
     compressible: bool = True
+    rounds_up: bool = True
+    counted: bool = True
 
 
-def place_adaptors(cells: Sequence[Cell], options: ShapeOptions, published: int, count: int) -> dict[int, float]:
+def place_adaptors(cells: Sequence[Cell], options: ShapeOptions, published: int) -> dict[int, float]:
     """The cells that get an adaptor, and their initial scales: ``{index: s}``.
 
     Args:
         cells: the row of cells.
+        options: mode, number and start of the adaptors.
         published: number of adaptors of the published AutoSC model.
-        options: mode and number of adaptors.
-        count: 'standard' spreads its adaptors over so many cells from the first on.
 
-    Raises: ValueError for more adaptors than places.
+    Raises: ValueError for more adaptors than places, and for a last map that would have to be enlarged.
     """
     if options.mode == "human":
         return {}
     if options.mode == "autotl":
-        return {i: START["autotl"] for i, cell in enumerate(cells) if cell.stride > 1}
-    if options.mode == "autosc":
+        free = [i for i, cell in enumerate(cells) if cell.stride > 1]
+        number = len(free)
+    elif options.mode == "autosc":
         free = [i for i, cell in enumerate(cells) if cell.stride == 1 and cell.compressible]
-        number, scale = options.num_adaptors or published, START["autosc"]
+        number = options.num_adaptors or published
     else:
-        free = list(range(count))
+        free = list(range(len(cells) - 1))
         number = options.num_adaptors or max(1, int(math.log2(options.design_size / 2)))
-        scale = (LAST_SIDE / options.design_size) ** (1 / number)
     if number > len(free):
         raise ValueError(f"num_adaptors={number}: there are {len(free)} places for mode {options.mode!r}")
-    if not 0.5 < scale < 1:
+    scale = options.initial_scale or START.get(options.mode) or _standard_scale(options, number)
+    return {free[int(k * (len(free) / number))]: scale for k in range(number)}
+
+
+def _standard_scale(options: ShapeOptions, number: int) -> float:
+    """The scale from which so many adaptors start in mode 'standard'."""
+    r1, r2 = RATIOS
+    last = LAST_SIDE if options.output_dim is None else options.output_dim
+    scale = float((last / options.design_size) ** (1 / number))
+    if scale >= r2:
         raise ValueError(
-            f"num_adaptors={number}: from {options.design_size} to {LAST_SIDE} px each would have to scale by "
-            f"{scale:.3f}, and an adaptor scales by more than 0.5 and less than 1"
+            f"num_adaptors={number}: from {options.design_size} to {last:g} px each would have to scale by "
+            f"{scale:.3f}, and an adaptor scales by less than {r2:g}"
         )
-    return {free[k * len(free) // number]: scale for k in range(number)}
+    return max(scale, r1 + (r2 - r1) * LEAST_ODDS / (1 + LEAST_ODDS))
 
 
 class ShapePlan:
@@ -137,6 +184,10 @@ class ShapePlan:
         adapted = index in self.adaptors or self.options.mode == "standard"
         return 1 if adapted else self.cells[index].stride
 
+    def counted_stride(self, index: int) -> int:
+        """The stride of cell ``index`` in the exact sides from which those of adaptors follow."""
+        return self.stride(index) if self.cells[index].counted else 1
+
     def penalty(self, height: int, width: int) -> float:
         """p of the memory bound for a picture of this size: ``(limit / last side) ** (1 / n)``, at most 1.
 
@@ -145,7 +196,7 @@ class ShapePlan:
         limit = self.options.limit_side
         if limit is None:
             return 1.0
-        strides = math.prod(self.stride(i) for i in range(len(self.cells)))
+        strides = math.prod(self.counted_stride(i) for i in range(len(self.cells)))
         side, number = math.sqrt(height * width) / strides, len(self.adaptors)
         least = side * math.prod(adaptor.ratios[0] for adaptor in self.adaptors.values())
         if limit <= least:
@@ -164,7 +215,10 @@ class ShapePlan:
             if index in reshapes:
                 height, width = reshapes[index][:2]
             else:
-                height, width = (-(-side // self.stride(index)) for side in (height, width))
+                stride, rounds_up = self.stride(index), self.cells[index].rounds_up
+                height, width = (
+                    -(-side // stride) if rounds_up else max(1, side // stride) for side in (height, width)
+                )
             sizes.append((height, width))
         return sizes
 
@@ -175,7 +229,7 @@ class ShapePlan:
         for index in range(len(self.cells)):
             adaptor = self.adaptors.get(index)
             if adaptor is None:
-                exact = (exact[0] / self.stride(index), exact[1] / self.stride(index))
+                exact = (exact[0] / self.counted_stride(index), exact[1] / self.counted_stride(index))
                 continue
             scale = adaptor.known_scale
             exact = (exact[0] * scale * penalty, exact[1] * scale * penalty)
@@ -186,7 +240,7 @@ class ShapePlan:
         return reshapes
 
     def pool(self, x: Tensor) -> Tensor:
-        """The small map of an adaptor: 2x2 max-pooling, which rounds odd sides up in mode 'autosc' and down otherwise.
+        """2x2 max-pooling, also as an adaptor's small map: odd sides are rounded up in 'autosc' and down otherwise.
 
         A side of 1 stays.
         """

@@ -6,6 +6,9 @@ a learned size, doubled, where a plain block adds. Keys are torchvision's; an ad
 
 1. In AutoTL, adaptors replace the stem's stride and its pooling; both average 2x2 max-pooling and the identity, so that
    the stem's 7x7 layer runs at full resolution, as in the published model.
+2. Two stems are there only for networks of the authors' code at up to 64 px. 'imagenet_3x3': their AutoTL has a 3x3
+   layer. 'imagenet_unpooled': their AutoSC at 64 px has the 7x7 layer of stride 2 without the pooling, and its sizes
+   do not count that stride, so that the first adaptor enlarges the map.
 """
 
 from __future__ import annotations
@@ -13,21 +16,48 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice, check_per_stage
 from mmms_plugin.backbones.residual import BlockOptions, Bottleneck, ResidualNetwork, doubling_stages
-from mmms_plugin.backbones.shape_plan import Cell, ShapedNetwork, ShapeOptions, ShapePlan, place_adaptors
+from mmms_plugin.backbones.shape_plan import (
+    SMALL,
+    Cell,
+    ShapedNetwork,
+    ShapeOptions,
+    ShapePlan,
+    design_side,
+    place_adaptors,
+)
 from mmms_plugin.backbones.staged import Place, Resizing, dilation_grids
 from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig
 from mmms_plugin.layers.shape_adaptor import ShapeAdaptor
 from mmms_plugin.registry import MODELS
 
-STEMS = ("imagenet", "cifar")
-AUTOSC_ADAPTORS = 2
+
+class Stem(NamedTuple):
+    """A stem as designed: side of its kernel, stride, whether a pooling follows, and ``Cell.counted``."""
+
+    kernel: int = 7
+    stride: int = 2
+    pooled: bool = True
+    counted: bool = True
+
+    def cells(self, mode: str) -> list[Cell]:
+        """Its cells: the layer, and the pooling, for which there is no place in mode 'standard'."""
+        pooling = [Cell("maxpool", 2, False)] if self.pooled and mode != "standard" else []
+        return [Cell("conv1", self.stride, False, counted=self.counted), *pooling]
+
+
+STEMS = {
+    "imagenet": Stem(),
+    "cifar": Stem(kernel=3, stride=1, pooled=False),
+    "imagenet_3x3": Stem(kernel=3),
+    "imagenet_unpooled": Stem(pooled=False, counted=False),
+}
 
 
 @MODELS.register_module()
@@ -38,9 +68,16 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
         depth: 50, 101 or 152.
         mode: 'standard' (adaptors are the only resizing), 'autosc' (they compress), 'autotl' (they replace every
             stride, for fine-tuning), 'human' (strides as designed, no adaptor).
-        stem: 'imagenet' (7x7, and with strides also a pooling), or 'cifar' (3x3 without stride).
-        design_size: side in px of the pictures that 'standard' is designed for; sets number and start of its adaptors.
+        stem: 'imagenet' (7x7, and with strides also a pooling), 'cifar' (3x3 without stride), 'imagenet_3x3' or
+            'imagenet_unpooled' (see above).
+        design_size: side in px of the pictures that the network is designed for; sets number and start of the adaptors
+            in 'standard', and their number in 'autosc': 4 above 64, 2 otherwise. None for 224, with ``stem='cifar'``
+            32.
         num_adaptors: number of adaptors for 'standard' and 'autosc'; None for the published one.
+        initial_scale: s of every adaptor before training, between 0.5 and 1; None for 0.95 in 'autosc', 0.55 in
+            'autotl', and in 'standard' the one that leads from ``design_size`` to ``output_dim``.
+        output_dim: for 'standard', side in px of the last map before training; None for 8. Where s would have to be 0.5
+            or less, it starts just above 0.5.
         limit_side: bound in px for the side of the last map, which bounds the memory; None for none.
         fixed_shape: make the shape constant, that of the loaded weights, for use and export after training.
         resize_outputs: return maps at the nominal ``out_strides``, as FPN and other multi-scale heads need them, at the
@@ -63,8 +100,10 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
         mode: str = "standard",
         *,
         stem: str = "imagenet",
-        design_size: int = 224,
+        design_size: int | None = None,
         num_adaptors: int | None = None,
+        initial_scale: float | None = None,
+        output_dim: float | None = None,
         limit_side: float | None = None,
         fixed_shape: bool = False,
         resize_outputs: bool = True,
@@ -82,24 +121,26 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
         init_cfg: InitConfig = None,
     ) -> None:
         check_choice("depth", depth, tuple(self.arch_settings))
-        check_choice("stem", stem, STEMS)
+        check_choice("stem", stem, tuple(STEMS))
         strides = check_per_stage("strides", strides, 4)
         dilations = check_per_stage("dilations", dilations, 4)
-        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side, fixed_shape)
+        side = design_side(design_size, stem)
+        shape = ShapeOptions(mode, side, num_adaptors, limit_side, fixed_shape, initial_scale, output_dim)
         super().__init__(4, out_indices, frozen_stages, norm_eval, init_cfg, HE_INIT, zero_init_residual)
         counts = self.arch_settings[depth]
-        self.cifar, self.resize_outputs = stem == "cifar", resize_outputs
-        cells = _stem_cells(self.cifar, mode) + [
+        self.resize_outputs, design = resize_outputs, STEMS[stem]
+        cells = design.cells(mode) + [
             Cell(f"layer{s + 1}.{b}", strides[s] if b == 0 else 1, b > 0) for s in range(4) for b in range(counts[s])
         ]
-        scales = place_adaptors(cells, shape, AUTOSC_ADAPTORS, count=sum(counts))
+        scales = place_adaptors(cells, shape, published=2 if side <= SMALL else 4)
         self.first_block = len(cells) - sum(counts)
         stem_places = [i for i in scales if i < self.first_block]
         self.stem_adaptors = nn.ModuleList(ShapeAdaptor(scales[i]) for i in stem_places)
         in_blocks = {i: ShapeAdaptor(scale, doubled=True) for i, scale in scales.items() if i >= self.first_block}
         adaptors = {**dict(zip(stem_places, self._stem_list(), strict=True)), **in_blocks}
         self.plan = ShapePlan(cells, adaptors, shape)
-        self._build_stem(in_channels, base_channels, norm_cfg)
+        self.build_stem(in_channels, base_channels, norm_cfg, small=design.kernel == 3)
+        self.conv1.stride = (self.plan.stride(0), self.plan.stride(0))
         firsts = [self.first_block + sum(counts[:s]) for s in range(4)]
 
         def resizing(place: Place) -> Resizing | None:
@@ -112,17 +153,11 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
             base_channels, Bottleneck.expansion, built, dilation_grids(counts, dilations, multi_grid)
         )
         self.build_stages(stages, partial(Bottleneck, options), base_channels, in_stride=1)
-        nominal = [(1 if self.cifar else 4) * math.prod(strides[: s + 1]) for s in range(4)]
+        nominal = [design.stride * (1 + design.pooled) * math.prod(strides[: s + 1]) for s in range(4)]
         self.declare_outputs([stage.out_channels for stage in stages], nominal)
 
     def _stem_list(self) -> list[ShapeAdaptor]:
         return [adaptor for adaptor in self.stem_adaptors if isinstance(adaptor, ShapeAdaptor)]
-
-    def _build_stem(self, in_channels: int, channels: int, norm_cfg: ConfigType) -> None:
-        self.build_stem(in_channels, channels, norm_cfg)
-        if self.cifar:
-            self.conv1 = nn.Conv2d(in_channels, channels, 3, 1, 1, bias=False)
-        self.conv1.stride = (self.plan.stride(0), self.plan.stride(0))
 
     def stem_modules(self) -> list[nn.Module]:
         """As ``Backbone``."""
@@ -138,10 +173,3 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
             elif self.plan.cells[index].name == "maxpool":
                 x = F.max_pool2d(x, 3, 2, 1)
         return x
-
-
-def _stem_cells(cifar: bool, mode: str) -> list[Cell]:
-    if cifar:
-        return [Cell("conv1", 1, False)]
-    pooling = [] if mode == "standard" else [Cell("maxpool", 2, False)]
-    return [Cell("conv1", 2, False), *pooling]

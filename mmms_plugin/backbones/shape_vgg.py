@@ -3,7 +3,8 @@
 A row of 3x3 layers, each with batch norm and ReLU. Where there is an adaptor, it averages the 2x2 max-pooled map and
 the map itself at a learned size. Keys: ``layer1.0.conv.weight``, ``layer1.0.norm.weight``, ``layer1.0.resize.alpha``.
 
-1. VGG's last pooling is left out: the published networks end with the map of the last layer.
+1. The last pooling is there only in networks for pictures above 64 px; as designed ('human') poolings round odd sides
+   down and in 'autosc' up, as in the published networks.
 """
 
 from __future__ import annotations
@@ -17,12 +18,10 @@ from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice
 from mmms_plugin.backbones.base import run_block
-from mmms_plugin.backbones.shape_plan import Cell, ShapedNetwork, ShapeOptions, ShapePlan, place_adaptors
+from mmms_plugin.backbones.shape_plan import SMALL, Cell, ShapedNetwork, ShapeOptions, ShapePlan, place_adaptors
 from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig, build_norm
 from mmms_plugin.layers.shape_adaptor import Reshape, ShapeAdaptor
 from mmms_plugin.registry import MODELS
-
-AUTOSC_ADAPTORS = 2
 
 
 class ConvCell(nn.Module):
@@ -54,7 +53,7 @@ class ConvCell(nn.Module):
         if self.resize is not None:
             resized: Tensor = self.resize(self.plan.pool(y), y, reshape)
             return resized
-        return F.max_pool2d(y, 2, 2, ceil_mode=True) if self.pools else y
+        return self.plan.pool(y) if self.pools else y
 
 
 @MODELS.register_module()
@@ -63,15 +62,18 @@ class ShapeAdaptorVGG(ShapedNetwork):
 
     Args:
         depth: 16.
-        mode, design_size, num_adaptors, limit_side, fixed_shape, resize_outputs: as in ``ShapeAdaptorResNet``.
+        mode, num_adaptors, initial_scale, output_dim, limit_side, fixed_shape, resize_outputs: as in
+            ``ShapeAdaptorResNet``.
+        design_size: side in px of the pictures that the network is designed for; above 64 the last stage has a pooling,
+            too, and 'autosc' has 4 adaptors from 64 on, 2 below.
         in_channels: channels of the image.
         out_indices: stages to return, by default the last.
         frozen_stages: -1 and 0 none (there is no stem), k the first k stages.
         norm_cfg, norm_eval, with_cp, init_cfg: as in ``PSResNet``.
 
     Shape: ``[N, in_channels, H, W]`` to a tuple of ``[N, out_channels[i], ceil(H / out_strides[i]), ...]``; with
-        ``resize_outputs=False`` of any learned size. The nominal strides are 2, 4, 8, 16 and 16: a stage ends with its
-        pooling, and the last has none.
+        ``resize_outputs=False`` of any learned size. The nominal strides are 2, 4, 8, 16 and 32: a stage ends with its
+        pooling; up to ``design_size=64`` the last has none, and a stride of 16.
     Raises: ValueError for a bad argument, a memory bound that cannot be met, and for too small pictures.
     """
 
@@ -86,6 +88,8 @@ class ShapeAdaptorVGG(ShapedNetwork):
         *,
         design_size: int = 224,
         num_adaptors: int | None = None,
+        initial_scale: float | None = None,
+        output_dim: float | None = None,
         limit_side: float | None = None,
         fixed_shape: bool = False,
         resize_outputs: bool = True,
@@ -99,16 +103,21 @@ class ShapeAdaptorVGG(ShapedNetwork):
     ) -> None:
         check_choice("depth", depth, tuple(self.arch_settings))
         stages = self.arch_settings[depth]
-        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side, fixed_shape)
+        shape = ShapeOptions(mode, design_size, num_adaptors, limit_side, fixed_shape, initial_scale, output_dim)
         super().__init__(len(stages), out_indices, frozen_stages, norm_eval, init_cfg or HE_INIT)
         self.resize_outputs, self.first_block = resize_outputs, 0
-        last = len(stages) - 1
+        pooled = len(stages) - (design_size <= SMALL)  # so many stages end with a pooling
         cells = [
-            Cell(f"layer{s + 1}.{i}", 2 if i == count - 1 and s < last else 1)
+            Cell(
+                f"layer{s + 1}.{i}",
+                stride=2 if i == count - 1 and s < pooled else 1,
+                compressible=(s, i) != (len(stages) - 1, count - 1),
+                rounds_up=mode != "human",
+            )
             for s, (count, _) in enumerate(stages)
             for i in range(count)
         ]
-        scales = place_adaptors(cells, shape, AUTOSC_ADAPTORS, count=len(cells))
+        scales = place_adaptors(cells, shape, published=2 if design_size < SMALL else 4)
         self.plan = ShapePlan(cells, {i: ShapeAdaptor(scale) for i, scale in scales.items()}, shape)
         index, channels = 0, in_channels
         for number, (count, width) in enumerate(stages):
@@ -117,7 +126,7 @@ class ShapeAdaptorVGG(ShapedNetwork):
                 row.append(ConvCell(channels, width, norm_cfg, self.plan, index, with_cp))
                 index, channels = index + 1, width
             self.add_module(f"layer{number + 1}", nn.Sequential(*row))
-        strides = [2 ** min(s + 1, last) for s in range(len(stages))]
+        strides = [2 ** min(s + 1, pooled) for s in range(len(stages))]
         self.declare_outputs([width for _, width in stages], strides)
         self.freeze()
 

@@ -106,7 +106,9 @@ def _read(source: str, size: tuple[int, int] | None) -> _Network:
 
 def design_side(config: Mapping[str, Any]) -> int:
     """Side in px of the pictures that a backbone is designed for, by its config."""
-    return config.get("design_size") or (32 if config.get("stem") == "cifar" else 224)
+    from mmms_plugin.backbones import shape_plan
+
+    return shape_plan.design_side(config.get("design_size"), config.get("stem", "imagenet"))
 
 
 def _of_config(source: str) -> tuple[Any, dict[str, Any], tuple[int, int] | None]:
@@ -150,7 +152,7 @@ def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any], tuple[int, int] 
 
 def _human_design(config: dict[str, Any]) -> dict[str, Any]:
     """The config of the network without adaptors."""
-    own = ("mode", "num_adaptors", "limit_side", "design_size", "fixed_shape")
+    own = ("mode", "num_adaptors", "initial_scale", "output_dim", "limit_side", "fixed_shape")
     return {**{key: value for key, value in config.items() if key not in own}, "mode": "human"}
 
 

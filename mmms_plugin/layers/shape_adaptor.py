@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from mmms_plugin.layers.common import is_capturing
 
+RATIOS = (0.5, 1.0)  # of the published networks
+
 
 class Reshape(NamedTuple):
     """Request to an adaptor in a forward pass: size of its output in px, and the memory penalty p."""
@@ -43,7 +45,7 @@ class ShapeAdaptor(nn.Module):
     Raises: ValueError for ratios that are not ascending or not positive, and for a scale that is not between them.
     """
 
-    def __init__(self, scale: float = 0.75, ratios: tuple[float, float] = (0.5, 1.0), doubled: bool = False) -> None:
+    def __init__(self, scale: float = 0.75, ratios: tuple[float, float] = RATIOS, doubled: bool = False) -> None:
         super().__init__()
         r1, r2 = ratios
         if not 0 < r1 < r2:

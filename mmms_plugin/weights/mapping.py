@@ -74,7 +74,7 @@ class Rules:
 
     def __init__(self, table: Table, arch: str, keys: Iterable[str]) -> None:
         # Anchored, so that sub() expands a target: it keeps the parsed template, which Match.expand() does not.
-        every = [(re.compile(rf"\A(?:{r.pattern})\Z"), r) for r in (*table.rules_of.get(arch, ()), *table.rules)]
+        every = [(re.compile(rf"\A(?:{r.pattern})\Z"), r) for r in (*table.archs[arch].rules, *table.rules)]
         self._known = re.compile("|".join(pattern.pattern for pattern, _ in every))
         self.prefix = ""
         self.keys = list(keys)
@@ -180,7 +180,7 @@ def expected(config: Mapping[str, Any]) -> Expected:
     return _expected(json.dumps(config, sort_keys=True))
 
 
-@functools.lru_cache(maxsize=128)
+@functools.lru_cache(maxsize=256)
 def _expected(config: str) -> Expected:
     from mmms_plugin.registry import MODELS
 

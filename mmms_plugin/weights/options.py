@@ -25,7 +25,8 @@ class Options(CommandOptions):
     )  # fmt: skip
     arch: str = option(
         default="auto", metavar="A", group="source",
-        help="architecture, as its publisher names it (default: auto, recognised by keys and shapes)",
+        help="architecture, as its publisher names it; for shape_adaptor NETWORK_MODE_SIDE with the side in px, such "
+        "as resnet50_autosc_96 or mobilenetv2_autosc_224_width0.85 (default: auto, recognised by keys and shapes)",
     )  # fmt: skip
     part: str = option(
         choices=("auto", "backbone", "whole"), default="auto", group="output",

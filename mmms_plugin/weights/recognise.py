@@ -11,7 +11,7 @@ import torch
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights.files import Checkpoint
 from mmms_plugin.weights.mapping import BACKBONE, COUNTER, Rules, apply_table, compare, expected, parts_fit
-from mmms_plugin.weights.tables import Arch, Rule, Table, load_table, sources
+from mmms_plugin.weights.tables import Arch, Archs, Rule, Table, load_table, sources
 from mmms_plugin.weights.tables.psconv import EXTRA, extra_keys
 
 # Preference if a file fits several sources and names none: authors before collections.
@@ -47,7 +47,7 @@ def _fitting(table: Table, shapes: Mapping[str, torch.Tensor]) -> list[str]:
     mapped: dict[object, Mapping[str, torch.Tensor] | None] = {}
     fitting = []
     for name, arch in table.archs.items():
-        shared = (table.rules_of.get(name), name if table.join else None)
+        shared = (arch.rules, name if table.join else None)
         if shared not in mapped:
             try:
                 mapped[shared] = apply_table(table, name, shapes).state
@@ -90,6 +90,12 @@ def _source_named(name: str) -> str:
     return matches[0] if matches else name
 
 
+def _reads(table: Table, name: str) -> bool:
+    """Whether a table makes an architecture from its name, which is not among the listed ones."""
+    archs = table.archs
+    return isinstance(archs, Archs) and name not in archs and archs.read(name) is not None
+
+
 def _rank(source: str) -> int:
     return ORDER.index(source) if source in ORDER else len(ORDER)
 
@@ -100,12 +106,17 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
     Raises: UserError for unknown names and for files that nothing fits.
     """
     source = _source_named(source)
+    if source == "auto":
+        source = next((name for name in sources() if _reads(load_table(name), arch)), source)
     if source != "auto" and arch != "auto":
-        known = load_table(source).archs
-        name = next((name for name in known if _plain(name) == _plain(arch)), None)
-        if name is None:
-            raise UserError(f"--arch {arch}: source {source} has {', '.join(known)}")
-        return Guess(source, name), []
+        table = load_table(source)
+        if _reads(table, arch):
+            return Guess(source, arch), []
+        known = next((name for name in table.archs if _plain(name) == _plain(arch)), None)
+        if known is None:
+            form = f", and {table.archs.form}" if isinstance(table.archs, Archs) else ""
+            raise UserError(f"--arch {arch}: source {source} has {', '.join(table.archs)}{form}")
+        return Guess(source, known), []
     guesses = recognise(checkpoint, source)
     if arch != "auto":
         guesses = [guess for guess in guesses if _plain(guess.arch) == _plain(arch)]
@@ -137,9 +148,10 @@ def _check_shown(checkpoint: Checkpoint, guess: Guess) -> None:
     if shows(arch, checkpoint):
         return
     others = [fit for fit in recognise(checkpoint) if fit != guess]
-    words = [f"--source {fit.source} --arch {fit.arch}" for fit in others]
-    unseen = [unseen for fit in others if (unseen := load_table(fit.source).archs[fit.arch].unseen)]
-    instead = f", or {' or '.join(words)}{f' if it has {unseen[0]}' if unseen else ''}" if words else ""
+    instead = ""
+    for fit in others:
+        if (unseen := load_table(fit.source).archs[fit.arch].unseen) != arch.unseen:
+            instead += f", or --source {fit.source} --arch {fit.arch}" + (f" if it has {unseen}" if unseen else "")
     raise UserError(
         f"checkpoint {checkpoint.path}: its keys and shapes fit {guess}, but do not show whether it has {arch.unseen}: "
         f"give --source {guess.source} --arch {guess.arch} if so{instead}"
@@ -153,7 +165,7 @@ def _nearest(checkpoint: Checkpoint, source: str, arch: str) -> Guess | None:
         table = load_table(name)
         places: dict[object, list[_Place]] = {}  # computed once for all architectures that share rules
         for own in (own for own in table.archs if arch == "auto" or _plain(own) == _plain(arch)):
-            rules = table.rules_of.get(own)
+            rules = table.archs[own].rules
             if rules not in places:
                 places[rules] = _places(table, own, checkpoint.state)
             differing[Guess(name, own, fits=False)] = _differences(table, own, places[rules])

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 
 from mmms_plugin.backbones.shape_plan import freeze_shapes
+from mmms_plugin.config.files import load_config
 from mmms_plugin.layers import ShapeAdaptor
+from mmms_plugin.scale.flops import count
 from mmms_plugin.weights.mapping import apply_table
 from mmms_plugin.weights.tables import load_table
 from tests.golden.compare import assert_outputs
@@ -39,7 +41,7 @@ def load(name: str):
 def test_outputs_and_sides_are_the_authors(name):
     record, backbone, fc = load(name)
     shapes = backbone.shapes(record["dim"], record["dim"])
-    assert [height for _, height, _ in shapes[:-1]] == record["shape_list"]
+    assert [height for _, height, _ in shapes][: len(record["shape_list"])] == record["shape_list"]
     assert all(height == width for _, height, width in shapes)
     (case,) = record["cases"]
     with torch.no_grad():
@@ -66,15 +68,35 @@ def adaptors_of(name: str, **options) -> dict[int, float]:
         ("ResNet", dict(), (0, 2, 5, 8, 10, 13), 0.574),  # (8 / 224) ** (1 / 6)
         ("ResNet", dict(stem="cifar", design_size=32), (0, 4, 8, 12), 0.707),
         ("ResNet", dict(stem="cifar", design_size=32, num_adaptors=3), (0, 5, 10), 0.63),
-        ("ResNet", dict(mode="autosc"), (3, 11), 0.95),
+        ("ResNet", dict(num_adaptors=16, initial_scale=0.9), range(16), 0.9),
+        ("ResNet", dict(output_dim=7, num_adaptors=5), (0, 3, 6, 9, 12), 0.5),  # 0.500 exactly: just above
+        ("ResNet", dict(output_dim=4, num_adaptors=2), (0, 8), 0.5),  # would have to be 0.134
+        ("ResNet", dict(output_dim=14), (0, 2, 5, 8, 10, 13), 0.63),
+        ("ResNet", dict(mode="autosc"), (3, 7, 11, 14), 0.95),
+        ("ResNet", dict(mode="autosc", depth=101), (3, 12, 19, 26), 0.95),
+        ("ResNet", dict(mode="autosc", design_size=65), (3, 7, 11, 14), 0.95),
+        ("ResNet", dict(mode="autosc", design_size=64), (3, 11), 0.95),
+        ("ResNet", dict(mode="autosc", design_size=64, stem="imagenet_unpooled"), (2, 10), 0.95),
+        ("ResNet", dict(mode="autosc", num_adaptors=3, initial_scale=0.8), (3, 8, 13), 0.8),
+        ("ResNet", dict(mode="autosc", stem="cifar"), (2, 10), 0.95),
         ("ResNet", dict(mode="autosc", stem="cifar", num_adaptors=1), (2,), 0.95),
         ("ResNet", dict(mode="autotl"), (0, 1, 5, 9, 15), 0.55),
         ("ResNet", dict(mode="autotl", stem="cifar", strides=(1, 2, 1, 2)), (4, 14), 0.55),
+        ("ResNet", dict(mode="autotl", stem="imagenet_3x3"), (0, 1, 5, 9, 15), 0.55),
         ("VGG", dict(), (0, 2, 4, 6, 8, 10), 0.574),
-        ("VGG", dict(mode="autosc"), (0, 7), 0.95),
-        ("VGG", dict(mode="autotl"), (1, 3, 6, 9), 0.55),
+        ("VGG", dict(design_size=64), (0, 2, 4, 7, 9), 0.66),
+        ("VGG", dict(num_adaptors=7), (0, 1, 3, 5, 6, 8, 10), 0.621),
+        ("VGG", dict(mode="autosc"), (0, 4, 7, 10), 0.95),
+        ("VGG", dict(mode="autosc", design_size=64), (0, 4, 7, 10), 0.95),
+        ("VGG", dict(mode="autosc", design_size=63), (0, 7), 0.95),
+        ("VGG", dict(mode="autosc", num_adaptors=8), (0, 2, 4, 5, 7, 8, 10, 11), 0.95),
+        ("VGG", dict(mode="autotl"), (1, 3, 6, 9, 12), 0.55),
+        ("VGG", dict(mode="autotl", design_size=64, initial_scale=0.6), (1, 3, 6, 9), 0.6),
         ("MobileNetV2", dict(), (0, 3, 6, 9, 12, 15), 0.574),
-        ("MobileNetV2", dict(mode="autosc"), (3, 9, 13), 0.95),
+        ("MobileNetV2", dict(mode="autosc"), (3, 8, 11, 15), 0.95),
+        ("MobileNetV2", dict(mode="autosc", stem="cifar", design_size=64), (2, 6, 10, 13), 0.95),
+        ("MobileNetV2", dict(mode="autosc", stem="cifar", design_size=64, num_adaptors=5), (2, 5, 8, 11, 13), 0.95),
+        ("MobileNetV2", dict(mode="autosc", stem="cifar", design_size=63), (2, 8, 12), 0.95),
         ("MobileNetV2", dict(mode="autosc", stem="cifar"), (2, 8, 12), 0.95),
         ("MobileNetV2", dict(mode="autotl"), (0, 2, 4, 7, 14), 0.55),
         ("MobileNetV2", dict(mode="autotl", stem="cifar"), (4, 7, 14), 0.55),
@@ -86,12 +108,37 @@ def test_where_adaptors_stand_and_start(name, options, places, scale):
     assert adaptors_of(name, **options) == dict.fromkeys(places, scale)
 
 
+@pytest.mark.parametrize(("width", "macs"), [("085", 220), ("110", 285)])
+def test_the_published_compression_starts_from_its_multiply_adds(width, macs):
+    config = load_config(f"imagenet/sa_mobilenetv2_{width}_autosc")
+    with torch.device("meta"):
+        backbone = MODELS.build(config.model.backbone).eval()
+    assert list(backbone.plan.adaptors) == [3, 8, 11, 15]
+    assert round(count(backbone, torch.empty(1, 3, 224, 224, device="meta")).macs / 1e6) == macs
+
+
 def test_numbers_at_their_limits_are_allowed():
     assert adaptors_of("VGG", design_size=15, num_adaptors=1) == {0: 0.533}
-    assert adaptors_of("VGG", design_size=9, num_adaptors=13) == dict.fromkeys(range(13), 0.991)
+    assert adaptors_of("VGG", design_size=9, num_adaptors=12) == dict.fromkeys(range(12), 0.99)
+    assert adaptors_of("VGG", design_size=9, output_dim=1, num_adaptors=12) == dict.fromkeys(range(12), 0.833)
     assert adaptors_of("VGG", design_size=10) == dict.fromkeys((0, 6), 0.894)
     tiny = dict(mode="autosc", num_adaptors=1, limit_side=0.25, design_size=4, width_multiplier=1e-3)
     assert adaptors_of("MobileNetV2", **tiny) == {3: 0.95}
+
+
+def test_adaptors_that_cannot_scale_enough_start_where_the_authors_let_them():
+    for side in (224, 16):  # would have to scale by 0.036, and by 0.5
+        (adaptor,) = small(num_adaptors=1, design_size=side).plan.adaptors.values()
+        assert math.isclose(float(adaptor.alpha), math.log(1e-4), abs_tol=1e-3)
+
+
+def test_autosc_at_64_px_does_not_count_the_stride_of_its_stem():
+    """As the authors' ResNet of this size, whose first adaptor therefore enlarges the map."""
+    options = dict(mode="autosc", stem="imagenet_unpooled", design_size=64, base_channels=4, resize_outputs=False)
+    model = MODELS.build(dict(type="mmms_plugin.ShapeAdaptorResNet", **options)).eval()
+    assert [side for _, side, _ in model.shapes(64, 64)] == [64, 32, 32, 61, 61, 31, 31, 31, 31, 16, 16, 14, 14, 14, 14,
+                                                             7, 7, 7]  # fmt: skip
+    assert model(torch.rand(1, 3, 64, 64))[-1].shape[2:] == (7, 7)
 
 
 def test_names_and_sizes_of_every_map():
@@ -99,9 +146,11 @@ def test_names_and_sizes_of_every_map():
     names = [name for name, *_ in model.shapes(96, 60)]
     assert names == [*(f"features.{i}" for i in range(19)), "output"]
     human = MODELS.build(dict(type="mmms_plugin.ShapeAdaptorVGG", mode="human"))
-    assert human.shapes(33, 20)[:4] == [("layer1.0", 33, 20), ("layer1.1", 33, 20), ("layer2.0", 17, 10),
-                                        ("layer2.1", 17, 10)]  # fmt: skip
-    assert human.shapes(33, 20)[-2:] == [("layer5.2", 3, 2), ("output", 3, 2)]
+    assert human.shapes(33, 46)[:4] == [("layer1.0", 33, 46), ("layer1.1", 33, 46), ("layer2.0", 16, 23),
+                                        ("layer2.1", 16, 23)]  # fmt: skip
+    assert human.shapes(33, 63)[-2:] == [("layer5.2", 2, 3), ("output", 1, 1)]
+    compressed = MODELS.build(dict(type="mmms_plugin.ShapeAdaptorVGG", mode="autosc", initial_scale=0.999))
+    assert compressed.shapes(33, 63)[2] == ("layer2.0", 17, 32)
     resnet = MODELS.build(dict(type="mmms_plugin.ShapeAdaptorResNet", mode="human", base_channels=4)).eval()
     assert [name for name, *_ in resnet.shapes(64, 64)[:4]] == ["conv1", "maxpool", "layer1.0", "layer1.1"]
     assert resnet.shapes(64, 64)[-1] == ("output", 2, 2)
@@ -216,8 +265,16 @@ def test_weights_of_the_human_design_load_and_leave_the_shape():
     [
         (dict(mode="auto"), "mode='auto': allowed are 'human', 'standard', 'autosc', 'autotl'"),
         (dict(num_adaptors=19), "num_adaptors=19: there are 18 places for mode 'standard'"),
-        (dict(num_adaptors=1, design_size=16), "num_adaptors=1: from 16 to 8 px each would have to scale by 0.500"),
         (dict(num_adaptors=2, design_size=8), "num_adaptors=2: from 8 to 8 px each would have to scale by 1.000"),
+        (dict(output_dim=32), "output_dim=32: must be from 1 to less than design_size=32, sides in px"),
+        (dict(output_dim=0.9), "output_dim=0.9: must be from 1 to less than design_size=32, sides in px"),
+        (dict(output_dim="8"), "output_dim='8': must be from 1 to less than"),
+        (dict(output_dim=8, mode="autosc"), "output_dim=8: not for mode 'autosc', leave it out"),
+        (dict(output_dim=8, initial_scale=0.6), "output_dim=8: not beside initial_scale, leave it out"),
+        (dict(initial_scale=0.5), "initial_scale=0.5: must be above 0.5 and below 1"),
+        (dict(initial_scale=1.0), "initial_scale=1.0: must be above 0.5 and below 1"),
+        (dict(initial_scale="0.6"), "initial_scale='0.6': must be above 0.5 and below 1"),
+        (dict(initial_scale=0.6, mode="human"), "initial_scale=0.6: needs a mode with adaptors"),
         (dict(num_adaptors=2.0), "num_adaptors=2.0: must be an integer from 1"),
         (dict(mode="human", num_adaptors=3), "num_adaptors=3: not for mode 'human', leave it out"),
         (dict(limit_side=0), "limit_side=0: must be above 0, and needs a mode with adaptors"),
@@ -225,10 +282,9 @@ def test_weights_of_the_human_design_load_and_leave_the_shape():
         (dict(design_size=32.0), "design_size=32.0: must be an integer from 4, a side in px"),
         (dict(width_multiplier="1"), "width_multiplier='1': must be a number above 0"),
         (dict(width_multiplier=math.nan), "width_multiplier=nan: must be a number above 0"),
-        (dict(stem="tiny"), "stem='tiny': allowed are 'imagenet', 'cifar'"),
+        (dict(stem="tiny"), "stem='tiny': allowed are 'imagenet', 'cifar', 'imagenet_small', 'cifar_large'"),
         (dict(num_adaptors=30), "num_adaptors=30: there are 18 places for mode 'standard'"),
         (dict(num_adaptors=0), "num_adaptors=0: must be an integer from 1"),
-        (dict(num_adaptors=1), "num_adaptors=1: from 32 to 8 px each would have to scale by 0.250"),
         (dict(mode="autotl", num_adaptors=3), "num_adaptors=3: not for mode 'autotl', leave it out"),
         (dict(mode="human", limit_side=8), "limit_side=8: must be above 0, and needs a mode with adaptors"),
         (

@@ -220,7 +220,12 @@ def test_values_that_are_not_finite_are_reported(source, tmp_path, capsys):
         (
             "torchvision resnet50",
             "torchvision resnet50",
-            ["timm resnet50", "openmmlab resnet50", "openmmlab resnet50_caffe"],
+            [
+                "timm resnet50",
+                "openmmlab resnet50",
+                "openmmlab resnet50_caffe",
+                "shape_adaptor resnet50_human-imagenet_224",
+            ],
         ),
         ("timm seresnext101_32x4d", "timm seresnext101_32x4d", []),
         ("openmmlab resnet101_v1c", "openmmlab resnet101_v1c", []),
@@ -281,9 +286,85 @@ def test_strides_that_keys_do_not_show_are_asked_for(row, tmp_path, capsys):
         assert "does not show" not in capsys.readouterr().out
         assert load_backbone(out).out_strides[-1] == 32
     torch.save(state | {"classifier.0.weight": torch.zeros(9, 1280), "classifier.0.bias": torch.zeros(9)}, path)
-    if not row:
-        assert convert(path, out, "--source", "auto", "--force") == 0
-        assert load_backbone(out).out_strides[-1] == 8
+    if not row:  # of shape_adaptor, whose two designs look alike
+        large = theirs.replace("cifar_32", "imagenet_224")
+        line = refusal(capsys, path, out, "--source", "auto", "--force")
+        assert f"give {theirs} if so, or {large} if it has stride 2 in the stem" in line
+        assert convert(path, out, *large.split(), "--force") == 0
+        assert load_backbone(out).out_strides[-1] == 32
+    del state["features.18.0.weight"]
+    torch.save(state, path)
+    assert "backbone.features.18.0.weight" in refusal(capsys, path, out, *ours.split(), "--force")
+
+
+@pytest.mark.parametrize("row", [False, True])
+def test_a_mobilenet_without_its_last_layer(row, tmp_path, capsys):
+    path, out = tmp_path / "in.pth", tmp_path / "out.pth"
+    torch.save({key: value for key, value in mobilenet(row).items() if "features.18" not in key}, path)
+    arch = ("--source", "torchvision", "--arch", "mobilenet_v2_headless")
+    assert f"give {' '.join(arch)} if so" in refusal(capsys, path, out, "--source", "auto")
+    assert convert(path, out, *arch) == 0
+    backbone = load_backbone(out)
+    assert (backbone.out_channels, backbone.out_strides) == ((16, 24, 32, 64, 96, 160, 320), (2, 4, 8, 16, 16, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("arch", "source", "number", "stride"),
+    [
+        ("mobilenetv2_autosc_96_width0.25", "auto", 4, 32),
+        ("mobilenetv2_autosc_64_width0.25", "shape_adaptor", 4, 8),
+        ("mobilenetv2_human-cifar_224_width0.25", "auto", 0, 16),
+        ("mobilenetv2_human-imagenet_33_width0.25", "auto", 0, 16),
+        ("mobilenetv2_shape-adaptor_300_width0.25", "auto", 7, 32),
+    ],
+)
+def test_architectures_that_are_named_by_network_mode_and_side(arch, source, number, stride, tmp_path):
+    """Those of Shape Adaptor's authors, for any side and width, which need not be listed."""
+    path, out, config = tmp_path / "in.pth", tmp_path / "out.pth", load_table("shape_adaptor").archs[arch].backbone
+    state = {
+        key.replace("stem_adaptor.alpha", "alpha_init").replace("resize.", ""): torch.zeros(shape)
+        for key, shape in expected(config).shapes.items()
+    }
+    torch.save(state, path)
+    assert convert(path, out, "--source", source, "--arch", arch) == 0
+    backbone = load_backbone(out)
+    assert (len(backbone.plan.adaptors), backbone.out_strides[-1]) == (number, stride)
+    assert backbone.plan.options.design_size == int(arch.split("_")[2])
+
+
+@pytest.mark.parametrize(
+    "arch",
+    ["mobilenetv2_autosc_8", "mobilenetv2_autosc_8193", "mobilenetv2_autosc_32_width0", "vgg16_autosc_32_width0.5",
+     "vgg16_autotl_224", "vgg19_autosc_32", "resnet50_autosc", "resnet50_autosc_٣٢"],
+)  # fmt: skip
+def test_names_that_are_no_architecture_are_refused_with_their_form(arch, tmp_path, capsys):
+    torch.save(mobilenet(), tmp_path / "in.pth")
+    line = refusal(capsys, tmp_path / "in.pth", tmp_path / "out.pth", "--source", "shape_adaptor", "--arch", arch)
+    assert f"--arch {arch}: source shape_adaptor has vgg16_shape-adaptor_32, " in line
+    assert "and NETWORK_MODE_SIDE for other sides from 9 to 8192, such as resnet50_autosc_96" in line
+
+
+def test_poolings_behind_the_last_layer_are_asked_for(tmp_path, capsys):
+    """VGG has one from above 64 px, which its keys do not show."""
+    path, state = tmp_path / "in.pth", {}
+    shapes, places = expected(load_table("shape_adaptor").archs["vgg16_human-cifar_32"].backbone).shapes, []
+    for key in shapes:
+        if (cell := key.rsplit(".", 2)[0]) not in places:
+            places.append(cell)
+    for key, shape in shapes.items():
+        cell, part, name = key.rsplit(".", 2)
+        number = 3 * places.index(cell) + int(cell[5]) - 1 + (part == "norm")
+        state[f"features.{number}.{name}"] = torch.zeros(shape)
+    torch.save(state, path)
+    line = refusal(capsys, path, tmp_path / "out.pth", "--source", "auto")
+    names = (
+        "--source shape_adaptor --arch vgg16_human-cifar_32",
+        "--source shape_adaptor --arch vgg16_human-imagenet_224",
+    )
+    assert f"has no pooling behind the last layer: give {names[0]} if so, or {names[1]} if it has a pooling" in line
+    for name, stride in zip(names, (16, 32), strict=True):
+        assert convert(path, tmp_path / "out.pth", *name.split(), "--force") == 0
+        assert load_backbone(tmp_path / "out.pth").out_strides[-1] == stride
 
 
 def test_strides_of_segmentation_models_and_of_detectors_without_a_neck_are_asked_for(tmp_path, capsys):

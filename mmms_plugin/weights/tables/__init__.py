@@ -87,6 +87,7 @@ class Arch:
             of a stem. Such an architecture must be named by ``--arch``, unless the file has a key that matches
             ``shown_by``.
         shown_by: regular expression of a key that only files of this architecture have.
+        rules: of its keys, where they depend on the architecture; they come before the table's.
     """
 
     backbone: Mapping[str, Any]
@@ -96,6 +97,27 @@ class Arch:
     note: str = ""
     unseen: str = ""
     shown_by: str = ""
+    rules: tuple[Rule, ...] = ()
+
+
+class Archs(dict[str, Arch]):
+    """Architectures of a family, by name: those that are listed, and any other whose name can be read.
+
+    Args:
+        listed: the usual ones, among which a file is recognised.
+        form: what other names look like, for messages.
+        read: the architecture of a name, None if it is not one of the family.
+    """
+
+    def __init__(self, listed: Mapping[str, Arch], form: str, read: Callable[[str], Arch | None]) -> None:
+        super().__init__(listed)
+        self.form, self.read = form, read
+
+    def __missing__(self, name: str) -> Arch:
+        arch = self.read(name)
+        if arch is None:
+            raise KeyError(name)
+        return arch
 
 
 @dataclass(frozen=True)
@@ -107,7 +129,7 @@ class Table:
         about: one line: whose checkpoints, which repository.
         archs: architectures by the name for ``--arch``, the publishers' own. ``--source auto`` compares a file's keys
             and shapes with what each would need, so no hint is needed here.
-        rules: of the keys; ``rules_of`` gives those of one architecture where they depend on it (they come first).
+        rules: of the keys.
         normalisation: of the inputs.
         licence: of the published weights, SPDX name, or None where the publishers say nothing.
         outputs: what the publishers call the outputs of the backbone's stages 0, 1, ..., for ``--reference``.
@@ -134,7 +156,6 @@ class Table:
     join: Callable[[Mapping[str, Tensor], Mapping[str, Any]], dict[str, Tensor]] | None = None
     components: Mapping[str, Any] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
-    rules_of: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 
 
 def sources() -> tuple[str, ...]:

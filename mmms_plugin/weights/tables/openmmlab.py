@@ -45,7 +45,7 @@ def _deep(suffix: str, avg_down: bool) -> dict[str, Arch]:
     return {f"resnet{depth}_{suffix}": ps_resnet(depth, **options) for depth in DEPTHS}
 
 
-V1D = _deep("v1d", avg_down=True)
+V1D = {name: replace(arch, rules=FIRST_SHORTCUT) for name, arch in _deep("v1d", avg_down=True).items()}
 TABLE = Table(
     source="openmmlab",
     about="zoos of mmdet, mmseg, mmpretrain and mmcls (github.com/open-mmlab)",
@@ -59,7 +59,6 @@ TABLE = Table(
         **{f"seresnet{depth}": ps_resnet(depth, se_ratio=16) for depth in (50, 101)},
     },
     rules=(STEM, *STEMS, *BLOCKS, CLASSIFIER, GATE, *HEADS),
-    rules_of=dict.fromkeys(V1D, FIRST_SHORTCUT),
     normalisation=RGB,
     licence="Apache-2.0",
     outputs=("layer1", "layer2", "layer3", "layer4"),

@@ -1,15 +1,17 @@
 """Checkpoints of the Shape Adaptor authors (github.com/lorenmt/shape-adaptor): bare state dicts.
 
-An architecture's name is network, mode and the side of the pictures. Their VGG holds all alphas in one vector, and its
-keys count the poolings.
+An architecture's name is network, mode and the side of the pictures, on which strides, stem and number of adaptors
+depend. Their VGG holds all alphas in one vector, and its keys count the poolings.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.weights.tables import Arch, Normalisation, Rule, Table
+from mmms_plugin.backbones.shape_plan import SMALL
+from mmms_plugin.weights.tables import Arch, Archs, Normalisation, Rule, Table
 from mmms_plugin.weights.tables._resnet import BLOCKS, BN, CLASSIFIER, STEM
 
 if TYPE_CHECKING:
@@ -17,26 +19,65 @@ if TYPE_CHECKING:
 
 VGG_STAGES = (2, 2, 3, 3, 3)
 CIFAR = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
-MODES = {"shape-adaptor": "standard", "autosc": "autosc", "autotl": "autotl", "human-cifar": "human"}
-# Without adaptors the keys are those of other authors' networks, whose first layers have other strides.
-HUMAN = {
-    "ResNet": ("a 3x3 stem of stride 1 without a pooling", ""),
-    "MobileNetV2": ("stride 1 in the stem and the first widening block", r"classifier\.0\.weight"),
-}
+MODES = {
+    "shape-adaptor": "standard", "autosc": "autosc", "autotl": "autotl", "human-cifar": "human",
+    "human-imagenet": "human",
+}  # fmt: skip
+SIDES = range(9, 8193)  # px: from above the last map of a network in mode 'standard'; VGG has 12 places for adaptors
+NETWORKS = ("vgg16", "resnet50", "resnet101", "resnet152", "mobilenetv2")
+NAME = re.compile(
+    rf"({'|'.join(NETWORKS)})_({'|'.join(MODES)})_(\d{{1,4}})(?:_width(\d(?:\.\d{{1,4}})?))?", flags=re.ASCII
+)
+FORM = (
+    f"NETWORK_MODE_SIDE for other sides from {SIDES[0]} to {SIDES[-1]}, such as resnet50_autosc_96, with "
+    "_width0.85 behind it for a width multiplier of mobilenetv2"
+)
 
 
-def _arch(kind: str, mode: str, side: int, **options: Any) -> Arch:
-    adapted = dict(mode=MODES[mode], resize_outputs=False, **options)
-    if mode == "shape-adaptor":
-        adapted["design_size"] = side
-    norm = None if side > 64 else CIFAR
-    count = {"VGG": 5, "ResNet": 4, "MobileNetV2": 8}[kind]
-    names = tuple(f"stage{i}" for i in range(count))
-    unseen, shown_by = HUMAN[kind] if mode == "human-cifar" else ("", "")
-    return Arch(
-        dict(type=f"mmms_plugin.ShapeAdaptor{kind}", **adapted), normalisation=norm, outputs=names, unseen=unseen,
-        shown_by=shown_by,
-    )  # fmt: skip
+def read_arch(name: str) -> Arch | None:
+    """The architecture of a name such as ``mobilenetv2_autosc_224_width0.85``, None if it is not one.
+
+    Modes of networks without adaptors say which first layers they have, whatever the side.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        return None
+    network, mode, side, width = match[1], match[2], int(match[3]), match[4]
+    if side not in SIDES or (width is not None and (network != "mobilenetv2" or not float(width))):
+        return None
+    if mode == "autotl" and not network.startswith("resnet"):  # the authors have it for ResNet only
+        return None
+    small = side <= SMALL if mode in ("shape-adaptor", "autosc", "autotl") else mode == "human-cifar"
+    shape = dict(mode=MODES[mode], resize_outputs=False, design_size=side)
+    normalisation = CIFAR if side <= SMALL else None
+    if network == "vgg16":
+        shown = mode == "shape-adaptor" or (mode == "autosc" and side < SMALL)
+        unseen = "" if shown else f"{'no' if side <= SMALL else 'a'} pooling behind the last layer"
+        return _arch("VGG", 5, shape, normalisation, unseen, _vgg_rules(pooled=mode != "shape-adaptor"))
+    if network == "mobilenetv2":
+        first, second = 1 if small else 2, 1 if side <= SMALL else 2
+        apart = "" if first == second else f"stride {second} in "
+        both = f"stride {first} in the stem and {apart}the first widening block"
+        options: dict[str, Any] = dict(width_multiplier=float(width)) if width else {}
+        stem = {(2, 2): "imagenet", (1, 1): "cifar", (2, 1): "imagenet_small", (1, 2): "cifar_large"}[first, second]
+        options |= dict(stem=stem, out_indices=list(range(8)))
+        return _arch("MobileNetV2", 8, shape | options, normalisation, both if "human" in mode else "")
+    stem = "cifar" if small else "imagenet"
+    if small and mode == "autotl":
+        stem = "imagenet_3x3"
+    elif side == SMALL and mode == "autosc":
+        stem = "imagenet_unpooled"
+    unseen = "a 3x3 stem of stride 1 without a pooling" if mode == "human-cifar" else ""
+    return _arch("ResNet", 4, dict(depth=int(network[6:]), stem=stem) | shape, normalisation, unseen)
+
+
+def _arch(
+    kind: str, stages: int, options: dict[str, Any], normalisation: Normalisation | None, unseen: str,
+    rules: tuple[Rule, ...] = (),
+) -> Arch:  # fmt: skip
+    backbone = dict(type=f"mmms_plugin.ShapeAdaptor{kind}", **options)
+    outputs = tuple(f"stage{i}" for i in range(stages))
+    return Arch(backbone, normalisation=normalisation, outputs=outputs, unseen=unseen, rules=rules)
 
 
 def _vgg_rules(pooled: bool) -> tuple[Rule, ...]:
@@ -66,29 +107,20 @@ def _divide_alphas(pieces: Mapping[str, Tensor], config: Mapping[str, Any]) -> d
     return {key: alphas[i].clone() for i, key in enumerate(keys)}
 
 
-_VGG = {
-    **{f"vgg16_shape-adaptor_{side}": _arch("VGG", "shape-adaptor", side) for side in (32, 64, 128, 224)},
-    "vgg16_autosc_32": _arch("VGG", "autosc", 32),
-}
-_RESNET = {
-    f"resnet{depth}_{mode}_{side}": _arch("ResNet", mode, side, depth=depth, stem=stem)
-    for depth in (50, 101)
-    for mode, side, stem in (
-        ("shape-adaptor", 32, "cifar"), ("shape-adaptor", 64, "cifar"), ("shape-adaptor", 128, "cifar"),
-        ("autosc", 32, "cifar"), ("human-cifar", 32, "cifar"), ("autotl", 224, "imagenet"),
+NAMES = [
+    f"{network}_{mode}"
+    for network in ("vgg16", "resnet50", "resnet101", "mobilenetv2")
+    for mode in (
+        "shape-adaptor_32", "shape-adaptor_64", "shape-adaptor_128", "shape-adaptor_224", "autosc_32", "autosc_64",
+        "autosc_224", "autotl_224", "human-cifar_32", "human-imagenet_224",
     )
-}  # fmt: skip
-_MOBILENET = {
-    f"mobilenetv2_{mode}_{side}": _arch("MobileNetV2", mode, side, stem="cifar", out_indices=list(range(8)))
-    for mode, side in (
-        ("shape-adaptor", 32), ("shape-adaptor", 64), ("shape-adaptor", 128), ("autosc", 32), ("human-cifar", 32),
-    )
-}  # fmt: skip
+]  # fmt: skip
+LISTED = {name: arch for name in NAMES if (arch := read_arch(name)) is not None}
 
 TABLE = Table(
     source="shape_adaptor",
     about="Shape Adaptor of its authors (github.com/lorenmt/shape-adaptor)",
-    archs={**_VGG, **_RESNET, **_MOBILENET},
+    archs=Archs(LISTED, FORM, read_arch),
     rules=(
         STEM,
         *BLOCKS,
@@ -104,5 +136,4 @@ TABLE = Table(
     ),
     licence="CC-BY-NC-SA-4.0",
     join=_divide_alphas,
-    rules_of={name: _vgg_rules(pooled="autosc" in name) for name in _VGG},
 )

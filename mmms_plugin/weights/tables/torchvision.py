@@ -1,9 +1,12 @@
 """torchvision: ResNet, ResNeXt, Wide ResNet, DenseNet, MobileNetV2.
 
-MobileNetV2 becomes a ``ShapeAdaptorMobileNetV2`` without adaptors. Older files number all its layers in one row.
+MobileNetV2 becomes a ``ShapeAdaptorMobileNetV2`` without adaptors. Older files, and those of trackers, number all
+layers of a block in one row.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from mmms_plugin.weights.tables import Arch, Rule, Table
 from mmms_plugin.weights.tables._densenet import DENSENET, FINAL
@@ -33,6 +36,9 @@ MOBILENET = Arch(
     unseen="stride 2 in the stem and the first widening block",
     shown_by=r"classifier\.1\.weight",
 )
+HEADLESS = replace(  # without the last 1x1 layer
+    MOBILENET, backbone={**MOBILENET.backbone, "out_indices": list(range(7))}, outputs=MOBILENET.outputs[:7]
+)
 
 TABLE = Table(
     source="torchvision",
@@ -43,6 +49,7 @@ TABLE = Table(
         **WIDE,
         **DENSENET,
         "mobilenet_v2": MOBILENET,
+        "mobilenet_v2_headless": HEADLESS,
     },
     rules=(*RESNET_RULES, *DENSENET_RULES, *MOBILENET_RULES),
     licence="BSD-3-Clause",
