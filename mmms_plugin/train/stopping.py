@@ -218,7 +218,7 @@ def note_deaths() -> None:
     """Let torch note the death of a data worker in ``_deaths`` instead of raising it in the middle of anything.
 
     It is raised when the training pauses next, or by torch when the next batch is missing for five seconds. If neither
-    happens, because the training waits for the rest of a half-sent batch, torch raises it after all.
+    happens, because the training waits for the rest of a half-sent batch, it is raised after all.
     """
     overdue = 0.0
     raise_death = signal_handling._error_if_any_worker_fails
@@ -229,13 +229,12 @@ def note_deaths() -> None:
         nonlocal overdue
         try:
             raise_death()
-        except RuntimeError as error:
-            if _deaths and not _within and time.monotonic() > overdue:
-                raise
-            if not _deaths:
-                overdue = time.monotonic() + OVERDUE
-                signals.send_later(signal.SIGCHLD, OVERDUE + PATIENCE)
+        except RuntimeError as error:  # once for each death
             _deaths.append(str(error))
+            overdue = time.monotonic() + OVERDUE
+            signals.send_later(signal.SIGCHLD, OVERDUE + PATIENCE)  # which calls this function again
+        if _deaths and not _within and time.monotonic() > overdue:
+            raise RuntimeError(_deaths[0])
 
     note.notes = True  # type: ignore[attr-defined]
     signal_handling._error_if_any_worker_fails = note

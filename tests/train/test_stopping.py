@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -410,3 +411,29 @@ def test_a_lost_process_is_one_line_also_behind_a_fault_of_the_config(error, los
         ):
             raise raised
         assert str(stopped.value).endswith("; start it again") == lost
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="Windows has no such signal")
+def test_a_death_that_nothing_else_reveals_is_raised_after_all(monkeypatch):
+    """The worker died while it sent a batch, and the training waits for the rest."""
+    reports, now, later = ["DataLoader worker (pid 5) is killed by signal: Killed. "], [100.0], []
+
+    def fail_once() -> None:
+        if reports:
+            raise RuntimeError(reports.pop())
+
+    monkeypatch.setattr(stopping.signal_handling, "_error_if_any_worker_fails", fail_once)
+    monkeypatch.setattr(stopping, "_deaths", [])
+    monkeypatch.setattr(stopping, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(signals, "send_later", lambda number, seconds: later.append(seconds))
+    stopping.note_deaths()
+    notice = stopping.signal_handling._error_if_any_worker_fails
+    notice()
+    notice()
+    now[0] += later[0]
+    monkeypatch.setattr(stopping, "_within", True)  # an iteration
+    notice()
+    monkeypatch.setattr(stopping, "_within", False)
+    with pytest.raises(RuntimeError, match="is killed by signal: Killed"):
+        notice()
+    assert len(later) == 1
