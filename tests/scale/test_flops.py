@@ -42,13 +42,13 @@ def test_positional_modes_count_too_and_other_modes_do_not():
 def test_cost_of_a_config_with_a_classifier_at_any_size():
     """By hand: two 3x3 layers a stage of VGG-like width; unused layers of DLA at sizes that are rounded up."""
     config = dict(type="mmms_plugin.ShapeAdaptorVGG", mode="human", in_channels=2, out_indices=(0, 1))
-    plain, classified = measure(config, (6, 10)), measure(config, (6, 10), classes=7)
+    plain, classified = measure(config, (8, 12)), measure(config, (8, 12), classes=7)
     first, second = 64 * 9 * (2 + 64), 128 * 9 * (64 + 128)
     later = 9 * (128 * 256 + 2 * 256**2 + 256 * 512 + 5 * 512**2)
     norms = 2 * (2 * 64 + 2 * 128 + 3 * 256 + 6 * 512)
     convs = 2 * 64 + 2 * 128 + 3 * 256 + 6 * 512  # their biases
     assert plain.params == first + second + later + norms + convs * any("conv.bias" in name for name in names(config))
-    assert plain.macs == 6 * 10 * first + 3 * 5 * second
+    assert plain.macs == 8 * 12 * first + 4 * 6 * second
     assert (classified.params - plain.params, classified.macs - plain.macs) == (128 * 7 + 7, 128 * 7)
     cost = measure(dict(type="mmms_plugin.DLA", arch="34"), (33, 65))
     layers = ((64, 128, 8), (128, 256, 16))

@@ -361,7 +361,7 @@ def test_poolings_behind_the_last_layer_are_asked_for(tmp_path, capsys):
         "--source shape_adaptor --arch vgg16_human-cifar_32",
         "--source shape_adaptor --arch vgg16_human-imagenet_224",
     )
-    assert f"has no pooling behind the last layer: give {names[0]} if so, or {names[1]} if it has a pooling" in line
+    assert f"has 4 poolings: give {names[0]} if so, or {names[1]} if it has 5 poolings" in line
     for name, stride in zip(names, (16, 32), strict=True):
         assert convert(path, tmp_path / "out.pth", *name.split(), "--force") == 0
         assert load_backbone(tmp_path / "out.pth").out_strides[-1] == stride

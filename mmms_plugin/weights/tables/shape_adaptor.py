@@ -52,7 +52,7 @@ def read_arch(name: str) -> Arch | None:
     normalisation = CIFAR if side <= SMALL else None
     if network == "vgg16":
         shown = mode == "shape-adaptor" or (mode == "autosc" and side < SMALL)
-        unseen = "" if shown else f"{'no' if side <= SMALL else 'a'} pooling behind the last layer"
+        unseen = "" if shown else f"{4 if side <= SMALL else 5} poolings"
         return _arch("VGG", 5, shape, normalisation, unseen, _vgg_rules(pooled=mode != "shape-adaptor"))
     if network == "mobilenetv2":
         first, second = 1 if small else 2, 1 if side <= SMALL else 2
@@ -111,8 +111,8 @@ NAMES = [
     f"{network}_{mode}"
     for network in ("vgg16", "resnet50", "resnet101", "mobilenetv2")
     for mode in (
-        "shape-adaptor_32", "shape-adaptor_64", "shape-adaptor_128", "shape-adaptor_224", "autosc_32", "autosc_64",
-        "autosc_224", "autotl_224", "human-cifar_32", "human-imagenet_224",
+        "shape-adaptor_32", "shape-adaptor_64", "shape-adaptor_96", "shape-adaptor_128", "shape-adaptor_224",
+        "autosc_32", "autosc_64", "autosc_224", "autotl_224", "human-cifar_32", "human-imagenet_224",
     )
 ]  # fmt: skip
 LISTED = {name: arch for name in NAMES if (arch := read_arch(name)) is not None}
