@@ -25,7 +25,7 @@ MOBILE, MOBILE_BY_2, MOBILE_BY_1 = (
     (1, 1, 2, 4, 4, 8, 8, 8),
 )
 MOBILE_BLOCKS = (1, 2, 3, 4, 3, 3, 1, 0)
-VGG, VGG_BY, VGG_LAYERS = (64, 128, 256, 512, 512), (2, 4, 8, 16, 16), (2, 2, 3, 3, 3)
+VGG, VGG_BY, VGG_LAYERS = (64, 128, 256, 512, 512), (2, 4, 8, 16, 32), (2, 2, 3, 3, 3)
 
 # options, parameters, channels and strides of the outputs, 3x3 layers of every stage
 PS_RESNET = [
@@ -85,18 +85,21 @@ SHAPE_RESNET = [  # with stem 'cifar' a 3x3 layer for the 7x7 one; adaptors in a
     (dict(mode="autotl"), 23508032 + 5, BOTTLENECK, BY_4, R50),
     (dict(mode="autotl", stem="cifar"), 23500352 + 3, BOTTLENECK, BY_1, R50),
     (dict(mode="autotl", strides=(1, 2, 3, 1)), 23508032 + 4, BOTTLENECK, (4, 8, 24, 24), R50),
-    (dict(mode="autosc"), 23508032 + 2 + (256 * 258 + 1024 * 1026), BOTTLENECK, BY_4, R50),
+    (dict(mode="autosc"), 23508032 + 4 + sum(c * (c + 2) for c in (256, 512, 1024, 1024)), BOTTLENECK, BY_4, R50),
+    (dict(mode="autosc", design_size=64), 23508032 + 2 + (256 * 258 + 1024 * 1026), BOTTLENECK, BY_4, R50),
+    (dict(mode="human", stem="imagenet_3x3"), 23508032 - 64 * 3 * 40, BOTTLENECK, BY_4, R50),
+    (dict(mode="human", stem="imagenet_unpooled"), 23508032, BOTTLENECK, (2, 4, 8, 16), R50),
     (dict(), 23508032 + 6 + sum(c * (c + 2) for c in (256, 512, 1024, 1024)), BOTTLENECK, BY_4, R50),
 ]
 SHAPE_VGG = [
     (dict(mode=mode, out_indices=(0, 1, 2, 3, 4)), 14723136 + adaptors, VGG, VGG_BY, VGG_LAYERS)
-    for mode, adaptors in (("human", 0), ("standard", 6), ("autosc", 2), ("autotl", 4))
-] + [(dict(), 14723136 + 6, (512,), (16,), VGG_LAYERS)]
+    for mode, adaptors in (("human", 0), ("standard", 6), ("autosc", 4), ("autotl", 5))
+] + [(dict(), 14723136 + 6, (512,), (32,), VGG_LAYERS), (dict(design_size=64), 14723136 + 5, (512,), (16,), VGG_LAYERS)]
 SHAPE_MOBILENET = [
     (dict(mode="human", out_indices=GROUPS), 2223872, MOBILE, MOBILE_BY_2, MOBILE_BLOCKS),
     (dict(mode="human", stem="cifar", out_indices=GROUPS), 2223872, MOBILE, MOBILE_BY_1, MOBILE_BLOCKS),
     (dict(mode="standard", out_indices=GROUPS), 2223872 + 6, MOBILE, MOBILE_BY_2, MOBILE_BLOCKS),
-    (dict(mode="autosc", out_indices=GROUPS), 2223872 + 3, MOBILE, MOBILE_BY_2, MOBILE_BLOCKS),
+    (dict(mode="autosc", out_indices=GROUPS), 2223872 + 4, MOBILE, MOBILE_BY_2, MOBILE_BLOCKS),
     (dict(mode="autotl", stem="cifar", out_indices=GROUPS), 2223872 + 3, MOBILE, MOBILE_BY_1, MOBILE_BLOCKS),
     (dict(), 2223872 - 320 * 1280 - 2 * 1280 + 6, (24, 32, 96, 320), BY_4, MOBILE_BLOCKS),
     *(

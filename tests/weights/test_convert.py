@@ -344,6 +344,28 @@ def test_names_that_are_no_architecture_are_refused_with_their_form(arch, tmp_pa
     assert "and NETWORK_MODE_SIDE for other sides from 9 to 8192, such as resnet50_autosc_96" in line
 
 
+@pytest.mark.parametrize(
+    ("arch", "stem", "kernel", "out_stride"),
+    [
+        ("resnet50_shape-adaptor_64", "cifar", 3, 8),
+        ("resnet50_shape-adaptor_65", "imagenet", 7, 32),
+        ("resnet101_autosc_63", "cifar", 3, 8),
+        ("resnet50_autosc_64", "imagenet_unpooled", 7, 16),
+        ("resnet50_autosc_65", "imagenet", 7, 32),
+        ("resnet50_autotl_64", "imagenet_3x3", 3, 32),
+        ("resnet152_autotl_65", "imagenet", 7, 32),
+        ("resnet50_human-cifar_224", "cifar", 3, 8),
+        ("resnet50_human-imagenet_32", "imagenet", 7, 32),
+    ],
+)
+def test_stems_of_the_authors_resnets(arch, stem, kernel, out_stride):
+    config = load_table("shape_adaptor").archs[arch].backbone
+    assert config["stem"] == stem
+    with torch.device("meta"):
+        backbone = MODELS.build(dict(config))
+    assert (backbone.conv1.kernel_size, backbone.out_strides[-1]) == ((kernel, kernel), out_stride)
+
+
 def test_poolings_behind_the_last_layer_are_asked_for(tmp_path, capsys):
     """VGG has one from above 64 px, which its keys do not show."""
     path, state = tmp_path / "in.pth", {}
