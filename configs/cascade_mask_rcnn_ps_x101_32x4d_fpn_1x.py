@@ -2,6 +2,8 @@
 # The PSConv paper (table 7) gives 45.3 box AP and 38.9 mask AP on val2017, from ImageNet weights (their
 # figures, not measured here). Give such weights with --pretrained FILE; without them, the backbone starts from random
 # weights.
+# That AP was trained with the settings of mmdet 1.0: gradients clipped at 35, warm-up from 1/3, unaligned RoIAlign.
+# Here they are those of mmdet 3; cascade_mask_rcnn_ps_r50_fpn_1x_published.py has the published ones.
 _base_ = "./cascade_mask_rcnn_ps_r101_fpn_1x.py"
 
 # The published weights of 32 groups have extra dilation-1 kernels that the paper does not describe; set False for the

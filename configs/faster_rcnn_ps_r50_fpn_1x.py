@@ -1,6 +1,9 @@
 # Faster R-CNN, PS-ResNet-50, FPN, 1x schedule on COCO 2017. The authors (github.com/d-li14/PSConv) report 38.4 box AP
 # on val2017, from ImageNet weights (their figure, not measured here). Give such weights with --pretrained FILE;
 # without them, the backbone starts from random weights.
+# That AP was trained with the settings of mmdet 1.0: smooth L1 losses, 2000 proposals, gradients clipped at 35, warm-up
+# from 1/3, unaligned RoIAlign. Here they are those of mmdet 3; faster_rcnn_ps_r50_fpn_1x_published.py has the
+# published ones.
 _base_ = ["mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py", "./_base_/backbones/ps_r50.py"]
 
 model = dict(backbone={{_base_.ps_r50}})

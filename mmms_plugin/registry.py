@@ -14,6 +14,7 @@ from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import DefaultScope, Registry
 
 SCOPE = "mmms_plugin"
@@ -47,7 +48,7 @@ HOOKS = Registry(
     "hook",
     parent=ROOT_HOOKS,
     scope=SCOPE,
-    locations=[f"mmms_plugin.train.{name}" for name in ("console", "predictions", "shape_hook")],
+    locations=[f"mmms_plugin.train.{name}" for name in ("console", "norm_hook", "predictions", "shape_hook")],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",
@@ -55,6 +56,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope=SCOPE,
     locations=["mmms_plugin.train.shape_hook"],
 )
+TRANSFORMS = Registry("transform", parent=ROOT_TRANSFORMS, scope=SCOPE, locations=["mmms_plugin.train.transforms"])
 METRICS = Registry("metric", parent=ROOT_METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])
 
 _NUMBERS = count()

@@ -1,5 +1,5 @@
-# COCO 2017 as pictures with several labels, at 224 px: the ELASTIC paper's recipe for fine-tuning (section 4.2).
-# --coco-dir makes the label files from COCO's instances.
+# COCO as pictures with several labels, at 224 px: the ELASTIC paper's recipe for fine-tuning (section 4.2). Its figures
+# are those of COCO 2014, train2014 and val2014; --coco-dir makes the label files from the instances of that folder.
 _base_ = "./imagenet_224.py"
 
 model = dict(
@@ -14,7 +14,7 @@ model = dict(
 )
 test_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(224, 224)),
+    dict(type="Resize", scale=(224, 224), backend="pillow"),
     dict(
         type="PackInputs",
         meta_keys=("sample_idx", "img_path", "ori_shape", "img_shape", "scale_factor", "label_sizes"),

@@ -1,5 +1,5 @@
 # DLA-X-60 with the iterative deep aggregation decoder down to stride 2; a model without data or schedule.
-norm_cfg = dict(type="SyncBN", requires_grad=True, momentum=0.05)
+norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(
     type="EncoderDecoder",
     data_preprocessor=dict(
@@ -10,6 +10,7 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
         size=(513, 513),
+        test_cfg=dict(size=(513, 513)),
     ),
     backbone=dict(type="mmms_plugin.DLA", arch="60x", out_indices=(1, 2, 3, 4, 5), norm_cfg=norm_cfg),
     neck=dict(type="mmms_plugin.DLAUp", in_channels=[32, 128, 256, 512, 1024], norm_cfg=norm_cfg),

@@ -1,5 +1,5 @@
 # ImageNet at 224 px, batch 256, random crops and flips, SGD with momentum 0.9; a linear classifier. The backbone, the
-# schedule and the weight decay are the child config's.
+# schedule and the weight decay are the child config's. Pillow resizes with antialiasing, as in all four publications.
 _base_ = "./classification.py"
 
 model = dict(
@@ -14,13 +14,13 @@ model = dict(
 )
 train_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="RandomResizedCrop", scale=224),
+    dict(type="RandomResizedCrop", scale=224, backend="pillow"),
     dict(type="RandomFlip", prob=0.5, direction="horizontal"),
     dict(type="PackInputs"),
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="ResizeEdge", scale=256, edge="short"),
+    dict(type="ResizeEdge", scale=256, edge="short", backend="pillow"),
     dict(type="CenterCrop", crop_size=224),
     dict(type="PackInputs"),
 ]

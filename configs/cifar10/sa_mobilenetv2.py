@@ -13,3 +13,4 @@ model = dict(
     ),
     head=dict(in_channels=1280),
 )
+optim_wrapper = dict(optimizer=dict(weight_decay=4e-5))

@@ -1,4 +1,4 @@
-# MobileNetV2 of width 0.85 on ImageNet, compressed by shape adaptors (AutoSC): 120 epochs, batch 256, cosine.
+# MobileNetV2 of width 0.85 on ImageNet, compressed by shape adaptors (AutoSC): 100 epochs, batch 256, cosine.
 # The authors' page, table of AutoSC: top-1 error 29.3 (accuracy 70.7) at 262 M multiply-adds; as designed, width 0.75,
 # 30.2 at 233 M. Not measured here.
 _base_ = "../_base_/imagenet_sa.py"
@@ -8,8 +8,11 @@ model = dict(
         type="mmms_plugin.ShapeAdaptorMobileNetV2",
         width_multiplier=0.85,
         mode="autosc",
+        limit_side=15,
         out_indices=(7,),
         resize_outputs=False,
     ),
     head=dict(in_channels=1280),
 )
+optim_wrapper = dict(optimizer=dict(lr=0.05, weight_decay=4e-5))
+custom_hooks = [dict(type="mmms_plugin.ShapeAdaptorHook", step=200)]

@@ -1,4 +1,4 @@
-# ResNet-101 on ImageNet, every resizing layer a shape adaptor: 120 epochs, batch 256, cosine.
+# ResNet-101 on ImageNet, every resizing layer a shape adaptor: 100 epochs, batch 256, cosine.
 # The paper has no figure for this depth. Not measured here.
 _base_ = "../_base_/imagenet_sa.py"
 
@@ -7,6 +7,7 @@ model = dict(
         type="mmms_plugin.ShapeAdaptorResNet",
         depth=101,
         mode="standard",
+        limit_side=15,
         out_indices=(3,),
         resize_outputs=False,
     ),

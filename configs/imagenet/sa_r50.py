@@ -1,4 +1,4 @@
-# ResNet-50 on ImageNet, every resizing layer a shape adaptor: 120 epochs, batch 256, cosine.
+# ResNet-50 on ImageNet, every resizing layer a shape adaptor: 100 epochs, batch 256, cosine.
 # The paper's Table 1: top-1 error 21.26 (accuracy 78.74). Not measured here.
 _base_ = "../_base_/imagenet_sa.py"
 
@@ -7,6 +7,7 @@ model = dict(
         type="mmms_plugin.ShapeAdaptorResNet",
         depth=50,
         mode="standard",
+        limit_side=15,
         out_indices=(3,),
         resize_outputs=False,
     ),

@@ -1,4 +1,4 @@
-# VGG-16 on ImageNet, every resizing layer a shape adaptor: 120 epochs, batch 256, cosine.
+# VGG-16 on ImageNet, every resizing layer a shape adaptor: 100 epochs, batch 256, cosine.
 # The paper's Table 1: top-1 error 26.47 (accuracy 73.53). Not measured here.
 _base_ = "../_base_/imagenet_sa.py"
 
@@ -6,6 +6,7 @@ model = dict(
     backbone=dict(
         type="mmms_plugin.ShapeAdaptorVGG",
         mode="standard",
+        limit_side=15,
         resize_outputs=False,
     ),
     head=dict(in_channels=512),

@@ -2,6 +2,6 @@
 # The paper's Table 1: top-1 error 26.08 (accuracy 73.92). Not measured here.
 _base_ = "./sa_vgg16.py"
 
-model = dict(backbone=dict(mode="human"))
+model = dict(backbone=dict(mode="human", limit_side=None))
 optim_wrapper = dict(constructor="DefaultOptimWrapperConstructor")
 custom_hooks = []

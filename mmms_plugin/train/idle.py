@@ -145,10 +145,9 @@ def _faults_of_hook(hook: Hook, training: _Training) -> Iterator[str]:
         if length < min(hook.interval, training.per_epoch):  # it also logs at the end of an epoch
             yield f"logs every {hook.interval} iterations, this training has {length}: it never does"
     elif not name.endswith(OTHER_INTERVALS):
-        intervals = (getattr(hook, key, None) for key in ("interval", "step"))
-        for interval in intervals:
-            if isinstance(interval, int) and interval > length:
-                yield f"acts every {interval} {unit}, this training has {length}: it never does"
+        interval = getattr(hook, "interval", None)
+        if isinstance(interval, int) and interval > length:
+            yield f"acts every {interval} {unit}, this training has {length}: it never does"
     epochs = [getattr(hook, "switch_epoch", None)]
     if name == "SwitchRecipeHook":
         epochs = [epoch - 1 for epoch in hook.schedule]  # type: ignore[attr-defined]

@@ -1,7 +1,9 @@
 """Training of shape adaptors: their alphas have a separate optimizer, which makes few steps.
 
 Shape Adaptor (Liu et al., ECCV 2020), section 3: SGD with learning rate 0.1, Nesterov momentum 0.9 and cosine decay,
-one step every 20 iterations. In a config::
+one step every 20 iterations. The order of the steps is that of the authors' code
+(github.com/lorenmt/shape-adaptor, model_training.py): in every epoch the alphas step at iteration 0 and every so many
+after it, on a pass of their own, and the weights' pass on the same batch has the new shape. In a config::
 
     optim_wrapper = dict(constructor="mmms_plugin.ShapeAdaptorConstructor", ...)
     custom_hooks = [dict(type="mmms_plugin.ShapeAdaptorHook")]
@@ -59,13 +61,14 @@ class ShapeAdaptorConstructor(DefaultOptimWrapperConstructor):
 class ShapeAdaptorHook(Hook):
     """Train the alphas of all shape adaptors, and log the shape.
 
-    A step uses the gradient of one iteration, averaged over the processes, without mixed precision's loss scale and the
-    divisor of gradient accumulation; a gradient that is not finite is skipped. Logged scalars are ``s_<place>`` for
-    every adaptor, such as ``s_layer2.0``.
+    A step uses the gradient of a batch before the weights are trained on it, averaged over the processes; a gradient
+    that is not finite is skipped. Like the authors', its pass also updates running statistics. Logged scalars are
+    ``s_<place>`` for every adaptor, such as ``s_layer2.0``.
 
     Args:
-        step: iterations between two steps of the alphas.
-        lr: initial learning rate; falls to 0 along half a cosine over the training.
+        step: iterations between two steps of the alphas, counted from the start of each epoch.
+        lr: initial learning rate; falls to 0 along half a cosine, epoch by epoch, or by iterations if the training
+            does not count epochs.
         momentum: Nesterov momentum of SGD.
         report: iterations between two reports of shape and multiply-adds.
 
@@ -118,39 +121,44 @@ class ShapeAdaptorHook(Hook):
             self.optimizer.load_state_dict(self._resumed)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Clear the gradients and note the loss scale of this iteration."""
-        self.optimizer.zero_grad()
-        wrapper = runner.optim_wrapper
-        scaler = getattr(wrapper, "loss_scaler", None)
-        share = float(wrapper.scale_loss(torch.ones(())))  # of gradient accumulation; at the end it has fewer batches
-        self._gradient_scale = (1.0 if scaler is None else scaler.get_scale()) * share
+        """Step when due."""
+        if batch_idx % self.step == 0:
+            by_epoch = runner.max_epochs > 1
+            progress = runner.epoch / runner.max_epochs if by_epoch else runner.iter / runner.max_iters
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr * (1 + math.cos(math.pi * progress)) / 2
+            self._step(runner, data_batch)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Step when due, and log."""
+        """Drop the gradients that the weights' pass left, and log."""
         done = runner.iter + 1
-        if done % self.step == 0:
-            self._step(math.cos(math.pi * runner.iter / runner.max_iters))
         self.optimizer.zero_grad()
         for place, adaptor in self.adaptors.items():
             runner.message_hub.update_scalar(f"train/s_{place}", adaptor.scale)
         if done % self.report == 0 or done == runner.max_iters:
             print_log(self._describe(runner, data_batch), "current")
 
-    def _step(self, cosine: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * (1 + cosine) / 2
+    def _step(self, runner: Runner, data_batch: Any) -> None:
+        """A pass for the gradients of the alphas alone, and a step."""
+        model = unwrapped(runner.model)  # DDP would average the gradients of the weights too
+        scaler = getattr(runner.optim_wrapper, "loss_scaler", None)
+        with runner.optim_wrapper.optim_context(model):
+            data = model.data_preprocessor(deepcopy(data_batch), True)  # hosts pad annotations in place
+            loss, _ = model.parse_losses(model(**data, mode="loss"))
         alphas = [adaptor.alpha for adaptor in self.adaptors.values()]
-        gradients = [
-            alpha.grad for alpha in alphas if alpha.grad is not None
-        ]  # there are none behind the last returned stage
-        for gradient in gradients:
-            gradient.div_(self._gradient_scale)
+        scaled = loss if scaler is None else scaler.scale(loss)
+        for alpha, gradient in zip(alphas, torch.autograd.grad(scaled, alphas, allow_unused=True), strict=True):
+            if gradient is None:  # behind the last returned stage
+                alpha.grad = None
+                continue
+            alpha.grad = gradient if scaler is None else gradient / scaler.get_scale()
             if get_world_size() > 1:
-                all_reduce(gradient, "mean")
-        if all(gradient.isfinite() for gradient in gradients):
+                all_reduce(alpha.grad, "mean")
+        if all(alpha.grad is None or alpha.grad.isfinite() for alpha in alphas):
             self.optimizer.step()
+        self.optimizer.zero_grad()
 
     def _describe(self, runner: Runner, data_batch: Any) -> str:
         """The sizes of the maps and the multiply-adds, for the size of the batch's first picture."""

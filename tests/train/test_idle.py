@@ -80,7 +80,7 @@ def stopping(patience: int, **changes: Any) -> dict[str, Any]:
         (True, plain("AnyHook", interval=13, by_epoch=True), "AnyHook acts every 13 epochs, this training has 12"),
         (True, plain("PreciseBNHook", interval=13), "acts every 13 epochs"),
         (False, plain("PreciseBNHook", interval=13), None),
-        (True, plain("ShapeAdaptorHook", step=61, report=500), "acts every 61 iterations"),
+        (True, plain("ShapeAdaptorHook", step=61, report=500), None),  # also acts first in each epoch,
         (True, plain("PipelineSwitchHook", switch_epoch=11), None),
         (True, plain("PipelineSwitchHook", switch_epoch=12), "acts after 12 epochs, this training has 12: it never"),
         (False, plain("PipelineSwitchHook", switch_epoch=2), "counts epochs, this training iterations"),

@@ -63,6 +63,7 @@ def collate(samples: list[dict]) -> dict:
 
 
 def train(folder, name: str, iterations: int = 8, mode: str = "standard", step: int = 4, **options) -> Runner:
+    """With ``train_cfg`` among the options, of the length that it gives."""
     torch.manual_seed(0)
     settings = dict(constructor=CONSTRUCTOR, optimizer=dict(type="SGD", lr=0.01, momentum=0.9))
     settings |= options.pop("optim_wrapper", {})
@@ -72,7 +73,7 @@ def train(folder, name: str, iterations: int = 8, mode: str = "standard", step: 
         train_dataloader=dict(
             dataset=Pictures(), batch_size=4, sampler=dict(type="DefaultSampler", shuffle=False), collate_fn=collate
         ),
-        train_cfg=dict(by_epoch=False, max_iters=iterations),
+        train_cfg=options.pop("train_cfg", dict(by_epoch=False, max_iters=iterations)),
         optim_wrapper={key: value for key, value in settings.items() if value is not None},
         custom_hooks=[dict(type="mmms_plugin.ShapeAdaptorHook", step=step, report=4)],
         default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=4, by_epoch=False)),
@@ -85,6 +86,11 @@ def train(folder, name: str, iterations: int = 8, mode: str = "standard", step: 
     return runner
 
 
+def last_rate(runner: Runner) -> float:
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, ShapeAdaptorHook))
+    return hook.optimizer.param_groups[0]["lr"]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
@@ -95,14 +101,15 @@ def test_alphas_step_every_fourth_iteration_with_their_own_decay(whole):
     folder, runner = whole
     half = torch.load(folder / "iter_4.pth", weights_only=False)
     (group,) = half["shape_optimizer"]["param_groups"]
-    assert math.isclose(group["lr"], 0.1 * (1 + math.cos(math.pi * 3 / 8)) / 2)
+    assert group["lr"] == 0.1  # of the step at iteration 0
+    assert math.isclose(last_rate(runner), 0.05)  # of the one at iteration 4 of 8
     now = runner.model.state_dict()
     moved = {key for key in now if key.endswith("alpha") and now[key] != half["state_dict"][key]}
     assert moved == {"backbone.stem_adaptor.alpha", "backbone.features.4.resize.alpha"}  # the others are behind the map
     trained = {id(p) for g in runner.optim_wrapper.optimizer.param_groups for p in g["params"]}
     assert not any(id(a.alpha) in trained for a in runner.model.backbone.plan.adaptors.values())
     scalars = runner.message_hub.log_scalars["train/s_features.4"].data[0]
-    assert len(set(scalars.tolist())) == 3  # at the start, after the first and after the second step
+    assert [len(set(part)) for part in (scalars[:4].tolist(), scalars[4:].tolist(), scalars.tolist())] == [1, 1, 2]
 
 
 def test_a_resumed_training_gives_the_same_bits(whole, tmp_path):
@@ -163,31 +170,56 @@ def test_a_step_is_nesterov_s(tmp_path):
     torch.testing.assert_close(moved, -0.1 * 1.9 * gradients_of(range(4)).reshape(moved.shape), atol=1e-6, rtol=1e-3)
 
 
+class Step(NamedTuple):
+    """One step of the alphas: where in the training, at which rate, with which gradients."""
+
+    epoch: int
+    batch: int
+    rate: float
+    gradients: torch.Tensor
+
+
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
-    """What the hook of each training steps with."""
+    """The steps of the hook in each training."""
     return record(monkeypatch.setattr)
-
-
-class Step(NamedTuple):
-    """The factor that the hook took out of the gradients, and the gradients of all alphas that had one."""
-
-    scale: float
-    gradients: torch.Tensor
 
 
 def record(setattr: Callable[[type, str, Any], None]) -> list[Step]:
     """A list to which every step of the hook is added from now on."""
-    found: list[Step] = []
-    original = ShapeAdaptorHook._step
+    steps: list[Step] = []
+    original = ShapeAdaptorHook.before_train
 
-    def step(self: ShapeAdaptorHook, cosine: float) -> None:
-        original(self, cosine)
-        gradients = [adaptor.alpha.grad for adaptor in self.adaptors.values() if adaptor.alpha.grad is not None]
-        found.append(Step(self._gradient_scale, torch.stack(gradients)))
+    def before_train(self: ShapeAdaptorHook, runner: Runner) -> None:
+        def add(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            (group,) = optimizer.param_groups
+            gradients = torch.stack([alpha.grad.clone() for alpha in group["params"] if alpha.grad is not None])
+            batch = runner.iter - runner.epoch * len(runner.train_dataloader)
+            steps.append(Step(runner.epoch, batch, group["lr"], gradients))
 
-    setattr(ShapeAdaptorHook, "_step", step)
-    return found
+        original(self, runner)
+        self.optimizer.register_step_pre_hook(add)
+
+    setattr(ShapeAdaptorHook, "before_train", before_train)
+    return steps
+
+
+def test_alphas_step_first_in_every_epoch_at_the_rate_of_the_epoch(tmp_path, steps):
+    train(tmp_path, "epochs", step=3, train_cfg=dict(by_epoch=True, max_epochs=2))  # of four batches
+    assert [step[:3] for step in steps] == [(0, 0, 0.1), (0, 3, 0.1), (1, 0, 0.05), (1, 3, 0.05)]
+
+
+def test_weights_are_trained_on_the_new_shape(tmp_path, steps):
+    runner = train(tmp_path, "order", iterations=1, step=1)
+    torch.testing.assert_close(steps[0].gradients, gradients_of(range(4)))
+    torch.manual_seed(0)
+    model = Classifier().train()
+    alphas = {name: value for name, value in model.named_parameters() if name.endswith("alpha")}
+    for name, alpha in alphas.items():
+        alpha.data = runner.model.state_dict()[name]
+    model(**collate([Pictures()[i] for i in range(4)]))["loss"].backward()
+    expected = model.fc.weight - 0.01 * model.fc.weight.grad
+    torch.testing.assert_close(runner.model.fc.weight, expected, atol=1e-8, rtol=1e-6)
 
 
 def gradients_of(pictures: Sequence[int]) -> torch.Tensor:
@@ -201,7 +233,7 @@ def gradients_of(pictures: Sequence[int]) -> torch.Tensor:
 
 def test_gradient_accumulation_does_not_change_the_gradient(tmp_path, steps):
     train(tmp_path, "accumulated", iterations=3, step=1, optim_wrapper=dict(accumulative_counts=2))
-    assert [step.scale for step in steps] == [0.5, 0.5, 1.0]  # the third batch is a group of its own
+    assert len(steps) == 3
     torch.testing.assert_close(steps[0].gradients, gradients_of(range(4)))
 
 
@@ -212,7 +244,6 @@ def test_mixed_precision_does_not_change_the_gradient(tmp_path, steps, monkeypat
     for scale in (1.0, 1024.0):
         wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", loss_scale=scale)
         train(tmp_path, f"amp {scale}", iterations=1, step=1, optim_wrapper=wrapper)
-    assert [step.scale for step in steps] == [1, 1024]
     assert torch.equal(steps[0].gradients, steps[1].gradients)  # a power of two leaves no trace
     found, exact = steps[0].gradients, gradients_of(range(4))
     assert torch.cosine_similarity(found, exact, dim=0) > 0.98
