@@ -344,6 +344,13 @@ def test_names_that_are_no_architecture_are_refused_with_their_form(arch, tmp_pa
     assert "and NETWORK_MODE_SIDE for other sides from 9 to 8192, such as resnet50_autosc_96" in line
 
 
+def test_help_names_every_source(capsys):
+    with pytest.raises(SystemExit):
+        main(["convert", "--help"])
+    words = capsys.readouterr().out.replace(",", " ").split()
+    assert set(sources()) <= set(words)
+
+
 @pytest.mark.parametrize(
     ("arch", "stem", "kernel", "out_stride"),
     [
