@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mmms_plugin.backbones.shape_mobilenet import STEMS
 from mmms_plugin.backbones.shape_plan import SMALL
 from mmms_plugin.weights.tables import Arch, Archs, Normalisation, Rule, Table
 from mmms_plugin.weights.tables._resnet import BLOCKS, BN, CLASSIFIER, STEM
@@ -59,7 +60,7 @@ def read_arch(name: str) -> Arch | None:
         apart = "" if first == second else f"stride {second} in "
         both = f"stride {first} in the stem and {apart}the first widening block"
         options: dict[str, Any] = dict(width_multiplier=float(width)) if width else {}
-        stem = {(2, 2): "imagenet", (1, 1): "cifar", (2, 1): "imagenet_small", (1, 2): "cifar_large"}[first, second]
+        stem = next(name for name, strides in STEMS.items() if strides == (first, second))
         options |= dict(stem=stem, out_indices=list(range(8)))
         return _arch("MobileNetV2", 8, shape | options, normalisation, both if "human" in mode else "")
     stem = "cifar" if small else "imagenet"
