@@ -47,7 +47,14 @@ class Options(EvaluateOptions):
         choices=SPLITS,
         default="val",
         group=DATA,
-        help="pictures to use: thresholds are chosen on one half and reported on the other",
+        help="pictures to use",
+    )
+    choose_on: str = option(
+        choices=("half", "all"),
+        default="half",
+        group=THRESHOLDS,
+        help="choose thresholds on half of the pictures and report on the other half, or both on all of them (default: "
+        "half)",
     )
     thresholds: str | None = option(
         metavar="FILE",
@@ -70,7 +77,7 @@ class Options(EvaluateOptions):
 
 
 def run(options: Options) -> None:
-    """Choose thresholds on half of the pictures and report on the other half, or report given ones on all pictures.
+    """Choose thresholds on half or all of the pictures and report on the other half or all, or report given thresholds.
 
     Raises: UserError if config, data, checkpoint and thresholds do not fit each other, or no plan is within a budget.
     """
@@ -86,6 +93,8 @@ def run(options: Options) -> None:
     from mmms_plugin.train.launch import prepare_config
 
     check_folder(options.out)
+    if options.thresholds is not None and options.choose_on != "half":
+        raise UserError(f"--choose-on {options.choose_on}: --thresholds gives the thresholds; leave one of them out")
     config, _ = prepare_config(options, training=False)
     model = _load(config, options)
     network = EarlyExit.of(model)
@@ -96,10 +105,11 @@ def run(options: Options) -> None:
     size = (sample.shape[-2], sample.shape[-1])
     confidence, correct = scores.max(2), scores.argmax(2) == labels[:, None]
     if given is None:
-        chosen = np.random.default_rng(0).permutation(len(labels)) < len(labels) / 2
+        half = np.random.default_rng(0).permutation(len(labels)) < len(labels) / 2
+        chosen, reported = (half, ~half) if options.choose_on == "half" else (slice(None), slice(None))
         plans = _choose(model, network, size, confidence[chosen], correct[chosen])
         path = plans.save(Path(options.checkpoint).with_suffix(".exits.json"))
-        confidence, correct = confidence[~chosen], correct[~chosen]
+        confidence, correct = confidence[reported], correct[reported]
     else:
         plans, path = given, Path(str(options.thresholds))
         plans.check(size, network.costs(size), path)
@@ -119,6 +129,8 @@ def run(options: Options) -> None:
     console, threads = Console(), torch.get_num_threads()
     _print(console, points, plans)
     print_savings(savings, f"early exit, {len(sample)} pictures, threads: {threads}, {clock_name()}", console)
+    if given is None and options.choose_on == "all":
+        say("the thresholds were chosen on these pictures; for others, give them with --thresholds", console)
     say(f"thresholds: {path}; plot and numbers: {folder}", console)
 
 

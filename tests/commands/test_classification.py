@@ -223,7 +223,14 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     check_exits(content["points"], checkpoint, shapes / "train")
     plans = json.loads(checkpoint.with_suffix(".exits.json").read_text(encoding="utf-8"))
     assert (plans["size"], plans["pictures"]) == ([32, 32], 6)
+    assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *more, "--choose-on", "all") == 0
+    assert "the thresholds were chosen on these pictures" in " ".join(capfd.readouterr().out.split())
+    assert json.loads(checkpoint.with_suffix(".exits.json").read_text(encoding="utf-8"))["pictures"] == 12
+    checkpoint.with_suffix(".exits.json").write_text(json.dumps(plans), encoding="utf-8")
     again = ["--thresholds", str(checkpoint.with_suffix(".exits.json"))]
+    both = [*data, *options, *more, *again, "--choose-on", "all"]
+    assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *both) == 2
+    assert "--choose-on all: --thresholds gives the thresholds" in capfd.readouterr().err
     assert (
         run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *more, *again, "--budget", "9") == 0
     )

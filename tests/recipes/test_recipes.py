@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmms_plugin.config.files import config_names, load_config
+from mmms_plugin.registry import MODELS
+from mmms_plugin.train.shape_hook import ShapeAdaptorHook
 
 TABLE = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text(encoding="utf-8"))
 RECIPES = TABLE["recipes"]
@@ -57,6 +60,20 @@ def test_a_config_has_the_published_recipe(name: str) -> None:
         values |= {place: deviation["ours"] for place, deviation in recipe.get("deviations", {}).items()}
         assert all(d["published"] != d["ours"] and d["why"] for d in recipe.get("deviations", {}).values())
     assert {place: value_at(config, place) for place in values} == values
+
+
+def test_the_hook_of_shape_adaptors_has_the_published_defaults() -> None:
+    """Of lorenmt/shape-adaptor, model_training.py, which the table leaves to the hook."""
+    hook = ShapeAdaptorHook()
+    assert (hook.step, hook.lr, hook.momentum) == (20, 0.1, 0.9)
+
+
+def test_batch_norms_have_the_momentum_of_pytorch_by_default() -> None:
+    """Which is what the table's `norm_cfg: null` means."""
+    norms = [
+        m for m in MODELS.build(dict(type="mmms_plugin.PSResNet", depth=18)).modules() if isinstance(m, _BatchNorm)
+    ]
+    assert {norm.momentum for norm in norms} == {0.1}
 
 
 def test_every_config_is_in_the_table_and_every_entry_has_a_config() -> None:
