@@ -11,6 +11,7 @@ model = dict(
         design_size=32,
         out_indices=(3,),
         resize_outputs=False,
+        zero_init_residual=False,
     ),
     head=dict(in_channels=2048),
 )

@@ -10,6 +10,7 @@ model = dict(
         limit_side=15,
         out_indices=(3,),
         resize_outputs=False,
+        zero_init_residual=False,
     ),
     head=dict(in_channels=2048),
 )

@@ -8,6 +8,10 @@ model = dict(
         mode="standard",
         limit_side=15,
         resize_outputs=False,
+        init_cfg=[
+            dict(type="Xavier", layer="Conv2d", distribution="uniform"),
+            dict(type="Constant", layer="_BatchNorm", val=1),
+        ],
     ),
-    head=dict(in_channels=512),
+    head=dict(in_channels=512, init_cfg=dict(type="Xavier", layer="Linear", distribution="uniform")),
 )
