@@ -1,0 +1,5 @@
+"""The index of the tables and figures of the four sources: data, one file for each source.
+
+``items.py`` defines an item, ``index.py`` collects them, ``page.py`` writes ``docs/reproduce.md``. A new item is an
+entry in a source's ``ITEMS``; a new source is a new file and a word in ``index.py``.
+"""
