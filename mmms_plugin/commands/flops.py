@@ -45,7 +45,7 @@ class Options(CommandOptions):
     )
     cfg_options: Mapping[str, Any] = option(
         nargs="+", metavar="KEY=VALUE", default={}, reader=parse_cfg_options,
-        help="arguments of the backbone, such as depth=50",
+        help="arguments of the backbone, such as depth=50 or elastic_cfg.method=nearest",
     )  # fmt: skip
     json: str | None = option(metavar="FILE", help="write the figures as JSON")
 
@@ -104,7 +104,7 @@ def _show_backbone(target: str, options: Options) -> None:
     from mmms_plugin.report.terminal import print_table, say
     from mmms_plugin.scale.flops import measure
 
-    config, size = {**_backbone_config(target), **options.cfg_options}, options.shape
+    config, size = _with_options(_backbone_config(target), options.cfg_options), options.shape
     try:
         cost = measure(config, size)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
@@ -121,6 +121,19 @@ def _show_backbone(target: str, options: Options) -> None:
     if options.json:
         content = dict(exits=exits, config=config, size=size, measured=asdict(cost))
         write_text(options.json, json.dumps(content, indent=1) + "\n")
+
+
+def _with_options(config: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with arguments such as ``depth`` or ``elastic_cfg.method`` changed."""
+    from mmengine.config import Config
+
+    changed = Config(config)
+    for key, value in options.items():
+        try:
+            changed.merge_from_dict({key: value})
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise UserError(f"--cfg-options {key}: {type(error).__name__}: {first_line(error)}") from error
+    return dict(changed.to_dict())
 
 
 def _exit_macs(target: str, config: Mapping[str, Any], size: tuple[int, int]) -> list[int]:

@@ -61,7 +61,9 @@ def _list(items: list[Item]) -> None:
 
     facts = read_facts()
     columns = ("item", Column("GPU\nhours"), Column("data", left=True), Column("shows", prose=True))
-    rows = [(item.name, hours(item.gpu_hours(facts)), item.data.name, item.title) for item in items]
+    rows = [
+        (item.name, hours(item.gpu_hours(facts)), item.data.name if item.data else "–", item.title) for item in items
+    ]
     print_table(Table("items", "tables and figures of the sources", columns, rows), Console())
 
 
@@ -71,7 +73,7 @@ def _show(item: Item, work_dirs: Path) -> None:
     from mmms_plugin.commands.compare_seeds_records import read_scalars
     from mmms_plugin.config.facts import read_facts
     from mmms_plugin.report.terminal import explain, print_table, say
-    from mmms_plugin.reproduction.page import hours, needs
+    from mmms_plugin.reproduction.page import hours, needs, published
 
     measured: dict[str, Metrics] = {}
     for row in item.rows:
@@ -80,6 +82,9 @@ def _show(item: Item, work_dirs: Path) -> None:
     explain(f"needs {needs(item, hours(item.gpu_hours(read_facts())))}")
     for line in item.commands(str(work_dirs)):
         say(line)
+    if item.data is None:
+        print_table(published(item), Console())
+        return
     note = f"here: the last evaluation in {work_dirs}, n/a where there is none"
     print_table(result(item, measured, note), Console())
 
@@ -91,18 +96,25 @@ def _smoke(items: list[Item]) -> None:
     from rich.console import Console
     from rich.progress import track
 
+    from mmms_plugin.commands import main
     from mmms_plugin.commands.reproduce_smoke import draw_data, train_row
     from mmms_plugin.report.terminal import print_table
+    from mmms_plugin.reproduction.page import published
 
     # the real streams, also while a training's output is kept back
     console, bar = Console(file=sys.stdout), Console(file=sys.stderr)
     measured: dict[str, Metrics] = {}
     with TemporaryDirectory() as scratch:
-        data = draw_data(Path(scratch))
+        pictures = draw_data(Path(scratch))
         for item in items:
+            if item.data is None:
+                print_table(published(item), console)
+                if status := main([*item.command, *item.smoke]):
+                    raise RunError(f"{item.name}: its command ended with status {status}")
+                continue
             new = [row for row in item.rows if row.config and row.folder not in measured]
             for row in track(new, item.name, console=bar, transient=True, disable=not bar.is_terminal):
-                measured[row.folder] = train_row(item, row, data, Path(scratch))
+                measured[row.folder] = train_row(row, item.data, pictures, Path(scratch))
             print_table(result(item, measured, SMOKE_NOTE), console)
 
 

@@ -16,7 +16,7 @@ from mmms_plugin.errors import RunError, UserError
 from mmms_plugin.train.options import TrainOptions
 
 if TYPE_CHECKING:
-    from mmms_plugin.reproduction.items import Item, Row
+    from mmms_plugin.reproduction.items import DataSet, Row
 
 ONE_ITERATION = ScheduleOptions(iters=1, batch_size=2)
 LOADERS = {
@@ -32,7 +32,7 @@ def draw_data(folder: Path) -> Path:
     return folder / "shapes"
 
 
-def train_row(item: Item, row: Row, data: Path, folder: Path) -> dict[str, float | None]:
+def train_row(row: Row, data: DataSet, pictures: Path, folder: Path) -> dict[str, float | None]:
     """Train a row for one iteration and return its metrics; its work folder is removed.
 
     Raises:
@@ -42,19 +42,19 @@ def train_row(item: Item, row: Row, data: Path, folder: Path) -> dict[str, float
     from mmms_plugin.train.launch import train
 
     work_dir = folder / row.folder
-    options: dict[str, Any] = {item.data.flag: str(data), "cfg_options": {**LOADERS, **row.options}}
+    options: dict[str, Any] = {data.flag: str(pictures), "cfg_options": {**LOADERS, **row.options}}
     log = StringIO()  # not a file: loggers of mmengine keep it after the run
     try:
         with redirect_stdout(log), redirect_stderr(log), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             train(
                 TrainOptions(
-                    config=row.config, work_dir=str(work_dir), image_size=(item.data.side, item.data.side),
+                    config=row.config, work_dir=str(work_dir), image_size=(data.side, data.side),
                     pretrained="none", schedule=ONE_ITERATION, seed=0, **options,
                 )
             )  # fmt: skip
         return read_scalars(work_dir)[0]
     except (UserError, RunError) as error:
-        raise type(error)(f"{item.name}, {row.name}: {error}") from error
+        raise type(error)(f"{row.folder}: {error}") from error
     finally:
         shutil.rmtree(work_dir, ignore_errors=True)

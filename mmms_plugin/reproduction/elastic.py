@@ -27,6 +27,20 @@ def _variant(name: str, error: float, **policy: Any) -> Row:
 
 ITEMS = (
     Item(
+        "elastic-table1", SOURCE, "Table 1", "multiply-adds and parameters of multi-scale layers, of the plain layer's",
+        None, 0, (Measure("FLOPs"), Measure("parameters")),
+        (
+            Row("single scale", (1.0, 1.0)),
+            Row("feature pyramid, concat", (2.0, 2.0)),
+            Row("feature pyramid, add", (1.0, 1.0)),
+            Row("filter pyramid, standard", (2.5, 2.5)),
+            Row("filter pyramid, dilated", (1.0, 1.0)),
+            Row("Elastic", (0.625, 1.0)),
+        ),
+        "The paper's formulas, for two branches of equal width and scales of 1 and 2.",
+        command=("flops", "--table", "elastic"),
+    ),
+    Item(
         "elastic-table2", SOURCE, "Table 2", "errors on ImageNet, with and without Elastic",
         IMAGENET, 120, (TOP_1, TOP_5),
         (

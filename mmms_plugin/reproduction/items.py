@@ -45,14 +45,14 @@ class Measure:
 
     Attributes:
         title: of the column.
-        metric: name of the logged metric.
+        metric: name of the logged metric; empty where another command measures.
         scale: factor that makes the published unit of it.
         error: show what is missing to 100.
         digits: decimals to show.
     """
 
     title: str
-    metric: str
+    metric: str = ""
     scale: float = 1
     error: bool = False
     digits: int = 2
@@ -106,33 +106,37 @@ class Row:
 
 @dataclass(frozen=True)
 class Item:
-    """A table or figure that trainings make.
+    """A table or figure that trainings make, or another command.
 
     Attributes:
         name: as ``mmms reproduce`` takes it.
         source: the paper or article.
         number: 'Table 1'.
         title: what it shows, in a line.
-        data: that every training needs.
+        data: that every training needs; None if there is no training.
         epochs: of every training.
         measures: the columns.
-        rows: the trainings.
+        rows: the trainings, or what the command measures.
         remark: what differs from the source, or what the source leaves open.
+        command: of an item without trainings, the words behind ``mmms``.
+        smoke: words to add to it for a smoke run.
     """
 
     name: str
     source: str
     number: str
     title: str
-    data: DataSet
+    data: DataSet | None
     epochs: int
     measures: tuple[Measure, ...]
     rows: tuple[Row, ...]
     remark: str = ""
+    command: tuple[str, ...] = ()
+    smoke: tuple[str, ...] = ()
 
     def commands(self, folder: str = "work_dirs") -> list[str]:
-        """The commands that make the item, one for each row that the package has."""
-        lines = []
+        """The commands that make the item: its own, or one for each row that the package has."""
+        lines = [shell_line(["mmms", *self.command])] if self.command else []
         for row in self.rows:
             if row.config:
                 words = ["mmms", "train", row.config, "--work-dir", f"{folder}/{row.folder}"]
@@ -140,10 +144,15 @@ class Item:
         return lines
 
     def gpu_hours(self, facts: Mapping[str, Facts]) -> float | None:
-        """Estimated from the multiply-adds of the configs; rows of a host's configs count as the others' mean.
+        """Of all trainings, estimated from the multiply-adds of the configs.
 
-        None if no config was measured.
+        Rows of a host's configs count as the others' mean.
+
+        Returns:
+            None if no config was measured, 0 without trainings.
         """
+        if self.data is None:
+            return 0
         configs = [row.config for row in self.rows if row.config]
         macs = [facts[name].macs for name in configs if name in facts]
         if not macs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -22,7 +23,8 @@ generated pictures and shows the table in its final form.
 
 Data are expected where the config looks for them (`mmms train --help` lists the options for other places). The recipes
 are for 8 GPUs: `torchrun --nproc-per-node 8 -m mmms_plugin train ... --launcher pytorch`; on fewer, add
-`--auto-scale-lr`. GPU hours are estimates, for a GPU that does {GPU_MACS / 1e12:g} T multiply-adds per second.
+`--auto-scale-lr`. GPU hours are estimates, for a GPU that does {GPU_MACS / 1e12:g} T multiply-adds per second, without the
+heads of detectors.
 """
 
 
@@ -38,28 +40,31 @@ def page() -> str:
 
 
 def hours(value: float | None) -> str:
-    """GPU hours with one or two digits that mean something: 870, 12, 0.4."""
-    if value is None:
-        return "unknown"
+    """GPU hours with one or two digits that mean something: 870, 12, 0.4; a dash for none."""
+    if not value:
+        return "unknown" if value is None else "–"
     return f"{float(f'{value:.2g}'):,.0f}" if value >= 10 else f"{value:.1g}"
 
 
 def needs(item: Item, gpu_hours: str) -> str:
     """Data and time in a line."""
+    if item.data is None:
+        return "neither data nor training"
     return f"{item.data.name}, {item.epochs} epochs each, about {gpu_hours} GPU hours in all"
 
 
 def published(item: Item) -> Table:
     """The source's own table."""
     columns = (Column("", left=True), *(Column(measure.title, measure.form) for measure in item.measures))
-    return Table(item.name, "", columns, [(row.name, *row.cells) for row in item.rows])
+    caption = f"{item.source}, {item.number}: {item.title}, as published"
+    return Table(item.name, caption, columns, [(row.name, *row.cells) for row in item.rows])
 
 
 def _section(item: Item, gpu_hours: str) -> Iterator[str]:
     yield f"\n### {item.number}: {item.title}\n\n`mmms reproduce {item.name}`. Needs {needs(item, gpu_hours)}.\n"
     if item.remark:
         yield f"{item.remark}\n"
-    yield f"\n{to_markdown(published(item))}"
+    yield f"\n{to_markdown(replace(published(item), caption=''))}"
     yield "\n```bash\n" + "\n".join(item.commands()) + "\n```\n"
 
 

@@ -167,4 +167,11 @@ ITEMS = (
         "The standard rows are mmdet 1.0's; mmdet 3's configs differ in losses, proposals, warm-up and RoIAlign. Add "
         "--pretrained FILE with weights of a stepwise schedule to the PSConv rows, as the paper has.",
     ),
+    Item(
+        "psconv-speed", SOURCE, "Section 4.2", "time of a layer, 64 channels, 56 x 56 px, batch 200, on a Titan X",
+        None, 0, (Measure("times the plain layer"),),
+        (Row("plain, 4.85 ms", (1.0,)), Row("dilated by 2", (2.99,)), Row("PSConv", (round(2.99 * 1.14, 2),))),
+        "The paper gives PSConv as 1.14 times the dilated layer. Add --device cuda for a GPU.",
+        command=("benchmark", "layers", "--batch", "200"), smoke=("--batch", "1", "--rounds", "1"),
+    ),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Parameters and FLOPs in the tables of the ELASTIC paper, beside those measured here.
 
-1. Table 1 has formulas; its rows are evaluated for one layer, n = 56, 64 to 64 channels, k = 3, r = (1, 2), b = (2, 2),
-   and only for the methods that are layers here.
+1. Table 1 has formulas; its rows are evaluated for one layer, n = 56, 64 to 64 channels, k = 3, r = (1, 2), b = (2, 2).
+   The pyramids are built here as their formulas have them, with every branch at full resolution.
 2. Classification errors on ImageNet are the paper's, for orientation; they are not measured.
 3. The authors' DLA has layers that it never uses; its figures include them, and so do the measured ones.
 """
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.registry import MODELS
+from torch import nn
 
 from mmms_plugin.scale.flops import Cost, count, measure
 
@@ -50,6 +51,11 @@ _LAYER_PARAMS = LAYER_CHANNELS**2 * LAYER_KERNEL**2
 
 ROWS = (
     Row("1", "single-scale layer", dict(type="Conv2d"), _LAYER_PARAMS / 1e6, _PLAIN_LAYER / 1e9),
+    Row("1", "feature pyramid, concat", dict(type="feature pyramid, concat"), 2 * _LAYER_PARAMS / 1e6,
+        2 * _PLAIN_LAYER / 1e9),
+    Row("1", "feature pyramid, add", dict(type="feature pyramid, add"), _LAYER_PARAMS / 1e6, _PLAIN_LAYER / 1e9),
+    Row("1", "filter pyramid, standard", dict(type="filter pyramid"), _LAYER_PARAMS * (1 + 4) / 2 / 1e6,
+        _PLAIN_LAYER * (1 + 4) / 2 / 1e9),
     Row("1", "filter pyramid, dilated", dict(type="mmms_plugin.PSConv"), _LAYER_PARAMS / 1e6,
         _PLAIN_LAYER / 1e9),
     Row("1", "Elastic layer", dict(type="mmms_plugin.ElasticConv"), _LAYER_PARAMS / 1e6,
@@ -140,7 +146,41 @@ def _rounds_to(paper: float, measured: float) -> bool:
 
 
 def _layer_cost(config: Mapping[str, Any]) -> Cost:
-    layer_class = torch.nn.Conv2d if config["type"] == "Conv2d" else MODELS.get(config["type"])
+    kind, channels = config["type"], LAYER_CHANNELS
     with torch.device("meta"):
-        layer = layer_class(LAYER_CHANNELS, LAYER_CHANNELS, LAYER_KERNEL, padding=LAYER_KERNEL // 2, bias=False)
-        return count(layer, torch.empty(1, LAYER_CHANNELS, LAYER_SIDE, LAYER_SIDE))
+        if kind in PYRAMIDS:
+            layer: nn.Module = PYRAMIDS[kind]()
+        else:
+            layer_class = nn.Conv2d if kind == "Conv2d" else MODELS.get(kind)
+            layer = layer_class(channels, channels, LAYER_KERNEL, padding=LAYER_KERNEL // 2, bias=False)
+        return count(layer, torch.empty(1, channels, LAYER_SIDE, LAYER_SIDE))
+
+
+def _conv(outputs: int, ratio: int = 1) -> nn.Module:
+    side = LAYER_KERNEL * ratio
+    padding = nn.ZeroPad2d(((side - 1) // 2, side // 2) * 2)  # keeps the size, of even kernels too
+    return nn.Sequential(padding, nn.Conv2d(LAYER_CHANNELS, outputs, side, bias=False))
+
+
+class _Concatenated(nn.ModuleList):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([layer(x) for layer in self], 1)
+
+
+class _Added(nn.Module):
+    """One convolution of the sum of two maps of the pyramid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = _conv(LAYER_CHANNELS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x + x)
+
+
+# What Table 1 compares with and the package has no layer for, by the type in ROWS.
+PYRAMIDS: Mapping[str, Callable[[], nn.Module]] = {
+    "feature pyramid, concat": lambda: _Concatenated([_conv(LAYER_CHANNELS) for _ in range(2)]),
+    "feature pyramid, add": _Added,
+    "filter pyramid": lambda: _Concatenated([_conv(LAYER_CHANNELS // 2, ratio) for ratio in (1, 2)]),
+}

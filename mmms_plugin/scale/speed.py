@@ -60,6 +60,7 @@ def layer_candidates(channels: int, groups: int) -> dict[str, nn.Module]:
 
     return {
         "plain": nn.Conv2d(channels, channels, 3, padding=1, groups=groups, bias=False),
+        "dilated": nn.Conv2d(channels, channels, 3, padding=2, dilation=2, groups=groups, bias=False),
         "PSConv": ps(dilation_pattern=(2, 1, 4, 1)),
         "cyclic": ps(channel_order="cyclic"),
         "masked": ps(implementation="masked"),

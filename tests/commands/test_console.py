@@ -253,7 +253,7 @@ def test_benchmark_prints_times_and_multiply_adds(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     assert main(["benchmark", "layers", "--batch", "1", "--rounds", "1", "--device", "cpu:0"]) == 0
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("plain", "PSConv", "published", "512 ch, 7 px"))
+    assert all(word in printed for word in ("plain", "dilated", "PSConv", "published", "512 ch, 7 px"))
     assert "0.12 G" in printed  # the plain 3x3 layers of ResNet-50 have 0.116e9 multiply-adds in every stage
 
 
@@ -306,6 +306,10 @@ def test_flops_of_any_backbone_and_of_a_config(capsys, monkeypatch):
     assert main(["flops", "mask_rcnn_ps_r50_fpn_1x", "--shape", "224", "224"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("23.508") == printed.count("4.087") == 2  # ResNet-50 without its classifier
+    assert main(["flops", "imagenet/elastic_dla60x", "--cfg-options", "elastic_cfg.method=dilated"]) == 0
+    assert "elastic_cfg={'method': 'dilated'}" in capsys.readouterr().out
+    assert main(["flops", "PSResNet", "--cfg-options", "depth=50", "depth.x=1"]) == 2
+    assert capsys.readouterr().err.startswith("mmms flops: error: --cfg-options depth.x: TypeError: ")
 
 
 def test_version(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -31,7 +32,8 @@ def test_the_page_is_made_from_the_index():
 def test_rows_have_a_figure_for_each_measure_and_a_work_folder_for_each_training():
     for item in index.INDEX.values():
         assert all(len(row.published) == len(item.measures) for row in item.rows), item.name
-        assert item.gpu_hours({}) is None
+        assert item.gpu_hours({}) == (None if item.data else 0), item.name
+        assert bool(item.command) == (item.data is None), item.name
         for row in item.rows:
             if row.config:
                 same = ROWS[row.folder][1]
@@ -89,3 +91,18 @@ def test_a_smoke_run_trains_and_shows_the_table(monkeypatch, capsys, tmp_path):
     assert 0 <= float(lines[-2].split()[4]) <= 100
     assert lines[-1] == "A remark; here: one iteration on generated pictures, which says nothing about accuracy"
     assert (err, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_an_item_without_training_is_made_by_its_command(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["reproduce", "psconv-speed"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("needs neither data nor training\nmmms benchmark layers --batch 200\n")
+    assert ["dilated", "by", "2", "2.99"] in [line.split() for line in out.splitlines()]
+    assert main(["reproduce", "psconv-speed", "--smoke"]) == 0
+    out = capsys.readouterr().out
+    assert out.index("2.99") < out.index("64 ch, 56 px")
+    failing = replace(index.INDEX["psconv-speed"], smoke=("--batch", "0"))
+    monkeypatch.setitem(index.INDEX, failing.name, failing)
+    assert main(["reproduce", failing.name, "--smoke"]) == 1
+    assert "psconv-speed: its command ended with status 2" in capsys.readouterr().err
