@@ -42,7 +42,7 @@ def train_row(row: Row, data: DataSet, pictures: Path, folder: Path) -> dict[str
     from mmms_plugin.train.launch import train
 
     work_dir = folder / row.folder
-    options: dict[str, Any] = {data.flag: str(pictures), "cfg_options": {**LOADERS, **row.options}}
+    options: dict[str, Any] = {data.flag: str(pictures), "cfg_options": {**LOADERS, **data.small, **row.options}}
     log = StringIO()  # not a file: loggers of mmengine keep it after the run
     try:
         with redirect_stdout(log), redirect_stderr(log), warnings.catch_warnings():

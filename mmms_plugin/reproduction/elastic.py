@@ -67,6 +67,7 @@ ITEMS = (
         "elastic-table3", SOURCE, "Table 3", "F1 of labels on COCO, from ImageNet weights",
         COCO_LABELS, 36, F1,
         (
+            Row("ResNet101*", (69.98, 74.58), "coco_multilabel/r101_coco"),
             Row("DenseNet201*", (69.95, 74.50), "coco_multilabel/densenet201_coco"),
             Row("DenseNet201+Elastic", (70.40, 74.99), "coco_multilabel/elastic_densenet201_coco"),
             Row("DLA-X60*", (70.79, 75.41), "coco_multilabel/dla60x_coco"),
@@ -82,6 +83,7 @@ ITEMS = (
         "elastic-table5", SOURCE, "Table 5", "mIoU on PASCAL VOC, from ImageNet weights",
         VOC, 50, (Measure("mIoU %", "mIoU"),),
         (
+            Row("ResNet101 (text)", (77.21,)),
             Row("ResNeXt50*", (75.29,), "deeplabv3_x50_voc12aug"),
             Row("ResNeXt50+Elastic", (77.70,), "deeplabv3_elastic_x50_voc12aug"),
             Row("ResNeXt101*", (77.47,), "deeplabv3_x101_voc12aug"),

@@ -24,17 +24,19 @@ class DataSet:
         pictures: for training, per epoch.
         flag: option of ``mmms train`` that takes the folder of generated data in its place.
         side: of the generated pictures' input in px, for a smoke run.
+        small: options of the config that make a smoke run cheap.
     """
 
     name: str
     pictures: int
     flag: str
     side: int
+    small: Mapping[str, Any] = field(default_factory=dict)
 
 
 IMAGENET = DataSet("ImageNet (ILSVRC 2012)", 1_281_167, "image_dir", 64)
 CIFAR100 = DataSet("CIFAR-100", 50_000, "image_dir", 32)
-COCO = DataSet("COCO 2017", 117_266, "coco_dir", 64)
+COCO = DataSet("COCO 2017", 117_266, "coco_dir", 64, {"model.test_cfg.rcnn.max_per_img": 10})
 COCO_LABELS = DataSet("COCO 2014", 82_783, "coco_dir", 64)
 VOC = DataSet("VOC 2012 with SBD's masks", 10_582, "voc_dir", 65)
 

@@ -23,8 +23,8 @@ generated pictures and shows the table in its final form.
 
 Data are expected where the config looks for them (`mmms train --help` lists the options for other places). The recipes
 are for 8 GPUs: `torchrun --nproc-per-node 8 -m mmms_plugin train ... --launcher pytorch`; on fewer, add
-`--auto-scale-lr`. GPU hours are estimates, for a GPU that does {GPU_MACS / 1e12:g} T multiply-adds per second, without the
-heads of detectors.
+`--auto-scale-lr`. GPU hours are estimates, without the heads of detectors, for a GPU that does {GPU_MACS / 1e12:g} T
+multiply-adds per second.
 """
 
 
