@@ -187,8 +187,10 @@ def _train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> in
     log = work_dir.with_suffix(".log")
     with open(log, "ab") as stream:
         environment = os.environ | {"PYTHONUTF8": "1"}  # otherwise the command restarts itself, see commands.script
+        signals.hold()  # until there is a process to end
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
         try:
+            signals.release()
             peak = wait_and_measure(process)
         except KeyboardInterrupt:
             if not WINDOWS:  # where Ctrl-C reaches the training too, and terminate() would not let it save its state

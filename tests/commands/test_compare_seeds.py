@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -129,6 +131,22 @@ def test_a_signal_lets_the_training_save_its_state_first(calls: Path, tmp_path: 
     )
     assert (out / "cifar10-r50_small/seed_0.log").read_text(encoding="utf-8") == "saved\n"
     assert not (out / "seeds.json").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+def test_a_signal_while_the_training_starts_does_not_leave_it_running(calls: Path, tmp_path: Path, monkeypatch):
+    Path(sys.executable).write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    started = []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *arguments, **options) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    assert main(["compare-seeds", CONFIGS[0], "--out", str(tmp_path / "out")]) == 143
+    assert started[0].returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(
