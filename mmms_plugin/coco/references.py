@@ -7,6 +7,7 @@ contradict each other, a note says so.
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -128,7 +129,7 @@ def _by_own_lists(
     if truth.file_names and all(isinstance(own.file_name, str) for own in own_images):
         found = [images.find(own.file_name) for own in own_images]
         absent = [str(own.file_name) for own, i in zip(own_images, found, strict=True) if i is None]
-        if len(absent) == len(found):
+        if absent and len(absent) == len(found):
             raise unknown_images(absent, argument, path)
         _refuse_twice(own_images, found, where)
         of_image = np.array([ABSENT if i is None else i for i in found], np.int64)
@@ -158,11 +159,10 @@ def _by_own_lists(
 
 
 def _refuse_twice(own_images: Sequence[Image], found: Sequence[int | None], where: str) -> None:
-    known = [i for i in found if i is not None]
-    if len(set(known)) == len(known):
+    first, times = max(Counter(i for i in found if i is not None).items(), key=lambda item: item[1], default=(0, 0))
+    if times < 2:
         return
-    twice = next(i for i in known if known.count(i) > 1)
-    names = [str(own.file_name) for own, i in zip(own_images, found, strict=True) if i == twice]
+    names = [str(own.file_name) for own, i in zip(own_images, found, strict=True) if i == first]
     raise UserError(f"{where}: images: {few(names)} are the same image of the ground truth; predict on one split")
 
 

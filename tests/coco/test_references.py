@@ -124,8 +124,9 @@ def test_images_and_classes_of_another_set_are_left_out(files, truth, masks):
     ]
 
 
-def test_an_empty_file_with_its_own_images_is_a_model_that_finds_nothing(files, truth):
-    assert "files without any predictions" in notes_of(files("run.json", changed(annotations=[])), truth)[0]
+@pytest.mark.parametrize("lists", [{}, dict(images=[], categories=[])])
+def test_an_empty_file_with_its_own_images_is_a_model_that_finds_nothing(files, truth, lists):
+    assert "files without any predictions" in notes_of(files("run.json", changed(annotations=[], **lists)), truth)[-1]
 
 
 def test_names_decide_where_they_contradict_ids_and_a_note_says_so(files, truth):
