@@ -68,10 +68,13 @@ class Findings:
     Args:
         file: annotation file or folder, for messages.
         severities: of some codes, in place of the rules'; "none" leaves a code out.
+
+    Attributes:
+        advisory: errors are warnings, as those of a test split, which training does not use.
     """
 
     def __init__(self, file: str, severities: Mapping[str, str] | None = None) -> None:
-        self.file = file
+        self.file, self.advisory = file, False
         self._severities = dict(severities or {})
         self._found: dict[str, tuple[int, list[str]]] = {}
         self._totals: dict[str, int] = {}
@@ -113,7 +116,8 @@ class Findings:
             )  # fmt: skip
 
     def _severity(self, code: str) -> str:
-        return self._severities.get(code, RULES[code].severity)
+        severity = self._severities.get(code, RULES[code].severity)
+        return "warning" if severity == "error" and self.advisory else severity
 
 
 def errors_first(files: Iterable[Findings]) -> list[Finding]:

@@ -27,6 +27,9 @@ RULES: dict[str, Rule] = {
     "no-val": Rule(
         "warning", "data sets without a validation split", "train with --val-split 0.2, or add one"
     ),
+    "test-unusable": Rule(
+        "warning", "test splits that mmms test --split test cannot use", "training does not need them"
+    ),
     "other-categories": Rule(
         "error", "annotation files whose categories differ", "list the same categories in the same order in every file"
     ),

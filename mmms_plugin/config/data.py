@@ -21,7 +21,7 @@ from mmms_plugin.coco.mending import object_area
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.coco.text_files import lines_of
 from mmms_plugin.config.edit import coco_metrics, dicts_in, drop_doubles, leaf_datasets, set_num_classes
-from mmms_plugin.data.coco_file import CocoFile, check_objects, read_coco
+from mmms_plugin.data.coco_file import CocoFile, check_names, check_objects, read_coco
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.coco_set import WITHOUT_MASKS, read_splits, write_mended
 from mmms_plugin.data.coco_usable import note_usable
@@ -278,7 +278,8 @@ def check_config_data(
                 readers.setdefault(path.resolve(), []).append(dataset)
     files: dict[Path, CocoFile] = {}
     for path, datasets in readers.items():
-        files[path] = read_coco(path, "ann_file", severities, keep_groups=True)
+        files[path] = read_coco(path, "ann_file", severities)  # the config may list groups as classes
+        check_names(files[path])
         given = datasets[0].get("data_prefix") or {}
         prefix = given if isinstance(given, str) else given.get("img") or given.get("img_path") or ""
         folder = Path(datasets[0].get("data_root") or "", prefix)

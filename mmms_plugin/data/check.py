@@ -14,12 +14,12 @@ from rich.console import Console
 
 from mmms_plugin.coco.findings import SHOWN, Finding, Findings, errors_first
 from mmms_plugin.coco.rules import SEVERITIES
-from mmms_plugin.data.coco_file import CocoFile
+from mmms_plugin.data.coco_file import CocoFile, leave_out_groups
 from mmms_plugin.data.coco_layouts import annotation_files, describe_folder
 from mmms_plugin.data.coco_pictures import unlisted
-from mmms_plugin.data.coco_set import align_categories, read_split
+from mmms_plugin.data.coco_set import align_categories, check_split, read_file
 from mmms_plugin.data.coco_usable import note_small_pictures, note_usable
-from mmms_plugin.data.image_folder import check_classes, has_classes, read_folder, split_folders
+from mmms_plugin.data.image_folder import ImageFolder, check_classes, has_classes, read_folder, split_folders
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import same_content
 from mmms_plugin.data.seg_layouts import has_masks
@@ -91,10 +91,15 @@ def _check_coco(own: OwnData, files: Mapping[str, Path], masks: bool, decode: bo
     pictures: Pictures = []
     for split, path in files.items():
         try:
-            splits[split] = read_split(own, split, path, masks=masks, decode=decode)
+            splits[split] = read_file(own, path, masks=masks)
         except UserError as error:
             unread.append(Findings(str(path)))
+            unread[-1].advisory = split == "test"
             unread[-1].add("unreadable-file", one_line(str(error)))
+    leave_out_groups(splits.values())
+    for split, coco in splits.items():
+        coco.findings.advisory = split == "test"
+        check_split(own, split, coco, decode=decode)
     for split, coco in splits.items():
         if split != "train" and "train" in splits:
             align_categories(coco, splits["train"])
@@ -133,20 +138,31 @@ def _check_seg(own: OwnData, decode: bool) -> Report:
     if "val" not in data.layout.splits:
         across.add("no-val")
     _note_same_pictures(pictures, across)
+    for split, findings in data.findings.items():
+        findings.advisory = split == "test"
     report.findings = errors_first([*data.findings.values(), across])
     return report
 
 
 def _check_classes(own: OwnData, folders: Mapping[str, Path], decode: bool) -> Report:
     report = Report("classification")
-    splits = {split: read_folder(own, folder) for split, folder in folders.items()}
-    check_classes(own, splits)
+    across = Findings(str(own.folder))
+    splits: dict[str, ImageFolder] = {}
+    for split, folder in folders.items():
+        try:
+            splits[split] = read_folder(own, folder)
+            check_classes(own, splits)
+        except UserError as error:
+            if split != "test":
+                raise
+            splits.pop(split, None)
+            across.add("test-unusable", one_line(str(error)))
     pictures: Pictures = []
     for split, part in splits.items():
         part.look(decode, own.max_pixels)
+        part.findings.advisory = split == "test"
         report.splits[split] = {"images": len(part.pictures), "classes": list(part.classes)}
         pictures += [(split, path, file.bytes) for path, file in zip(part.paths, part.looked, strict=True)]
-    across = Findings(str(own.folder))
     if "val" not in splits:
         across.add("no-val")
     _note_same_pictures(pictures, across)
@@ -190,11 +206,12 @@ def run_check(own: OwnData, json_file: str | None = None, **options: bool) -> in
         rows = [row for finding in report.findings for row in _rows(finding)]
         print_table(Table("findings", "", columns, rows[:-1]), console)
     errors, mended, warnings = (sum(f.severity == severity for f in report.findings) for severity in SEVERITIES)
-    verdict = "training would start" if report.trains else "training would stop"
+    option = "" if any(split == "val" for split in report.splits) or not own.folder else " --val-split 0.2"
+    verdict = f"training would start{option and f' with{option}'}" if report.trains else "training would stop"
     counted = f"{errors} error{'s' * (errors != 1)}, {mended} mended, {warnings} warning{'s' * (warnings != 1)}"
     say(f"{counted}: {verdict}", console)
     if report.kind == "classification":
-        say(f"train with: mmms train CONFIG --image-dir {shell_line([str(own.folder)])}", console)
+        say(f"train with: mmms train CONFIG --image-dir {shell_line([str(own.folder)])}{option}", console)
     images = sum(counts["images"] for counts in report.splits.values())
     print(f"{images} pictures in {time.perf_counter() - start:.1f} s", file=sys.stderr)
     if json_file:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -107,16 +107,13 @@ class CocoFile:
         return path.resolve()
 
 
-def read_coco(
-    path: str | Path, argument: str, severities: Mapping[str, str] | None = None, keep_groups: bool = False
-) -> CocoFile:
+def read_coco(path: str | Path, argument: str, severities: Mapping[str, str] | None = None) -> CocoFile:
     """Read an annotation file and check its records without their pictures.
 
     Args:
         path: JSON with images, annotations and categories.
         argument: the option that names it, for messages.
         severities: of rules, where they differ from the table's.
-        keep_groups: keep categories that only group others, for a config that lists the classes itself.
 
     Raises:
         UserError: not an annotation file.
@@ -128,11 +125,6 @@ def read_coco(
     _check_categories(coco)
     _check_images(coco)
     _check_references(coco)
-    if not keep_groups:
-        _leave_out_groups(coco)
-    for name, count in Counter(name for name in coco.classes if name).items():
-        if count > 1:
-            coco.findings.add("category-name-twice", shown(name))
     _mend_crowds_and_ids(coco)
     for record in coco.objects:
         _check_box(coco, record)
@@ -141,18 +133,33 @@ def read_coco(
     return coco
 
 
-def _leave_out_groups(coco: CocoFile) -> None:
-    """Drop categories that only group others: Roboflow writes one, often with the name of a class."""
-    used = {record["category_id"] for record in coco.objects}
-    above = Counter(parent for category in coco.content["categories"] if (parent := _parent(category)))
-    kept = []
-    for category in coco.content["categories"]:
-        others = above[category["name"]] - (_parent(category) == category["name"])
-        if others > 0 and category["id"] not in used:
-            coco.mend("category-group", category["name"][:40])
-        else:
-            kept.append(category)
-    coco.content["categories"] = kept
+def leave_out_groups(files: Collection[CocoFile]) -> None:
+    """Drop categories that only group others in all files of a data set.
+
+    Roboflow writes one, often with the name of a class.
+    """
+    used = set()
+    for coco in files:
+        ids = {record["category_id"] for record in coco.objects}
+        used |= {(category["id"], category["name"]) for category in coco.content["categories"] if category["id"] in ids}
+    for coco in files:
+        above = Counter(parent for category in coco.content["categories"] if (parent := _parent(category)))
+        kept = []
+        for category in coco.content["categories"]:
+            others = above[category["name"]] - (_parent(category) == category["name"])
+            if others > 0 and (category["id"], category["name"]) not in used:
+                coco.mend("category-group", category["name"][:40])
+            else:
+                kept.append(category)
+        coco.content["categories"] = kept
+        check_names(coco)
+
+
+def check_names(coco: CocoFile) -> None:
+    """Note names that several categories have, once those that only group others are left out."""
+    for name, count in Counter(name for name in coco.classes if name).items():
+        if count > 1:
+            coco.findings.add("category-name-twice", shown(name))
 
 
 def _parent(category: Record) -> str:

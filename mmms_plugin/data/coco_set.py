@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from mmms_plugin.coco.findings import Findings
-from mmms_plugin.data.coco_file import CocoFile, check_objects, read_coco
+from mmms_plugin.data.coco_file import CocoFile, check_objects, leave_out_groups, read_coco
 from mmms_plugin.data.coco_layouts import find_annotation_files, picture_folders
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.own_data import OwnData, held_back
@@ -19,7 +19,8 @@ WITHOUT_MASKS = {"segmentation-missing": "none", "segmentation-bad": "warning"} 
 def read_splits(own: OwnData, *, masks: bool, decode: bool = False) -> dict[str, CocoFile]:
     """Read the annotation files that ``own`` names and check them, their pictures and their categories.
 
-    For a test, a training file is read too, without its pictures: it has the order of the classes.
+    Training reads no test split. For a test, a training file is read too, without its pictures: it has the order of the
+    classes.
 
     Args:
         own: the data set.
@@ -34,11 +35,12 @@ def read_splits(own: OwnData, *, masks: bool, decode: bool = False) -> dict[str,
     """
     files = find_annotation_files(own)
     evaluated = "train" if own.val_split else own.split
-    used = [split for split in files if own.training or split in ("train", evaluated)]
-    splits: dict[str, CocoFile] = {}
-    for split in used:
-        looks = own.training or split == evaluated
-        splits[split] = read_split(own, split, files[split], masks=masks, decode=decode, look=looks)
+    splits = {
+        split: read_file(own, path, masks=masks) for split, path in files.items() if split in ("train", evaluated)
+    }
+    leave_out_groups(splits.values())
+    for split, coco in splits.items():
+        check_split(own, split, coco, decode=decode, look=own.training or split == evaluated)
     if own.val_split:
         splits["train"], splits["val"] = hold_back(splits["train"], own.val_split, own.split_seed)
     for split, coco in splits.items():
@@ -47,28 +49,41 @@ def read_splits(own: OwnData, *, masks: bool, decode: bool = False) -> dict[str,
     return splits
 
 
-def read_split(
-    own: OwnData, split: str, path: Path, *, masks: bool, decode: bool = False, look: bool = True
-) -> CocoFile:
-    """Read one annotation file and check it with its pictures.
-
-    Args:
-        own: the data set.
-        split: "train", "val" or "test".
-        path: the annotation file.
-        masks: masks are used; else problems of segmentations are warnings.
-        decode: read every pixel, not only headers.
-        look: open the pictures; else objects are not checked either, since sizes may be unknown.
+def read_split(own: OwnData, split: str, path: Path, *, masks: bool, look: bool = True) -> CocoFile:
+    """Read one annotation file alone and check it with its pictures; the arguments are those of `check_split`.
 
     Raises:
         UserError: not an annotation file.
     """
-    coco = read_coco(path, own.flag, {} if masks else WITHOUT_MASKS)
-    folders = picture_folders(own, split, path)
+    coco = read_file(own, path, masks=masks)
+    leave_out_groups([coco])
+    check_split(own, split, coco, look=look)
+    return coco
+
+
+def read_file(own: OwnData, path: Path, *, masks: bool) -> CocoFile:
+    """Read one annotation file; without ``masks``, problems of segmentations are warnings.
+
+    Raises:
+        UserError: not an annotation file.
+    """
+    return read_coco(path, own.flag, {} if masks else WITHOUT_MASKS)
+
+
+def check_split(own: OwnData, split: str, coco: CocoFile, *, decode: bool = False, look: bool = True) -> None:
+    """Check one annotation file with its pictures.
+
+    Args:
+        own: the data set.
+        split: "train", "val" or "test".
+        coco: the annotation file.
+        decode: read every pixel, not only headers.
+        look: open the pictures; else objects are not checked either, since sizes may be unknown.
+    """
+    folders = picture_folders(own, split, coco.path)
     place_pictures(coco, folders, decode=decode, read=look, max_pixels=own.max_pixels)
     if look:
         check_objects(coco)
-    return coco
 
 
 def hold_back(coco: CocoFile, share: float, seed: int) -> tuple[CocoFile, CocoFile]:

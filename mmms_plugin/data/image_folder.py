@@ -32,6 +32,7 @@ class ImageFolder:
         root: its folder.
         classes: sorted names of the sub-folders.
         pictures: paths below ``root``, with ``/``, and the numbers of their classes, sorted.
+        held_back: these pictures are a share of a folder for training.
         looked: what the header of each picture says, once they were looked at.
         findings: problems of the pictures.
     """
@@ -39,6 +40,7 @@ class ImageFolder:
     root: Path
     classes: tuple[str, ...]
     pictures: list[tuple[str, int]]
+    held_back: bool = False
     looked: list[Picture] = field(default_factory=list)
     findings: Findings = field(default_factory=lambda: Findings(""))
 
@@ -53,7 +55,7 @@ class ImageFolder:
 
     def look(self, decode: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         """Look at all pictures, and note what is wrong with them."""
-        self.findings = Findings(str(self.root))
+        self.findings = Findings(f"{self.root}{' (held back)' * self.held_back}")
         self.looked = look_at_all(self.paths, f"looking at {self.root.name}", decode, max_pixels)
         for (path, _), picture in zip(self.pictures, self.looked, strict=True):
             note_picture(self.findings, path, picture)
@@ -81,7 +83,10 @@ def split_folders(own: OwnData) -> dict[str, Path]:
             folders[split] = (exact or named)[0]
     if own.val_split and "val" in folders:
         raise UserError(f"--val-split: {own.where} has pictures for validation already ({folders['val'].name})")
-    return folders or ({"train": root} if any(map(pictures_in, _folders(root))) else {})
+    classes = [path for path in _folders(root) if pictures_in(path)]
+    if folders or all(any(_names(path.name, split) for split in WORDS) for path in classes):
+        return folders  # train/ and valid/ with pictures have no folders of classes
+    return {"train": root}
 
 
 def has_classes(folders: Mapping[str, Path]) -> bool:
@@ -104,6 +109,8 @@ def read_folders(own: OwnData) -> dict[str, ImageFolder]:
         names -= {"train"}  # a test needs it only for the names of the classes
     for name in sorted(names - set(folders)):
         flat = folders.get("train") == (own.folder or Path()).resolve()
+        if flat:
+            check_classes(own, {"train": read_folder(own, folders["train"])})
         remedy = "the folders are taken for classes: hold back a share of their pictures with --val-split 0.2"
         expected = f"expected are {LAYOUT}; {entries_of(own.folder or Path())}"
         raise UserError(f"{own.where}: no class folders for {name}; {remedy if flat else expected}")
@@ -149,7 +156,9 @@ def check_classes(own: OwnData, splits: dict[str, ImageFolder]) -> None:
                 f"{own.where}: classes of train and {name} differ: {len(which)} {side} (first: {which[0]!r})"
             )
     if len(known) < 2:
-        raise UserError(f"{own.where}: only one class, {known[0]!r}; at least 2 are needed: {LAYOUT}")
+        inner = splits["train"].root / known[0]
+        meant = f"; are the classes the folders in {inner}?" if inner.is_dir() and _folders(inner) else ""
+        raise UserError(f"{own.where}: only one class, {known[0]!r}; at least 2 are needed: {LAYOUT}{meant}")
 
 
 def _names(name: str, split: str) -> bool:
@@ -168,4 +177,4 @@ def _hold_back(split: ImageFolder, own: OwnData) -> tuple[ImageFolder, ImageFold
         [picture for picture, held in zip(split.pictures, chosen, strict=True) if held is side]
         for side in (False, True)
     )
-    return ImageFolder(split.root, split.classes, train), ImageFolder(split.root, split.classes, val)
+    return ImageFolder(split.root, split.classes, train), ImageFolder(split.root, split.classes, val, held_back=True)

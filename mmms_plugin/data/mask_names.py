@@ -16,7 +16,7 @@ PICTURE_WORDS = (
 )  # fmt: skip
 MASK_WORDS = (  # the best first, where a picture has several masks
     "mask", "masks", "label", "labels", "labeltrainids", "labelids", "seg", "segmentation", "gt", "gtfine", "gtcoarse",
-    "gts", "annotation", "annot", "anno", "groundtruth", "truth", "target", "lbl", "matte", "l",
+    "gts", "annotation", "annot", "anno", "groundtruth", "truth", "target", "lbl", "matte", "l", "p",
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def told_apart(names: Sequence[str]) -> set[str]:
     for name, of_name in pictures.items():
         for reading in of_name:
             readers.setdefault(reading, set()).add(name)
-    words = MASK_WORDS[:-1]  # a_l beside a_r is a picture of the left side
+    words = MASK_WORDS[:-2]  # a_l beside a_r is a picture of the left side
     return {name for name in names for shorter, _ in _shorter(name, words) if readers.get(shorter, set()) - {name}}
 
 

@@ -22,10 +22,11 @@ from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import composed
 
-IMAGES = ("images", "imgs", "img", "image", "jpegimages", "leftimg8bit", "rgb")
+IMAGES = ("images", "imgs", "img", "image", "jpegimages", "leftimg8bit", "rgb", "img_dir", "image_dir")
 MASKS = (
     "masks", "mask", "segmentationclass", "labels", "label", "annotations", "gt", "ground_truth", "gtfine", "gtcoarse",
     "annot", "annots", "gts", "groundtruth", "seg", "segmentation", "segmentations", "targets",
+    "ann_dir", "mask_dir", "label_dir",
 )  # fmt: skip
 LISTS = "ImageSets/Segmentation"
 EXPECTED = f"JPEGImages/, SegmentationClass/ and {LISTS}/{{train,val}}.txt, or images/ and masks/"

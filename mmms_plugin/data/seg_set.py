@@ -27,7 +27,8 @@ VOC_CLASSES = (
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 BINARY_CLASSES = ("background", "object")
-NAMES = ("labels.txt", "classes.txt")
+NAMES = ("labels.txt", "classes.txt", "codes.txt", "labelmap.txt")  # fast.ai's and CVAT's are the last
+LABELS_CSV = "_classes.csv"  # Roboflow's, beside the pictures: "Pixel Value, Class"
 ROWS = 256  # of a mask that are counted at a time
 
 
@@ -94,7 +95,8 @@ def read_seg_set(own: OwnData, splits: Sequence[str] = (), decode: bool = False)
 
     Args:
         own: the folder, and how it is split.
-        splits: those that are needed; others are read as well if they are there, except for a test.
+        splits: those that are needed, by default all; others are read as well if they are there, except for a test, and
+            errors in them are warnings.
         decode: read every pixel of the pictures too.
 
     Raises:
@@ -110,6 +112,7 @@ def read_seg_set(own: OwnData, splits: Sequence[str] = (), decode: bool = False)
     for split, pairs in layout.splits.items():
         severities = {} if split == "train" else {"mask-one-label": "warning"}
         findings = data.findings[split] = Findings(f"{layout.root} ({split})", severities)
+        findings.advisory = bool(splits) and split not in splits
         labels[split], data.pictures[split] = check_pairs(pairs, findings, split, own, decode)
         for name in layout.unpaired.get(split, ()):
             findings.add("mask-unpaired", name)
@@ -122,16 +125,24 @@ def read_seg_set(own: OwnData, splits: Sequence[str] = (), decode: bool = False)
 
 
 def class_names(layout: SegSet, own: OwnData) -> tuple[str, ...]:
-    """Names of the classes: lines of ``labels.txt``, VOC's own in VOC's layout, or none.
+    """Names of the classes: of ``labels.txt`` or the like, VOC's own in VOC's layout, or none.
 
     Raises:
         UserError: fewer than two names, a name twice, or not a text file.
     """
-    labels = next((layout.root / name for name in NAMES if (layout.root / name).is_file()), None)
+    tables = (pairs[0].image.parent / LABELS_CSV for pairs in layout.splits.values() if pairs)
+    labels = next((path for path in (*(layout.root / name for name in NAMES), *tables) if path.is_file()), None)
     if labels is None:
         voc = (layout.root / "SegmentationClass").is_dir()
         return BINARY_CLASSES if own.binary_masks else VOC_CLASSES if voc else ()
     classes = tuple(names_in(labels, own.flag))
+    if labels.name == "labelmap.txt":  # name:red,green,blue:parts:actions
+        classes = tuple(line.split(":")[0] for line in classes if not line.startswith("#"))
+    if labels.name == LABELS_CSV:
+        rows = [[cell.strip() for cell in line.split(",", 1)] for line in classes[1:]]
+        if [row[0] for row in rows] != [str(i) for i in range(len(rows))] or not all(row[1:] for row in rows):
+            raise UserError(f"{labels}: must have a row for each of the labels 0, 1, ..., with its class")
+        classes = tuple(row[1] for row in rows)
     if len(classes) < 2:
         raise UserError(f"{labels}: {len(classes)} class names; at least 2 are needed, one a line, background first")
     twice = next((name for name, count in Counter(classes).items() if count > 1), None)

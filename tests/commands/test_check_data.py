@@ -189,6 +189,15 @@ def test_pictures_that_no_split_lists(folder, tmp_path):
     assert set(codes(one)) == {"file-name", "picture-not-listed"}
 
 
+@pytest.mark.parametrize("content", ["[", '{"images": [], "annotations": [], "categories": []}'])
+def test_a_test_split_stops_no_training(content, folder):
+    (folder / "test").mkdir()
+    (folder / "test/_annotations.coco.json").write_text(content, encoding="utf-8")
+    report = check_data(OwnData("x", folder))
+    assert report.trains
+    assert "warning" in {finding.severity for finding in report.findings} <= {"warning", "mended"}
+
+
 def test_a_split_that_cannot_be_read_does_not_hide_the_other(folder):
     (folder / "train/_annotations.coco.json").write_text("[", encoding="utf-8")
     edit(folder / "valid/_annotations.coco.json", lambda content: content["categories"].reverse())
@@ -351,9 +360,18 @@ def test_folders_of_classes(shapes, tmp_path, capsys):
     assert codes(folder) == {
         "picture-empty": ["dog/a.png"], "picture-in-two-splits": ["train: a.png = val: b.png"],
     }  # fmt: skip
+    shutil.copytree(folder / "valid/cat", folder / "test/bird")
+    assert main(["check-data", str(folder)]) == 2
+    (folder / "train/dog/a.png").unlink()
+    picture(5).save(folder / "train/dog/a.png")
+    assert main(["check-data", str(folder)]) == 0, "training does not need the test split"
+    assert "test splits that mmms test --split test cannot use: 1" in capsys.readouterr().out
     shutil.rmtree(folder / "train")
+    shutil.rmtree(folder / "test")
     assert main(["check-data", str(folder / "valid")]) == 0
-    assert "--val-split 0.2" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert ": training would start with --val-split 0.2\n" in printed
+    assert f"--image-dir {shell_line([str(folder / 'valid')])} --val-split 0.2\n" in printed
     assert check_data(OwnData("x", folder / "valid")).kind == "classification"
     shutil.rmtree(folder / "valid/cat")
     (folder / "valid/cat").mkdir()

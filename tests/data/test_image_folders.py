@@ -156,6 +156,7 @@ def test_a_class_of_which_all_pictures_are_held_back_is_reported(folder):
         for split in splits.values():
             named = {split.classes[label] for _, label in split.pictures}
             empty = [name for finding in split.findings for name in finding.examples if finding.code == "class-empty"]
+            assert split.findings.file == f"{folder / 'train'}{' (held back)' * (split is splits['val'])}"
             assert empty == sorted({"cat", "dog"} - named)
         assert any(list(split.findings) for split in splits.values())
 
@@ -181,8 +182,31 @@ def test_classes_that_are_not_split(folder):
     assert all(split.root == flat and split.classes == ("dog", "test_tube", "train") for split in splits.values())
     shutil.rmtree(flat / "dog")
     shutil.rmtree(flat / "train")
-    with pytest.raises(UserError, match=r"only one class, 'test_tube'; at least 2 are needed: train/<class>/ and val/"):
-        read_folders(own(flat, val_split=0.5))
+    for share in (0.0, 0.5):
+        with pytest.raises(
+            UserError, match=r"only one class, 'test_tube'; at least 2 are needed: train/<class>/ and val/.* 0.2$"
+        ):
+            read_folders(own(flat, val_split=share))
+
+
+def test_a_folder_around_the_data_set_is_named(folder):
+    folder.rename(folder.parent / "inner")
+    (folder.parent / "inner/train").rename(folder.parent / "inner/cats")
+    folder.mkdir()
+    (folder.parent / "inner").rename(folder / "inner")
+    with pytest.raises(UserError, match=r"only one class, 'inner'; .*; are the classes the folders in .*inner\?$"):
+        read_folders(own(folder))
+
+
+def test_splits_without_folders_of_classes_are_not_classes(folder):
+    for split, inner in (("train", "cat"), ("val", "dog/deep")):
+        for path in (folder / split / inner).iterdir():
+            path.rename(folder / split / path.name)
+        for name in ("cat", "dog", ".cache"):
+            shutil.rmtree(folder / split / name)
+    shutil.rmtree(folder / "test")
+    with pytest.raises(UserError, match=r"no class folders for train; expected are train/<class>/"):
+        read_folders(own(folder))
 
 
 def test_names_of_classes_may_be_spelled_in_two_ways(folder):

@@ -209,7 +209,30 @@ def test_categories_that_only_group_others_are_not_classes(title, tmp_path):
     codes = [finding.code for finding in coco.findings]
     assert codes[:1] == [rule] * bool(rule)
     assert coco.mended == ("category-group" in codes)
-    assert read_coco(path, "ann_file", keep_groups=True).classes == tuple(name for name, _ in categories)
+    assert read_coco(path, "ann_file").classes == tuple(name for name, _ in categories)  # as a config may list them
+
+
+@pytest.mark.parametrize("own", ["train", "valid"])
+def test_a_category_that_has_objects_in_one_split_is_a_class_in_all(own, tmp_path):
+    roboflow(tmp_path)
+    for split in ("train", "valid"):
+        path = tmp_path / split / "_annotations.coco.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["categories"] = [{"id": 0, "name": "parts"}, *content["categories"]]
+        for category in content["categories"][1:]:
+            category["supercategory"] = "parts"
+        if split == own:
+            content["annotations"][0]["category_id"] = 0
+        path.write_text(json.dumps(content), encoding="utf-8")
+    splits = read_splits(OwnData("--coco-dir", tmp_path), masks=True)
+    assert splits["train"].classes == splits["val"].classes == ("parts", "disc", "stick")
+    assert not any(coco.mended for coco in splits.values())
+
+
+def test_training_does_not_read_the_test_split(tmp_path):
+    roboflow(tmp_path)
+    (tmp_path / "test/_annotations.coco.json").write_text(CONTENT, encoding="utf-8")
+    assert set(read_splits(OwnData("--coco-dir", tmp_path), masks=True)) == {"train", "val"}
 
 
 def test_what_macos_leaves_in_an_archive_is_not_read(tmp_path):

@@ -205,6 +205,12 @@ FOUND: dict[str, tuple[list[str], dict[str, list[tuple[str, str]]]]] = {
     "the mask of the same name first": (
         ["images/a.jpg", "masks/a.png", "masks/a_mask.png"], {"train": [("images/a.jpg", "masks/a.png")]},
     ),
+    "mmsegmentation's own": (
+        ["img_dir/train/a.jpg", "ann_dir/train/a.png", "img_dir/val/b.jpg", "ann_dir/val/b.png"],
+        {"train": [("img_dir/train/a.jpg", "ann_dir/train/a.png")],
+         "val": [("img_dir/val/b.jpg", "ann_dir/val/b.png")]},
+    ),
+    "fast.ai's names": (["images/a.png", "labels/a_P.png"], {"train": [("images/a.png", "labels/a_P.png")]}),
     "images before imgs, masks before labels": (
         ["imgs/b.jpg", "images/a.jpg", "masks/a.png", "labels/b.png"], {"train": [("images/a.jpg", "masks/a.png")]},
     ),
@@ -397,11 +403,19 @@ def test_a_share_cannot_be_held_back_where_there_is_validation_already(tmp_path)
         data = read_seg_set(OwnData("--voc-dir", tmp_path, training=training, split="train"), splits)
         assert sorted(data.layout.splits) == sorted(data.findings) == sorted(data.pictures) == kept
         assert data.remarks == []
+        (tmp_path / "masks/val/val0.png").unlink()
+        data = read_seg_set(OwnData("--voc-dir", tmp_path, training=training, split="train"), splits)
+        assert {finding.severity for finding in data.all_findings} <= {"warning"}, "of a split that is not needed"
+        pair(tmp_path / "images/val", tmp_path / "masks/val", "val0.png", 3)
 
 
 NAMED: dict[str, tuple[dict[str, str], dict[str, Any], tuple[str, ...] | str]] = {
     # title: files of names, options, and the classes or what is said
     "lines": ({"labels.txt": "\ufeffbackground\n\n  leaf \nstem"}, {}, ("background", "leaf", "stem")),
+    "fast.ai's": ({"codes.txt": "a\nb"}, {}, ("a", "b")),
+    "CVAT's": ({"labelmap.txt": "# label:color:parts:actions\nsky:0,0,0::\nsea:9,9,9::"}, {}, ("sky", "sea")),
+    "Roboflow's": ({"images/_classes.csv": "Pixel Value, Class\n0, a\n1, b, c"}, {}, ("a", "b, c")),
+    "a number missing": ({"images/_classes.csv": "Pixel Value, Class\n0, a\n2, b"}, {}, "a row for each of the labels"),
     "labels.txt before classes.txt": ({"labels.txt": "a\nb", "classes.txt": "c\nd"}, {}, ("a", "b")),
     "classes.txt": ({"classes.txt": "c\nd"}, {}, ("c", "d")),
     "names before binary masks": ({"labels.txt": "a\nb"}, {"binary_masks": True}, ("a", "b")),
