@@ -23,11 +23,6 @@ SIGNALS += [
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(signals, "AGAIN", 0.0)
-    before = {number: signal.signal(number, signal.SIG_DFL) for number, _ in SIGNALS}  # nohup ignores some of them
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(("number", "status"), SIGNALS)

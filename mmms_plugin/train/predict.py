@@ -151,9 +151,11 @@ def classes_of(config: Config, meta: Mapping[str, Any]) -> tuple[tuple[str, ...]
     trained = class_names(meta)
     names = trained or metainfo.get("classes") or metainfo.get("CLASSES")
     counts = [part["num_classes"] for part in class_count_owners(config.model)]
-    if names is None:
-        names = [f"class {k}" for k in range(max(counts, default=1))]
-    names = (names,) if isinstance(names, str) else tuple(str(name) for name in names)
+    names = (names,) if isinstance(names, str) else tuple(str(name) for name in names or ())
+    if not names or (
+        not trained and counts and len(names) not in counts
+    ):  # of the type of the data set, such as COCO's
+        names = tuple(f"class {k}" for k in range(max(counts, default=1)))
     if trained and set(counts) != {len(names)}:
         set_num_classes(config.model, len(names))
     return names, class_colours(meta) or metainfo.get("palette")

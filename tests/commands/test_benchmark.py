@@ -91,17 +91,17 @@ def test_the_tables_have_every_layer_and_network(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     assert main(["benchmark", "layers", "--batch", "3"]) == 0
     printed = capsys.readouterr().out
-    cells = "2.00 ms 0.50 G|1.75 x 1.50 G|2.50 x 2.50 G|3.25 x 3.50 G|4.00 x 4.50 G"
+    cells = "2.00 ms 0.50 G|1.75 x 1.50 G|2.50 x 2.50 G|3.25 x 3.50 G|4.00 x 4.50 G|4.75 x 5.50 G"
     assert rows_of(printed) == [f"{c} ch, {s} px, g {g}|{cells}" for c, s, g in LAYERS]
     assert "median ms of forward, batch 3, cpu, torch.float32, NCHW" in printed
     for (candidates, shape), (channels, side, groups) in zip(seen, LAYERS, strict=True):
         assert shape == (3, channels, side, side)
-        assert list(candidates) == ["plain", "PSConv", "cyclic", "masked", "published"]
+        assert list(candidates) == ["plain", "dilated", "PSConv", "cyclic", "masked", "published"]
         assert (candidates["plain"].groups, candidates["plain"].padding) == (groups, (1, 1))
         x = torch.zeros(1, channels, 5, 5)
         assert all(module(x).shape == x.shape for module in candidates.values())
         weights = [sum(p.numel() for p in one.parameters()) for one in candidates.values()]
-        assert weights[:4] == [9 * channels**2 // groups] * 4
+        assert weights[:5] == [9 * channels**2 // groups] * 5
     seen.clear()
     options = ["--backward", "--channels-last", "--dtype", "bfloat16"]
     with torch.device("meta"):
