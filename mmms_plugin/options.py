@@ -172,6 +172,8 @@ def _declare(parser: argparse.ArgumentParser, cls: type, groups: dict[str, Any])
         else:
             flags = declared["flags"] or (_name(field),)
             keywords |= dict(dest=field.name, required=default is MISSING)
+            if keywords.get("nargs") == "+":  # an option that is given twice adds to its values
+                keywords = dict(action="extend") | keywords
         group = groups.get(declared["group"], parser)
         action = group.add_argument(*flags, **keywords)
         switches_off = default is True and keywords["action"] == "store_false"

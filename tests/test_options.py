@@ -30,6 +30,7 @@ class Options(CommandOptions):
     runs: tuple[str, ...] = option(
         default=(), action="append", help="run", also=dict(flags=("--group",), action="append", type=len, help="runs")
     )
+    sides: tuple[int, ...] = option(default=(), help="sides")
     secret: int = option(default=0, help=HIDDEN)
     internal: int = 3
 
@@ -44,11 +45,11 @@ def test_what_is_left_out_has_its_default_and_what_is_given_its_type():
     assert parsed("a", "--folder", "f") == Options(names=("a",), folder=Path("f"))
     options = parsed(
         "a", "b", "--folder", "f", "--size", "1", "3", "-r", "7", "--no-draw", "--pattern", "1,2", "--runs", "x",
-        "--group", "yyy", "--runs", "z", "--share", "1", "--no-kept",
+        "--group", "yyy", "--runs", "z", "--share", "1", "--no-kept", "--sides", "1", "2", "--sides", "3",
     )  # fmt: skip
     assert options == Options(
         names=("a", "b"), folder=Path("f"), size=(1, 3), rounds=7, draw=False, pattern=(1, 2), runs=("x", 3, "z"),
-        inner=Inner(share=1.0, kept=False),
+        inner=Inner(share=1.0, kept=False), sides=(1, 2, 3),
     )  # fmt: skip
     assert parsed("a", "--folder", "f").runs == (), "a list of one call is not kept for the next"
 

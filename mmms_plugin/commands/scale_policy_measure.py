@@ -229,7 +229,7 @@ class PolicyRun:
         remarks = [use_components(config.model, saved)]
         own = Function.of(config)
         self.model: nn.Module = build_model(config, saved, options.device)
-        remarks.append(check_function(self.model, own, saved, options.force))
+        remarks.append(check_function(self.model, own, saved, options.force, from_file=options.config is None))
         for remark in filter(None, remarks):
             print(one_line(remark), file=sys.stderr)
         self.pipeline: Compose = picture_pipeline(config)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from mmengine.registry import OPTIMIZERS
 
 from mmms_plugin.coco.json_files import load_annotations
-from mmms_plugin.config.edit import class_count_owners, leaf_datasets
+from mmms_plugin.config.edit import class_count_owners, leaf_datasets, value_at
 from mmms_plugin.errors import RunError, UserError, first_line, memory_checked, shown
 
 T = TypeVar("T")
@@ -117,16 +117,16 @@ def check_values(config: dict[str, Any]) -> None:
         UserError: a value has the wrong type or is out of range.
     """
     for path in DICTIONARIES:
-        value = _at(config, path)
+        value = value_at(config, path)
         if isinstance(value, str | int | float | list | tuple):
             raise UserError(f"{path}={shown(value)}: must be a dictionary")
-    if not isinstance(_at(config, "model.backbone"), dict):
-        raise UserError(f"model.backbone={shown(_at(config, 'model.backbone'))}: must be a dictionary with a type")
+    if not isinstance(value_at(config, "model.backbone"), dict):
+        raise UserError(f"model.backbone={shown(value_at(config, 'model.backbone'))}: must be a dictionary with a type")
     schedulers = config.get("param_scheduler") or []
     schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
     if not isinstance(schedulers, list | tuple):
         raise UserError(f"param_scheduler={shown(schedulers)}: must be a dictionary or a list of dictionaries")
-    parts = [(path, _at(config, path), keys) for path, keys in PARTS.items()]
+    parts = [(path, value_at(config, path), keys) for path, keys in PARTS.items()]
     parts += [(f"param_scheduler.{i}", scheduler, SCHEDULER) for i, scheduler in enumerate(schedulers)]
     for path, part, keys in parts:
         for name, allowed in keys.items() if isinstance(part, dict) else ():
@@ -137,7 +137,7 @@ def check_values(config: dict[str, Any]) -> None:
         begin, end = (scheduler.get(key) for key in ("begin", "end")) if isinstance(scheduler, dict) else (None, None)
         if begin is not None and end is not None and end <= begin:
             raise UserError(f"param_scheduler.{i}.end={end}: must be above its begin, {begin}")
-    optimizer = _at(config, "optim_wrapper.optimizer.type")
+    optimizer = value_at(config, "optim_wrapper.optimizer.type")
     if isinstance(optimizer, str):
         with OPTIMIZERS.switch_scope_and_registry(config.get("default_scope") or "mmengine") as registry:
             if registry.get(optimizer) is None:
@@ -152,14 +152,6 @@ def check_values(config: dict[str, Any]) -> None:
         if isinstance(loader, dict) and loader.get("num_workers", 0) == 0:
             for name in OF_WORKERS:
                 loader.pop(name, None)
-
-
-def _at(config: dict[str, Any], path: str) -> Any:
-    first, *others = path.split(".")
-    node = config.get(first)  # mmengine's Config is not a dict, its parts are
-    for key in others:
-        node = node.get(key) if isinstance(node, dict) else None
-    return node
 
 
 def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
@@ -177,8 +169,10 @@ def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
                     allowed = "a path, or a dictionary of them" if dict in kinds else "a path"
                     raise UserError(f"{split} data: {key}={shown(dataset[key])}: must be {allowed}")
             root, listing = dataset.get("data_root") or "", dataset.get("ann_file")
+            if not listing and "data_prefix" not in dataset:  # mmpretrain's CIFAR10 downloads its files
+                continue
             if not listing:
-                prefix = dataset.get("data_prefix") or ""
+                prefix = dataset["data_prefix"] or ""
                 folder = Path(root, prefix if isinstance(prefix, str) else next(iter(prefix.values()), ""))
                 if not folder.is_dir():
                     raise UserError(

@@ -140,21 +140,24 @@ def use_components(config: dict[str, Any], checkpoint: Checkpoint) -> str | None
 
 
 def check_function(
-    model: nn.Module, own: Function, checkpoint: Checkpoint, force: bool, classes: tuple[str, ...] | None = None
-) -> str | None:
+    model: nn.Module, own: Function, checkpoint: Checkpoint, force: bool, classes: tuple[str, ...] | None = None,
+    from_file: bool = False,
+) -> str | None:  # fmt: skip
     """Compare what a checkpoint to be used was trained for with the model of a config, and its classes with the data's.
 
     Args:
         own: of the config.
         force: a difference is a line for the user, which is returned, and no error.
         classes: of the data, in their order; None if unknown.
+        from_file: the config is the checkpoint's own.
 
+    Returns: a line for the user, also where the checkpoint does not say what its model was trained with, or not all.
     Raises: UserError.
     """
     theirs = _function(checkpoint.meta)
     differ = [*_differences(model, own, checkpoint, theirs), *_order(checkpoint.meta, classes)]
     if not differ:
-        return None
+        return None if from_file else _untold(theirs, own, checkpoint.path)
     path, told = checkpoint.path, "; ".join(differ)
     text = f"checkpoint {path} was trained with {told}: shapes agree, what is computed does not"
     if force:
@@ -162,14 +165,12 @@ def check_function(
     raise UserError(f"{text}; use the config that it was trained with, or --force to evaluate it all the same")
 
 
-def untold_remark(own: Function, checkpoint: Checkpoint) -> str | None:
-    """A line for the user where a checkpoint to be tested does not say what its model was trained with, or not all."""
-    theirs = _function(checkpoint.meta)
+def _untold(theirs: Function, own: Function, path: Path) -> str | None:
     if theirs.complete or (theirs.parts and set(own.parts) - set(theirs.parts) <= NEUTRAL | EASY):
         return None
     if not theirs.parts:
-        return f"{checkpoint.path} does not say what it was trained with: only shapes are compared with the config"
-    return f"{checkpoint.path} says only what its backbone was trained with: of all else only shapes are compared"
+        return f"{path} does not say what it was trained with: only shapes are compared with the config"
+    return f"{path} says only what its backbone was trained with: of all else only shapes are compared"
 
 
 def check_resumed(model: nn.Module, own: Function, checkpoint: Checkpoint, classes: tuple[str, ...] | None) -> None:

@@ -20,7 +20,14 @@ from mmms_plugin.coco.findings import Finding, Findings, errors_first, refuse_er
 from mmms_plugin.coco.mending import object_area
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.coco.text_files import lines_of
-from mmms_plugin.config.edit import coco_metrics, dicts_in, drop_doubles, leaf_datasets, set_num_classes
+from mmms_plugin.config.edit import (
+    coco_metrics,
+    dicts_in,
+    drop_doubles,
+    evaluators,
+    leaf_datasets,
+    set_num_classes,
+)
 from mmms_plugin.data.coco_file import CocoFile, check_names, check_objects, read_coco
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.coco_set import WITHOUT_MASKS, read_splits, write_mended
@@ -36,6 +43,7 @@ from mmms_plugin.report.drawing import distinct_colours
 
 MENDED = "annotations"  # folder in the work folder
 MIXING = {"source_ratio", "dataset_ratio", "dataset_size"}  # arguments of samplers for several data sets
+TOP_K = ("Accuracy", "ClassMetric")  # metrics of mmpretrain and the plugin that count the k best classes
 SIZES = ((32**2, "S"), (96**2, "M"), (float("inf"), "L"))  # COCO's, by the area of the object
 
 
@@ -214,6 +222,10 @@ def use_image_dir(config: dict[str, Any], own: OwnData) -> list[str]:
         dataset.pop("split", None)  # an argument of mmpretrain's ImageNet
     classes = next(iter(splits.values())).classes
     set_num_classes(config["model"], len(classes))
+    for metric in evaluators(config):
+        if str(metric["type"]).rpartition(".")[2] in TOP_K and "topk" in metric:
+            numbers = metric["topk"] if isinstance(metric["topk"], list | tuple) else [metric["topk"]]
+            metric["topk"] = tuple(k for k in numbers if k <= len(classes)) or (1,)
     counts = ", ".join(f"{name}: {len(split.pictures)} pictures" for name, split in splits.items())
     return [f"{own.where}: {_listed(classes)}; {counts}", *joined, *_remarks(findings)]
 

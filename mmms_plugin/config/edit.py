@@ -21,6 +21,7 @@ READ_ELSEWHERE = {
     "activation_checkpointing", "auto_scale_lr", "compile", "custom_imports", "efficient_conv_bn_eval",
     "find_unused_parameters", "model_wrapper_cfg", "runner_type", "sync_bn", "tta_model", "tta_pipeline",
 }  # fmt: skip
+READS = {"ann_file", "data_prefix", "data_root"}  # arguments of data sets that read files
 LIKE = 0.75  # difflib's ratio from which a name counts as a misspelling of another
 
 
@@ -34,11 +35,23 @@ def dicts_in(node: Any) -> Iterator[dict[str, Any]]:
             yield from dicts_in(item)
 
 
+def value_at(config: Mapping[str, Any], path: str) -> Any:
+    """The value under a key such as ``optim_wrapper.optimizer.lr``; None if there is none."""
+    first, *others = path.split(".")
+    node = config.get(first)  # mmengine's Config is not a dict, its parts are
+    for key in others:
+        if isinstance(node, list | tuple):
+            node = node[int(key)] if key.isdecimal() and int(key) < len(node) else None
+        else:
+            node = node.get(key) if isinstance(node, dict) else None
+    return node
+
+
 def leaf_datasets(dataloader: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The data sets of a dataloader's config, inside wrappers such as ConcatDataset and RepeatDataset."""
     if not dataloader:
         return []
-    return [d for d in dicts_in(dataloader["dataset"]) if "type" in d and ("ann_file" in d or "data_prefix" in d)]
+    return [part for part in dicts_in(dataloader["dataset"]) if "type" in part and READS & part.keys()]
 
 
 def drop_doubles(dataloader: dict[str, Any], after: Callable[[dict[str, Any]], Any]) -> int:
@@ -129,10 +142,18 @@ def apply_cfg_options(config: Config, options: Mapping[str, Any]) -> list[str]:
     for key in sorted(options, key=lambda key: not key.endswith(".type")):  # a new type decides on its arguments
         remarks += filter(None, (_check_read(config, key), _check_spelling(config, key)))
         try:
-            config.merge_from_dict({key: options[key]})
+            merge_option(config, key, options[key])
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise UserError(f"--cfg-options {key}: {type(error).__name__}: {first_line(error)}") from error
     return remarks
+
+
+def merge_option(config: Config, key: str, value: Any) -> None:
+    """Merge an option into ``config``; a dictionary in place of a list becomes a list of one."""
+    old = value_at(config, key)
+    if isinstance(old, list) and isinstance(value, dict) and not all(str(name).isdigit() for name in value):
+        value = [value]
+    config.merge_from_dict({key: value})
 
 
 def _check_read(config: Config, key: str) -> str | None:

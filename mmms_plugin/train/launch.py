@@ -32,11 +32,10 @@ from mmms_plugin.config.checkpoint import (
     check_resumed,
     start_of,
     start_remark,
-    untold_remark,
     use_components,
 )
 from mmms_plugin.config.data import check_config_data
-from mmms_plugin.config.edit import apply_cfg_options, data_classes, dicts_in
+from mmms_plugin.config.edit import apply_cfg_options, data_classes, dicts_in, merge_option, value_at
 from mmms_plugin.config.files import SEPARATOR, load_config
 from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import set_image_size
@@ -111,6 +110,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     if not own or any(f".{part}" in key for key in options.cfg_options for part in OF_DATA):
         remarks += check_config_data(config, splits, Path(config.work_dir), options.max_pixels)
 
+    asked = config.to_dict()
     fits_schedule = training and options.schedule.given
     if options.image_size:
         remarks.append(f"--image-size: {set_image_size(config._cfg_dict, options.image_size)}")
@@ -120,7 +120,10 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
             set_schedule(config._cfg_dict, options.schedule, count_pictures(config), world, str(config.filename))
         )
     if options.image_size or fits_schedule:
-        config.merge_from_dict(dict(options.cfg_options))  # an explicit option wins
+        if fitted := [key for key in options.cfg_options if value_at(config, key) != value_at(asked, key)]:
+            remarks.append(f"--cfg-options {', '.join(fitted)}: kept as given, whatever the lines above say")
+        for key, value in options.cfg_options.items():
+            merge_option(config, key, value)
     if training:
         check_monitors(config)
     return config, remarks
@@ -202,7 +205,6 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         model, own, classes = unwrapped(runner.model), Function.of(runner.cfg), data_classes(config, "test")
         _warn(check_fits(model, saved, "test", classes))
         _warn(check_function(model, own, saved, options.force, classes))
-        _warn(untold_remark(own, saved))
         del saved  # mmengine reads it again
         metrics = runner.test()
         if out and is_main_process():

@@ -73,7 +73,7 @@ def predict(options: PredictOptions) -> None:
         remarks.append(f"--score {results.score}: drawing that many objects takes a while; --no-draw leaves it out")
     own = Function.of(config)
     model = build_model(config, saved, options.device)
-    remarks.append(check_function(model, own, saved, options.force))
+    remarks.append(check_function(model, own, saved, options.force, from_file=options.config is None))
     for remark in filter(None, remarks):
         print(one_line(remark), file=sys.stderr)
     pipeline = picture_pipeline(config)

@@ -330,6 +330,8 @@ class ResumableRunner(CheckedBuilds):
                 f"--resume {self._load_from}: it was saved after {done} {unit}, and this training has {length}: "
                 "train longer, with --epochs or --iters, or resume from an earlier checkpoint"
             )
+        if done == length:
+            say(f"--resume: {self._load_from} is complete: all {length} {unit} are done, nothing is left to train")
         if iterations != self.earlier.iter:
             say(
                 f"--resume: iteration {self.earlier.iter} of the earlier training is iteration {iterations} of this "

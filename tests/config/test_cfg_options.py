@@ -40,6 +40,14 @@ def test_a_key_without_effect_is_named_with_the_one_that_was_meant(key, message)
     assert message in str(error.value)
 
 
+def test_a_dictionary_in_place_of_a_list_is_a_list_of_one():
+    config = load_config("nuclei/mask_rcnn_ps_r18_nuclei")
+    apply_cfg_options(config, {"param_scheduler": dict(type="PolyLR", end=9)})
+    assert config.param_scheduler == [dict(type="PolyLR", end=9)]
+    apply_cfg_options(config, {"param_scheduler": {"0": dict(end=8)}})  # mmengine's way into a list
+    assert config.param_scheduler == [dict(type="PolyLR", end=8)]
+
+
 def test_keys_that_have_an_effect_pass():
     config = load_config("mask_rcnn_ps_r50_fpn_1x")
     options = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import re
 import shutil
@@ -472,6 +473,23 @@ def test_labels_of_pictures_that_are_held_back_are_kept(shapes, tmp_path):
         parts += json.loads(Path(dataset["ann_file"]).read_text(encoding="utf-8"))["data_list"]
     assert sorted(parts, key=lambda picture: picture["img_path"]) == whole
     assert any(picture["gt_label"] for picture in whole)
+
+
+def test_an_image_folder_for_a_host_s_config(tmp_path):
+    """mmpretrain's data sets name a split in place of a folder, and its metric refuses a k above the classes."""
+    for split, name in itertools.product(("train", "val"), "ab"):
+        path = tmp_path / f"data/{split}/{name}/x.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(path)
+    loaders = {f"{s}_dataloader": dict(dataset=dict(type="ImageNet", data_root="x", split=s, pipeline=[]))
+               for s in ("train", "val")}  # fmt: skip
+    config = dict(loaders, model=dict(head=dict(num_classes=1000)), val_evaluator=dict(type="Accuracy", topk=(1, 5)))
+    use_image_dir(config, own(tmp_path / "data", tmp_path / "work", "--image-dir"))
+    for split in ("train", "val"):
+        dataset = config[f"{split}_dataloader"]["dataset"]
+        assert dataset["ann_file"] == str(tmp_path / f"work/annotations/{split}.txt")
+        assert "split" not in dataset
+    assert config["val_evaluator"]["topk"] == (1,)
 
 
 @pytest.mark.parametrize(("count", "more"), [(20, ""), (21, ", ...")])

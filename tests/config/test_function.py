@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mmms_plugin.config.checkpoint import TRAINED, check_function, check_resumed, start_remark, untold_remark
+from mmms_plugin.config.checkpoint import TRAINED, check_function, check_resumed, start_remark
 from mmms_plugin.config.function import Function, differences
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.runner import ResumeHook
@@ -187,12 +187,16 @@ def test_classes_in_another_order_are_refused(saved):
 def test_a_file_that_says_nothing_gets_one_note(tmp_path):
     torch.save({"state_dict": {"w": torch.zeros(1)}, "meta": {}}, tmp_path / "x.pth")
     own, checkpoint = Function.of(config_of(DETECTOR, {})), read_checkpoint(tmp_path / "x.pth")
-    assert check_function(nn.Module(), own, checkpoint, force=False) is None
-    assert "does not say what it was trained with" in str(untold_remark(own, checkpoint))
+
+    def remark(own: Function, checkpoint: Any, **options: Any) -> str | None:
+        return check_function(nn.Module(), own, checkpoint, force=False, **options)
+
+    assert "does not say what it was trained with" in str(remark(own, checkpoint))
+    assert remark(own, checkpoint, from_file=True) is None
     only_backbone = replace(checkpoint, meta={"backbone": DETECTOR["backbone"]})
-    assert "says only what its backbone was trained with" in str(untold_remark(own, only_backbone))
-    classifier = Function({"type": "ImageClassifier", "backbone": {}, "head": {}})
-    assert untold_remark(classifier, only_backbone) is None
+    assert "says only what its backbone was trained with" in str(remark(own, only_backbone))
+    classifier = Function({"type": "ImageClassifier", "backbone": DETECTOR["backbone"], "head": {}})
+    assert remark(classifier, only_backbone) is None
 
 
 def test_trainings_keep_the_whole_config_of_the_model(tmp_path):

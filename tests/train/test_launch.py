@@ -83,7 +83,8 @@ def test_usable_objects_are_counted_again_where_an_option_changes_them(shapes, t
 def test_a_prepared_config_has_data_seed_work_folder_and_the_user_s_last_word(shapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fitting = dict(schedule=ScheduleOptions(iters=50, batch_size=2), image_size=(64, 64))
-    changes = {"train_cfg.val_interval": 9, "dataset_type": "X"}
+    changes = {"train_cfg.val_interval": 9, "dataset_type": "X", "train_dataloader.num_workers": 0,
+               "param_scheduler.0.end": 9, "train_dataloader.persistent_workers": False}  # fmt: skip
     options = LaunchOptions(config=DEMO, coco_dir=str(shapes), seed=4, cfg_options=changes, **fitting)
     config, remarks = prepare_config(options)
     assert config.work_dir == "work_dirs/mask_rcnn_ps_r18_shapes"
@@ -96,7 +97,9 @@ def test_a_prepared_config_has_data_seed_work_folder_and_the_user_s_last_word(sh
         "--cfg-options dataset_type",
         "--image-size",
         "schedule (--iters 50 --batch-size 2; 4 pictures)",
+        "--cfg-options train_cfg.val_interval, param_scheduler.0.end",
     ]
+    assert remarks[-1].endswith(": kept as given, whatever the lines above say")
     assert config.optim_wrapper.optimizer.lr == 0.0015 * 2 / 8
     monkeypatch.setenv("SLURM_NTASKS", "4")
     several = LaunchOptions(

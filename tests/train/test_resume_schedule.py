@@ -196,6 +196,7 @@ def test_the_position_is_counted_as_by_the_resumed_loop(
         f"--resume: iteration {read(checkpoint)['meta']['iter']} of the earlier training is iteration {done} of this "
         f"one, after {length} epochs of {PICTURES // later[1]} iterations"
     ] * bool(moved)
+    assert any("nothing is left to train" in line for line in said) == (not resumed)
 
 
 def test_an_edited_schedule_is_followed_and_said(tmp_path: Path, said: list[str]) -> None:
