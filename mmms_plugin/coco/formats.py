@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -270,6 +270,14 @@ def records(
         Image(i, width, height, name) for i, (name, (width, height)) in enumerate(zip(names, sizes, strict=True), 1)
     ]
     return images, [Category(i, printable(name, LONGEST_NAME)) for i, name in classes]
+
+
+def refuse_two_files(images: Mapping[str, int | None], argument: str, path: Path) -> None:
+    """Raise a UserError if two files, whose names are the keys, hold predictions of the same image."""
+    first: dict[int | None, str] = {}
+    for name, image in images.items():
+        if (other := first.setdefault(image, name)) != name:
+            raise UserError(f"{argument} {path}: {shown(other)} and {shown(name)} are predictions of the same image")
 
 
 def unknown_images(names: Sequence[str], argument: str, path: Path) -> UserError:

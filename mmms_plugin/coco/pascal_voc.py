@@ -15,7 +15,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.parsers import expat
 
-from mmms_plugin.coco.formats import SUFFIXES, Rows, by_stem, class_names, finite, picture_size, records, unknown_images
+from mmms_plugin.coco.formats import (
+    SUFFIXES,
+    Rows,
+    by_stem,
+    class_names,
+    finite,
+    picture_size,
+    records,
+    refuse_two_files,
+    unknown_images,
+)
 from mmms_plugin.coco.json_files import BOM
 from mmms_plugin.coco.mending import FARTHEST
 from mmms_plugin.coco.records import Category, Columns, Image
@@ -82,6 +92,7 @@ def read_voc_detections(
     found = {name: images.find(name) for name in files}
     if absent := [name for name, image in found.items() if image is None]:
         raise unknown_images(absent, argument, folder)
+    refuse_two_files(found, argument, folder)
     own = []
     for name, file in files.items():
         (about, objects), image = _parse(file, argument), found[name] or 0

@@ -86,7 +86,11 @@ def read_ground_truth(
         lambda places: mask_areas(_chosen_masks(columns, pixels, rles, places, f"{where}: annotations")),
     )
     unsound = unsound_ids(columns.id)
-    findings.add_where("annotation-id", unsound, lambda i: f"annotation number {i + 1}: {columns.id[i]}")
+    findings.add_where(
+        "annotation-id",
+        unsound,
+        lambda i: f"annotation number {i + 1}: {columns.id[i] if columns.has_id[i] else 'not an integer'}",
+    )
     findings.add_where("iscrowd", ~columns.has_iscrowd & (kind != "lvis"), named)
     findings.add_where("area", changed, named)
     findings.add_where("difficult", columns.iscrowd & (kind == "voc"), named)
@@ -196,10 +200,14 @@ def _read_results(
         classes = dict(zip(truth.category_names, truth.category_ids.tolist(), strict=True))
         columns, own = read_voc_detections(path, images, classes, argument)
         sized = other_sizes(own, [int(image.id) for image in own], truth)
-        return kind, columns, (*contradicting_names(own, images), *sized)
+        if contradictions := contradicting_names(own, images):
+            stated = {image.id: images.find(str(image.file_name)) for image in own}
+            others = [stated[i] or i for i in columns.image_id.tolist()]
+            columns = replace(columns, instead={"filename": np.array(others, np.int64)})
+        return kind, columns, (*contradictions, *sized)
     sizes = dict(zip(truth.image_ids.tolist(), map(tuple, truth.image_sizes.tolist()), strict=True))
-    names, ids, notes = numbered_classes(path, truth, source, argument)
-    return kind, read_yolo_detections(path, images, sizes, names, ids, argument), notes
+    names, ids, whose, notes = numbered_classes(path, truth, source, argument)
+    return kind, read_yolo_detections(path, images, sizes, names, ids, whose, argument), notes
 
 
 def _suspect(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmms_plugin.coco.mending import NORMALISED
 from mmms_plugin.coco.objects import RLE, GroundTruth, positions
-from mmms_plugin.coco.records import Columns
+from mmms_plugin.coco.records import Columns, few
 from mmms_plugin.coco.references import ImageNames
 from mmms_plugin.coco.rle import mask_boxes
 
@@ -30,9 +30,12 @@ ENOUGH = {
     20: 0.08,
 }  # predictions on an object that are no accident, by their number: their least share of all
 ENOUGH_CLASSES = 5  # the same of predictions whose classes are compared
+ENOUGH_EXCHANGED, EXCHANGED = 20, 0.8  # the same of classes that may be any other, and the least share that then fit
 TIMES, MORE = 3, 0.3  # by which a far better share is higher: so many times, or so much
 FARTHEST_SHARE = 4.0  # larger numbers are not shares of an image
-SIDES = (320, 416, 448, 512, 640, 768, 800, 1024, 1280)  # px, of networks' inputs
+SIDES = (300, 320, 416, 448, 512, 640, 768, 800, 1024, 1280)  # px, of networks' inputs
+LONG_SHORT = (1333, 800)  # px, that mmdet's configs resize to
+FACTORS = {"half": 2.0, "twice": 0.5}  # of images of such a size
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Boxes = Callable[[Floats], Floats]  # four numbers [n, 4] to x y width height
@@ -53,8 +56,11 @@ LAYOUTS: dict[str, Boxes] = {
     "x_centre y_centre width height": _from_centres,
     "y x height width": lambda numbers: numbers[:, SWAPPED],
     "y1 x1 y2 x2": lambda numbers: _from_corners(numbers)[:, SWAPPED],
+    "x1 x2 y1 y2": lambda numbers: _from_corners(numbers[:, [0, 2, 1, 3]]),
+    "y_centre x_centre height width": lambda numbers: _from_centres(numbers)[:, SWAPPED],
 }
 ADVICE = "; if so, change the file"
+OF_IMAGES = ("image_id", "filename")  # keys of `Columns.instead`
 PIXELS, SHARES = "in pixels", "as shares of the image"
 WRITTEN = {"coco": ("x y width height", PIXELS), "voc": ("x1 y1 x2 y2", PIXELS),
            "yolo": ("x_centre y_centre width height", SHARES)}  # fmt: skip
@@ -165,7 +171,7 @@ def misread(truth: GroundTruth, columns: Columns, place: Ints, kind: str) -> tup
         return (), False
     given = _Reading("", judge, sample, lambda chosen: columns.boxes[chosen])
     if given.share >= GOOD:
-        return _other_classes(given, columns.category_id, kind), True
+        return _other_classes(given, columns, kind), True
     trials = [("as they are", _images_and_scores(judge, columns))]
     if kind == "yolo" and any(columns.segmentations or ()):
         trials.insert(0, ("as class x1 y1 x2 y2 ... confidence", _polygons(judge, columns)))
@@ -176,8 +182,8 @@ def misread(truth: GroundTruth, columns: Columns, place: Ints, kind: str) -> tup
         if best.far_better_than(given):
             before = f"read {written}, {given.share:.0%} of the best-scored lie on an object"
             note = f"predictions may mean something else: {before}; read {best.words}, {best.share:.0%}{ADVICE}"
-            return (note, *_other_classes(best, columns.category_id, kind)), True
-    return _other_classes(given, columns.category_id, kind), False
+            return (note, *_other_classes(best, columns, kind)), True
+    return _other_classes(given, columns, kind), False
 
 
 class _Reading:
@@ -261,14 +267,28 @@ def _units(numbers: Floats, size: Floats, resized: bool) -> Iterator[tuple[str, 
         yield SHARES, lambda boxes, size: boxes * np.tile(size, 2)
         return
     yield "in thousandths of the image", lambda boxes, size: boxes * np.tile(size, 2) / 1000
+    yield "in per cent of the image", lambda boxes, size: boxes * np.tile(size, 2) / 100
     for side in SIDES if resized else ():
         yield f"in pixels of images resized to fit {side} px", partial(_resized, side)
         yield f"in pixels of images padded to {side} x {side} px", partial(_padded, side)
         yield f"in pixels of images stretched to {side} x {side} px", partial(_stretched, side)
+    if resized:
+        yield "in pixels of images resized to fit {} x {} px".format(*LONG_SHORT), _fitted
+        for size_of, factor in FACTORS.items():
+            yield f"in pixels of images of {size_of} the size", partial(_multiplied, factor)
 
 
 def _resized(side: int, boxes: Floats, size: Floats) -> Floats:
     return boxes * size.max(1, keepdims=True) / side
+
+
+def _fitted(boxes: Floats, size: Floats) -> Floats:
+    factor = np.minimum(LONG_SHORT[0] / size.max(1, keepdims=True), LONG_SHORT[1] / size.min(1, keepdims=True))
+    return boxes / factor
+
+
+def _multiplied(factor: float, boxes: Floats, size: Floats) -> Floats:
+    return boxes * factor
 
 
 def _padded(side: int, boxes: Floats, size: Floats) -> Floats:
@@ -302,7 +322,10 @@ def _polygons(judge: Judge, columns: Columns) -> Iterator[_Reading]:
 def _images_and_scores(judge: Judge, columns: Columns) -> Iterator[_Reading]:
     """Other images for the same ids, and scores of which the lowest is the best."""
     ids, own, count = columns.image_id, judge.place, len(judge.truth.image_ids)
+    stated = [(f"by {key}", positions(other, judge.truth.image_ids)) for key, other in columns.instead.items()
+              if key in OF_IMAGES]  # fmt: skip
     for words, place in (
+        *stated,
         ("with image ids one higher", positions(ids + 1, judge.truth.image_ids)),
         ("with image ids one lower", positions(ids - 1, judge.truth.image_ids)),
         ("as those of the next image", own + 1),
@@ -326,25 +349,55 @@ def _named_by_number(truth: GroundTruth, ids: Ints) -> Ints:
     return np.array([places[numbered[i]] if i in numbered else -1 for i in values.tolist()], np.int64)[which]
 
 
-def _other_classes(reading: _Reading, category_id: Ints, kind: str) -> tuple[str, ...]:
+def _other_classes(reading: _Reading, columns: Columns, kind: str) -> tuple[str, ...]:
     """A note if the predictions on objects have the objects' classes only when class ids are read in another way."""
     truth, sample = reading.judge.truth, reading.sample
     if reading.hits < ENOUGH_CLASSES or len(truth.category_ids) < 2:
         return ()
-    own = positions(category_id[sample.chosen], truth.category_ids)
+    ids = columns.category_id[sample.chosen]
+    own = positions(ids, truth.category_ids)
     objects = positions(truth.category_id[sample.object_], truth.category_ids)
 
     def right(classes: Ints) -> int:
         return _hits(sample, reading.pairs & (classes[sample.prediction] == objects))
 
     before = right(own)
-    trials = [(right(classes), words) for words, classes in _classes(truth, category_id[sample.chosen], kind)]
-    after, words = max(trials, key=lambda trial: trial[0], default=(0, ""))
-    if after < max(ENOUGH_CLASSES, reading.hits / 2, before + MORE * reading.hits):
+    readings = list(_classes(truth, ids, kind))
+    if "category_id" in columns.instead:
+        stated = positions(columns.instead["category_id"][sample.chosen], truth.category_ids)
+        readings.insert(0, ("by category_id", stated))
+    after, words = max(((right(classes), words) for words, classes in readings), key=lambda trial: trial[0])
+    enough = max(ENOUGH_CLASSES, reading.hits / 2, before + MORE * reading.hits)
+    if after < enough and reading.hits >= ENOUGH_EXCHANGED:
+        words, classes = _exchanged(truth, own[sample.prediction[reading.pairs]], objects[reading.pairs])
+        after, enough = right(classes[own]), max(enough, EXCHANGED * reading.hits)
+    if after < enough:
         return ()
     shares = [f"{count / reading.hits:.0%}" for count in (before, after)]
     written = f"as they are, {shares[0]} of the best-scored on an object have its class"
     return (f"classes may be numbered in another way: {written}; taken {words}, {shares[1]}{ADVICE}",)
+
+
+def _exchanged(truth: GroundTruth, own: Ints, objects: Ints) -> tuple[str, Ints]:
+    """The class of most objects that the predictions of each class lie on, if no two classes share one.
+
+    Args:
+        truth: the data set.
+        own, objects: classes of the predictions and objects of some pairs, as places in its categories.
+
+    Returns:
+        What it is called, and a class for every class.
+    """
+    count = len(truth.category_ids)
+    pairs, times = np.unique(own * count + objects, return_counts=True)
+    pairs = pairs[np.argsort(times, kind="stable")]
+    classes = np.arange(count)
+    classes[pairs // count] = pairs % count  # the last of equal places, the most frequent, stays
+    if len(set(classes[np.unique(own)].tolist())) < len(np.unique(own)):
+        return "", np.arange(count)
+    names = truth.category_names
+    changed = [f"{names[i]} as {names[classes[i]]}" for i in np.unique(own).tolist() if classes[i] != i]
+    return f"with exchanged names ({few(changed)})", classes
 
 
 def _classes(truth: GroundTruth, ids: Ints, kind: str) -> Iterator[tuple[str, Ints]]:

@@ -149,6 +149,7 @@ class Columns:
         iscrowd: ``(n,)`` bool, of annotations.
         has_iscrowd: ``(n,)`` bool, whether the file states it as 0 or 1.
         beside: names that results have beside their ids, by the names of `BESIDE`; any value, None if absent.
+        instead: ``(n,)`` int64, ids that the file states too and that contradict the ones that are used, by their key.
     """
 
     image_id: np.ndarray
@@ -163,6 +164,7 @@ class Columns:
     iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     has_iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     beside: dict[str, list[Any]] = field(default_factory=dict)
+    instead: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -174,7 +176,8 @@ class Columns:
         lists = {name: [values[i] for i in at] for name, values in self.beside.items()}
         masks = None if self.segmentations is None else [self.segmentations[i] for i in at]
         chosen = {name: getattr(self, name)[places] for name in names}
-        return replace(self, **chosen, segmentations=masks, beside=lists)
+        others = {key: ids[places] for key, ids in self.instead.items()}
+        return replace(self, **chosen, segmentations=masks, beside=lists, instead=others)
 
 
 def read_annotations(path: Path, argument: str, masks: bool) -> tuple[list[Image], list[Category], Columns]:

@@ -25,6 +25,7 @@ from mmms_plugin.errors import UserError, printable, shown
 
 MOST_DIGITS = 19  # of an id
 ABSENT = -(2**63)  # in place of an id
+NAMES = {"image_id": "file_name", "category_id": "category_name"}  # beside ids
 DEEPEST = 10  # folders of a name that are told apart
 Notes = tuple[str, ...]
 
@@ -197,14 +198,14 @@ def _image_ids(
     names = columns.beside.get("file_name", ()) if by_name else ()
     stated = [by_name.get(name) if _is_text(name) else None for name in names]
     if stated and None not in stated:
-        ids = np.array(stated, np.int64)
-        return replace(columns, image_id=ids), _contradictions("file_name", columns, given, ids, truth.image_ids)
+        return _by_names(columns, "image_id", stated, truth.image_ids)
     named = given.dtype == object or truth.format not in ("coco", "lvis")
     if named or (truth.file_names and (positions(given, truth.image_ids) < 0).any()):
         numbered = images.numbered()
         known = _unique(given.tolist(), lambda i: images.find(i) if isinstance(i, str) else numbered.get(i))
         absent = sorted({str(image) for image, i in known.items() if i is None})
         if absent and named:
+            _refuse_numbers_as_texts("image_id", given, truth.image_ids, f"{argument} {path}")
             raise unknown_images(absent, argument, path)
         if not absent:
             columns = replace(columns, image_id=np.array([known[image] for image in given.tolist()], np.int64))
@@ -221,15 +222,14 @@ def _category_ids(columns: Columns, truth: GroundTruth, where: str) -> tuple[Col
     if columns.category_id.dtype == object:
         known = _unique(columns.category_id.tolist(), lambda i: by_name.get(i) if _is_text(i) else as_id(i))
         if absent := [str(name) for name, i in known.items() if i is None]:
+            _refuse_numbers_as_texts("category_id", columns.category_id, truth.category_ids, where)
             raise _unknown_classes(absent, truth, where)
         of_truth = np.array([known[i] for i in columns.category_id.tolist()], np.int64)
         return replace(columns, category_id=of_truth), ()
     names = columns.beside.get("category_name", [])
     stated = [by_name.get(name) if _is_text(name) else None for name in names]
     if stated and None not in stated:
-        ids = np.array(stated, np.int64)
-        notes = _contradictions("category_name", columns, columns.category_id, ids, truth.category_ids)
-        return replace(columns, category_id=ids), notes
+        return _by_names(columns, "category_id", stated, truth.category_ids)
     others = {name: None for name, i in zip(names, stated, strict=True) if i is None and isinstance(name, str)}
     strange = (
         f"{len(others)} class names that the ground truth does not have ({few(list(others))}): category_id is used"
@@ -248,6 +248,13 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _refuse_numbers_as_texts(key: str, values: NDArray, known: NDArray[np.int64], where: str) -> None:
+    """Raise a UserError if texts, which are taken for names, spell ids of the ground truth."""
+    ids = set(map(str, known.tolist()))
+    if (i := next((i for i, value in enumerate(values) if _is_text(value) and value in ids), None)) is not None:
+        raise UserError(f"{where}: [{i}].{key}: {shown(values[i])} is a text; write the number, without quotes")
+
+
 def _unique(values: Iterable[Any], id_of: Callable[[Any], int | None]) -> dict[Any, int | None]:
     """The id of every value that can be a key; ``id_of`` is called once for each."""
     ids: dict[Any, int | None] = {}
@@ -257,38 +264,39 @@ def _unique(values: Iterable[Any], id_of: Callable[[Any], int | None]) -> dict[A
     return ids
 
 
-def _contradictions(
-    name: str, columns: Columns, given: NDArray, ids: NDArray[np.int64], known: NDArray[np.int64]
-) -> Notes:
-    """A note on ids that the ground truth has, of something other than the name beside them."""
+def _by_names(columns: Columns, key: str, stated: list[Any], known: NDArray[np.int64]) -> tuple[Columns, Notes]:
+    """Columns with the ids of names, and a note on ids beside them that the ground truth has for something else."""
+    name, given, ids = NAMES[key], getattr(columns, key), np.array(stated, np.int64)
+    named = replace(columns, **{key: ids})
     if given.dtype == object:
-        return ()
+        return named, ()
     wrong = np.flatnonzero((given != ids) & (positions(given, known) >= 0))
     if not len(wrong):
-        return ()
-    key, first = {"file_name": "image_id", "category_name": "category_id"}[name], int(wrong[0])
-    stated = columns.beside[name][first]
-    example = f"prediction {first + 1}: {key} {given[first]}, but {stated} has {ids[first]}"
-    return (f"{key} and {name} contradict each other: {len(wrong)} of {len(ids)} ({example}); {name} is used",)
+        return named, ()
+    first = int(wrong[0])
+    example = f"prediction {first + 1}: {key} {given[first]}, but {columns.beside[name][first]} has {ids[first]}"
+    note = f"{key} and {name} contradict each other: {len(wrong)} of {len(ids)} ({example}); {name} is used"
+    return replace(named, instead={**columns.instead, key: given}), (note,)
 
 
 def numbered_classes(
     path: Path, truth: GroundTruth, source: Source, argument: str
-) -> tuple[list[str], NDArray[np.int64], Notes]:
-    """Names and ids of the classes 0, 1, ... of YOLO's predictions, and a note where their order is taken for granted.
+) -> tuple[list[str], NDArray[np.int64], str, Notes]:
+    """Names and ids of the classes 0, 1, ... of YOLO's predictions, where they are from, and perhaps a note on that.
 
-    Names are those of ``--classes`` or of ``classes.txt`` in the folder, else the ground truth's, in the order of ids.
-    A class that the ground truth does not have gets the id -1.
+    Names are those of ``--classes`` or of ``classes.txt`` or ``data.yaml`` in the folder, else the ground truth's, in
+    the order of ids, which is noted. A class that the ground truth does not have gets the id -1.
     """
     order = np.argsort(truth.category_ids)
     own = [truth.category_names[i] for i in order]
     named = truth.format != "yolo" or own != [str(i) for i in range(len(own))]  # YOLO's labels may have no names
-    file = source.classes or path / "classes.txt"
-    if named and file.is_file():
+    beside = (path / name for name in ("classes.txt", "data.yaml"))
+    file = source.classes or next((file for file in beside if file.is_file()), None)
+    if named and file:
         by_name, names = _ids_by_name(truth), class_names(file, "--classes" if source.classes else argument)
         ids = [by_name.get(printable(name)) for name in names]
-        return names, np.array([-1 if i is None else i for i in ids], np.int64), ()
-    return own, truth.category_ids[order], order_note(truth)
+        return names, np.array([-1 if i is None else i for i in ids], np.int64), f"the classes of {file}", ()
+    return own, truth.category_ids[order], "as in the ground truth", order_note(truth)
 
 
 def order_note(truth: GroundTruth) -> Notes:
@@ -333,8 +341,12 @@ def known_positions(
     if not unknown.any():
         return places
     values = np.unique(ids[unknown])
-    hint = _label_hint(ids, known) if what == "category" else "; is the annotation file that of another split?"
-    absent = f"{what} ids that {lacking} ({len(values)} ids: {few(values)})"
+    hint = "; is the annotation file that of another split?"
+    if what == "category":
+        hint = _label_hint(ids, known)
+    elif np.isin(np.unique(ids) + 1, known).all():
+        hint = "; all would fit if they were one higher: write the annotation file's own ids"
+    absent = f"{what} ids that {lacking} ({len(values)} id{'s' * (len(values) != 1)}: {few(values)})"
     raise UserError(f"{where}: {unknown.sum()} of {len(ids)} are of {absent}{hint}")
 
 

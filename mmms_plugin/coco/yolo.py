@@ -22,6 +22,7 @@ from mmms_plugin.coco.formats import (
     picture_size,
     pictures_in,
     records,
+    refuse_two_files,
     unknown_images,
 )
 from mmms_plugin.coco.records import SHOWN, Category, Columns, Image
@@ -85,7 +86,7 @@ def read_yolo_truth(
 
 def read_yolo_detections(
     folder: Path, images: ImageNames, sizes: dict[int, tuple[int, int]], names: Sequence[str], ids: np.ndarray,
-    argument: str,
+    whose: str, argument: str,
 ) -> Columns:  # fmt: skip
     """Predictions in a folder of text files, with the ids of the ground truth.
 
@@ -95,6 +96,7 @@ def read_yolo_detections(
         sizes: width and height in px by id.
         names: of the classes 0, 1, ...
         ids: of the same classes in the ground truth, -1 for those that it does not have.
+        whose: classes they are, for messages.
         argument: the option that names the folder, for messages.
 
     Raises:
@@ -104,12 +106,13 @@ def read_yolo_detections(
     found = {name: images.find(name) for name in files}
     if absent := [name for name, image in found.items() if image is None]:
         raise unknown_images(absent, argument, folder)
+    refuse_two_files(found, argument, folder)
     rows = Rows(argument)
     for name, file in files.items():
         image = found[name] or 0
         if not all(sizes[image]):
             raise UserError(f"{argument} {file}: the ground truth has no size of that image, which shares need")
-        _read_lines(file, image, sizes[image], rows, argument, len(ids), ", as in the ground truth", scored=True)
+        _read_lines(file, image, sizes[image], rows, argument, len(ids), f", {whose}", scored=True)
     if unknown := sorted({number for number in rows.category if ids[number] < 0}):
         listed = ", ".join(f"{number} is {shown(names[number])}" for number in unknown[:SHOWN])
         raise UserError(f"{argument} {folder}: class {listed}, which the ground truth does not have")
@@ -144,6 +147,7 @@ def _wrong(values: list[float], parts: list[str], classes: int, scored: bool, wh
     if not 0 <= values[0] < classes or values[0] != int(values[0]):
         last = values[0] != int(values[0]) and len(values) > 4 and values[-1] in range(classes)
         hint = f"; is {parts[-1][:20]}, at the end, the class?" if last else ""
+        hint = "; do the numbers count from 1?" if values[0] == classes else hint
         return f"class {parts[0][:20]}: must be an integer from 0 to {classes - 1}{whose}{hint}"
     count = len(values) - 1 - scored
     if count != 4 and (count < 6 or count % 2):
@@ -152,7 +156,7 @@ def _wrong(values: list[float], parts: list[str], classes: int, scored: bool, wh
     shares = values[1 : 1 + count]
     if max(map(abs, shares)) > FARTHEST:
         return f"{max(shares, key=abs):g} is not a share of the image (0 to 1); are these pixels? Expected are {wanted}"
-    return "negative width or height" if count == 4 and min(shares[2:]) < 0 else ""
+    return f"negative width or height; expected are {wanted}" if count == 4 and min(shares[2:]) < 0 else ""
 
 
 def _in_pixels(shares: Sequence[float], size: tuple[int, int]) -> tuple[tuple[float, ...], list[list[float]] | None]:

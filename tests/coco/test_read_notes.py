@@ -189,11 +189,11 @@ def test_boxes_around_masks_of_some_objects(files):
 
 def test_what_is_odd_about_ids_and_crowds_is_reported(files):
     content = make_annotations()
-    for record, i in zip(content["annotations"], (0, 7, 7, 7, 9, 9), strict=False):
+    for record, i in zip(content["annotations"], (0, "7", 7, 7, 9, 9), strict=False):
         record["id"] = i
     del content["annotations"][3]["iscrowd"]
     truth, notes = read_ground_truth(files("a.json", content), masks=False)
-    places = "annotation number 1: 0; annotation number 2: 7; annotation number 3: 7 and 5 more"
+    places = "annotation number 1: 0; annotation number 2: not an integer; annotation number 3: 7 and 5 more"
     assert [note.partition(": ")[2] for note in notes] == [
         f"annotations without an integer id above 0 of their own: 8 ({places}); {RULES['annotation-id'].advice}",
         "annotations whose iscrowd is missing or not 0 or 1: 1 (annotation 7); taken as 0, or as 1 where it is true",

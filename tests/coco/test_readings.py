@@ -75,6 +75,7 @@ def scaled(x: float, y: float, w: float, h: float, factor_x: float, factor_y: fl
     return x * factor_x, y * factor_y, w * factor_x, h * factor_y
 
 
+SWAPPED = {3: "bee", 7: "ant", 8: "cat", 20: "dog"}
 IDS, IMAGES = list(CLASSES), [image["id"] for image in data_set()["images"]]
 BY_NAME = dict(zip(sorted(IDS, key=CLASSES.__getitem__), IDS, strict=True))
 XYWH = "read as [x, y, width, height] in pixels, "
@@ -102,11 +103,53 @@ READINGS = {
         boxes(lambda *b: scaled(*b[:4], 512 / b[4], 512 / b[5])),
         "[x, y, width, height] in pixels of images stretched to 512 x 512 px",
     ),
+    "per cent": (
+        boxes(lambda *b: scaled(*b[:4], 100 / b[4], 100 / b[5])),
+        "[x, y, width, height] in per cent of the image",
+    ),
+    "for SSD": (
+        boxes(lambda *b: scaled(*b[:4], 300 / b[4], 300 / b[5])),
+        "[x, y, width, height] in pixels of images stretched to 300 x 300 px",
+    ),
+    "long and short side": (
+        boxes(lambda *b: scaled(*b[:4], *[min(1333 / max(b[4:]), 800 / min(b[4:]))] * 2)),
+        "[x, y, width, height] in pixels of images resized to fit 1333 x 800 px",
+    ),
+    "half": (boxes(lambda *b: scaled(*b[:4], 0.5, 0.5)), "[x, y, width, height] in pixels of images of half the size"),
+    "sides": (
+        boxes(lambda x, y, w, h, *_: (x, x + w, y, y + h)),
+        "[x1, x2, y1, y2] in pixels",
+    ),
     "next image": (ids("image_id", dict(pairwise(IMAGES))), "as those of the image before"),
     "worst first": (lambda results: [r | dict(score=1 - r["score"]) for r in results], "with low scores as the better"),
     "class before": (ids("category_id", dict(pairwise(IDS[::-1]))), "as the next class"),
     "by name": (ids("category_id", BY_NAME), "in the order of the classes by name"),
+    "exchanged": (
+        ids("category_id", {3: 20, 20: 3, 7: 8, 8: 7}),
+        "taken with exchanged names (dog as bee, cat as ant, ant as cat, bee as dog), ",
+    ),
+    "names of other images": (
+        lambda results: [r | dict(file_name=f"{(r['image_id'] // 5 + 3) % 12}.png") for r in results],
+        "read by image_id, ",
+    ),
+    "names of other classes": (
+        lambda results: [r | dict(category_name=SWAPPED[r["category_id"]]) for r in results],
+        "taken by category_id, ",
+    ),
 }
+
+
+def test_a_model_that_confuses_classes_is_not_misread(files):
+    """Names are exchanged only if almost all predictions fit then, and no two classes become one."""
+    content, rng = data_set(images=40), np.random.default_rng(0)
+    truth, _ = read_ground_truth(files("truth.json", content), masks=False)
+    for others in ([20, 20, 3, 3], [3, 20, 7, 8]):
+        new = dict(zip([3, 20, 7, 8], others, strict=True))
+        results = [
+            r | dict(category_id=new[r["category_id"]] if rng.random() < 0.6 else int(rng.choice(IDS)))
+            for r in predictions(content)
+        ]
+        assert notes_of(files("run.json", results), truth) == []
 
 
 def notes_of(file: Path, truth: GroundTruth) -> list[str]:
@@ -116,7 +159,8 @@ def notes_of(file: Path, truth: GroundTruth) -> list[str]:
 @pytest.mark.parametrize("name", READINGS)
 def test_a_reading_that_fits_far_better_is_named(files, truth, name):
     change, reading = READINGS[name]
-    (note,) = notes_of(files("run.json", change(predictions(data_set(), noise=15))), truth)
+    note, *others = notes_of(files("run.json", change(predictions(data_set(), noise=15))), truth)
+    assert len(others) == name.startswith("names of other"), "which says that they contradict the ids"
     given, _, better = note.partition("; ")
     assert given.endswith(("% of the best-scored lie on an object", "% of the best-scored on an object have its class"))
     assert reading in better
@@ -186,6 +230,7 @@ YOLO = {
     "csxywh": "read as class confidence x_centre y_centre width height, shares of the image, ",
     "cltrbs": "read as class x1 y1 x2 y2 confidence, shares of the image, ",
     "csltrb": "read as class confidence x1 y1 x2 y2, shares of the image, ",
+    "cyxhws": "read as class y_centre x_centre height width confidence, shares of the image, ",
     "cltwhs": "read as class x y width height confidence, shares of the image, ",
 }
 

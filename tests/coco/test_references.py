@@ -220,6 +220,39 @@ def test_very_many_folders_in_a_name_are_harmless():
     assert images.find("b/" * 100_000 + "1.png") == 0
 
 
+def test_two_files_of_one_image_are_refused(truth, tmp_path):
+    for i, suffix in enumerate((".txt", ".xml")):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        for name in ("10", "10.png"):
+            text = "0 0.5 0.5 0.1 0.1 0.9" if suffix == ".txt" else "<annotation/>"
+            (folder / f"{name}{suffix}").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=r"'10(.png)?' and '10(.png)?' are predictions of the same image$"):
+            read_detections(folder, truth, masks=False)
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id"])
+def test_ids_as_texts_are_named_as_such(files, key):
+    content = make_annotations()
+    for image in content["images"]:
+        image["file_name"] = f"shot{image['id']}.png"
+    truth, _ = read_ground_truth(files("a.json", content), masks=False)
+    path = files("run.json", [r | {key: str(r[key])} for r in GOOD])
+    with pytest.raises(UserError, match=rf"\[0\].{key}: '\d+' is a text; write the number, without quotes$"):
+        read_detections(path, truth, masks=False)
+
+
+def test_class_numbers_of_yolo_are_named_by_a_file_among_them(truth, tmp_path):
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    (folder / "10.txt").write_text("2 0.5 0.5 0.1 0.1 0.9", encoding="utf-8")
+    (folder / "data.yaml").write_text("names: [cow, dog, cat]", encoding="utf-8")
+    assert read_detections(folder, truth, masks=False)[0].category_id.tolist() == [1]
+    (folder / "data.yaml").write_text("names: [cow, dog]", encoding="utf-8")
+    with pytest.raises(UserError, match=r"from 0 to 1, the classes of .*data.yaml; do the numbers count from 1\?$"):
+        read_detections(folder, truth, masks=False)
+
+
 @pytest.mark.parametrize(
     ("about", "words"),
     [
