@@ -166,7 +166,7 @@ TRUTH_FAULTS = {
     ("a.txt", "\n0 0.5 0.5 x 0.1\n"): "a.txt, line 2: '0 0.5 0.5 x 0.1' are not numbers",
     ("a.txt", "0 50 20 10 10"): "a.txt, line 1: 50 is not a share of the image (0 to 1); are these pixels?",
     ("a.txt", "0.5 .5 .5 .1 .1"): "a.txt, line 1: class 0.5: must be an integer from 0 to 9999",
-    ("a.txt", "0 .5 .5 -.1 .1\n0 .5 .5 -.1 .1"): "line 1: negative width or height; expected are class x y width height",
+    ("a.txt", "0 .5 .5 -.1 .1\n0 .5 .5 -.1 .1"): "line 1: negative width or height; expected are class x y width",
     ("a.txt", "0 nan .5 .1 .1"): "are not numbers",
     ("a.txt", ".5 .5 .1 .1 .9 2"): "; is 2, at the end, the class?",
     ("b.txt", ""): "b.txt: no image of that name in",
