@@ -354,8 +354,9 @@ def _columns(parts: Iterable[list[Any]], kind: type[msgspec.Struct], where: str)
         for name, values in lists.items():
             values += map(attrgetter(name), records)
         start += len(records)
+    whole: dict[str, Any] = {name: np.concatenate(joined.pop(name)) for name in list(joined)}
     columns = Columns(
-        **{name: np.concatenate(joined.pop(name)) for name in list(joined)},
+        **whole,
         segmentations=lists.pop("segmentation", None),
         beside=lists,
     )

@@ -267,7 +267,7 @@ def _unique(values: Iterable[Any], id_of: Callable[[Any], int | None]) -> dict[A
 def _by_names(columns: Columns, key: str, stated: list[Any], known: NDArray[np.int64]) -> tuple[Columns, Notes]:
     """Columns with the ids of names, and a note on ids beside them that the ground truth has for something else."""
     name, given, ids = NAMES[key], getattr(columns, key), np.array(stated, np.int64)
-    named = replace(columns, **{key: ids})
+    named = replace(columns, image_id=ids) if key == "image_id" else replace(columns, category_id=ids)
     if given.dtype == object:
         return named, ()
     wrong = np.flatnonzero((given != ids) & (positions(given, known) >= 0))
