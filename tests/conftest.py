@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TypeVar
 
-import mmengine.config.config
-import mmengine.dataset.base_dataset
-import mmengine.runner.runner
 import pytest
-from mmengine.config import utils
 from mmengine.logging import MMLogger
 
+from mmms_plugin.commands.reproduce_smoke import hosts_repeat_no_slow_steps
 from mmms_plugin.datasets import write_shapes
-
-T = TypeVar("T")
 
 # Some CI services set these; rich then writes escape codes into captured output, which tests compare.
 for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
@@ -56,29 +48,8 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _hosts_repeat_no_slow_steps() -> Iterator[None]:
-    """Cache what mmengine repeats for every config and training with the same result.
-
-    For every config with an ``mmdet::`` base it reads the index of all of mmdet's models, dozens of files, which takes
-    most of the loading time. A training formats the text of its config five times and asks compilers for versions.
-    """
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(utils, "load", functools.cache(utils.load))
-        monkeypatch.setattr(mmengine.config.config, "FormatCode", _cached_by_text(mmengine.config.config.FormatCode))
-        monkeypatch.setattr(mmengine.runner.runner, "collect_env", functools.cache(mmengine.runner.runner.collect_env))
-        monkeypatch.setattr(mmengine.dataset.base_dataset, "gc", SimpleNamespace(collect=lambda: 0))
+    with hosts_repeat_no_slow_steps():
         yield
-
-
-def _cached_by_text(function: Callable[..., T]) -> Callable[..., T]:
-    results: dict[str, T] = {}
-
-    @functools.wraps(function)
-    def cached(text: str, **options: object) -> T:
-        if text not in results:
-            results[text] = function(text, **options)
-        return results[text]
-
-    return cached
 
 
 @pytest.fixture(autouse=True)
