@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -16,7 +16,9 @@ from mmengine.registry import MODELS
 
 from mmms_plugin.config.facts import read_facts
 from mmms_plugin.layers.dilation_lattice import dilation_matrix
-from mmms_plugin.scale.elastic_tables import ROWS
+from mmms_plugin.reproduction.costs import CLASSES, SIZE, Counted, backbone_of, count_row
+from mmms_plugin.reproduction.index import INDEX
+from mmms_plugin.reproduction.items import MACS, PARAMS
 from mmms_plugin.scale.flops import measure
 from mmms_plugin.scale.shapes import draw_shapes, network_shape
 from mmms_plugin.weights.catalog import CATALOG, Entry
@@ -41,17 +43,24 @@ def generate(folder: Path) -> None:
 
 def backbone_table() -> str:
     """Parameters and multiply-adds, counted now, beside the figures of the papers."""
-    papers = {_key(row.config): row for row in ROWS if row.table in "28"}
     ps = [dict(type="mmms_plugin.PSResNet", depth=depth) for depth in (18, 34, 50, 101, 152)]
     ps += [dict(type="mmms_plugin.PSResNet", depth=depth, groups=32, base_width=4) for depth in (50, 101)]
     rows = []
-    for config in [*ps, *(row.config for row in papers.values())]:
-        cost, row = measure(config, (224, 224), classes=1000), papers.get(_key(config))
-        given = "–" if row is None else f"{row.params} / {row.flops} / {row.top1} (Table {row.table})"
-        params = (cost.params + cost.unused_params) / 1e6
-        macs = (cost.macs + cost.unused_macs) / 1e9
-        rows.append((f"`{_call(config)}`", f"{params:.3f}", f"{macs:.3f}", given))
+    for config in ps:
+        cost = measure(config, SIZE, CLASSES)
+        rows.append((f"`{_call(config)}`", f"{cost.params / 1e6:.3f}", f"{cost.macs / 1e9:.3f}", "–"))
+    for result in _of_papers():
+        params, macs, error = map(result.published, (PARAMS, MACS, "accuracy/top1"))
+        given = f"{params} / {macs} / {error} ({result.item.number})"
+        config = {key: value for key, value in backbone_of(result.row).items() if key != "out_indices"}
+        rows.append((f"`{_call(config)}`", f"{result.here(PARAMS):.3f}", f"{result.here(MACS):.3f}", given))
     return _table(("backbone", "parameters, M", "GMAC", "paper: parameters / GFLOPs / top-1 error"), rows)
+
+
+def _of_papers() -> Iterable[Counted]:
+    """The networks of the ELASTIC paper's Tables 2 and 8, each once."""
+    items = (INDEX["elastic-table2"], INDEX["elastic-table8"])
+    return {row.folder: count_row(item, row) for item in items for row in item.rows if row.config}.values()
 
 
 def checkpoint_table() -> str:
@@ -71,10 +80,6 @@ def config_table() -> str:
         for f in read_facts().values()
     ]  # fmt: skip
     return _table(heads, rows)
-
-
-def _key(config: Mapping[str, object]) -> str:
-    return repr(sorted(config.items()))
 
 
 def _call(config: Mapping[str, object]) -> str:

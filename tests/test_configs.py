@@ -25,7 +25,7 @@ PLAIN = ("x50", "x101", "se_x50", "densenet201", "dla60x", "dla102x")
 ELASTIC = ("elastic_x50", "elastic_x101", "se_elastic_x50", "elastic_densenet201", "elastic_dla60x", "elastic_dla102x")
 DETECTORS += [f"{d}_{b}_fpn_1x" for d in ("mask_rcnn", "cascade_mask_rcnn") for b in (*PLAIN, *ELASTIC)]
 DETECTORS += ["mask_rcnn_elastic_dla60x_dlaup_1x", "mask_rcnn_msdnet_fpn_1x"]
-SEGMENTORS = [f"deeplabv3_{b}_voc12aug" for b in ("ps_r50", "x50", "elastic_x50", "x101", "elastic_x101")]
+SEGMENTORS = [f"deeplabv3_{b}_voc12aug" for b in ("ps_r50", "r101", "x50", "elastic_x50", "x101", "elastic_x101")]
 SEGMENTORS += ["dla60x_up_voc12aug", "elastic_dla60x_up_voc12aug"]
 CLASSIFIERS = [n for n in config_names() if n.startswith(("imagenet/", "cifar10/", "cifar100/", "coco_multilabel/"))]
 # One classifier of every backbone and recipe is trained; the others are built and run without arithmetic.

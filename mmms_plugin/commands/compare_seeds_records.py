@@ -83,23 +83,29 @@ def _same_config(one: str, other: str) -> bool:
 
 
 def read_scalars(work_dir: Path) -> tuple[dict[str, float | None], float]:
-    """Metrics of a training's last evaluation, and the median time of an iteration in seconds.
+    """Metrics of a training's last evaluation, and the median time of an iteration: see `read_evaluations`."""
+    evaluations, seconds = read_evaluations(work_dir)
+    return evaluations[-1], seconds
+
+
+def read_evaluations(work_dir: Path) -> tuple[list[dict[str, float | None]], float]:
+    """Metrics of a training's evaluations, in order, and the median time of an iteration in seconds.
 
     Raises:
         UserError: the log cannot be read.
         RunError: the training logged no evaluation.
     """
-    metrics: dict[str, float | None] = {}
+    evaluations: list[dict[str, float | None]] = []
     times: list[float] = []
     for entry in logged_scalars(work_dir):
         figures = {key: figure_of(value) for key, value in entry.items() if is_figure(value)}
         if "loss" in figures:
             times += [figures["time"]] if figures.get("time", -1) >= 0 else []
         elif evaluated := {key: value for key, value in figures.items() if key not in NOT_METRICS}:
-            metrics = {key: metric_figure(value) for key, value in evaluated.items()}
-    if not metrics or not times:
+            evaluations.append({key: metric_figure(value) for key, value in evaluated.items()})
+    if not evaluations or not times:
         raise RunError(f"{work_dir}: the training logged no metrics; does the config evaluate?")
-    return metrics, statistics.median(times)
+    return evaluations, statistics.median(times)
 
 
 class TrainedCost(NamedTuple):

@@ -19,14 +19,17 @@ from mmms_plugin.report.tables import Cell, Column, Table, Value
 from mmms_plugin.train.options import parse_cfg_options
 
 if TYPE_CHECKING:
-    from mmms_plugin.scale.elastic_tables import Comparison
+    from mmms_plugin.reproduction.costs import Counted
 
 NOTE = (
     "The paper's figures are rounded to 0.1. An exclamation mark means that the measured figure, with or without "
     "up-sampling (8 operations per value), rounds to another one. "
     "DLA includes the layers that its authors count but never use. Errors are the paper's, not measured. "
-    "Table 1: formulas for one 3x3 layer, 64 channels, 56 x 56."
+    "Table 1: multiples of the plain layer, by formulas; here for a 3x3 layer, 64 channels, 56 x 56."
 )
+
+
+TOP_1 = "accuracy/top1"
 
 
 @dataclass(kw_only=True)
@@ -63,35 +66,57 @@ def run(options: Options) -> None:
 
 
 def _show_elastic_tables(json_file: str | None) -> None:
-    """Print tables 1, 2, 6, 7 and 8 of the ELASTIC paper beside measured figures."""
+    """Print the costs in the tables of the ELASTIC paper beside measured ones."""
     from rich.console import Console
     from rich.progress import track
 
     from mmms_plugin.report.terminal import print_table
-    from mmms_plugin.scale.elastic_tables import compare
+    from mmms_plugin.reproduction import elastic
+    from mmms_plugin.reproduction.costs import count_row
 
+    tables = [item for item in elastic.ITEMS if item.measures and item.measures[0].counted and not item.figure]
+    places = [(item, row) for item in tables for row in item.rows if row.config or row.layer]
     bar = Console(stderr=True)
-    results = compare(lambda rows: track(rows, "measuring", console=bar, transient=True))
+    results = [count_row(item, row) for item, row in track(places, "measuring", console=bar, transient=True)]
     rows: list[list[Value]] = []
-    for number, group in groupby(results, key=lambda result: result.row.table):
-        rows += [[f"Table {number}"], *map(_cells, group)]
+    for number, group in groupby(results, key=lambda result: result.item.number):
+        rows += [[number], *map(_cells, group)]
     title = "ELASTIC paper and measured; 224 x 224, convolutions and linear layers"
     columns = ("", "params\nM\npaper", "\n\nhere", "GFLOPs\n\npaper", "GMAC\n\nhere",
                Column("up-\nsampl.\nGFLOPs", ".3f"), Column("top-1\nerror\npaper", ".2f"))  # fmt: skip
     print_table(Table("elastic", title, columns, rows, note=NOTE), Console())
     if json_file:
-        write_text(json_file, json.dumps([result.as_dict() for result in results], indent=1) + "\n")
+        write_text(json_file, json.dumps([_as_dict(result) for result in results], indent=1) + "\n")
 
 
-def _cells(result: Comparison) -> list[Value]:
+def _cells(result: Counted) -> list[Value]:
+    from mmms_plugin.reproduction.items import MACS, PARAMS
+
+    cells: list[Value] = [result.row.name]
+    for metric in (PARAMS, MACS):
+        figure = result.published(metric)
+        form = ".3f" if result.row.layer else ".1f"  # 0.625 times the plain layer
+        cells += ["" if figure is None else format(figure, form), _marked(result.here(metric), result.agrees(metric))]
+    error = result.published(TOP_1)
+    return [*cells, result.cost.upsampling / 1e9, "" if error is None else error]
+
+
+def _as_dict(result: Counted) -> dict[str, Any]:
+    """For JSON: the paper's figures in 1e6 and 1e9, the measured ones as counts."""
+    from mmms_plugin.reproduction.costs import backbone_of
+    from mmms_plugin.reproduction.items import MACS, PARAMS
+
     row = result.row
-    digits = 4 if row.table == "1" else 1
-    return [
-        row.name,
-        "" if row.params is None else f"{row.params:.{digits}f}", _marked(result.params, result.params_agree),
-        f"{row.flops:.{digits}f}", _marked(result.gmacs, result.flops_agree),
-        result.cost.upsampling / 1e9, "" if row.top1 is None else row.top1,
-    ]  # fmt: skip
+    params, macs = (
+        None
+        if (figure := result.published(metric)) is None
+        else figure * result.unit(metric) / (unit if row.layer else 1)
+        for metric, unit in ((PARAMS, 1e6), (MACS, 1e9))
+    )
+    paper = dict(params_millions=params, gflops=macs, top1_error_percent=result.published(TOP_1))
+    config = dict(type=row.layer) if row.layer else backbone_of(row)
+    number = result.item.number.split()[1]
+    return dict(table=number, model=row.name, config=config, paper=paper, measured=asdict(result.cost))
 
 
 def _marked(value: float, agrees: bool) -> Cell:

@@ -6,7 +6,9 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.reproduction import elastic, psconv
 from mmms_plugin.reproduction.items import Item
 
-INDEX = {item.name: item for source in (psconv, elastic) for item in source.ITEMS}
+SOURCES = (psconv, elastic)
+INDEX = {item.name: item for source in SOURCES for item in source.ITEMS}
+REMARKS = {source.SOURCE: f"\n{source.REMARK}\n" for source in SOURCES}
 
 
 def find_item(name: str) -> Item:

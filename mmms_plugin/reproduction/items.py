@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmms_plugin.config.facts import Facts
 from mmms_plugin.processes import shell_line
 
 GPU_MACS = 5e12  # multiply-adds per second of one GPU in training; a V100 trains ResNet-50 with about this
+PARAMS, MACS = "cost/params", "cost/macs"  # of measures that need no training
 PASSES = 3  # a training step costs the forward pass and, for the gradients, twice as much
 
 
@@ -51,7 +52,8 @@ class Measure:
 
     Attributes:
         title: of the column.
-        metric: name of the logged metric; empty where another command measures.
+        metric: name of the logged metric, where {} is the row's part; empty where another command measures. `PARAMS`
+            and `MACS` are counted without a training.
         scale: factor that makes the published unit of it.
         error: show what is missing to 100.
         digits: decimals to show.
@@ -68,9 +70,19 @@ class Measure:
         """Format of the figures."""
         return f".{self.digits}f"
 
-    def figure(self, metrics: Mapping[str, float | None]) -> float | None:
-        """The column's figure; None if it was not measured."""
-        value = metrics.get(self.metric)
+    @property
+    def counted(self) -> bool:
+        """Whether it needs no training."""
+        return self.metric in (PARAMS, MACS)
+
+    def figure(self, metrics: Mapping[str, float | None], part: str = "") -> float | None:
+        """The column's figure; None if it was not measured.
+
+        Args:
+            metrics: of a training.
+            part: of the row.
+        """
+        value = metrics.get(self.metric.format(part))
         if value is None:
             return None
         return 100 - value * self.scale if self.error else value * self.scale
@@ -85,12 +97,16 @@ class Row:
         published: figures of the source, one per measure; text where it adds a deviation, None where it has none.
         config: that ``mmms train`` takes; empty for rivals that the source quotes and the package does not have.
         options: of ``--cfg-options``.
+        layer: in place of a config, a layer of `scale.pyramids`.
+        part: of a metric's name, in a table of improvements: a picture size, or sizes of objects.
     """
 
     name: str
     published: tuple[float | str | None, ...]
     config: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    layer: str = ""
+    part: str = ""
 
     @property
     def cells(self) -> list[float | str]:
@@ -100,7 +116,7 @@ class Row:
     @property
     def folder(self) -> str:
         """Name of the work folder; the same training has the same folder in every item."""
-        parts = [PurePosixPath(self.config.replace("::", "/")).stem]
+        parts = [self.layer or PurePosixPath(self.config.replace("::", "/")).stem]
         parts += [f"{key.rpartition('.')[2]}_{value}" for key, value in self.options.items()]
         return "-".join(re.sub(r"[^a-zA-Z0-9.]+", "_", part).strip("_") for part in parts)
 
@@ -108,6 +124,20 @@ class Row:
     def cfg_options(self) -> list[str]:
         """The options as words of a command."""
         return [f"{key}={value}".replace(" ", "") for key, value in self.options.items()]
+
+    @property
+    def flops_options(self) -> list[str]:
+        """The options as ``mmms flops`` takes them."""
+        words = [word.removeprefix("model.backbone.") for word in self.cfg_options]
+        return ["--cfg-options", *words] if words else []
+
+
+class Trained(NamedTuple):
+    """What the command of an item is told about a training."""
+
+    config: str
+    folder: str
+    checkpoint: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +155,13 @@ class Item:
         rows: the trainings, or what the command measures.
         remark: what differs from the source, or what the source leaves open.
         command: of an item without trainings, the words behind ``mmms``.
-        smoke: words to add to it for a smoke run.
+        smoke: words to add to it, or to each of ``after``, for a smoke run; {pictures} is the generated data set.
+        after: commands once the trainings are done, as words; {0.config}, {0.checkpoint} and {0.folder} are the first
+            training's, and {out} is the folder for results.
+        compared: two trainings; the rows have the relative improvement of the second over the first, in per cent.
+        figure: how ``mmms reproduce --out`` draws the table, a name in ``commands.reproduce_figures``.
+        best: the figures are those of the training's best epoch, by the first measure that is logged.
+        seeds: number of trainings of each row; the figures are their mean and standard deviation.
     """
 
     name: str
@@ -139,15 +175,49 @@ class Item:
     remark: str = ""
     command: tuple[str, ...] = ()
     smoke: tuple[str, ...] = ()
+    after: tuple[tuple[str, ...], ...] = ()
+    compared: tuple[Row, Row] | None = None
+    figure: str = ""
+    best: bool = False
+    seeds: int = 1
+
+    @property
+    def counted(self) -> bool:
+        """Whether no figure needs a training or the item's command."""
+        return bool(self.measures) and all(measure.counted for measure in self.measures)
+
+    @property
+    def trainings(self) -> tuple[Row, ...]:
+        """The rows that are trained."""
+        if self.data is None:
+            return ()
+        return self.compared or tuple(row for row in self.rows if row.config)
+
+    def folders(self, row: Row) -> list[str]:
+        """Names of the work folders of a training, one for each seed."""
+        return [row.folder] if self.seeds == 1 else [f"{row.folder}-seed_{seed}" for seed in range(self.seeds)]
 
     def commands(self, folder: str = "work_dirs") -> list[str]:
-        """The commands that make the item: its own, or one for each row that the package has."""
-        lines = [shell_line(["mmms", *self.command])] if self.command else []
-        for row in self.rows:
-            if row.config:
-                words = ["mmms", "train", row.config, "--work-dir", f"{folder}/{row.folder}"]
-                lines.append(shell_line([*words, *(["--cfg-options", *row.cfg_options] if row.options else [])]))
-        return lines
+        """The commands that make the item, with work folders and results below ``folder``."""
+        lines = [["mmms", *self.command]] if self.command else []
+        for row in self.trainings:
+            for seed, name in enumerate(self.folders(row)):
+                words = ["mmms", "train", row.config, "--work-dir", f"{folder}/{name}"]
+                words += ["--seed", str(seed)] if self.seeds > 1 else []
+                lines.append([*words, *(["--cfg-options", *row.cfg_options] if row.options else [])])
+        trained = [
+            Trained(row.config, row.folder, f"{folder}/{row.folder}/epoch_{self.epochs}.pth") for row in self.trainings
+        ]
+        lines += [["mmms", *words] for words in self.filled(self.after, trained, f"{folder}/{self.name}")]
+        if not lines:
+            lines = [["mmms", "flops", row.config, *row.flops_options] for row in self.rows if row.config]
+        return [shell_line(words) for words in lines]
+
+    def filled(
+        self, commands: tuple[tuple[str, ...], ...], trained: Sequence[Trained], out: str, pictures: str = ""
+    ) -> list[list[str]]:
+        """Commands with names of files and configs in place of those in braces."""
+        return [[word.format(*trained, out=out, pictures=pictures) for word in words] for words in commands]
 
     def gpu_hours(self, facts: Mapping[str, Facts]) -> float | None:
         """Of all trainings, estimated from the multiply-adds of the configs.
@@ -159,9 +229,8 @@ class Item:
         """
         if self.data is None:
             return 0
-        configs = [row.config for row in self.rows if row.config]
-        macs = [facts[name].macs for name in configs if name in facts]
+        macs = [facts[row.config].macs for row in self.trainings if row.config in facts]
         if not macs:
             return None
-        steps = self.data.pictures * self.epochs * PASSES
-        return sum(macs) / len(macs) * len(configs) * steps / GPU_MACS / 3600
+        steps = self.data.pictures * self.epochs * self.seeds * PASSES
+        return sum(macs) / len(macs) * len(self.trainings) * steps / GPU_MACS / 3600

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmms_plugin.config.facts import read_facts
 from mmms_plugin.files import write_text
 from mmms_plugin.report.tables import Column, Table, to_markdown
-from mmms_plugin.reproduction.index import INDEX
+from mmms_plugin.reproduction.index import INDEX, REMARKS
 from mmms_plugin.reproduction.items import GPU_MACS, Item
 
 PAGE = Path(__file__).parents[2] / "docs/reproduce.md"
@@ -18,8 +18,8 @@ INTRODUCTION = f"""# Reproduce the sources
 
 The tables and figures of the sources: what each needs, the commands that make it, and the published figures. None of
 the trainings was run here. `mmms reproduce` lists this page; `mmms reproduce ITEM` shows an item and, once a training's
-work folder exists, the figures of its last evaluation; `mmms reproduce ITEM --smoke` runs an item for one iteration on
-generated pictures and shows the table in its final form.
+work folder exists, the figures of its last or best evaluation; `--out DIR` also writes the table and draws a figure.
+`mmms reproduce ITEM --smoke` runs an item for one iteration on generated pictures and shows it in its final form.
 
 Data are expected where the config looks for them (`mmms train --help` lists the options for other places). The recipes
 are for 8 GPUs: `torchrun --nproc-per-node 8 -m mmms_plugin train ... --launcher pytorch`; on fewer, add
@@ -33,7 +33,7 @@ def page() -> str:
     facts = read_facts()
     parts = [INTRODUCTION]
     for source, items in groupby(INDEX.values(), key=lambda item: item.source):
-        parts.append(f"\n## {source}\n")
+        parts.append(f"\n## {source}\n{REMARKS[source]}")
         for item in items:
             parts += _section(item, hours(item.gpu_hours(facts)))
     return "".join(parts)
@@ -50,7 +50,8 @@ def needs(item: Item, gpu_hours: str) -> str:
     """Data and time in a line."""
     if item.data is None:
         return "neither data nor training"
-    return f"{item.data.name}, {item.epochs} epochs each, about {gpu_hours} GPU hours in all"
+    each = f"{item.epochs} epochs each" + (f", {item.seeds} trainings of each network" if item.seeds > 1 else "")
+    return f"{item.data.name}, {each}, about {gpu_hours} GPU hours in all"
 
 
 def published(item: Item) -> Table:
@@ -64,7 +65,8 @@ def _section(item: Item, gpu_hours: str) -> Iterator[str]:
     yield f"\n### {item.number}: {item.title}\n\n`mmms reproduce {item.name}`. Needs {needs(item, gpu_hours)}.\n"
     if item.remark:
         yield f"{item.remark}\n"
-    yield f"\n{to_markdown(replace(published(item), caption=''))}"
+    if item.measures:
+        yield f"\n{to_markdown(replace(published(item), caption=''))}"
     yield "\n```bash\n" + "\n".join(item.commands()) + "\n```\n"
 
 

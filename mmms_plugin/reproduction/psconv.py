@@ -11,6 +11,7 @@ from typing import Any
 from mmms_plugin.reproduction.items import CIFAR100, COCO, IMAGENET, Item, Measure, Row
 
 SOURCE = "PSConv"
+REMARK = "Figures 1 and 2 are diagrams; [the page on PSConv](methods/psconv.md) has them, drawn from the layer."
 TOP_1 = Measure("top-1 error %", "accuracy/top1", error=True, digits=3)
 TOP_5 = Measure("top-5 error %", "accuracy/top5", error=True, digits=3)
 ERRORS = (TOP_1, TOP_5)
@@ -62,7 +63,7 @@ ITEMS = (
             Row("SE-ResNet-101", (20.732, 5.406), "imagenet/se_resnet101"),
             Row("PS-SE-ResNet-101", (19.786, 4.924), "imagenet/ps_se_resnet101"),
         ),
-        "The paper reports the best epoch of each training.",
+        "The figures are those of each training's best epoch.", best=True,
     ),
     Item(
         "psconv-table2", SOURCE, "Table 2", "errors of multi-scale networks on ImageNet",
@@ -80,7 +81,7 @@ ITEMS = (
             Row("Res2Net-50 26w x 4s", (22.01, 6.15)),
             Row("ScaleNet-50", (22.02, 6.05)),
         ),
-        "The other networks are quoted by the paper and not in this package.",
+        "The other networks are quoted by the paper and not in this package.", best=True,
     ),
     Item(
         "psconv-table3", SOURCE, "Table 3", "cyclic intervals of PS-ResNet-50, one dilation of 2 in each",
@@ -90,7 +91,7 @@ ITEMS = (
             *(_variant(f"t = {t}", errors, {PATTERN: (2, *[1] * (t - 1))})
               for t, errors in ((2, (21.948, 5.978)), (4, (21.476, 5.720)), (8, (21.634, 5.816)))),
         ),
-        "By the text, t = 4 is the pattern {1, 2, 1, 1}, for which Table 4 gives 22.368 / 6.214.",
+        "By the text, t = 4 is the pattern {1, 2, 1, 1}, for which Table 4 gives 22.368 / 6.214.", best=True,
     ),
     Item(
         "psconv-table4", SOURCE, "Table 4", "dilation patterns of PS-ResNet-50",
@@ -105,7 +106,7 @@ ITEMS = (
             _variant("learnable mask, 1 or 2 (text)", (21.138, None),
                      {PATTERN: None, "model.backbone.conv_cfg": dict(type="mmms_plugin.DynamicPSConv")}),
         ),
-        "The last two rows are in section 4.2; for {1, 2, 4, 8} it says only: over 5 points worse.",
+        "The last two rows are in section 4.2; for {1, 2, 4, 8} it says only: over 5 points worse.", best=True,
     ),
     Item(
         "psconv-table5", SOURCE, "Table 5", "dilations that vary along one axis of the kernel lattice, or both",
@@ -115,6 +116,7 @@ ITEMS = (
             _variant("output channels", (22.056, 6.174), {"model.backbone.axes": "output"}),
             Row("both", DEFAULT, PS_R50),
         ),
+        best=True,
     ),
     Item(
         "psconv-table6", SOURCE, "Table 6", "top-1 error on CIFAR-100",
@@ -127,7 +129,7 @@ ITEMS = (
             Row("ResNeXt-29 16x64d", ("17.538 ± 0.094",), "cifar100/resnext29_16x64d"),
             Row("PS-ResNeXt-29 16x64d", ("16.528 ± 0.353",), "cifar100/ps_resnext29_16x64d"),
         ),
-        "The paper's figures are of 5 trainings: repeat the command with --seed 0 to 4, or use `mmms compare-seeds`.",
+        "Mean and standard deviation.", seeds=5,
     ),
     Item(
         "psconv-faster-rcnn", SOURCE, "Supplement", "box AP of Faster and Cascade R-CNN on COCO val2017",

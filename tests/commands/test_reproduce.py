@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from mmengine.registry import MODELS
 
 from mmms_plugin.commands import main
+from mmms_plugin.commands.reproduce_figures import FIGURES
 from mmms_plugin.config.edit import apply_cfg_options
 from mmms_plugin.config.files import load_config
 from mmms_plugin.reproduction import index
@@ -22,7 +24,19 @@ VARIANT = Row("variant", ("5.0 ± 0.1",), "cifar10/ps_resnext29_small", {"model.
 ITEM = Item(
     "test-table", "PSConv", "Table 0", "errors", IMAGENET, 1, (TOP_1,), (Row("rival", (7.25,)), VARIANT), "A remark."
 )
-ROWS = {row.folder: (item, row) for item in index.INDEX.values() for row in item.rows if row.config}
+ROWS = {row.folder: (item, row) for item in index.INDEX.values() for row in (*item.trainings, *item.rows) if row.config}
+F1 = Measure("F1 %", "{}/accuracy/top1")
+SMALL = tuple(Row(name, (), f"cifar10/{name}_small") for name in ("resnext29", "ps_resnext29"))
+GAIN = Item(
+    "test-figure", "PSConv", "Figure 0", "gain by size", IMAGENET, 1, (F1,),
+    (Row("32 px", (0.8,), part="32"), Row("64 px", (None,), part="64")),
+    compared=SMALL, figure="bars", smoke=("--image-dir", "{pictures}", "--sizes", "48", "40"),
+    after=tuple(
+        ("stress-test", f"{{{i}.config}}", f"{{{i}.checkpoint}}", "--sizes", "32", "64",
+         "--out", f"{{out}}/{{{i}.folder}}")
+        for i in (0, 1)
+    ),
+)  # fmt: skip
 
 
 def test_the_page_is_made_from_the_index():
@@ -33,8 +47,9 @@ def test_rows_have_a_figure_for_each_measure_and_a_work_folder_for_each_training
     for item in index.INDEX.values():
         assert all(len(row.published) == len(item.measures) for row in item.rows), item.name
         assert item.gpu_hours({}) == (None if item.data else 0), item.name
-        assert bool(item.command) == (item.data is None), item.name
-        for row in item.rows:
+        assert bool(item.command or item.counted) == (item.data is None), item.name
+        assert bool(item.trainings) == (item.data is not None), item.name
+        for row in (*item.trainings, *item.rows):
             if row.config:
                 same = ROWS[row.folder][1]
                 assert (same.config, same.options) == (row.config, row.options), row.folder
@@ -63,17 +78,91 @@ def test_an_item_shows_needs_commands_and_the_figures_of_trainings_that_exist(tm
     assert [line.split() for line in printed.splitlines() if line][-3:-1] == [
         ["rival", "7.25", "–"], ["variant", "5.0", "±", "0.1", "n/a"]
     ]  # fmt: skip
-    log = folder / "1/vis_data/scalars.json"
-    log.parent.mkdir(parents=True)
-    lines = [dict(loss=1.0, time=0.1, step=1), {"accuracy/top1": 93.5, "step": 1}]
-    log.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    log(folder, 93.5)
     assert main(arguments) == 0
     assert ["variant", "5.0", "±", "0.1", "6.50"] in [line.split() for line in capsys.readouterr().out.splitlines()]
     assert main(["reproduce"]) == 0
     assert set(index.INDEX) <= set(capsys.readouterr().out.split())
 
 
+def log(work_dir, *accuracies):
+    """What a training logs that evaluates after every iteration."""
+    lines = [dict(loss=1.0, time=0.1, step=1)]
+    lines += [{"accuracy/top1": accuracy, "step": step} for step, accuracy in enumerate(accuracies, 1)]
+    file = work_dir / "1/vis_data/scalars.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def test_the_best_epoch_and_repeated_trainings_as_the_source_counts_them(tmp_path, monkeypatch, capsys):
+    item = replace(ITEM, best=True, seeds=3)
+    monkeypatch.setitem(index.INDEX, ITEM.name, item)
+    folders = [tmp_path / name for name in item.folders(VARIANT)]
+    arguments = ["reproduce", "test-table", "--work-dirs", str(tmp_path)]
+    log(folders[0], 90, 94, 92)
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.count("mmms train") == 3
+    assert f"--work-dir {folders[2]} --seed 2 --cfg-options" in out
+    assert "1 epochs each, 3 trainings of each network" in out
+    assert ["variant", "5.0", "±", "0.1", "6.00"] in [line.split() for line in out.splitlines()]
+    log(folders[1], 96, 80)
+    assert main([*arguments, "--out", str(tmp_path / "kept")]) == 0
+    out = capsys.readouterr().out
+    assert ["variant", "5.0", "±", "0.1", "5.00", "±", "1.41"] in [line.split() for line in out.splitlines()]
+    lines = (tmp_path / "kept/test-table.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[-1] == "variant,5.0 ± 0.1,5.00 ± 1.41"
+
+
+def test_an_improvement_of_one_training_over_another_by_picture_size(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(index.INDEX, GAIN.name, GAIN)
+    for row, accuracy in zip(SMALL, (80.0, 84.0), strict=True):
+        log(tmp_path / row.folder, 50)
+        file = tmp_path / GAIN.name / row.folder / "stress_test.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps({"32": {"accuracy/top1": accuracy}, "64": {"accuracy/top1": 0.0}}), encoding="utf-8")
+    assert main(["reproduce", GAIN.name, "--work-dirs", str(tmp_path), "--out", str(tmp_path / "kept")]) == 0
+    out = capsys.readouterr().out
+    checkpoint = tmp_path / SMALL[1].folder / "epoch_1.pth"
+    assert f"mmms stress-test {SMALL[1].config} {checkpoint} --sizes 32 64 --out {file.parent}\n" in out
+    assert [line.split() for line in out.splitlines() if " px " in line] == [
+        ["32", "px", "0.80", "5.00"], ["64", "px", "–", "n/a"]  # 0 / 0 is undefined
+    ]  # fmt: skip
+    assert {file.name for file in (tmp_path / "kept").iterdir()} == {
+        "test-figure.csv", "test-figure.png", "test-figure.pdf", "test-figure.svg"
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_smoke_run_ends_with_the_commands_of_the_item(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("mmpretrain")
+    pytest.importorskip("torchvision")
+    monkeypatch.setitem(index.INDEX, GAIN.name, GAIN)
+    assert main(["reproduce", GAIN.name, "--smoke", "--out", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "\n32 px" in out
+    assert "written to" in out
+    for row in SMALL:
+        by_size = json.loads((tmp_path / "out" / GAIN.name / row.folder / "stress_test.json").read_text("utf-8"))
+        assert list(by_size) == ["48", "40"]  # which stand for the item's sizes
+    assert (tmp_path / "out/test-figure.png").is_file()
+
+
+def test_errors_over_costs_are_drawn_for_networks_that_are_trained_or_not():
+    item = index.INDEX["elastic-figure4"]
+    plain, elastic = (row for row in item.rows if row.name in ("ResNeXt50*", "ResNeXt50+Elastic"))
+    measured = {plain.folder: [{"cost/params": 25e6, "cost/macs": 4e9, "accuracy/top1": 78.0}], elastic.folder: [{}]}
+    figure = FIGURES[item.figure](item, measured)
+    published, _, here, _ = figure.axes
+    assert len(published.lines) == sum(bool(row.config) for row in item.rows) + 9  # of the legend
+    assert [tuple(line.get_xydata()[0]) for line in here.lines] == [(25.0, 22.0)]
+    assert len(published.texts) == 6  # arrows
+    plt.close(figure)
+
+
 def test_an_unknown_item_is_one_line(capsys):
+    assert main(["reproduce", "--out", "x"]) == 2
+    assert capsys.readouterr().err == "mmms reproduce: error: --out: give an ITEM, or --smoke\n"
     assert main(["reproduce", "psconv-table9"]) == 2
     assert capsys.readouterr().err.startswith("mmms reproduce: error: item psconv-table9: allowed are psconv-table1, ")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmms_plugin.scale.elastic_tables import ROWS, Comparison, Row, compare
 from mmms_plugin.scale.flops import UPSAMPLE_OPS, Cost, count, exit_costs, exit_macs, kept_for_backward, measure
 
 
@@ -91,42 +89,3 @@ def test_memory_that_training_keeps_counts_every_tensor_once():
             assert kept_for_backward(layers.to(device).eval(), x) == 4 * (5 * 4 + 5 * 6)
         assert layers.training
     assert kept_for_backward(nn.Dropout(0.5), torch.ones(8, requires_grad=True)) > 0  # in training mode
-
-
-PAPER = {  # of every table: parameters in 1e6, FLOPs in 1e9, top-1 error
-    "2": ((20.0, 4.4, 22.25), (19.5, 4.3, 22.07), (25.0, 4.2, 22.23), (25.2, 4.2, 21.56), (27.6, 4.2, 21.87),
-          (27.8, 4.2, 21.38), (44.2, 8.0, 21.18), (44.3, 7.9, 20.83), (45.6, 7.9, 20.86), (17.6, 3.6, 21.92),
-          (17.6, 3.2, 21.25), (26.8, 6.0, 21.5), (25.0, 6.0, 20.71)),
-    "6": ((None, 3.6, 21.92), (None, 3.2, 21.25), (None, 3.2, 21.49), (None, 3.6, 21.2), (None, 3.6, 21.6),
-          (None, 3.2, 21.52)),
-    "7": ((None, 3.6, 21.92), (None, 3.2, 21.25), (None, 3.4, 21.35), (None, 2.9, 21.44)),
-    "8": ((25.0, 4.2, 22.23), (25.0, 3.4, 22.03), (25.2, 4.2, 21.56), (17.6, 3.6, 21.92), (17.6, 3.2, 21.25),
-          (17.6, 3.2, 21.25), (26.8, 6.0, 21.5), (26.8, 5.0, 21.0), (24.9, 6.0, 20.71)),
-}  # fmt: skip
-
-
-def test_figures_of_the_elastic_paper_and_what_agrees_with_them(monkeypatch):
-    for table, figures in PAPER.items():
-        assert tuple((row.params, row.flops, row.top1) for row in ROWS if row.table == table) == figures
-    layers = [row for row in ROWS if row.table == "1"]
-    assert [row.params for row in layers] == pytest.approx([0.036864 * share for share in (1, 2, 1, 2.5, 1, 1)])
-    assert [row.flops * 1e9 for row in layers] == pytest.approx([115605504 * s for s in (1, 2, 1, 2.5, 1, 0.625)])
-    shares = {row.name: row.config["elastic_cfg"]["shares"] for row in ROWS if row.table == "7"}
-    assert all(name == f"high {high:.0%}, low {low:.0%}" for name, (high, low) in shares.items())
-    monkeypatch.setattr("mmms_plugin.scale.elastic_tables.ROWS", layers)
-    seen = []
-    rows = compare(lambda rows: (seen.append(row) or row for row in rows))
-    assert seen == layers
-    assert [one.params for one in rows] == pytest.approx([row.params for row in layers])
-    assert [one.gmacs for one in rows] == pytest.approx([row.flops for row in layers])
-    assert all(one.params_agree and one.flops_agree for one in rows)
-    row = Row("2", "x", {}, 1.0, 2.0)
-    for params, macs, upsampling, agree in (
-        (1.05e6, 2.05e9, 0, (True, True)),
-        (1.051e6, 1.9e9, 0.1e9, (False, True)),
-        (0.949e6, 1.9e9, 0, (False, False)),
-        (0.95e6, 2.0e9, 9e9, (True, True)),
-    ):
-        found = Comparison(row, Cost(int(params) - 1000, int(macs) - 1000, int(upsampling), 1000, 1000))
-        assert (found.params_agree, found.flops_agree) == agree
-    assert Comparison(row._replace(params=None), Cost(0, 0)).params_agree
