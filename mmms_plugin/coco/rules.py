@@ -178,6 +178,10 @@ RULES: dict[str, Rule] = {
         "error", "labels outside the classes",
         "other classes than VOC's are named in labels.txt, one a line, background first",
     ),
+    "label-outside": Rule(
+        "error", "labels outside the config's classes",
+        "the data set's metainfo names these; its label_map and reduce_zero_label change labels",
+    ),
     "mask-binary": Rule(
         "error", "splits whose masks hold nothing but 0 and 255",
         "255 is void and never trained on: write object pixels as 1, or add --binary-masks, which reads 255 as class 1",

@@ -44,6 +44,7 @@ from mmms_plugin.report.drawing import distinct_colours
 MENDED = "annotations"  # folder in the work folder
 MIXING = {"source_ratio", "dataset_ratio", "dataset_size"}  # arguments of samplers for several data sets
 TOP_K = ("Accuracy", "ClassMetric")  # metrics of mmpretrain and the plugin that count the k best classes
+WITHOUT_OBJECTS = {"no-objects": "warning", "no-usable-objects": "warning"}  # of one of several files of a split
 SIZES = ((32**2, "S"), (96**2, "M"), (float("inf"), "L"))  # COCO's, by the area of the object
 
 
@@ -283,14 +284,19 @@ def check_config_data(
     """
     severities = {} if uses_masks(config) else WITHOUT_MASKS
     readers: dict[Path, list[dict[str, Any]]] = {}  # data sets of each annotation file, those of training first
+    joined: set[Path] = set()  # files of which others of their split may have the objects
     for split in splits:
+        paths = set()
         for dataset in leaf_datasets(config.get(f"{split}_dataloader")):
             path = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
             if path.suffix == ".json" and str(dataset.get("type")).rpartition(".")[2] == "CocoDataset":
                 readers.setdefault(path.resolve(), []).append(dataset)
+                paths.add(path.resolve())
+        joined |= paths if len(paths) > 1 else set()
     files: dict[Path, CocoFile] = {}
     for path, datasets in readers.items():
-        files[path] = read_coco(path, "ann_file", severities)  # the config may list groups as classes
+        of_file = {**severities, **WITHOUT_OBJECTS} if path in joined else severities
+        files[path] = read_coco(path, "ann_file", of_file)  # the config may list groups as classes
         check_names(files[path])
         given = datasets[0].get("data_prefix") or {}
         prefix = given if isinstance(given, str) else given.get("img") or given.get("img_path") or ""

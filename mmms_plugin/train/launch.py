@@ -158,6 +158,7 @@ def train(options: TrainOptions) -> Runner:
         _check_start(runner, config, options.pretrained)
         if isinstance(runner, ResumableRunner):
             runner.stop.command = command
+            runner.checks_data = options.own_data(config.work_dir, training=True) is None
         try:
             runner.train()
         except URLError as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook, ParamSchedulerHook
 from mmengine.logging import MMLogger
 from mmengine.registry import LOOPS, VISUALIZERS
@@ -28,9 +29,11 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 
 from mmms_plugin import signals
+from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.channels import channels_explained
 from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT, user_fault
 from mmms_plugin.config.checkpoint import TRAINED
+from mmms_plugin.config.edit import dicts_in
 from mmms_plugin.config.function import Function
 from mmms_plugin.config.monitors import listed
 from mmms_plugin.errors import RunError, UserError
@@ -45,6 +48,7 @@ from mmms_plugin.train.batches import (
 )
 from mmms_plugin.train.console import ProgressHook, calm, calm_output, say
 from mmms_plugin.train.hooks import FiniteHook, MemoryHook, unwrapped
+from mmms_plugin.train.host_data import check_built
 from mmms_plugin.train.resuming import (
     EVALUATIONS,
     EarlierRun,
@@ -68,6 +72,7 @@ class CheckedBuilds(Runner):
     """
 
     _load_from: str | None
+    checks_data: bool = False  # the data sets are the config's own, and were not checked before
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
@@ -88,6 +93,7 @@ class CheckedBuilds(Runner):
         """As ``Runner.build_train_loop``."""
         built = user_fault("train_cfg", lambda: Runner.build_train_loop(self, loop))
         try_sample("train_dataloader", built.dataloader)
+        self._check_data("train", built.dataloader)
         self._guard_first_iteration(built)
         return built
 
@@ -95,6 +101,7 @@ class CheckedBuilds(Runner):
         """As ``Runner.build_val_loop``."""
         built = user_fault("val_cfg", lambda: Runner.build_val_loop(self, loop))
         try_sample("val_dataloader", built.dataloader)
+        self._check_data("val", built.dataloader)
         return built
 
     def build_test_loop(self, loop: Any) -> Any:
@@ -134,6 +141,12 @@ class CheckedBuilds(Runner):
     def load_or_resume(self) -> None:
         """As ``Runner.load_or_resume``; a checkpoint may hold anything in place of counters, states and settings."""
         user_fault(f"checkpoint {self._load_from}", lambda: Runner.load_or_resume(self))
+
+    def _check_data(self, split: str, loader: Any) -> None:
+        if self.checks_data and is_main_process():
+            parts = dicts_in(self.cfg.get("model"))
+            void = {part["ignore_index"] for part in parts if isinstance(part.get("ignore_index"), int)}
+            check_built(getattr(loader, "dataset", None), split, void, Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
 
     def _guard_first_iteration(self, loop: Any) -> None:
         """Report errors of the loop's first iteration in one line and write the traceback to a file."""

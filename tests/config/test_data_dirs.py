@@ -526,3 +526,22 @@ def test_each_option_is_for_its_kind_of_config(cascade, deeplab, shapes):
             task_of(config).use_data(copy.deepcopy(config), own(shapes, flag=flag))
     with pytest.raises(UserError, match="no such folder"):
         own(Path("nowhere"))
+
+
+def test_one_of_several_joined_files_may_have_no_objects(cascade, shapes, tmp_path):
+    """As pictures of background have none; that all have none is found once they are built (`train.host_data`)."""
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+    edit("val", lambda data: data["annotations"].clear())(folder)
+    config = copy.deepcopy(cascade)
+    parts = []
+    for split in ("train", "val"):
+        (dataset,) = leaf_datasets(copy.deepcopy(cascade.train_dataloader))
+        parts.append(dataset | dict(data_root=str(folder), ann_file=f"annotations/instances_{split}.json",
+                                    data_prefix=dict(img="images/"), metainfo=dict(classes=CLASSES)))  # fmt: skip
+    config.train_dataloader.dataset = dict(type="ConcatDataset", datasets=parts)
+    (remark,) = check_config_data(config, ("train",), tmp_path / "work")
+    assert "instances_val.json: warning: annotation files without objects: 1" in remark
+    config.train_dataloader.dataset = parts[1]
+    with pytest.raises(UserError, match="annotation files without objects: 1"):
+        check_config_data(config, ("train",), tmp_path / "work")
