@@ -113,7 +113,8 @@ def run(options: Options) -> None:
     else:
         plans, path = given, Path(str(options.thresholds))
         plans.check(size, network.costs(size), path)
-    timed = _timed(plans, options.budget, full_macs(network, size))
+    full = full_macs(network, size)
+    timed = _timed(plans, options.budget, full)
     largest = max(options.batches)
     points = measure_points(network, plans, confidence, correct, sample, largest)
     savings = [
@@ -128,9 +129,21 @@ def run(options: Options) -> None:
     write_text(folder / "early_exit.json", json.dumps(content, indent=1) + "\n")
     console, threads = Console(), torch.get_num_threads()
     _print(console, points, plans)
+    for budget in options.budget or ():
+        if 1e6 * budget > full:
+            say(
+                f"--budget {budget:g}: the whole network takes {full / 1e6:.1f} MMAC; timed is its most accurate plan",
+                console,
+            )
     print_savings(savings, f"early exit, {len(sample)} pictures, threads: {threads}, {clock_name()}", console)
     if given is None and options.choose_on == "all":
         say("the thresholds were chosen on these pictures; for others, give them with --thresholds", console)
+    if given is not None:
+        say(
+            f"the thresholds were chosen on {given.pictures} pictures: if some of them are among these, accuracy is "
+            "lower on new ones",
+            console,
+        )
     say(f"thresholds: {path}; plot and numbers: {folder}", console)
 
 

@@ -167,6 +167,8 @@ def run_size_ap(
         truth, runs, notes = read_files(ann, preds, names, masks=options.masks, source=source)
     bins = bins_of(truth, options).bins
     check_bins(conditions, [b.name for b in bins], options.errors)
+    if earlier:
+        earlier.check_bins([b.name for b in bins])
     files: list[Path] = []
     failures: list[str] = []
     if runs:
@@ -205,6 +207,10 @@ def run_size_ap(
         progress.print(Text.assemble(("note:", "yellow"), f" {literal(note)}"), soft_wrap=True)
     if files:
         say(f"written: {files[0]} and {len(files) - 1} more files", console)
+    if (conditions or earlier) and not failures:
+        held = [f"no condition of --fail-if ({len(conditions)}) holds"] if conditions else []
+        held += [f"no bin is significantly worse than in {baseline}"] if earlier else []
+        say(f"passed: {'; '.join(held)}", console)
     for failure in failures:
         progress.print(Text.assemble(("failed:", "red"), f" {literal(failure)}"), soft_wrap=True)
     return Outcome(tuple(files), tuple(failures))

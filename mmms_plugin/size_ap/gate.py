@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -104,6 +104,11 @@ class Baseline:
     settings: dict[str, Any]
     bins: dict[str, tuple[float, Levels]]
 
+    def check_bins(self, names: Sequence[str]) -> None:
+        """Raise UserError if these are not its bins, before figures are computed."""
+        if list(self.bins) != list(names):
+            self._refuse("bins")
+
     def failures(self, results: SizeAPResults) -> tuple[str, ...]:
         """A line for every bin in which the last run is significantly worse.
 
@@ -113,13 +118,13 @@ class Baseline:
         content = results.to_json()
         differ = [name for name in SETTINGS if content[name] != self.settings[name]]
         if differ:
-            what = "the annotations" if differ[0] == "data" else differ[0].replace("_", " ")
-            raise UserError(
-                f"--baseline {self.path}: {what} differ from this run's; both must be evaluated the same way"
-            )
+            self._refuse("the annotations" if differ[0] == "data" else differ[0].replace("_", " "))
         last_run = _last_run(content).items()
         lines = (self._failure(name, *self.bins[name], *now, results.confidence) for name, now in last_run)
         return tuple(filter(None, lines))
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise UserError(f"--baseline {self.path}: {what} differ from this run's; both must be evaluated the same way")
 
     def _failure(
         self, name: str, earlier: float, before: Levels, ap: float, after: Levels, confidence: float

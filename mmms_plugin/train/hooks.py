@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmms_plugin.config.schedule import schedulers_of, warms_up
+from mmms_plugin.config.schedule import SHORTEST_WARM_UP, schedulers_of, warms_up
 from mmms_plugin.errors import RunError
 from mmms_plugin.processes import release_memory
 from mmms_plugin.train.idle import idle_parts, refuse_endless_epochs
@@ -59,7 +59,7 @@ def misfits(config: Any, per_epoch: int, total: int, world: int) -> list[str]:
         if not (warms_up(scheduler) and rises and isinstance(end, int)):
             continue
         steps = end * per_epoch if scheduler.get("by_epoch", True) else end
-        if steps * 2 > total:
+        if steps > SHORTEST_WARM_UP and steps * 2 > total:
             lines.append(
                 f"the warm-up takes {steps} iterations and the training has {total} ({per_epoch} an epoch): --epochs N "
                 "or --preset finetune fit the schedule to the data"

@@ -57,7 +57,7 @@ from mmms_plugin.train.processes import (
 )
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.train.stopping import AGAIN, TESTING, TRAINING, peers_watched, shown
-from mmms_plugin.train.tasks import task_of
+from mmms_plugin.train.tasks import Classification, task_of
 from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.newest import newest_checkpoint, why_unusable
 
@@ -251,13 +251,16 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
             raise UserError(f"--pretrained {pretrained}: no such file; none starts from random weights")
         backbone.init_cfg = dict(type="Pretrained", checkpoint=pretrained)
     config.load_from = config.get("load_from")
-    starts_random = not (backbone.get("init_cfg") or config.load_from or config.model.get("pretrained"))
-    if starts_random and (backbone.get("frozen_stages", -1) >= 0 or backbone.get("norm_eval")):
+    if backbone.get("init_cfg") or config.load_from or config.model.get("pretrained"):
+        return
+    if backbone.get("frozen_stages", -1) >= 0 or backbone.get("norm_eval"):
         backbone.update(frozen_stages=-1, norm_eval=False)
         remarks.append(
             "the backbone starts from random weights, so frozen_stages and norm_eval, which are for fine-tuning, are "
             "off; give --pretrained FILE to fine-tune"
         )
+    elif pretrained != NO_WEIGHTS and not isinstance(task_of(config), Classification):
+        remarks.append("the backbone starts from random weights; give --pretrained FILE to fine-tune")
 
 
 def _check_start(runner: Runner, config: Config, pretrained: str | None) -> None:

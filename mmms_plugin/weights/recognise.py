@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, printable
 from mmms_plugin.weights.files import Checkpoint
 from mmms_plugin.weights.mapping import BACKBONE, COUNTER, Rules, apply_table, compare, expected, parts_fit
 from mmms_plugin.weights.tables import Arch, Archs, Rule, Table, load_table, sources
@@ -117,6 +118,8 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
             form = f", and {table.archs.form}" if isinstance(table.archs, Archs) else ""
             raise UserError(f"--arch {arch}: source {source} has {', '.join(table.archs)}{form}")
         return Guess(source, known), []
+    if source == "auto" and arch != "auto":
+        _check_arch(arch)
     guesses = recognise(checkpoint, source)
     if arch != "auto":
         guesses = [guess for guess in guesses if _plain(guess.arch) == _plain(arch)]
@@ -133,6 +136,18 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
             f"of {wanted}; give --source and --arch to learn what differs"
         )
     return guesses[0], guesses[1:]
+
+
+def _check_arch(arch: str) -> None:
+    """Raises: UserError if no source has an architecture of this name."""
+    tables = [load_table(name) for name in sources()]
+    known = {_plain(name): name for table in tables for name in table.archs}
+    if _plain(arch) in known:
+        return
+    nearest = [known[name] for name in difflib.get_close_matches(_plain(arch), known, n=3)]
+    forms = [f"{table.archs.form} (source {table.source})" for table in tables if isinstance(table.archs, Archs)]
+    instead = "; ".join([f"the nearest are {', '.join(nearest)}"] * bool(nearest) + forms)
+    raise UserError(f"--arch {printable(arch)}: no source has it; {instead}; mmms weights list shows all")
 
 
 def shows(arch: Arch, checkpoint: Checkpoint) -> bool:

@@ -231,9 +231,11 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     both = [*data, *options, *more, *again, "--choose-on", "all"]
     assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *both) == 2
     assert "--choose-on all: --thresholds gives the thresholds" in capfd.readouterr().err
-    assert (
-        run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *more, *again, "--budget", "9") == 0
-    )
+    budget = ["--budget", "9"]
+    assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *more, *again, *budget) == 0
+    printed = " ".join(capfd.readouterr().out.split())
+    assert "--budget 9: the whole network takes 7.5 MMAC; timed is its most accurate plan" in printed
+    assert "the thresholds were chosen on 6 pictures: if some of them are among these" in printed
     reported = json.loads((tmp_path / "report/early_exit.json").read_text(encoding="utf-8"))
     assert [row["batch"] for row in reported["savings"]] == [1, 4]  # one budget
     assert all(row["budget"] * reported["points"][3]["macs"] <= 9e6 for row in reported["savings"])

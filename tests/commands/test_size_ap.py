@@ -266,7 +266,9 @@ def test_anchors_are_for_original_pixels_unless_resizing_is_given(files, capsys)
 def test_a_condition_that_holds_fails_the_run(files, tmp_path, capsys, condition, status):
     with quick_figures(True):
         assert run(files, tmp_path, "--fail-if", condition, "--fail-if", "all.AP > 1") == status
-    failed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
+    printed = capsys.readouterr()
+    failed = [line for line in printed.err.splitlines() if line.startswith("failed: ")]
+    assert ("passed: no condition of --fail-if (2) holds" in printed.out) != status
     assert len(failed) == status
     assert all(condition in line for line in failed)
     assert (tmp_path / "report.html").exists()
@@ -300,11 +302,14 @@ def test_a_bin_that_is_significantly_worse_than_the_baseline_fails_the_run(files
         assert run(files, tmp_path / "base", *options) == 0
         baseline = ["--baseline", str(tmp_path / "base/results.json")]
         assert run(files, tmp_path / "same", *options, *baseline) == 0
+        assert "passed: no bin is significantly worse than in " in capsys.readouterr().out
         assert run(files, tmp_path / "worse", *options, *baseline, preds=("two",)) == 1
         text = capsys.readouterr().err
         assert run(files, tmp_path / "other", *options, *baseline, "--bins", "tiny") == 2
     assert "failed: all.AP " in text
-    assert "bins differ from this run's" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "bins differ from this run's" in printed.err
+    assert "passed" not in printed.out
     pair = size_ap(files / "ann.json", [files / "one.json", files / "two.json"], bootstrap=100)
     limits = next(d for d in pair.comparison.per_bin if (d.of, d.metric) == ("all", "ap")).interval
     assert (

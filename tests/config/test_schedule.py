@@ -366,6 +366,7 @@ def test_a_schedule_that_does_not_fit_is_remarked_on_when_nobody_asks():
     assert "the learning rate is for batches of 16 pictures and these have 2" in rate
     assert misfits(config, per_epoch=7330, total=87960, world=8) == []
     assert misfits(fitted(DETECTOR, epochs=2)[0], per_epoch=40, total=80, world=1) == []
+    assert misfits(fitted(DETECTOR, iters=2)[0], per_epoch=40, total=2, world=1) == []  # the shortest warm-up
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,10 @@ FROZEN = dict(frozen_stages=1, norm_eval=True)
         (config_of(FROZEN), None, dict(frozen_stages=-1, norm_eval=False), True),
         (config_of(dict(norm_eval=True)), None, dict(frozen_stages=-1, norm_eval=False), True),
         (config_of(dict(frozen_stages=0)), None, dict(frozen_stages=-1, norm_eval=False), True),
-        (config_of(dict(frozen_stages=-1)), None, dict(frozen_stages=-1), False),
-        (config_of({}), None, {}, False),
+        (config_of(dict(frozen_stages=-1)), None, dict(frozen_stages=-1), True),
+        (config_of({}), None, {}, True),
+        (config_of({}), "none", dict(init_cfg=None), False),
+        (config_of({}, model=dict(type="ImageClassifier")), None, {}, False),  # classifiers are trained from scratch
         (config_of(FROZEN, load_from="x"), None, FROZEN, False),
         (config_of(FROZEN, model=dict(pretrained="x")), None, FROZEN, False),
         (config_of(FROZEN | dict(init_cfg=dict(type="X"))), None, FROZEN | dict(init_cfg=dict(type="X")), False),
@@ -179,7 +181,7 @@ FROZEN = dict(frozen_stages=1, norm_eval=True)
          dict(frozen_stages=-1, norm_eval=False, init_cfg=None), True),
         (config_of(FROZEN), __file__, FROZEN | dict(init_cfg=dict(type="Pretrained", checkpoint=__file__)), False),
     ],
-    ids=range(10),
+    ids=range(12),
 )  # fmt: skip
 def test_a_backbone_is_frozen_only_where_it_has_weights(config, pretrained, backbone, remarked):
     remarks: list[str] = []

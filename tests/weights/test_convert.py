@@ -390,7 +390,7 @@ def test_poolings_behind_the_last_layer_are_asked_for(tmp_path, capsys):
         "--source shape_adaptor --arch vgg16_human-cifar_32",
         "--source shape_adaptor --arch vgg16_human-imagenet_224",
     )
-    assert f"has 4 poolings: give {names[0]} if so, or {names[1]} if it has 5 poolings" in line
+    assert f"has 4 poolings (pictures of up to 64 px): give {names[0]} if so, or {names[1]} if it has 5 pool" in line
     for name, stride in zip(names, (16, 32), strict=True):
         assert convert(path, tmp_path / "out.pth", *name.split(), "--force") == 0
         assert load_backbone(tmp_path / "out.pth").out_strides[-1] == stride
@@ -453,6 +453,9 @@ def test_wrong_names_are_answered_with_the_right_ones(source, tmp_path, capsys):
         assert convert(source, out, "--source", source_name, "--arch", arch) == 0
         out.unlink()
     assert "allowed are auto, dla, elastic" in refusal(capsys, source, out, "--source", "dlaa")
+    line = refusal(capsys, source, out, "--source", "auto", "--arch", "mobilenetv2_autosc")
+    assert "--arch mobilenetv2_autosc: no source has it; the nearest are mobilenet" in line
+    assert "NETWORK_MODE_SIDE" in line
     torch.save({"a.weight": torch.zeros(3)}, source)
     assert "not those of any source" in refusal(capsys, source, out, "--source", "auto")
 

@@ -53,7 +53,13 @@ def read_arch(name: str) -> Arch | None:
     normalisation = CIFAR if side <= SMALL else None
     if network == "vgg16":
         shown = mode == "shape-adaptor" or (mode == "autosc" and side < SMALL)
-        unseen = "" if shown else f"{4 if side <= SMALL else 5} poolings"
+        unseen = (
+            ""
+            if shown
+            else f"4 poolings (pictures of up to {SMALL} px)"
+            if side <= SMALL
+            else "5 poolings (larger pictures)"
+        )
         return _arch("VGG", 5, shape, normalisation, unseen, _vgg_rules(pooled=mode != "shape-adaptor"))
     if network == "mobilenetv2":
         first, second = 1 if small else 2, 1 if side <= SMALL else 2
