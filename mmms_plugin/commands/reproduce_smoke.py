@@ -106,7 +106,7 @@ def smoke(
         for item in items:
             if item.command and not item.counted:
                 print_table(published(item), console)
-                _run([*item.command, *item.smoke], item)
+                _run(item.small(item.command), item)
                 continue
             results = out or folder / "out"
             new = [row for row in item.trainings if row.folder not in measured or item.after]
@@ -143,7 +143,7 @@ def _run_after(item: Item, pictures: Path, folder: Path, out: Path) -> dict[str,
     trained = [
         Trained(row.config, row.folder, str(newest_checkpoint(folder / row.folder)[0])) for row in item.trainings
     ]
-    commands = item.filled(tuple((*words, *item.smoke) for words in item.after), trained, str(out), str(pictures))
+    commands = item.filled([item.small(words) for words in item.after], trained, str(out), str(pictures))
     for words in commands:
         log = StringIO()
         with redirect_stdout(log), redirect_stderr(log), warnings.catch_warnings():

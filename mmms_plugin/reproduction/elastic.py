@@ -12,7 +12,7 @@ TOP_1 = Measure("top-1 error %", "accuracy/top1", error=True)
 TOP_5 = Measure("top-5 error %", "accuracy/top5", error=True)
 F1 = (Measure("F1 per class %", "labels/F1_per_class"), Measure("F1 overall %", "labels/F1_overall"))
 REMARK = "Figures 1 to 3 are diagrams: the idea, and Elastic beside other pyramids."
-OWN = "* the authors' implementation; rows without it quote others."
+OWN = "Rows with an asterisk are the authors' implementation; their namesakes without it are quoted."
 PARAMETERS = Measure("parameters M", PARAMS, scale=1e-6, digits=1)
 FLOPS = Measure("GFLOPs", MACS, scale=1e-9, digits=1)
 COSTS_AND_ERRORS = (PARAMETERS, FLOPS, TOP_1, TOP_5)
@@ -76,7 +76,7 @@ ITEMS = (
     Item(
         "elastic-table1", SOURCE, "Table 1", "multiply-adds and parameters of multi-scale layers, of the plain layer's",
         None, 0,
-        (Measure("FLOPs", MACS), Measure("parameters", PARAMS)),
+        (Measure("FLOPs", MACS, digits=3), Measure("parameters", PARAMS, digits=3)),
         (
             _layer("single scale", 1.0),
             _layer("feature pyramid, concat", 2.0, 2.0),
@@ -145,8 +145,8 @@ ITEMS = (
         f"The bars have no numbers in the paper; those of 224 px follow from Table 3. {PRETRAINED}",
         compared=(LABELS_DLA, LABELS_ELASTIC_DLA),
         after=tuple(
-            ("stress-test", f"{{{i}.config}}", f"{{{i}.checkpoint}}", "--sizes", *map(str, TEST_SIDES),
-             "--out", f"{{out}}/{{{i}.folder}}")
+            ("stress-test", f"{{{i}.config}}", f"{{{i}.checkpoint}}", *COCO_LABELS.words,
+             "--sizes", *map(str, TEST_SIDES), "--out", f"{{out}}/{{{i}.folder}}")
             for i in (0, 1)
         ),
         smoke=("--coco-dir", "{pictures}", "--sizes", "32", "64", "96", "128"),

@@ -26,6 +26,8 @@ class DataSet:
         flag: option of ``mmms train`` that takes the folder of generated data in its place.
         side: of the generated pictures' input in px, for a smoke run.
         small: options of the config that make a smoke run cheap.
+        folder: that the commands name; empty where the config has one of its own.
+        last: name of a training's last checkpoint.
     """
 
     name: str
@@ -33,6 +35,13 @@ class DataSet:
     flag: str
     side: int
     small: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""
+    last: str = "epoch_{epochs}.pth"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The folder as words of a command."""
+        return (f"--{self.flag.replace('_', '-')}", self.folder) if self.folder else ()
 
 
 IMAGENET = DataSet("ImageNet (ILSVRC 2012)", 1_281_167, "image_dir", 64)
@@ -42,8 +51,8 @@ FEW = dict.fromkeys(
     (f"model.{part}.max_per_img" for part in ("train_cfg.rpn_proposal", "test_cfg.rpn", "test_cfg.rcnn")), 10
 )
 COCO = DataSet("COCO 2017", 117_266, "coco_dir", 64, FEW)
-COCO_LABELS = DataSet("COCO 2014", 82_783, "coco_dir", 64)
-VOC = DataSet("VOC 2012 with SBD's masks", 10_582, "voc_dir", 65)
+COCO_LABELS = DataSet("COCO 2014", 82_783, "coco_dir", 64, folder="data/coco2014")
+VOC = DataSet("VOC 2012 with SBD's masks", 10_582, "voc_dir", 65, last="iter_33100.pth")
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,8 @@ class Item:
         rows: the trainings, or what the command measures.
         remark: what differs from the source, or what the source leaves open.
         command: of an item without trainings, the words behind ``mmms``.
-        smoke: words to add to it, or to each of ``after``, for a smoke run; {pictures} is the generated data set.
+        smoke: options of a smoke run, in place of those in ``command`` and ``after``, as words; {pictures} is the
+            generated data set.
         after: commands once the trainings are done, as words; {0.config}, {0.checkpoint} and {0.folder} are the first
             training's, and {out} is the folder for results.
         compared: two trainings; the rows have the relative improvement of the second over the first, in per cent.
@@ -200,21 +210,30 @@ class Item:
     def commands(self, folder: str = "work_dirs") -> list[str]:
         """The commands that make the item, with work folders and results below ``folder``."""
         lines = [["mmms", *self.command]] if self.command else []
+        data = () if self.data is None else self.data.words
         for row in self.trainings:
             for seed, name in enumerate(self.folders(row)):
-                words = ["mmms", "train", row.config, "--work-dir", f"{folder}/{name}"]
+                words = ["mmms", "train", row.config, *data, "--work-dir", f"{folder}/{name}"]
                 words += ["--seed", str(seed)] if self.seeds > 1 else []
                 lines.append([*words, *(["--cfg-options", *row.cfg_options] if row.options else [])])
-        trained = [
-            Trained(row.config, row.folder, f"{folder}/{row.folder}/epoch_{self.epochs}.pth") for row in self.trainings
-        ]
+        last = "" if self.data is None else self.data.last.format(epochs=self.epochs)
+        trained = [Trained(row.config, row.folder, f"{folder}/{row.folder}/{last}") for row in self.trainings]
         lines += [["mmms", *words] for words in self.filled(self.after, trained, f"{folder}/{self.name}")]
         if not lines:
             lines = [["mmms", "flops", row.config, *row.flops_options] for row in self.rows if row.config]
         return [shell_line(words) for words in lines]
 
+    def small(self, words: Sequence[str]) -> list[str]:
+        """A command with the options of a smoke run in place of its own."""
+        kept: list[str] = []
+        dropped = False
+        for word in words:
+            dropped = word in self.smoke if word.startswith("--") else dropped
+            kept += [] if dropped else [word]
+        return [*kept, *self.smoke]
+
     def filled(
-        self, commands: tuple[tuple[str, ...], ...], trained: Sequence[Trained], out: str, pictures: str = ""
+        self, commands: Sequence[Sequence[str]], trained: Sequence[Trained], out: str, pictures: str = ""
     ) -> list[list[str]]:
         """Commands with names of files and configs in place of those in braces."""
         return [[word.format(*trained, out=out, pictures=pictures) for word in words] for words in commands]
