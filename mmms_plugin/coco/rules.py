@@ -85,7 +85,7 @@ RULES: dict[str, Rule] = {
     ),
     "annotation-id": Rule(
         "mended", "annotations without an integer id above 0 of their own",
-        "all are numbered anew: pycocotools takes a match with id 0 for none, and of a repeated id only the last",
+        "all are numbered anew: pycocotools ignores matches with id 0, and keeps only the last object of a repeated id",
     ),
     "unknown-image": Rule("error", "annotations of an unknown image_id"),
     "unknown-category": Rule("error", "annotations with an unknown category_id"),

@@ -30,6 +30,7 @@ from mmms_plugin import signals
 from mmms_plugin.errors import RunError, UserError, first_line, memory_checked, one_line
 from mmms_plugin.options import add_options, from_args
 
+UNKNOWN = "unrecognized arguments"  # argparse's words
 UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)  # as a path
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
@@ -62,10 +63,13 @@ class _Help(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with errors in one line instead of two."""
+    """argparse, with errors in one line instead of two, and the options that were probably meant."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{message} (see {self.prog} --help)")
+        unknown, _, rest = message.partition(": ")
+        meant = get_close_matches(rest.split()[0], self._option_string_actions, 2, 0.7) if unknown == UNKNOWN else []
+        hint = f"; did you mean {' or '.join(meant)}?" if meant else ""
+        raise UserError(f"{message}{hint} (see {self.prog} --help)")
 
 
 def module_of(command: str) -> ModuleType:

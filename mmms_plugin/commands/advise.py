@@ -120,8 +120,8 @@ def _write(config: Config, finding: Finding, options: Options) -> None:
     remarks = use_coco_dir(changed._cfg_dict, own)
     if other:
         remarks.append(
-            f"checkpoints of {finding.config} compute something else under this config, which mmms test refuses: train "
-            f"first. They were made for {'; '.join(other)}"
+            f"train with this config before mmms test: checkpoints of {finding.config} were made for another function ("
+            f"{'; '.join(other)}) and are refused"
         )
     lines = [f"# Written by mmms advise for {one_line(str(own.folder))}, from {one_line(finding.config)}."]
     lines += [f"# {one_line(f'{advice.what}: {advice.why} ({advice.evidence})')}" for advice in finding.advice]

@@ -70,7 +70,7 @@ def predict(options: PredictOptions) -> None:
             raise UserError(f"--out {options.out}: {path} is one of the pictures and would be replaced")
     remarks = [use_components(config.model, saved)]
     if isinstance(results, ObjectResults) and options.draw and results.score < LOWEST_SCORE:
-        remarks.append(f"--score {results.score}: drawing that many objects takes a while; --no-draw leaves it out")
+        remarks.append(f"--score {results.score}: drawing many objects takes a while; --no-draw leaves it out")
     own = Function.of(config)
     model = build_model(config, saved, options.device)
     remarks.append(check_function(model, own, saved, options.force, from_file=options.config is None))

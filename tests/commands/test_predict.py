@@ -99,7 +99,7 @@ def test_a_detector_gives_one_coco_file_and_drawings(models, pictures, tmp_path,
     arguments = [DETECTOR, str(models / "detector.pth"), str(pictures), "--out", str(out), "--score", "0.01"]
     assert main(["predict", *arguments, *options]) == 0
     printed, remarks = capsys.readouterr()
-    assert "--score 0.01: drawing that many objects takes a while; --no-draw leaves it out" in remarks
+    assert "--score 0.01: drawing many objects takes a while; --no-draw leaves it out" in remarks
     assert "3 pictures: 21 objects of score 0.01 or more" in printed
     skipped = (out / "skipped.txt").read_text(encoding="utf-8").splitlines()
     assert [line.split(": ")[0] for line in skipped] == [str(pictures / name) for name in ("broken.png", "empty.jpg")]
