@@ -130,6 +130,7 @@ RULES: dict[str, Rule] = {
     "class-unused": Rule("warning", "categories without an object"),
     "class-unusable": Rule("warning", "categories without a usable object", "nothing to learn, and nothing to measure"),
     "class-empty": Rule("warning", "classes without a picture", "nothing to learn, and nothing to measure"),
+    "class-everywhere": Rule("warning", "classes that all pictures have", "nothing to learn: no picture is without"),
     "image-unused": Rule("warning", "images without an object"),
     "difficult": Rule(
         "warning", "objects that are marked difficult",

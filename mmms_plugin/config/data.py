@@ -2,7 +2,7 @@
 
 1. ``--coco-dir``, ``--train-ann``: COCO-style annotations, for detectors and for classifiers of several labels.
 2. ``--voc-dir``: pictures and masks, for segmentation models.
-3. ``--image-dir``: folders of pictures, for classifiers.
+3. ``--image-dir``: folders of pictures, for classifiers; for those of several labels, pictures and ``_classes.csv``.
 4. Without these options, the annotation files that a config names are checked in the same way.
 
 Mended annotations and lists of files are written to the work folder; the user's files do not change.
@@ -33,6 +33,7 @@ from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.coco_set import WITHOUT_MASKS, read_splits, write_mended
 from mmms_plugin.data.coco_usable import note_usable
 from mmms_plugin.data.image_folder import read_folders
+from mmms_plugin.data.label_table import note_labels, read_tables
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.seg_layouts import listed_pairs, pictures_by_name
 from mmms_plugin.data.seg_set import VOC_CLASSES, SegData, check_labels, check_pairs, read_seg_set, write_pairs
@@ -239,16 +240,46 @@ def use_coco_labels(config: dict[str, Any], own: OwnData) -> list[str]:
     Raises:
         UserError: the data cannot be used.
     """
-    splits = read_splits(own, masks=False)
+    splits = read_splits(own, masks=False, boxes=False)
+    labels = {split: labels_of(coco) for split, coco in splits.items()}
+    for split, coco in splits.items():
+        if own.training or split == own.split:
+            note_labels(coco.findings, coco.classes, [picture["gt_label"] for picture in labels[split]["data_list"]])
     findings = _refuse_bad(splits, own)
     classes = next(iter(splits.values())).classes
-    datasets, joined = _datasets(config, splits, own)
-    for split, dataset in datasets:
-        listing = write_text(own.work_dir / MENDED / f"labels_{split}.json", json.dumps(labels_of(splits[split])))
-        dataset.update(data_root="", ann_file=str(listing.resolve()), data_prefix=_folder(splits[split]))
-    set_num_classes(config["model"], len(classes))
+    folders = {split: _folder(coco) for split, coco in splits.items()}
+    joined = _use_labels(config, own, labels, folders, classes)
     counts = [f"{split}: {coco.counts}" for split, coco in splits.items()]
     return [f"{own.where}: {_listed(classes)}", *counts, *joined, *_remarks(findings)]
+
+
+def use_label_tables(config: dict[str, Any], own: OwnData) -> list[str]:
+    """Let the data sets of a ``config`` for several labels read tables of labels; return remarks.
+
+    Raises:
+        UserError: the data cannot be used.
+    """
+    splits = read_tables(own)
+    findings = errors_first(split.findings for split in splits.values())
+    refuse_errors(findings, f"mmms check-data {shell_line([str(own.folder)])}")
+    classes = next(iter(splits.values())).classes
+    labels = {name: split.labels() for name, split in splits.items()}
+    folders = {name: f"{split.root.resolve()}{os.sep}" for name, split in splits.items()}
+    joined = _use_labels(config, own, labels, folders, classes)
+    counts = ", ".join(f"{name}: {len(split.pictures)} pictures" for name, split in splits.items())
+    return [f"{own.where}: {_listed(classes)}; {counts}", *joined, *_remarks(findings)]
+
+
+def _use_labels(
+    config: dict[str, Any], own: OwnData, labels: Mapping[str, Any], folders: Mapping[str, str], classes: Sequence[str]
+) -> list[str]:
+    """Write the labels of each split, let the data sets read them, and return remarks."""
+    datasets, joined = _datasets(config, labels, own)
+    for split, dataset in datasets:
+        listing = write_text(own.work_dir / MENDED / f"labels_{split}.json", json.dumps(labels[split]))
+        dataset.update(data_root="", ann_file=str(listing.resolve()), data_prefix=folders[split])
+    set_num_classes(config["model"], len(classes))
+    return joined
 
 
 def labels_of(coco: CocoFile) -> dict[str, Any]:
@@ -268,7 +299,7 @@ def labels_of(coco: CocoFile) -> dict[str, Any]:
 
 def _listed(classes: tuple[str, ...]) -> str:
     shown = ", ".join(classes[:20])
-    return f"{len(classes)} classes: {shown}{', ...' if len(classes) > 20 else ''}"
+    return f"{len(classes)} class{'es' * (len(classes) != 1)}: {shown}{', ...' if len(classes) > 20 else ''}"
 
 
 def check_config_data(

@@ -20,6 +20,7 @@ from mmms_plugin.data.coco_pictures import unlisted
 from mmms_plugin.data.coco_set import align_categories, check_split, read_file
 from mmms_plugin.data.coco_usable import note_small_pictures, note_usable
 from mmms_plugin.data.image_folder import ImageFolder, check_classes, has_classes, read_folder, split_folders
+from mmms_plugin.data.label_table import LabelTable, label_files, read_table, use_order
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import same_content
 from mmms_plugin.data.seg_layouts import has_masks
@@ -40,7 +41,7 @@ class Report:
     """What a data set holds and what is wrong with it.
 
     Attributes:
-        kind: "COCO", "segmentation" or "classification".
+        kind: "COCO", "segmentation", "classification" or "several labels".
         splits: counts and paths of each split.
         findings: of all splits, errors first.
     """
@@ -77,6 +78,8 @@ def check_data(own: OwnData, *, masks: bool = True, decode: bool = False, segmen
         return _check_coco(own, files, masks, decode)
     if segmentation or has_masks(own.folder or Path()):
         return _check_seg(own, decode)
+    if tables := label_files(own):
+        return _check_tables(own, tables, decode)
     folders = split_folders(own)
     if has_classes(folders):
         return _check_classes(own, folders, decode)
@@ -170,6 +173,32 @@ def _check_classes(own: OwnData, folders: Mapping[str, Path], decode: bool) -> R
     return report
 
 
+def _check_tables(own: OwnData, files: Mapping[str, Path], decode: bool) -> Report:
+    report = Report("several labels")
+    splits: dict[str, LabelTable] = {}
+    across = Findings(str(own.folder))
+    for split, path in files.items():
+        try:
+            table = read_table(own, path)
+            use_order(own, table, splits.get("train", table).classes)
+            splits[split] = table
+        except UserError as error:
+            if split != "test":
+                raise
+            across.add("test-unusable", one_line(str(error)))
+    pictures: Pictures = []
+    for split, table in splits.items():
+        table.look(decode, own.max_pixels)
+        table.findings.advisory = split == "test"
+        report.splits[split] = {"images": len(table.pictures), "classes": list(table.classes)}
+        pictures += [(split, path, file.bytes) for path, file in zip(table.paths, table.looked, strict=True)]
+    if "val" not in splits:
+        across.add("no-val")
+    _note_same_pictures(pictures, across)
+    report.findings = errors_first([*(table.findings for table in splits.values()), across])
+    return report
+
+
 def _note_same_pictures(pictures: Pictures, findings: Findings) -> None:
     """Note pictures with the same content, in two splits or twice in one."""
     for group in same_content([path for _, path, _ in pictures], [size for _, _, size in pictures]):
@@ -210,7 +239,7 @@ def run_check(own: OwnData, json_file: str | None = None, **options: bool) -> in
     verdict = f"training would start{option and f' with{option}'}" if report.trains else "training would stop"
     counted = f"{errors} error{'s' * (errors != 1)}, {mended} mended, {warnings} warning{'s' * (warnings != 1)}"
     say(f"{counted}: {verdict}", console)
-    if report.kind == "classification":
+    if report.kind in ("classification", "several labels"):
         say(f"train with: mmms train CONFIG --image-dir {shell_line([str(own.folder)])}{option}", console)
     images = sum(counts["images"] for counts in report.splits.values())
     print(f"{images} pictures in {time.perf_counter() - start:.1f} s", file=sys.stderr)

@@ -13,10 +13,11 @@ from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.files import composed
 
+WITHOUT_BOXES = dict.fromkeys(("box-small", "box-outside", "class-unused"), "none")  # if only classes are trained
 WITHOUT_MASKS = {"segmentation-missing": "none", "segmentation-bad": "warning"}  # severities if only boxes are trained
 
 
-def read_splits(own: OwnData, *, masks: bool, decode: bool = False) -> dict[str, CocoFile]:
+def read_splits(own: OwnData, *, masks: bool, boxes: bool = True, decode: bool = False) -> dict[str, CocoFile]:
     """Read the annotation files that ``own`` names and check them, their pictures and their categories.
 
     Training reads no test split. For a test, a training file is read too, without its pictures: it has the order of the
@@ -25,6 +26,7 @@ def read_splits(own: OwnData, *, masks: bool, decode: bool = False) -> dict[str,
     Args:
         own: the data set.
         masks: masks are used; else problems of segmentations are warnings.
+        boxes: boxes are used; else what is odd about them is not noted.
         decode: read every pixel, not only headers.
 
     Returns:
@@ -36,7 +38,9 @@ def read_splits(own: OwnData, *, masks: bool, decode: bool = False) -> dict[str,
     files = find_annotation_files(own)
     evaluated = "train" if own.val_split else own.split
     splits = {
-        split: read_file(own, path, masks=masks) for split, path in files.items() if split in ("train", evaluated)
+        split: read_file(own, path, masks=masks, boxes=boxes)
+        for split, path in files.items()
+        if split in ("train", evaluated)
     }
     leave_out_groups(splits.values())
     for split, coco in splits.items():
@@ -61,13 +65,14 @@ def read_split(own: OwnData, split: str, path: Path, *, masks: bool, look: bool 
     return coco
 
 
-def read_file(own: OwnData, path: Path, *, masks: bool) -> CocoFile:
-    """Read one annotation file; without ``masks``, problems of segmentations are warnings.
+def read_file(own: OwnData, path: Path, *, masks: bool, boxes: bool = True) -> CocoFile:
+    """Read one annotation file; ``masks`` and ``boxes`` are those of `read_splits`.
 
     Raises:
         UserError: not an annotation file.
     """
-    return read_coco(path, own.flag, {} if masks else WITHOUT_MASKS)
+    severities = {**({} if masks else WITHOUT_MASKS), **({} if boxes else WITHOUT_BOXES)}
+    return read_coco(path, own.flag, severities)
 
 
 def check_split(own: OwnData, split: str, coco: CocoFile, *, decode: bool = False, look: bool = True) -> None:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mmms_plugin.config.data import use_coco_dir, use_coco_labels, use_image_dir, use_voc_dir
+from mmms_plugin.config.data import use_coco_dir, use_coco_labels, use_image_dir, use_label_tables, use_voc_dir
 from mmms_plugin.config.edit import coco_metrics, dicts_in, evaluators, leaf_datasets
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
@@ -160,13 +160,14 @@ class Classification(Task):
 
 
 class MultiLabel(Classification):
-    """Any number of classes for each picture: mmpretrain, with the instances of COCO annotations as labels."""
+    """Any number of classes for each picture: mmpretrain, with COCO's instances or tables as labels."""
 
     noun = "classifier for several labels"
     data_flags: ClassVar[Mapping[str, UseData]] = {
         "--coco-dir": use_coco_labels,
         "--train-ann": use_coco_labels,
         "--val-ann": use_coco_labels,
+        "--image-dir": use_label_tables,
     }
 
     def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:

@@ -475,6 +475,23 @@ def test_labels_of_pictures_that_are_held_back_are_kept(shapes, tmp_path):
     assert any(picture["gt_label"] for picture in whole)
 
 
+def test_labels_of_pictures_do_not_depend_on_boxes(shapes, tmp_path):
+    """mmdet would leave these objects out; classes that all pictures have are noted."""
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+
+    def spoil(data: dict) -> None:
+        for annotation in data["annotations"]:
+            annotation["bbox"] = [500, 500, 0.5, 9]
+        first = data["annotations"][0]
+        data["annotations"] = [first | dict(id=i, image_id=image["id"]) for i, image in enumerate(data["images"], 1)]
+
+    edit("train", spoil)(folder)
+    remarks = use_coco_labels(load_config("demo/labels_ps_r18_shapes"), own(folder, tmp_path / "work"))
+    assert not any("mmdet" in remark for remark in remarks)
+    assert any("train.json: warning: classes that all pictures have: 1 (" in remark for remark in remarks)
+
+
 def test_an_image_folder_for_a_host_s_config(tmp_path):
     """mmpretrain's data sets name a split in place of a folder, and its metric refuses a k above the classes."""
     for split, name in itertools.product(("train", "val"), "ab"):
