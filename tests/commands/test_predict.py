@@ -159,10 +159,13 @@ def test_what_cannot_be_done_is_one_line(models, pictures, tmp_path, capsys):
         ([DETECTOR, checkpoint, "x", "--score", "2"], "--score 2.0: must be a number from 0 to 1"),
         ([DETECTOR, checkpoint, str(pictures), "--device", "cuda:77"], "--device cuda:77"),
         (["mask_rcnn_ps_r50_fpn_1x", checkpoint, str(pictures)], "is not of this config's model"),
-        ([DETECTOR, checkpoint, str(pictures / "empty.jpg")], "none of the 1 pictures can be read"),
     ):
         assert message in error_of(capsys, [*arguments, *out])
         assert not (tmp_path / "out/predictions.json").exists()
+    assert main(["predict", DETECTOR, checkpoint, str(pictures / "empty.jpg"), *out]) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert "detector.pth does not say what it was trained with" in note
+    assert "none of the 1 pictures can be read" in error
     inside = pictures / "drawn"
     inside.mkdir()
     shutil.copy(pictures / "a/same.png", inside / "same.png")
