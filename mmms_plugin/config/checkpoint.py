@@ -173,15 +173,23 @@ def _untold(theirs: Function, own: Function, path: Path) -> str | None:
     return f"{path} says only what its backbone was trained with: of all else only shapes are compared"
 
 
-def check_resumed(model: nn.Module, own: Function, checkpoint: Checkpoint, classes: tuple[str, ...] | None) -> None:
-    """Raises: UserError if a checkpoint to resume from was trained for another function, or classes in other order."""
-    differ = _differences(model, own, checkpoint, _function(checkpoint.meta))
+def check_resumed(
+    model: nn.Module, own: Function, checkpoint: Checkpoint, classes: tuple[str, ...] | None
+) -> str | None:
+    """Compare what a checkpoint to resume from was trained for with the model of a config; arguments as above.
+
+    Returns: a line for the user where the checkpoint does not say what its model was trained with, or not all.
+    Raises: UserError if it was trained for another function, or classes in another order.
+    """
+    theirs = _function(checkpoint.meta)
+    differ = _differences(model, own, checkpoint, theirs)
     if differ := [*differ, *_order(checkpoint.meta, classes)]:
         raise UserError(
             f"--resume {checkpoint.path}: it was trained with {'; '.join(differ)}: the same training cannot go on; use "
             "its config, or start a new training from its weights in another --work-dir: "
             f"--cfg-options load_from={checkpoint.path}"
         )
+    return _untold(theirs, own, checkpoint.path)
 
 
 def check_backbone_function(model: nn.Module, own: Function, checkpoint: Checkpoint) -> None:

@@ -68,7 +68,18 @@ UNUSED_IN_TESTS = (
     "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader", "val_cfg", "val_evaluator"
 )  # fmt: skip
 OF_DATA = ("ann_file", "data_prefix", "data_root", "filter_cfg", "metainfo")  # that change which objects are read
-OF_TRAINING = ("train_", "val_", "optim_", "param_", "default_hooks", "custom_hooks", "randomness", "auto_scale")
+OF_TRAINING = (
+    "load_from",
+    "resume",
+    "train_",
+    "val_",
+    "optim_",
+    "param_",
+    "default_hooks",
+    "custom_hooks",
+    "randomness",
+    "auto_scale",
+)
 
 
 def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Config, list[str]]:
@@ -285,7 +296,7 @@ def _check_start(runner: Runner, config: Config, pretrained: str | None) -> None
     if config.load_from and checkpoint.state:
         _warn(check_fits(model, checkpoint, "resume" if resumes else "start from", classes))
     if resumes:
-        check_resumed(model, own, checkpoint, classes)
+        _warn(check_resumed(model, own, checkpoint, classes))
     else:
         _warn(start_remark(model, own, start, checkpoint, whole=bool(config.load_from)))
 

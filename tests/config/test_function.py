@@ -193,6 +193,7 @@ def test_a_file_that_says_nothing_gets_one_note(tmp_path):
 
     assert "does not say what it was trained with" in str(remark(own, checkpoint))
     assert remark(own, checkpoint, from_file=True) is None
+    assert "does not say what it was trained with" in str(check_resumed(nn.Module(), own, checkpoint, None))
     only_backbone = replace(checkpoint, meta={"backbone": DETECTOR["backbone"]})
     assert "says only what its backbone was trained with" in str(remark(own, only_backbone))
     classifier = Function({"type": "ImageClassifier", "backbone": DETECTOR["backbone"], "head": {}})

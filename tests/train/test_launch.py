@@ -275,7 +275,7 @@ def test_every_option_that_a_test_needs_is_in_its_command(tmp_path: Path, monkey
     runner = SimpleNamespace(hooks=[ProgressHook(), hook], work_dir=str(tmp_path))
     options = LaunchOptions(
         config="c", voc_dir="v", val_split=0.25, split_seed=3, binary_masks=True, seed=5,
-        cfg_options={"randomness.seed": 1, "a": [1, (2, 3)], "b": True, "val_dataloader.x": 1},
+        cfg_options={"randomness.seed": 1, "a": [1, (2, 3)], "b": True, "val_dataloader.x": 1, "load_from": "x.pth"},
         image_size=(640, 480), max_pixels=100_000_000,
     )  # fmt: skip
     assert closing_lines(runner, options) == [
