@@ -124,6 +124,8 @@ RULES: dict[str, Rule] = {
         "error", "annotations without segmentation", "masks are trained: add them, or use a config without a mask head"
     ),
     "segmentation-bad": Rule("error", "segmentations that cannot be used"),
+    "no-masks": Rule("error", "annotation files whose masks are all empty", "no mask can be learned from these"),
+    "mask-empty": Rule("warning", "masks without a pixel in their picture", "they are trained as empty masks"),
     "polygon-short": Rule("mended", "polygons of fewer than 3 points", "left out; their objects have other polygons"),
     "polygon-outside": Rule("warning", "polygons that leave their picture by more than 2 px and 2 %"),
     "object-twice": Rule("warning", "objects that are listed twice, with the same image, category and bbox"),
@@ -187,6 +189,7 @@ RULES: dict[str, Rule] = {
         "error", "splits whose masks hold nothing but 0 and 255",
         "255 is void and never trained on: write object pixels as 1, or add --binary-masks, which reads 255 as class 1",
     ),
+    "ignore-label-unused": Rule("warning", "labels of --ignore-label that occur in no mask of any split"),
     "mask-void": Rule("warning", "masks with void pixels", "these are neither trained on nor counted"),
     "mask-void-only": Rule("warning", "masks that hold nothing but void", "nothing can be learned from these"),
     "mask-one-label": Rule(

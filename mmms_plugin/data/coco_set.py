@@ -14,7 +14,9 @@ from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.files import composed
 
 WITHOUT_BOXES = dict.fromkeys(("box-small", "box-outside", "class-unused"), "none")  # if only classes are trained
-WITHOUT_MASKS = {"segmentation-missing": "none", "segmentation-bad": "warning"}  # severities if only boxes are trained
+WITHOUT_MASKS = {  # severities if only boxes are trained
+    "segmentation-missing": "none", "segmentation-bad": "warning", "no-masks": "none", "mask-empty": "none",
+}  # fmt: skip
 
 
 def read_splits(own: OwnData, *, masks: bool, boxes: bool = True, decode: bool = False) -> dict[str, CocoFile]:

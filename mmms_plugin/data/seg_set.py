@@ -121,6 +121,9 @@ def read_seg_set(own: OwnData, splits: Sequence[str] = (), decode: bool = False)
         data.remarks.append(f"{own.where}: no labels.txt names the classes; from the masks: {', '.join(data.classes)}")
     for split, pooled in labels.items():
         check_labels(pooled, data.classes, data.findings[split], own)
+    unused = not any(own.ignore_label in pooled.pixels for pooled in labels.values())
+    if own.training and unused and own.ignore_label not in (None, VOID):
+        data.findings[next(iter(labels))].add("ignore-label-unused", str(own.ignore_label))
     return data
 
 

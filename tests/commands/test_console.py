@@ -63,7 +63,10 @@ TWO = ["--ann", "x", "--pred", "y", "--pred", "z", "--out", "o"]
         (["xyz"], "unknown command 'xyz': allowed are train, test"),
         (["train"], "arguments are required: config"),
         (["train", "x", "--nonsense"], "unrecognized arguments: --nonsense (see mmms train --help)"),
-        (["scale-policy", "x", "y", "--out", "z", "--image-dir", "d"], "--image-dir d; did you mean --image-size or --images?"),
+        (
+            ["scale-policy", "x", "y", "--out", "z", "--image-dir", "d"],
+            "--image-dir d; did you mean --image-size or --images?",
+        ),
         (["demo", "--iterations", "0"], "--iterations 0: must be an integer of at least 1"),
         (["demo", "--iterations", "-1"], "--iterations -1: must be an integer of at least 1"),
         (["benchmark", "layers", "--rounds", "0"], "--rounds 0: must be an integer of at least 1"),

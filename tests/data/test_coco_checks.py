@@ -191,6 +191,19 @@ SPOILT: dict[str, tuple[dict[str, str], Spoil]] = {
         {"segmentation-bad": "annotation 1: segmentation polygons must be ..."},
         objects(segmentation=[[4, 5, NAN, 15, 4, 15]]),
     ),
+    "polygon of one point": ({"mask-empty": "annotation 1"}, objects(segmentation=[[4, 5] * 3])),
+    "polygon beside the picture": (
+        {"mask-empty": "annotation 1", "polygon-outside": "annotation 1"},
+        objects(segmentation=[[90, 5, 99, 5, 99, 15]]),
+    ),
+    "run lengths of nothing": (
+        {"mask-empty": "annotation 1"},
+        objects(segmentation={"size": [30, 40], "counts": [1200]}),
+    ),
+    "masks of nothing": (
+        {"no-masks": "6 masks", "mask-empty": "; ".join(f"annotation {i}" for i in range(1, 7))},
+        lambda c, f: [a.update(segmentation=[[4, 5] * 3]) for a in c["annotations"]],
+    ),
     "polygon outside": ({"polygon-outside": "annotation 1"}, objects(segmentation=[[4, 5, 90, 15, 4, 15]])),
     "RLE of another size": (
         {

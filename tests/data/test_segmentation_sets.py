@@ -570,6 +570,7 @@ def test_long_names_of_classes_are_cut(tmp_path):
 
 IGNORED: dict[str, tuple[list[np.ndarray], dict[str, Any], dict[str, list[str]]]] = {
     # title: masks, options, and what is found; the classes are b, l, s
+    "in no mask": ([labels(0, 1, 2)], {"ignore_label": 77}, {"ignore-label-unused": ["77"]}),
     "beyond the classes": ([labels(0, 1, 2, 11)], {"ignore_label": 11}, {"mask-void": ["p0.png: 23.3% of the pixels"]}),
     "a class": ([labels(0, 1, 2)], {"ignore_label": 1},
         {"mask-class-unused": ["1 l"], "mask-void": ["p0.png: 33.3% of the pixels"]}),
