@@ -144,7 +144,7 @@ def boxes_off_masks(boxes: Floats, has_box: NDArray[np.bool_], rles: Sequence[RL
     stated = np.flatnonzero(has_box)
     some = stated[np.linspace(0, len(stated) - 1, min(IMAGES, len(stated))).round().astype(np.int64)]
     around = mask_boxes([rles[i] for i in some.tolist()])
-    solid = (around[:, 2:] > 1).all(1)
+    solid = ((around[:, 2:] > 1) | (boxes[some, 2:] > 2)).all(1)  # not of boxes and masks that are a speck
     off = ~_fit(boxes[some[solid]], around[solid])
     if len(off) < min(ENOUGH) or 2 * off.sum() <= len(off):
         return ""
@@ -176,7 +176,8 @@ def misread(truth: GroundTruth, columns: Columns, place: Ints, kind: str) -> tup
     if kind == "yolo" and any(columns.segmentations or ()):
         trials.insert(0, ("as class x1 y1 x2 y2 ... confidence", _polygons(judge, columns)))
     elif columns.has_box.all():
-        trials.insert(0, (_words(kind, *WRITTEN[kind]), _boxes(judge, columns, kind)))
+        words = _words(kind, *WRITTEN[kind])
+        trials = [(words, _boxes(judge, columns, kind)), *trials, (words, _boxes_elsewhere(judge, columns, kind))]
     for written, readings in trials:
         best = max(readings, key=lambda reading: reading.share, default=given)
         if best.far_better_than(given):
@@ -228,8 +229,8 @@ def _words(kind: str, layout: str, unit: str, first: bool = False) -> str:
     return f"as [{', '.join(layout.split())}] {unit}"
 
 
-def _boxes(judge: Judge, columns: Columns, kind: str) -> Iterator[_Reading]:
-    """Other layouts, units and places of the confidence."""
+def _boxes(judge: Judge, columns: Columns, kind: str, resized: bool = True) -> Iterator[_Reading]:
+    """Other layouts, units and places of the confidence; ``resized``: also pixels of resized images."""
     sizes = judge.truth.image_sizes[judge.place].astype(np.float64)
     numbers = columns.boxes  # as in the file
     if kind == "voc":
@@ -242,7 +243,7 @@ def _boxes(judge: Judge, columns: Columns, kind: str) -> Iterator[_Reading]:
     for four, scores, first in orders:
         sample = judge.sample(scores=scores)
         for layout, from_numbers in LAYOUTS.items():
-            for unit, px_of in _units(four[sample.chosen], sizes[sample.chosen], layout[0] == "x"):
+            for unit, px_of in _units(four[sample.chosen], sizes[sample.chosen], resized and layout[0] == "x"):
                 if first or (layout, unit) != WRITTEN[kind]:
 
                     def boxes_of(chosen: Ints, four=four, from_numbers=from_numbers, px_of=px_of) -> Floats:  # type: ignore[no-untyped-def]
@@ -321,6 +322,23 @@ def _polygons(judge: Judge, columns: Columns) -> Iterator[_Reading]:
 
 def _images_and_scores(judge: Judge, columns: Columns) -> Iterator[_Reading]:
     """Other images for the same ids, and scores of which the lowest is the best."""
+    for words, place in _places(judge, columns):
+        yield _Reading(words, judge, judge.sample(place=place), lambda chosen: columns.boxes[chosen])
+    reverse = judge.sample(scores=-columns.score)
+    yield _Reading("with low scores as the better ones", judge, reverse, lambda chosen: columns.boxes[chosen])
+
+
+def _boxes_elsewhere(judge: Judge, columns: Columns, kind: str) -> Iterator[_Reading]:
+    """Other layouts and other images at once, of which only very good ones count: these are many."""
+    for words, place in _places(judge, columns):
+        for reading in _boxes(Judge(judge.truth, place, columns.score), columns, kind, resized=False):
+            if reading.share >= GOOD / 2:
+                reading.words += f", {words}"
+                yield reading
+
+
+def _places(judge: Judge, columns: Columns) -> Iterator[tuple[str, Ints]]:
+    """Other images for the same ids, as places in the ground truth's images, -1 for none."""
     ids, own, count = columns.image_id, judge.place, len(judge.truth.image_ids)
     stated = [(f"by {key}", positions(other, judge.truth.image_ids)) for key, other in columns.instead.items()
               if key in OF_IMAGES]  # fmt: skip
@@ -336,9 +354,7 @@ def _images_and_scores(judge: Judge, columns: Columns) -> Iterator[_Reading]:
     ):
         place = np.where((place >= 0) & (place < count), place, -1)
         if (place != own).any():
-            yield _Reading(words, judge, judge.sample(place=place), lambda chosen: columns.boxes[chosen])
-    reverse = judge.sample(scores=-columns.score)
-    yield _Reading("with low scores as the better ones", judge, reverse, lambda chosen: columns.boxes[chosen])
+            yield words, place
 
 
 def _named_by_number(truth: GroundTruth, ids: Ints) -> Ints:

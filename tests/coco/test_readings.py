@@ -124,6 +124,10 @@ READINGS = {
     "worst first": (lambda results: [r | dict(score=1 - r["score"]) for r in results], "with low scores as the better"),
     "class before": (ids("category_id", dict(pairwise(IDS[::-1]))), "as the next class"),
     "by name": (ids("category_id", BY_NAME), "in the order of the classes by name"),
+    "corners of the next image": (
+        lambda results: READINGS["next image"][0](READINGS["corners"][0](results)),
+        "[x1, y1, x2, y2] in pixels, as those of the image before",
+    ),
     "exchanged": (
         ids("category_id", {3: 20, 20: 3, 7: 8, 8: 7}),
         "taken with exchanged names (dog as bee, cat as ant, ant as cat, bee as dog), ",
@@ -258,20 +262,26 @@ def test_a_confidence_before_a_polygon_is_named(files, tmp_path, first):
     assert ("read as class confidence x1 y1 x2 y2 ..., " in note) == first
 
 
-@pytest.mark.parametrize("change", ["none", "corners"])
+@pytest.mark.parametrize("change", ["none", "corners", "shares"])
 def test_boxes_that_contradict_their_masks_are_reported(files, truth_file, change):
     content = make_annotations()
     if change == "corners":
         for record in content["annotations"]:
             x, y, w, h = record["bbox"]
             record["bbox"] = [x, y, x + w, y + h]
+    if change == "shares":  # of the masks, which then hold no pixel
+        for record in content["annotations"]:
+            record["segmentation"] = [[0.1, 0.1, 0.3, 0.1, 0.3, 0.3]]
     text = "files whose boxes do not lie around their masks: 1 ("
     _, notes = read_ground_truth(files("a.json", content), masks=True)
-    assert any(text in note for note in notes) == (change == "corners")
-    results = [r | dict(bbox=a["bbox"]) for r, a in zip(GOOD, content["annotations"], strict=True)]
+    assert any(text in note for note in notes) == (change != "none")
+    results = [
+        r | dict(bbox=a["bbox"], segmentation=a["segmentation"])
+        for r, a in zip(GOOD, content["annotations"], strict=True)
+    ]
     truth, _ = read_ground_truth(truth_file, masks=True)
     _, notes = read_detections(files("run.json", results), truth, masks=True)
-    assert any(text in note for note in notes) == (change == "corners")
+    assert any(text in note for note in notes) == (change != "none")
 
 
 def test_the_readings_take_no_time_where_predictions_are_many(files):
