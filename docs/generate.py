@@ -52,7 +52,7 @@ def backbone_table() -> str:
     for result in _of_papers():
         params, macs, error = map(result.published, (PARAMS, MACS, "accuracy/top1"))
         given = f"{params} / {macs} / {error} ({result.item.number})"
-        config = {key: value for key, value in backbone_of(result.row).items() if key != "out_indices"}
+        config = {key: value for key, value in backbone_of(result.row).items() if key not in ("out_indices", "with_cp")}
         rows.append((f"`{_call(config)}`", f"{result.here(PARAMS):.3f}", f"{result.here(MACS):.3f}", given))
     return _table(("backbone", "parameters, M", "GMAC", "paper: parameters / GFLOPs / top-1 error"), rows)
 
