@@ -17,7 +17,7 @@ from mmms_plugin.coco.findings import Findings, refuse_errors
 from mmms_plugin.data.own_data import VOID, OwnData
 from mmms_plugin.data.seg_layouts import Pair
 from mmms_plugin.data.seg_set import check_pairs
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, counted
 
 LOADERS = ("LoadImageFromFile", "LoadAnnotations")  # whose pictures and masks are those of `check_pairs`
 
@@ -95,7 +95,7 @@ def _check_masks(part: Any, split: str, void: set[int], max_pixels: int) -> None
     classes = part.metainfo.get("classes") or ()
     for label, new in read.items():
         if classes and new not in void and not 0 <= new < len(classes):
-            where = f"in {labels.masks[label]} masks ({labels.first[label]})"
+            where = f"in {counted(labels.masks[label], 'mask')} ({labels.first[label]})"
             as_other = f", read as {new}" * (new != label)
             findings.add("label-outside", f"label {label}{as_other} {where}, allowed are 0 to {len(classes) - 1}")
     if read and len(set(read.values()) - void) < 2:

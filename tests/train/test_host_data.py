@@ -67,10 +67,10 @@ def masks(folder: Path, *labels: int, **info: Any) -> Records:
     ("labels", "info", "words"),
     [
         ((0, 1, 2, 255), {}, ""),
-        ((0, 3), {}, r"labels outside the config's classes: 1 \(label 3 in 1 masks \(m.png\), allowed are 0 to 2\)"),
+        ((0, 3), {}, r"labels outside the config's classes: 1 \(label 3 in 1 mask \(m.png\), allowed are 0 to 2\)"),
         ((1, 2, 3), dict(reduce_zero_label=True), ""),
         ((0, 1, 255), dict(reduce_zero_label=True), "splits whose masks hold one label and void at most"),
-        ((1, 4), dict(reduce_zero_label=True), "label 4, read as 3 in 1 masks"),
+        ((1, 4), dict(reduce_zero_label=True), "label 4, read as 3 in 1 mask"),
         ((0, 7), dict(label_map={7: 1}), ""),
         ((0, 7), dict(label_map={7: 255}), "splits whose masks hold one label and void at most"),
         ((0, 1, 9), {}, ""),  # which the model ignores
@@ -104,5 +104,5 @@ def test_the_runner_checks_data_that_were_not_checked_before(tmp_path):
     loader = SimpleNamespace(dataset=masks(tmp_path, 0, 1, 7, 9))
     runner._check_data("val", loader)
     runner.checks_data = True
-    with pytest.raises(UserError, match=r"^val data: labels outside the config's classes: 1 \(label 7 in 1 masks"):
+    with pytest.raises(UserError, match=r"^val data: labels outside the config's classes: 1 \(label 7 in 1 mask"):
         runner._check_data("val", loader)
