@@ -40,6 +40,14 @@ VARIANTS = {
     ],
     "ElasticDenseNet": [
         dict(depth=121),
+        dict(
+            depth=100,
+            small_stem=True,
+            output="blocks",
+            strides=(1, 2, 2),
+            dilations=(1, 1, 1),
+            out_indices=(0, 15, 16, 20, 47),
+        ),
         dict(depth=201, elastic=True, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
     ],
     "ElasticResNeXt": [
@@ -73,6 +81,23 @@ VARIANTS = {
             output="exits",
         ),
     ],
+    "ModelSequence": [
+        dict(
+            networks=[
+                dict(
+                    type="mmms_plugin.PSResNet",
+                    depth=8,
+                    base_channels=16,
+                    num_stages=n,
+                    strides=(1, 2, 2)[:n],
+                    dilations=(1, 1, 1)[:n],
+                    small_stem=True,
+                    out_indices=(n - 1,),
+                )
+                for n in (3, 1, 2, 3)
+            ]
+        )
+    ],
     "ShapeAdaptorMobileNetV2": [
         dict(width_multiplier=0.25, mode="autotl"),
         dict(width_multiplier=0.25, stem="cifar", design_size=32, out_indices=(0, 4, 6)),
@@ -85,6 +110,16 @@ VARIANTS = {
     "ShapeAdaptorVGG": [dict(design_size=64, out_indices=(1, 2, 3, 4)), dict(mode="human", out_indices=(2, 4))],
     "PSResNet": [
         dict(depth=18),
+        dict(
+            depth=14,
+            base_channels=16,
+            output="blocks",
+            num_stages=3,
+            strides=(1, 2, 2),
+            dilations=(1, 1, 1),
+            small_stem=True,
+            out_indices=(0, 1, 3, 5),
+        ),
         dict(depth=50, groups=4, base_width=16, se_ratio=16, deep_stem=True, avg_down=True),
         dict(depth=50, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), multi_grid=(1, 2, 4), channel_order="cyclic"),
     ],

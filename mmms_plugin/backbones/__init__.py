@@ -3,6 +3,7 @@
 from mmms_plugin.backbones.dla import DLA
 from mmms_plugin.backbones.elastic_densenet import ElasticDenseNet
 from mmms_plugin.backbones.elastic_resnext import ElasticResNeXt
+from mmms_plugin.backbones.model_sequence import ModelSequence
 from mmms_plugin.backbones.msdnet import MSDNet
 from mmms_plugin.backbones.ps_resnet import PSResNet
 from mmms_plugin.backbones.shape_mobilenet import ShapeAdaptorMobileNetV2
@@ -14,6 +15,7 @@ __all__ = [
     "ElasticDenseNet",
     "ElasticResNeXt",
     "MSDNet",
+    "ModelSequence",
     "PSResNet",
     "ShapeAdaptorMobileNetV2",
     "ShapeAdaptorResNet",

@@ -15,7 +15,6 @@ resolution. Plain networks have torchvision's keys without their prefix ``featur
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ from mmms_plugin.layers import Downsample, Elastic, ElasticPolicy
 from mmms_plugin.layers.common import BATCH_NORM, HE_FAN_IN_INIT, ConfigType, InitConfig, build_norm
 from mmms_plugin.registry import MODELS
 
-NUM_STAGES = 4
 BOTTLENECK = 4  # width of the 1x1 layers in growth rates
 
 
@@ -135,13 +133,13 @@ class Transition(nn.Module):
 
 @MODELS.register_module()
 class ElasticDenseNet(Backbone):
-    """DenseNet-121, -161, -169 and -201; the last also with Elastic.
+    """DenseNet-121, -161, -169 and -201, the last also with Elastic; DenseNet-BC-100 for CIFAR.
 
     Stage i ends with dense block i + 1, whose output is returned; that of the last block passes the final norm and ReLU
     first, since the classifier pools it.
 
     Args:
-        depth: 121, 161, 169 or 201.
+        depth: 121, 161, 169 or 201; or 100, which has 3 blocks and is for CIFAR with ``small_stem``.
         elastic: Elastic dense layers and the block sizes of Table 11; depth 201 only.
         elastic_cfg: arguments of ``ElasticPolicy``: ratios, shares, method, pool.
         in_channels: channels of the image.
@@ -150,7 +148,10 @@ class ElasticDenseNet(Backbone):
         ceil_mode: round odd sizes up in transitions; False is torchvision's.
         pool_first: pool before the 1x1 layer of a transition. The two commute, so the maps are the same, with 9 % fewer
             multiply-adds at depth 201 and 14 % fewer with Elastic; False has the published count.
-        out_indices: stages to return.
+        small_stem: a stem of one 3x3 layer without stride, norm or pooling, for pictures of some 32 px.
+        out_indices: stages to return, or dense layers.
+        output: 'stages' returns the maps of stages; 'blocks' all maps behind any dense layers, for classifiers inside a
+            dense block.
         frozen_stages: -1 none, 0 the stem, k the stem and k stages.
         norm_cfg: norm layers.
         norm_eval: keep batch norms in eval mode while training.
@@ -166,6 +167,7 @@ class ElasticDenseNet(Backbone):
         161: Variant(96, 48, (6, 12, 36, 24)),
         169: Variant(64, 32, (6, 12, 32, 32)),
         201: Variant(64, 32, (6, 12, 48, 32), (10, 20, 40, 30)),
+        100: Variant(24, 12, (16, 16, 16)),  # for CIFAR (Huang et al., CVPR 2017, Table 2)
     }
 
     def __init__(
@@ -180,7 +182,9 @@ class ElasticDenseNet(Backbone):
         multi_grid: Sequence[int] | None = None,
         ceil_mode: bool = True,
         pool_first: bool = False,
+        small_stem: bool = False,
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        output: str = "stages",
         frozen_stages: int = -1,
         norm_cfg: ConfigType = BATCH_NORM,
         norm_eval: bool = False,
@@ -188,13 +192,16 @@ class ElasticDenseNet(Backbone):
         init_cfg: InitConfig = None,
     ) -> None:
         check_choice("depth", depth, tuple(self.arch_settings))
-        super().__init__(NUM_STAGES, out_indices, frozen_stages, norm_eval, init_cfg or HE_FAN_IN_INIT)
+        check_choice("output", output, ("stages", "blocks"))
         variant = self.arch_settings[depth]
         counts = self._layer_counts(depth, elastic)
-        strides = check_per_stage("strides", strides, NUM_STAGES)
+        outputs = sum(counts) if output == "blocks" else None
+        super().__init__(len(counts), out_indices, frozen_stages, norm_eval, init_cfg or HE_FAN_IN_INIT, outputs)
+        self.by_block, self.small_stem = output == "blocks", small_stem
+        strides = check_per_stage("strides", strides, len(counts))
         if strides[0] != 1:
             raise ValueError(f"strides={strides!r}: allowed is 1 for the first block, which no transition precedes")
-        dilations = check_per_stage("dilations", dilations, NUM_STAGES)
+        dilations = check_per_stage("dilations", dilations, len(counts))
         grids = dilation_grids(counts, dilations, multi_grid, unit="layer of the last block")
         policy = ElasticPolicy(**(elastic_cfg or {})) if elastic else None
         if elastic_cfg and policy is None:
@@ -202,21 +209,25 @@ class ElasticDenseNet(Backbone):
         options = LayerOptions(variant.growth, policy, norm_cfg, with_cp)
 
         self.depth, self.elastic = depth, elastic
-        self.conv0 = nn.Conv2d(in_channels, variant.stem, 7, 2, 3, bias=False)
-        self.norm0 = build_norm(norm_cfg, variant.stem)
-        channels, widths = variant.stem, []
+        kernel, stride = (3, 1) if small_stem else (7, 2)
+        self.conv0 = nn.Conv2d(in_channels, variant.stem, kernel, stride, kernel // 2, bias=False)
+        self.norm0 = nn.Identity() if small_stem else build_norm(norm_cfg, variant.stem)
+        channels, widths, total = variant.stem, [], 1 if small_stem else 4
+        all_strides: list[int] = []
         for stage, grid in enumerate(grids):
             if stage > 0:
                 transition = Transition(options, channels, strides[stage], ceil_mode, pool_first)
                 self.add_module(f"transition{stage}", transition)
                 channels //= 2
-            block = DenseBlock(options, channels, grid, lower=stage < NUM_STAGES - 1)
+            block = DenseBlock(options, channels, grid, lower=stage < len(counts) - 1)
             self.add_module(f"denseblock{stage + 1}", block)
-            channels += len(grid) * variant.growth
-            widths.append(channels)
+            grown = [channels + (i + 1) * variant.growth for i in range(len(grid))]
+            channels, total = grown[-1], total * strides[stage]
+            widths += grown if self.by_block else grown[-1:]
+            all_strides += [total] * (len(grid) if self.by_block else 1)
         self.norm5 = build_norm(norm_cfg, channels)
         self.relu5 = nn.ReLU()
-        self.declare_outputs(widths, [4 * math.prod(strides[: stage + 1]) for stage in range(NUM_STAGES)])
+        self.declare_outputs(widths, all_strides)
         self.freeze()
 
     def _layer_counts(self, depth: int, elastic: bool) -> tuple[int, ...]:
@@ -234,12 +245,32 @@ class ElasticDenseNet(Backbone):
     def stage_modules(self) -> list[list[nn.Module]]:
         """As ``Backbone``: transition and dense block, and the final norm and ReLU behind the last block."""
         stages: list[list[nn.Module]] = []
-        for stage in range(NUM_STAGES):
+        last = max(int(name.removeprefix("denseblock")) for name, _ in self.named_children() if "denseblock" in name)
+        for stage in range(last):
             names = [f"transition{stage}"] if stage else []
-            names += [f"denseblock{stage + 1}", *(["norm5", "relu5"] if stage == NUM_STAGES - 1 else [])]
+            names += [f"denseblock{stage + 1}", *(["norm5", "relu5"] if stage == last - 1 else [])]
             stages.append([cast(nn.Module, getattr(self, name)) for name in names])
         return stages
 
     def forward_stem(self, x: Tensor) -> Tensor:
-        """``[N, in_channels, H, W] -> [N, channels, H / 4, W / 4]``."""
+        """``[N, in_channels, H, W] -> [N, channels, H / 4, W / 4]``; ``[N, channels, H, W]`` from a small stem."""
+        if self.small_stem:
+            maps: Tensor = self.conv0(x)
+            return maps
         return F.max_pool2d(F.relu(self.norm0(self.conv0(x))), 3, 2, 1)
+
+    def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
+        """As ``Backbone``, where the outputs are the dense layers' too."""
+        if not self.by_block:
+            return super().advance(maps, index)
+        steps: list[list[nn.Module]] = []  # for each dense layer, with the modules before its block, or behind it
+        for modules in self.stage_modules():
+            place = next(i for i, module in enumerate(modules) if isinstance(module, DenseBlock))
+            rows = [[layer] for layer in modules[place].children()]
+            rows[0], rows[-1] = [*modules[:place], *rows[0]], [*rows[-1], *modules[place + 1 :]]
+            steps += rows
+        x = maps[-1]
+        for row in steps[self.stages_to(index)]:
+            for module in row:
+                x = torch.cat([x, module([x])], 1) if isinstance(module, DenseLayer) else module(x)
+        return [x]

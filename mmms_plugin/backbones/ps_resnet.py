@@ -33,7 +33,8 @@ class PSResNet(ResidualNetwork):
     """ResNet family with poly-scale 3x3 layers, a drop-in for mmdet's, mmseg's and mmpretrain's ResNet(V1c/d), ResNeXt.
 
     Args:
-        depth: 18, 34, 50, 101, 152; or 29, which has 3 stages and is for CIFAR with ``small_stem``.
+        depth: 18, 34, 50, 101, 152; or 8, 14, 20, 29, 32, 44, 56, 62, 110, which have 3 stages and are for CIFAR with
+            ``small_stem``, all but 29 with ``stem_channels=16, base_channels=16``.
         groups, base_width: cardinality and width of ResNeXt (32 and 4 for 32x4d); depths from 50.
         se_ratio: reduction of squeeze-and-excitation, None for none.
         dilation_pattern, channel_order, axes, extra_dilation1: of every PSConv, see ``PSConv2d``; None for its
@@ -47,7 +48,8 @@ class PSResNet(ResidualNetwork):
         style: 'pytorch' has a bottleneck's stride in its 3x3 layer, 'caffe' in its first 1x1 layer.
         small_stem: a stem of one 3x3 layer without stride or pooling, for pictures of some 32 px.
         deep_stem, avg_down: the stem of three 3x3 layers and pooled shortcuts of ResNet-C and -D.
-        out_indices: stages to return.
+        out_indices: stages to return, or blocks.
+        output: 'stages' returns the maps of stages; 'blocks' those of any blocks, for classifiers inside a stage.
         frozen_stages: -1 none, 0 the stem, k the stem and k stages.
         norm_cfg: norm layers.
         norm_eval: keep batch norms in eval mode while training.
@@ -66,6 +68,8 @@ class PSResNet(ResidualNetwork):
         101: (Bottleneck, (3, 4, 23, 3)),
         152: (Bottleneck, (3, 8, 36, 3)),
         29: (Bottleneck, (3, 3, 3)),  # of ResNeXt-29 for CIFAR, Table 6
+        # for CIFAR (He et al., 2016, section 4.2)
+        **{depth: (BasicBlock, ((depth - 2) // 6,) * 3) for depth in (8, 14, 20, 32, 44, 56, 62, 110)},
     }
 
     def __init__(
@@ -93,6 +97,7 @@ class PSResNet(ResidualNetwork):
         deep_stem: bool = False,
         avg_down: bool = False,
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        output: str = "stages",
         frozen_stages: int = -1,
         norm_cfg: ConfigType = BATCH_NORM,
         norm_eval: bool = False,
@@ -103,13 +108,15 @@ class PSResNet(ResidualNetwork):
         check_choice("depth", depth, tuple(self.arch_settings))
         check_num_stages(num_stages, depth, len(self.arch_settings[depth][1]))
         check_choice("style", style, ("pytorch", "caffe"))
+        check_choice("output", output, ("stages", "blocks"))
+        block, counts = self.arch_settings[depth]
+        num_blocks = sum(counts[:num_stages]) if output == "blocks" else None
         super().__init__(
-            num_stages, out_indices, frozen_stages, norm_eval, init_cfg, HE_INIT, zero_init_residual=zero_init_residual
+            num_stages, out_indices, frozen_stages, norm_eval, init_cfg, HE_INIT, zero_init_residual, num_blocks
         )
         strides = check_per_stage("strides", strides, num_stages)
         dilations = check_per_stage("dilations", dilations, num_stages)
         self.depth = depth
-        block, counts = self.arch_settings[depth]
         grids = dilation_grids(counts[:num_stages], dilations, multi_grid, contract=contract_dilation)
         for_ps_conv = dict(
             dilation_pattern=dilation_pattern, channel_order=channel_order, axes=axes, extra_dilation1=extra_dilation1

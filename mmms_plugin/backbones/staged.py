@@ -13,7 +13,6 @@ place. If the answer is None, the block keeps its stride. If it is a ``Resizing`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -143,6 +142,7 @@ class StagedNetwork(Backbone):
         num_stages, out_indices, frozen_stages, norm_eval, init_cfg: as for ``Backbone``.
         default_init: initial weights if ``init_cfg`` is None.
         zero_init_residual: start blocks that have a ``last_norm`` as identities, unless ``init_cfg`` is given.
+        num_blocks: of all stages, where ``out_indices`` choose among the blocks; None where among the stages.
     """
 
     def __init__(
@@ -154,8 +154,10 @@ class StagedNetwork(Backbone):
         init_cfg: InitConfig,
         default_init: InitConfig,
         zero_init_residual: bool = False,
+        num_blocks: int | None = None,
     ) -> None:
-        super().__init__(num_stages, out_indices, frozen_stages, norm_eval, init_cfg or default_init)
+        super().__init__(num_stages, out_indices, frozen_stages, norm_eval, init_cfg or default_init, num_blocks)
+        self.by_block = num_blocks is not None
         self.zero_init_residual = zero_init_residual
         self._zeroes_last_norms = zero_init_residual and init_cfg is None
 
@@ -168,12 +170,27 @@ class StagedNetwork(Backbone):
             in_channels: of the stem's output.
             in_stride: of the stem's output.
         """
+        channels: list[int] = []
+        strides: list[int] = []
+        stride = in_stride
         for index, stage in enumerate(stages):
-            self.add_stage(index, [make_block(place) for place in places(index, stage, in_channels)])
-            in_channels = stage.out_channels
-        strides = [in_stride * math.prod(stage.stride for stage in stages[: i + 1]) for i in range(len(stages))]
-        self.declare_outputs([stage.out_channels for stage in stages], strides)
+            blocks = [make_block(place) for place in places(index, stage, in_channels)]
+            self.add_stage(index, blocks)
+            in_channels, stride = stage.out_channels, stride * stage.stride
+            outputs = len(blocks) if self.by_block else 1
+            channels += [in_channels] * outputs
+            strides += [stride] * outputs
+        self.declare_outputs(channels, strides)
         self.freeze()
+
+    def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
+        """As ``Backbone``, where the outputs are the blocks' too."""
+        if not self.by_block:
+            return super().advance(maps, index)
+        blocks, x = [block for stage in self.stages for block in stage], maps[-1]
+        for block in blocks[self.stages_to(index)]:
+            x = block(x)
+        return [x]
 
     def add_stage(self, index: int, blocks: list[nn.Module]) -> None:
         """Register a stage."""

@@ -42,7 +42,10 @@ class Options(EvaluateOptions):
         "binary_masks",
     )  # not of one-label classifiers
 
-    checkpoint: str = positional(help="checkpoint file; the thresholds go beside it, NAME.exits.json for NAME.pth")
+    checkpoint: str = positional(
+        help="checkpoint file, or a training's work folder, whose newest counts; the thresholds go beside it, "
+        "NAME.exits.json for NAME.pth"
+    )
     split: str = option(
         choices=SPLITS,
         default="val",
@@ -73,6 +76,10 @@ class Options(EvaluateOptions):
     rounds: int = option(
         default=5, least=1, metavar="N", group=MEASUREMENTS, help="measurements of each; the median counts"
     )
+    beside: tuple[str, ...] = option(
+        default=(), metavar="DIR", group=OUTPUT,
+        help="reports of other networks, folders that this command wrote, to draw beside this one (beside.png)",
+    )  # fmt: skip
     out: str = option(default=REQUIRED, metavar="DIR", group=OUTPUT, help="folder for the plot and the numbers")
 
 
@@ -87,12 +94,23 @@ def run(options: Options) -> None:
 
     from mmms_plugin.exits.network import EarlyExit
     from mmms_plugin.exits.plans import Plans
-    from mmms_plugin.exits.savings import draw, full_macs, measure_points, measure_saving, print_savings
+    from mmms_plugin.exits.savings import (
+        REPORT,
+        Report,
+        draw,
+        draw_beside,
+        full_macs,
+        measure_points,
+        measure_saving,
+        print_savings,
+    )
     from mmms_plugin.exits.timing import clock_name
     from mmms_plugin.report.terminal import say
     from mmms_plugin.train.launch import prepare_config
 
     check_folder(options.out)
+    others = {Path(folder).resolve().name: Report.load(folder).points for folder in options.beside}
+    options.checkpoint = _checkpoint(options.checkpoint)
     if options.thresholds is not None and options.choose_on != "half":
         raise UserError(f"--choose-on {options.choose_on}: --thresholds gives the thresholds; leave one of them out")
     config, _ = prepare_config(options, training=False)
@@ -126,7 +144,9 @@ def run(options: Options) -> None:
         points=[asdict(point) for point in points],
         savings=[dict(asdict(saving), kept=saving.kept) for saving in savings],
     )
-    write_text(folder / "early_exit.json", json.dumps(content, indent=1) + "\n")
+    if others:
+        draw_beside({folder.resolve().name: points, **others}, folder)
+    write_text(folder / REPORT, json.dumps(content, indent=1) + "\n")
     console, threads = Console(), torch.get_num_threads()
     _print(console, points, plans)
     for budget in options.budget or ():
@@ -145,6 +165,18 @@ def run(options: Options) -> None:
             console,
         )
     say(f"thresholds: {path}; plot and numbers: {folder}", console)
+
+
+def _checkpoint(source: str) -> str:
+    """The file itself, or the newest checkpoint of a work folder."""
+    from mmms_plugin.weights.newest import newest_checkpoint
+
+    if not Path(source).is_dir():
+        return source
+    newest, _ = newest_checkpoint(source)
+    if newest is None:
+        raise UserError(f"checkpoint {source}: no usable checkpoint in this folder")
+    return str(newest)
 
 
 def _choose(

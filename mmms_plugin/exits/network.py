@@ -153,6 +153,8 @@ class EarlyExit(nn.Module):
             )
         if getattr(head, "multi_label", False):
             raise UserError("the model predicts several labels: early exit is for one class per picture")
+        if getattr(head, "ensemble", False):
+            return cls(Ensemble(backbone, list(exits)), [nn.Identity() for _ in exits])
         return cls(backbone, list(exits))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -331,6 +333,32 @@ class EarlyExit(nn.Module):
 
     def _block(self, maps: list[Tensor], index: int) -> Tensor:
         return cast(Tensor, self.exits[index](self._advance(maps, index)[-1]))
+
+
+class Ensemble(nn.Module):
+    """A backbone with its classifiers, whose output is the logarithm of the mean of the scores up to each exit.
+
+    Args:
+        backbone: with the steps of ``Steps``.
+        exits: a classifier for each of its outputs.
+    """
+
+    def __init__(self, backbone: nn.Module, exits: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.backbone, self.exits = backbone, nn.ModuleList(exits)
+        self.out_indices = cast(Steps, backbone).out_indices
+
+    def start(self, x: Tensor) -> list[Tensor]:
+        """As the backbone's."""
+        return cast(Steps, self.backbone).start(x)
+
+    def advance(self, maps: list[Tensor], index: int) -> list[Tensor]:
+        """The backbone's maps, the sum of the scores ``[N, classes]`` so far, and the logarithm of their mean."""
+        inner = maps[:-2] if index else maps
+        inner = cast(Steps, self.backbone).advance(inner, index)
+        scores: Tensor = self.exits[index](inner[-1]).softmax(1)
+        total = maps[-2] + scores if index else scores
+        return [*inner, total, (total / (index + 1)).clamp_min(torch.finfo(total.dtype).tiny).log()]
 
 
 class FoldedLayer(nn.Module):

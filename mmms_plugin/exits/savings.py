@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from mmms_plugin.backbones import MSDNet
+from mmms_plugin.coco.json_files import read_typed
 from mmms_plugin.exits.network import EarlyExit
 from mmms_plugin.exits.plans import Plan, Plans, choose_plans, picture_costs
 from mmms_plugin.exits.timing import clock_name, now
@@ -26,6 +28,8 @@ from mmms_plugin.report.terminal import print_table
 BATCHES = (1, 8, 32, 64)
 BUDGETS = (0.5, 0.75, 1.0)
 TIMED_PLANS = 6
+REPORT = "early_exit.json"
+NORMAL_95 = 1.959964  # standard deviations of the normal distribution
 SAVINGS_NOTE = (
     "Plan's cost: average multiply-adds on the pictures that its thresholds were chosen on, as a share of the whole "
     "network's. Promised and achieved: speed-up on the timed pictures, by multiply-adds and by time."
@@ -127,6 +131,7 @@ class Point:
         accuracy: top-1 in per cent.
         seconds: per picture; None if not measured.
         leaving: share of the pictures that leave at each exit; None for 'anytime'.
+        low, high: ends of the 95 % interval of the accuracy; None in reports of earlier versions.
     """
 
     kind: str
@@ -135,6 +140,43 @@ class Point:
     accuracy: float
     seconds: float | None = None
     leaving: tuple[float, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``mmms early-exit`` writes, as far as a figure needs it.
+
+    Attributes:
+        points: of every exit and plan.
+    """
+
+    points: tuple[Point, ...]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Report:
+        """Read a report.
+
+        Args:
+            folder: that ``mmms early-exit --out`` wrote.
+
+        Raises: UserError if it holds no report.
+        """
+        return read_typed(Path(folder) / REPORT, "--beside", cls, "must be a folder that mmms early-exit wrote")
+
+
+def interval(right: float, pictures: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy, in per cent (Wilson, J. Am. Stat. Assoc. 22, 1927).
+
+    Args:
+        right: share of the pictures that are classified correctly.
+        pictures: their number.
+    """
+    spread = NORMAL_95**2 / pictures
+    middle = (right + spread / 2) / (1 + spread)
+    half = math.sqrt(right * (1 - right) * spread + spread**2 / 4) / (1 + spread)
+    return 100 * (middle - half), 100 * (middle + half)
 
 
 def measure_points(
@@ -155,17 +197,20 @@ def measure_points(
     seconds = network.measure_exits(sample[:batch], 5, now)
     for index, cost in enumerate(costs):
         block += cost.block
-        accuracy = 100 * float(correct[:, index].mean())
-        name = f"exit {index + 1}"
-        points.append(Point("anytime", name, block + cost.classifier, accuracy, seconds[index] / len(sample[:batch])))
+        right = float(correct[:, index].mean())
+        name, taken = f"exit {index + 1}", seconds[index] / len(sample[:batch])
+        limits = interval(right, len(correct))
+        points.append(Point("anytime", name, block + cost.classifier, 100 * right, taken, None, *limits))
     step = max(1, len(plans.rows) // TIMED_PLANS)
     for number, plan in enumerate(plans.rows):
         exits = leaving(confidence, plan.thresholds)
-        accuracy = 100 * float(correct[np.arange(len(exits)), exits].mean())
+        right = float(correct[np.arange(len(exits)), exits].mean())
         macs = spent_macs(network, plans.size, torch.from_numpy(exits), plan.thresholds)
         timed = measure_saving(network, sample, batch, plan, 3).seconds if number % step == 0 else None
         shares = np.bincount(exits, minlength=len(costs)) / len(exits)
-        points.append(Point("budgeted", f"plan {number + 1}", macs, accuracy, timed, tuple(shares.tolist())))
+        limits = interval(right, len(exits))
+        leave = tuple(shares.tolist())
+        points.append(Point("budgeted", f"plan {number + 1}", macs, 100 * right, timed, leave, *limits))
     return points
 
 
@@ -202,6 +247,40 @@ def draw(points: Sequence[Point], path: Path, batch: int) -> Path:
         for axis in (by_macs, by_time):
             axis.grid(True)
     return save(figure, path.parent, path.stem, ("png",))[0]
+
+
+def draw_beside(reports: Mapping[str, Sequence[Point]], folder: Path) -> list[Path]:
+    """Write ``folder/beside.png`` (.pdf, .svg): both settings of several networks, with intervals.
+
+    Args:
+        reports: points by the names of the networks.
+        folder: for the files.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    from matplotlib.lines import Line2D
+
+    from mmms_plugin.report.figure_style import RUN_COLOURS, WIDEST, canvas, save
+
+    with canvas(WIDEST, 3.4, 2, sharey=True) as (figure, axes):
+        for axis, kind in zip(axes, ("anytime", "budgeted"), strict=True):
+            for number, points in enumerate(reports.values()):
+                shown = sorted((point for point in points if point.kind == kind), key=lambda point: point.macs)
+                costs, colour = [point.macs / 1e6 for point in shown], RUN_COLOURS[number % len(RUN_COLOURS)]
+                style: Any = dict(marker="o" if kind == "anytime" else ".", markersize=4, color=colour, linewidth=1.2)
+                axis.plot(costs, [point.accuracy for point in shown], **style)
+                lows, highs = (
+                    [point.accuracy if end is None else end for point, end in zip(shown, ends, strict=True)]
+                    for ends in ([point.low for point in shown], [point.high for point in shown])
+                )
+                axis.fill_between(costs, lows, highs, color=colour, alpha=0.15, linewidth=0)
+            axis.set(title=kind, xlabel="million multiply-adds per picture")
+            axis.grid(True)
+        axes[0].set_ylabel("top-1 accuracy, %, 95 % interval")
+        lines = [Line2D([], [], color=RUN_COLOURS[n % len(RUN_COLOURS)], label=name) for n, name in enumerate(reports)]
+        figure.legend(handles=lines, loc="outside lower center", ncols=min(4, len(lines)))
+    return save(figure, folder, "beside")
 
 
 def run_early_exit_benchmark(arch: str, pictures: int, rounds: int, batches: tuple[int, ...] = BATCHES) -> None:

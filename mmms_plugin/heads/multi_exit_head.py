@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmms_plugin.arguments import check_choice
 from mmms_plugin.backbones.msdnet import ConvNorm
 from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig
 from mmms_plugin.registry import MODELS
@@ -37,6 +38,18 @@ class ExitClassifier(nn.Module):
         return logits
 
 
+class LinearClassifier(nn.Module):
+    """Average and linear layer; ``[N, C, H, W] -> [N, classes]``."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(in_channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
+
+
 @MODELS.register_module()
 class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
     """A classifier at every exit, trained by the weighted sum of their losses.
@@ -47,6 +60,9 @@ class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
         num_classes: number of classes.
         in_channels: of the map at each exit.
         channels: of the classifiers' 3x3 layers (128 for CIFAR); None for those of the map (ImageNet).
+        linear: exits whose classifier has no 3x3 layers, as the last of a plain network: 'none', 'last' or 'all'.
+        ensemble: whether an exit answers with the mean of the scores up to it, as for a sequence of networks; each is
+            still trained by its own loss.
         weights: of the losses, one for each exit; None for 1 each, as in the paper.
         multi_label: whether pictures may have any number of classes, with binary cross-entropy as the loss.
         label_smoothing: of the cross-entropy.
@@ -63,6 +79,8 @@ class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
         in_channels: Sequence[int],
         *,
         channels: int | None = None,
+        linear: str = "none",
+        ensemble: bool = False,
         weights: Sequence[float] | None = None,
         multi_label: bool = False,
         label_smoothing: float = 0.0,
@@ -75,10 +93,16 @@ class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
             raise ValueError(f"weights={weights!r}: allowed are {len(in_channels)} numbers >= 0, not all 0")
         if multi_label and label_smoothing:
             raise ValueError(f"label_smoothing={label_smoothing}: allowed with multi_label is 0")
-        self.num_classes, self.weights = num_classes, weights
+        check_choice("linear", linear, ("none", "last", "all"))
+        check_choice("ensemble", ensemble, (False, True))
+        self.num_classes, self.weights, self.ensemble = num_classes, weights, ensemble
         self.multi_label, self.label_smoothing = multi_label, label_smoothing
+        first_linear = len(in_channels) - dict(none=0, last=1, all=len(in_channels))[linear]
         self.exits = nn.ModuleList(
-            ExitClassifier(norm_cfg, width, channels or width, num_classes) for width in in_channels
+            ExitClassifier(norm_cfg, width, channels or width, num_classes)
+            if number < first_linear
+            else LinearClassifier(width, num_classes)
+            for number, width in enumerate(in_channels)
         )
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -105,6 +129,8 @@ class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
     def predict(self, feats: Sequence[Tensor], data_samples: Samples | None = None) -> Samples:
         """Samples with the last exit's ``pred_score`` and label, and ``exit_scores`` ``[exits, num_classes]``."""
         scores = torch.stack([self._scores(logits) for logits in self(feats)], 1)
+        if self.ensemble:
+            scores = scores.cumsum(1) / torch.arange(1, scores.shape[1] + 1, device=scores.device)[:, None]
         if data_samples is None:
             from mmpretrain.structures import DataSample
 

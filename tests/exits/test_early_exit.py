@@ -15,18 +15,29 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot
+from mmengine.structures import BaseDataElement
 from PIL import Image
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmms_plugin.backbones import MSDNet, PSResNet
+from mmms_plugin.backbones import ElasticDenseNet, ModelSequence, MSDNet, PSResNet
 from mmms_plugin.backbones.msdnet import ConvNorm, Variant
 from mmms_plugin.commands import early_exit
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits import EarlyExit, Plan, Plans, choose_plans, savings
 from mmms_plugin.exits.network import FoldedLayer, _Running, fold_norms
 from mmms_plugin.exits.plans import SKIP, fingerprint
-from mmms_plugin.exits.savings import Point, Saving, draw, full_macs, measure_saving, print_savings, spent_macs
+from mmms_plugin.exits.savings import (
+    Point,
+    Report,
+    Saving,
+    draw,
+    draw_beside,
+    full_macs,
+    measure_saving,
+    print_savings,
+    spent_macs,
+)
 from mmms_plugin.exits.timing import Profile
 from mmms_plugin.heads import MultiExitHead
 from mmms_plugin.scale.flops import ExitCost
@@ -44,6 +55,16 @@ class Net(torch.nn.Module):
                 torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
                 torch.nn.init.normal_(module.running_mean, std=0.1)
         self.eval()
+
+
+class Sample(BaseDataElement):
+    """What the head needs of mmpretrain's ``DataSample``."""
+
+    def set_pred_score(self, value: torch.Tensor) -> None:
+        self.pred_score = value
+
+    def set_pred_label(self, value: torch.Tensor) -> None:
+        self.pred_label = value
 
 
 @pytest.fixture(scope="module")
@@ -532,6 +553,85 @@ def test_the_figure_shows_both_settings_by_cost_and_by_time(tmp_path, monkeypatc
     assert figure.axes[0].get_ylabel() == "top-1 accuracy, %"
     assert all(line.get_visible() for axes in figure.axes for line in axes.get_xgridlines())
     pyplot.close(figure)
+
+
+def test_networks_are_drawn_beside_each_other_with_intervals(tmp_path, monkeypatch):
+    exits = [Point("anytime", "exit 2", 4e6, 60.0, None, None, 55.0, 65.0), Point("anytime", "exit 1", 2e6, 50.0)]
+    report = dict(points=[dataclasses.asdict(point) for point in exits], savings=[])
+    (tmp_path / "early_exit.json").write_text(json.dumps(report), encoding="utf-8")
+    assert Report.load(tmp_path).points == tuple(exits)
+    kept = []
+    monkeypatch.setattr(pyplot, "close", kept.append)
+    paths = draw_beside({"one": exits, "other": [Point("budgeted", "plan", 3e6, 55.0)]}, tmp_path)
+    monkeypatch.undo()
+    assert [path.name for path in paths] == ["beside.png", "beside.pdf", "beside.svg"]
+    (figure,) = kept
+    lines = [[[*map(list, line.get_data())] for line in axes.lines] for axes in figure.axes]
+    assert lines == [[[[2, 4], [50, 60]], [[], []]], [[[], []], [[3], [55]]]]
+    band = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert {tuple(point) for point in band.tolist()} == {(2, 50), (4, 55), (4, 65)}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "other"]
+    with pytest.raises(UserError, match=r"--beside .*nothing.*: "):
+        Report.load(tmp_path / "nothing")
+    pyplot.close(figure)
+
+
+def test_the_interval_of_an_accuracy():
+    """Figures of Brown, Cai and DasGupta's formula (Statistical Science 16, 2001), by hand for 0 of 10."""
+    assert savings.interval(0.0, 10) == pytest.approx((0, 27.753), abs=1e-3)
+    assert savings.interval(1.0, 10) == pytest.approx((72.247, 100), abs=1e-3)
+    assert savings.interval(0.5, 100) == pytest.approx((40.383, 59.617), abs=1e-3)
+
+
+def test_an_ensemble_answers_with_the_mean_of_the_scores_so_far(pictures):
+    torch.manual_seed(0)
+    small = dict(
+        type="mmms_plugin.PSResNet", depth=8, base_channels=8, num_stages=2, strides=(1, 2), dilations=(1, 1),
+        small_stem=True, out_indices=(1,), zero_init_residual=False,
+    )  # fmt: skip
+    net = Net(ModelSequence([small, small, small]))
+    net.head = MultiExitHead(5, net.backbone.out_channels, linear="all", ensemble=True).eval()
+    with torch.no_grad():
+        torch.nn.init.normal_(net.head.exits[0].fc.weight)
+        scores = torch.stack([logits.softmax(1) for logits in net.head(net.backbone(pictures))], 1)
+        means = torch.stack([scores[:, : index + 1].mean(1) for index in range(3)], 1)
+        network = EarlyExit.of(net)
+        torch.testing.assert_close(torch.stack(network(pictures), 1).exp(), means)
+        (sample, *_) = net.head.predict(net.backbone(pictures), [Sample() for _ in pictures])
+    torch.testing.assert_close(sample.exit_scores, means[0])
+    threshold = float(means[:, 0].amax(1).median())
+    answer = network.classify(pictures, (threshold - 1e-6, 2.0, 0.0))
+    assert set(answer.exits.tolist()) == {0, 2}
+    torch.testing.assert_close(answer.logits.exp(), means[torch.arange(24), answer.exits])
+    blocks = {cost.block for cost in network.costs((16, 16))}
+    assert len(blocks) == 1  # each network is computed as a whole, with its classifier
+    assert {cost.classifier for cost in network.costs((16, 16))} == {0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "ends"),
+    [
+        (PSResNet, dict(depth=14, base_channels=8), (1, 3, 5)),
+        (ElasticDenseNet, dict(depth=100), (15, 31, 47)),
+    ],
+)
+def test_a_classifier_may_follow_any_block(kind, options, ends):
+    """The last block of a stage has the stage's output, and an output between two changes none."""
+    torch.manual_seed(0)
+    options = dict(options, strides=(1, 2, 2), dilations=(1, 1, 1), small_stem=True)
+    options |= dict(num_stages=3, zero_init_residual=False) if kind is PSResNet else {}
+    stages = kind(**options, out_indices=(0, 1, 2)).eval()
+    blocks = kind(**options, output="blocks", out_indices=sorted({*ends, 2, ends[0] + 2})).eval()
+    blocks.load_state_dict(stages.state_dict())
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        expected, maps = stages(x), blocks(x)
+    chosen = [blocks.out_indices.index(end) for end in ends]
+    for place, y in zip(chosen, expected, strict=True):
+        torch.testing.assert_close(maps[place], y)
+        assert blocks.out_channels[place] == y.shape[1]
+    assert [blocks.out_strides[place] for place in chosen] == [1, 2, 4]
+    assert [y.shape[1] for y in maps] == list(blocks.out_channels)
 
 
 def test_a_smaller_batch_keeps_channels_last():
