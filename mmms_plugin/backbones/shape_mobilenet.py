@@ -126,7 +126,7 @@ class ShapeAdaptorMobileNetV2(ShapedNetwork):
         stem: str = "imagenet",
         design_size: int | None = None,
         num_adaptors: int | None = None,
-        initial_scale: float | None = None,
+        initial_scale: float | Sequence[float] | None = None,
         output_dim: float | None = None,
         limit_side: float | None = None,
         fixed_shape: bool = False,

@@ -22,6 +22,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class ShapeOptions:
         mode: 'human', 'standard', 'autosc' or 'autotl', see above.
         design_size: side in px of the pictures that the network is designed for.
         num_adaptors: for 'standard' ``log2(design_size / 2)`` if None, for 'autosc' the published number.
-        initial_scale: s of every adaptor before training; None for the mode's.
+        initial_scale: s of every adaptor before training, or a sequence with s of each; None for the mode's.
         output_dim: for 'standard', side in px of the last map before training, from which s follows; 8 if None. Where s
             would be 0.5 or less, adaptors start just above 0.5.
         limit_side: largest side in px of the last map, which bounds the memory; None for no bound.
@@ -65,7 +66,7 @@ class ShapeOptions:
     num_adaptors: int | None = None
     limit_side: float | None = None
     fixed: bool = False
-    initial_scale: float | None = None
+    initial_scale: float | Sequence[float] | None = None
     output_dim: float | None = None
 
     def __post_init__(self) -> None:
@@ -81,7 +82,9 @@ class ShapeOptions:
             if self.mode == "human":
                 raise ValueError(f"initial_scale={self.initial_scale!r}: needs a mode with adaptors")
             low, high = RATIOS
-            if not isinstance(self.initial_scale, int | float) or not low < self.initial_scale < high:
+            given: Any = self.initial_scale
+            scales = given if isinstance(given, list | tuple) else [given]
+            if not all(isinstance(scale, int | float) and low < scale < high for scale in scales):
                 raise ValueError(f"initial_scale={self.initial_scale!r}: must be above {low:g} and below {high:g}")
         if self.output_dim is not None:
             if self.mode != "standard" or self.initial_scale is not None:
@@ -125,7 +128,8 @@ def place_adaptors(cells: Sequence[Cell], options: ShapeOptions, published: int)
         options: mode, number and start of the adaptors.
         published: number of adaptors of the published AutoSC model.
 
-    Raises: ValueError for more adaptors than places, and for a last map that would have to be enlarged.
+    Raises: ValueError for more adaptors than places, for another number of scales than of adaptors, and for a last map
+        that would have to be enlarged.
     """
     if options.mode == "human":
         return {}
@@ -140,8 +144,14 @@ def place_adaptors(cells: Sequence[Cell], options: ShapeOptions, published: int)
         number = options.num_adaptors or max(1, int(math.log2(options.design_size / 2)))
     if number > len(free):
         raise ValueError(f"num_adaptors={number}: there are {len(free)} places for mode {options.mode!r}")
-    scale = options.initial_scale or START.get(options.mode) or _standard_scale(options, number)
-    return {free[int(k * (len(free) / number))]: scale for k in range(number)}
+    given = options.initial_scale
+    if isinstance(given, Sequence):
+        if len(given) != number:
+            raise ValueError(f"initial_scale={given!r}: must be {number} numbers, one for each adaptor, or one for all")
+        scales = list(given)
+    else:
+        scales = [given or START.get(options.mode) or _standard_scale(options, number)] * number
+    return {free[int(k * (len(free) / number))]: scale for k, scale in enumerate(scales)}
 
 
 def _standard_scale(options: ShapeOptions, number: int) -> float:

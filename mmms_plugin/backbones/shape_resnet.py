@@ -74,8 +74,9 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
             in 'standard', and their number in 'autosc': 4 above 64, 2 otherwise. None for 224, with ``stem='cifar'``
             32.
         num_adaptors: number of adaptors for 'standard' and 'autosc'; None for the published one.
-        initial_scale: s of every adaptor before training, between 0.5 and 1; None for 0.95 in 'autosc', 0.55 in
-            'autotl', and in 'standard' the one that leads from ``design_size`` to ``output_dim``.
+        initial_scale: s of every adaptor before training, between 0.5 and 1, or a sequence with s of each; None for
+            0.95 in 'autosc', 0.55 in 'autotl', and in 'standard' the one that leads from ``design_size`` to
+            ``output_dim``.
         output_dim: for 'standard', side in px of the last map before training; None for 8. Where s would have to be 0.5
             or less, it starts just above 0.5.
         limit_side: bound in px for the side of the last map, which bounds the memory; None for none.
@@ -102,7 +103,7 @@ class ShapeAdaptorResNet(ShapedNetwork, ResidualNetwork):
         stem: str = "imagenet",
         design_size: int | None = None,
         num_adaptors: int | None = None,
-        initial_scale: float | None = None,
+        initial_scale: float | Sequence[float] | None = None,
         output_dim: float | None = None,
         limit_side: float | None = None,
         fixed_shape: bool = False,

@@ -88,7 +88,7 @@ class ShapeAdaptorVGG(ShapedNetwork):
         *,
         design_size: int = 224,
         num_adaptors: int | None = None,
-        initial_scale: float | None = None,
+        initial_scale: float | Sequence[float] | None = None,
         output_dim: float | None = None,
         limit_side: float | None = None,
         fixed_shape: bool = False,

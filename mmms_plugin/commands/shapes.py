@@ -1,7 +1,8 @@
 """Draw shape-adapted networks, and how training shaped them.
 
-Shows the side of every map, the scales and the multiply-adds beside those of the human design. For a work folder, also
-shows how every scale changed during training.
+Shows the side of every map, the scales, the multiply-adds and the memory beside those of the human design. For a work
+folder, also shows how every scale changed during training; for several, in one figure, and their accuracy against
+their cost. Of more than 8 networks, the figure of shapes has the 4 most and the 4 least accurate.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.errors import UserError, counted, one_line
+from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, make_folder, write_text
 from mmms_plugin.options import CommandOptions, option, positional
 from mmms_plugin.report.tables import Column, Table
@@ -21,6 +22,9 @@ from mmms_plugin.report.tables import Column, Table
 if TYPE_CHECKING:
     from mmms_plugin.backbones.shape_plan import ShapedNetwork
     from mmms_plugin.scale.shapes import NetworkShape
+
+
+DRAWN = 8  # most networks of a figure
 
 
 @dataclass(kw_only=True)
@@ -49,7 +53,8 @@ class _Network:
 def run(options: Options) -> None:
     """Print and draw the shape of each network and of its human design.
 
-    Writes ``shapes.json``, ``shapes.png`` (.pdf, .svg), and ``trajectory_*`` for work folders.
+    Writes ``shapes.json``, ``shapes.png`` (.pdf, .svg), ``trajectory_*`` for each work folder, and for several
+    ``trajectories`` and ``accuracy_and_cost``.
 
     Raises: UserError if a source is none of these, or its backbone has no learned shape.
     """
@@ -58,7 +63,15 @@ def run(options: Options) -> None:
 
     from mmms_plugin.report.figure_style import save
     from mmms_plugin.report.terminal import print_table, say
-    from mmms_plugin.scale.shapes import draw_shapes, draw_trajectories, network_shape, trajectories
+    from mmms_plugin.scale.shapes import (
+        draw_accuracies,
+        draw_compared_trajectories,
+        draw_shapes,
+        draw_trajectories,
+        logged_accuracy,
+        network_shape,
+        trajectories,
+    )
 
     check_folder(options.out)
     networks = [_read(source, options.size) for source in options.sources]
@@ -67,20 +80,38 @@ def run(options: Options) -> None:
     twins = {repr((sorted(config.items()), size)): (config, size) for config, size in designs}
     human = [network_shape("human design", MODELS.build(config), size) for config, size in twins.values()]
     folder = make_folder(options.out)
-    save(draw_shapes([*human, *adapted]), folder, "shapes")
+    accuracies = [logged_accuracy(Path(source)) for source in options.sources]
+    trained = [(shape, accuracy) for shape, accuracy in zip(adapted, accuracies, strict=True) if accuracy is not None]
+    save(draw_shapes([*human, *_few(adapted, trained)]), folder, "shapes")
+    if len(trained) > 1:
+        save(draw_accuracies(trained), folder, "accuracy_and_cost")
     content = [
         dict(
-            name=shape.name, size=shape.sides[0][1:], params=shape.params, macs=shape.macs, scales=shape.scales,
-            sides=shape.sides,
+            name=shape.name, size=shape.sides[0][1:], params=shape.params, macs=shape.macs, memory=shape.memory,
+            scales=shape.scales, sides=shape.sides,
         )
         for shape in (*human, *adapted)
     ]  # fmt: skip
     write_text(folder / "shapes.json", json.dumps(dict(networks=content), indent=1) + "\n")
     print_table(_table([*human, *adapted]), Console())
+    trainings = {}
     for source in options.sources:
         if scalars := trajectories(Path(source)):
-            save(draw_trajectories(scalars), folder, f"trajectory_{Path(source).resolve().name}")
+            name = Path(source).resolve().name
+            trainings[one_line(name)] = scalars
+            save(draw_trajectories(scalars), folder, f"trajectory_{name}")
+    if len(trainings) > 1:
+        save(draw_compared_trajectories(trainings), folder, "trajectories")
     say(f"written to {folder}: {', '.join(sorted(p.name for p in folder.glob('*.png')))}, shapes.json")
+
+
+def _few(adapted: Sequence[NetworkShape], trained: Sequence[tuple[NetworkShape, float]]) -> list[NetworkShape]:
+    """Networks to draw: all, or of many the most and the least accurate ones."""
+    if len(adapted) <= DRAWN:
+        return list(adapted)
+    ranked = [shape for shape, _ in sorted(trained, key=lambda pair: -pair[1])]
+    half = DRAWN // 2
+    return [*ranked[:half], *ranked[-half:]] if len(ranked) >= DRAWN else list(adapted[:DRAWN])
 
 
 def _read(source: str, size: tuple[int, int] | None) -> _Network:
@@ -138,7 +169,7 @@ def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any], tuple[int, int] 
 
     configs = sorted(folder.glob("*.py"))
     if len(configs) != 1:
-        raise UserError(f"{folder}: {counted(len(configs), 'config')} in it; must be the one that training writes")
+        raise UserError(f"{folder}: has {len(configs)} configs, must have the one that training writes")
     checkpoint, _ = newest_checkpoint(folder)
     if checkpoint is None:
         raise UserError(f"{folder}: no usable checkpoint in it")
@@ -157,11 +188,16 @@ def _human_design(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table(networks: Sequence[NetworkShape]) -> Table:
-    columns = ("network", "picture", Column("parameters M", ".3f"), Column("GMAC", ".3f"), "last map",
-               Column("s of the adaptors", prose=True))  # fmt: skip
+    columns = (
+        "network", "picture", Column("parameters M", ".3f"), Column("GMAC", ".3f"), Column("MiB kept", ".2f"),
+        "last map", Column("s of the adaptors", prose=True),
+    )  # fmt: skip
     rows = []
     for network in networks:
         scales = ", ".join(f"{place} {scale:.3f}" for place, scale in network.scales.items()) or "–"
         picture, last = (f"{height} x {width}" for _, height, width in (network.sides[0], network.sides[-1]))
-        rows.append((network.name, picture, network.params / 1e6, network.macs / 1e9, last, scales))
-    return Table("shapes", "height x width in px", columns, rows)
+        rows.append(
+            (network.name, picture, network.params / 1e6, network.macs / 1e9, network.memory / 2**20, last, scales)
+        )
+    note = "MiB kept: what training keeps of a picture for the backward pass, in float32"
+    return Table("shapes", "height x width in px", columns, rows, note=note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,15 @@ def test_the_initial_scale_is_the_one_that_was_asked_for(scale):
     assert layer.alpha.grad != 0
 
 
+def test_every_adaptor_has_its_own_scale_where_one_is_given_for_each():
+    scales = [0.6, 0.9, 0.55, 0.8]
+    options = dict(type="mmms_plugin.ShapeAdaptorVGG", design_size=32, initial_scale=scales, fixed_shape=True)
+    plan = MODELS.build(options).plan
+    assert [adaptor.scale for adaptor in plan.adaptors.values()] == pytest.approx(scales, rel=1e-6)
+    assert list(plan.adaptors) == [0, 3, 6, 9]
+    assert [size[0] for size in plan.sizes(32, 32)] == [32, *[19] * 3, *[17] * 3, *[9] * 3, *[7] * 4]
+
+
 def test_networks_do_not_disturb_each_other():
     """Two networks, a deep copy and repeated passes at other sizes: nothing of a forward pass stays behind."""
     first, second, x = small(limit_side=5.0).eval(), small(mode="autosc").eval(), torch.rand(1, 3, 40, 26)
@@ -274,6 +284,11 @@ def test_weights_of_the_human_design_load_and_leave_the_shape():
         (dict(initial_scale=0.5), "initial_scale=0.5: must be above 0.5 and below 1"),
         (dict(initial_scale=1.0), "initial_scale=1.0: must be above 0.5 and below 1"),
         (dict(initial_scale="0.6"), "initial_scale='0.6': must be above 0.5 and below 1"),
+        (dict(initial_scale=(0.6, 1.0)), "initial_scale=(0.6, 1.0): must be above 0.5 and below 1"),
+        (
+            dict(initial_scale=[0.6, 0.7]),
+            "initial_scale=[0.6, 0.7]: must be 4 numbers, one for each adaptor, or one for",
+        ),
         (dict(initial_scale=0.6, mode="human"), "initial_scale=0.6: needs a mode with adaptors"),
         (dict(num_adaptors=2.0), "num_adaptors=2.0: must be an integer from 1"),
         (dict(mode="human", num_adaptors=3), "num_adaptors=3: not for mode 'human', leave it out"),
@@ -296,7 +311,7 @@ def test_weights_of_the_human_design_load_and_leave_the_shape():
     ],
 )
 def test_a_bad_shape_is_named(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         small(**options)
 
 

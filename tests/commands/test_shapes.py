@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from shutil import copytree
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from mmms_plugin.commands import main
-from mmms_plugin.commands.shapes import design_side
+from mmms_plugin.commands.shapes import _few, design_side
+from mmms_plugin.scale.shapes import NetworkShape, draw_accuracies, draw_compared_trajectories, logged_accuracy
 
 BACKBONE = dict(
     type="mmms_plugin.ShapeAdaptorMobileNetV2", width_multiplier=0.25, stem="cifar", design_size=32, out_indices=[6]
@@ -47,7 +49,41 @@ def test_a_work_folder_beside_its_config_and_human_design(work_dir, tmp_path, ca
     assert initial["macs"] < learned["macs"]
     for name in ("shapes.png", "trajectory_run.png"):
         assert Image.open(tmp_path / "out" / name).width > 600
+    assert not (tmp_path / "out/trajectories.png").exists()
     assert "0.900" in capsys.readouterr().out
+    assert learned["memory"] > initial["memory"] > human["memory"] > 0
+
+
+def test_trajectories_of_several_trainings_are_in_one_figure(work_dir, tmp_path):
+    copytree(work_dir, tmp_path / "again")
+    for name, accuracy in (("run", 40.0), ("again", 60.0)):
+        log = tmp_path / name / "20260102/vis_data/scalars.json"
+        log.parent.mkdir(parents=True)
+        lines = [json.dumps({"accuracy/top1": figure, "step": 3}) for figure in (1.0, accuracy)]
+        log.write_text("\n".join(lines), encoding="utf-8")
+    assert main(["shapes", str(work_dir), str(tmp_path / "again"), "--out", str(tmp_path / "out")]) == 0
+    assert Image.open(tmp_path / "out/trajectories.png").width > 600
+    assert Image.open(tmp_path / "out/accuracy_and_cost.png").width > 600
+    assert [logged_accuracy(tmp_path / name) for name in ("run", "again", "out")] == [40, 60, None]
+    trainings = dict(
+        one=dict(a=[(0, 0.5)], b=[(0, 0.9), (2, 0.8)]), other=dict(b=[(0, 0.6)], c=[(0, 0.7)], d=[(1, 0.7)])
+    )
+    figure = draw_compared_trajectories(trainings)
+    shown = [(axis.get_title(), [list(line.get_ydata()) for line in axis.lines]) for axis in figure.axes if axis.axison]
+    assert shown == [("a", [[0.5]]), ("b", [[0.9, 0.8], [0.6]]), ("c", [[0.7]]), ("d", [[0.7]])]
+    colours = [line.get_color() for line in figure.axes[1].lines]
+    assert colours == [handle.get_color() for handle in figure.legends[0].legend_handles]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "other"]
+
+
+def test_of_many_networks_the_best_and_the_worst_are_drawn():
+    shapes = [NetworkShape(str(n), (), {}, 0, 10**9 * (n + 1), 2**20) for n in range(12)]
+    ranked = [(shape, float(number % 7)) for number, shape in enumerate(shapes)]
+    assert [shape.name for shape in _few(shapes, ranked)] == ["6", "5", "4", "11", "1", "8", "0", "7"]
+    assert _few(shapes, ranked[:3]) == shapes[:8]
+    assert _few(shapes[:8], []) == shapes[:8]
+    points = [axis.collections[0].get_offsets().tolist() for axis in draw_accuracies(ranked[:2]).axes]
+    assert points == [[[1, 0], [2, 1]], [[1, 0], [1, 1]]]
 
 
 def test_pictures_have_the_size_of_each_source(work_dir, tmp_path, capsys, monkeypatch):
@@ -79,7 +115,7 @@ def test_pictures_have_the_size_of_each_source(work_dir, tmp_path, capsys, monke
     ("arguments", "message"),
     [
         (["mask_rcnn_ps_r50_fpn_1x"], "backbone PSResNet has no learned shape; give a ShapeAdaptor network"),
-        (["{tmp}"], ": 0 configs in it; must be the one that training writes"),
+        (["{tmp}"], "has 0 configs, must have the one that training writes"),
         (["{tmp}/none.pth"], "none.pth"),
         (["mask_rcnn_sa_r50_autotl_fpn_1x", "--size", "0", "5"], "--size 0 5: must be integers of at least 1"),
     ],

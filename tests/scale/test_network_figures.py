@@ -189,8 +189,8 @@ def test_fields_have_a_circle_and_a_square():
 def test_shapes_are_as_wide_as_the_maps():
     sides = (("a", 8, 8), ("b", 8, 18), ("output", 4, 4))
     networks = [
-        NetworkShape("first", sides, {"a": 0.7}, 2_340_000, 1_234_000_000),
-        NetworkShape("second", sides[1:], {}, 0, 0),
+        NetworkShape("first", sides, {"a": 0.7}, 2_340_000, 1_234_000_000, 0),
+        NetworkShape("second", sides[1:], {}, 0, 0, 0),
     ]
     first, second = draw_shapes(networks).axes
     assert bars(first) == [(-4, 8, 0), (-6, 12, 1), (-2, 4, 2)]
@@ -250,7 +250,7 @@ def test_a_report_has_every_part_that_was_measured(paths, tmp_path):
     out, shown = tmp_path / "out", table()
     field = ReceptiveField("stage 1", 4, 11, 3.0, 5, 2.5, True, np.ones((8, 8), np.float32))
     wide = ReceptiveField("stage 2", 8, None, 3.0, 5, 2.5, False, np.ones((8, 8), np.float32))
-    shape = NetworkShape("n", (("a", 8, 8), ("output", 4, 4)), {"a": 0.5}, 10, 20)
+    shape = NetworkShape("n", (("a", 8, 8), ("output", 4, 4)), {"a": 0.5}, 10, 20, 30)
     first = Findings("first", shown, [DilationShares("a", {1: 1.0}, {1: 1.0})], [field, wide], shape, {"a": [(1, 0.5)]})
     flipped = [Row(row.name, row.values, row.classes, row.sides, "b", not row.right) for row in shown.rows[:7]]
     second = Findings("second", Table(shown.kind, shown.columns, flipped))

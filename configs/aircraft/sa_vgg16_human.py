@@ -1,0 +1,7 @@
+# VGG-16 on FGVC-Aircraft as designed by hand, with the recipe of sa_vgg16.py: its plain twin.
+# Not measured here.
+_base_ = "./sa_vgg16.py"
+
+model = dict(backbone=dict(mode="human", limit_side=None))
+optim_wrapper = dict(constructor="DefaultOptimWrapperConstructor")
+custom_hooks = []
