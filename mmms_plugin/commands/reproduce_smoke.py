@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,7 +104,7 @@ def smoke(
     with TemporaryDirectory() as scratch, hosts_repeat_no_slow_steps():
         folder = Path(scratch)
         pictures = draw_data(folder)
-        for item in items:
+        for item in (replace(item, rows=item.rows[: item.smoke_rows]) for item in items):
             if item.command and not item.counted:
                 print_table(published(item), console)
                 _run(item.small(item.command), item)
@@ -127,11 +128,18 @@ def smoke(
                 say(f"written to {out}: {', '.join(names)}")
 
 
-def _run(words: Sequence[str], item: Item) -> None:
+def _run(words: Sequence[str], item: Item, log: StringIO | None = None) -> None:
+    """Run a command, whose output goes to ``log`` if that is given.
+
+    Raises:
+        RunError: it failed; with the last line of the log.
+    """
     from mmms_plugin.commands import main
 
     if status := main([*words]):
-        raise RunError(f"{item.name}: its command ended with status {status}")
+        lines = log.getvalue().split("\n") if log else []
+        why = "".join(f": {line}" for line in [line for line in lines if line.strip()][-1:])
+        raise RunError(f"{item.name}: its command ended with status {status}{why}")
 
 
 def _run_after(item: Item, pictures: Path, folder: Path, out: Path) -> dict[str, str]:
@@ -141,14 +149,16 @@ def _run_after(item: Item, pictures: Path, folder: Path, out: Path) -> dict[str,
         The published names of the sizes of a stress test, by those that were tested.
     """
     trained = [
-        Trained(row.config, row.folder, str(newest_checkpoint(folder / row.folder)[0])) for row in item.trainings
+        Trained(row.config, row.folder, str(newest_checkpoint(path)[0]), str(path))
+        for row in item.trainings
+        for path in [folder / row.folder]
     ]
     commands = item.filled([item.small(words) for words in item.after], trained, str(out), str(pictures))
     for words in commands:
         log = StringIO()
         with redirect_stdout(log), redirect_stderr(log), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _run(words, item)
+            _run(words, item, log)
     for row in item.trainings:
         shutil.rmtree(folder / row.folder)
     last = commands[-1]

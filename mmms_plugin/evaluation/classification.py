@@ -120,6 +120,9 @@ class LabelsMetric(_Predictions):
     with such an object, ``F1_per_class_small``, ``F1_overall_small``, ... and ``F1_overall_S``, ``_M``, ``_MS``, ... of
     the pictures whose objects have exactly these sizes (Table 4). Keys without a picture are omitted.
 
+    Means are over the classes that occur. The authors' code counts 0 for a class without a hit, so also for one that
+    never occurs; on COCO's validation pictures all classes occur, and the two agree.
+
     A wrong label has no size. So the F1 of a size counts the pictures with an object of that size: a class with such an
     object is right or missed, a class with objects of other sizes only is ignored, and a predicted class without any
     object is wrong.

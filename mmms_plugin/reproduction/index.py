@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.reproduction import elastic, psconv
+from mmms_plugin.reproduction import elastic, msdnet, psconv, shape_adaptor
 from mmms_plugin.reproduction.items import Item
 
-SOURCES = (psconv, elastic)
+SOURCES = (psconv, elastic, shape_adaptor, msdnet)
 INDEX = {item.name: item for source in SOURCES for item in source.ITEMS}
 REMARKS = {source.SOURCE: f"\n{source.REMARK}\n" for source in SOURCES}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from mmms_plugin.processes import shell_line
 
 GPU_MACS = 5e12  # multiply-adds per second of one GPU in training; a V100 trains ResNet-50 with about this
 PARAMS, MACS = "cost/params", "cost/macs"  # of measures that need no training
+WORK_DIRS = "{work_dirs}"  # a word of ``Item.after``
 PASSES = 3  # a training step costs the forward pass and, for the gradients, twice as much
 
 
@@ -45,7 +47,11 @@ class DataSet:
 
 
 IMAGENET = DataSet("ImageNet (ILSVRC 2012)", 1_281_167, "image_dir", 64)
-CIFAR100 = DataSet("CIFAR-100", 50_000, "image_dir", 32)
+CIFAR10 = DataSet("CIFAR-10", 50_000, "image_dir", 32, folder="data/cifar10")
+CIFAR100 = DataSet("CIFAR-100", 50_000, "image_dir", 32, folder="data/cifar100")
+SVHN = DataSet("SVHN", 73_257, "image_dir", 32, folder="data/svhn")
+AIRCRAFT = DataSet("FGVC-Aircraft", 6_667, "image_dir", 64)
+FINE_GRAINED = DataSet("a fine-grained data set", 6_667, "image_dir", 64, folder="data/DATA_SET")
 # Heads that see the recipe's 1,000 proposals of a picture take most of a smoke run's time.
 FEW = dict.fromkeys(
     (f"model.{part}.max_per_img" for part in ("train_cfg.rpn_proposal", "test_cfg.rpn", "test_cfg.rcnn")), 10
@@ -125,9 +131,9 @@ class Row:
     @property
     def folder(self) -> str:
         """Name of the work folder; the same training has the same folder in every item."""
-        parts = [self.layer or PurePosixPath(self.config.replace("::", "/")).stem]
+        parts = [self.layer or "-".join(PurePosixPath(self.config.replace("::", "/")).with_suffix("").parts)]
         parts += [f"{key.rpartition('.')[2]}_{value}" for key, value in self.options.items()]
-        return "-".join(re.sub(r"[^a-zA-Z0-9.]+", "_", part).strip("_") for part in parts)
+        return "-".join(re.sub(r"[^a-zA-Z0-9.-]+", "_", part).strip("_") for part in parts)
 
     @property
     def cfg_options(self) -> list[str]:
@@ -147,6 +153,7 @@ class Trained(NamedTuple):
     config: str
     folder: str
     checkpoint: str
+    work_dir: str
 
 
 @dataclass(frozen=True)
@@ -167,11 +174,12 @@ class Item:
         smoke: options of a smoke run, in place of those in ``command`` and ``after``, as words; {pictures} is the
             generated data set.
         after: commands once the trainings are done, as words; {0.config}, {0.checkpoint} and {0.folder} are the first
-            training's, and {out} is the folder for results.
+            training's, {out} is the folder for results, and {work_dirs} are the work folders of all.
         compared: two trainings; the rows have the relative improvement of the second over the first, in per cent.
         figure: how ``mmms reproduce --out`` draws the table, a name in ``commands.reproduce_figures``.
         best: the figures are those of the training's best epoch, by the first measure that is logged.
         seeds: number of trainings of each row; the figures are their mean and standard deviation.
+        smoke_rows: number of rows of a smoke run; None for all.
     """
 
     name: str
@@ -190,6 +198,7 @@ class Item:
     figure: str = ""
     best: bool = False
     seeds: int = 1
+    smoke_rows: int | None = None
 
     @property
     def counted(self) -> bool:
@@ -217,7 +226,11 @@ class Item:
                 words += ["--seed", str(seed)] if self.seeds > 1 else []
                 lines.append([*words, *(["--cfg-options", *row.cfg_options] if row.options else [])])
         last = "" if self.data is None else self.data.last.format(epochs=self.epochs)
-        trained = [Trained(row.config, row.folder, f"{folder}/{row.folder}/{last}") for row in self.trainings]
+        trained = [
+            Trained(row.config, row.folder, f"{path}/{last}", path)
+            for row in self.trainings
+            for path in [f"{folder}/{row.folder}"]
+        ]
         lines += [["mmms", *words] for words in self.filled(self.after, trained, f"{folder}/{self.name}")]
         if not lines:
             lines = [["mmms", "flops", row.config, *row.flops_options] for row in self.rows if row.config]
@@ -236,7 +249,14 @@ class Item:
         self, commands: Sequence[Sequence[str]], trained: Sequence[Trained], out: str, pictures: str = ""
     ) -> list[list[str]]:
         """Commands with names of files and configs in place of those in braces."""
-        return [[word.format(*trained, out=out, pictures=pictures) for word in words] for words in commands]
+        work_dirs = [training.work_dir for training in trained]
+        return [
+            list(chain.from_iterable(
+                work_dirs if word == WORK_DIRS else [word.format(*trained, out=out, pictures=pictures)]
+                for word in words
+            ))
+            for words in commands
+        ]  # fmt: skip
 
     def gpu_hours(self, facts: Mapping[str, Facts]) -> float | None:
         """Of all trainings, estimated from the multiply-adds of the configs.

@@ -13,6 +13,7 @@ from mmms_plugin.report.tables import Column, Table, to_markdown
 from mmms_plugin.reproduction.index import INDEX, REMARKS
 from mmms_plugin.reproduction.items import GPU_MACS, Item
 
+LISTED = 12  # rows of an item that has more than twice as many
 PAGE = Path(__file__).parents[2] / "docs/reproduce.md"
 INTRODUCTION = f"""# Reproduce the sources
 
@@ -65,9 +66,13 @@ def _section(item: Item, gpu_hours: str) -> Iterator[str]:
     yield f"\n### {item.number}: {item.title}\n\n`mmms reproduce {item.name}`. Needs {needs(item, gpu_hours)}.\n"
     if item.remark:
         yield f"{item.remark}\n"
+    table, commands = replace(published(item), caption=""), item.commands()
+    if more := len(item.rows) - LISTED if len(item.rows) > 2 * LISTED else 0:
+        table = replace(table, rows=[*table.rows[:LISTED], (f"... and {more} more", *["–"] * len(item.measures))])
+        commands = [*commands[:LISTED], f"# ... and {more} more; mmms reproduce {item.name} prints all"]
     if item.measures:
-        yield f"\n{to_markdown(replace(published(item), caption=''))}"
-    yield "\n```bash\n" + "\n".join(item.commands()) + "\n```\n"
+        yield f"\n{to_markdown(table)}"
+    yield "\n```bash\n" + "\n".join(commands) + "\n```\n"
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from mmms_plugin.backbones.shape_plan import ShapedNetwork
 from mmms_plugin.commands import main
 from mmms_plugin.commands.reproduce_figures import FIGURES
 from mmms_plugin.config.edit import apply_cfg_options
 from mmms_plugin.config.files import load_config
 from mmms_plugin.reproduction import index
-from mmms_plugin.reproduction.items import IMAGENET, Item, Measure, Row
+from mmms_plugin.reproduction.items import CIFAR10, IMAGENET, Item, Measure, Row
 from mmms_plugin.reproduction.page import PAGE, page
 from mmms_plugin.train.options import parse_cfg_options
 
@@ -37,6 +38,14 @@ GAIN = Item(
         for i in (0, 1)
     ),
 )  # fmt: skip
+STARTS = tuple(Row(str(scale), (None,), "cifar10/sa_r50_small", {"model.backbone.initial_scale": scale})
+               for scale in (0.6, 0.8, 0.9))  # fmt: skip
+DRAWN = Item(
+    "test-shapes", "PSConv", "Figure 0", "shapes", CIFAR10, 1, (TOP_1,), STARTS, smoke_rows=2,
+    after=(("shapes", "{work_dirs}", "--out", "{out}"),),
+)  # fmt: skip
+# of rows that differ in numbers alone, such as random shapes, some
+OPTIONS = [folder for item in index.INDEX.values() for folder in [row.folder for row in item.rows if row.options][:12]]
 
 
 def test_the_page_is_made_from_the_index():
@@ -55,15 +64,19 @@ def test_rows_have_a_figure_for_each_measure_and_a_work_folder_for_each_training
                 assert (same.config, same.options) == (row.config, row.options), row.folder
 
 
-@pytest.mark.parametrize("folder", [folder for folder, (_, row) in ROWS.items() if row.options])
+@pytest.mark.parametrize("folder", sorted({*OPTIONS} & {*ROWS}))
 def test_the_options_of_a_row_build_another_network(folder):
     row = ROWS[folder][1]
     config, plain = load_config(row.config), load_config(row.config)
     apply_cfg_options(config, parse_cfg_options(row.cfg_options))  # as the command that is shown reads them
     with torch.device("meta"):
         network, same = MODELS.build(config.model.backbone), MODELS.build(plain.model.backbone)
-        assert network.eval()(torch.empty(1, 3, 64, 64))[-1].shape[-1] == 2
-    assert str(network) != str(same)
+        maps = network.eval()(torch.empty(1, 3, 64, 64))
+    widths = config.model.head.in_channels
+    assert (widths if isinstance(widths, list | tuple) else [widths]) == [y.shape[1] for y in maps]
+    if not isinstance(network, ShapedNetwork):
+        assert maps[-1].shape[-1] == 64 // network.out_strides[-1]
+    assert (str(network), network.out_indices, config.model.head) != (str(same), same.out_indices, plain.model.head)
 
 
 def test_an_item_shows_needs_commands_and_the_figures_of_trainings_that_exist(tmp_path, monkeypatch, capsys):
@@ -73,7 +86,7 @@ def test_an_item_shows_needs_commands_and_the_figures_of_trainings_that_exist(tm
     printed = capsys.readouterr().out
     assert "needs ImageNet (ILSVRC 2012), 1 epochs each" in printed
     options = "--cfg-options 'model.backbone.dilation_pattern=(2,1)'"
-    folder = tmp_path / "ps_resnext29_small-dilation_pattern_2_1"
+    folder = tmp_path / "cifar10-ps_resnext29_small-dilation_pattern_2_1"
     assert f"mmms train cifar10/ps_resnext29_small --work-dir {folder} {options}\n" in printed
     assert [line.split() for line in printed.splitlines() if line][-3:-1] == [
         ["rival", "7.25", "–"], ["variant", "5.0", "±", "0.1", "n/a"]
@@ -195,3 +208,17 @@ def test_an_item_without_training_is_made_by_its_command(capsys, monkeypatch):
     monkeypatch.setitem(index.INDEX, failing.name, failing)
     assert main(["reproduce", failing.name, "--smoke"]) == 1
     assert "psconv-speed: its command ended with status 2" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_command_draws_several_trainings_and_a_smoke_run_some_of_them(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("mmpretrain")
+    pytest.importorskip("torchvision")
+    monkeypatch.setitem(index.INDEX, DRAWN.name, DRAWN)
+    assert main(["reproduce", "test-shapes", "--smoke", "--out", str(tmp_path)]) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("0.")]
+    assert rows == ["0.6", "0.8"]
+    names = {file.name for file in (tmp_path / DRAWN.name).glob("*.png")}
+    assert {"shapes.png", "trajectories.png", "accuracy_and_cost.png"} <= names
+    command = DRAWN.commands("w")[-1].split()
+    assert command == ["mmms", "shapes", *[f"w/{row.folder}" for row in STARTS], "--out", "w/test-shapes"]
