@@ -136,6 +136,14 @@ def _escaped(char: str) -> str:
     return " " if unicodedata.category(char) == "Zs" else repr(char)[1:-1]
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, in the singular or plural: "1 class", "2 classes", "3 categories"."""
+    if number == 1:
+        return f"1 {noun}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
+    return f"{number} {plural}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error of a library, or its type where it has no text."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmms_plugin.coco.records import Category, Columns, Image, few
 from mmms_plugin.coco.text_files import lines_of
-from mmms_plugin.errors import LONGEST_NAME, UserError, printable, shown
+from mmms_plugin.errors import LONGEST_NAME, UserError, counted, printable, shown
 from mmms_plugin.files import is_hidden
 
 if TYPE_CHECKING:
@@ -282,5 +282,5 @@ def refuse_two_files(images: Mapping[str, int | None], argument: str, path: Path
 
 def unknown_images(names: Sequence[str], argument: str, path: Path) -> UserError:
     """The error about predictions of images that the ground truth does not have."""
-    listed = f"{len(names)} images that the ground truth does not have ({few(names)})"
+    listed = f"{counted(len(names), 'image')} that the ground truth does not have ({few(names)})"
     return UserError(f"{argument} {path}: {listed}; are they predictions of another split?")

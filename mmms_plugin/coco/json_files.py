@@ -218,7 +218,7 @@ def _kind_of_scalars(content: dict) -> str:
     if measures:
         return "a file of metrics"
     names = ", ".join(str(key)[:20] for key in list(keys)[:4])
-    return f"a JSON object with the keys {names}" if keys else "an empty JSON object"
+    return f"a JSON object with the key{'s' * (len(keys) > 1)} {names}" if keys else "an empty JSON object"
 
 
 def decode_json(data: bytes, where: str, wanted: str) -> Any:

@@ -33,7 +33,7 @@ from mmms_plugin.coco.json_files import (
     scored_annotations_of,
 )
 from mmms_plugin.coco.mending import FARTHEST, areas_of, as_id, crowds_of, ids_of, is_number
-from mmms_plugin.errors import UserError, printable, shown
+from mmms_plugin.errors import UserError, counted, printable, shown
 
 HIGHEST = 1e300  # of a score
 SHOWN = 5  # ids in a message
@@ -285,7 +285,7 @@ def image_and_category_ids(
         twice = values[counts > 1]
         if len(twice):
             raise UserError(
-                f"{where}: {len(twice)} {what} ids are used more than once ({few(twice)}); each must be unique"
+                f"{where}: {counted(len(twice), f'{what} id')} used more than once ({few(twice)}); each must be unique"
             )
         ids.append(column)
     return ids[0], ids[1]

@@ -21,7 +21,7 @@ from mmms_plugin.coco.formats import SUFFIXES, Source, class_names, unknown_imag
 from mmms_plugin.coco.mending import as_id, as_side
 from mmms_plugin.coco.objects import GroundTruth, positions
 from mmms_plugin.coco.records import Category, Columns, Image, Results, few, image_and_category_ids
-from mmms_plugin.errors import UserError, printable, shown
+from mmms_plugin.errors import UserError, counted, printable, shown
 
 MOST_DIGITS = 19  # of an id
 ABSENT = -(2**63)  # in place of an id
@@ -212,7 +212,7 @@ def _image_ids(
     others = [name for name in by_name if by_name[name] is None and isinstance(name, str)]
     if not others:
         return columns, ()
-    listed = f"{len(others)} file names that the ground truth does not have ({few(others)})"
+    listed = f"{counted(len(others), 'file name')} that the ground truth does not have ({few(others)})"
     return columns, (f"{listed}: image_id is used; are they predictions of another split?",)
 
 
@@ -231,9 +231,8 @@ def _category_ids(columns: Columns, truth: GroundTruth, where: str) -> tuple[Col
     if stated and None not in stated:
         return _by_names(columns, "category_id", stated, truth.category_ids)
     others = {name: None for name, i in zip(names, stated, strict=True) if i is None and isinstance(name, str)}
-    strange = (
-        f"{len(others)} class names that the ground truth does not have ({few(list(others))}): category_id is used"
-    )
+    unknown = f"{counted(len(others), 'class name')} that the ground truth does not have ({few(list(others))})"
+    strange = f"{unknown}: category_id is used"
     notes = (strange,) if others else ()
     labels, own = columns.category_id, truth.format in ("coco", "lvis")
     first = 0 if len(labels) and labels.min() == 0 else 1
@@ -318,7 +317,7 @@ def _unknown_classes(names: Sequence[str], truth: GroundTruth, where: str) -> Us
 
 
 def _listed_classes(names: Sequence[str]) -> str:
-    return f"{len(names)} classes that the ground truth does not have ({few(names)})"
+    return f"{counted(len(names), 'class')} that the ground truth does not have ({few(names)})"
 
 
 def known_positions(
@@ -346,7 +345,7 @@ def known_positions(
         hint = _label_hint(ids, known)
     elif np.isin(np.unique(ids) + 1, known).all():
         hint = "; all would fit if they were one higher: write the annotation file's own ids"
-    absent = f"{what} ids that {lacking} ({len(values)} id{'s' * (len(values) != 1)}: {few(values)})"
+    absent = f"{what} ids that {lacking} ({counted(len(values), 'id')}: {few(values)})"
     raise UserError(f"{where}: {unknown.sum()} of {len(ids)} are of {absent}{hint}")
 
 
@@ -355,7 +354,8 @@ def _label_hint(ids: NDArray, known: NDArray) -> str:
     used, count = np.unique(ids), len(known)
     listed = f"write the annotation file's own ids ({few(np.sort(known))})"
     if used[0] == 0 and used[-1] < count:
-        return f"; they look like 0-based labels 0..{count - 1}: {listed}"
+        labels = "labels from 0" if count == 1 else f"0-based labels 0..{count - 1}"
+        return f"; they look like {labels}: {listed}"
     if used[0] >= 1 and used[-1] <= count and known.max() > count:
         return f"; they look like class numbers 1..{count}: {listed}"
     return f"; it has {count}: {few(np.sort(known))}"

@@ -45,8 +45,8 @@ def to_rles(
     numbers = range(len(segmentations)) if numbers is None else numbers
     absent = next((i for i, segmentation in enumerate(segmentations) if not segmentation), None)
     if absent is not None:
-        needed = "masks need one (polygons or RLE), boxes do not (--iou-type bbox)"
-        raise UserError(f"{where}[{numbers[absent]}]: no segmentation; {needed}")
+        needed = "(polygons or RLE), which masks need; for boxes, give --iou-type bbox"
+        raise UserError(f"{where}[{numbers[absent]}]: no segmentation {needed}")
     sizes = [(height, width) for width, height in pixels.tolist()]
     problems = segmentation_problems(segmentations, sizes)
     if problems:

@@ -24,9 +24,8 @@ RULES: dict[str, Rule] = {
     "no-usable-objects": Rule(
         "error", "annotation files without a usable object", "nothing to train on, and no AP to compute"
     ),
-    "no-val": Rule(
-        "warning", "data sets without a validation split", "train with --val-split 0.2, or add one"
-    ),
+    "no-train": Rule("error", "data sets without a training split", "add one: nothing to train on"),
+    "no-val": Rule("error", "data sets without a validation split", "train with --val-split 0.2, or add one"),
     "test-unusable": Rule(
         "warning", "test splits that mmms test --split test cannot use", "training does not need them"
     ),
@@ -185,12 +184,18 @@ RULES: dict[str, Rule] = {
         "error", "labels outside the config's classes",
         "the data set's metainfo names these; its label_map and reduce_zero_label change labels",
     ),
+    "mask-not-binary": Rule(
+        "error", "labels besides 0 and 255, which --binary-masks is for",
+        "leave --binary-masks out where masks hold the numbers of classes: 0, 1, 2, ...",
+    ),
     "mask-binary": Rule(
         "error", "splits whose masks hold nothing but 0 and 255",
         "255 is void and never trained on: write object pixels as 1, or add --binary-masks, which reads 255 as class 1",
     ),
     "ignore-label-unused": Rule("warning", "labels of --ignore-label that occur in no mask of any split"),
-    "mask-void": Rule("warning", "masks with void pixels", "these are neither trained on nor counted"),
+    "mask-void": Rule(
+        "warning", "masks of which more than half is void", "void pixels are neither trained on nor counted"
+    ),
     "mask-void-only": Rule("warning", "masks that hold nothing but void", "nothing can be learned from these"),
     "mask-one-label": Rule(
         "error", "splits whose masks hold one label and void at most", "nothing to learn: there is one class"

@@ -24,7 +24,7 @@ from mmms_plugin.config.files import load_config
 from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import own_size
 from mmms_plugin.data.coco_file import CocoFile
-from mmms_plugin.data.coco_layouts import annotation_files
+from mmms_plugin.data.coco_layouts import BY_SPLIT, annotation_files, nothing_fits
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.coco_usable import note_usable
 from mmms_plugin.data.own_data import OwnData
@@ -69,7 +69,7 @@ def training_split(own: OwnData) -> CocoFile:
     files = annotation_files(own)
     split = next((split for split in ("train", "val") if split in files), None)
     if split is None:
-        raise UserError(f"{own.where}: no annotations for train (found: {', '.join(files) or 'none'})")
+        raise UserError(nothing_fits(own, files, options=BY_SPLIT))
     coco = read_split(own, split, files[split], masks=False, look=False)
     note_usable(coco, checked=False)
     if not coco.usable:
@@ -84,10 +84,10 @@ def detector_config(name: str) -> Config:
     """
     config = load_config(name)
     if "model" not in config or not has_objects(config):
-        raise UserError(f"config {name}: has no model with a backbone")
+        raise UserError(f"config {name}: no model with a backbone; must be a detector")
     task = task_of(config)
     if not isinstance(task, Detection):
-        raise UserError(f"config {name}: is a {task.noun}, must be a detector")
+        raise UserError(f"config {name}: a {task.noun}; must be a detector")
     use_scope(config.get("default_scope") or "mmdet")
     return config
 

@@ -40,8 +40,10 @@ class Options(PictureOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.folder is None) == (self.ann is None):
-            raise UserError("give DIR or --ann FILE, not both")
+        if self.folder is None and self.ann is None:
+            raise UserError("give DIR, the folder of a data set, or --ann FILE, one annotation file")
+        if self.folder is not None and self.ann is not None:
+            raise UserError("DIR and --ann: give one of them")
 
 
 def run(options: Options) -> int:

@@ -71,7 +71,7 @@ def read_record(file: Path, config: str, seed: int, options: Sequence[str]) -> S
             f"--out {file.parent.parent}: {file.name} of {config} was trained with {before}; give another DIR"
         )
     if record.seed != seed or not _same_config(record.config, config):
-        raise UserError(f"--out {file}: is of {record.config}, seed {record.seed}; give another DIR, or {WANTED}")
+        raise UserError(f"--out {file}: a run of {record.config}, seed {record.seed}; give another DIR, or {WANTED}")
     return record
 
 

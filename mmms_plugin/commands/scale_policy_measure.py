@@ -26,7 +26,7 @@ from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_function, use_components
 from mmms_plugin.config.function import Function
-from mmms_plugin.data.coco_layouts import annotation_files
+from mmms_plugin.data.coco_layouts import BY_SPLIT, annotation_files, nothing_fits
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError, one_line, printable
@@ -121,9 +121,10 @@ def data_set_file(folder: Path, split: str) -> Path:
 
     Raises: UserError if the data set has no such split.
     """
-    files = annotation_files(OwnData("--coco-dir", folder, training=False, split=split))
+    own = OwnData("--coco-dir", folder, training=False, split=split)
+    files = annotation_files(own)
     if split not in files:
-        raise UserError(f"--coco-dir {folder}: no annotations for {split} (found: {', '.join(files) or 'none'})")
+        raise UserError(nothing_fits(own, files, split, BY_SPLIT))
     return files[split]
 
 

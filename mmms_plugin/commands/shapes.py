@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.errors import UserError, counted, one_line
 from mmms_plugin.files import check_folder, make_folder, write_text
 from mmms_plugin.options import CommandOptions, option, positional
 from mmms_plugin.report.tables import Column, Table
@@ -169,7 +169,7 @@ def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any], tuple[int, int] 
 
     configs = sorted(folder.glob("*.py"))
     if len(configs) != 1:
-        raise UserError(f"{folder}: has {len(configs)} configs, must have the one that training writes")
+        raise UserError(f"{folder}: {counted(len(configs), 'config')} in it; must be the one that training writes")
     checkpoint, _ = newest_checkpoint(folder)
     if checkpoint is None:
         raise UserError(f"{folder}: no usable checkpoint in it")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, counted
 from mmms_plugin.files import check_folder
 from mmms_plugin.options import REQUIRED, CommandOptions, nested, option
 from mmms_plugin.size_ap.options import OUTPUT
@@ -222,7 +222,7 @@ def _print_sizes(console: Console, sizes: ObjectSizes) -> None:
     from mmms_plugin.size_ap.object_sizes import STEPS
     from mmms_plugin.size_ap.report.tables import suggestions
 
-    say(f"{sizes.objects} objects in {sizes.images} images; {sizes.area_rule}", console)
+    say(f"{counted(sizes.objects, 'object')} in {counted(sizes.images, 'image')}; {sizes.area_rule}", console)
     for bin_, count in zip(sizes.bins, sizes.counts, strict=True):
         say(f"  {bin_.name:<18}{bin_.label:<22}{count}", console)
     half = STEPS // 2

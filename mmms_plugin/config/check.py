@@ -12,7 +12,7 @@ from mmengine.registry import OPTIMIZERS
 
 from mmms_plugin.coco.json_files import load_annotations
 from mmms_plugin.config.edit import class_count_owners, leaf_datasets, value_at
-from mmms_plugin.errors import RunError, UserError, first_line, memory_checked, shown
+from mmms_plugin.errors import RunError, UserError, counted, first_line, memory_checked, shown
 
 T = TypeVar("T")
 PATHS = {"data_root": (str, Path), "ann_file": (str, Path), "data_prefix": (str, Path, dict)}  # of data sets
@@ -188,14 +188,14 @@ def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
             classes = (dataset.get("metainfo") or {}).get("classes")
             if classes is not None and counts != [len(classes)]:
                 raise UserError(
-                    f"{stated}, its data set names {len(classes)} classes: set num_classes={len(classes)} in every "
-                    "head, or give --coco-dir DIR, which does"
+                    f"{stated}, its data set names {counted(len(classes), 'class')}: set num_classes={len(classes)} in "
+                    "every head, or give --coco-dir DIR, which does"
                 )
             if classes is None:
                 content = load_annotations(path, f"{split} data")
                 names = {str(category.get("name")) for category in content["categories"]}
                 if counts != [len(names)]:
                     raise UserError(
-                        f"{path} has {len(names)} categories, {stated}: give --coco-dir DIR, which takes the classes "
-                        "from the data"
+                        f"{path} has {counted(len(names), 'category')}, {stated}: give --coco-dir DIR, which takes the "
+                        "classes from the data"
                     )

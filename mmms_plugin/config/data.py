@@ -37,7 +37,7 @@ from mmms_plugin.data.label_table import note_labels, read_tables
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.seg_layouts import listed_pairs, pictures_by_name
 from mmms_plugin.data.seg_set import VOC_CLASSES, SegData, check_labels, check_pairs, read_seg_set, write_pairs
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, counted
 from mmms_plugin.files import write_text
 from mmms_plugin.processes import shell_line
 from mmms_plugin.report.drawing import distinct_colours
@@ -70,7 +70,7 @@ def use_coco_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     for metric in coco_metrics(config):
         metric["ann_file"] = str(files[own.split])
     set_num_classes(config["model"], len(classes))
-    remarks = [f"{own.where}: {len(classes)} class{'' if len(classes) == 1 else 'es'}: {', '.join(classes)}"]
+    remarks = [f"{own.where}: {counted(len(classes), 'class')}: {', '.join(classes)}"]
     remarks += [f"{split}: {coco.counts}, {files[split]}" for split, coco in splits.items()]
     return remarks + joined + _remarks(findings)
 
@@ -109,7 +109,7 @@ def use_voc_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     command = f"mmms check-data {shell_line([str(own.folder)])}"
     refuse_errors(data.all_findings, command)
     remarks = [f"{own.where}: {len(data.classes)} classes: {', '.join(data.classes)}", *data.remarks]
-    remarks += [f"{split}: {len(pairs)} pictures with masks" for split, pairs in data.layout.splits.items()]
+    remarks += [f"{split}: {counted(len(pairs), 'picture')} with masks" for split, pairs in data.layout.splits.items()]
     if data.layout.voc and not own.val_split and own.split != "train" and not own.relabel:
         remarks += _use_voc_lists(config, own, data, command)
     else:
@@ -228,7 +228,7 @@ def use_image_dir(config: dict[str, Any], own: OwnData) -> list[str]:
         if str(metric["type"]).rpartition(".")[2] in TOP_K and "topk" in metric:
             numbers = metric["topk"] if isinstance(metric["topk"], list | tuple) else [metric["topk"]]
             metric["topk"] = tuple(k for k in numbers if k <= len(classes)) or (1,)
-    counts = ", ".join(f"{name}: {len(split.pictures)} pictures" for name, split in splits.items())
+    counts = ", ".join(f"{name}: {counted(len(split.pictures), 'picture')}" for name, split in splits.items())
     return [f"{own.where}: {_listed(classes)}; {counts}", *joined, *_remarks(findings)]
 
 
@@ -299,7 +299,7 @@ def labels_of(coco: CocoFile) -> dict[str, Any]:
 
 def _listed(classes: tuple[str, ...]) -> str:
     shown = ", ".join(classes[:20])
-    return f"{len(classes)} class{'es' * (len(classes) != 1)}: {shown}{', ...' if len(classes) > 20 else ''}"
+    return f"{counted(len(classes), 'class')}: {shown}{', ...' if len(classes) > 20 else ''}"
 
 
 def check_config_data(

@@ -217,20 +217,20 @@ def _check_spelling(config: Config, key: str) -> str | None:
             break
     else:
         return None
-    accepted = _arguments(config, node.get("type"))
-    if not here or part == "_delete_" or (accepted is not None and part in accepted):
+    accepted, others = _arguments(config, node.get("type"))
+    if not here or part == "_delete_" or part in accepted:
         return None
-    near = difflib.get_close_matches(part, {*node, *(accepted or ())}, n=1, cutoff=LIKE)
-    if near or accepted is not None:
-        hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(accepted or ()))}"
+    near = difflib.get_close_matches(part, {*node, *accepted}, n=1, cutoff=LIKE)
+    if near or not others:
+        hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(accepted))}"
         raise UserError(f"--cfg-options {key}: {here} has no {part!r}; {hint}")
     return f"--cfg-options {key}: new, {here} had no {part!r}"
 
 
-def _arguments(config: Config, kind: Any) -> set[str] | None:
-    """Names of the arguments that a registered type takes; None if the type is unknown or takes any."""
+def _arguments(config: Config, kind: Any) -> tuple[set[str], bool]:
+    """Names of the arguments that a registered type takes, and whether it may take others."""
     known = registered(kind, config.get("default_scope") or "mmengine")
-    return None if known is None else _arguments_of(known)
+    return (set(), True) if known is None else _arguments_of(known)
 
 
 def registered(kind: Any, scope: str, registries: Sequence[str] = ()) -> Any:
@@ -250,8 +250,8 @@ def registered(kind: Any, scope: str, registries: Sequence[str] = ()) -> Any:
     return None
 
 
-def _arguments_of(kind: type) -> set[str] | None:
-    """Arguments of a class and of the bases that its ``**kwargs`` may reach; None if unknown."""
+def _arguments_of(kind: type) -> tuple[set[str], bool]:
+    """Arguments of a class and of the bases that its ``**kwargs`` may reach, and whether it may take others."""
     names: set[str] = set()
     for cls in kind.__mro__ if inspect.isclass(kind) else ():
         if "__init__" not in vars(cls):
@@ -261,5 +261,5 @@ def _arguments_of(kind: type) -> set[str] | None:
         parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
         names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-            return names - {"self"}
-    return None
+            return names - {"self"}, False
+    return names - {"self"}, True

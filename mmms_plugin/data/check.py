@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,35 @@ from typing import Any
 from rich.console import Console
 
 from mmms_plugin.coco.findings import SHOWN, Finding, Findings, errors_first
+from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.coco.rules import SEVERITIES
 from mmms_plugin.data.coco_file import CocoFile, leave_out_groups
-from mmms_plugin.data.coco_layouts import annotation_files, describe_folder
+from mmms_plugin.data.coco_layouts import EXPECTED, annotation_files, describe_folder
 from mmms_plugin.data.coco_pictures import unlisted
 from mmms_plugin.data.coco_set import align_categories, check_split, read_file
 from mmms_plugin.data.coco_usable import note_small_pictures, note_usable
-from mmms_plugin.data.image_folder import ImageFolder, check_classes, has_classes, read_folder, split_folders
+from mmms_plugin.data.image_folder import LAYOUT, ImageFolder, check_classes, has_classes, read_folder, split_folders
+from mmms_plugin.data.label_table import LAYOUT as TABLES
 from mmms_plugin.data.label_table import LabelTable, label_files, read_table, use_order
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import same_content
+from mmms_plugin.data.seg_layouts import EXPECTED as PAIRS
 from mmms_plugin.data.seg_layouts import has_masks
 from mmms_plugin.data.seg_set import read_seg_set
-from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.errors import UserError, counted, one_line
 from mmms_plugin.files import write_text
 from mmms_plugin.processes import shell_line
 from mmms_plugin.report.tables import Cell, Column, Rows, Table
 from mmms_plugin.report.terminal import print_table, say
 
 MIN_SIZE = 32  # px, of filter_cfg in mmdet's own configs
+FLAGS = {
+    "COCO": "--coco-dir",
+    "segmentation": "--voc-dir",
+    "classification": "--image-dir",
+    "several labels": "--image-dir",
+}
+SHARE = "--val-split 0.2"
 COLOURS = {"error": "red", "mended": "cyan", "warning": "yellow"}
 Pictures = list[tuple[str, Path, int]]  # split, file and its size in bytes
 
@@ -53,7 +63,16 @@ class Report:
     @property
     def trains(self) -> bool:
         """Whether training would start."""
-        return all(finding.severity != "error" for finding in self.findings)
+        return not self._errors
+
+    @property
+    def trains_on_a_share(self) -> bool:
+        """Whether training would start if a share of its pictures were held back for validation."""
+        return self._errors == {"no-val"}
+
+    @property
+    def _errors(self) -> set[str]:
+        return {finding.code for finding in self.findings if finding.severity == "error"}
 
     def as_json(self) -> str:
         findings = [finding.as_json() for finding in self.findings]
@@ -83,7 +102,10 @@ def check_data(own: OwnData, *, masks: bool = True, decode: bool = False, segmen
     folders = split_folders(own)
     if has_classes(folders):
         return _check_classes(own, folders, decode)
-    found = describe_folder(own.folder or Path(), options="--ann FILE")
+    layouts = (
+        f"{EXPECTED} (boxes); {PAIRS} (a class for each pixel); {LAYOUT} (a class for each picture); {TABLES} (several)"
+    )
+    found = describe_folder(own.folder or Path(), options="with --ann FILE", expected=layouts)
     raise UserError(f"{own.where}: neither COCO annotations, nor masks, nor folders of classes; {found}")
 
 
@@ -98,7 +120,7 @@ def _check_coco(own: OwnData, files: Mapping[str, Path], masks: bool, decode: bo
         except UserError as error:
             unread.append(Findings(str(path)))
             unread[-1].advisory = split == "test"
-            unread[-1].add("unreadable-file", one_line(str(error)))
+            unread[-1].add("unreadable-file", one_line(str(error).removeprefix(f"{own.flag} {path}: ")))
     leave_out_groups(splits.values())
     for split, coco in splits.items():
         coco.findings.advisory = split == "test"
@@ -119,8 +141,8 @@ def _check_coco(own: OwnData, files: Mapping[str, Path], masks: bool, decode: bo
         listed = zip(coco.images, coco.pictures, strict=True)
         pictures += [(split, Path(coco.image_dir or "", image["file_name"]), file.bytes) for image, file in listed]
     across = Findings(str(own.folder or own.train_ann))
-    if own.folder is not None and "val" not in files:
-        across.add("no-val")
+    if own.folder is not None:
+        _note_missing_splits(files, across)
     _note_same_pictures(pictures, across)
     report.findings = errors_first([*unread, *(coco.findings for coco in splits.values()), across])
     if not any(coco.mask_count for coco in splits.values()):  # boxes only, on purpose
@@ -138,8 +160,7 @@ def _check_seg(own: OwnData, decode: bool) -> Report:
         listed = zip(pairs, data.pictures[split], strict=True)
         pictures += [(split, pair.image, file.bytes) for pair, file in listed]
     across = Findings(str(data.layout.root))
-    if "val" not in data.layout.splits:
-        across.add("no-val")
+    _note_missing_splits(data.layout.splits, across)
     _note_same_pictures(pictures, across)
     for split, findings in data.findings.items():
         findings.advisory = split == "test"
@@ -159,15 +180,14 @@ def _check_classes(own: OwnData, folders: Mapping[str, Path], decode: bool) -> R
             if split != "test":
                 raise
             splits.pop(split, None)
-            across.add("test-unusable", one_line(str(error)))
+            across.add("test-unusable", one_line(str(error).removeprefix(f"{own.where}: ")))
     pictures: Pictures = []
     for split, part in splits.items():
         part.look(decode, own.max_pixels)
         part.findings.advisory = split == "test"
         report.splits[split] = {"images": len(part.pictures), "classes": list(part.classes)}
         pictures += [(split, path, file.bytes) for path, file in zip(part.paths, part.looked, strict=True)]
-    if "val" not in splits:
-        across.add("no-val")
+    _note_missing_splits(folders, across)
     _note_same_pictures(pictures, across)
     report.findings = errors_first([*(part.findings for part in splits.values()), across])
     return report
@@ -185,18 +205,23 @@ def _check_tables(own: OwnData, files: Mapping[str, Path], decode: bool) -> Repo
         except UserError as error:
             if split != "test":
                 raise
-            across.add("test-unusable", one_line(str(error)))
+            across.add("test-unusable", one_line(str(error).removeprefix(f"{own.where}: ")))
     pictures: Pictures = []
     for split, table in splits.items():
         table.look(decode, own.max_pixels)
         table.findings.advisory = split == "test"
         report.splits[split] = {"images": len(table.pictures), "classes": list(table.classes)}
         pictures += [(split, path, file.bytes) for path, file in zip(table.paths, table.looked, strict=True)]
-    if "val" not in splits:
-        across.add("no-val")
+    _note_missing_splits(files, across)
     _note_same_pictures(pictures, across)
     report.findings = errors_first([*(table.findings for table in splits.values()), across])
     return report
+
+
+def _note_missing_splits(splits: Container[str], findings: Findings) -> None:
+    for split in ("train", "val"):
+        if split not in splits:
+            findings.add(f"no-{split}")
 
 
 def _note_same_pictures(pictures: Pictures, findings: Findings) -> None:
@@ -224,29 +249,41 @@ def run_check(own: OwnData, json_file: str | None = None, **options: bool) -> in
     start = time.perf_counter()
     report = check_data(own, **options)
     for split, counts in report.splits.items():
-        kinds = [key for key in ("images", "objects", "usable", "masks") if key in counts]
-        if counts.get("usable") == counts.get("objects"):
-            kinds = [key for key in kinds if key != "usable"]
-        inside = ", ".join(f"{counts[key]} {key}" for key in kinds)
-        line = f"{split}: {inside}, classes: {len(counts['classes'])}"
-        say(line, console)
+        inside = [counted(counts["images"], "image")]
+        if "objects" in counts:
+            inside.append(counted(counts["objects"], "object"))
+            inside += [f"{counts['usable']} usable"] * (counts["usable"] != counts["objects"])
+        inside += [counted(counts["masks"], "mask")] if "masks" in counts else []
+        say(f"{split}: {', '.join(inside)}, classes: {len(counts['classes'])}", console)
     if report.findings:
         columns = (Column("", left=True), Column("problem", prose=True))
         rows = [row for finding in report.findings for row in _rows(finding)]
         print_table(Table("findings", "", columns, rows[:-1]), console)
     errors, mended, warnings = (sum(f.severity == severity for f in report.findings) for severity in SEVERITIES)
-    option = "" if any(split == "val" for split in report.splits) or not own.folder else " --val-split 0.2"
-    verdict = f"training would start{option and f' with{option}'}" if report.trains else "training would stop"
-    counted = f"{errors} error{'s' * (errors != 1)}, {mended} mended, {warnings} warning{'s' * (warnings != 1)}"
-    say(f"{counted}: {verdict}", console)
-    if report.kind in ("classification", "several labels"):
-        say(f"train with: mmms train CONFIG --image-dir {shell_line([str(own.folder)])}{option}", console)
+    verdict = (
+        f"would start with {SHARE}" if report.trains_on_a_share else "would start" if report.trains else "would stop"
+    )
+    summary = f"{counted(errors, 'error')}, {mended} mended, {counted(warnings, 'warning')}"
+    say(f"{summary}: training {verdict}", console)
+    if own.folder and (report.trains or report.trains_on_a_share):
+        say(f"train with: {_command_to_train(own, report)}", console)
     images = sum(counts["images"] for counts in report.splits.values())
-    print(f"{images} pictures in {time.perf_counter() - start:.1f} s", file=sys.stderr)
+    print(f"{counted(images, 'picture')} in {time.perf_counter() - start:.1f} s", file=sys.stderr)
     if json_file:
         write_text(json_file, report.as_json())
         say(f"written: {json_file}", console)
     return 0 if report.trains else 2
+
+
+def _command_to_train(own: OwnData, report: Report) -> str:
+    words = ["mmms", "train", "CONFIG", FLAGS[report.kind], str(own.folder)]
+    if report.kind == "COCO" and own.img_dir:
+        words += ["--img-dir", str(own.img_dir)]
+    if report.kind == "segmentation":
+        words += ["--binary-masks"] * own.binary_masks
+        words += [] if own.ignore_label is None else ["--ignore-label", str(own.ignore_label)]
+    words += [] if own.max_pixels == MAX_PIXELS else ["--max-pixels", str(own.max_pixels)]
+    return shell_line([*words, *(SHARE.split() if report.trains_on_a_share else [])])
 
 
 def _rows(finding: Finding) -> Rows:

@@ -35,7 +35,7 @@ from mmms_plugin.coco.mending import (
 from mmms_plugin.coco.objects import RLE, mask_areas
 from mmms_plugin.coco.rle import mask_boxes, segmentation_problems, to_rles
 from mmms_plugin.data.pictures import Picture
-from mmms_plugin.errors import shown
+from mmms_plugin.errors import counted, shown
 from mmms_plugin.files import written_whole
 
 LONGEST_FILE_NAME = 255  # characters, on the usual file systems
@@ -88,7 +88,7 @@ class CocoFile:
         """Numbers of images and objects in words, and of usable ones where they are fewer."""
         objects = len(self.content["annotations"])
         usable = "" if self.usable is None or len(self.usable) == objects else f", {len(self.usable)} usable"
-        return f"{len(self.images)} images, {objects} objects{usable}"
+        return f"{counted(len(self.images), 'image')}, {counted(objects, 'object')}{usable}"
 
     def sizes_of(self, records: list[Record]) -> np.ndarray:
         """``(n, 2)`` width and height in px of the pictures that annotations are in, 0 where unknown."""

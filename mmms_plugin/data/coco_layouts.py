@@ -14,6 +14,7 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
+from mmms_plugin.coco.formats import files_below
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import is_hidden
@@ -25,7 +26,10 @@ WORDS = {
 }
 OTHER_KINDS = {"captions", "keypoints", "panoptic", "stuff", "info", "predictions"}  # of COCO's own files
 INNER = ("images", "data")  # names for a folder of pictures
-TRAIN_OPTIONS = "--train-ann FILE and --val-ann FILE (or --val-split 0.2)"
+EXPECTED = "annotations/instances_{train,val}.json and images/, or train/_annotations.coco.json"
+TRAIN_OPTIONS = "with --train-ann FILE and --val-ann FILE (or --val-split 0.2)"
+EXPORT = "export it from the labelling tool as COCO JSON"
+BY_SPLIT = "after their split, such as train.json"
 MANY = 50  # more JSON files in one folder are one for each picture
 
 
@@ -37,7 +41,7 @@ def find_annotation_files(own: OwnData) -> dict[str, Path]:
     """
     files = annotation_files(own)
     if (own.training or own.val_split) and "train" not in files:
-        raise UserError(_nothing_fits(own, files))
+        raise UserError(nothing_fits(own, files))
     if own.val_split:
         if "val" in files:
             raise UserError(f"--val-split: {own.where} has annotations for validation already ({files['val']})")
@@ -51,7 +55,7 @@ def find_annotation_files(own: OwnData) -> dict[str, Path]:
             "of the training pictures with --val-split 0.2"
         )
     if needed not in files:
-        raise UserError(_nothing_fits(own, files))
+        raise UserError(nothing_fits(own, files))
     return files
 
 
@@ -162,22 +166,26 @@ def _folder_names(root: Path, split: str) -> list[str]:
     return sorted(fitting, key=lambda name: usual.index(name) if name in usual else len(usual))
 
 
-def _nothing_fits(own: OwnData, by_split: dict[str, Path]) -> str:
+def nothing_fits(own: OwnData, by_split: dict[str, Path], split: str = "training", options: str = TRAIN_OPTIONS) -> str:
+    """The message where a split has no annotations; `describe_folder` has the other arguments."""
     if own.folder is None:
         return f"{own.where}: name the annotations for training too, with --train-ann FILE"
-    return f"{own.where}: no COCO annotations for training there; {describe_folder(own.folder, by_split)}"
+    return f"{own.where}: no COCO annotations for {split} there; {describe_folder(own.folder, by_split, options)}"
 
 
-def describe_folder(folder: Path, by_split: dict[str, Path] | None = None, options: str = TRAIN_OPTIONS) -> str:
+def describe_folder(
+    folder: Path, by_split: dict[str, Path] | None = None, options: str = TRAIN_OPTIONS, expected: str = EXPECTED
+) -> str:
     """What a folder holds instead of a known layout, and which option or export helps.
 
     Args:
         folder: the folder that was searched.
         by_split: annotations found in it, by split.
-        options: how the command that reports this takes annotation files.
+        options: how the command that reports this finds annotation files, after "name the annotation files".
+        expected: the layouts that it reads.
     """
     splits = f" (annotations for {', '.join(by_split)})" if by_split else ""
-    return f"{entries_of(folder)}{splits}; {_advice(folder, options)}"
+    return f"{entries_of(folder)}{splits}; {_advice(folder, options, expected)}"
 
 
 def entries_of(folder: Path, most: int = 6) -> str:
@@ -193,21 +201,19 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     return [path.name for path in entries if path.is_dir()], [path.name for path in entries if not path.is_dir()]
 
 
-def _advice(folder: Path, options: str) -> str:
+def _advice(folder: Path, options: str, expected: str) -> str:
     folders, files = _entries(folder)
     names = chain(files, *(os.listdir(folder / name) for name in folders))
     counts = Counter(os.path.splitext(name)[1].lower() for name in names)
-    if any(name.endswith((".yaml", ".yml")) for name in files) and (counts[".txt"] or "labels" in folders):
-        return "this looks like YOLO's layout: export it as COCO JSON"
+    described = any(name.endswith((".yaml", ".yml")) for name in files) and (counts[".txt"] or "labels" in folders)
+    if described or ("labels" in folders and files_below(folder / "labels", (".txt",))):
+        return f"this looks like YOLO's layout, which training does not read: {EXPORT}"
     if counts[".xml"]:
-        return "boxes in XML files are Pascal VOC's: export them as COCO JSON"
+        return f"XML files are Pascal VOC's, whose boxes training does not read: {EXPORT}"
     if counts[".json"] > MANY:
         return "one JSON file for each picture, as labelme writes them: export them as one COCO JSON"
     if {"masks", "SegmentationClass", "JPEGImages"} & set(folders):
         return "masks of classes are read by segmentation configs with --voc-dir"
     if counts[".json"]:
-        return f"name the annotation files with {options}"
-    return (
-        "expected are annotations/instances_{train,val}.json and images/, or train/_annotations.coco.json, or files "
-        f"named with {options}"
-    )
+        return f"name the annotation files {options}"
+    return f"expected are {expected}, or files named {options}"

@@ -11,6 +11,7 @@ from mmms_plugin.data.coco_file import CocoFile, check_objects, leave_out_groups
 from mmms_plugin.data.coco_layouts import find_annotation_files, picture_folders
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.own_data import OwnData, held_back
+from mmms_plugin.errors import counted
 from mmms_plugin.files import composed
 
 WITHOUT_BOXES = dict.fromkeys(("box-small", "box-outside", "class-unused"), "none")  # if only classes are trained
@@ -131,15 +132,15 @@ def align_categories(coco: CocoFile, train: CocoFile) -> None:
     own = {category["name"]: category for category in coco.content["categories"]}
     if not set(coco.classes) <= set(train.classes) or len(own) < len(coco.content["categories"]):
         foreign = sorted(set(coco.classes) - set(train.classes))
-        listed = f"{len(coco.classes)} and {len(train.classes)} categories"
+        listed = f"{counted(len(coco.classes), 'category')}, {len(train.classes)} for training"
         coco.findings.add(
-            "other-categories", f"{listed}, not for training: {', '.join(foreign[:3])}" if foreign else listed
+            "other-categories", f"{listed}; not among them: {', '.join(foreign[:3])}" if foreign else listed
         )
         return
     free = count(1 + max((category["id"] or 0 for category in own.values()), default=0))
     aligned = [own[name] if name in own else {"id": next(free), "name": name} for name in train.classes]
     coco.content["categories"] = aligned
-    coco.mend("category-order", f"{len(own)} categories, {len(aligned)} for training")
+    coco.mend("category-order", f"{counted(len(own), 'category')}, {len(aligned)} for training")
 
 
 def write_mended(splits: Mapping[str, CocoFile], folder: Path) -> dict[str, Path]:

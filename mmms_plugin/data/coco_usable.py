@@ -12,6 +12,7 @@ from collections.abc import Collection
 import numpy as np
 
 from mmms_plugin.data.coco_file import CocoFile
+from mmms_plugin.errors import counted
 
 REASONS = {
     "object-ignored": "marked ignore",
@@ -72,7 +73,7 @@ def note_usable(
                 coco.findings.add("class-unusable", name)
     else:
         question = "; are the boxes normalised?" if "box-normalised" in coco.findings else ""
-        coco.findings.add("no-usable-objects", f"{len(records)} objects; {', '.join(reasons)}{question}")
+        coco.findings.add("no-usable-objects", f"{counted(len(records), 'object')}; {', '.join(reasons)}{question}")
 
 
 def note_small_pictures(coco: CocoFile, min_size: float) -> None:

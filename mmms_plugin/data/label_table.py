@@ -21,7 +21,7 @@ from mmms_plugin.errors import UserError, shown
 
 TABLE = "_classes.csv"
 ABSENT, PRESENT = "0", "1"
-LAYOUT = f"train/{TABLE} and valid/{TABLE} beside the pictures"
+LAYOUT = f"train/{TABLE} and valid/{TABLE} beside the pictures, or COCO annotations with --coco-dir"
 
 
 @dataclass

@@ -19,7 +19,7 @@ from mmms_plugin.coco.picture_files import MAX_PIXELS, PictureError, opened_pict
 from mmms_plugin.data.own_data import VOID, OwnData
 from mmms_plugin.data.pictures import Picture, in_threads, look_at_all, note_picture, quiet_libraries
 from mmms_plugin.data.seg_layouts import Pair, SegSet, find_pairs, need_splits
-from mmms_plugin.errors import UserError, shown
+from mmms_plugin.errors import UserError, counted, shown
 from mmms_plugin.files import write_text
 
 VOC_CLASSES = (
@@ -29,6 +29,7 @@ VOC_CLASSES = (
 BINARY_CLASSES = ("background", "object")
 NAMES = ("labels.txt", "classes.txt", "codes.txt", "labelmap.txt")  # fast.ai's and CVAT's are the last
 LABELS_CSV = "_classes.csv"  # Roboflow's, beside the pictures: "Pixel Value, Class"
+MOSTLY = 0.5  # share of void pixels that is reported; VOC's own masks have 6 % on average, around each object
 ROWS = 256  # of a mask that are counted at a time
 
 
@@ -147,7 +148,9 @@ def class_names(layout: SegSet, own: OwnData) -> tuple[str, ...]:
             raise UserError(f"{labels}: must have a row for each of the labels 0, 1, ..., with its class")
         classes = tuple(row[1] for row in rows)
     if len(classes) < 2:
-        raise UserError(f"{labels}: {len(classes)} class names; at least 2 are needed, one a line, background first")
+        raise UserError(
+            f"{labels}: {counted(len(classes), 'class name')}; at least 2 are needed, one a line, background first"
+        )
     twice = next((name for name, count in Counter(classes).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{labels}: class {shown(twice)} is listed twice")
@@ -233,7 +236,7 @@ def check_pairs(
         if picture.orientation > 1:
             findings.add("picture-exif", pair.image.name)
     if not masked:
-        findings.add("no-pairs", f"{len(pairs)} pictures, the first is {pairs[0].image.name}")
+        findings.add("no-pairs", f"{counted(len(pairs), 'picture')}, the first is {pairs[0].image.name}")
     return pooled, pictures
 
 
@@ -250,7 +253,7 @@ def check_labels(labels: Labels, classes: Sequence[str], findings: Findings, own
         findings: of the split.
         own: which labels are void or read as others.
     """
-    counts = ", ".join(f"label {label}: {count} pixels" for label, count in sorted(labels.pixels.items()))
+    counts = ", ".join(f"label {label}: {counted(count, 'pixel')}" for label, count in sorted(labels.pixels.items()))
     usual = own.ignore_label is None and not own.binary_masks
     if usual and VOID in labels.pixels and labels.pixels.keys() <= {0, VOID}:
         findings.add("mask-binary", counts)
@@ -259,13 +262,18 @@ def check_labels(labels: Labels, classes: Sequence[str], findings: Findings, own
     if labels.pixels and len(present) < 2:
         findings.add("mask-one-label", counts)
     for name, share in labels.void:
-        findings.add("mask-void-only" if share == 1 else "mask-void", f"{name}: {share:.1%} of the pixels")
+        if share > MOSTLY:
+            findings.add("mask-void-only" if share == 1 else "mask-void", f"{name}: {share:.1%} of the pixels")
     outside = sorted(label for label in present if not 0 <= label < len(classes))
     if own.binary_masks and 1 in labels.pixels:
         outside = [1, *outside]  # besides 255, it is a class of its own or a mistake
     for label in outside:
-        shown = f"label {label}: {labels.pixels[label]} pixels in {labels.masks[label]} masks ({labels.first[label]})"
-        findings.add("mask-labels", f"{shown}, allowed are 0 to {len(classes) - 1}")
+        masks = counted(labels.masks[label], "mask")
+        where = f"label {label}: {counted(labels.pixels[label], 'pixel')} in {masks} ({labels.first[label]})"
+        if own.binary_masks:
+            findings.add("mask-not-binary", where)
+        else:
+            findings.add("mask-labels", f"{where}, allowed are 0 to {len(classes) - 1}")
     for label, name in enumerate(classes):
         if label not in present:
             findings.add("mask-class-unused", f"{label} {name[:40]}")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmms_plugin.errors import counted
 from mmms_plugin.size_ap.bins import contains, resolve_bins
 from mmms_plugin.size_ap.object_sizes import best_scale, off_anchors
 
@@ -261,7 +262,7 @@ def _resized(size: tuple[int, int], factor: float) -> tuple[int, int]:
 
 
 def _objects(count: int) -> str:
-    return f"the {count} object{'' if count == 1 else 's'}"
+    return f"the {counted(count, 'object')}"
 
 
 def _anchors(objects: Objects, geometry: Geometry, options: Options) -> Advice | None:

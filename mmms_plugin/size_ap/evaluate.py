@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmms_plugin.coco import lvis
 from mmms_plugin.coco.objects import Detections, GroundTruth, Method, describe_area
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, counted
 from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap.bins import Bin, BinSet, resolve_bins
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator, Scores, mean_defined, recall_at
@@ -420,7 +420,7 @@ def _notes(methods: Sequence[_Measured]) -> tuple[str, ...]:
     notes, matches = [], methods[0].runs[0].matches
     outside = int((matches.counted[0] & ~matches.counted[1:].any(0)).sum())
     if outside:
-        notes.append(f"{outside} objects are in no bin but 'all'")
+        notes.append(f"{counted(outside, 'object')} in no bin but 'all'")
     single = [method.name for method in methods if len(method.runs) == 1]
     if 0 < len(single) < len(methods):
         unknown = "how much other seeds would differ is unknown and not in the intervals"

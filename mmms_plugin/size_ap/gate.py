@@ -155,7 +155,7 @@ def read_baseline(path: str) -> Baseline:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
         raise UserError(f"--baseline {path}: {wanted}") from None
     if bins is None:
-        raise UserError(f"--baseline {path}: has no bootstrap; {wanted}")
+        raise UserError(f"--baseline {path}: no bootstrap in it; {wanted}")
     return Baseline(path, name, settings, bins)
 
 

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmms_plugin.coco.findings import Findings, refuse_errors
 from mmms_plugin.data.own_data import VOID, OwnData
 from mmms_plugin.data.seg_layouts import Pair
 from mmms_plugin.data.seg_set import check_pairs
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, counted
 
 LOADERS = ("LoadImageFromFile", "LoadAnnotations")  # whose pictures and masks are those of `check_pairs`
 
@@ -38,6 +39,10 @@ def check_built(dataset: Any, split: str, void: set[int], max_pixels: int) -> No
     detection = [part for part in parts if _is_detection(part.get_data_info(0))]
     if detection and len(detection) == len(parts):
         _check_objects(detection, split)
+    for part in detection:
+        _check_presence(part, split)
+    if split == "train" and parts and all("gt_label" in part.get_data_info(0) for part in parts):
+        _check_labels(parts, split)
     for part in parts:
         if hasattr(part, "reduce_zero_label") and part.get_data_info(0).get("seg_map_path"):  # mmseg's
             _check_masks(part, split, void, max_pixels)
@@ -81,6 +86,22 @@ def _check_objects(parts: list[BaseDataset], split: str) -> None:
     )
 
 
+def _check_presence(part: BaseDataset, split: str) -> None:
+    if getattr(part, "backend_args", None):  # not on a disk
+        return
+    missing = [path for info in _infos(part) if not os.path.isfile(path := str(info.get("img_path")))]
+    if missing:
+        raise UserError(f"{split} data: pictures that are missing: {len(missing)} of {len(part)} (first: {missing[0]})")
+
+
+def _check_labels(parts: list[BaseDataset], split: str) -> None:
+    labels = (np.asarray(info["gt_label"]).tolist() for part in parts for info in _infos(part))
+    first = next(labels)
+    if (first == [] or isinstance(first, int)) and all(label == first for label in labels):
+        which = "no label" if first == [] else f"label {first}"
+        raise UserError(f"{split} data: all {sum(map(len, parts))} pictures have {which}: nothing to learn")
+
+
 def _check_masks(part: Any, split: str, void: set[int], max_pixels: int) -> None:
     steps = {type(step).__name__ for step in part.pipeline.transforms}
     if not steps.issuperset(LOADERS) or getattr(part, "backend_args", None):
@@ -95,7 +116,7 @@ def _check_masks(part: Any, split: str, void: set[int], max_pixels: int) -> None
     classes = part.metainfo.get("classes") or ()
     for label, new in read.items():
         if classes and new not in void and not 0 <= new < len(classes):
-            where = f"in {labels.masks[label]} masks ({labels.first[label]})"
+            where = f"in {counted(labels.masks[label], 'mask')} ({labels.first[label]})"
             as_other = f", read as {new}" * (new != label)
             findings.add("label-outside", f"label {label}{as_other} {where}, allowed are 0 to {len(classes) - 1}")
     if read and len(set(read.values()) - void) < 2:

@@ -130,11 +130,10 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
         remarks.append(
             set_schedule(config._cfg_dict, options.schedule, count_pictures(config), world, str(config.filename))
         )
-    if options.image_size or fits_schedule:
-        if fitted := [key for key in options.cfg_options if value_at(config, key) != value_at(asked, key)]:
-            remarks.append(f"--cfg-options {', '.join(fitted)}: kept as given, whatever the lines above say")
-        for key, value in options.cfg_options.items():
-            merge_option(config, key, value)
+    if fitted := [key for key in options.cfg_options if value_at(config, key) != value_at(asked, key)]:
+        remarks.append(f"--cfg-options {', '.join(fitted)}: kept as given, whatever the lines above say")
+        for key in fitted:
+            merge_option(config, key, options.cfg_options[key])
     if training:
         check_monitors(config)
     return config, remarks

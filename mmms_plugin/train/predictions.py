@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from pycocotools import mask as rle
 
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, counted
 from mmms_plugin.files import write_text, written_whole
 from mmms_plugin.registry import HOOKS
 from mmms_plugin.report.drawing import (
@@ -159,7 +159,7 @@ class ObjectResults(_JsonResults):
         return record
 
     def summary(self) -> str:
-        return f"{self.count} objects of score {self.score:g} or more in {self.out / 'predictions.json'}"
+        return f"{counted(self.count, 'object')} of score {self.score:g} or more in {self.out / 'predictions.json'}"
 
 
 class ClassResults(_JsonResults):
@@ -220,7 +220,7 @@ class SegmentResults(Results):
         return [mask, self.drawing(source)] if self.draw else [mask]
 
     def summary(self) -> str:
-        return f"{self.count} masks in {self.out / 'masks'}, classes in {self.out / 'labels.txt'}"
+        return f"{counted(self.count, 'mask')} in {self.out / 'masks'}, classes in {self.out / 'labels.txt'}"
 
 
 @HOOKS.register_module()

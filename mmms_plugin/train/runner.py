@@ -93,6 +93,11 @@ class CheckedBuilds(Runner):
         """As ``Runner.build_train_loop``."""
         built = user_fault("train_cfg", lambda: Runner.build_train_loop(self, loop))
         try_sample("train_dataloader", built.dataloader)
+        if isinstance(built, EpochBasedTrainLoop) and not len(built.dataloader):
+            raise UserError(
+                f"train_dataloader.drop_last=True: {len(built.dataloader.dataset)} pictures are less than a batch for "
+                "each process, so an epoch would be empty: give a smaller --batch-size"
+            )
         self._check_data("train", built.dataloader)
         self._guard_first_iteration(built)
         return built

@@ -54,12 +54,12 @@ WRONG_KINDS = {
     json.dumps([{"image_id": 1}]): "a list of objects without category_id",
     json.dumps(dict(image_id=1, category_id=1)): "a single object, not a list",
     json.dumps(dict(image_id=1, bbox=[])): "a JSON object with the keys image_id, bbox",
-    json.dumps(dict(category_id=1)): "a JSON object with the keys category_id",
+    json.dumps(dict(category_id=1)): "a JSON object with the key category_id",
     json.dumps([{"loss": 1.5}]): "this is a training log",
     json.dumps(dict(pictures=[], classes=["cat"])): "this is a classifier's predictions, without boxes",
     json.dumps({"loss": 1.5}): "this is a training log",
     json.dumps(dict(lr=0.1, time=2.0)): "this is a training log",
-    json.dumps(dict(lr=0.1)): "a JSON object with the keys lr",
+    json.dumps(dict(lr=0.1)): "a JSON object with the key lr",
     json.dumps({"AR@100": 0.3}): "this is a file of metrics",
     json.dumps(dict.fromkeys(("k" * 21, "b", "c", "d", "e"), 1)): f"a JSON object with the keys {'k' * 20}, b, c, d;",
     "[1]\n[2]\n": "this is several JSON values, one a line",
@@ -108,7 +108,7 @@ BAD_PREDICTIONS = {
     "unknown category": (with_first(GOOD, category_id=2), "1 of 40 are of category ids"),
     "0-based": (with_all(GOOD, "category_id", lambda c: {1: 0, 90: 1, 3: 2}[c]), "look like 0-based labels 0..2"),
     "contiguous": (with_all(GOOD, "category_id", lambda c: {1: 1, 90: 2, 3: 3}[c]), "class numbers 1..3"),
-    "text id": (with_first(GOOD, image_id="no.png"), "1 images that the ground truth does not have (no.png)"),
+    "text id": (with_first(GOOD, image_id="no.png"), "1 image that the ground truth does not have (no.png)"),
     "fraction id": (with_first(GOOD, category_id=1.5), ": [0].category_id: 1.5; allowed is an integer"),
     "no score": (with_first(GOOD, score=None), ": [0]: no score; it must be a finite number"),
     "NaN score": (with_first(GOOD, score=float("nan")), ": [0].score: nan; allowed is a finite number"),
@@ -208,7 +208,7 @@ def test_the_exact_limits_of_predictions(files, truth_file, key, inside, outside
 
 
 BAD_MASKS = {
-    "none": (None, ": [0]: no segmentation"),
+    "none": (None, ": [0]: no segmentation (polygons or RLE), which masks need; for boxes, give --iou-type bbox"),
     "other size": ({"size": [WIDTH, HEIGHT], "counts": "abc"}, "(width and height swapped?)"),
     "no counts": ({"size": [HEIGHT, WIDTH]}, "must be polygons or an RLE"),
     "damaged": ({"size": [HEIGHT, WIDTH], "counts": "08"}, f"do not sum to {HEIGHT} * {WIDTH}"),
@@ -252,8 +252,8 @@ def test_a_hint_of_what_unknown_classes_are(files, known, used, hint):
 
 
 BAD_ANNOTATIONS = {
-    "image twice": (lambda c: c["images"].append(c["images"][0]), "1 image ids are used more than once (40)"),
-    "category twice": (lambda c: c["categories"].append(c["categories"][1]), "1 category ids are used more than once"),
+    "image twice": (lambda c: c["images"].append(c["images"][0]), "1 image id used more than once (40)"),
+    "category twice": (lambda c: c["categories"].append(c["categories"][1]), "1 category id used more than once"),
     "no image": (lambda c: c["images"].clear(), "no images"),
     "unknown image": (lambda c: c["annotations"][0].update(image_id=5), "1 of 40 are of image ids"),
     "unknown category": (lambda c: c["annotations"][0].update(category_id=5), "1 of 40 are of category ids"),

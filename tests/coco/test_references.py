@@ -96,7 +96,7 @@ REFUSED = {
                         "that the ground truth does not have (bee1, bee2, bee3); it has cat, dog, cow"),
     "one image twice": (dict(images=with_first(SHOTS, file_name="m/20.png")), "images: m/20.png, /shots/20.png are "
                         "the same image of the ground truth"),
-    "id twice": (dict(images=with_first(SHOTS, id=4)), "image ids are used more than once"),
+    "id twice": (dict(images=with_first(SHOTS, id=4)), "image id used more than once"),
     "not a list": (dict(images=3), "'images' is not a list of objects"),
 }  # fmt: skip
 
@@ -120,7 +120,7 @@ def test_images_and_classes_of_another_set_are_left_out(files, truth, masks):
     assert notes_of(path, truth) == [
         "1 of the ground truth's 4 images are not in it: their objects count as missed",
         "2 of its images are not in the ground truth (other.png, more.png): they are left out",
-        "predictions of 1 classes that the ground truth does not have (bee) are left out",
+        "predictions of 1 class that the ground truth does not have (bee) are left out",
     ]
 
 
@@ -160,7 +160,7 @@ def test_names_that_the_ground_truth_does_not_have_are_reported(files, truth):
     first, second = notes_of(files("run.json", named), truth)
     assert first.startswith("4 file names that the ground truth does not have (other10.png, ")
     assert first.endswith("image_id is used; are they predictions of another split?")
-    assert second == "1 class names that the ground truth does not have (bee): category_id is used"
+    assert second == "1 class name that the ground truth does not have (bee): category_id is used"
 
 
 def test_class_names_as_category_ids(files, truth):
@@ -168,7 +168,7 @@ def test_class_names_as_category_ids(files, truth):
     named = with_all(GOOD, "category_id", classes.get)
     path = files("run.json", named)
     assert read_detections(path, truth, masks=False)[0].category_id.tolist() == [r["category_id"] for r in GOOD]
-    with pytest.raises(UserError, match=r"of 1 classes that the ground truth does not have \(bee\)"):
+    with pytest.raises(UserError, match=r"of 1 class that the ground truth does not have \(bee\)"):
         read_detections(files("run.json", with_first(named, category_id="bee")), truth, masks=False)
 
 

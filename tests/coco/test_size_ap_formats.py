@@ -244,16 +244,16 @@ RESULT_FAULTS = {
     "shares of the image, or class and a polygon; is the confidence missing (save_conf=True)?",
     ("img.0.txt", "1 .5 .5 .1 .1 .9\n3 .5 .5 .1 .1 .9"): "img.0.txt, line 2: class 3: must be an integer "
     "from 0 to 2, as in the ground truth",
-    ("other.txt", ""): "1 images that the ground truth does not have (other)",
+    ("other.txt", ""): "1 image that the ground truth does not have (other)",
     ("img.0.txt", "0 .1 .1 .1 .1 .1 .1"): "7 numbers; expected are class x y width height confidence as shares of the "
     "image, or class and a polygon; is the confidence missing",
     ("img.0.txt", "0 .5 .5 .9"): "4 numbers; expected are class x y width height confidence as shares of the image, or "
     "class and a polygon$",
     ("img.0.txt", "3 .5 .5 .1 .1 .9"): "class 3: must be an integer from 0 to 2",
-    ("other.xml", "<a/>"): "1 images that the ground truth does not have (other)",
+    ("other.xml", "<a/>"): "1 image that the ground truth does not have (other)",
     ("img.0.xml", "<a><object><name>cow</name><score>high</score><confidence>1</confidence><bndbox><xmin>1</xmin>"
      "<ymin>1</ymin><xmax>2</xmax><ymax>3</ymax></bndbox></object></a>"): "line 1: score 'high': must be a number",
-    ("a.json", '[{"image_id": 77, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]'): "1 images that the ground "
+    ("a.json", '[{"image_id": 77, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]'): "1 image that the ground "
     "truth does not have (77); are they predictions of another split?",
     ("img.0.xml", "<a><object>\n<name>dog</name></object></a>"): "class 'dog': allowed are the ground truth's",
     ("img.0.xml", "<a><object>\n<name>cow</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>3</ymax>"

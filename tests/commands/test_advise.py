@@ -293,9 +293,12 @@ def test_psconv_where_psresnet_cannot_take_a_backbone_s_place():
     [
         (["--checkpoint", "x.pth"], "--checkpoint: give its config too, with --config"),
         (["--write", "{tmp}/new.txt"], "must end in .py"),
-        (["--config", "deeplabv3_ps_r50_voc12aug"], "is a segmentation model, must be a detector"),
+        (
+            ["--config", "deeplabv3_ps_r50_voc12aug"],
+            "deeplabv3_ps_r50_voc12aug: a segmentation model; must be a detector",
+        ),
         (["--coco-dir", "{tmp}/none"], "no such folder"),
-        (["--coco-dir", "{shapes}/images"], "no annotations for train"),
+        (["--coco-dir", "{shapes}/images"], "no COCO annotations for training there; found: "),
         (["--coco-dir", "{tmp}/empty"], "has no usable object; mmms check-data lists"),
         (
             [

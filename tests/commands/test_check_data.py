@@ -16,7 +16,9 @@ from PIL import Image
 
 from mmms_plugin.commands import main
 from mmms_plugin.data.check import check_data
+from mmms_plugin.data.coco_set import read_splits
 from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.errors import UserError
 from mmms_plugin.processes import shell_line
 from tests.data import small_sets
 from tests.data.small_sets import picture
@@ -216,7 +218,7 @@ def test_categories_are_compared_with_those_of_training(folder):
     edit(folder / "valid/_annotations.coco.json", lambda content: content["categories"].reverse())
     assert codes(folder) == {"category-order": ["2 categories, 2 for training"]}
     shutil.rmtree(folder / "train")
-    assert codes(folder) == {}
+    assert codes(folder) == {"no-train": []}
 
 
 def test_a_data_set_of_boxes_alone_lacks_no_masks(folder):
@@ -253,8 +255,9 @@ def test_damage_inside_of_pictures_is_found_with_decode(folder, tmp_path):
     (tmp_path / "png/images").rename(tmp_path / "seg/images")
     for i in (0, 1):
         Image.fromarray(np.eye(HEIGHT, 40, dtype=np.uint8)).save(masks / f"p{i}.png")
-    assert main(["check-data", str(tmp_path / "seg")]) == 0
-    assert main(["check-data", str(tmp_path / "seg"), "--decode"]) == 2
+    assert set(codes(tmp_path / "seg")) == {"no-val"}
+    report = check_data(OwnData("x", tmp_path / "seg"), decode=True)
+    assert {finding.code for finding in report.findings} > {"no-val"}
 
 
 def test_one_annotation_file(folder, capsys):
@@ -263,6 +266,49 @@ def test_one_annotation_file(folder, capsys):
     path.write_text("[1, 2", encoding="utf-8")
     assert main(["check-data", "--ann", str(path)]) == 2
     assert "annotation files that cannot be read" in capsys.readouterr().out
+
+
+def test_what_is_missing_in_an_annotation_file_is_said_once(folder):
+    """The row names the file already."""
+    path = folder / "valid/_annotations.coco.json"
+    path.write_text('{"images": [', encoding="utf-8")
+    (example,) = codes(folder)["unreadable-file"]
+    assert example.startswith("truncated JSON: the file ends after 12 characters")
+
+
+@pytest.mark.parametrize(("missing", "share"), [("valid", ["--val-split", "0.2"]), ("train", []), ("", [])])
+def test_check_data_and_training_agree_on_splits(missing, share, folder, tmp_path, capsys):
+    """What check-data says of a split that is missing is what training then does."""
+
+    def trains(**options: float) -> bool:
+        try:
+            read_splits(OwnData("--coco-dir", folder, tmp_path / "work", **options), masks=True)
+        except UserError:
+            return False
+        return True
+
+    if missing:
+        shutil.rmtree(folder / missing)
+    status = main(["check-data", str(folder)])
+    printed = capsys.readouterr().out
+    verdict = f"start with {' '.join(share)}" if share else "stop" if missing else "start"
+    assert f": training would {verdict}\n" in printed
+    assert (status == 0) is trains()
+    command = shell_line(["mmms", "train", "CONFIG", "--coco-dir", str(folder), *share])
+    assert (f"\ntrain with: {command}\n" in printed) is (missing != "train")
+    assert trains(val_split=0.2 if missing else 0.0) is (missing != "train")
+
+
+def test_the_layouts_that_are_read_are_listed_and_yolo_s_is_not_one(tmp_path, capsys):
+    assert main(["check-data", str(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    for layout in ("annotations/instances_{train,val}.json", "SegmentationClass/", "images/ and masks/", "<class>/"):
+        assert layout in line
+    for name in ("images/train/a.jpg", "labels/train/a.txt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert main(["check-data", str(tmp_path)]) == 2
+    assert "YOLO's layout, which training does not read: export it from" in capsys.readouterr().err
 
 
 def test_boxes_alone(folder):
@@ -279,7 +325,7 @@ def test_a_folder_of_masks(shapes, tmp_path, capsys):
     shutil.copytree(shapes / "SegmentationClass", tmp_path / "masks")
     shutil.copy(tmp_path / "images/train_000000.jpg", tmp_path / "images/twice.jpg")
     shutil.copy(tmp_path / "masks/train_000000.png", tmp_path / "masks/twice.png")
-    assert main(["check-data", str(tmp_path)]) == 0
+    assert main(["check-data", str(tmp_path)]) == 2
     printed = capsys.readouterr().out
     assert "train: 7 images, 7 masks" in printed
     assert "pictures with the same content" in printed
@@ -292,7 +338,7 @@ def test_a_folder_of_masks(shapes, tmp_path, capsys):
     assert found["picture-twice"].examples == ("train: train_000000.jpg = train: twice.jpg",)
     (tmp_path / "masks/twice.png").unlink()
     assert check_data(OwnData("x", tmp_path)).splits["train"]["masks"] == 6
-    assert {finding.code for finding in check_data(OwnData("x", shapes), segmentation=True).findings} == {"mask-void"}
+    assert {finding.code for finding in check_data(OwnData("x", shapes), segmentation=True).findings} == set()
     capsys.readouterr()
     assert main(["check-data", str(shapes), "--seg"]) == 0
     assert "train: 4 images, 4 masks, classes: 6\nval: 2 images, 2 masks, classes: 6" in capsys.readouterr().out
@@ -302,7 +348,8 @@ def test_a_folder_of_masks(shapes, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give DIR or --ann FILE, not both"),
+        ([], "give DIR, the folder of a data set, or --ann FILE"),
+        ([".", "--ann", "a.json"], "DIR and --ann: give one of them"),
         ([""], "DIR '': must not be empty"),
         (["nowhere"], "check-data nowhere: no such folder"),
         (["."], "neither COCO annotations, nor masks, nor folders of classes; found: nothing"),
@@ -368,7 +415,7 @@ def test_folders_of_classes(shapes, tmp_path, capsys):
     assert "test splits that mmms test --split test cannot use: 1" in capsys.readouterr().out
     shutil.rmtree(folder / "train")
     shutil.rmtree(folder / "test")
-    assert main(["check-data", str(folder / "valid")]) == 0
+    assert main(["check-data", str(folder / "valid")]) == 2
     printed = capsys.readouterr().out
     assert ": training would start with --val-split 0.2\n" in printed
     assert f"--image-dir {shell_line([str(folder / 'valid')])} --val-split 0.2\n" in printed
@@ -399,10 +446,11 @@ def test_camvid_and_an_ignored_label(tmp_path, capsys):
         picture(i).save(tmp_path / split / "a.png")
         Image.fromarray(np.resize(np.array([0, 1, 11], np.uint8), (30, 40))).save(tmp_path / f"{split}annot/a.png")
     assert main(["check-data", str(tmp_path)]) == 0
-    assert "train: 1 images, 1 masks, classes: 12" in capsys.readouterr().out
+    assert "train: 1 image, 1 mask, classes: 12" in capsys.readouterr().out
     assert main(["check-data", str(tmp_path), "--ignore-label", "11"]) == 0
     printed = capsys.readouterr().out
-    assert "train: 1 images, 1 masks, classes: 2" in printed
-    assert "masks with void pixels: 1" in printed
+    assert "train: 1 image, 1 mask, classes: 2" in printed
+    command = ["mmms", "train", "CONFIG", "--voc-dir", str(tmp_path), "--ignore-label", "11"]
+    assert f"\ntrain with: {shell_line(command)}\n" in printed
     assert main(["check-data", str(tmp_path), "--ignore-label", "256"]) == 2
     assert "--ignore-label 256: must be an integer from 0 to 255" in capsys.readouterr().err

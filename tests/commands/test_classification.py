@@ -164,7 +164,12 @@ def test_folders_that_do_not_fit(folder, tmp_path, spoil, message, capsys):
     ("config", "flag", "message"),
     [
         ("cifar10/msdnet_small", "--coco-dir", "this config is a classifier, its data are given by --image-dir"),
-        ("coco_multilabel/elastic_x50_coco", "--image-dir", "a classifier for several labels, its data are given by"),
+        ("coco_multilabel/elastic_x50_coco", "--voc-dir", "a classifier for several labels, its data are given by"),
+        (
+            "coco_multilabel/elastic_x50_coco",
+            "--image-dir",
+            "no _classes.csv for train; expected are train/_classes.csv",
+        ),
         ("mask_rcnn_ps_r50_fpn_1x", "--image-dir", "this config is a detector, its data are given by --coco-dir"),
     ],
 )

@@ -48,7 +48,10 @@ def test_pictures_of_a_data_set_with_their_objects(data, tmp_path):
     first, second = find_sources(None, str(data), "val", tmp_path / "out")
     assert first == Source(data / "images/a.png", "a.png", (), (), "a.png")
     assert (second.classes, second.sides) == (("a", "z"), (2.0, 3**0.5))
-    with pytest.raises(UserError, match=r"no annotations for train \(found: val\)"):
+    with pytest.raises(
+        UserError,
+        match=r"for train there; .* \(annotations for val\); name the annotation files after their split",
+    ):
         find_sources(None, str(data), "train", tmp_path / "out")
     file = data / "annotations/instances_val.json"
     content = json.loads(file.read_text(encoding="utf-8"))

@@ -273,7 +273,7 @@ def test_shape_adaptors_and_how_training_moved_them(shapes, tmp_path):
         (["--images", "{tmp}", "--fields", "-1"], "--fields -1: must be an integer of at least 0"),
         (["--images", "{tmp}", "--confidence", "0"], "--confidence 0.0: must be a number above 0 and at most 1"),
         (["--images", "{tmp}", "--compare-config", "x.py"], "--compare-config: give its checkpoint too"),
-        (["--coco-dir", "{shapes}", "--split", "test"], "no annotations for test"),
+        (["--coco-dir", "{shapes}", "--split", "test"], "no COCO annotations for test there; "),
     ],
 )
 @pytest.mark.parametrize("name", ["elastic", "plain"])

@@ -115,7 +115,7 @@ def test_pictures_have_the_size_of_each_source(work_dir, tmp_path, capsys, monke
     ("arguments", "message"),
     [
         (["mask_rcnn_ps_r50_fpn_1x"], "backbone PSResNet has no learned shape; give a ShapeAdaptor network"),
-        (["{tmp}"], "has 0 configs, must have the one that training writes"),
+        (["{tmp}"], ": 0 configs in it; must be the one that training writes"),
         (["{tmp}/none.pth"], "none.pth"),
         (["mask_rcnn_sa_r50_autotl_fpn_1x", "--size", "0", "5"], "--size 0 5: must be integers of at least 1"),
     ],

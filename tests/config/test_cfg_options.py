@@ -27,6 +27,7 @@ from mmms_plugin.train.options import parse_cfg_options
         ("test_dataloader.dataset.pipeline.4.type", "is a list of 4, allowed are 0 to 3"),
         ("test_dataloader.dataset.pipeline.x.type", "is a list of 4, allowed are 0 to 3"),
         ("train_pipeline", "so that changing it has no effect; change train_dataloader.dataset.pipeline"),
+        ("default_hooks.checkpoint.save_lasst", "did you mean save_last?"),
         ("cfg", "the config has no 'cfg'; no part of OpenMMLab reads it"),
         ("qqqqqq.x", "the config has no 'qqqqqq'; no part of OpenMMLab reads it"),
         ("optim_wrapper.optimizer.qqqqq", "optim_wrapper.optimizer has no 'qqqqq'; allowed are amsgrad, betas, "),
@@ -64,6 +65,7 @@ def test_keys_that_have_an_effect_pass():
     assert config.visualizer.vis_backends[0].type == "TensorboardVisBackend"
     remark = "--cfg-options dataset_type: dataset_type is a variable of the config file that no part of OpenMMLab reads"
     assert apply_cfg_options(config, {"dataset_type": "X"}) == [f"{remark}: no effect"]
+    assert apply_cfg_options(config, {"default_hooks.checkpoint.save_last": False}) == []  # a class with **kwargs
     remark = "--cfg-options env_cfg.nonsense: new, env_cfg had no 'nonsense'"
     assert apply_cfg_options(config, {"env_cfg.nonsense": 1}) == [remark]
 

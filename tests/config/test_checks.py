@@ -73,9 +73,9 @@ NAMED = dict(classes=("x",))
         (
             (2,),
             dict(metainfo=NAMED),
-            "the config's num_classes is 2, its data set names 1 classes: set num_classes=1 in",
+            "the config's num_classes is 2, its data set names 1 class: set num_classes=1 in",
         ),
-        ((1, 2), dict(metainfo=NAMED), "the config's num_classes is 1 and 2, its data set names 1 classes"),
+        ((1, 2), dict(metainfo=NAMED), "the config's num_classes is 1 and 2, its data set names 1 class"),
     ],
 )
 def test_data_that_do_not_fit_are_named(counts, dataset, message, folder):

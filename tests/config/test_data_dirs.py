@@ -171,7 +171,7 @@ BAD_COCO = {
     ),
     "other classes": (
         edit("val", lambda data: data["categories"][0].update(name="disc")),
-        r"5 and 5 categories, not for training: disc",
+        r"5 categories, 5 for training; not among them: disc",
     ),
     "no val": (lambda d: (d / "annotations/instances_val.json").unlink(), r"--val-ann FILE, .* --val-split 0.2"),
     "crowds only": (
@@ -406,9 +406,9 @@ BAD_VOC = {
     "no picture": (gone("JPEGImages/val_000001.jpg"), r"images of val.txt, 1 have no picture \(first: val_000001\)"),
     "label out of range": (
         spoil_mask(np.full((96, 96), 40, np.uint8)),
-        r"label 40: 9216 pixels in 1 masks \(train_000000.png\), allowed are 0 to 5",
+        r"label 40: 9216 pixels in 1 mask \(train_000000.png\), allowed are 0 to 5",
     ),
-    "SBD label out of range": (spoil_sbd_mask, r"SegmentationClassAug.*label 41: 9216 pixels in 1 masks"),
+    "SBD label out of range": (spoil_sbd_mask, r"SegmentationClassAug.*label 41: 9216 pixels in 1 mask"),
     "colour mask": (spoil_mask(np.zeros((96, 96, 3), np.uint8)), r"masks in colour: 1 \(train_000000.png: RGB\)"),
     "mask of another size": (
         spoil_mask(np.zeros((50, 40), np.uint8)),
@@ -426,7 +426,7 @@ BAD_VOC = {
     ),
     "one class": (
         lambda d: (d / "labels.txt").write_text("background\n", encoding="utf-8"),
-        r"labels.txt: 1 class names",
+        r"labels.txt: 1 class name",
     ),
 }
 

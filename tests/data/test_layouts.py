@@ -15,7 +15,7 @@ from mmms_plugin.data.coco_layouts import annotation_files
 from mmms_plugin.data.coco_pictures import unlisted
 from mmms_plugin.data.coco_set import read_split, read_splits, write_mended
 from mmms_plugin.data.own_data import OwnData
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, counted
 from tests.data.small_sets import coco_content, write_coco
 
 
@@ -515,9 +515,11 @@ CATEGORIES: dict[str, tuple[list[dict], list[dict], str]] = {
     "other ids": (OTHER_IDS, OTHER_IDS, ""),
     "another order": (categories("stick", "disc"), [{"id": 2, "name": "disc"}, {"id": 1, "name": "stick"}], ""),
     "fewer": ([{"id": 4, "name": "stick"}], [{"id": 5, "name": "disc"}, {"id": 4, "name": "stick"}], ""),
-    "more": (categories("disc", "stick", "ring"), [], "3 and 2 categories, not for training: ring"),
-    "four others": (categories("e", "d", "disc", "c", "b"), [], "5 and 2 categories, not for training: b, c, d"),
-    "one twice": (categories("disc", "stick", "disc"), [], "3 and 2 categories"),
+    "more": (categories("disc", "stick", "ring"), [], "3 categories, 2 for training; not among them: ring"),
+    "four others": (
+        categories("e", "d", "disc", "c", "b"), [], "5 categories, 2 for training; not among them: b, c, d",
+    ),
+    "one twice": (categories("disc", "stick", "disc"), [], "3 categories, 2 for training"),
 }  # fmt: skip
 
 
@@ -533,7 +535,9 @@ def test_categories_are_brought_into_the_order_of_training(title, tmp_path):
     assert texts.get("other-categories", "") == message
     assert coco.content["categories"] == (expected or own)
     assert coco.mended == (not message and expected != own)
-    assert texts.get("category-order", "") == (f"{len(own)} categories, 2 for training" if coco.mended else "")
+    assert texts.get("category-order", "") == (
+        f"{counted(len(own), 'category')}, 2 for training" if coco.mended else ""
+    )
 
 
 def test_mended_files_go_to_the_work_folder_and_others_stay(tmp_path, monkeypatch):
@@ -595,8 +599,9 @@ def several(folder: Path) -> None:
 
 
 NOTHING_FITS = {
-    yolo: r"found: images/, labels/, data.yaml; this looks like YOLO's layout: export it as COCO JSON",
-    pascal: r"boxes in XML files are Pascal VOC's",
+    yolo: r"found: images/, labels/, data.yaml; this looks like YOLO's layout, which training does not read: export it "
+    "from the labelling tool as COCO",
+    pascal: r"XML files are Pascal VOC's, whose boxes training does not read: export it from",
     labelme: r"one JSON file for each picture, as labelme writes them",
     several: r"2 files may be the annotations for train \(train_a.json, train_b.json\): choose by --train-ann FILE",
     several_for_validation: r"5 files may be the annotations for val \(valid_0.json, valid_1.json, valid_2.json, "
@@ -606,8 +611,9 @@ NOTHING_FITS = {
     written("a.yaml", "b.txt"): "found: a.yaml, b.txt; this looks like YOLO's layout",
     written("a.yml", "labels/"): "found: labels/, a.yml; this looks like YOLO's layout",
     written("a.yml", "b/"): "found: b/, a.yml; expected are",
-    written("labels/1.txt"): "found: labels/; expected are",
-    written("a.xml", "b.json"): "boxes in XML files",
+    written("labels/train/1.txt"): "found: labels/; this looks like YOLO's layout",
+    written("labels/1.png"): "found: labels/; expected are",
+    written("a.xml", "b.json"): "XML files are Pascal",
     written("a/b/a.xml", "b.json"): "; name the annotation files with --train-ann FILE and --val-ann FILE",
     written(*(f"a/{i}.json" for i in range(25)), *(f"b/{i}.json" for i in range(26))): "one JSON file for each picture",
     written(

@@ -73,7 +73,7 @@ def test_the_share_that_is_left_out_is_reported(tmp_path):
     coco = one_picture(tmp_path, [{"iscrowd": 1}, {"iscrowd": 1, "bbox": [60, 5, 9, 9]}, {}, {"ignore": 1}])
     note_usable(coco, min_size=32)
     texts = {finding.code: finding.text for finding in coco.findings}
-    assert coco.counts == "1 images, 4 objects, 0 usable"
+    assert coco.counts == "1 image, 4 objects, 0 usable"
     assert texts["object-crowd"].startswith("objects that are crowds: 2 of 4 (annotation 1; annotation 2); neither")
     assert texts["box-outside"].startswith("boxes that lie outside their picture: 1 of 4 (annotation 2: [60, 5, 9, 9]")
     assert texts["object-ignored"].startswith("objects that are marked ignore: 1 of 4 (annotation 4)")

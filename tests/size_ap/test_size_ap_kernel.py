@@ -371,7 +371,7 @@ def test_what_cannot_be_evaluated_is_reported_with_numbers():
     assert [one.detections for one in by_box[1:3]] == [(areas <= 1024).sum(), ((areas >= 1024) & (areas <= 9216)).sum()]
     outside = evaluate(truth, [run], replace(PLAIN, bins="a=0:2,b=1000:2000", allow_gaps=True))
     sides = np.sqrt(truth.annotated_area[~truth.iscrowd])
-    assert outside.notes == (f"{(sides >= 2).sum()} objects are in no bin but 'all'",)
+    assert outside.notes == (f"{(sides >= 2).sum()} objects in no bin but 'all'",)
     assert evaluate(truth, [run], PLAIN, ("a",)).notes == ("a",)
 
 

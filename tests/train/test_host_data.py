@@ -32,7 +32,8 @@ class Records(BaseDataset):
 
 
 def boxes(*instances: dict[str, Any]) -> Records:
-    return Records([dict(width=40, height=30, seg_map_path=None, instances=list(instances))] * 2)
+    record = dict(width=40, height=30, img_path=__file__, seg_map_path=None, instances=list(instances))
+    return Records([dict(record), dict(record)])
 
 
 GOOD = dict(bbox=[4, 4, 9, 9], bbox_label=0, ignore_flag=0)
@@ -55,6 +56,26 @@ def test_data_sets_without_a_usable_object_are_refused(instances, words):
     check_built(ConcatDataset([boxes(*instances), boxes(DIFFICULT, GOOD)]), "train", set(), 10**6)
 
 
+def test_pictures_of_objects_are_there(tmp_path):
+    dataset = Records([dict(img_path=str(tmp_path / f"{i}.png"), instances=[GOOD]) for i in range(2)])
+    picture(0).save(tmp_path / "0.png")
+    with pytest.raises(UserError, match=r"^val data: pictures that are missing: 1 of 2 \(first: .*1.png\)$"):
+        check_built(dataset, "val", set(), 10**6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"), [([3, 3], "label 3"), ([[], []], "no label"), ([3, 2], ""), ([[1], [1]], ""), ([[], [1]], "")]
+)
+def test_pictures_of_one_class_teach_nothing(labels, words):
+    dataset = Records([dict(img_path="", gt_label=label) for label in labels])
+    check_built(dataset, "val", set(), 10**6)
+    if words:
+        with pytest.raises(UserError, match=f"^train data: all 2 pictures have {words}: nothing to learn$"):
+            check_built(dataset, "train", set(), 10**6)
+    else:
+        check_built(dataset, "train", set(), 10**6)
+
+
 def masks(folder: Path, *labels: int, **info: Any) -> Records:
     """Pictures and masks of these labels."""
     picture(0).save(folder / "a.png")
@@ -67,10 +88,10 @@ def masks(folder: Path, *labels: int, **info: Any) -> Records:
     ("labels", "info", "words"),
     [
         ((0, 1, 2, 255), {}, ""),
-        ((0, 3), {}, r"labels outside the config's classes: 1 \(label 3 in 1 masks \(m.png\), allowed are 0 to 2\)"),
+        ((0, 3), {}, r"labels outside the config's classes: 1 \(label 3 in 1 mask \(m.png\), allowed are 0 to 2\)"),
         ((1, 2, 3), dict(reduce_zero_label=True), ""),
         ((0, 1, 255), dict(reduce_zero_label=True), "splits whose masks hold one label and void at most"),
-        ((1, 4), dict(reduce_zero_label=True), "label 4, read as 3 in 1 masks"),
+        ((1, 4), dict(reduce_zero_label=True), "label 4, read as 3 in 1 mask"),
         ((0, 7), dict(label_map={7: 1}), ""),
         ((0, 7), dict(label_map={7: 255}), "splits whose masks hold one label and void at most"),
         ((0, 1, 9), {}, ""),  # which the model ignores
@@ -104,5 +125,5 @@ def test_the_runner_checks_data_that_were_not_checked_before(tmp_path):
     loader = SimpleNamespace(dataset=masks(tmp_path, 0, 1, 7, 9))
     runner._check_data("val", loader)
     runner.checks_data = True
-    with pytest.raises(UserError, match=r"^val data: labels outside the config's classes: 1 \(label 7 in 1 masks"):
+    with pytest.raises(UserError, match=r"^val data: labels outside the config's classes: 1 \(label 7 in 1 mask"):
         runner._check_data("val", loader)

@@ -84,7 +84,8 @@ def test_a_prepared_config_has_data_seed_work_folder_and_the_user_s_last_word(sh
     monkeypatch.chdir(tmp_path)
     fitting = dict(schedule=ScheduleOptions(iters=50, batch_size=2), image_size=(64, 64))
     changes = {"train_cfg.val_interval": 9, "dataset_type": "X", "train_dataloader.num_workers": 0,
-               "param_scheduler.0.end": 9, "train_dataloader.persistent_workers": False}  # fmt: skip
+               "param_scheduler.0.end": 9, "train_dataloader.persistent_workers": False, "visualizer.name": "v",
+               "visualizer": None}  # fmt: skip
     options = LaunchOptions(config=DEMO, coco_dir=str(shapes), seed=4, cfg_options=changes, **fitting)
     config, remarks = prepare_config(options)
     assert config.work_dir == "work_dirs/mask_rcnn_ps_r18_shapes"

@@ -137,7 +137,7 @@ def test_segments_are_class_indices_in_the_colours_of_the_classes(count, mode, t
     if mode == "P":
         assert mask.convert("RGB").getpixel((5, 30)) == (255, 1, 2)
     assert (tmp_path / "labels.txt").read_text(encoding="utf-8").splitlines() == list(style.classes)
-    assert kept.summary() == f"1 masks in {tmp_path / 'masks'}, classes in {tmp_path / 'labels.txt'}"
+    assert kept.summary() == f"1 mask in {tmp_path / 'masks'}, classes in {tmp_path / 'labels.txt'}"
     assert kept.outputs(source("a")) == [tmp_path / "masks/a.png", tmp_path / "drawn/a.png"]
     assert all(path.is_file() for path in kept.outputs(source("a")))
 

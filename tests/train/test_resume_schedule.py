@@ -83,7 +83,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def train(
     folder: Path, schedule: Any, length: dict, batch: int = 2, resume: Path | None = None, hooks: tuple = (),
-    optimizer: dict | None = None, several: bool = False, **wrapper: Any,
+    optimizer: dict | None = None, several: bool = False, drop_last: bool = False, **wrapper: Any,
 ) -> dict[int, list]:  # fmt: skip
     """Train a toy; the rates of every iteration. Its checkpoints are ``iter_N.pth`` or ``epoch_N.pth``."""
     by_epoch, rates = "max_epochs" in length, Rates()
@@ -94,7 +94,8 @@ def train(
     model, wrapper = Model(), {"optimizer": optimizer or {"type": "SGD", "lr": 0.1, "momentum": 0.9}} | wrapper
     parts = {name: OptimWrapper(torch.optim.SGD(getattr(model, name).parameters(), lr=0.1)) for name in "ab"}
     runner = ResumableRunner(
-        model, work_dir=str(folder), default_scope="mmengine", train_dataloader=data, log_level="ERROR",
+        model, work_dir=str(folder), default_scope="mmengine", log_level="ERROR",
+        train_dataloader=data | {"drop_last": drop_last},
         train_cfg={"by_epoch": by_epoch, "val_interval": 1 if by_epoch else 4, **length},
         val_dataloader=data | {"sampler": {"type": "DefaultSampler", "shuffle": False}}, val_cfg={},
         val_evaluator=[Score()], param_scheduler=schedule, custom_hooks=[rates, *hooks], randomness={"seed": 1},
@@ -330,6 +331,12 @@ def test_a_checkpoint_beyond_the_end_is_refused(tmp_path: Path, length: dict, me
     train(tmp_path, None, dict(max_epochs=1))
     with pytest.raises(UserError, match=f"edited.pth: it was saved after {words}: train longer, with --epochs or"):
         train(tmp_path, None, length, resume=edited(tmp_path / "epoch_1.pth", **meta))
+
+
+def test_an_epoch_without_a_batch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^train_dataloader.drop_last=True: 8 pictures are less than a batch"):
+        train(tmp_path, None, dict(max_epochs=2), batch=9, drop_last=True)
+    assert len(train(tmp_path, None, dict(max_iters=2), batch=9, drop_last=True)) == 2  # a sampler without end
 
 
 @pytest.mark.parametrize(("epochs", "done"), [(1, 10**18), (2, 10**18), (2, 1), (2, 9)])
