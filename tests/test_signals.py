@@ -126,13 +126,16 @@ def test_a_command_says_so_in_one_line(number, status, rank, monkeypatch, capsys
     assert capsys.readouterr().err == ("" if rank == "1" else "mmms weights: interrupted\n")
 
 
-def test_a_signal_at_the_very_end_is_silent():
-    """Python's own end would print a traceback for each."""
+@pytest.mark.parametrize("late", [False, True])
+def test_a_signal_at_the_very_end_is_silent(late):
+    """Python's own end would print a traceback for each, and a late one would become the status."""
+    at_exit = "atexit.register(signal.raise_signal, signal.SIGINT)\n"
+    in_finalizer = "class Late:\n    def __del__(self, send=signal.raise_signal):\n        send(2)\nsys.late = Late()\n"
     code = (
         "import atexit, signal, sys\n"
         "import mmms_plugin.commands as cli\n"
         "from mmms_plugin.commands import weights\n"
-        "atexit.register(signal.raise_signal, signal.SIGINT)\n"
+        f"{in_finalizer if late else at_exit}"
         "weights.run = lambda options: signal.raise_signal(signal.SIGTERM)\n"
         "sys.argv[1:] = ['weights', 'list']\n"
         "sys.exit(cli.script())\n"

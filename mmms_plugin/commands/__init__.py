@@ -11,6 +11,7 @@ else is a bug.
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
 import importlib
 import io
@@ -89,6 +90,7 @@ def script(*command: str) -> int:
     before Python 3.15, Python is restarted in its UTF-8 mode, which keeps class names intact.
     """
     if sys.flags.utf8_mode or locale.getpreferredencoding(False).lower().replace("-", "") == "utf8":
+        atexit.register(signals.ignore)  # the last: then Python drops its handlers, and a signal would be the status
         status = main([*command, *sys.argv[1:]])
         signals.end_at_once(status)
         return status
