@@ -20,7 +20,8 @@ INTRODUCTION = f"""# Reproduce the sources
 The tables and figures of the sources: what each needs, the commands that make it, and the published figures. None of
 the trainings was run here. `mmms reproduce` lists this page; `mmms reproduce ITEM` shows an item and, once a training's
 work folder exists, the figures of its last or best evaluation; `--out DIR` also writes the table and draws a figure.
-`mmms reproduce ITEM --smoke` runs an item for one iteration on generated pictures and shows it in its final form.
+`mmms reproduce ITEM --smoke` runs an item for one iteration on generated pictures and shows it in its final form;
+`mmms reproduce ITEM | grep '^mmms'` is the script of the whole.
 
 Data are expected where the config looks for them (`mmms train --help` lists the options for other places). The recipes
 are for 8 GPUs: `torchrun --nproc-per-node 8 -m mmms_plugin train ... --launcher pytorch`; on fewer, add
