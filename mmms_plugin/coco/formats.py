@@ -37,7 +37,7 @@ SUFFIXES = (
     ".mpo",
 )  # of pictures
 CLASSES = 1 << 16
-IN_FOLDER = ("predictions.json", "_annotations.coco.json")  # of a COCO file that may be meant by its folder
+IN_FOLDER = ("predictions.json", "_annotations.coco.json", "data.yaml")  # files that may be meant by their folder
 MOST_PROBLEMS = 1000  # lines that cannot be read, before reading stops
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 Line = tuple[Path, int, str]  # file, line number, what is wrong

@@ -186,6 +186,8 @@ def _val_pictures(path: Path, argument: str) -> list[Path]:
     pictures: list[Path] = []
     for name in val if isinstance(val, list) else [val]:
         source = root / name if isinstance(name, str) else root
+        if isinstance(name, str) and name.startswith("../") and not os.path.exists(source):
+            source = root / name[3:]  # as Ultralytics reads Roboflow's exports
         if not isinstance(name, str) or not (os.path.isdir(source) or _is_list(source)):
             raise UserError(f"{argument} {path}: val {shown(name)}: no folder or .txt list of images in {root}")
         if _is_list(source):

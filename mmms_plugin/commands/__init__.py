@@ -111,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = argv[0] if argv else ""
     if name != "benchmark":  # which measures with torch's own settings; train.processes explains the variable
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not os.environ.get("COLUMNS", "").strip("0"):  # 0, with which rich prints nothing
+        os.environ.pop("COLUMNS", None)
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that MPS lacks run on the CPU
     if name != "run":  # whose script is the user's own
         warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # of mmengine 0.10, on import

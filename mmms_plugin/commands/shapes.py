@@ -56,11 +56,12 @@ def run(options: Options) -> None:
     Writes ``shapes.json``, ``shapes.png`` (.pdf, .svg), ``trajectory_*`` for each work folder, and for several
     ``trajectories`` and ``accuracy_and_cost``.
 
-    Raises: UserError if a source is none of these, or its backbone has no learned shape.
+    Raises: UserError if a source is none of these, its backbone has no learned shape, or pictures are too small for it.
     """
     from mmengine.registry import MODELS
     from rich.console import Console
 
+    from mmms_plugin.config.check import user_fault
     from mmms_plugin.report.figure_style import save
     from mmms_plugin.report.terminal import print_table, say
     from mmms_plugin.scale.shapes import (
@@ -73,12 +74,15 @@ def run(options: Options) -> None:
         trajectories,
     )
 
+    def shape_of(name: str, backbone: ShapedNetwork, size: tuple[int, int]) -> NetworkShape:
+        return user_fault(name, lambda: network_shape(name, backbone, size))  # such as pictures that are too small
+
     check_folder(options.out)
     networks = [_read(source, options.size) for source in options.sources]
-    adapted = [network_shape(network.name, network.backbone, network.size) for network in networks]
+    adapted = [shape_of(network.name, network.backbone, network.size) for network in networks]
     designs = [(_human_design(network.config), network.size) for network in networks]
     twins = {repr((sorted(config.items()), size)): (config, size) for config, size in designs}
-    human = [network_shape("human design", MODELS.build(config), size) for config, size in twins.values()]
+    human = [shape_of("human design", MODELS.build(config), size) for config, size in twins.values()]
     folder = make_folder(options.out)
     accuracies = [logged_accuracy(Path(source)) for source in options.sources]
     trained = [(shape, accuracy) for shape, accuracy in zip(adapted, accuracies, strict=True) if accuracy is not None]
@@ -146,6 +150,7 @@ def _of_config(source: str) -> tuple[Any, dict[str, Any], tuple[int, int] | None
     """The backbone of a config, its part of the config, and the size of the config's pictures, None if it has none."""
     from mmengine.registry import MODELS
 
+    from mmms_plugin.config.check import user_fault
     from mmms_plugin.config.files import load_config
     from mmms_plugin.config.image_size import own_size
     from mmms_plugin.registry import use_scope
@@ -159,7 +164,7 @@ def _of_config(source: str) -> tuple[Any, dict[str, Any], tuple[int, int] | None
     size = None
     with suppress(UserError):  # a config without pipelines
         size = own_size(config)[::-1]
-    return MODELS.build(dict(backbone)), backbone, size
+    return user_fault(f"config {source}", lambda: MODELS.build(dict(backbone))), backbone, size
 
 
 def _of_work_folder(folder: Path) -> tuple[Any, dict[str, Any], tuple[int, int] | None]:

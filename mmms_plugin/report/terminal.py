@@ -121,8 +121,9 @@ def layout(table: Table, width: int, rule: str) -> Layout:
         least |= {place: column.longest_word for place, column in broken.items() if column.source.left}
     widths = {place: column.width for place, column in broken.items()}
     stacked = len(broken) > 1 and _total(least, gap) > width
-    if not stacked:
-        widths = _grown(least, widths, width - _total(least, gap))
+    beside = {place: least[place] for place in least if place or not stacked}  # the columns that share a line
+    room = width - _total(beside, gap) - (STACKED if stacked else 0)
+    widths |= _grown(beside, widths, room)
     return Layout(_lines(table, broken, widths, gap, rule, stacked), left_out, wide)
 
 
@@ -171,8 +172,8 @@ def _total(widths: Mapping[int, int], gap: int) -> int:
 def _grown(least: Mapping[int, int], widths: Mapping[int, int], room: int) -> dict[int, int]:
     """Widths from the least, which grow as far as the room allows."""
     grown = dict(least)
-    for place, width in widths.items():
-        more = max(0, min(room, width - grown[place]))
+    for place in least:
+        more = max(0, min(room, widths[place] - grown[place]))
         grown[place] += more
         room -= more
     return grown

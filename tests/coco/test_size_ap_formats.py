@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -147,12 +148,26 @@ def test_how_numbers_of_classes_were_understood_is_reported(data, ann, pred):
     assert truth.format == {"coco.json": "coco", "labels/val": "yolo", "Annotations": "voc"}[ann]
 
 
+def test_the_data_yaml_of_a_roboflow_export(data, tmp_path):
+    """It lies beside the folders that it names as if it lay in one of them."""
+    shutil.copytree(data / "images/val", tmp_path / "valid/images")
+    shutil.copytree(data / "labels/val", tmp_path / "valid/labels")
+    (tmp_path / "data.yaml").write_text(
+        "train: ../train/images\nval: ../valid/images\nnames: [a, b, c]", encoding="utf-8"
+    )
+    truth, notes = read_ground_truth(tmp_path / "data.yaml", masks=False)
+    plain, _ = read_ground_truth(data / "data.yaml", masks=False)
+    np.testing.assert_array_equal(truth.boxes, plain.boxes)
+    assert (truth.category_names, notes) == (("a", "b", "c"), ())
+
+
 def test_polygons_and_masks_of_yolo(data, tmp_path):
     for folder, score in (("labels", ""), ("found", " 0.5")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "img.0.txt").write_text(f"1 0.25 0.25 0.75 0.25 0.5 0.75{score}", encoding="utf-8")
     options = dict(images=data / "images/val", classes=data / "data.yaml", iou_type="segm")
     result = size_ap(tmp_path / "labels", tmp_path / "found", **options)
+    assert not any("area" in note for note in result.notes)  # YOLO's files state none
     assert result.runs[0].bins[0].ap == pytest.approx(1)
     assert result.runs[0].bins[0].ground_truths == 1
 

@@ -206,6 +206,13 @@ def test_a_command_s_own_status_is_handed_on(monkeypatch, capsys):
     assert capsys.readouterr().out.count("usage: mmms COMMAND ...") == 2
 
 
+def test_a_terminal_of_no_columns_gets_everything(monkeypatch, capsys):
+    """Some programs export COLUMNS=0, with which rich prints nothing."""
+    monkeypatch.setenv("COLUMNS", "0")
+    assert main(["configs", "cascade_mask_rcnn_ps"]) == 0
+    assert "cascade_mask_rcnn_ps_x101_32x4d_fpn_1x" in capsys.readouterr().out
+
+
 def test_letters_that_the_terminal_lacks_are_question_marks(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", stream)

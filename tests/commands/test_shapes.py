@@ -127,3 +127,18 @@ def test_a_bad_source_is_one_line(arguments, message, tmp_path, capsys):
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "line"),
+    [
+        (BACKBONE, "1", "config: ValueError: picture of 1 x 1 is too small: height and width must be at least "),
+        (dict(BACKBONE, stem="no"), "32", "config.py: ValueError: stem='no'"),
+    ],
+)
+def test_a_network_that_does_not_build_or_run_is_one_line(backbone, size, line, tmp_path, capsys):
+    (tmp_path / "config.py").write_text(f"model = dict(backbone={backbone!r})\n", encoding="utf-8")
+    assert main(["shapes", str(tmp_path / "config.py"), "--size", size, size, "--out", str(tmp_path / "out")]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert line in error
+    assert not (tmp_path / "out").exists()

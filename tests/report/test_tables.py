@@ -192,6 +192,8 @@ def test_prose_wraps_at_words_and_paths_stay_whole():
         "error     3 boxes leave their picture by", "            more than half a pixel", f"            {path}",
         "            " + "  " + " ".join("w" * 13),
     ]  # fmt: skip
+    below = printed(Table("t", "", ("name", Column("text", prose=True)), [(NAME, "b " * 40)]), 40)
+    assert below[3:] == [NAME, *["    " + " ".join("b" * 18)] * 2, "    b b b b", ""]  # no room beside the name
     names = [("two words here", 1.0, 2.0)]
     assert printed(Table("t", "", ("name", "first", "second"), names, form=".0f"), 15)[1:4] == [
         "─" * 15, "two words     1", "here",
