@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,8 @@ def test_a_table_that_does_not_fit_is_refused(text, words, folder, capsys):
     with pytest.raises(UserError, match=words):
         read_tables(own(folder))
     assert main(["check-data", str(folder)]) == 2
-    (folder / "valid").rename(folder / "test")
+    shutil.copytree(folder / "valid", folder / "test")
+    (folder / "valid/_classes.csv").write_text(VALID, encoding="utf-8")
     assert main(["check-data", str(folder)]) == 0, "training does not need the test split"
     assert "test splits that mmms test --split test cannot use: 1" in capsys.readouterr().out
 
