@@ -119,8 +119,8 @@ ITEMS = (
             Row("ResNeXt101*", (70.95, 75.21), "coco_multilabel/x101_coco"),
             Row("ResNeXt101+Elastic", (71.83, 75.93), "coco_multilabel/elastic_x101_coco"),
         ),
-        f"{PRETRAINED} In the mean over the classes, one that never occurs counts as 0 in the authors' code and not at all "
-        "here; on val2014 all occur.",
+        f"{PRETRAINED} In the mean over the classes, one that never occurs counts as 0 in the authors' code and not at "
+        "all here; on val2014 all occur.",
     ),
     Item(
         "elastic-table4", SOURCE, "Table 4", "relative improvement on COCO, by the sizes of a picture's objects",
