@@ -92,6 +92,7 @@ def read_ground_truth(
         lambda i: f"annotation number {i + 1}: {columns.id[i] if columns.has_id[i] else 'not an integer'}",
     )
     findings.add_where("iscrowd", ~columns.has_iscrowd & (kind != "lvis"), named)
+    findings.add_where("scored", columns.has_score, named)
     findings.add_where("area", changed & (kind != "yolo"), named)  # whose files state none
     findings.add_where("difficult", columns.iscrowd & (kind == "voc"), named)
     _suspect(findings, columns.boxes, pixels, named)

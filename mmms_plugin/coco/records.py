@@ -77,6 +77,7 @@ class _Annotation(msgspec.Struct, gc=False):
     id: Any = None
     area: Any = None
     iscrowd: Any = None
+    stated_score: Any = msgspec.field(name="score", default=None)  # of what may be predictions
 
 
 class _AnnotationWithMask(_Annotation, gc=False):
@@ -148,6 +149,7 @@ class Columns:
         area: ``(n,)`` float64 in px², of annotations; NaN where it is not a number.
         iscrowd: ``(n,)`` bool, of annotations.
         has_iscrowd: ``(n,)`` bool, whether the file states it as 0 or 1.
+        has_score: ``(n,)`` bool, of annotations: whether they have a score, as predictions do.
         beside: names that results have beside their ids, by the names of `BESIDE`; any value, None if absent.
         instead: ``(n,)`` int64, ids that the file states too and that contradict the ones that are used, by their key.
     """
@@ -163,6 +165,7 @@ class Columns:
     area: np.ndarray = field(default_factory=lambda: np.zeros(0))
     iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     has_iscrowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    has_score: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     beside: dict[str, list[Any]] = field(default_factory=dict)
     instead: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -309,7 +312,7 @@ def _converted(values: list[Any], kind: type[msgspec.Struct], where: str) -> lis
     Raises:
         UserError: a value does not fit; its place and the value.
     """
-    fields = set(kind.__struct_fields__)  # alone: of other keys, halves of surrogate pairs cannot be compared
+    fields = set(kind.__struct_encode_fields__)  # alone: of other keys, halves of surrogate pairs cannot be compared
     values = [
         {key: item for key, item in value.items() if key in fields and not (key == "bbox" and item == [])}
         if isinstance(value, dict)
@@ -392,6 +395,7 @@ def _part(records: list[Any], fields: Sequence[str], where: str, start: int) -> 
             part["has_id"][i] = as_id(values[i]) is not None
         part["area"] = areas_of([record.area for record in records])
         part["iscrowd"], part["has_iscrowd"] = crowds_of([record.iscrowd for record in records])
+        part["has_score"] = np.array([record.stated_score is not None for record in records], bool)
     return part
 
 

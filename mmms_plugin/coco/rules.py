@@ -137,6 +137,7 @@ RULES: dict[str, Rule] = {
         "warning", "objects that are marked difficult",
         "detections of them are neither right nor wrong, as of COCO's crowds",
     ),
+    "scored": Rule("warning", "annotations with a score", "ground truth has none: are these predictions?"),
     # predictions
     "no-predictions": Rule("warning", "files without any predictions", "counted as a model that finds nothing"),
     "score-percent": Rule(

@@ -187,6 +187,16 @@ def test_boxes_around_masks_of_some_objects(files):
     refused(f"--ann {path}", "annotations[5].segmentation polygons", lambda: read_ground_truth(path, masks=False))
 
 
+def test_ground_truth_with_scores_is_reported(files):
+    content = make_annotations()
+    for record in content["annotations"][1:]:
+        record["score"] = 0.5
+    for _ in range(2):
+        _, notes = read_ground_truth(files("a.json", content), masks=False)
+        assert any("annotations with a score: " in note and "are these predictions?" in note for note in notes)
+        content["images"][0]["file_name"] = "\ud800"  # which the typed reader refuses
+
+
 def test_what_is_odd_about_ids_and_crowds_is_reported(files):
     content = make_annotations()
     for record, i in zip(content["annotations"], (0, "7", 7, 7, 9, 9), strict=False):
