@@ -333,7 +333,7 @@ def closing_lines(runner: Runner, options: LaunchOptions) -> list[str]:
         for kind, path in [*(("best", path) for path in best), ("last", last)]:
             if path and Path(path).is_file():
                 return [f"{kind} checkpoint: {shown(path)}", f"test it: {_command_to_test(options, shown(path))}"]
-    return ["no checkpoint was saved: default_hooks.checkpoint.interval is larger than the training"]
+    return ["no checkpoint was saved, by the config's default_hooks.checkpoint"]
 
 
 def _command_to_resume(options: TrainOptions) -> str:

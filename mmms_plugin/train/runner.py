@@ -121,8 +121,21 @@ class CheckedBuilds(Runner):
         return user_fault("optim_wrapper", lambda: Runner.build_optim_wrapper(self, optim_wrapper))
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
-        """As ``Runner.build_param_scheduler``."""
-        return user_fault("param_scheduler", lambda: Runner.build_param_scheduler(self, scheduler))
+        """As ``Runner.build_param_scheduler``.
+
+        Raises:
+            UserError: a cycle is shorter than the training, in whose middle mmengine would raise.
+        """
+        built = user_fault("param_scheduler", lambda: Runner.build_param_scheduler(self, scheduler))
+        for part in flat(built):
+            length, unit = (self.max_epochs, "epochs") if part.by_epoch else (self.max_iters, "iterations")
+            total = getattr(part, "total_steps", length)
+            if min(length, part.end) - part.begin > total:
+                raise UserError(
+                    f"param_scheduler: {type(part).__name__}.total_steps={total}: shorter than this training, {length} "
+                    f"{unit}: --epochs N and --iters N fit it"
+                )
+        return built
 
     def _init_model_weights(self) -> None:
         """As ``Runner._init_model_weights``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +332,32 @@ def test_a_checkpoint_beyond_the_end_is_refused(tmp_path: Path, length: dict, me
     train(tmp_path, None, dict(max_epochs=1))
     with pytest.raises(UserError, match=f"edited.pth: it was saved after {words}: train longer, with --epochs or"):
         train(tmp_path, None, length, resume=edited(tmp_path / "epoch_1.pth", **meta))
+
+
+@pytest.mark.parametrize(
+    ("extra", "fault"),
+    [
+        (dict(total_steps=2), r"total_steps=2: shorter than this training, 3 epochs"),
+        (dict(total_steps=2, convert_to_iter_based=True), r"total_steps=8: shorter than this training, 12 iterations"),
+        (dict(total_steps=3), None),
+        (dict(total_steps=2, begin=1), None),
+        (dict(total_steps=2, end=2), None),
+    ],
+)
+def test_a_cycle_that_is_shorter_than_the_training_is_refused_before_it(
+    tmp_path: Path, extra: Any, fault: str | None
+) -> None:
+    """mmengine goes on beyond the end of the cycle, and then raises in the middle."""
+    train(tmp_path, None, dict(max_epochs=1))
+    run = partial(
+        train, tmp_path, dict(type="OneCycleLR", eta_max=0.05) | extra, dict(max_epochs=3),
+        resume=tmp_path / "epoch_1.pth",
+    )  # fmt: skip
+    if fault is None:
+        assert len(run()) == 8
+        return
+    with pytest.raises(UserError, match=rf"^param_scheduler: OneCycleLR.{fault}"):
+        run()
 
 
 def test_an_epoch_without_a_batch_is_refused(tmp_path: Path) -> None:
