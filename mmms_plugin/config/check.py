@@ -86,6 +86,7 @@ NOT_NEGATIVE = Allowed("must be a number of at least 0", lambda v: _is_number(v)
 BOOL = Allowed("must be True or False", lambda v: isinstance(v, bool))
 SHARE = Allowed("must be above 0 and at most 1", lambda v: _is_number(v) and 0 < v <= 1)
 
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 # What is allowed for the keys of each part of a config. A key that is absent or None keeps its default.
 LOADER = {"batch_size": _whole(1), "num_workers": _whole(0), "persistent_workers": BOOL, "drop_last": BOOL,
           "prefetch_factor": _whole(1)}  # fmt: skip
@@ -93,9 +94,7 @@ OPTIMIZER = {"lr": POSITIVE, "weight_decay": NOT_NEGATIVE, "momentum": NOT_NEGAT
 SCHEDULER = {"begin": _whole(0), "end": _whole(1), "by_epoch": BOOL, "T_max": _whole(1), "gamma": POSITIVE,
              "start_factor": SHARE, "power": POSITIVE, "eta_min": NOT_NEGATIVE}  # fmt: skip
 PARTS: dict[str, dict[str, Allowed]] = {
-    "train_dataloader": LOADER,
-    "val_dataloader": LOADER,
-    "test_dataloader": LOADER,
+    **dict.fromkeys(LOADERS, LOADER),
     "train_cfg": {"max_epochs": _whole(1), "max_iters": _whole(1), "val_interval": _whole(1), "val_begin": _whole(0)},
     "optim_wrapper": {"accumulative_counts": _whole(1)},
     "optim_wrapper.optimizer": OPTIMIZER,
@@ -106,7 +105,12 @@ PARTS: dict[str, dict[str, Allowed]] = {
     "log_processor": {"window_size": _whole(1)},
     "auto_scale_lr": {"base_batch_size": _whole(1)},
 }
-DICTIONARIES = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "optim_wrapper.optimizer", "default_hooks")
+DICTIONARIES = (
+    "model", *LOADERS, *(f"{loader}.sampler" for loader in LOADERS), "train_cfg", "val_cfg", "test_cfg",
+    "optim_wrapper", "optim_wrapper.optimizer", "default_hooks", "log_processor", "auto_scale_lr", "randomness",
+    "env_cfg", "visualizer",
+)  # fmt: skip
+TEXTS = ("load_from", "default_scope", "launcher")  # or None
 OF_WORKERS = ("persistent_workers", "prefetch_factor")  # settings that need worker processes
 
 
@@ -117,9 +121,19 @@ def check_values(config: dict[str, Any]) -> None:
         UserError: a value has the wrong type or is out of range.
     """
     for path in DICTIONARIES:
-        value = value_at(config, path)
-        if isinstance(value, str | int | float | list | tuple):
-            raise UserError(f"{path}={shown(value)}: must be a dictionary")
+        _refuse_plain(path, value_at(config, path))
+    for name, hook in (config.get("default_hooks") or {}).items():
+        _refuse_plain(f"default_hooks.{name}", hook)
+    hooks = config.get("custom_hooks") or []
+    if not isinstance(hooks, list | tuple):
+        raise UserError(f"custom_hooks={shown(hooks)}: must be a list of dictionaries")
+    for i, hook in enumerate(hooks):
+        _refuse_plain(f"custom_hooks.{i}", hook)
+    for path in TEXTS:
+        if not isinstance(config.get(path) or "", str):
+            raise UserError(f"{path}={shown(config.get(path))}: must be a text")
+    if not isinstance(config.get("work_dir", ""), str):
+        raise UserError(f"work_dir={shown(config.get('work_dir'))}: must be a folder")
     if not isinstance(value_at(config, "model.backbone"), dict):
         raise UserError(f"model.backbone={shown(value_at(config, 'model.backbone'))}: must be a dictionary with a type")
     schedulers = config.get("param_scheduler") or []
@@ -147,11 +161,17 @@ def check_values(config: dict[str, Any]) -> None:
     for part in class_count_owners(config["model"]):
         if part["num_classes"] < 1:
             raise UserError(f"num_classes={part['num_classes']} of {part.get('type', 'model')}: must be at least 1")
-    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+    for key in LOADERS:
         loader = config.get(key)
         if isinstance(loader, dict) and loader.get("num_workers", 0) == 0:
             for name in OF_WORKERS:
                 loader.pop(name, None)
+
+
+def _refuse_plain(path: str, value: Any) -> None:
+    """Raise UserError for a value that is neither a dictionary nor None, nor an object that mmengine takes as well."""
+    if isinstance(value, str | int | float | list | tuple):
+        raise UserError(f"{path}={shown(value)}: must be a dictionary")
 
 
 def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
@@ -162,6 +182,8 @@ def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
     """
     counts = sorted({part["num_classes"] for part in class_count_owners(config["model"])})
     stated = f"the config's num_classes is {' and '.join(map(str, counts))}"
+    if "train" in splits and config.get("train_dataloader") is None:
+        raise UserError("train_dataloader=None: must be a dictionary")
     for split in splits:
         for dataset in leaf_datasets(config.get(f"{split}_dataloader")):
             for key, kinds in PATHS.items():

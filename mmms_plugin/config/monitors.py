@@ -215,7 +215,7 @@ def _multi_label(metric: Metric) -> Iterator[str]:
 
 
 def _class(metric: Metric) -> Iterator[str]:
-    yield from (f"top{k}" for k in metric.get("topk", (1, 5)))
+    yield from (f"top{k}" for k in _as_list(metric.get("topk", (1, 5))))
     yield "exit*_top1"
 
 

@@ -74,7 +74,7 @@ class ClassMetric(_Predictions):
     number of classes is omitted.
 
     Args:
-        topk: the values of k.
+        topk: the values of k, or a single one.
         out_file: JSON file for the five best classes of every picture.
         collect_device, prefix: as in every metric.
     """
@@ -83,15 +83,15 @@ class ClassMetric(_Predictions):
 
     def __init__(
         self,
-        topk: Sequence[int] = (1, 5),
+        topk: int | Sequence[int] = (1, 5),
         out_file: str | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
         super().__init__(out_file, collect_device, prefix)
-        if not topk or any(k < 1 for k in topk):
+        self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
+        if not self.topk or any(k < 1 for k in self.topk):
             raise ValueError(f"topk={topk!r}: allowed are integers >= 1")
-        self.topk = tuple(topk)
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         self._keep(results, top=5)

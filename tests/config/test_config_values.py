@@ -53,6 +53,19 @@ WRONG: list[tuple[str, Any, str]] = [
     ("train_cfg", "x", "must be a dictionary"),
     ("optim_wrapper", 1.5, "must be a dictionary"),
     ("default_hooks", (), "must be a dictionary"),
+    ("default_hooks.logger", -1, "must be a dictionary"),
+    ("custom_hooks", 5, "must be a list of dictionaries"),
+    ("custom_hooks", [dict(type="EMAHook"), [1]], "must be a dictionary"),
+    ("test_dataloader", 1.5, "must be a dictionary"),
+    ("val_dataloader.sampler", [], "must be a dictionary"),
+    ("log_processor", [5], "must be a dictionary"),
+    ("auto_scale_lr", 0, "must be a dictionary"),
+    ("env_cfg", "x", "must be a dictionary"),
+    ("visualizer", True, "must be a dictionary"),
+    ("load_from", (1, 2), "must be a text"),
+    ("default_scope", [[1]], "must be a text"),
+    ("launcher", {"a": 1}, "must be a text"),
+    ("work_dir", None, "must be a folder"),
     ("train_dataloader.batch_size", True, "must be an integer of at least 1"),
     ("train_dataloader.persistent_workers", 1, "must be True or False"),
     ("train_dataloader.drop_last", "no", "must be True or False"),
@@ -103,7 +116,7 @@ def test_a_wrong_value_is_named(key, value, message, small):
     with pytest.raises(UserError) as caught:
         check_values(config)
     assert message in str(caught.value)
-    assert str(caught.value).startswith((f"{key}=", "num_classes=0 of "))
+    assert str(caught.value).startswith((f"{key}=", "num_classes=0 of ", "custom_hooks.1=[1]: "))
     assert str(caught.value).endswith(message) or "optimizer of that name; the nearest are SGD" in str(caught.value)
 
 

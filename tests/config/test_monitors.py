@@ -55,6 +55,7 @@ def following(name: Any, place: str) -> dict[str, Any]:
         ([dict(type="mmpretrain.MultiLabelMetric", average=None), dict(type="mmpretrain.AveragePrecision")],
          ["multi-label/mAP"], ["multi-label/recall", "multi-label/recall_classwise"]),  # lists
         (dict(type="mmpretrain.AveragePrecision"), ["multi-label/mAP"], ["multi-label/AP_classwise"]),
+        (dict(type="mmms_plugin.ClassMetric", topk=2), ["accuracy/top2"], ["accuracy/top1"]),
         (dict(type="mmms_plugin.ClassMetric"), ["accuracy/top1", "accuracy/exit3_top1"], ["accuracy/top2"]),
         (dict(type="mmms_plugin.LabelsMetric"),
          ["labels/mAP", "labels/F1_overall_MS", "labels/recall_large"], ["labels/F1"]),

@@ -41,7 +41,8 @@ def test_top_k_and_every_exit(tmp_path):
     assert metrics_of(alone, [sample]) == dict(top1=100, exit1_top1=0, exit2_top1=100)
     (record,) = json.loads((tmp_path / "alone.json").read_text(encoding="utf-8"))
     assert record["scores"] == [0.987654, 0.012346, 0.0]
-    for topk in ((0,), (1, 0), (-1, 5), ()):
+    assert ClassMetric(topk=5).topk == (5,)
+    for topk in (0, (0,), (1, 0), (-1, 5), ()):
         with pytest.raises(ValueError, match=r"topk=.*: allowed are integers >= 1"):
             ClassMetric(topk=topk)
 
