@@ -103,8 +103,8 @@ class FolderOptions(CommandOptions):
     )  # fmt: skip
     image_dir: str | None = option(
         metavar="DIR", group=DATA,
-        help="folder with pictures in train/<class>/ and val/<class>/, in place of a classification config's data; "
-        "also sets the classes",
+        help="folder with pictures in train/<class>/ and val/<class>/, or, for several labels, beside "
+        "train/_classes.csv and valid/_classes.csv, in place of a classification config's data; also sets the classes",
     )  # fmt: skip
     train_ann: str | None = option(
         metavar="FILE", group=DATA, help="COCO annotations for training, in place of those in --coco-dir"
