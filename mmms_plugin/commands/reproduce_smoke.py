@@ -49,12 +49,15 @@ NO_CHECKPOINT = {"default_hooks.checkpoint": None}  # writing it takes as long a
 
 
 @contextmanager
-def hosts_repeat_no_slow_steps() -> Iterator[None]:
+def hosts_repeat_no_slow_steps(formatted: bool = True) -> Iterator[None]:
     """Cache what mmengine repeats for every config and training with the same result.
 
     For every config with an ``mmdet::`` base it reads the index of all of mmdet's models, dozens of files, which takes
     most of the loading time. A training formats the text of its config five times, asks compilers for versions, and
     collects garbage after every reading of annotations.
+
+    Args:
+        formatted: format the text of configs at all.
     """
     import mmengine.config.config
     import mmengine.dataset.base_dataset
@@ -65,12 +68,16 @@ def hosts_repeat_no_slow_steps() -> Iterator[None]:
     with ExitStack() as stack:
         for module, name, quick in (
             (utils, "load", functools.cache(utils.load)),
-            (config, "FormatCode", _cached_by_text(config.FormatCode)),
+            (config, "FormatCode", _cached_by_text(config.FormatCode) if formatted else _unformatted),
             (runner, "collect_env", functools.cache(runner.collect_env)),
             (dataset, "gc", SimpleNamespace(collect=lambda: 0)),
         ):
             stack.enter_context(patch.object(module, name, quick))
         yield
+
+
+def _unformatted(text: str, **_: object) -> tuple[str, bool]:
+    return text, False
 
 
 def _cached_by_text(function: Callable[..., T]) -> Callable[..., T]:
@@ -101,7 +108,7 @@ def smoke(
     """
     console, bar = Console(file=sys.stdout), Console(file=sys.stderr)  # also while a training's output is kept back
     measured: dict[str, list[Metrics]] = {}
-    with TemporaryDirectory() as scratch, hosts_repeat_no_slow_steps():
+    with TemporaryDirectory() as scratch, hosts_repeat_no_slow_steps(formatted=False):
         folder = Path(scratch)
         pictures = draw_data(folder)
         for item in (replace(item, rows=item.rows[: item.smoke_rows]) for item in items):
