@@ -249,6 +249,12 @@ def what_else(path: str | Path) -> str:
     return "" if stat.S_ISREG(mode) else next((name for holds, name in OTHERS if holds(mode)), "a special file")
 
 
+def refuse_existing(path: str | Path, argument: str, force: bool) -> None:
+    """Raise UserError if a file that the user may have edited would be replaced without ``--force``."""
+    if os.path.lexists(path) and not force:
+        raise UserError(f"{argument} {path}: it exists already; give --force to overwrite it")
+
+
 def make_folder(folder: str | Path, argument: str = "--out") -> Path:
     """The folder, made if need be.
 

@@ -37,7 +37,7 @@ SUFFIXES = (
     ".mpo",
 )  # of pictures
 CLASSES = 1 << 16
-IN_FOLDER = ("predictions.json", "_annotations.coco.json", "data.yaml")  # files that may be meant by their folder
+MOST_INSIDE = 50  # JSON files of a folder; more are one for each picture
 MOST_PROBLEMS = 1000  # lines that cannot be read, before reading stops
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 Line = tuple[Path, int, str]  # file, line number, what is wrong
@@ -165,10 +165,29 @@ def detect(path: Path, argument: str, wanted: str = "auto") -> str:
         return "voc"
     if ".txt" in names or not names:
         return "yolo"
-    instead = next((f"; {name} is in it: give that" for name in IN_FOLDER if (path / name).is_file()), "")
+    instead = ""
+    if inside := _inside(path):
+        instead = f"; inside: {few(inside)}; give {'that' if len(inside) == 1 else 'one of them'}"
     raise UserError(
         f"{argument} {path}: this folder holds neither .txt files (YOLO) nor .xml files (Pascal VOC){instead}"
     )
+
+
+def _inside(folder: Path) -> list[str]:
+    """What may be meant by a folder around it: JSON and YAML files, and folders of labels, two folders deep."""
+    files: list[str] = []
+    folders: list[str] = []
+    for place in (folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))):
+        within = place.relative_to(folder)
+        if not place.is_dir() or any(map(is_hidden, within.parts)):
+            continue
+        names = sorted(name for name in os.listdir(place) if not is_hidden(name))
+        listed = [name for name in names if name.lower().endswith((".json", ".yaml", ".yml"))]
+        files += [(within / name).as_posix() for name in listed] if len(listed) <= MOST_INSIDE else []
+        texts = "labels" in within.parts and any(name.lower().endswith(".txt") for name in names)
+        if texts or any(name.lower().endswith(".xml") for name in names):
+            folders.append(f"{within.as_posix()}/")
+    return files + folders
 
 
 def by_stem(paths: Iterable[Path], argument: str) -> dict[str, Path]:

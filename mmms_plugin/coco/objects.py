@@ -18,9 +18,14 @@ from mmms_plugin.errors import UserError
 RLE = dict[str, Any]
 
 AREAS = {
-    "annotation": "ground truth by its annotation's 'area' field, detections by {shape}",
+    "annotation": "ground truth by {source}, detections by {shape}",
     "box": "ground truth and detections by box width x height",
     "mask": "ground truth and detections by the pixels of the mask",
+}
+AREA_FIELD = "its annotation's 'area' field"
+SHAPES = {  # in place of that field, in formats without one
+    "yolo": "box width x height, or the pixels of the polygon where there is one",
+    "voc": "box width x height",
 }
 AREA_NAMES = {"annotation": "annotated area", "box": "box area", "mask": "mask area"}  # for axes
 
@@ -178,12 +183,12 @@ class Method:
     runs: tuple[Detections, ...]
 
 
-def describe_area(area: str, iou_type: str) -> str:
-    """The sentence in every output about where areas come from."""
+def describe_area(area: str, iou_type: str, file_format: str = "coco") -> str:
+    """The sentence in every output about where areas come from; ``file_format`` is the ground truth's."""
     shape = "box width x height (pycocotools' rule)"
     if iou_type == "segm":  # pycocotools takes the box where a result has both
         shape = "the pixels of their mask (pycocotools' rule for results without bbox)"
-    return f"area '{area}': {AREAS[area].format(shape=shape)}"
+    return f"area '{area}': {AREAS[area].format(source=SHAPES.get(file_format, AREA_FIELD), shape=shape)}"
 
 
 def _masks(rles: tuple[RLE, ...] | None, what: str) -> tuple[RLE, ...]:

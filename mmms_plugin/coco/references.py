@@ -206,6 +206,12 @@ def _image_ids(
         absent = sorted({str(image) for image, i in known.items() if i is None})
         if absent and named:
             _refuse_numbers_as_texts("image_id", given, truth.image_ids, f"{argument} {path}")
+            if given.dtype != object and len(absent) == len(known):
+                raise UserError(
+                    f"{argument} {path}: image_id holds numbers ({few(absent)}) that are in no file name of the ground "
+                    f"truth ({few(truth.file_names)}): write names of files as image_id, or give as --ann the COCO "
+                    "file that the numbers are from"
+                )
             raise unknown_images(absent, argument, path)
         if not absent:
             columns = replace(columns, image_id=np.array([known[image] for image in given.tolist()], np.int64))

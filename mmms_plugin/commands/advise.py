@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mmms_plugin.config.image_size import parse_image_size
 from mmms_plugin.data.own_data import OwnData, PixelOptions
 from mmms_plugin.errors import UserError, one_line
-from mmms_plugin.files import check_folder, write_text
+from mmms_plugin.files import check_folder, refuse_existing, write_text
 from mmms_plugin.options import REQUIRED, option
 from mmms_plugin.processes import shell_line
 from mmms_plugin.report.tables import Column, Table
@@ -49,6 +49,7 @@ class Options(PixelOptions):
     write: str | None = option(
         metavar="FILE", group="output", help="write the advice and the data as a config for mmms train"
     )
+    force: bool = option(default=False, group="output", help="overwrite the file of --write")
     json: str | None = option(metavar="FILE", group="output", help="write all numbers as JSON")
 
     def __post_init__(self) -> None:
@@ -80,6 +81,8 @@ def _run(options: Options) -> None:
         check_folder(Path(file).parent, "--write" if file == options.write else "--json")
     if options.write and not options.write.endswith(".py"):
         raise UserError(f"--write {options.write}: must end in .py")
+    if options.write:
+        refuse_existing(options.write, "--write", options.force)
     pixels = options.max_pixels
     own = OwnData("--coco-dir", Path(options.coco_dir), training=False)
     with quiet_libraries():

@@ -21,11 +21,10 @@ from mmms_plugin.errors import UserError, shown
 from mmms_plugin.layers import PSConv2d
 from mmms_plugin.layers.function import PLAIN_CONV, CarriesFunction
 from mmms_plugin.layers.shape_adaptor import ShapeAdaptor
-from mmms_plugin.weights.files import Checkpoint, read_checkpoint
+from mmms_plugin.weights.files import TRAINED, Checkpoint, read_checkpoint
 from mmms_plugin.weights.mapping import compare
 from mmms_plugin.weights.trusted import check_components, class_names
 
-TRAINED = "trained"  # key in the meta of a checkpoint
 CONVERTED = ("backbone", "data_preprocessor")  # keys in the meta of a file of mmms convert
 EASY = {"type", "neck", "head", "pipeline"}  # parts of a classifier, of which shapes show nearly everything
 SHOWN = 80  # characters of a value

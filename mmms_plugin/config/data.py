@@ -72,12 +72,35 @@ def use_coco_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     set_num_classes(config["model"], len(classes))
     remarks = [f"{own.where}: {counted(len(classes), 'class')}: {', '.join(classes)}"]
     remarks += [f"{split}: {coco.counts}, {files[split]}" for split, coco in splits.items()]
+    if own.training:
+        filters = [_filter(dataset) for split, dataset in datasets if split == "train"]
+        remarks += _left_out(splits["train"], filters)
     return remarks + joined + _remarks(findings)
+
+
+def _left_out(coco: CocoFile, filters: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A remark on the pictures that mmdet's data sets leave out of training by their ``filter_cfg``."""
+    min_size = min((part.get("min_size", 0) for part in filters), default=0)
+    reasons = [f"a side below {min_size} px"] * bool(min_size)
+    drawn = {image["id"] for image in coco.images}
+    if filters and all(part.get("filter_empty_gt") for part in filters):
+        reasons.insert(0, "no object")
+        drawn = {record["image_id"] for record in coco.content["annotations"]}
+    kept = [image for image in coco.images if image["id"] in drawn and min(image["width"], image["height"]) >= min_size]
+    if len(kept) == len(coco.images):
+        return []
+    count = counted(len(coco.images) - len(kept), "picture")
+    return [f"train: {count} left out by the config's filter_cfg: {' or '.join(reasons)}"]
+
+
+def _filter(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a data set leaves out of training."""
+    return {} if dataset.get("test_mode") else dataset.get("filter_cfg") or {}
 
 
 def _min_size(dataset: dict[str, Any]) -> float:
     """The shortest side of the pictures that a data set keeps for training, in px."""
-    return 0 if dataset.get("test_mode") else (dataset.get("filter_cfg") or {}).get("min_size", 0)
+    return _filter(dataset).get("min_size", 0)
 
 
 def _refuse_bad(splits: Mapping[str, CocoFile], own: OwnData) -> list[Finding]:

@@ -146,7 +146,7 @@ def evaluate(
     return SizeAPResults(
         iou_type=options.iou_type,
         area=options.area,
-        area_rule=describe_area(options.area, options.iou_type),
+        area_rule=describe_area(options.area, options.iou_type, truth.format),
         bins=bins.bins,
         bins_source=bins.source,
         bins_reference=bins.reference,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.coco.objects import GroundTruth, box_areas
+from mmms_plugin.coco.objects import SHAPES, GroundTruth, box_areas
 from mmms_plugin.errors import UserError
 from mmms_plugin.size_ap.bins import Bin, contains, readable
 from mmms_plugin.size_ap.results import plain
@@ -131,6 +131,7 @@ def describe_objects(
     Raises:
         UserError: the data lacks these areas, or the sizes of pictures that resizing needs.
     """
+    own = area == "annotation" and truth.format in SHAPES
     keep = ~truth.iscrowd
     areas, boxes = truth.areas(area)[keep], truth.boxes[keep]
     sides, inside = np.sqrt(areas), contains(bins, areas)
@@ -143,7 +144,7 @@ def describe_objects(
         objects=int(keep.sum()),
         crowds=int(truth.iscrowd.sum()),
         area=area,
-        area_rule=AREA_RULES[area],
+        area_rule=f"square root of {SHAPES[truth.format]}" if own else AREA_RULES[area],
         bins=bins,
         counts=tuple(inside.sum(1).tolist()),
         edges=tuple(edges.tolist()),

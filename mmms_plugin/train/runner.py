@@ -32,7 +32,6 @@ from mmms_plugin import signals
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.channels import channels_explained
 from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT, user_fault
-from mmms_plugin.config.checkpoint import TRAINED
 from mmms_plugin.config.edit import dicts_in
 from mmms_plugin.config.function import Function
 from mmms_plugin.config.monitors import listed
@@ -60,6 +59,7 @@ from mmms_plugin.train.resuming import (
     settings,
 )
 from mmms_plugin.train.stopping import EVALUATION_DUE, TESTING, SafeStop, kill_workers, shield_worker, worker_death
+from mmms_plugin.weights.files import TRAINED
 from mmms_plugin.weights.newest import newest_checkpoint, read_resumable
 
 

@@ -16,7 +16,7 @@ from mmms_plugin import __version__
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.files import written_whole
 from mmms_plugin.layers.function import PLAIN_CONV
-from mmms_plugin.weights.files import Checkpoint, check_output, read_checkpoint, save_checkpoint, sha256_of
+from mmms_plugin.weights.files import TRAINED, Checkpoint, check_output, read_checkpoint, save_checkpoint, sha256_of
 from mmms_plugin.weights.mapping import (
     BACKBONE,
     COUNTER,
@@ -82,14 +82,15 @@ def convert(source: str, output: str, options: Options, tell: Callable[[str], No
     if "backbone" in checkpoint.meta and "sha256" in checkpoint.meta:
         raise UserError(f"checkpoint {source}: it was made by mmms convert already")
     tell("recognising" if "auto" in (options.source, options.arch) else "mapping")
-    guess, others = choose(checkpoint, options.source, options.arch)
     try:
-        work, extras = _map(checkpoint, out, guess, others, options)
+        work, extras = _recognised(checkpoint, out, options)
     except UserError as error:
-        near = "" if guess.fits else f"checkpoint {checkpoint.path} fits nothing, {guess} comes nearest: "
-        fits = [str(guess) for guess in recognise(checkpoint)] if isinstance(error, Misfit) else []
-        hint = f"; the file fits {', '.join(fits)}" if fits else ""
-        raise UserError(f"{near}{error}{hint}") from error
+        if TRAINED not in checkpoint.meta:
+            raise
+        raise UserError(
+            f"checkpoint {source}: a checkpoint of mmms train needs no conversion: mmms test, mmms predict and "
+            "--pretrained take it as it is, and mmms publish prepares it for release"
+        ) from error
     before: dict[str, Tensor] | None = None
     if options.drop_extra:
         before = _outputs_with(work, extras)
@@ -105,6 +106,21 @@ def convert(source: str, output: str, options: Options, tell: Callable[[str], No
     checkpoint.state.clear()
     _write(work, out, options, tell)
     return work.report
+
+
+def _recognised(checkpoint: Checkpoint, out: Path, options: Options) -> tuple[_Work, dict[str, Tensor]]:
+    """Find source and architecture, and map the keys, as `_map`.
+
+    Raises: UserError; it names the sources that do fit, or come nearest.
+    """
+    guess, others = choose(checkpoint, options.source, options.arch)
+    try:
+        return _map(checkpoint, out, guess, others, options)
+    except UserError as error:
+        near = "" if guess.fits else f"checkpoint {checkpoint.path} fits nothing, {guess} comes nearest: "
+        fits = [str(guess) for guess in recognise(checkpoint)] if isinstance(error, Misfit) else []
+        hint = f"; the file fits {', '.join(fits)}" if fits else ""
+        raise UserError(f"{near}{error}{hint}") from error
 
 
 def _map(

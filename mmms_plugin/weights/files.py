@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from mmms_plugin.errors import UserError, first_line, memory_checked, shown
+from mmms_plugin.files import refuse_existing
 from mmms_plugin.layers.function import FUNCTION
 from mmms_plugin.weights.reader import read
 
@@ -31,6 +32,7 @@ SUFFIXES = (".pth", ".safetensors")
 WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params",
             "state_dict_ema", "model_ema", "ema_state_dict")  # fmt: skip
 META_KEY = "mmms_meta"
+TRAINED = "trained"  # key in the meta of a checkpoint of mmms train: what its weights are for
 FUNCTIONS = "functions"  # in the meta of safetensors, which has no place for a state dict's metadata
 MAX_HEADER = 20_000_000  # bytes of the names and shapes in safetensors
 MAX_TENSORS = 5_000  # a Cascade Mask R-CNN of the largest backbone has 1,500
@@ -327,8 +329,7 @@ def check_output(path: str | Path, force: bool, source: Path | None = None) -> P
         raise UserError(f"output {path}: it is a directory, give a file name")
     if source is not None and path.exists() and path.samefile(source):
         raise UserError(f"output {path}: it is the input itself, give another name")
-    if path.exists() and not force:
-        raise UserError(f"output {path}: it exists already; give --force to overwrite it")
+    refuse_existing(path, "output", force)
     return path
 
 

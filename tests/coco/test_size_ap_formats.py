@@ -21,6 +21,7 @@ from mmms_plugin.commands import main
 from mmms_plugin.errors import UserError
 from mmms_plugin.size_ap import size_ap
 from mmms_plugin.size_ap.methods import Seeds, parse_group, read_files
+from mmms_plugin.size_ap.object_sizes import describe_objects
 from tests.size_ap.size_ap_data import random_coco
 
 WIDTH, HEIGHT = 1280, 960  # some of the boxes are as large
@@ -117,6 +118,41 @@ def test_every_format_gives_the_same_figures(data, ann, pred):
     wanted, found = figures(data, "coco.json", "results.json"), figures(data, ann, pred)
     np.testing.assert_allclose(found[0], wanted[0], rtol=1e-9)
     np.testing.assert_allclose(np.array(found[1], float), np.array(wanted[1], float), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("ann", "source"),
+    [
+        ("labels/val", "box width x height, or the pixels of the polygon where there is one"),
+        ("Annotations", "box width x height"), ("coco.json", "its annotation's 'area' field"),
+    ],
+)  # fmt: skip
+def test_the_sizes_of_objects_are_from_what_the_format_has(data, ann, source):
+    results = size_ap(data / ann, data / "results.json" if ann == "coco.json" else data / "yolo", sweep=False)
+    assert results.area_rule.startswith(f"area 'annotation': ground truth by {source}, detections by ")
+    truth, _ = read_ground_truth(data / ann, masks=False)
+    rule = describe_objects(truth, results.bins).area_rule
+    assert rule.startswith(
+        "square root of the annotation's 'area' field" if ann == "coco.json" else "square root of box"
+    )
+
+
+def test_what_may_be_meant_by_a_folder_around_it_is_named(tmp_path):
+    """A data set's folder, as training takes it, with annotation files, or with labels beside images."""
+    for files, inside in (
+        (["annotations/instances_val.json", "images/a.jpg", ".x/b.json"], "annotations/instances_val.json; give that"),
+        (
+            ["data.yaml", "labels/val/a.txt", "labels/train/b.txt", "images/val/a.jpg"],
+            "data.yaml, labels/train/, labels/val/; give one of them",
+        ),
+        (["Annotations/a.xml", "JPEGImages/a.jpg"], "Annotations/; give that"),
+    ):
+        root = tmp_path / inside[:4]
+        for name in files:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+        with pytest.raises(UserError, match=f"nor .xml files \\(Pascal VOC\\); inside: {inside}$"):
+            read_ground_truth(root, masks=False)
 
 
 ORDER = "numbers of classes are taken in this order: ant, b<e>e, cow"
@@ -268,8 +304,8 @@ RESULT_FAULTS = {
     ("other.xml", "<a/>"): "1 image that the ground truth does not have (other)",
     ("img.0.xml", "<a><object><name>cow</name><score>high</score><confidence>1</confidence><bndbox><xmin>1</xmin>"
      "<ymin>1</ymin><xmax>2</xmax><ymax>3</ymax></bndbox></object></a>"): "line 1: score 'high': must be a number",
-    ("a.json", '[{"image_id": 77, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]'): "1 image that the ground "
-    "truth does not have (77); are they predictions of another split?",
+    ("a.json", '[{"image_id": 77, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]'): "a.json: image_id holds "
+    "numbers (77) that are in no file name of the ground truth (",
     ("img.0.xml", "<a><object>\n<name>dog</name></object></a>"): "class 'dog': allowed are the ground truth's",
     ("img.0.xml", "<a><object>\n<name>cow</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>3</ymax>"
      "</bndbox></object></a>"): "img.0.xml, line 1: score '': must be a number",

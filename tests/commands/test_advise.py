@@ -293,6 +293,7 @@ def test_psconv_where_psresnet_cannot_take_a_backbone_s_place():
     [
         (["--checkpoint", "x.pth"], "--checkpoint: give its config too, with --config"),
         (["--write", "{tmp}/new.txt"], "must end in .py"),
+        (["--write", "{tmp}/boxes/edited.py"], "edited.py: it exists already; give --force to overwrite it"),
         (
             ["--config", "deeplabv3_ps_r50_voc12aug"],
             "deeplabv3_ps_r50_voc12aug: a segmentation model; must be a detector",
@@ -318,6 +319,7 @@ def test_psconv_where_psresnet_cannot_take_a_backbone_s_place():
 def test_bad_input_is_one_line(options, message, shapes, tmp_path, capsys):
     part_of(shapes, tmp_path / "empty", lambda side: False)
     part_of(shapes, tmp_path / "boxes", lambda side: True)
+    (tmp_path / "boxes/edited.py").touch()
     for file in (tmp_path / "boxes/annotations").glob("*.json"):
         content = json.loads(file.read_text(encoding="utf-8"))
         for one in content["annotations"]:

@@ -26,6 +26,7 @@ from mmms_plugin.config.data import (
 )
 from mmms_plugin.config.edit import class_count_owners, dicts_in, evaluators, leaf_datasets, replace_components
 from mmms_plugin.config.files import load_config
+from mmms_plugin.config.schedule import count_pictures
 from mmms_plugin.data.coco_file import read_coco
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.seg_set import VOC_CLASSES
@@ -249,6 +250,39 @@ def test_usable_objects_are_counted_in_the_line_of_their_split(cascade, shapes, 
     edit("val", lambda data: [annotation.update(ignore=1) for annotation in data["annotations"]])(folder)
     with pytest.raises(UserError, match=r"instances_val.json: .* usable object: 1 \(\d+ objects; marked ignore: \d+\)"):
         use_coco_dir(config, tested)
+
+
+def test_pictures_that_the_config_leaves_out_of_training_are_counted(cascade, shapes, tmp_path):
+    """As many as mmdet's own data set leaves out."""
+
+    def spoil(data: dict) -> None:
+        first = data["images"][0]["id"]
+        data["annotations"] = [record for record in data["annotations"] if record["image_id"] != first]
+
+    def left_out(min_size: int) -> tuple[list[str], int]:
+        config = copy.deepcopy(cascade)
+        (dataset,) = leaf_datasets(config.train_dataloader)
+        dataset.filter_cfg.min_size = min_size
+        remarks = use_coco_dir(config, own(folder, tmp_path / "work"))
+        return [line for line in remarks if "left out by" in line], 4 - count_pictures(config)
+
+    folder = tmp_path / "coco"
+    shutil.copytree(shapes, folder)
+    assert left_out(32) == ([], 0)
+    edit("train", spoil)(folder)
+    reasons = "left out by the config's filter_cfg: no object"
+    assert left_out(32) == ([f"train: 1 picture {reasons} or a side below 32 px"], 1)
+    picture = Image.open(folder / "images/train_000001.png")
+    assert picture.size == (96, 96)
+    picture.crop((0, 0, 96, 90)).save(folder / "images/train_000001.png")
+
+    def crop(data: dict) -> None:
+        data["images"][1]["height"] = 90
+        for record in data["annotations"]:
+            record.update(segmentation=[[1, 1, 9, 1, 9, 9]], bbox=[1, 1, 8, 8], area=32)
+
+    edit("train", crop)(folder)
+    assert left_out(91) == ([f"train: 2 pictures {reasons} or a side below 91 px"], 2)
 
 
 def test_classes_that_the_annotations_do_not_have_are_refused(cascade, shapes, tmp_path):

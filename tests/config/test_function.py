@@ -12,11 +12,11 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mmms_plugin.config.checkpoint import TRAINED, check_function, check_resumed, start_remark
+from mmms_plugin.config.checkpoint import check_function, check_resumed, start_remark
 from mmms_plugin.config.function import Function, differences
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.runner import ResumeHook
-from mmms_plugin.weights.files import Checkpoint, read_checkpoint
+from mmms_plugin.weights.files import TRAINED, Checkpoint, read_checkpoint
 
 STRIDES = [4, 8, 16, 32, 64]
 DETECTOR: dict[str, Any] = dict(

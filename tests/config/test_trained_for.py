@@ -14,12 +14,12 @@ from mmengine.runner import load_checkpoint, save_checkpoint
 from mmengine.runner.checkpoint import get_state_dict, weights_to_cpu
 from torch import nn
 
-from mmms_plugin.config.checkpoint import TRAINED, start_of
 from mmms_plugin.config.checkpoint import check_function as check_read
+from mmms_plugin.config.checkpoint import start_of
 from mmms_plugin.config.checkpoint import start_remark as remark_of
 from mmms_plugin.config.function import Function
 from mmms_plugin.errors import UserError
-from mmms_plugin.weights.files import read_checkpoint
+from mmms_plugin.weights.files import TRAINED, read_checkpoint
 from mmms_plugin.weights.publish import publish
 
 PS = dict(type="mmms_plugin.PSResNet", depth=18, out_indices=(3,))

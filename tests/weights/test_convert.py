@@ -18,7 +18,7 @@ import mmms_plugin
 from mmms_plugin.backbones import PSResNet
 from mmms_plugin.commands import main
 from mmms_plugin.layers import PSConv2d
-from mmms_plugin.weights.files import Checkpoint, read_checkpoint, sha256_of
+from mmms_plugin.weights.files import TRAINED, Checkpoint, read_checkpoint, sha256_of
 from mmms_plugin.weights.loading import load_backbone
 from mmms_plugin.weights.mapping import expected
 from mmms_plugin.weights.recognise import recognise
@@ -394,6 +394,18 @@ def test_poolings_behind_the_last_layer_are_asked_for(tmp_path, capsys):
     for name, stride in zip(names, (16, 32), strict=True):
         assert convert(path, tmp_path / "out.pth", *name.split(), "--force") == 0
         assert load_backbone(tmp_path / "out.pth").out_strides[-1] == stride
+
+
+@pytest.mark.parametrize("options", [(), ("--source", "openmmlab", "--arch", "resnet18")])
+def test_a_checkpoint_of_mmms_train_needs_no_conversion(options, tmp_path, capsys):
+    path = tmp_path / "epoch_3.pth"
+    network = {"backbone.layer.weight": torch.ones(2)}
+    torch.save({"state_dict": network, "meta": {TRAINED: {}}}, path)
+    line = refusal(capsys, path, tmp_path / "out.pth", *options)
+    assert "epoch_3.pth: a checkpoint of mmms train needs no conversion: mmms test," in line
+    assert "mmms publish prepares it for release" in line
+    torch.save({"state_dict": network}, path)
+    assert "needs no conversion" not in refusal(capsys, path, tmp_path / "out.pth", "--source", "timm")
 
 
 def test_strides_of_segmentation_models_and_of_detectors_without_a_neck_are_asked_for(tmp_path, capsys):
