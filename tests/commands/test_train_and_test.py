@@ -109,8 +109,8 @@ def test_a_misfit_is_reported_in_one_line_before_training(run, shapes, tmp_path,
     assert "--cfg-options lr: expected KEY=VALUE" in error_of(capsys, ["train", CONFIG, *coco, "--cfg-options", "lr"])
     message = error_of(capsys, ["train", CONFIG, *coco, "--cfg-options", "model.neck.num_outs=1"])
     assert "AssertionError" in message  # mmdet's way to complain
-    message = error_of(capsys, ["train", CONFIG, *coco, "--cfg-options", "model.backbone.depth=20"])
-    assert "depth=20: allowed are 18, 34, 50, 101, 152" in message
+    message = error_of(capsys, ["train", CONFIG, *coco, "--cfg-options", "model.backbone.depth=21"])
+    assert "depth=21: allowed are 18, 34, 50, 101, 152" in message
     other = ["test", "mask_rcnn_ps_r50_fpn_1x", checkpoint, *coco]
     assert "is not of this config's model" in error_of(capsys, other)
     if not torch.cuda.is_available():
