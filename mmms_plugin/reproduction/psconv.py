@@ -129,7 +129,7 @@ ITEMS = (
             Row("ResNeXt-29 16x64d", ("17.538 ± 0.094",), "cifar100/resnext29_16x64d"),
             Row("PS-ResNeXt-29 16x64d", ("16.528 ± 0.353",), "cifar100/ps_resnext29_16x64d"),
         ),
-        "Mean and standard deviation.", seeds=5,
+        "Mean and standard deviation.", seeds=5, smoke_rows=3,
     ),
     Item(
         "psconv-faster-rcnn", SOURCE, "Supplement", "box AP of Faster and Cascade R-CNN on COCO val2017",
