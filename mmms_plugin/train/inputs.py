@@ -42,8 +42,13 @@ def find_inputs(arguments: Sequence[str], out: Path) -> list[Input]:
     pictures: dict[Path, Path] = {}  # resolved path: the path below the argument
     for argument in arguments:
         for path, below in _pictures_of(argument, out.resolve()):
-            pictures.setdefault(path.resolve(), below)
+            pictures.setdefault(_resolved(path), below)
     return [Input(path, name, pictures[path]) for path, name in zip(pictures, _names(pictures), strict=True)]
+
+
+def _resolved(path: Path) -> Path:
+    """The path without links; pathlib's ``resolve`` raises for a link to itself before Python 3.13."""
+    return Path(os.path.realpath(path))
 
 
 def _pictures_of(argument: str, out: Path) -> Iterable[tuple[Path, Path]]:
@@ -51,7 +56,7 @@ def _pictures_of(argument: str, out: Path) -> Iterable[tuple[Path, Path]]:
     if path.is_file():
         return [(path, Path(path.name))]
     if path.is_dir():
-        files = [file for file in pictures_in(path) if out not in file.resolve().parents]
+        files = [file for file in pictures_in(path) if out not in _resolved(file).parents]
         return _some([(file, file.relative_to(path)) for file in files], f"folder {argument}")
     if glob.has_magic(argument):
         files = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]

@@ -204,11 +204,13 @@ def test_a_named_pipe_is_not_waited_for(tmp_path):
     Image.new("L", (3, 2)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "b.png")
     (tmp_path / "c.png").symlink_to(tmp_path / "gone")
+    (tmp_path / "circle.png").symlink_to(tmp_path / "circle.png")
     for argument in (tmp_path, tmp_path / "*.png"):
         found = find_inputs([str(argument)], tmp_path / "out")
         problems = {source.path.name: problem_of(source.path) for source in found}
         assert problems.pop("a.png") == ""
         assert problems.pop("b.png") == "unreadable: a named pipe, not a file"
+        assert problems.pop("circle.png").startswith("unreadable: ")
         assert problems == {"gone": "missing"}
     for name, said in (
         ("b.png", "this is a named pipe, give a picture or folder"),
