@@ -248,7 +248,9 @@ class Item:
     def filled(
         self, commands: Sequence[Sequence[str]], trained: Sequence[Trained], out: str, pictures: str = ""
     ) -> list[list[str]]:
-        """Commands with names of files and configs in place of those in braces."""
+        """Commands with names of files and configs in place of those in braces, without those of rows left out."""
+        places = [f"{{{number}." for number in range(len(trained), len(trained) + len(commands))]
+        commands = [words for words in commands if not any(place in word for place in places for word in words)]
         work_dirs = [training.work_dir for training in trained]
         return [
             list(chain.from_iterable(

@@ -37,17 +37,20 @@ def _attached(name: str, config: str, blocks: tuple[tuple[int, int], ...]) -> It
         yield Row(f"{name}, {place}", (None, None), config, options)
 
 
-def _curves(name: str, title: str, data: DataSet, epochs: int, exits: int, rows: tuple[Row, ...], remark: str) -> Item:
+def _curves(
+    name: str, title: str, data: DataSet, epochs: int, exits: int, rows: tuple[Row, ...], remark: str,
+    smoke_rows: int | None = None,
+) -> Item:  # fmt: skip
     """Accuracy of every exit; both settings with intervals, the networks beside each other, in one figure."""
     folders = [f"{{out}}/{re.sub('[^a-zA-Z0-9]+', '_', row.name)}" for row in rows]
-    after = []
-    for number in reversed(range(len(rows))):  # the first is drawn last, beside the others
+    after, last = [], len(rows) - 1
+    for number, row in enumerate(rows):  # the last is drawn beside the others
         words = ["early-exit", f"{{{number}.config}}", f"{{{number}.work_dir}}", *data.words, "--out", folders[number]]
-        words += ["--cfg-options", *rows[number].cfg_options] if rows[number].options else []
-        after.append((*words, *(["--beside", *folders[1:]] if number == 0 and folders[1:] else [])))
+        words += ["--cfg-options", *row.cfg_options] if row.options else []
+        after.append((*words, *(["--beside", *folders[:last]] if number == last else [])))
     return Item(name, SOURCE, title, "accuracy of every exit, anytime and within a budget", data, epochs, _exits(exits),
-                rows, f"{remark} The figure is {folders[0].removeprefix('{out}/')}/beside.png.", smoke=SMOKE,
-                after=tuple(after))  # fmt: skip
+                rows, f"{remark} The figure is {folders[last].removeprefix('{out}/')}/beside.png.", smoke=SMOKE,
+                after=tuple(after), smoke_rows=smoke_rows)  # fmt: skip
 
 
 def _row(name: str, config: str, exits: int, **options: object) -> Row:
@@ -70,19 +73,19 @@ ITEMS = (
     _curves(
         "msdnet-cifar100", "Both settings, CIFAR-100", CIFAR100, 300, 7,
         (
-            _row("MSDNet, anytime", "cifar100/msdnet_anytime", 7),
-            _row("MSDNet, budgeted", "cifar100/msdnet_budgeted", 7),
             _row("ResNet-62, classifiers", RESNET, 7),
             _row("DenseNet-BC-100, classifiers", DENSENET, 7),
             _row("ResNets, sequence", "cifar100/resnet_sequence", 7),
             _row("ResNets, ensemble", "cifar100/resnet_sequence", 7, ensemble=True),
+            _row("MSDNet, budgeted", "cifar100/msdnet_budgeted", 7),
+            _row("MSDNet, anytime", "cifar100/msdnet_anytime", 7),
         ),
-        "The paper's Figures 6 and 7 show curves only, one setting each: its MSDNets are the first two rows. Of the "
+        "The paper's Figures 6 and 7 show curves only, one setting each: its MSDNets are the last two rows. Of the "
         "networks some have five or six exits.",
     ),
     _curves(
         "msdnet-imagenet", "Both settings, ImageNet", IMAGENET, 90, 5,
         tuple(_row(f"MSDNet, steps of {step}", f"imagenet/msdnet_step{step}", 5) for step in (4, 6, 7)),
-        "The paper's Figure 5 shows curves only.",
+        "The paper's Figure 5 shows curves only.", smoke_rows=1,
     ),
 )  # fmt: skip

@@ -16,7 +16,7 @@ from mmms_plugin.commands.reproduce_figures import FIGURES
 from mmms_plugin.config.edit import apply_cfg_options
 from mmms_plugin.config.files import load_config
 from mmms_plugin.reproduction import index
-from mmms_plugin.reproduction.items import CIFAR10, IMAGENET, Item, Measure, Row
+from mmms_plugin.reproduction.items import CIFAR10, IMAGENET, Item, Measure, Row, Trained
 from mmms_plugin.reproduction.page import PAGE, page
 from mmms_plugin.train.options import parse_cfg_options
 
@@ -208,6 +208,12 @@ def test_an_item_without_training_is_made_by_its_command(capsys, monkeypatch):
     monkeypatch.setitem(index.INDEX, failing.name, failing)
     assert main(["reproduce", failing.name, "--smoke"]) == 1
     assert "psconv-speed: its command ended with status 2" in capsys.readouterr().err
+
+
+def test_commands_of_rows_that_a_smoke_run_leaves_out_are_not_run():
+    item = replace(DRAWN, after=(("a", "{0.folder}"), ("b", "{0.folder}", "x/{2.folder}"), ("c", "{1.work_dir}")))
+    trained = [Trained("config", f"folder{number}", "checkpoint", f"w/{number}") for number in (0, 1)]
+    assert item.filled(item.after, trained, "out") == [["a", "folder0"], ["c", "w/1"]]
 
 
 @pytest.mark.slow
