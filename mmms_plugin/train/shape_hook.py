@@ -119,6 +119,7 @@ class ShapeAdaptorHook(Hook):
         self.optimizer = torch.optim.SGD(alphas, lr=self.lr, momentum=self.momentum, nesterov=True)
         if self._resumed is not None:
             self.optimizer.load_state_dict(self._resumed)
+            self.optimizer.param_groups[0]["momentum"] = self.momentum  # the config's, as for the weights
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Step when due."""

@@ -62,7 +62,9 @@ def collate(samples: list[dict]) -> dict:
     return dict(inputs=torch.stack([s["inputs"] for s in samples]), labels=torch.tensor([s["labels"] for s in samples]))
 
 
-def train(folder, name: str, iterations: int = 8, mode: str = "standard", step: int = 4, **options) -> Runner:
+def train(
+    folder, name: str, iterations: int = 8, mode: str = "standard", step: int = 4, momentum: float = 0.9, **options
+) -> Runner:
     """With ``train_cfg`` among the options, of the length that it gives."""
     torch.manual_seed(0)
     settings = dict(constructor=CONSTRUCTOR, optimizer=dict(type="SGD", lr=0.01, momentum=0.9))
@@ -75,7 +77,7 @@ def train(folder, name: str, iterations: int = 8, mode: str = "standard", step: 
         ),
         train_cfg=options.pop("train_cfg", dict(by_epoch=False, max_iters=iterations)),
         optim_wrapper={key: value for key, value in settings.items() if value is not None},
-        custom_hooks=[dict(type="mmms_plugin.ShapeAdaptorHook", step=step, report=4)],
+        custom_hooks=[dict(type="mmms_plugin.ShapeAdaptorHook", step=step, report=4, momentum=momentum)],
         default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=4, by_epoch=False)),
         experiment_name=name,
         log_level="WARNING",
@@ -117,6 +119,9 @@ def test_a_resumed_training_gives_the_same_bits(whole, tmp_path):
     resumed = train(tmp_path, "resumed", load_from=str(folder / "iter_4.pth"), resume=True)
     for key, value in runner.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[key]), key
+    other = train(tmp_path, "other", load_from=str(folder / "iter_4.pth"), resume=True, momentum=0.5)
+    (hook,) = (hook for hook in other.hooks if isinstance(hook, ShapeAdaptorHook))
+    assert hook.optimizer.param_groups[0]["momentum"] == 0.5  # of the config
 
 
 @pytest.mark.parametrize(
