@@ -6,16 +6,18 @@ import logging
 from typing import Any
 
 import torch
+from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmms_plugin.config.schedule import SHORTEST_WARM_UP, schedulers_of, warms_up
-from mmms_plugin.errors import RunError
+from mmms_plugin.errors import RunError, counted
 from mmms_plugin.processes import release_memory
 from mmms_plugin.train.idle import idle_parts, refuse_endless_epochs
-from mmms_plugin.weights.newest import newest_checkpoint
+from mmms_plugin.train.stopping import shown
+from mmms_plugin.weights.newest import newest_checkpoint, set_aside
 
 EVERY = 5  # batches of an evaluation after which memory is given back: after each one it takes 12 % longer
 FAR = 2.0  # batches that differ by this factor need another learning rate
@@ -41,6 +43,27 @@ class ScheduleHook(Hook):
         lines = misfits(runner.cfg, len(runner.train_dataloader), runner.max_iters, runner.world_size)
         for line in [*lines, *idle_parts(runner)]:
             print_log(line, "current", logging.WARNING)
+
+
+class EarlierHook(Hook):
+    """Before a training that resumes none, moves the checkpoints of an earlier one in its folder out of its way.
+
+    By then all processes have read the weights that they start from, which may be among them.
+    """
+
+    priority = "VERY_HIGH"
+
+    def before_train(self, runner: Runner) -> None:
+        barrier()
+        checkpoints = set_aside(runner.work_dir) if is_main_process() else []
+        if checkpoints:
+            held = counted(len(checkpoints), "checkpoint")
+            print_log(
+                f"{shown(runner.work_dir)} held {held} of an earlier training, now in "
+                f"{shown(checkpoints[-1].parent)}; --resume {shown(checkpoints[-1])} continues that training instead",
+                "current",
+                logging.WARNING,
+            )
 
 
 def misfits(config: Any, per_epoch: int, total: int, world: int) -> list[str]:

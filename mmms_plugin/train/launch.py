@@ -45,7 +45,7 @@ from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.processes import shell_line
 from mmms_plugin.train.console import calm_output, say
-from mmms_plugin.train.hooks import ScheduleHook, unwrapped
+from mmms_plugin.train.hooks import EarlierHook, ScheduleHook, unwrapped
 from mmms_plugin.train.options import DataOptions, EvaluateOptions, LaunchOptions, TrainOptions
 from mmms_plugin.train.processes import (
     check_launcher,
@@ -165,6 +165,8 @@ def train(options: TrainOptions) -> Runner:
         set_start(config, options.pretrained, options.resume, remarks)
         runner = _build_runner(config, options, remarks)
         runner.register_hook(ScheduleHook())
+        if not config.get("resume"):
+            runner.register_hook(EarlierHook())
         _check_start(runner, config, options.pretrained)
         if isinstance(runner, ResumableRunner):
             runner.stop.command = command

@@ -7,11 +7,13 @@ beside existing checkpoints. It fails if the folder was moved, the file is empty
 from __future__ import annotations
 
 import re
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from mmms_plugin.errors import UserError, first_line, shown
+from mmms_plugin.files import replace
 from mmms_plugin.weights.reader import read
 
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
@@ -57,6 +59,29 @@ def _candidates(folder: Path, named: Path | None) -> list[Path]:
     number, time = numbers.get(named, -1), named.stat().st_mtime
     newer = [path for path in ordered if numbers[path] > number and path.stat().st_mtime > time]
     return [*newer, named, *(path for path in ordered if path != named and path not in newer)]
+
+
+def set_aside(folder: str | Path) -> list[Path]:
+    """Move the checkpoints of an earlier training into a new sub-folder ``earlier_1``, or ``earlier_2``, ...
+
+    The files beside a checkpoint that are made for it, such as ``iter_4.exits.json``, go with it.
+
+    Returns:
+        The checkpoints in their new place, the last one last.
+    """
+    folder = Path(folder)
+    best = [path for path in sorted(folder.glob("best_*.pth")) if path.is_file()]
+    checkpoints = [*best, *reversed(_candidates(folder, None))]
+    if not checkpoints:
+        return []
+    aside = next(path for i in count(1) if not (path := folder / f"earlier_{i}").exists())
+    aside.mkdir()
+    stems = {path.stem for path in checkpoints}
+    beside = [path for path in sorted(folder.glob("*.exits.json")) if path.name.removesuffix(".exits.json") in stems]
+    for path in (folder / "last_checkpoint", *beside, *checkpoints):
+        if path.is_file():
+            replace(path, aside / path.name)
+    return [aside / path.name for path in checkpoints]
 
 
 def why_unusable(path: str | Path) -> str | None:

@@ -13,7 +13,7 @@ from mmengine.model import BaseModel
 import mmms_plugin.commands as cli
 from mmms_plugin.errors import RunError
 from mmms_plugin.train import hooks
-from mmms_plugin.train.hooks import FiniteHook, MemoryHook
+from mmms_plugin.train.hooks import EarlierHook, FiniteHook, MemoryHook
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.weights.newest import newest_checkpoint
 from mmms_plugin.weights.reader import read
@@ -46,6 +46,29 @@ def runner_of(folder: Path, fault: str) -> ResumableRunner:
         default_hooks={"checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 1, "max_keep_ckpts": 1}},
         experiment_name=str(next(RUNS)),
     )  # fmt: skip
+
+
+def test_a_new_training_loses_no_checkpoint_of_an_earlier_one(tmp_path: Path, capsys) -> None:
+    """What is made for a checkpoint goes with it; the new training may start from one of them."""
+    for i, kept in enumerate(([], ["earlier_1"], ["earlier_1", "earlier_2"])):
+        runner = runner_of(tmp_path, "1")
+        runner.register_hook(EarlierHook())
+        if kept:
+            runner._load_from = str(tmp_path / "iter_6.pth")
+        (tmp_path / "iter_9.exits.json").touch()
+        capsys.readouterr()
+        runner.train()
+        assert sorted(path.name for path in tmp_path.glob("earlier_*")) == kept
+        assert sorted(path.name for path in tmp_path.glob("iter_*")) == [
+            "iter_6.pth",
+            "iter_9.exits.json",
+        ]
+        line = f"1 checkpoint of an earlier training, now in {tmp_path / f'earlier_{i}'}; --resume "
+        printed = capsys.readouterr()
+        assert (line in printed.out + printed.err) is bool(kept)
+        (tmp_path / "iter_6.exits.json").write_text(str(i), encoding="utf-8")
+    assert newest_checkpoint(tmp_path / "earlier_1")[0] == tmp_path / "earlier_1/iter_6.pth"
+    assert (tmp_path / "earlier_2/iter_6.exits.json").read_text(encoding="utf-8") == "1"
 
 
 @pytest.mark.parametrize(
