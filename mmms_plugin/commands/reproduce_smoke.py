@@ -186,7 +186,9 @@ def _train(row: Row, item: Item, pictures: Path, folder: Path) -> Metrics:
     data = item.data
     assert data is not None  # an item with trainings has data
     work_dir = folder / row.folder
-    changes = {**LOADERS, **data.small, **row.options} | ({} if item.after else NO_CHECKPOINT)
+    # trainings of one config that start in one second would share a log
+    name = {"experiment_name": row.folder}
+    changes = {**LOADERS, **name, **data.small, **row.options} | ({} if item.after else NO_CHECKPOINT)
     options: dict[str, Any] = {data.flag: str(pictures), "cfg_options": changes}
     log = StringIO()  # not a file: loggers of mmengine keep it after the run
     try:

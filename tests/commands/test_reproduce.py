@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -221,6 +222,7 @@ def test_a_command_draws_several_trainings_and_a_smoke_run_some_of_them(monkeypa
     pytest.importorskip("mmpretrain")
     pytest.importorskip("torchvision")
     monkeypatch.setitem(index.INDEX, DRAWN.name, DRAWN)
+    monkeypatch.setattr(time, "strftime", lambda *_: "20260101_000000")  # both trainings start in one second
     assert main(["reproduce", "test-shapes", "--smoke", "--out", str(tmp_path)]) == 0
     rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("0.")]
     assert rows == ["0.6", "0.8"]
