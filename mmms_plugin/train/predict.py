@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,7 +85,12 @@ def predict(options: PredictOptions) -> None:
                 skipped[source.path] = problem
                 continue
             pixels = mmcv.imread(str(source.path), channel_order="rgb")
-            batch = pseudo_collate([pipeline({"img_path": str(source.path), "img_id": 0})])
+            try:
+                packed = user_fault("the test pipeline", partial(pipeline, {"img_path": str(source.path), "img_id": 0}))
+            except UserError as error:  # such as a picture of 1 x 60000 px, which resizing makes 0 px wide
+                skipped[source.path] = str(error)
+                continue
+            batch = pseudo_collate([packed])
             with torch.no_grad(), channels_explained(model, config.model):
                 (sample,) = model.test_step(batch)  # type: ignore[operator]
             results.add(source, np.asarray(pixels), sample)

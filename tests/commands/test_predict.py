@@ -95,6 +95,7 @@ def test_a_picture_with_damaged_pixels_cannot_be_read(tmp_path):
 
 def test_a_detector_gives_one_coco_file_and_drawings(models, pictures, tmp_path, capsys):
     out = tmp_path / "out"
+    Image.new("L", (1, 2000)).save(pictures / "thin.png")  # less than 1 px wide after resizing
     options = ["--cfg-options", "model.test_cfg.rcnn.score_thr=0.0", "model.test_cfg.rcnn.max_per_img=7"]
     arguments = [DETECTOR, str(models / "detector.pth"), str(pictures), "--out", str(out), "--score", "0.01"]
     assert main(["predict", *arguments, *options]) == 0
@@ -102,7 +103,9 @@ def test_a_detector_gives_one_coco_file_and_drawings(models, pictures, tmp_path,
     assert "--score 0.01: drawing many objects takes a while; --no-draw leaves it out" in remarks
     assert "3 pictures: 21 objects of score 0.01 or more" in printed
     skipped = (out / "skipped.txt").read_text(encoding="utf-8").splitlines()
-    assert [line.split(": ")[0] for line in skipped] == [str(pictures / name) for name in ("broken.png", "empty.jpg")]
+    names = ("broken.png", "empty.jpg", "thin.png")
+    assert [line.split(": ")[0] for line in skipped] == [str(pictures / name) for name in names]
+    assert ": the test pipeline: " in skipped[2]
     assert "truncated" in skipped[0]
     assert "empty" in skipped[1]
     drawn = {str(file.relative_to(out / "drawn")) for file in (out / "drawn").rglob("*.*")}
