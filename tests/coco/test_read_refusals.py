@@ -236,6 +236,7 @@ def test_masks_that_cannot_be_used_are_one_line_and_matter_only_for_masks(files,
     ("known", "used", "hint"),
     [
         ((1, 3, 90), (0, 2), "; they look like 0-based labels 0..2: write the annotation file's own ids (1, 3, 90)"),
+        ((5,), (0,), "; they look like labels from 0: write the annotation file's own ids (5)"),
         ((1, 3, 90), (0, 3), "; it has 3: 1, 3, 90"),
         ((1, 3, 90), (-1, 2), "; it has 3: 1, 3, 90"),
         ((1, 3, 90), (1, 2), "; they look like class numbers 1..3: write the annotation file's own ids (1, 3, 90)"),
