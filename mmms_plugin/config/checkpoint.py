@@ -156,7 +156,7 @@ def check_function(
     theirs = _function(checkpoint.meta)
     differ = [*_differences(model, own, checkpoint, theirs), *_order(checkpoint.meta, classes)]
     if not differ:
-        return None if from_file else _untold(theirs, own, checkpoint.path)
+        return None if from_file else _untold(theirs, own, checkpoint)
     path, told = checkpoint.path, "; ".join(differ)
     text = f"checkpoint {path} was trained with {told}: shapes agree, what is computed does not"
     if force:
@@ -164,12 +164,14 @@ def check_function(
     raise UserError(f"{text}; use the config that it was trained with, or --force to evaluate it all the same")
 
 
-def _untold(theirs: Function, own: Function, path: Path) -> str | None:
-    if theirs.complete or (theirs.parts and set(own.parts) - set(theirs.parts) <= NEUTRAL | EASY):
+def _untold(theirs: Function, own: Function, checkpoint: Checkpoint) -> str | None:
+    lacking = set(own.parts) - set(theirs.parts)
+    if not own.parts or theirs.complete or (theirs.parts and lacking <= NEUTRAL | EASY):
         return None
-    if not theirs.parts:
-        return f"{path} does not say what it was trained with: only shapes are compared with the config"
-    return f"{path} says only what its backbone was trained with: of all else only shapes are compared"
+    if theirs.parts or checkpoint.functions:
+        part = "its backbone was trained with" if theirs.parts else "some of its layers compute"
+        return f"{checkpoint.path} says only what {part}: of all else only shapes are compared"
+    return f"{checkpoint.path} does not say what it was trained with: only shapes are compared with the config"
 
 
 def check_resumed(
@@ -188,7 +190,7 @@ def check_resumed(
             "its config, or start a new training from its weights in another --work-dir: "
             f"--cfg-options load_from={checkpoint.path}"
         )
-    return _untold(theirs, own, checkpoint.path)
+    return _untold(theirs, own, checkpoint)
 
 
 def check_backbone_function(model: nn.Module, own: Function, checkpoint: Checkpoint) -> None:

@@ -207,13 +207,14 @@ def predictor(classes: object = None, heads: int = 2, **more: object) -> Config:
     [
         (None, {}, ("class 0", "class 1"), 2),
         (("a", "b"), {}, ("a", "b"), 2),
-        ("a", {}, ("a",), 2),
+        ("a", {}, ("a",), 1),
+        (("a", "b"), {}, ("class 0", "class 1", "class 2"), 3),  # COCO's names, say, and a head for other classes
         (("a", "b"), dict(dataset_meta=dict(classes=("x", "y", "z"))), ("x", "y", "z"), 3),
         (None, dict(dataset_meta=dict(CLASSES=("x", "y"))), ("x", "y"), 2),
     ],
 )
 def test_the_classes_of_a_checkpoint_go_before_those_of_the_config(classes, meta, names, heads):
-    config = predictor(classes)
+    config = predictor(classes, 2 if meta else heads)
     assert classes_of(config, meta)[0] == names
     assert config.model.head.num_classes == heads
 
