@@ -19,8 +19,8 @@ from mmms_plugin.config.function import Function
 from mmms_plugin.registry import MODELS
 
 MODELS.import_from_location()
-# Shape Adaptor's networks but the ResNet have no config of a detector.
-WITHOUT = {"ShapeAdaptorVGG", "ShapeAdaptorMobileNetV2"}
+# Shape Adaptor's networks but the ResNet have no config of a detector; a sequence of classifiers is none's backbone.
+WITHOUT = {"ShapeAdaptorVGG", "ShapeAdaptorMobileNetV2", "ModelSequence"}
 # Cascade and Faster R-CNN have the backbones of Mask R-CNN; one of deeper and shallower twins is enough.
 GOALS = [n for n in config_names() if n.startswith(("mask_rcnn_", "deeplabv3_", "dla60x_up", "elastic_dla60x_up"))
          if not any(part in n for part in ("r50_psconv", "x50", "r101", "dla102x"))]  # fmt: skip
