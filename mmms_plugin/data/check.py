@@ -181,16 +181,8 @@ def _check_classes(own: OwnData, folders: Mapping[str, Path], decode: bool) -> R
                 raise
             splits.pop(split, None)
             across.add("test-unusable", one_line(str(error).removeprefix(f"{own.where}: ")))
-    pictures: Pictures = []
-    for split, part in splits.items():
-        part.look(decode, own.max_pixels)
-        part.findings.advisory = split == "test"
-        report.splits[split] = {"images": len(part.pictures), "classes": list(part.classes)}
-        pictures += [(split, path, file.bytes) for path, file in zip(part.paths, part.looked, strict=True)]
     _note_missing_splits(folders, across)
-    _note_same_pictures(pictures, across)
-    report.findings = errors_first([*(part.findings for part in splits.values()), across])
-    return report
+    return _looked_at(report, splits, across, decode, own.max_pixels)
 
 
 def _check_tables(own: OwnData, files: Mapping[str, Path], decode: bool) -> Report:
@@ -206,15 +198,26 @@ def _check_tables(own: OwnData, files: Mapping[str, Path], decode: bool) -> Repo
             if split != "test":
                 raise
             across.add("test-unusable", one_line(str(error).removeprefix(f"{own.where}: ")))
-    pictures: Pictures = []
-    for split, table in splits.items():
-        table.look(decode, own.max_pixels)
-        table.findings.advisory = split == "test"
-        report.splits[split] = {"images": len(table.pictures), "classes": list(table.classes)}
-        pictures += [(split, path, file.bytes) for path, file in zip(table.paths, table.looked, strict=True)]
     _note_missing_splits(files, across)
+    return _looked_at(report, splits, across, decode, own.max_pixels)
+
+
+def _looked_at(
+    report: Report,
+    splits: Mapping[str, ImageFolder] | Mapping[str, LabelTable],
+    across: Findings,
+    decode: bool,
+    max_pixels: int,
+) -> Report:
+    """The report with what the pictures of all splits show."""
+    pictures: Pictures = []
+    for split, part in splits.items():
+        part.look(decode, max_pixels)
+        part.findings.advisory = split == "test"
+        report.splits[split] = {"images": len(part.pictures), "classes": list(part.classes)}
+        pictures += [(split, path, file.bytes) for path, file in zip(part.paths, part.looked, strict=True)]
     _note_same_pictures(pictures, across)
-    report.findings = errors_first([*(table.findings for table in splits.values()), across])
+    report.findings = errors_first([*(part.findings for part in splits.values()), across])
     return report
 
 
