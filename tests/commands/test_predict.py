@@ -167,7 +167,7 @@ def test_what_cannot_be_done_is_one_line(models, pictures, tmp_path, capsys):
         assert not (tmp_path / "out/predictions.json").exists()
     assert main(["predict", DETECTOR, checkpoint, str(pictures / "empty.jpg"), *out]) == 2
     note, error = capsys.readouterr().err.splitlines()
-    assert "detector.pth does not say what it was trained with" in note
+    assert "detector.pth says only what some of its layers compute" in note
     assert "none of the 1 pictures can be read" in error
     inside = pictures / "drawn"
     inside.mkdir()
