@@ -148,7 +148,7 @@ class Row:
 
 
 class Trained(NamedTuple):
-    """What the command of an item is told about a training."""
+    """A training, as the commands that follow it name it."""
 
     config: str
     folder: str
