@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.errors import UserError, one_line, shown
 from mmms_plugin.files import check_folder, make_folder, write_text
 from mmms_plugin.options import REQUIRED, option, positional
 from mmms_plugin.train.options import DATA, OUTPUT, SPLITS, EvaluateOptions
@@ -81,6 +81,14 @@ class Options(EvaluateOptions):
         help="reports of other networks, folders that this command wrote, to draw beside this one (beside.png)",
     )  # fmt: skip
     out: str = option(default=REQUIRED, metavar="DIR", group=OUTPUT, help="folder for the plot and the numbers")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [Path(folder).resolve().name for folder in (self.out, *self.beside)]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(
+                f"--beside: two reports are called {shown(twice)}, as the figure names them by their folders"
+            )
 
 
 def run(options: Options) -> None:

@@ -139,6 +139,7 @@ TWO = ["--ann", "x", "--pred", "y", "--pred", "z", "--out", "o"]
         ),
         (["stress-test", "x", "y", "--out", "z", "--voc-dir", "d"], "unrecognized arguments: --voc-dir d"),
         (["early-exit", "x", "y", "--out", "z", "--coco-dir", "d"], "unrecognized arguments: --coco-dir d"),
+        (["early-exit", "x", "y", "--out", "a/r", "--beside", "b/r"], "--beside: two reports are called 'r'"),
         (["flops", "DLA", "--cfg-options", "arch=61"], "arch='61': allowed are '34'"),
         (
             ["flops", "PSResNet", "--cfg-options", "depth=18", "--shape", "0", "9"],
