@@ -59,7 +59,7 @@ setup(
         "test": [
             *("pytest", "pytest-xdist", "coverage>=7.13"),
             *("ruff", "mypy", "import-linter"),
-            *("mmpretrain==1.2.0", "pyarrow"),
+            *("mmpretrain==1.2.0", "pyarrow", "onnxscript", "onnxruntime"),
         ],
     },
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,11 @@ from mmengine.logging import MMLogger
 
 from mmms_plugin.commands.reproduce_smoke import hosts_repeat_no_slow_steps
 from mmms_plugin.datasets import write_shapes
+from tests.skips import (  # noqa: F401  hooks of pytest
+    pytest_collection_modifyitems,
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+)
 
 # Some CI services set these; rich then writes escape codes into captured output, which tests compare.
 for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
@@ -24,18 +28,11 @@ for _name, _handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """``make test`` installs what classifiers need and sets MMMS_NO_SKIP: then none of their tests may be skipped.
-
-    It also makes this process warn about open() without an encoding; processes that tests start, which load hosts, do
-    not warn.
-    """
+    """Warn about open() without an encoding in this process only; processes that tests start load hosts."""
     if not getattr(
         config.option, "numprocesses", None
     ):  # xdist's main process passes it on to those that run the tests
         os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
-    missing = [name for name in ("mmpretrain", "torchvision") if PathFinder.find_spec(name) is None]
-    if missing and os.environ.get("MMMS_NO_SKIP"):
-        raise pytest.UsageError(f"{' and '.join(missing)} not installed: tests of classifiers would be skipped")
 
 
 @pytest.fixture(scope="session")

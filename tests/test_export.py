@@ -57,8 +57,8 @@ def test_compiles_in_one_piece(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_onnx(name, tmp_path: Path):
-    runtime = pytest.importorskip("onnxruntime", reason="pip install onnx onnxscript onnxruntime")
-    pytest.importorskip("onnxscript", reason="pip install onnx onnxscript onnxruntime")
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
     model, sizes = built(name)
     x = torch.randn(2, 3, *CAPTURED)
     free = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} if len(sizes) > 1 else {}

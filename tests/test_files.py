@@ -72,7 +72,7 @@ def test_a_file_may_get_its_name_from_its_content(tmp_path: Path) -> None:
     assert names(tmp_path) == ["b.txt"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="modes of files are POSIX's")
+@pytest.mark.needs(os.name != "nt", reason="modes of files are POSIX's")
 def test_files_get_the_permissions_that_the_user_s_programs_give(tmp_path: Path) -> None:
     for mask, mode in ((0o022, 0o644), (0o077, 0o600), (0o002, 0o664)):
         before = os.umask(mask)
@@ -254,7 +254,7 @@ def test_a_folder_that_another_process_takes_for_a_killed_ones_is_given_up(tmp_p
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
-@pytest.mark.skipif(os.name == "nt", reason="flock is POSIX's")
+@pytest.mark.needs(os.name != "nt", reason="flock is POSIX's")
 def test_without_locks_files_are_written_and_nothing_is_cleared(code: int, tmp_path: Path, monkeypatch) -> None:
     import fcntl
 
@@ -441,7 +441,7 @@ def test_the_status_of_a_process_is_kept() -> None:
         assert process.returncode == status
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give memory back by themselves")
+@pytest.mark.needs(platform.libc_ver()[0] == "glibc", reason="other C libraries give memory back by themselves")
 def test_freed_memory_goes_back_to_the_system() -> None:
     """Of 100 MB in small blocks, the last of which keeps the heap from shrinking."""
     blocks = [bytes(100_000) for _ in range(1000)]

@@ -12,7 +12,7 @@ import torch
 from mmms_plugin.commands import main
 from mmms_plugin.layers import DepthwisePSConv2d, DynamicPSConv2d, PSConv2d
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
+pytestmark = [pytest.mark.gpu, pytest.mark.needs(torch.cuda.is_available(), reason="a CUDA device")]
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def test_the_torch_of_the_python_that_installs_is_seen(install, tmp_path: Path, 
     assert "torch==2.9.1+cu128" in environment.constraints.read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.needs(shutil.which("make"), reason="make")
 @pytest.mark.parametrize("target", ["demo", "test"])
 def test_make_says_what_is_missing_and_makes_nothing(target, tmp_path: Path) -> None:
     """No Python of that name; and one without ``ensurepip``, as Debian's without python3-venv."""

@@ -107,7 +107,7 @@ def test_other_formats_that_pillow_knows_are_not_opened(tmp_path):
     assert str(fault(tmp_path / "a.png", 1000)) == "not a known picture format"
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.needs(hasattr(os, "mkfifo"), reason="named pipes")
 def test_only_regular_files_are_opened(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()

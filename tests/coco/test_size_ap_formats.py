@@ -388,7 +388,7 @@ def test_xml_in_the_encodings_that_label_tools_write(picture, declared, encoding
     assert truth.category_names == ("猫",)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.needs(hasattr(os, "mkfifo"), reason="named pipes")
 @pytest.mark.parametrize("name", ["a.txt", "a.xml"])
 def test_a_pipe_among_the_labels_is_not_waited_for(picture, name):
     os.mkfifo(picture / "labels" / name)

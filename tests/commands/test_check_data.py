@@ -134,7 +134,7 @@ def test_the_table_and_the_report_tell_all(folder, tmp_path, capsys):
     assert len(content["findings"][0]["examples"]) == 5
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.needs(hasattr(os, "mkfifo"), reason="named pipes")
 def test_named_pipes_folders_and_pictures_of_too_many_pixels_are_errors(folder, capsys):
     """A named pipe would be waited for; 40 x 30 px are allowed where the limit is 1,200."""
     for name in ("p0.jpg", "p1.jpg"):

@@ -119,7 +119,7 @@ def test_a_training_that_fails_or_does_not_evaluate_ends_with_status_1(calls, tm
     assert not (tmp_path / "out/cifar10-r50_small/seed_0.json").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+@pytest.mark.needs(os.name != "nt", reason="a shell")
 def test_a_signal_lets_the_training_save_its_state_first(calls: Path, tmp_path: Path, capsys):
     trap = "trap 'echo saved; exit 143' TERM\nkill -TERM $PPID\nwhile :; do sleep 0.02; done\n"
     Path(sys.executable).write_text(f"#!/bin/sh\n{trap}", encoding="utf-8")
@@ -133,7 +133,7 @@ def test_a_signal_lets_the_training_save_its_state_first(calls: Path, tmp_path: 
     assert not (out / "seeds.json").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+@pytest.mark.needs(os.name != "nt", reason="a shell")
 def test_a_signal_while_the_training_starts_does_not_leave_it_running(calls: Path, tmp_path: Path, monkeypatch):
     Path(sys.executable).write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
     started = []

@@ -107,7 +107,7 @@ def test_run_finds_the_hosts_scripts(capsys):
     ]
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.needs(shutil.which("bash"), reason="bash")
 def test_tab_completion(capsys, tmp_path):
     assert main(["completion", "bash"]) == 0
     (tmp_path / "mmms").write_text(capsys.readouterr().out, encoding="utf-8")

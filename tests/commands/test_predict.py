@@ -201,7 +201,7 @@ def test_names_of_results_are_unique_and_like_the_pictures(tmp_path):
     assert everything["y/z/dog.bmp"] == "z/dog"
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.needs(hasattr(os, "mkfifo"), reason="named pipes")
 def test_a_named_pipe_is_not_waited_for(tmp_path):
     """In a folder or of a pattern it is skipped, by name it is refused; so is a link whose file is gone."""
     Image.new("L", (3, 2)).save(tmp_path / "a.png")

@@ -344,7 +344,7 @@ STEPS = """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+@pytest.mark.needs(BROWSER, reason="Chromium")
 def test_the_page_in_a_browser(models, pictures, tmp_path):
     out = tmp_path / "out"
     assert main(command(models, "elastic", "--images", pictures, "--out", out, "--fields", 0)) == 0

@@ -214,7 +214,7 @@ def test_a_report_that_fails_half_way_leaves_nothing(files, tmp_path, capsys, mo
     assert capsys.readouterr().err.splitlines()[-1].endswith("cannot be written (No space left on device)")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+@pytest.mark.needs(Path("/dev/full").exists(), reason="a device that is always full")
 def test_a_full_disk_behind_the_output_is_one_line(files):
     command = "import sys; from mmms_plugin.commands import main; sys.exit(main(sys.argv[1:]))"
     with Path("/dev/full").open("w", encoding="utf-8") as full:

@@ -16,8 +16,8 @@ from mmms_plugin.errors import UserError
 from tests.oracles import nms as nms_oracle
 from tests.oracles import roi_align as roi_oracle
 
-needs_torchvision = pytest.mark.skipif(
-    not torchvision_ops.usable("cpu"), reason="torchvision without compiled ops for this torch"
+needs_torchvision = pytest.mark.needs(
+    torchvision_ops.usable("cpu"), reason="a torchvision whose compiled operators fit this torch"
 )
 SCALE = 0.25
 ROI_CASES = [

@@ -142,7 +142,7 @@ STEPS = """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+@pytest.mark.needs(BROWSER, reason="Chromium")
 def test_the_page_in_a_browser(tmp_path):
     coco, results = random_coco(3, images=40, detections=60)
     for i, category in enumerate(coco["categories"]):

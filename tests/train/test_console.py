@@ -155,7 +155,7 @@ def test_the_console_shows_what_is_for_the_user(tmp_path, capsys: pytest.Capture
         assert text in log
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.needs(os.path.exists("/dev/full"), reason="a device that is always full")
 def test_a_log_on_a_full_disk_is_one_line(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     logger = MMLogger.get_instance("full", log_file="/dev/full")
     calm(logger)

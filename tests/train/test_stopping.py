@@ -285,7 +285,7 @@ def test_a_config_without_a_hook_that_saves_is_saved_too(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no signals of this kind")
+@pytest.mark.needs(hasattr(signal, "SIGKILL"), reason="signals that Windows lacks")
 @pytest.mark.parametrize(("name", "words"), [("SIGKILL", "memory ran out"), ("SIGBUS", "shared memory (")])
 def test_a_dead_data_worker_is_one_line_and_costs_no_work(name, words, tmp_path, monkeypatch):
     """torch raises it in the middle of an iteration, with 69 lines; it waits five seconds for the next batch."""
@@ -309,7 +309,7 @@ def test_a_dead_data_worker_is_one_line_and_costs_no_work(name, words, tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no signals of this kind")
+@pytest.mark.needs(hasattr(signal, "SIGKILL"), reason="signals that Windows lacks")
 def test_a_data_worker_ignores_signals_and_ends_with_a_training_that_is_killed():
     """It would keep the connections open that it has inherited, here standard output."""
     code = (
@@ -413,7 +413,7 @@ def test_a_lost_process_is_one_line_also_behind_a_fault_of_the_config(error, los
         assert str(stopped.value).endswith("; start it again") == lost
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="Windows has no such signal")
+@pytest.mark.needs(hasattr(signal, "SIGCHLD"), reason="a signal that Windows lacks")
 def test_a_death_that_nothing_else_reveals_is_raised_after_all(monkeypatch):
     """The worker died while it sent a batch, and the training waits for the rest."""
     reports, now, later = ["DataLoader worker (pid 5) is killed by signal: Killed. "], [100.0], []
