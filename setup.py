@@ -1,29 +1,71 @@
-"""Packaging: the package itself, and the configs as its data (``mmms train NAME`` works from any folder)."""
+"""Packaging: the package itself, and with it configs and scripts, where OpenMMLab's tools look for them."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mmms_plugin/__init__.py").read_text(encoding="utf-8")).group(1)
-CONFIG_FOLDERS = {
-    ".".join(("mmms_plugin", *folder.relative_to(HERE).parts)): str(folder.relative_to(HERE))
-    for folder in (HERE / "configs", *sorted((HERE / "configs").rglob("*")))
-    if folder.is_dir() and folder.name != "__pycache__"
-}
+PAPERS = re.findall(r"abbreviation: (.+)\n +url: (.+)", (HERE / "CITATION.cff").read_text(encoding="utf-8"))
+# The release workflow knows the address of the repository; elsewhere there is none to state.
+REPOSITORY = "/".join(filter(None, map(os.environ.get, ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY"))))
+FOR_DEVELOPERS = shutil.ignore_patterns("__pycache__", "benchmarks", "mutants.py")
+
+
+class BuildWithConfigs(build_py):
+    """Also copy configs and scripts into ``mmms_plugin/.mim``; an editable installation uses those of the clone."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib, "mmms_plugin", ".mim")
+        shutil.rmtree(target, ignore_errors=True)  # of an earlier build
+        for folder in ("configs", "tools"):
+            shutil.copytree(HERE / folder, target / folder, ignore=FOR_DEVELOPERS)
+        shutil.copy(HERE / "model-index.yml", target)
+
+
+def long_description() -> str:
+    """README.md; its links and pictures are those of the release if the address of the repository is known."""
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    if REPOSITORY:
+        text = re.sub(r"(!\[[^]]*\]\()(?!http)", rf"\1{REPOSITORY}/raw/v{VERSION}/", text)
+        text = re.sub(r"((?<!!)\[[^]]*\]\()(?!http)", rf"\1{REPOSITORY}/blob/v{VERSION}/", text)
+    return text
+
 
 setup(
     name="mmms_plugin",
     version=VERSION,
     description="Multi-scale convolution layers and backbones for OpenMMLab (mmdet, mmseg, mmpretrain)",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=long_description(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    keywords="OpenMMLab mmdet mmseg mmpretrain PSConv ELASTIC MSDNet multi-scale object-detection average-precision",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
+    project_urls={
+        **({"Source": REPOSITORY, "Issues": f"{REPOSITORY}/issues"} if REPOSITORY else {}),
+        **dict(PAPERS),
+    },
     python_requires=">=3.10",
-    packages=[*find_packages(include=["mmms_plugin", "mmms_plugin.*"]), *CONFIG_FOLDERS],
-    package_dir=CONFIG_FOLDERS,
-    package_data={"": ["*.html", "*.jinja", "*.json", "templates/*.jinja"]},
+    packages=find_packages(include=["mmms_plugin", "mmms_plugin.*"]),
+    package_data={"": ["*.html", "*.jinja", "*.json", "templates/*.jinja", "py.typed"]},
+    cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["mmms = mmms_plugin.commands:script"]},
     install_requires=[
         "torch>=2.6",  # loads with weights_only=True by default; an installed build is kept

@@ -1,7 +1,7 @@
 """Finding and loading configs: a path, the name of a config of the package, or ``HOST::NAME``.
 
-The hosts' wheels carry configs and scripts in a folder ``.mim``; a clone has them beside the package. Finding them
-imports no host.
+The wheels of the hosts and of this package carry configs and scripts in a folder ``.mim``; a clone has them beside the
+package. Finding them imports no host.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SEPARATOR = "::"
 
 def config_root() -> Path:
     """The folder of the configs, in the installed package or in the clone that it is imported from."""
-    installed = _PACKAGE / "configs"
+    installed = _PACKAGE / ".mim" / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
