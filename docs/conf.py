@@ -1,21 +1,68 @@
 """Sphinx configuration. Before a build, the figures and the model zoo are made from the code (``docs/generate.py``)."""
 
+import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
+from api import write_pages  # noqa: E402
 from generate import generate  # noqa: E402
+from sphinx.util import inspect  # noqa: E402
+from sphinx.util.inspect import stringify_signature  # noqa: E402
 
 from mmms_plugin import __version__  # noqa: E402
 
 project, author, release = "mmms_plugin", "the mmms_plugin authors", __version__
-extensions = ["myst_parser"]
+project_copyright = f"2026, {author}. Apache-2.0"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"mmms_plugin {release}"
+smartquotes = False  # 'bbox' in a docstring is what to type
 nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!mmms_plugin\.).*")]  # names of other packages
+
+autosummary_generate = False
+autodoc_mock_imports = [host for host in ("mmdet", "mmseg", "mmpretrain") if find_spec(host) is None]
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
+default_role = "code"
+maximum_signature_line_length = 80
+napoleon_use_param = False  # which would take "a, b: ..." apart
+napoleon_custom_sections = [("Attributes", "params_style")]
+python_use_unqualified_type_names = True
+
+# A line such as "Shape: ..." or "Raises: ValueError ..." in a docstring; napoleon knows sections of several lines only.
+LABEL = re.compile(r"(Args|Shapes?|Raises|Returns): (.+)")
+
+
+def label_lines(app, what, name, obj, options, lines):
+    """Make paragraphs of labelled lines, with a bold label."""
+    for place, line in reversed(list(enumerate(lines))):
+        if match := LABEL.fullmatch(line):
+            lines[place : place + 1] = ["", f"**{match[1]}:** {match[2]}"]
+
+
+def readable_signature(app, what, name, obj, options, signature, returned):
+    """Show the arguments that ``__new__`` hides, types without quotes, and ``...`` for a default that is made."""
+    if what == "class" and {"__new__", "__init__"} <= vars(obj).keys():
+        arguments = inspect.signature(obj.__init__, bound_method=True)
+        signature = stringify_signature(arguments, show_return_annotation=False, unqualified_typehints=True)
+    if not signature:
+        return None
+    without_quotes = re.sub(r": '([^']+)'(?= =|, |\))", r": \1", signature)
+    return re.sub(r"<[^<>]*(<[^<>]*>)?>", "...", without_quotes), returned
+
+
+def setup(app):
+    """Register the changes; that of docstrings comes before napoleon's."""
+    app.connect("autodoc-process-docstring", label_lines, priority=400)
+    app.connect("autodoc-process-signature", readable_signature)
+
 
 generate(Path(__file__).parent / "generated")
+write_pages(Path(__file__).parent / "api")

@@ -115,12 +115,13 @@ def test_a_signal_within_a_finalizer_is_not_lost(capsys):
 
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 @pytest.mark.parametrize("rank", [None, "0", "1"])
-def test_a_command_says_so_in_one_line(number, status, rank, monkeypatch, capsys):
+@pytest.mark.parametrize("launcher", ["TORCHELASTIC_RUN_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"])
+def test_a_command_says_so_in_one_line(number, status, rank, launcher, monkeypatch, capsys):
     import mmms_plugin.commands.weights as command
 
     monkeypatch.setattr(command, "run", lambda options: signal.raise_signal(number))
     if rank is not None:
-        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+        monkeypatch.setenv(launcher, "1")
         monkeypatch.setenv("RANK", rank)
     assert cli.main(["weights", "list"]) == status
     assert capsys.readouterr().err == ("" if rank == "1" else "mmms weights: interrupted\n")

@@ -33,6 +33,7 @@ from mmms_plugin.options import add_options, from_args
 
 UNKNOWN = "unrecognized arguments"  # argparse's words
 UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)  # as a path
+LAUNCHED = {"TORCHELASTIC_RUN_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"}  # of torchrun's, srun's, mpirun's processes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 COMMANDS = (
@@ -130,7 +131,7 @@ def _guarded(name: str, argv: list[str]) -> int:
             return _run(name, argv)
     except KeyboardInterrupt as error:
         signals.end()
-        if os.environ.get("RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ:  # one of torchrun's processes
+        if os.environ.get("RANK", "0") == "0" or not LAUNCHED & os.environ.keys():
             with suppress(OSError):
                 print(one_line(f"mmms {name}: interrupted {error}".rstrip()), file=sys.stderr)
         return error.status if isinstance(error, signals.Interrupted) else 130

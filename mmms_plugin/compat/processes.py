@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 import subprocess
 from collections.abc import Callable, Sequence
 from types import ModuleType, SimpleNamespace
@@ -21,6 +22,14 @@ from mmms_plugin import signals
 from mmms_plugin.errors import UserError
 
 WRAPPER = "MMDistributedDataParallel"
+TORCH = ("WORLD_SIZE", "RANK", "LOCAL_RANK")  # variables that torch reads
+# By launcher: its names for them
+VARIABLES = {
+    "pytorch": TORCH,
+    "slurm": ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"),
+    "mpi": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
+}
+PORT = "29500"  # torch's default
 
 
 def on_cpu() -> bool:
@@ -39,7 +48,7 @@ def allow_cpu(module: ModuleType) -> None:
 
     def setup_env(self: Any, env_cfg: dict) -> None:
         if self.distributed and on_cpu():
-            _join()
+            _join(self._launcher)
         set_up(self, env_cfg)
 
     def wrap_model(self: Any, model_wrapper_cfg: dict | None, model: Any) -> Any:
@@ -57,7 +66,7 @@ def allow_cpu(module: ModuleType) -> None:
     runner.setup_env, runner.wrap_model = setup_env, wrap_model
 
 
-def _join() -> None:
+def _join(launcher: str) -> None:
     """Join the other processes by gloo, as mmengine would by NCCL, unless that has been done.
 
     Hosts' scripts end without leaving the group. Threads of gloo that still run then can abort a process whose work is
@@ -66,8 +75,29 @@ def _join() -> None:
     import torch
 
     if not torch.distributed.is_initialized():
+        meet(launcher)
         torch.distributed.init_process_group("gloo")
         atexit.register(leave)
+
+
+def meet(launcher: str) -> None:
+    """Set the variables with which torch finds the other processes, as mmengine does on GPUs.
+
+    Raises:
+        UserError: Slurm cannot say which node is the first.
+    """
+    for name, given in zip(TORCH, VARIABLES[launcher], strict=True):
+        os.environ[name] = os.environ[given]
+    if launcher == "slurm" and "MASTER_ADDR" not in os.environ:
+        command = ["scontrol", "show", "hostnames", os.environ["SLURM_NODELIST"]]
+        try:
+            nodes = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(
+                f"--launcher slurm: scontrol, which names the first node, failed ({error}); set MASTER_ADDR to its name"
+            ) from error
+        os.environ["MASTER_ADDR"] = nodes.split()[0]
+    os.environ.setdefault("MASTER_PORT", PORT)
 
 
 def leave() -> None:

@@ -56,10 +56,10 @@ class SizeAPMetric(BaseMetric):
     ``_high``. Undefined figures are NaN. CocoMetric's keys follow ``proposal_nums`` as there; those of bins follow
     ``max_dets``.
 
+    CocoMetric's own arguments, ``ann_file`` to ``sort_categories``, are as there; ``metric_items`` limits all keys but
+    those of bins, and ``use_mp_eval`` has no effect.
+
     Args:
-        ann_file, metric, classwise, proposal_nums, iou_thrs, metric_items, format_only, outfile_prefix,
-            file_client_args, backend_args, collect_device, prefix, sort_categories, use_mp_eval: as CocoMetric takes
-            them. ``metric_items`` limits all keys but those of bins. ``use_mp_eval`` has no effect.
         bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...', also as a list.
         bin_unit: 'side' (square root of the area, px) or 'area' (px²), of own limits and quantiles.
         allow_gaps, allow_overlaps: accept bins that do not border on each other.

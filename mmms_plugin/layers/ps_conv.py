@@ -63,10 +63,10 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
 
     Shape: ``[N, C_in, H, W] -> [N, C_out, H', W']`` (also unbatched, as ``nn.Conv2d``).
     Raises: ValueError for a bad argument. ``load_state_dict`` refuses weights of another pattern (``CarriesFunction``).
-
-    The bases name ``nn.Conv2d`` although ``PartwiseConv2d`` is one: mmengine's ``init_cfg`` with ``layer='Conv2d'``
-    looks at the names of a layer's class and its direct bases only, and would leave the weights as torch draws them.
     """
+
+    # The bases name nn.Conv2d although PartwiseConv2d is one: mmengine's init_cfg with layer='Conv2d' looks at the
+    # names of a layer's class and its direct bases only, and would leave the weights as torch draws them.
 
     lattice: Tensor
     extra_dilation1 = False

@@ -170,7 +170,7 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """The table in LaTeX, for ``\\input`` in a document with ``booktabs``; intervals are in small type.
 
-    Tables longer than a page are ``longtable``s, which need the package of that name.
+    A table longer than a page is a ``longtable``, which needs the package of that name.
     """
     long = len(table.rows) > PAGE_ROWS
     columns = f"{{{''.join('l' if column.left else 'r' for column in table.typed_columns)}}}"

@@ -347,6 +347,8 @@ def _command_to_resume(options: TrainOptions) -> str:
     start = ["mmms", "train"]
     if options.launcher == "pytorch":
         start = ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", "1"), "-m", "mmms_plugin", "train"]
+    elif options.launcher == "slurm":
+        start = ["srun", f"--ntasks={world_size('slurm')}", "mmms", "train"]
     return shell_line([*start, *words, "--resume"]) if words else ""
 
 

@@ -21,16 +21,15 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from mmms_plugin.compat.processes import on_cpu
+from mmms_plugin.compat.processes import VARIABLES
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import make_folder, write_text
 
-TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # variables that it sets
-# By launcher: the variables with the number of processes, and the rank of this one
-VARIABLES = {
-    "pytorch": ("WORLD_SIZE", "RANK"),
-    "slurm": ("SLURM_NTASKS", "SLURM_PROCID"),
-    "mpi": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+# By launcher: variables that must be there beside ``VARIABLES``, and what sets them all
+PLACES = {
+    "pytorch": (("MASTER_ADDR", "MASTER_PORT"), "start it with torchrun or tools/dist_train.sh"),
+    "slurm": (("SLURM_NODELIST",), "start it with srun"),
+    "mpi": (("MASTER_ADDR",), "set MASTER_ADDR to the first node's name, and start it with mpirun"),
 }
 SHARED_MEMORY = Path("/dev/shm")
 CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
@@ -39,13 +38,12 @@ HOLDER = ".training.holder"  # who holds the lock: on Windows other programs can
 
 
 def check_launcher(launcher: str) -> None:
-    """Raise UserError if processes were not started as ``--launcher`` says, or it cannot start any on a CPU."""
-    if launcher == "pytorch" and (missing := [name for name in TORCHRUN if name not in os.environ]):
-        raise UserError(
-            f"--launcher pytorch: the environment has no {missing[0]}: start it with torchrun or tools/dist_train.sh"
-        )
-    if launcher in ("slurm", "mpi") and on_cpu():
-        raise UserError(f"--launcher {launcher}: torch sees no GPU; on CPUs start torchrun, with --launcher pytorch")
+    """Raise UserError if processes were not started as ``--launcher`` says."""
+    if launcher not in PLACES:
+        return
+    others, remedy = PLACES[launcher]
+    if missing := [name for name in (*VARIABLES[launcher], *others) if name not in os.environ]:
+        raise UserError(f"--launcher {launcher}: the environment has no {missing[0]}: {remedy}")
 
 
 def world_size(launcher: str) -> int:

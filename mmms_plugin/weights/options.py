@@ -18,6 +18,8 @@ def parse_pattern(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(CommandOptions):
+    """Options of a conversion, named as those of ``mmms convert``, whose ``--help`` explains them."""
+
     source: str = option(
         default="auto", metavar="S", group="source",
         help="publisher of the checkpoint: psconv, elastic, dla, msdnet, shape_adaptor, torchvision, timm or openmmlab "

@@ -6,12 +6,17 @@ import errno
 import fcntl
 import os
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import mmms_plugin.commands as cli
+from mmms_plugin.compat.processes import TORCH, meet
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.processes import (
     check_launcher,
@@ -21,6 +26,8 @@ from mmms_plugin.train.processes import (
     usable_cores,
     use_no_workers,
 )
+
+DETECTOR = "demo/mask_rcnn_ps_r18_shapes"
 
 
 def hold_in_child(folder: Path) -> int:
@@ -142,23 +149,86 @@ def test_idle_threads_do_not_spin(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
-def test_processes_that_nobody_started_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+@pytest.mark.parametrize(
+    ("launcher", "names", "remedy"),
+    [
+        (
+            "pytorch",
+            "WORLD_SIZE RANK LOCAL_RANK MASTER_ADDR MASTER_PORT",
+            "start it with torchrun or tools/dist_train.sh",
+        ),
+        ("slurm", "SLURM_NTASKS SLURM_PROCID SLURM_LOCALID SLURM_NODELIST", "start it with srun"),
+        (
+            "mpi",
+            "OMPI_COMM_WORLD_SIZE OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_LOCAL_RANK MASTER_ADDR",
+            "set MASTER_ADDR to the first node's name, and start it with mpirun",
+        ),
+    ],
+)
+def test_processes_that_nobody_started_are_reported(launcher, names, remedy, monkeypatch):
+    for name in names.split():
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UserError, match=r"the environment has no RANK: start it with torchrun or tools/dist_train\.sh"):
-        check_launcher("pytorch")
-    monkeypatch.setattr("mmms_plugin.train.processes.on_cpu", lambda: True)
-    for launcher in ("slurm", "mpi"):
-        with pytest.raises(UserError, match=f"--launcher {launcher}: torch sees no GPU; on CPUs start torchrun"):
+    for name in names.split():
+        with pytest.raises(UserError, match=f"--launcher {launcher}: the environment has no {name}: {remedy}"):
             check_launcher(launcher)
-    check_launcher("none")
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        with pytest.raises(UserError, match=f"the environment has no {name}:"):
-            check_launcher("pytorch")
         monkeypatch.setenv(name, "1")
-    check_launcher("pytorch")
-    monkeypatch.setattr("mmms_plugin.train.processes.on_cpu", lambda: False)
-    check_launcher("slurm")
+    check_launcher(launcher)
+    check_launcher("none")
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """The variables of a process that srun started, without those of torch."""
+    for name in (*TORCH, "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")  # restored after the test
+        monkeypatch.delenv(name)
+    for name, value in dict(NTASKS="4", PROCID="3", LOCALID="1", NODELIST="node[1-2]").items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    return monkeypatch
+
+
+def test_slurm_s_processes_meet_at_the_first_node(job):
+    asked = []
+
+    def run(command, **options):
+        asked.append(command)
+        return SimpleNamespace(stdout="node1\nnode2\n")
+
+    job.setattr("mmms_plugin.compat.processes.subprocess.run", run)
+    meet("slurm")
+    assert [os.environ[name] for name in (*TORCH, "MASTER_ADDR", "MASTER_PORT")] == ["4", "3", "1", "node1", "29500"]
+    assert asked == [["scontrol", "show", "hostnames", "node[1-2]"]]
+    job.setenv("MASTER_ADDR", "node9")
+    meet("slurm")
+    assert (os.environ["MASTER_ADDR"], len(asked)) == ("node9", 1)
+
+
+def test_a_slurm_that_cannot_name_its_nodes(job, tmp_path):
+    job.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"--launcher slurm: scontrol, .* failed .*; set MASTER_ADDR to its name"):
+        meet("slurm")
+
+
+@pytest.mark.slow
+def test_two_processes_of_srun_train_together(shapes, tmp_path):
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text("#!/bin/sh\necho 127.0.0.1\n", encoding="utf-8")
+    scontrol.chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    srun = [sys.executable, str(Path(__file__).with_name("srun.py")), "--ntasks=2"]
+    command = [sys.executable, "-m", "mmms_plugin", "train", DETECTOR, "--coco-dir", str(shapes), "--iters", "1",
+               "--batch-size", "1", "--work-dir", str(tmp_path / "run"), "--launcher", "slurm"]  # fmt: skip
+    variables = dict(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", MASTER_PORT=port, OMP_NUM_THREADS="1")
+    given = {key: value for key, value in os.environ.items() if key != "MASTER_ADDR"}
+    done = subprocess.run([*srun, *command], env=given | variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "run/iter_1.pth").is_file()
+    (log,) = tmp_path.glob("run/*/*.log")
+    text = log.read_text(encoding="utf-8")
+    assert "Distributed launcher: slurm" in text
+    assert "GPU number: 2" in text
 
 
 def test_data_are_loaded_without_workers_where_they_cannot_share_memory(tmp_path, monkeypatch):

@@ -361,10 +361,12 @@ def test_the_command_says_that_nothing_is_lost_before_the_first_step(swallowed, 
         ("a.py --resume=old.pth --resume older.pth", "mmms train a.py --resume"),
         ("--launcher pytorch a.py --local_rank=0", "torchrun --nproc-per-node 3 -m mmms_plugin train --launcher "
          "pytorch a.py --resume"),
+        ("a.py --launcher slurm", "srun --ntasks=2 mmms train a.py --launcher slurm --resume"),
     ],
 )  # fmt: skip
 def test_the_command_that_resumes_is_the_one_that_was_given(words, command, monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
     given: list[str] = []
 
     def note(options: Any) -> None:

@@ -24,7 +24,7 @@ class DilationShares:
 
     Attributes:
         name: of the layer in its model.
-        weight: share of the sum of |w|, by dilation.
+        weight: share of the sum of absolute weights, by dilation.
         kernels: share of the kernels, by dilation.
     """
 
