@@ -98,7 +98,7 @@ def _figures(training: Row, part: str, measure: Measure, measured: Measured) -> 
 
 
 def result(item: Item, measured: Measured, note: str) -> Table:
-    """The item in its final form: each figure as published, and as measured.
+    """The item in its final form: each figure as published, if any of its column is, and as measured.
 
     Args:
         item: the table.
@@ -106,14 +106,17 @@ def result(item: Item, measured: Measured, note: str) -> Table:
         note: where the measured figures come from.
     """
     columns = [Column("", left=True)]
-    for measure in item.measures:
-        columns += [Column(f"{measure.title}\npublished", measure.form), Column("\nhere", measure.form)]
+    quoted = [any(row.published[i] is not None for row in item.rows) for i in range(len(item.measures))]
+    for measure, is_quoted in zip(item.measures, quoted, strict=True):
+        titles = (f"{measure.title}\npublished", "\nhere") if is_quoted else (f"{measure.title}\nhere",)
+        columns += [Column(title, measure.form) for title in titles]
     rows: list[list[Value]] = []
     for row in item.rows:
         cells: list[Value] = [row.name]
-        for measure, published in zip(item.measures, row.cells, strict=True):
+        for measure, published, is_quoted in zip(item.measures, row.cells, quoted, strict=True):
             known = row.config or row.layer or item.compared
-            cells += [published, _cell(figures_of(item, row, measure, measured), measure) if known else "–"]
+            cells += [published] if is_quoted else []
+            cells.append(_cell(figures_of(item, row, measure, measured), measure) if known else "–")
         rows.append(cells)
     notes = "; ".join(filter(None, (item.remark.rstrip("."), note)))
     return Table(item.name, f"{item.source}, {item.number}: {item.title}", columns, rows, note=notes)

@@ -30,6 +30,7 @@ class DataSet:
         small: options of the config that make a smoke run cheap.
         folder: that the commands name; empty where the config has one of its own.
         last: name of a training's last checkpoint.
+        apart: name the work folders after the data set too, because its config serves several.
     """
 
     name: str
@@ -39,6 +40,7 @@ class DataSet:
     small: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""
     last: str = "epoch_{epochs}.pth"
+    apart: bool = False
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -51,7 +53,6 @@ CIFAR10 = DataSet("CIFAR-10", 50_000, "image_dir", 32, folder="data/cifar10")
 CIFAR100 = DataSet("CIFAR-100", 50_000, "image_dir", 32, folder="data/cifar100")
 SVHN = DataSet("SVHN", 73_257, "image_dir", 32, folder="data/svhn")
 AIRCRAFT = DataSet("FGVC-Aircraft", 6_667, "image_dir", 64)
-FINE_GRAINED = DataSet("a fine-grained data set", 6_667, "image_dir", 64, folder="data/DATA_SET")
 # Heads that see the recipe's 1,000 proposals of a picture take most of a smoke run's time.
 FEW = dict.fromkeys(
     (f"model.{part}.max_per_img" for part in ("train_cfg.rpn_proposal", "test_cfg.rpn", "test_cfg.rcnn")), 10
@@ -207,14 +208,18 @@ class Item:
 
     @property
     def trainings(self) -> tuple[Row, ...]:
-        """The rows that are trained."""
+        """The rows that are trained, each training once."""
         if self.data is None:
             return ()
-        return self.compared or tuple(row for row in self.rows if row.config)
+        rows = self.compared or (row for row in self.rows if row.config)
+        return tuple({row.folder: row for row in rows}.values())
 
     def folders(self, row: Row) -> list[str]:
-        """Names of the work folders of a training, one for each seed."""
-        return [row.folder] if self.seeds == 1 else [f"{row.folder}-seed_{seed}" for seed in range(self.seeds)]
+        """Names of the work folders of a training, one for each seed; the first is that of items with one training."""
+        name = row.folder
+        if self.data is not None and self.data.apart:
+            name += f"-{PurePosixPath(self.data.folder).name}"
+        return [name, *(f"{name}-seed_{seed}" for seed in range(1, self.seeds))]
 
     def commands(self, folder: str = "work_dirs") -> list[str]:
         """The commands that make the item, with work folders and results below ``folder``."""
@@ -229,7 +234,7 @@ class Item:
         trained = [
             Trained(row.config, row.folder, f"{path}/{last}", path)
             for row in self.trainings
-            for path in [f"{folder}/{row.folder}"]
+            for path in [f"{folder}/{self.folders(row)[0]}"]
         ]
         lines += [["mmms", *words] for words in self.filled(self.after, trained, f"{folder}/{self.name}")]
         if not lines:

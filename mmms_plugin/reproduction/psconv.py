@@ -100,7 +100,7 @@ ITEMS = (
             Row("{1, 1, 1, 1}", (22.850, 6.532), PLAIN_ROW.config),
             _variant("{1, 2, 1, 1}", (22.368, 6.214), {PATTERN: (2, 1, 1, 1)}),
             _variant("{1, 4, 1, 1}", (22.754, 6.470), {PATTERN: (4, 1, 1, 1)}),
-            _variant("{1, 2, 1, 2}", (21.948, 5.978), {PATTERN: (2, 1, 2, 1)}),
+            _variant("{1, 2, 1, 2}", (21.948, 5.978), {PATTERN: (2, 1)}),
             Row("{1, 2, 1, 4}", DEFAULT, PS_R50),
             _variant("{1, 2, 4, 8} (text)", (None, None), {PATTERN: (2, 4, 8, 1)}),
             _variant("learnable mask, 1 or 2 (text)", (21.138, None),

@@ -15,6 +15,7 @@ from mmms_plugin.backbones.shape_plan import ShapedNetwork
 from mmms_plugin.commands import main
 from mmms_plugin.commands.reproduce_figures import FIGURES
 from mmms_plugin.config.edit import apply_cfg_options
+from mmms_plugin.config.facts import read_facts
 from mmms_plugin.config.files import load_config
 from mmms_plugin.reproduction import index
 from mmms_plugin.reproduction.items import CIFAR10, IMAGENET, Item, Measure, Row, Trained
@@ -108,6 +109,36 @@ def log(work_dir, *accuracies):
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
+def test_rows_of_one_training_are_trained_once():
+    twice = replace(ITEM, rows=(VARIANT, replace(VARIANT, name="the same")))
+    assert [line.split()[1] for line in twice.commands()] == ["train"]
+    facts = {VARIANT.config: next(iter(read_facts().values()))}
+    assert twice.gpu_hours(facts) == replace(ITEM, rows=(VARIANT,)).gpu_hours(facts)
+
+
+def test_a_config_for_several_data_sets_has_a_work_folder_for_each(tmp_path, monkeypatch, capsys):
+    sets = [replace(CIFAR10, folder=f"data/{name}", apart=True) for name in ("birds", "cars")]
+    folders = [tmp_path / replace(ITEM, data=data).folders(VARIANT)[0] for data in sets]
+    log(folders[0], 93.5)
+    for data, folder, expected in zip(sets, folders, ("6.50", "n/a"), strict=True):
+        monkeypatch.setitem(index.INDEX, ITEM.name, replace(ITEM, data=data))
+        assert main(["reproduce", "test-table", "--work-dirs", str(tmp_path)]) == 0
+        out = capsys.readouterr().out
+        assert f"--image-dir {data.folder} --work-dir {folder} " in out
+        assert ["variant", "5.0", "±", "0.1", expected] in [line.split() for line in out.splitlines()]
+
+
+def test_a_column_without_published_figures_has_those_measured_here_alone(tmp_path, monkeypatch, capsys):
+    other = Measure("top-5 error %", "accuracy/top5", error=True)
+    item = replace(ITEM, measures=(TOP_1, other), rows=(replace(VARIANT, published=(5.0, None)),))
+    monkeypatch.setitem(index.INDEX, ITEM.name, item)
+    log(tmp_path / VARIANT.folder, 93.5)
+    arguments = ["reproduce", "test-table", "--work-dirs", str(tmp_path), "--out", str(tmp_path / "kept")]
+    assert main(arguments) == 0
+    lines = (tmp_path / "kept/test-table.csv").read_text(encoding="utf-8").splitlines()
+    assert lines == [",top-1 error % published,here,top-5 error % here", "variant,5.0,6.5,"]
+
+
 def test_the_best_epoch_and_repeated_trainings_as_the_source_counts_them(tmp_path, monkeypatch, capsys):
     item = replace(ITEM, best=True, seeds=3)
     monkeypatch.setitem(index.INDEX, ITEM.name, item)
@@ -117,6 +148,7 @@ def test_the_best_epoch_and_repeated_trainings_as_the_source_counts_them(tmp_pat
     assert main(arguments) == 0
     out = capsys.readouterr().out
     assert out.count("mmms train") == 3
+    assert folders[0].name == VARIANT.folder  # that of an item with one training, which it shares
     assert f"--work-dir {folders[2]} --seed 2 --cfg-options" in out
     assert "1 epochs each, 3 trainings of each network" in out
     assert ["variant", "5.0", "±", "0.1", "6.00"] in [line.split() for line in out.splitlines()]
