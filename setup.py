@@ -39,6 +39,33 @@ def long_description() -> str:
     return text
 
 
+# Enough for measuring, checking data and converting checkpoints. Hosts are extras: two of them share their folders.
+CORE = [
+    "torch>=2.6",  # loads with weights_only=True by default; an installed build is kept
+    "pycocotools>=2.0.8",
+    "matplotlib",
+    "numpy",
+    "scipy",  # Student's t, for methods with several seeds
+    "opencv-python>=4",  # what the hosts decode pictures with
+    "pillow",
+    "pyyaml",
+    "jinja2",
+    "rich",
+    "safetensors>=0.4",
+    "msgspec>=0.18",
+    "shtab>=1.6",  # tab completion
+    "filelock>=4",  # one training per work folder; unfinished files of killed processes
+    "psutil>=5.9",  # memory of processes, on Windows
+]
+OPENMMLAB = [
+    "mmengine>=0.10.7,<0.11",
+    "mmcv-lite==2.1.0",  # the compiled mmcv of this version is used instead if it is installed
+    "setuptools<81",  # mmengine 0.10 imports pkg_resources
+    "mmdet>=3.3,<3.4",
+    *("mmsegmentation>=1.2.2,<1.3", "ftfy", "regex"),
+    "scikit-learn",  # t-SNE of scale policies
+]
+
 setup(
     name="mmms_plugin",
     version=VERSION,
@@ -67,32 +94,18 @@ setup(
     package_data={"": ["*.html", "*.jinja", "*.json", "templates/*.jinja", "py.typed"]},
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["mmms = mmms_plugin.commands:script"]},
-    install_requires=[
-        "torch>=2.6",  # loads with weights_only=True by default; an installed build is kept
-        "mmengine>=0.10.7,<0.11",
-        "mmcv-lite==2.1.0",  # the compiled mmcv of this version is used instead if it is installed
-        "mmdet>=3.3,<3.4",
-        "mmsegmentation>=1.2.2,<1.3",
-        "setuptools<81",  # mmengine 0.10 imports pkg_resources
-        "ftfy",
-        "regex",
-        "pycocotools>=2.0.8",
-        "matplotlib",
-        "numpy",
-        "scipy",  # Student's t, for methods with several seeds
-        "scikit-learn",  # t-SNE of scale policies
-        "pillow",
-        "jinja2",
-        "rich",
-        "safetensors>=0.4",
-        "msgspec>=0.18",
-        "shtab>=1.6",  # tab completion
-        "filelock>=4",  # one training per work folder; unfinished files of killed processes
-        "psutil>=5.9",  # memory of processes, on Windows
-    ],
+    install_requires=CORE,
     extras_require={
-        # mmpretrain imports torchvision, which is left out on purpose: each of its builds requires one build of torch,
-        # and pip would replace the installed torch. Install the one that matches yours from where your torch came:
+        "openmmlab": OPENMMLAB,
+        # Maintained forks, which install into the same folders as the above. Without torch, as in pip's isolated build,
+        # onedl-mmcv is built without its compiled operators.
+        "onedl": [
+            *("onedl-mmengine>=0.10.12,<0.11", "onedl-mmcv>=2.3.6,<2.4"),
+            *("onedl-mmdetection>=3.5.1,<3.6", "onedl-mmsegmentation>=1.4.2,<1.5"),
+            "scikit-learn",
+        ],
+        # Beside one of these hosts. mmpretrain imports torchvision, which is left out on purpose: each of its builds
+        # requires one build of torch, and pip would replace yours. Install the one that matches, from where torch came:
         # pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...)
         "mmpretrain": ["mmpretrain==1.2.0", "importlib-metadata"],
         "policy": ["pyarrow"],  # for the table of mmms scale-policy as Parquet

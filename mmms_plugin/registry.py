@@ -1,21 +1,20 @@
 """Registries of scope ``mmms_plugin``, children of mmengine's root registries.
 
 For types written with the scope (``mmms_plugin.PSConv``) mmengine imports this module in every host without further
-settings. It imports the modules of the classes only when it needs that registry. No host is imported here.
+settings. It imports the modules of the classes only when it needs that registry. No host is imported here. Without
+mmengine, the registries build the networks of this package alone.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import count
 
-from mmengine.registry import DATASETS as ROOT_DATASETS
-from mmengine.registry import HOOKS as ROOT_HOOKS
-from mmengine.registry import METRICS as ROOT_METRICS
-from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
-from mmengine.registry import DefaultScope, Registry
+if find_spec("mmengine") is None:
+    from mmms_plugin.compat.without_mmengine import Registry, root
+else:
+    from mmengine.registry import Registry, root
 
 SCOPE = "mmms_plugin"
 # Models whose module is imported only when they are requested: most subclass a host's class.
@@ -39,31 +38,33 @@ class HostedRegistry(Registry):
 
 MODELS = HostedRegistry(
     "model",
-    parent=ROOT_MODELS,
+    parent=root.MODELS,
     scope=SCOPE,
     locations=["mmms_plugin.layers", "mmms_plugin.backbones", "mmms_plugin.necks"],
 )
-DATASETS = Registry("dataset", parent=ROOT_DATASETS, scope=SCOPE, locations=["mmms_plugin.train.paired_seg_dataset"])
+DATASETS = Registry("dataset", parent=root.DATASETS, scope=SCOPE, locations=["mmms_plugin.train.paired_seg_dataset"])
 HOOKS = Registry(
     "hook",
-    parent=ROOT_HOOKS,
+    parent=root.HOOKS,
     scope=SCOPE,
     locations=[f"mmms_plugin.train.{name}" for name in ("console", "norm_hook", "predictions", "shape_hook")],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",
-    parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS,
+    parent=root.OPTIM_WRAPPER_CONSTRUCTORS,
     scope=SCOPE,
     locations=["mmms_plugin.train.shape_hook"],
 )
-TRANSFORMS = Registry("transform", parent=ROOT_TRANSFORMS, scope=SCOPE, locations=["mmms_plugin.train.transforms"])
-METRICS = Registry("metric", parent=ROOT_METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])
+TRANSFORMS = Registry("transform", parent=root.TRANSFORMS, scope=SCOPE, locations=["mmms_plugin.train.transforms"])
+METRICS = Registry("metric", parent=root.METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])
 
 _NUMBERS = count()
 
 
 def use_scope(scope: str) -> None:
     """Look up types that are written without a scope in this one; mmengine's own function warns of every change."""
+    from mmengine.registry import DefaultScope
+
     current = DefaultScope.get_current_instance()
     if current is None or current.scope_name != scope:
         DefaultScope.get_instance(f"mmms {next(_NUMBERS)}", scope_name=scope)

@@ -55,7 +55,7 @@ def main() -> int:
         environment.create()
         print(f"Installing into {environment.folder} (log: {environment.log})")
         install_torch(environment)
-        environment.step("mmms_plugin and what it needs", "install", "-e", f"{ROOT}[test]")
+        environment.step("mmms_plugin and what it needs", "install", "-e", f"{ROOT}[openmmlab,test]")
         replace_opencv(environment)
         install_torchvision(environment)
         fault = environment.import_error("torch")

@@ -8,12 +8,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from mmengine.logging import print_log
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mmms_plugin.compat.networks import BaseModule, print_log
 from mmms_plugin.layers.common import InitConfig, is_capturing
 
 T = TypeVar("T")

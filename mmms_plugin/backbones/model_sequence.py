@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmms_plugin.backbones.base import Backbone
+from mmms_plugin.compat.networks import ModuleList
 from mmms_plugin.layers.common import InitConfig
 from mmms_plugin.registry import MODELS
 

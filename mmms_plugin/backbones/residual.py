@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch.nn.functional as F
-from mmcv.cnn import build_conv_layer
 from torch import Tensor, nn
 
 from mmms_plugin.backbones.base import run_block
 from mmms_plugin.backbones.staged import Place, ResizingFactory, Stage, StagedNetwork, no_resizing
+from mmms_plugin.compat.networks import build_conv_layer
 from mmms_plugin.layers.common import ConfigType, SqueezeExcitation, build_norm
 from mmms_plugin.layers.shape_adaptor import Reshape
 

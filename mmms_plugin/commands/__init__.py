@@ -28,6 +28,7 @@ from difflib import get_close_matches
 from types import ModuleType
 
 from mmms_plugin import signals
+from mmms_plugin.compat.hosts import not_installed
 from mmms_plugin.errors import RunError, UserError, first_line, memory_checked, one_line
 from mmms_plugin.options import add_options, from_args
 
@@ -140,6 +141,8 @@ def _guarded(name: str, argv: list[str]) -> int:
     except RunError as error:
         return _refuse(name, str(error), status=1)
     except ImportError as error:
+        if line := not_installed(error.name):
+            return _refuse(name, line)
         if error.name != "cv2":
             raise
         pip = f"{sys.executable} -m pip"

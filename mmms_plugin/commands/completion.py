@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from mmms_plugin.errors import UserError
 from mmms_plugin.options import CommandOptions, add_options, positional
 
 SHELLS = ("bash", "zsh")
@@ -26,10 +25,8 @@ class Options(CommandOptions):
 
 
 def run(options: Options) -> None:
-    try:
-        import shtab
-    except ImportError:
-        raise UserError("tab completion needs the package shtab: pip install shtab") from None
+    import shtab
+
     from mmms_plugin.config.files import config_names
 
     names = " ".join(config_names())

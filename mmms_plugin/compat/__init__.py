@@ -50,23 +50,15 @@ def install() -> None:
         sys.meta_path.append(_ExtensionFinder)
 
 
-def _installed_mmcv() -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    for name in ("mmcv-lite", "mmcv"):
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
-    return None
-
-
 def mmcv_ops() -> str:
     """A line for the log: the installed mmcv, and what provides its compiled ops."""
+    from mmms_plugin.compat.hosts import HOSTS, installed
+
     install()
-    name = _installed_mmcv()
-    if name is None:
+    versions = installed(*(name for kind in HOSTS["mmcv"] for name in kind))
+    if not versions:
         return "mmcv is not installed"
+    name = " ".join(next(iter(versions.items())))
     if getattr(import_module(EXTENSION), "__file__", None) != str(REPLACEMENT):
         return f"{name} with its own compiled ops"
     from mmms_plugin.compat.torchvision_ops import provider

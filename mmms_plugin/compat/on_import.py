@@ -22,7 +22,11 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "multiprocessing.spawn": ("mmms_plugin.compat.processes:import_plugin_first",),
 }
 # Module -> the function to call before it is imported.
-BEFORE = {"torchvision": "mmms_plugin.compat.torchvision_ops:declare_missing"}
+BEFORE = {
+    "mmengine": "mmms_plugin.compat.hosts:check",
+    "torch": "mmms_plugin.compat.hosts:warn_untested",
+    "torchvision": "mmms_plugin.compat.torchvision_ops:declare_missing",
+}
 
 
 def add(changes: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from mmengine.registry import OPTIMIZERS
 
 from mmms_plugin.coco.json_files import load_annotations
+from mmms_plugin.compat.hosts import not_installed
 from mmms_plugin.config.edit import class_count_owners, leaf_datasets, value_at
 from mmms_plugin.errors import RunError, UserError, counted, first_line, memory_checked, shown
 
@@ -18,12 +19,6 @@ T = TypeVar("T")
 PATHS = {"data_root": (str, Path), "ann_file": (str, Path), "data_prefix": (str, Path, dict)}  # of data sets
 NO_PICTURES = "no picture is left: filter_cfg leaves out those without objects, and those below its min_size"
 NOTHING_LEFT = "need at least one array to concatenate"  # mmengine's message about a data set without pictures
-# Each build of torchvision needs one build of torch, and pip replaces the installed torch with it
-NO_TORCHVISION = (
-    "torchvision is missing, which mmpretrain imports; install the build that belongs to the installed torch, from "
-    "where torch came: pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...); "
-    "with any other build, pip replaces torch"
-)
 
 
 def user_fault(what: str, build: Callable[[], T]) -> T:
@@ -46,7 +41,7 @@ def user_fault(what: str, build: Callable[[], T]) -> T:
     except (UserError, RunError) as error:
         raise type(error)(first_line(error)) from error
     except ModuleNotFoundError as error:
-        raise UserError(f"{what}: {NO_TORCHVISION if error.name == 'torchvision' else first_line(error)}") from error
+        raise UserError(f"{what}: {not_installed(error.name) or first_line(error)}") from error
     except KeyError as error:  # mostly a registry's: 'Foo is not in the mmdet::model registry. Please check ...'
         text = first_line(error).strip("'\"").partition(". Please check")[0]
         raise UserError(f"{what}: {text if ' ' in text else f'key {text!r} is missing'}") from error

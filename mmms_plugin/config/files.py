@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmms_plugin.compat.hosts import not_installed
 from mmms_plugin.errors import UserError, first_line, shown
 
 if TYPE_CHECKING:
@@ -97,9 +98,9 @@ def host_files(host: str, kind: str) -> dict[str, Path]:
     if host not in HOSTS:
         raise UserError(f"{host}{SEPARATOR}: no such host; allowed are {', '.join(HOSTS)}")
     spec = find_spec(host)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"{host}{SEPARATOR}: {host} is not installed")
-    package = Path(spec.submodule_search_locations[0])
+    if spec is None:
+        raise UserError(f"{host}{SEPARATOR}: {not_installed(host)}")
+    package = Path(next(iter(spec.submodule_search_locations or [host])))
     for root in (package / ".mim" / kind, package.parent / kind):
         if root.is_dir():
             return {file.relative_to(root).with_suffix("").as_posix(): file for file in sorted(root.rglob("*.py"))}

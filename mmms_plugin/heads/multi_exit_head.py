@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice
 from mmms_plugin.backbones.msdnet import ConvNorm
+from mmms_plugin.compat.networks import BaseModule
 from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig
 from mmms_plugin.registry import MODELS
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
+
+from mmms_plugin.compat.networks import build_norm_layer
 
 ConfigType = Mapping[str, Any]
 

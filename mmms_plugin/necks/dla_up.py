@@ -17,9 +17,9 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmms_plugin.compat.networks import BaseModule
 from mmms_plugin.layers.common import BATCH_NORM, HE_INIT, ConfigType, InitConfig, build_norm
 from mmms_plugin.layers.resampling import BilinearUp, fit_to
 from mmms_plugin.registry import MODELS

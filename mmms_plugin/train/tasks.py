@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mmms_plugin.compat.hosts import not_installed
 from mmms_plugin.config.data import use_coco_dir, use_coco_labels, use_image_dir, use_label_tables, use_voc_dir
 from mmms_plugin.config.edit import coco_metrics, dicts_in, evaluators, leaf_datasets
 from mmms_plugin.data.own_data import OwnData
@@ -29,22 +29,19 @@ class Task(ABC):
 
     Attributes:
         noun: its name in messages.
-        needs: packages that the plugin does not install by default.
+        needs: packages of its host.
         data_flags: the options for the user's own data, and the functions that change a config accordingly.
     """
 
     noun: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]]
     data_flags: ClassVar[Mapping[str, UseData]]
 
     def check_installed(self) -> None:
         """Raise UserError if packages are missing; the message names them."""
-        missing = [name for name in self.needs if find_spec(name) is None]
+        missing = [line for name in self.needs if (line := not_installed(name))]
         if missing:
-            raise UserError(
-                f"this config is a {self.noun} and needs {' and '.join(missing)}: install mmpretrain==1.2.0 and the "
-                "torchvision of the installed torch (pip install 'mmms_plugin[mmpretrain]')"
-            )
+            raise UserError(f"this config is a {self.noun}: {'; '.join(missing)}")
 
     def use_data(self, config: dict[str, Any], own: OwnData) -> list[str]:
         """Point all data sets, metrics and class counts of ``config`` at the user's data; return remarks for the log.
@@ -109,6 +106,7 @@ class Detection(Task):
     """Boxes and instance masks: mmdet, COCO annotations; predictions are one file of COCO results."""
 
     noun = "detector"
+    needs = ("mmdet",)
     data_flags: ClassVar[Mapping[str, UseData]] = {
         "--coco-dir": use_coco_dir,
         "--train-ann": use_coco_dir,
@@ -178,6 +176,7 @@ class Segmentation(Task):
     """A class for each pixel: mmseg, folders of pictures and masks; predictions are a folder of PNG masks."""
 
     noun = "segmentation model"
+    needs = ("mmseg",)
     data_flags: ClassVar[Mapping[str, UseData]] = {"--voc-dir": use_voc_dir}
 
     def check_out(self, out: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mmms_plugin.backbones.base import Backbone
+from mmms_plugin.compat.hosts import not_installed
 from mmms_plugin.errors import UserError
 from mmms_plugin.layers.function import FUNCTION
 from mmms_plugin.weights.tables import Arch, Rule, Table
@@ -250,7 +251,7 @@ def check_mapped(
         try:
             shapes = expected(part_config).shapes
         except ImportError as error:  # the host of a head is not installed
-            remarks.append(f"{part}: shapes not checked ({error})")
+            remarks.append(f"{part}: shapes not checked ({not_installed(error.name) or error})")
             continue
         _check_part(name, part, state, shapes)
     if broken := [key for key, value in state.items() if not torch.isfinite(value).all()]:

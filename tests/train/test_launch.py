@@ -15,6 +15,7 @@ from mmengine.hooks import CheckpointHook
 
 from mmms_plugin.commands import main
 from mmms_plugin.commands import test as test_command
+from mmms_plugin.compat import hosts
 from mmms_plugin.config import files as config_files
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.errors import UserError
@@ -216,7 +217,9 @@ def host(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "site/mmdet")])
-    monkeypatch.setattr(config_files, "find_spec", lambda name: spec if name == "mmdet" else None)
+    for module in (config_files, hosts):
+        monkeypatch.setattr(module, "find_spec", lambda name: spec if name == "mmdet" else None)
+    monkeypatch.setattr(hosts, "installed", lambda *names: {"mmengine": "0.10.7"} if "mmengine" in names else {})
     return tmp_path / "site"
 
 
@@ -230,7 +233,7 @@ def test_a_host_s_files_are_found_by_their_names(host):
         ("mmdet::x_1", "several have this name among the configs of mmdet; the nearest are a/x_1, b/x_1"),
         ("mmdet::z/retina_r5", "no such file among the configs of mmdet; the nearest are c/retina_r50, c/retina_r101"),
         ("mmdet::qqq", "no such file among the configs of mmdet; the nearest are a/x_1, b/only_one, b/x_1"),
-        ("mmseg::x", "mmseg::: mmseg is not installed"),
+        ("mmseg::x", "mmseg::: mmseg is not installed: pip install 'mmms_plugin[openmmlab]'"),
         ("torch::x", "torch::: no such host; allowed are mmdet, mmseg, mmpretrain"),
     ):
         with pytest.raises(UserError) as caught:

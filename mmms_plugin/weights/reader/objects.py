@@ -105,8 +105,10 @@ def _scalar(dtype: object, data: object) -> np.generic:
 
 
 def _history() -> Unfinished:
-    from mmengine.logging.history_buffer import HistoryBuffer
-
+    try:
+        from mmengine.logging.history_buffer import HistoryBuffer
+    except ModuleNotFoundError:
+        from mmms_plugin.compat.without_mmengine import HistoryBuffer
     return Unfinished(HistoryBuffer.__new__(HistoryBuffer), _fill_history, "HistoryBuffer")
 
 
@@ -134,8 +136,10 @@ def _method(owner: object, name: object) -> Any:
     if owner == Name(HISTORY) and name in STATISTICS:
         return name
     if owner == Name(ONE_CYCLE) and name in ANNEALING:
-        from mmengine.optim import OneCycleParamScheduler
-
+        try:
+            from mmengine.optim import OneCycleParamScheduler
+        except ModuleNotFoundError:  # nothing resumes without mmengine
+            return name
         return getattr(OneCycleParamScheduler, str(name))
     shown = owner.text.rpartition(".")[2] if isinstance(owner, Name) else type(owner).__name__
     raise unusual(f"getattr({shown}, {name!r}): allowed are {STATISTICS} of HistoryBuffer"[:200])
