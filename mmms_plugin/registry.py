@@ -10,8 +10,9 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import count
+from typing import TYPE_CHECKING
 
-if find_spec("mmengine") is None:
+if TYPE_CHECKING or find_spec("mmengine") is None:  # mmengine has no types
     from mmms_plugin.compat.without_mmengine import Registry, root
 else:
     from mmengine.registry import Registry, root

@@ -19,7 +19,7 @@ T = TypeVar("T")
 WHOLE = "backbone."  # of the keys of a backbone in a model
 
 
-class Backbone(BaseModule):  # type: ignore[misc]  # mmengine has no types
+class Backbone(BaseModule):
     """A stem and stages; returns the outputs of the stages in ``out_indices`` and runs no stage after the last of them.
 
     A subclass builds its modules, calls ``declare_outputs`` and ``freeze``, and defines ``forward_stem``,

@@ -44,10 +44,13 @@ def run(options: Options) -> None:
     """
     from rich.console import Console
 
+    from mmms_plugin.compat.hosts import not_installed
     from mmms_plugin.datasets import write_shapes
     from mmms_plugin.report.overlays import draw_ap_bars, draw_overlays
     from mmms_plugin.report.terminal import say
 
+    if line := not_installed("mmdet"):  # before an earlier demo is removed
+        raise UserError(line)
     out = options.out
     started, console = time.monotonic(), Console(file=sys.stdout)  # the real one, even while stdout goes to the log
     _clear(out)

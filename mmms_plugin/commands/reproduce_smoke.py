@@ -62,9 +62,11 @@ def hosts_repeat_no_slow_steps(formatted: bool = True) -> Iterator[None]:
     import mmengine.config.config
     import mmengine.dataset.base_dataset
     import mmengine.runner.runner
+    import yapf.yapflib.yapf_api
     from mmengine.config import utils
 
     config, dataset, runner = mmengine.config.config, mmengine.dataset.base_dataset, mmengine.runner.runner
+    config = config if hasattr(config, "FormatCode") else yapf.yapflib.yapf_api  # imported at each use by the forks
     with ExitStack() as stack:
         for module, name, quick in (
             (utils, "load", functools.cache(utils.load)),

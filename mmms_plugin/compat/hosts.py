@@ -13,6 +13,7 @@ import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 from mmms_plugin.errors import UserError
 
@@ -87,6 +88,13 @@ def check() -> None:
                 f"then install mmms_plugin[{ORIGINALS}] or mmms_plugin[{FORKS}]"
             )
     warn_untested()
+
+
+def find_forks(module: ModuleType) -> None:
+    """Change ``mmengine.config.utils``, which looks up the original's distribution to find configs of ``mmseg::``."""
+    for package, (_, forks) in HOSTS.items():
+        if package in module.MODULE2PACKAGE and installed(*forks):
+            module.MODULE2PACKAGE[package] = package
 
 
 @cache

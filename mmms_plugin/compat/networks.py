@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 __all__ = ["BaseModule", "ModuleList", "build_conv_layer", "build_norm_layer", "print_log"]
 
-if find_spec("mmengine") is None:
+if TYPE_CHECKING or find_spec("mmengine") is None:  # mmengine has no types
     from mmms_plugin.compat.without_mmengine import (
         BaseModule,
         ModuleList,

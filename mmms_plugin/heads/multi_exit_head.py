@@ -51,7 +51,7 @@ class LinearClassifier(nn.Module):
 
 
 @MODELS.register_module()
-class MultiExitHead(BaseModule):  # type: ignore[misc]  # mmengine has no types
+class MultiExitHead(BaseModule):
     """A classifier at every exit, trained by the weighted sum of their losses.
 
     The prediction is the last exit's; ``exit_scores`` of every sample holds the scores of all, for ``ClassMetric``.

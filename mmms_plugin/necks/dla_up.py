@@ -42,7 +42,7 @@ class Fuse(nn.Module):
 
 
 @MODELS.register_module()
-class DLAUp(BaseModule):  # type: ignore[misc]  # mmengine has no types
+class DLAUp(BaseModule):
     """Decoder of segmentation networks (one output), or an alternative to FPN in detectors (several).
 
     The down ratio of the finest output is the first input's stride: with ``DLA``, ``out_indices=(1, 2, 3, 4, 5)`` gives

@@ -134,9 +134,12 @@ def test_the_mmpretrain_extra_leaves_torch_alone():
     assert "pip install torchvision --index-url" in setup
 
 
-def test_a_missing_torchvision_is_named_with_the_way_that_keeps_torch():
+def test_a_missing_torchvision_is_named_with_the_way_that_keeps_torch(monkeypatch):
+    from mmms_plugin.compat import hosts
     from mmms_plugin.config.check import user_fault
     from mmms_plugin.errors import UserError
+
+    monkeypatch.setattr(hosts, "find_spec", lambda name: None)
 
     def build() -> None:
         raise ModuleNotFoundError("No module named 'torchvision'", name="torchvision")

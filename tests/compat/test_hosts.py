@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -69,6 +70,16 @@ def test_a_host_beside_its_fork_is_refused_before_it_is_imported(versions, refus
         finder.find_spec("mmengine")
     assert "uninstall both" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_configs_of_a_fork_are_found(packages):
+    """mmengine asks for the distribution mmsegmentation before it loads a config of ``mmseg::``."""
+    names = SimpleNamespace(
+        MODULE2PACKAGE={"mmseg": "mmsegmentation", "mmpose": "mmpose"}, __name__="mmengine.config.utils"
+    )
+    packages(onedl_mmsegmentation="1.4.2")
+    on_import.change(names)
+    assert names.MODULE2PACKAGE == {"mmseg": "mmseg", "mmpose": "mmpose"}
 
 
 def test_an_untested_version_warns_once_in_one_line(packages, caplog, monkeypatch):

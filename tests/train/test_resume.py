@@ -16,7 +16,7 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from mmms_plugin.train.batches import number_batches
+from mmms_plugin.train.batches import Continued, number_batches
 from mmms_plugin.train.runner import ResumeHook
 from mmms_plugin.weights.newest import newest_checkpoint
 
@@ -216,3 +216,10 @@ def test_paths_in_a_checkpoint_follow_a_moved_folder_and_nothing_else_is_run(tmp
     assert info == dict(last_ckpt=None, best_ckpt_mAP=str(tmp_path / "best_mAP_iter_2.pth"), epoch=3)
     for foreign in ({}, dict(meta=None, message_hub=[1]), dict(message_hub=dict(runtime_info=None))):
         ResumeHook().after_load_checkpoint(runner, foreign)  # another program's checkpoint has no such notes
+
+
+@pytest.mark.parametrize("skip", [lambda batches: [next(batches), next(batches)], lambda batches: batches.skip_iter(2)])
+def test_batches_are_left_out_as_mmengine_and_as_its_fork_ask_for_it(skip):
+    batches = Continued(iter("ab"), 1, lambda: None)
+    skip(batches)
+    assert next(batches) == "b"
