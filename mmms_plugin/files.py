@@ -43,6 +43,35 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def check_path(path: str | Path, argument: str) -> Path:
+    """The path, if the system can look it up, whether or not it exists.
+
+    Raises: UserError for names that are too long and folders without access.
+    """
+    path = Path(path)
+    try:
+        path.stat()  # from Python 3.14 on, path.exists() is False for names that are too long
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        detail = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{argument} {path}: cannot be used ({detail})") from error
+    return path
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """The path of a checkpoint that exists.
+
+    Raises: UserError for anything but a file.
+    """
+    path = check_path(path, "checkpoint")
+    if path.is_dir():
+        raise UserError(f"checkpoint {path}: it is a directory, give a file")
+    if not path.is_file():
+        raise UserError(f"checkpoint {path}: {'not a regular file' if path.exists() else 'no such file'}")
+    return path
+
+
 @contextmanager
 def unfinished(folder: Path) -> Iterator[Path]:
     """Yield a new folder inside ``folder`` for files that are not whole yet; it is removed afterwards.

@@ -34,7 +34,7 @@ def option(
     *flags: str, default: Any = None, help: str, group: str | None = None, metavar: Any = None,
     choices: Sequence[Any] | None = None, least: float | None = None, most: float | None = None,
     above: float | None = None, reader: Callable[[Any], Any] | None = None,
-    also: Mapping[str, Any] | None = None, **argparse_options: Any,
+    exists: Callable[[Any], Any] | None = None, also: Mapping[str, Any] | None = None, **argparse_options: Any,
 ) -> Any:  # fmt: skip
     """A field that becomes an option, named ``--`` and the field's name unless ``flags`` are given.
 
@@ -47,12 +47,13 @@ def option(
         most: largest number allowed.
         above: the number must be larger than this.
         reader: turns the text, or the list of texts with ``nargs``, into the value; raises UserError.
+        exists: called by ``check_files`` with the value; raises UserError if it names no file.
         also: another option that sets the field: its flags, help and arguments of ``add_argument``.
         argparse_options: further arguments of ``add_argument``: nargs, const, action, type.
     """
     metadata = dict(
         flags=flags, help=help, group=group, metavar=metavar, choices=choices, reader=reader, argparse=argparse_options,
-        limits=(least, most, above), also=also,
+        limits=(least, most, above), exists=exists, also=also,
     )  # fmt: skip
     return _field(default, metadata)
 
@@ -98,6 +99,13 @@ class CommandOptions:
             else:
                 continue
             raise UserError(f"{_name(field)} {' '.join(map(str, values))}: {allowed}")
+
+    def check_files(self) -> None:
+        """Refuse files that do not exist. Commands do this first: importing a host takes seconds."""
+        for field in _fields(type(self)):
+            value = getattr(self, field.name)
+            if value is not None and (exists := field.metadata.get("exists")):
+                exists(value)
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import errno
+import gc
 import importlib
 import io
 import locale
@@ -95,6 +96,7 @@ def script(*command: str) -> int:
         atexit.register(signals.ignore)  # the last: then Python drops its handlers, and a signal would be the status
         status = main([*command, *sys.argv[1:]])
         signals.end_at_once(status)
+        gc.freeze()  # Python's end looks for garbage in every imported module, for seconds
         return status
     again = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
     if os.name != "nt":
@@ -183,6 +185,7 @@ def _run(name: str, argv: list[str]) -> int:
         options = from_args(module.Options, parser.parse_args(argv[1:]))
         if hasattr(options, "words"):
             options.words = tuple(argv[1:])
+        options.check_files()
         status: int = module.run(options) or 0
     sys.stdout.flush()
     return status

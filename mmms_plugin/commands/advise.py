@@ -14,10 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from mmms_plugin.config.files import find_config
 from mmms_plugin.config.image_size import parse_image_size
 from mmms_plugin.data.own_data import OwnData, PixelOptions
 from mmms_plugin.errors import UserError, one_line
-from mmms_plugin.files import check_folder, refuse_existing, write_text
+from mmms_plugin.files import check_folder, checkpoint_file, refuse_existing, write_text
 from mmms_plugin.options import REQUIRED, option
 from mmms_plugin.processes import shell_line
 from mmms_plugin.report.tables import Column, Table
@@ -35,11 +36,11 @@ class Options(PixelOptions):
         help="data set with COCO annotations; its training data are measured",
     )  # fmt: skip
     config: str | None = option(
-        group="detector",
+        exists=find_config, group="detector",
         help="a detector's config (default: mmdet's Mask R-CNN, or Faster R-CNN for data without masks)",
     )  # fmt: skip
     checkpoint: str | None = option(
-        metavar="FILE", group="detector",
+        metavar="FILE", exists=checkpoint_file, group="detector",
         help="weights of the config's model, to measure the receptive field with (default: random weights)",
     )  # fmt: skip
     image_size: tuple[int, int] | None = option(
@@ -56,6 +57,10 @@ class Options(PixelOptions):
         super().__post_init__()
         if self.checkpoint and not self.config:
             raise UserError("--checkpoint: give its config too, with --config")
+
+    def check_files(self) -> None:
+        super().check_files()
+        OwnData("--coco-dir", Path(self.coco_dir))
 
 
 def run(options: Options) -> None:

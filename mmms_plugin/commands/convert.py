@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmms_plugin.files import checkpoint_file
 from mmms_plugin.options import option, positional
 from mmms_plugin.weights.options import Options as ConvertOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ConvertOptions):
-    input: str = positional(metavar="IN", help="checkpoint: .pth, .pth.tar, .pt, .bin, .safetensors")
+    input: str = positional(
+        metavar="IN", exists=checkpoint_file, help="checkpoint: .pth, .pth.tar, .pt, .bin, .safetensors"
+    )
     output: str = positional(metavar="OUT", help="file to write: .pth or .safetensors")
     report: str | None = option(
         metavar="FILE", group="output", help="write a JSON file that lists all keys mapped, dropped or initialised"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.errors import UserError, one_line, shown
-from mmms_plugin.files import check_folder, make_folder, write_text
+from mmms_plugin.files import check_folder, checkpoint_file, make_folder, write_text
 from mmms_plugin.options import REQUIRED, option, positional
 from mmms_plugin.train.options import DATA, OUTPUT, SPLITS, EvaluateOptions
 
@@ -31,6 +31,11 @@ BUDGETS = (0.5, 0.75)  # of the full network, for the table of savings
 THRESHOLDS, MEASUREMENTS = "thresholds", "measurements"  # headings of --help
 
 
+def _check_source(path: str) -> None:
+    if not Path(path).is_dir():
+        checkpoint_file(path)
+
+
 @dataclass(kw_only=True)
 class Options(EvaluateOptions):
     LEFT_OUT = (
@@ -43,8 +48,9 @@ class Options(EvaluateOptions):
     )  # not of one-label classifiers
 
     checkpoint: str = positional(
+        exists=_check_source,
         help="checkpoint file, or a training's work folder, whose newest counts; the thresholds go beside it, "
-        "NAME.exits.json for NAME.pth"
+        "NAME.exits.json for NAME.pth",
     )
     split: str = option(
         choices=SPLITS,

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmms_plugin.files import checkpoint_file
 from mmms_plugin.options import CommandOptions, option, positional
 
 
 @dataclass(kw_only=True)
 class Options(CommandOptions):
-    input: str = positional(metavar="IN", help="checkpoint to publish, of a training run or any other")
+    input: str = positional(
+        metavar="IN", exists=checkpoint_file, help="checkpoint to publish, of a training run or any other"
+    )
     prefix: str = positional(
         metavar="OUT_PREFIX",
         help="name of the new file without its hash: models/mask_rcnn_ps_r50 becomes "

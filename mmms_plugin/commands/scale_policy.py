@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmms_plugin.config.files import find_config
+from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import check_folder, make_folder, write_text
+from mmms_plugin.files import check_folder, checkpoint_file, make_folder, write_text
 from mmms_plugin.options import REQUIRED, option, positional
 from mmms_plugin.train.options import DATA, OUTPUT, SPLITS, ModelOptions
 
@@ -52,11 +54,14 @@ class Options(ModelOptions):
         help="confidence at which a picture leaves a network with several exits",
     )  # fmt: skip
     compare: str | None = option(
-        metavar="CHECKPOINT", group=COMPARISON,
+        metavar="CHECKPOINT", exists=checkpoint_file, group=COMPARISON,
         help="a second network on the same pictures; with --coco-dir also the errors of both detectors by object size",
     )  # fmt: skip
     compare_config: str | None = option(
-        metavar="CONFIG", group=COMPARISON, help="config of --compare (default: the same config)"
+        metavar="CONFIG",
+        exists=find_config,
+        group=COMPARISON,
+        help="config of --compare (default: the same config)",
     )
     out: Path = option(
         default=REQUIRED, metavar="DIR", group=OUTPUT, help="folder for policy.html, numbers and figures"
@@ -66,6 +71,13 @@ class Options(ModelOptions):
         super().__post_init__()
         if self.compare_config and not self.compare:
             raise UserError("--compare-config: give its checkpoint too, with --compare")
+        if (self.images is None) == (self.coco_dir is None):
+            raise UserError("give the pictures with --images DIR or --coco-dir DIR, one of them")
+
+    def check_files(self) -> None:
+        super().check_files()
+        flag, folder = ("--images", self.images) if self.images is not None else ("--coco-dir", self.coco_dir)
+        OwnData(flag, Path(str(folder)))
 
 
 def run(options: Options) -> None:

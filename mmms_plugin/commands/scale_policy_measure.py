@@ -78,16 +78,12 @@ def find_sources(images: str | None, coco_dir: str | None, split: str, out: Path
         split: of the data set.
         out: folder of the results, whose pictures are left out.
 
-    Raises: UserError if there is no picture, or not exactly one of ``images`` and ``coco_dir``.
+    Raises: UserError if there is no picture.
     """
-    if (images is None) == (coco_dir is None):
-        raise UserError("give the pictures with --images DIR or --coco-dir DIR, one of them")
     return _of_data_set(Path(coco_dir or ""), split) if images is None else _of_folder(Path(images), out)
 
 
 def _of_folder(folder: Path, out: Path) -> list[Source]:
-    if not folder.is_dir():
-        raise UserError(f"--images {folder}: no such folder")
     sources = []
     for picture in find_inputs([str(folder)], out):
         classes = (printable(picture.below.parts[0]),) if len(picture.below.parts) > 1 else ()

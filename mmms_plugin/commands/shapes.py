@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmms_plugin.config.files import find_config
 from mmms_plugin.errors import UserError, counted, one_line
-from mmms_plugin.files import check_folder, make_folder, write_text
+from mmms_plugin.files import check_folder, checkpoint_file, make_folder, write_text
 from mmms_plugin.options import CommandOptions, option, positional
 from mmms_plugin.report.tables import Column, Table
 
@@ -25,13 +26,23 @@ if TYPE_CHECKING:
 
 
 DRAWN = 8  # most networks of a figure
+CHECKPOINTS = (".pth", ".safetensors")
+
+
+def _check_sources(sources: Sequence[str]) -> None:
+    for source in sources:
+        if Path(source).suffix in CHECKPOINTS:
+            checkpoint_file(source)
+        elif not Path(source).is_dir():
+            find_config(source)
 
 
 @dataclass(kw_only=True)
 class Options(CommandOptions):
     sources: tuple[str, ...] = positional(
-        metavar="SOURCE", help="a config, a checkpoint of mmms convert, or a training's work folder"
-    )
+        metavar="SOURCE", exists=_check_sources,
+        help="a config, a checkpoint of mmms convert, or a training's work folder",
+    )  # fmt: skip
     size: tuple[int, int] | None = option(
         least=1, metavar=("H", "W"),
         help="height, then width, of the picture in px; --image-size of other commands takes WIDTHxHEIGHT (default: "
@@ -127,7 +138,7 @@ def _read(source: str, size: tuple[int, int] | None) -> _Network:
     own = None
     if path.is_dir():
         backbone, config, own = _of_work_folder(path)
-    elif path.suffix in (".pth", ".safetensors"):
+    elif path.suffix in CHECKPOINTS:
         backbone = load_backbone(path)
         config = dict(read_checkpoint(path).meta["backbone"])
     else:

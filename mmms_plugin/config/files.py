@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).resolve().parent.parent
 HOSTS = ("mmdet", "mmseg", "mmpretrain")
 SEPARATOR = "::"
+SUFFIXES = (".py", ".json", ".yaml", ".yml")
 
 
 def config_root() -> Path:
@@ -42,10 +43,13 @@ def find_config(name: str) -> Path:
     """The file of a config given as a path, as a name such as ``mask_rcnn_ps_r50_fpn_1x``, or as ``mmdet::NAME``.
 
     Raises:
-        UserError: there is no such config; the message lists the nearest names.
+        UserError: there is no such config, and the message lists the nearest names, or its format is unknown.
     """
     path = Path(name)
     if path.is_file():
+        if path.suffix not in SUFFIXES:
+            *others, last = SUFFIXES
+            raise UserError(f"config {name}: the suffix is {path.suffix!r}, allowed are {', '.join(others)} and {last}")
         return path
     name = name.removeprefix(f"mmms_plugin{SEPARATOR}")
     if SEPARATOR in name:
@@ -67,8 +71,6 @@ def load_config(name: str) -> Config:
         UserError: it cannot be read.
     """
     path = find_config(name)
-    if path.suffix not in (".py", ".json", ".yaml", ".yml"):
-        raise UserError(f"config {name}: the suffix is {path.suffix!r}, allowed are .py, .json, .yaml and .yml")
     from mmengine.config import Config  # `mmms configs` works without it
 
     if path.suffix in (".yaml", ".yml"):

@@ -46,7 +46,7 @@ from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.processes import shell_line
 from mmms_plugin.train.console import calm_output, say
 from mmms_plugin.train.hooks import EarlierHook, ScheduleHook, unwrapped
-from mmms_plugin.train.options import DataOptions, EvaluateOptions, LaunchOptions, TrainOptions
+from mmms_plugin.train.options import NEWEST, NO_WEIGHTS, DataOptions, EvaluateOptions, LaunchOptions, TrainOptions
 from mmms_plugin.train.processes import (
     check_launcher,
     locked,
@@ -61,7 +61,6 @@ from mmms_plugin.train.tasks import Classification, task_of
 from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.newest import newest_checkpoint, why_unusable
 
-NO_WEIGHTS = "none"
 OTHER_START = "give --pretrained FILE, or --pretrained none for random weights"
 # Parts of a config that a test does not use, and the options that change them
 UNUSED_IN_TESTS = (
@@ -195,8 +194,6 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     _begin(options)
     checkpoint, out = options.checkpoint, options.out
     config, remarks = prepare_config(options, training=False)
-    if not Path(checkpoint).is_file():
-        raise UserError(f"checkpoint {checkpoint}: no such file")
     task = task_of(config)
     if out:
         task.check_out(out)
@@ -230,6 +227,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
 
 
 def _begin(options: LaunchOptions) -> None:
+    options.check_files()
     os.environ.setdefault("LOCAL_RANK", str(options.local_rank))  # an option of torch's old launcher
     check_launcher(options.launcher)
     settle_threads()
@@ -242,16 +240,14 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
     """
     backbone = config.model.backbone
     if not resume and config.get("resume") and not config.get("load_from"):
-        resume = "auto"  # the config's own wish
+        resume = NEWEST  # the config's own wish
     if resume:
         path: Path | None = Path(resume)
-        if resume == "auto":
+        if resume == NEWEST:
             path, choice = newest_checkpoint(config.work_dir)
             remarks += choice
             if path is None:
                 remarks.append(f"--resume: no checkpoint found in {config.work_dir}; starting from scratch")
-        elif not Path(resume).is_file():
-            raise UserError(f"--resume {resume}: no such file")
         elif fault := why_unusable(resume):
             raise UserError(f"--resume {resume}: {fault}")
         config.resume, config.load_from = path is not None, None if path is None else str(path)
@@ -259,8 +255,6 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
         backbone.init_cfg = None
         config.model.pop("pretrained", None)  # the key of mmseg and of old versions of mmdet
     elif pretrained:
-        if not Path(pretrained).is_file():
-            raise UserError(f"--pretrained {pretrained}: no such file; none starts from random weights")
         backbone.init_cfg = dict(type="Pretrained", checkpoint=pretrained)
     config.load_from = config.get("load_from")
     if backbone.get("init_cfg") or config.load_from or config.model.get("pretrained"):

@@ -9,14 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmms_plugin.config.files import find_config
 from mmms_plugin.config.image_size import parse_image_size
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.data.own_data import OwnData, PictureOptions, PixelOptions
 from mmms_plugin.errors import UserError, printable
+from mmms_plugin.files import checkpoint_file
 from mmms_plugin.options import HIDDEN, REQUIRED, CommandOptions, nested, option, positional
 
 DATA, CONFIG, WEIGHTS, RUN, OUTPUT = "data", "config", "weights", "run", "output"  # headings of --help
 SPLITS = ("train", "val", "test")
+NO_WEIGHTS, NEWEST = "none", "auto"  # values of --pretrained and --resume
 # A value with dict(...) or {key: ...}; not a template such as iter_{:06d}.pth
 DICTIONARY = re.compile(r"dict\(|(?:^|[\[(,=:])\s*\{(?:\s*\}|[^{}:]+:.*[\])}]\s*$)", re.DOTALL)
 
@@ -67,6 +70,16 @@ def _read_python(text: str) -> Any:
         return ast.literal_eval(node)  # type: ignore[arg-type]
 
     return value(ast.parse(text.strip(), mode="eval").body)
+
+
+def _check_pretrained(file: str) -> None:
+    if file != NO_WEIGHTS and not Path(file).is_file():
+        raise UserError(f"--pretrained {file}: no such file; {NO_WEIGHTS} starts from random weights")
+
+
+def _check_resume(file: str) -> None:
+    if file != NEWEST and not Path(file).is_file():
+        raise UserError(f"--resume {file}: no such file")
 
 
 @dataclass(kw_only=True)
@@ -126,6 +139,10 @@ class DataOptions(PictureOptions, FolderOptions):
     split_seed: int = option(default=0, metavar="N", group=DATA, help="random seed for --val-split")
     split: str = "val"
 
+    def check_files(self) -> None:
+        super().check_files()
+        self.own_data("", training=True)
+
     def own_data(self, work_dir: str, training: bool) -> OwnData | None:
         """The user's own data, or None if the config's are used.
 
@@ -172,9 +189,10 @@ class LaunchOptions(ConfigOptions, DataOptions):
     """What training and evaluating a config have in common."""
 
     config: str = positional(
+        exists=find_config,
         help="config file, a name that `mmms configs` lists, or a host's config such as "
         "mmdet::retinanet/retinanet_r50_fpn_1x_coco. A config is Python code and is run: use only configs that you "
-        "trust"
+        "trust",
     )
     seed: int | None = option(
         group=RUN, help="random seed; with it, deterministic algorithms are used (default: the config's)"
@@ -206,11 +224,11 @@ class TrainOptions(LaunchOptions):
     words: tuple[str, ...] = ()
     schedule: ScheduleOptions = nested(ScheduleOptions)
     pretrained: str | None = option(
-        metavar="FILE", group=WEIGHTS,
+        metavar="FILE", exists=_check_pretrained, group=WEIGHTS,
         help="backbone weights to start from, or none for random weights (default: the config's)",
     )  # fmt: skip
     resume: str | None = option(
-        nargs="?", const="auto", metavar="FILE", group=WEIGHTS,
+        nargs="?", const=NEWEST, metavar="FILE", exists=_check_resume, group=WEIGHTS,
         help="continue an interrupted training from FILE, or without FILE from the newest checkpoint in the work "
         "folder, with the schedule of this command",
     )  # fmt: skip
@@ -238,7 +256,7 @@ class EvaluateOptions(LaunchOptions):
         force: evaluate a checkpoint that was trained as another function of the same weights, with a warning.
     """
 
-    checkpoint: str = positional(help="checkpoint file to evaluate")
+    checkpoint: str = positional(exists=checkpoint_file, help="checkpoint file to evaluate")
     split: str = option(
         choices=SPLITS, default="val", group=DATA, help="split of --coco-dir, --voc-dir or --image-dir to evaluate"
     )
@@ -273,6 +291,12 @@ class ModelOptions(ConfigOptions, PixelOptions):
         help="use a checkpoint that was trained as another function, such as with other anchors, strides or dilations "
         "than the config's; refused otherwise",
     )  # fmt: skip
+
+    def check_files(self) -> None:
+        super().check_files()
+        checkpoint_file(self.checkpoint)
+        if self.config is not None:
+            find_config(self.config)
 
 
 @dataclass(kw_only=True)

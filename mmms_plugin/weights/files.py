@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mmms_plugin.errors import UserError, first_line, memory_checked, shown
-from mmms_plugin.files import refuse_existing
+from mmms_plugin.files import check_path, checkpoint_file, refuse_existing
 from mmms_plugin.layers.function import FUNCTION
 from mmms_plugin.weights.reader import read
 
@@ -79,12 +79,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises: UserError, in one line, for anything that is not a checkpoint or holds more than data; RunError if there is
         not enough memory.
     """
-    path = check_path(path, "checkpoint")
+    path = checkpoint_file(path)
     try:
-        if path.is_dir():
-            raise UserError(f"checkpoint {path}: it is a directory, give a file")
-        if not path.is_file():
-            raise UserError(f"checkpoint {path}: {'not a regular file' if path.exists() else 'no such file'}")
         with memory_checked(f"checkpoint {path}"):
             with path.open("rb") as file:  # safetensors by name, or by the { after its length: hubs rename files
                 safe = path.suffix.lower() == ".safetensors" or file.read(9)[8:] == b"{"
@@ -299,22 +295,6 @@ def plain_tensor(value: Tensor) -> Tensor:
 def unviewed(value: Tensor) -> Tensor:
     """The tensor with conjugate and negative views, which safetensors cannot hold, computed."""
     return torch.resolve_neg(torch.resolve_conj(value))
-
-
-def check_path(path: str | Path, argument: str) -> Path:
-    """The path, if the system can look it up, whether or not it exists.
-
-    Raises: UserError for names that are too long and folders without access.
-    """
-    path = Path(path)
-    try:
-        path.stat()  # from Python 3.14 on, path.exists() is False for names that are too long
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError) as error:
-        detail = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{argument} {path}: cannot be used ({detail})") from error
-    return path
 
 
 def check_output(path: str | Path, force: bool, source: Path | None = None) -> Path:

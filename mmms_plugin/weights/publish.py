@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import written_whole
-from mmms_plugin.weights.files import SUFFIXES, Checkpoint, check_path, read_checkpoint, save_checkpoint, sha256_of
+from mmms_plugin.files import check_path, written_whole
+from mmms_plugin.weights.files import SUFFIXES, Checkpoint, read_checkpoint, save_checkpoint, sha256_of
 
 # Of mmengine's meta: where and when a run took place, which a user of the weights does not need.
 PRIVATE = ("hook_msgs", "env_info", "exp_name", "experiment_name", "time", "seed")

@@ -66,11 +66,6 @@ def test_pictures_of_a_folder_with_the_classes_of_its_folders(tmp_path):
     assert [(source.name, source.classes) for source in found] == [
         ("cat/deep/z.png", ("cat",)), ("cat/y.png", ("cat",)), ("x.png", ()),
     ]  # fmt: skip
-    for images, coco in ((None, None), ("in", "in")):
-        with pytest.raises(UserError, match="give the pictures with --images DIR or --coco-dir DIR, one of them"):
-            find_sources(images, coco, "val", tmp_path)
-    with pytest.raises(UserError, match=r"--images .*nowhere: no such folder"):
-        find_sources(str(tmp_path / "nowhere"), None, "val", tmp_path)
 
 
 def test_an_interrupted_run_measures_what_is_left(tmp_path, capsys, monkeypatch):
