@@ -133,3 +133,14 @@ def test_every_method_is_cited_with_its_paper() -> None:
         assert f"[{paper['abbreviation']}]({paper['url']})" in readme
     methods = {facts.method for facts in read_facts().values()} - {"plain"}
     assert methods <= {paper["abbreviation"] for paper in citation["references"]}
+
+
+@pytest.mark.needs((ROOT / ".github").exists(), reason="a clone")
+def test_workflows_run_what_is_there_with_pinned_actions() -> None:
+    for path in sorted((ROOT / ".github").rglob("*.yml")):
+        text = path.read_text(encoding="utf-8")
+        assert yaml.safe_load(text), path
+        actions = re.findall(r"uses: (.*)", text)
+        assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v[\d.]+", action) for action in actions), path
+        scripts = re.findall(r"run: (\.ci/\S+)", text)
+        assert all(os.access(ROOT / script, os.X_OK) for script in scripts), path
