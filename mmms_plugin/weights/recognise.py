@@ -115,8 +115,8 @@ def choose(checkpoint: Checkpoint, source: str, arch: str) -> tuple[Guess, list[
             return Guess(source, arch), []
         known = next((name for name in table.archs if _plain(name) == _plain(arch)), None)
         if known is None:
-            form = f", and {table.archs.form}" if isinstance(table.archs, Archs) else ""
-            raise UserError(f"--arch {arch}: source {source} has {', '.join(table.archs)}{form}")
+            names = table.archs.form if isinstance(table.archs, Archs) else ", ".join(table.archs)
+            raise UserError(f"--arch {arch}: source {source} has {names}")
         return Guess(source, known), []
     if source == "auto" and arch != "auto":
         _check_arch(arch)

@@ -340,8 +340,9 @@ def test_architectures_that_are_named_by_network_mode_and_side(arch, source, num
 def test_names_that_are_no_architecture_are_refused_with_their_form(arch, tmp_path, capsys):
     torch.save(mobilenet(), tmp_path / "in.pth")
     line = refusal(capsys, tmp_path / "in.pth", tmp_path / "out.pth", "--source", "shape_adaptor", "--arch", arch)
-    assert f"--arch {arch}: source shape_adaptor has vgg16_shape-adaptor_32, " in line
-    assert "and NETWORK_MODE_SIDE for other sides from 9 to 8192, such as resnet50_autosc_96" in line
+    assert f"--arch {arch}: source shape_adaptor has NETWORK_MODE_SIDE with NETWORK of vgg16, resnet50, " in line
+    assert "MODE of shape-adaptor, autosc, autotl (ResNet alone), " in line
+    assert "SIDE from 9 to 8192 px, such as resnet50_autosc_96" in line
 
 
 def test_help_names_every_source(capsys):

@@ -105,7 +105,7 @@ class Archs(dict[str, Arch]):
 
     Args:
         listed: the usual ones, among which a file is recognised.
-        form: what other names look like, for messages.
+        form: what names look like, for messages.
         read: the architecture of a name, None if it is not one of the family.
     """
 

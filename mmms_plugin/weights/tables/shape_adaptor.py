@@ -30,8 +30,9 @@ NAME = re.compile(
     rf"({'|'.join(NETWORKS)})_({'|'.join(MODES)})_(\d{{1,4}})(?:_width(\d(?:\.\d{{1,4}})?))?", flags=re.ASCII
 )
 FORM = (
-    f"NETWORK_MODE_SIDE for other sides from {SIDES[0]} to {SIDES[-1]}, such as resnet50_autosc_96, with "
-    "_width0.85 behind it for a width multiplier of mobilenetv2"
+    f"NETWORK_MODE_SIDE with NETWORK of {', '.join(NETWORKS)}; MODE of "
+    f"{', '.join(f'{mode} (ResNet alone)' if mode == 'autotl' else mode for mode in MODES)}; SIDE from {SIDES[0]} to "
+    f"{SIDES[-1]} px, such as resnet50_autosc_96, with _width0.85 behind it for a width multiplier of mobilenetv2"
 )
 
 
