@@ -9,6 +9,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from api import write_pages  # noqa: E402
 from generate import generate  # noqa: E402
+from sphinx.ext.autodoc.mock import mock  # noqa: E402
 from sphinx.util import inspect  # noqa: E402
 from sphinx.util.inspect import stringify_signature  # noqa: E402
 
@@ -21,6 +22,8 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["narrow.css"]
 html_title = f"mmms_plugin {release}"
 smartquotes = False  # 'bbox' in a docstring is what to type
 nitpicky = True
@@ -39,6 +42,17 @@ python_use_unqualified_type_names = True
 # A line such as "Shape: ..." or "Raises: ValueError ..." in a docstring; napoleon knows sections of several lines only.
 LABEL = re.compile(r"(Args|Shapes?|Raises|Returns): (.+)")
 
+# Parts of signatures, and what is shown
+READABLE = (
+    (r"(?<=\w): '([^']+)'(?= =|, |\))", r": \1"),  # a type in quotes
+    (r"<[^<>]*(<[^<>]*>)?>", "..."),  # a default that is made
+    (r"mappingproxy\((\{[^}]*\})\)", r"\1"),
+    (
+        r"~?(?:\w+\.)*ndarray\[tuple\[~?(?:\w+\.)*Any, \.\.\.\], ~?(?:\w+\.)*dtype\[~?(?:\w+\.)*(\w+)\]\]",
+        r"NDArray[\1]",
+    ),
+)
+
 
 def label_lines(app, what, name, obj, options, lines):
     """Make paragraphs of labelled lines, with a bold label."""
@@ -48,21 +62,29 @@ def label_lines(app, what, name, obj, options, lines):
 
 
 def readable_signature(app, what, name, obj, options, signature, returned):
-    """Show the arguments that ``__new__`` hides, types without quotes, and ``...`` for a default that is made."""
+    """Show the arguments that ``__new__`` hides, and ``READABLE``."""
     if what == "class" and {"__new__", "__init__"} <= vars(obj).keys():
         arguments = inspect.signature(obj.__init__, bound_method=True)
         signature = stringify_signature(arguments, show_return_annotation=False, unqualified_typehints=True)
     if not signature:
         return None
-    without_quotes = re.sub(r": '([^']+)'(?= =|, |\))", r": \1", signature)
-    return re.sub(r"<[^<>]*(<[^<>]*>)?>", "...", without_quotes), returned
+    for pattern, text in READABLE:
+        signature, returned = re.sub(pattern, text, signature), returned and re.sub(pattern, text, returned)
+    return signature, returned
+
+
+def skip_fields(app, what, name, obj, skip, options):
+    """Leave out the fields of a named tuple, which have no text of their own."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
 
 
 def setup(app):
     """Register the changes; that of docstrings comes before napoleon's."""
     app.connect("autodoc-process-docstring", label_lines, priority=400)
     app.connect("autodoc-process-signature", readable_signature)
+    app.connect("autodoc-skip-member", skip_fields)
 
 
 generate(Path(__file__).parent / "generated")
-write_pages(Path(__file__).parent / "api")
+with mock(autodoc_mock_imports):
+    write_pages(Path(__file__).parent / "api")
