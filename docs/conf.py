@@ -25,7 +25,7 @@ html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["narrow.css"]
 html_title = f"mmms_plugin {release}"
-smartquotes = False  # 'bbox' in a docstring is what to type
+smartquotes_action = "D"  # dashes alone: 'bbox' in a docstring is what to type
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!mmms_plugin\.).*")]  # names of other packages
 
