@@ -1,6 +1,7 @@
 # What differs between mmdet 1.0, with which the PSConv authors trained their detectors (github.com/d-li14/PSConv,
 # configs/psconv), and mmdet 3: parts for the configs named *_published.py. Box coders and anchors of mmdet 1.0 count a
-# box's side from the first to the last pixel, both included.
+# box's side from the first to the last pixel, both included. Anchors that leave the picture are not trained, and an
+# object is also assigned the boxes that fit it best.
 mmdet1 = dict(
     rpn_head=dict(
         anchor_generator=dict(type="LegacyAnchorGenerator", center_offset=0.5),
@@ -12,7 +13,11 @@ mmdet1 = dict(
         bbox_coder=dict(type="LegacyDeltaXYWHBBoxCoder"),
         loss_bbox=dict(_delete_=True, type="SmoothL1Loss", beta=1.0, loss_weight=1.0),
     ),
-    train_cfg=dict(rpn_proposal=dict(max_per_img=2000), rcnn=dict(assigner=dict(match_low_quality=True))),
+    train_cfg=dict(
+        rpn=dict(allowed_border=0),
+        rpn_proposal=dict(max_per_img=2000),
+        rcnn=dict(assigner=dict(match_low_quality=True)),
+    ),
     clip_grad=dict(max_norm=35, norm_type=2),
     param_scheduler=[
         dict(type="LinearLR", start_factor=1.0 / 3, by_epoch=False, begin=0, end=500),
