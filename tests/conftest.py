@@ -21,6 +21,7 @@ from tests.skips import (  # noqa: F401  hooks of pytest
 # Some CI services set these; rich then writes escape codes into captured output, which tests compare.
 for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(_name, None)
+os.environ["MMMS_VERSION_WARNING"] = "0"  # the tests decide whether a version works
 # A shell ignores the first for what it runs in the background, nohup the second; commands leave ignored signals alone.
 for _name, _handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     if hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) is signal.SIG_IGN:

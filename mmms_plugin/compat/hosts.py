@@ -32,6 +32,7 @@ TORCHVISION = (  # each build needs one build of torch, and pip replaces the ins
     "from where torch came: pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...); "
     "with any other build, pip replaces torch"
 )
+SWITCH = "MMMS_VERSION_WARNING"
 # What CI ran -> the versions by distribution; .ci/tested_versions.py writes it, and the table in the documentation.
 TESTED = Path(__file__).with_name("tested_versions.json")
 
@@ -101,11 +102,14 @@ def find_forks(module: ModuleType) -> None:
 def warn_untested() -> None:
     """Warn in one line, once, if torch or a host has a version whose first two numbers no test has run with.
 
-    The first process of a run warns, not its data workers or the other processes of torchrun.
+    The first process of a run warns, not its data workers or the other processes of torchrun. With
+    ``MMMS_VERSION_WARNING=0`` none does.
     """
     import multiprocessing
 
     if multiprocessing.parent_process() is not None or os.environ.get("RANK", "0") != "0":
+        return
+    if os.environ.get(SWITCH) == "0":
         return
     if untested := untested_versions():
         logging.getLogger("mmms_plugin").warning("untested versions: %s", "; ".join(untested))
