@@ -112,7 +112,8 @@ def warn_untested() -> None:
     if os.environ.get(SWITCH) == "0":
         return
     if untested := untested_versions():
-        logging.getLogger("mmms_plugin").warning("untested versions: %s", "; ".join(untested))
+        line = "not tested with mmms_plugin: %s; %s=0 hides this line"
+        logging.getLogger("mmms_plugin").warning(line, ", ".join(untested), SWITCH)
 
 
 def untested_versions() -> list[str]:

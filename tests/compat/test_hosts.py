@@ -94,7 +94,9 @@ def test_an_untested_version_warns_once_in_one_line(packages, caplog, monkeypatc
         hosts.warn_untested.cache_clear()
     for name in ("torch", "mmengine", "torch"):
         on_import._ChangingFinder.find_spec(name)
-    assert [record.message for record in caplog.records] == ["untested versions: mmdet 3.99.0 (tested: 3.3.0)"]
+    assert [record.message for record in caplog.records] == [
+        "not tested with mmms_plugin: mmdet 3.99.0 (tested: 3.3.0); MMMS_VERSION_WARNING=0 hides this line"
+    ]
     assert caplog.records[0].levelno == logging.WARNING
 
 
@@ -127,9 +129,10 @@ def mmms(*arguments: object, without: tuple[str, ...] = (), cwd: Path) -> subpro
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", check=False)
 
 
+@pytest.mark.slow
 def test_data_are_checked_and_measured_without_hosts_and_torch(shapes, tmp_path):
     done = mmms("check-data", shapes, without=("torch",), cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (0, 0) or "pictures" in done.stderr
+    assert done.returncode == 0, done.stderr
     annotations = shapes / "annotations" / "instances_val.json"
     objects = json.loads(annotations.read_text(encoding="utf-8"))["annotations"]
     results = [{**{k: item[k] for k in ("image_id", "category_id", "bbox")}, "score": 0.5} for item in objects]
