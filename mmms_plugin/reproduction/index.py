@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 from mmms_plugin.errors import UserError
 from mmms_plugin.reproduction import elastic, msdnet, psconv, shape_adaptor
 from mmms_plugin.reproduction.items import Item
@@ -18,5 +20,7 @@ def find_item(name: str) -> Item:
         UserError: there is none.
     """
     if name not in INDEX:
-        raise UserError(f"item {name}: allowed are {', '.join(INDEX)}")
+        nearest = get_close_matches(name, INDEX, n=5)
+        instead = f"the nearest are {', '.join(nearest)}; " if nearest else ""
+        raise UserError(f"item {name}: there is none; {instead}mmms reproduce lists all")
     return INDEX[name]

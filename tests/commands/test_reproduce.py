@@ -209,8 +209,13 @@ def test_errors_over_costs_are_drawn_for_networks_that_are_trained_or_not():
 def test_an_unknown_item_is_one_line(capsys):
     assert main(["reproduce", "--out", "x"]) == 2
     assert capsys.readouterr().err == "mmms reproduce: error: --out: give an ITEM, or --smoke\n"
-    assert main(["reproduce", "psconv-table9"]) == 2
-    assert capsys.readouterr().err.startswith("mmms reproduce: error: item psconv-table9: allowed are psconv-table1, ")
+    listed = "mmms reproduce lists all\n"
+    for name, nearest in (("elastic_table11", "elastic-table1, "), ("sa-autotl", "sa-autotl-"), ("x", "")):
+        assert main(["reproduce", name]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"mmms reproduce: error: item {name}: there is none; {nearest and 'the nearest are '}")
+        assert nearest in line
+        assert line.endswith(listed)
 
 
 def test_a_smoke_run_trains_and_shows_the_table(monkeypatch, capsys, tmp_path):
