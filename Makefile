@@ -3,7 +3,7 @@
 # make quick    the same checks with a selection of fast tests, in under a minute: for every day
 # make mutants  list small changes of the code that no test notices (hours; PATHS="necks heads" for these rooms only)
 # make mmcv     build the compiled mmcv in place of mmcv-lite (needs a C++ compiler; about 20 minutes)
-# make docs     build the documentation: docs/_build/index.html
+# make docs     build the documentation and execute its notebooks: docs/_build/index.html
 # Everything is installed into .venv. A torch that PYTHON or .venv already has (a CUDA build, say) is used as it is;
 # otherwise the CPU build is installed.
 
@@ -48,8 +48,8 @@ mutants: install
 	@$(BIN)/python tools/mutants.py --workers $(WORKERS) $(OPTIONS) $(PATHS)
 
 docs: install
-	@$(BIN)/python -c 'import sphinx, myst_parser, furo' 2>/dev/null || \
-	  $(PIP) install -q -c $(VENV)/constraints.txt sphinx myst-parser furo
+	@$(BIN)/python -c 'import sphinx, myst_nb, furo, pandas' 2>/dev/null || \
+	  $(PIP) install -q -c $(VENV)/constraints.txt sphinx myst-nb furo pandas
 	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
 	@echo "docs/_build/index.html"
 

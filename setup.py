@@ -109,12 +109,12 @@ setup(
         # pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...)
         "mmpretrain": ["mmpretrain==1.2.0", "importlib-metadata"],
         "policy": ["pyarrow"],  # for the table of mmms scale-policy as Parquet
-        "docs": ["sphinx", "myst-parser", "furo"],
+        "docs": ["sphinx", "myst-nb", "furo", "pandas"],
         # torchvision, which mmpretrain needs, is installed by requirements/install.py: pip would replace torch for it
         "test": [
             *("pytest", "pytest-xdist", "coverage>=7.13"),
             *("ruff", "mypy", "import-linter"),
-            *("mmpretrain==1.2.0", "pyarrow", "onnxscript", "onnxruntime"),
+            *("mmpretrain==1.2.0", "pyarrow", "pandas", "onnxscript", "onnxruntime"),
         ],
     },
 )

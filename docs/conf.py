@@ -1,5 +1,10 @@
-"""Sphinx configuration. Before a build, the figures and the model zoo are made from the code (``docs/generate.py``)."""
+"""Sphinx configuration. A build makes figures and the model zoo from the code, and executes the notebooks.
 
+``docs/generate.py`` makes the former, ``docs/api.py`` the pages of the API. ``sphinx -D nb_execution_mode=off`` leaves
+the outputs of notebooks out.
+"""
+
+import os
 import re
 import sys
 from importlib.util import find_spec
@@ -17,9 +22,14 @@ from mmms_plugin import __version__  # noqa: E402
 
 project, author, release = "mmms_plugin", "the mmms_plugin authors", __version__
 project_copyright = f"2026, {author}. Apache-2.0"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]  # with myst_parser
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds a cell
+nb_merge_streams = True
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_static_path = ["static"]
@@ -85,6 +95,7 @@ def setup(app):
     app.connect("autodoc-skip-member", skip_fields)
 
 
+os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # for lines with !mmms
 generate(Path(__file__).parent / "generated")
 with mock(autodoc_mock_imports):
     write_pages(Path(__file__).parent / "api")

@@ -19,6 +19,7 @@ import dataclasses
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -92,10 +93,11 @@ class CommandOptions:
                 continue
             values = value if isinstance(value, tuple) else (value,)
             choices, limits = field.metadata["choices"], field.metadata["limits"]
-            if choices is not None and not set(values) <= set(choices):
+            integers = "float" not in str(field.type)
+            if choices is not None and not all(value in choices for value in values):
                 allowed = f"allowed are {', '.join(map(str, choices))}"
-            elif limits != (None,) * 3 and not all(_within(number, *limits) for number in values):
-                allowed = f"must be {_allowed(len(values) > 1, 'float' not in str(field.type), *limits)}"
+            elif limits != (None,) * 3 and not all(_within(number, integers, *limits) for number in values):
+                allowed = f"must be {_allowed(len(values) > 1, integers, *limits)}"
             else:
                 continue
             raise UserError(f"{_name(field)} {' '.join(map(str, values))}: {allowed}")
@@ -229,8 +231,10 @@ def _help(text: str, default: Any) -> str:
     return text.replace("%", "%%")
 
 
-def _within(number: float, least: float | None, most: float | None, above: float | None) -> bool:
-    """Whether a number is allowed; NaN never is."""
+def _within(number: Any, integers: bool, least: float | None, most: float | None, above: float | None) -> bool:
+    """Whether a value, which Python code may have given, is a number and allowed; NaN never is."""
+    if not isinstance(number, Integral if integers else Real):
+        return False
     return (least is None or number >= least) and (most is None or number <= most) and (above is None or number > above)
 
 

@@ -152,12 +152,12 @@ def run_size_ap(
     from rich.text import Text
 
     from mmms_plugin.coco.formats import AUTO
-    from mmms_plugin.report.terminal import explain, literal, print_table, say
+    from mmms_plugin.report.terminal import literal, say
     from mmms_plugin.size_ap.evaluate import bins_of, evaluate
     from mmms_plugin.size_ap.gate import check_bins, read_baseline
     from mmms_plugin.size_ap.methods import read_files
     from mmms_plugin.size_ap.object_sizes import describe_objects
-    from mmms_plugin.size_ap.report.tables import difference_table, settling_lines, terminal_tables
+    from mmms_plugin.size_ap.report.printed import print_results
 
     console, progress, source = console or Console(), Console(stderr=True), source or AUTO
     if out:
@@ -172,36 +172,20 @@ def run_size_ap(
     files: list[Path] = []
     failures: list[str] = []
     if runs:
-        results = evaluate(truth, runs, options if out else replace(options, sweep=False), notes)
+        how = options if out else replace(options, sweep=False)
+        results = evaluate(truth, runs, how, notes, source.pictures)
         notes = results.notes
         failures += filter(None, (condition.failure(results.runs[-1]) for condition in conditions))
         failures += earlier.failures(results) if earlier else ()
         if out:
             with progress.status("drawing"):
-                from mmms_plugin.size_ap.report.gallery import failure_gallery
-                from mmms_plugin.size_ap.report.write import write_report  # matplotlib takes a while to import
-
-                gallery = None
-                if examples and options.errors:
-                    gallery = failure_gallery(truth, runs, options, bins, examples, source.pictures)
-                sizes = describe_objects(truth, bins, options.area, (), options.resize)
-                files = write_report(results, out, sizes, gallery)
-        for table in terminal_tables(results):
-            print_table(table, console)
-        for comparison in results.comparisons:
-            print_table(difference_table(results, comparison, ("ap",)), console)
-            for line in settling_lines(comparison):
-                explain(line, console)
-        origin = f"bins {results.bins_source} ({results.bins_reference})"
-        for line in (results.area_rule, origin, results.edge_rule):
-            explain(line, console)
+                files = results.save(out, examples)
+        print_results(results, console)
     else:
         sizes = describe_objects(truth, bins, options.area, notes, options.resize)
         if out:
             with progress.status("drawing"):
-                from mmms_plugin.size_ap.report.write import write_object_sizes
-
-                files = write_object_sizes(sizes, out)
+                files = sizes.save(out)
         _print_sizes(console, sizes)
     for note in notes:
         progress.print(Text.assemble(("note:", "yellow"), f" {literal(note)}"), soft_wrap=True)

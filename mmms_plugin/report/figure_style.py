@@ -1,11 +1,13 @@
 """One style for all figures: colours, fonts, axes, and saving without half-written files.
 
 Colours are Okabe and Ito's, distinguishable with the common kinds of colour blindness (Wong, Nature Methods 8, 441).
-On a page, `report.page.DARK` replaces the greys and black in the reader's dark scheme.
+On a page and in a notebook, `DARK` replaces the greys and black in the reader's dark scheme. Nothing here uses pyplot:
+its backend and its open figures are the user's.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import warnings
@@ -16,10 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
@@ -41,6 +39,11 @@ WIDTH = 6.4  # inches; a page's text width
 SMALLEST = 7  # pt
 WIDEST = 7.0  # inches; text over two columns: nothing has to be scaled down to unreadable letters
 FORMATS = ("png", "pdf", "svg")
+DARK = {  # colours in the reader's dark scheme
+    "#1d2125": "#e6e8ea", "#000000": "#e6e8ea", "#595959": "#a3acb5", "#666666": "#a0a0a0", "#dddddd": "#383d43",
+    "#bbbbbb": "#5a646e",
+}  # fmt: skip
+PAPER = "#ffffff", "#1f2226"  # of areas, light and dark; letters on coloured cells stay white
 SIDE_TICKS = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192])
 
 # Fonts, if installed, for class names in scripts that DejaVu lacks.
@@ -73,34 +76,61 @@ STYLE: Any = {  # matplotlib types the keys one by one
 }
 
 
+class Drawing(Figure):
+    """A figure that a notebook shows as a report's page does."""
+
+    def _repr_svg_(self) -> str:
+        file = io.BytesIO()
+        with _laid_out(self):
+            self.savefig(file, format="svg", metadata={"Date": None})
+        return for_a_page(file.getvalue().decode())
+
+
 @contextmanager
 def canvas(
     width: float = WIDTH, height: float = 3.4, columns: int = 1, rows: int = 1, sharey: bool = False
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of ``width`` x ``height`` inches in this style, and its axes, row after row; ``save`` closes it."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(width, height), layout="constrained", squeeze=False, sharey=sharey
-        )
-        yield figure, list(axes.flat)
+    """A figure of ``width`` x ``height`` inches in this style, and its axes, row after row."""
+    with matplotlib.rc_context(STYLE):
+        figure = Drawing(figsize=(width, height), layout="constrained")
+        yield figure, list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
 
 
 def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write ``folder/name.png`` (200 dpi), ``.pdf`` and ``.svg``, each completely or not at all; close the figure."""
+    """Write ``folder/name.png`` (200 dpi), ``.pdf`` and ``.svg``, each completely or not at all."""
     written = []
-    with plt.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box; the tables show the name
-        figure.draw_without_rendering()
-        keep_labels_apart(figure)
-        figure.set_layout_engine("none")  # laid out once, not for every format
+    with _laid_out(figure):
         for kind in formats:
             target = folder / f"{name}.{kind}"
             date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
             with written_whole(target) as temporary:
                 figure.savefig(temporary, dpi=200, format=kind, metadata=date)
             written.append(target)
-    plt.close(figure)
     return written
+
+
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Lay a figure out once, not for every format, for the files that are written inside."""
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box; the tables show the name
+        figure.draw_without_rendering()
+        keep_labels_apart(figure)
+        engine = figure.get_layout_engine()
+        figure.set_layout_engine("none")
+        yield
+        figure.set_layout_engine(engine)
+
+
+def for_a_page(svg: str) -> str:
+    """An SVG file that follows the reader's light or dark scheme."""
+    rules = [f'[style*="{kind}: {light}"] {{ {kind}: {dark} !important }}'
+             for light, dark in DARK.items() for kind in ("fill", "stroke")]  # fmt: skip
+    light, dark = PAPER
+    rules += [f'path[style*="fill: {light}"], rect[fill="{light}"] {{ fill: {dark} !important }}']
+    rules += [f"#paper path {{ stroke: {dark} !important }}"]
+    style = f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}</style>"
+    return svg.replace("</svg>", f"{style}</svg>")
 
 
 def keep_labels_apart(figure: Figure) -> None:
@@ -114,10 +144,14 @@ def keep_labels_apart(figure: Figure) -> None:
             labels = _labels_of(axis)
             turn = labels[0].get_rotation()
             if isinstance(axis, XAxis) and turn < 90 and any(map(_is_name, labels)):
-                plt.setp(labels, rotation=90 if turn else 35, ha="center" if turn else "right")
-                plt.setp(labels, rotation_mode="default" if turn else "anchor")
+                for label in labels:
+                    label.set(
+                        rotation=90 if turn else 35, ha="center" if turn else "right",
+                        rotation_mode="default" if turn else "anchor",
+                    )  # fmt: skip
             else:
-                plt.setp(labels[1::2], visible=False)
+                for label in labels[1::2]:
+                    label.set_visible(False)
             figure.draw_without_rendering()
 
 

@@ -29,11 +29,6 @@ PIXELS_PER_INCH = 110  # of figures on the page
 QUALITY = 75  # of the gallery's JPEGs
 OUTSIDE = (128, 128, 128)  # colour of a tile outside the picture
 THREADS = 2
-DARK = {  # colours of the figures (report.figure_style) in the dark scheme
-    "#1d2125": "#e6e8ea", "#000000": "#e6e8ea", "#595959": "#a3acb5", "#666666": "#a0a0a0", "#dddddd": "#383d43",
-    "#bbbbbb": "#5a646e",
-}  # fmt: skip
-PAPER = "#ffffff", "#1f2226"  # of areas, light and dark; letters on coloured cells stay white
 Tile = NDArray[np.uint8]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -144,11 +139,11 @@ class Output:
 
     def figure(self, name: str, figure: Figure, caption: str, wide: bool = False) -> Picture:
         """Write a figure in every format, and return it for the page."""
-        from mmms_plugin.report.figure_style import save  # matplotlib takes a while to import
+        from mmms_plugin.report.figure_style import for_a_page, save  # matplotlib takes a while to import
 
         width = round(figure.get_figwidth() * PIXELS_PER_INCH)
         self.written += save(figure, self.folder, name, self.formats)
-        svg = (self.folder / f"{name}.svg").read_text(encoding="utf-8").replace("</svg>", f"{_dark_style()}</svg>")
+        svg = for_a_page((self.folder / f"{name}.svg").read_text(encoding="utf-8"))
         return Picture(base64.b64encode(svg.encode()).decode(), caption, width, wide)
 
     def texts(self, files: Mapping[str, str]) -> None:
@@ -162,16 +157,6 @@ class Output:
             f"{prefix}tables.md": "\n".join(map(to_markdown, tables)),
             f"{prefix}tables.tex": "\n".join(map(to_latex, tables)),
         })  # fmt: skip
-
-
-def _dark_style() -> str:
-    """The style of an SVG file in the reader's dark scheme."""
-    rules = [f'[style*="{kind}: {light}"] {{ {kind}: {dark} !important }}'
-             for light, dark in DARK.items() for kind in ("fill", "stroke")]  # fmt: skip
-    light, dark = PAPER
-    rules += [f'path[style*="fill: {light}"], rect[fill="{light}"] {{ fill: {dark} !important }}']
-    rules += [f"#paper path {{ stroke: {dark} !important }}"]
-    return f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}</style>"
 
 
 def render(
@@ -195,16 +180,25 @@ def render(
         notes: what the reader should know.
         links: pairs of text and address.
     """
+    return _filled(
+        "page.html.jinja", title=title, heading=heading or title, lead=lead, facts=facts, notes=notes, links=links,
+        sections=sections, galleries=[section.gallery for section in sections if section.gallery],
+    )  # fmt: skip
+
+
+def tables_html(tables: Sequence[Table], notes: Sequence[str] = (), remarks: Sequence[str] = ()) -> str:
+    """Notes, tables and remarks on them for a notebook, in its own colours, light or dark."""
+    return _filled("tables.html.jinja", tables=tables, notes=notes, remarks=remarks)
+
+
+def _filled(template: str, **content: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("mmms_plugin.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=StrictUndefined,
     )  # fmt: skip
-    return environment.get_template("page.html.jinja").render(
-        title=title, heading=heading or title, lead=lead, facts=facts, notes=notes, links=links, sections=sections,
-        galleries=[section.gallery for section in sections if section.gallery],
-    )  # fmt: skip
+    return environment.get_template(template).render(**content)
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

@@ -11,8 +11,14 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mmms_plugin.errors import UserError, shown
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 NOT_AVAILABLE = "n/a"
 PAGE_ROWS = 45  # a LaTeX table with more rows is split over several pages
@@ -204,6 +210,22 @@ def to_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([_csv_value(value) for value in row] for row in (header, *rows))
     return text.getvalue()
+
+
+def data_frame(tables: Mapping[str, tuple[Sequence[str], Rows]], name: str) -> DataFrame:
+    """One of several tables, header and rows by name, as a pandas table; None becomes NaN in columns of numbers.
+
+    Raises:
+        UserError: an unknown name, or pandas is not installed.
+    """
+    if name not in tables:
+        raise UserError(f"table={shown(name)}: must be one of {', '.join(tables)}")
+    try:
+        from pandas import DataFrame
+    except ImportError:
+        raise UserError("to_pandas: pandas is not installed; install it with: pip install pandas") from None
+    header, rows = tables[name]
+    return DataFrame(rows, columns=list(header))
 
 
 def escape_latex(text: str) -> str:

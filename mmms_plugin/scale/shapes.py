@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mmms_plugin.backbones.shape_plan import ShapedNetwork
 from mmms_plugin.errors import one_line
-from mmms_plugin.report.figure_style import NEUTRAL, RUN_COLOURS, WIDTH, canvas, plt, shorten
+from mmms_plugin.report.figure_style import NEUTRAL, RUN_COLOURS, WIDTH, canvas, shorten
 from mmms_plugin.scale.flops import count, kept_for_backward
 from mmms_plugin.scale.training_log import figure_of, logged_scalars
 
@@ -165,7 +166,7 @@ def draw_compared_trajectories(trainings: Mapping[str, Trajectories]) -> Figure:
 def draw_trajectories(scalars: Trajectories) -> Figure:
     """s(alpha) of every adaptor over the iterations of a training, given as ``{place: [(iteration, s), ...]}``."""
     with canvas() as (figure, (axis,)):
-        colours = plt.get_cmap("viridis")
+        colours = colormaps["viridis"]
         for index, (place, points) in enumerate(scalars.items()):
             colour = colours(0.3 + 0.6 * index / max(1, len(scalars) - 1))  # visible on white and on black
             axis.plot(*zip(*points, strict=True), label=place, color=colour, linewidth=1.4)

@@ -65,14 +65,25 @@ def size_ap(
         sweep: also evaluate AP against continuous size.
         format: of the ground truth: 'coco', 'lvis', 'yolo', 'voc', or 'auto' to detect it.
         pred_format: of the predictions, likewise.
-        images: folder of the images, for YOLO labels.
+        images: folder of the images, for YOLO labels, and for the gallery of a saved report.
         classes: file with the names of the classes.
 
     Returns:
-        The figures. ``to_json()`` turns them into plain values, `report.write.write_report` into a report.
+        The figures, with methods to show, draw and save them.
 
     Raises:
-        UserError: files or options are at fault.
+        UserError: files or options are at fault; a ValueError with the line that the command prints.
+
+    Example:
+        >>> results = size_ap("val.json", {"plain": "plain.json", "ps": "ps.json"}, bootstrap=200)
+        >>> results
+        <SizeAPResults on 60 images: box AP (× 100) plain 45.7, ps 57.2>
+        >>> {b.bin.name: b.ap and round(b.ap, 3) for b in results.runs[0].bins}
+        {'all': 0.457, 'small': 0.322, 'medium': 0.593, 'large': None}
+        >>> results.plot("difference").savefig("difference.png")
+        >>> table = results.to_pandas("differences")
+        >>> results.save("report")[0].name
+        'report.html'
     """
     from mmms_plugin.coco.formats import Source
     from mmms_plugin.size_ap.evaluate import evaluate
@@ -90,7 +101,7 @@ def size_ap(
     else:
         runs = [*_several(preds)]
     truth, methods, notes = read_files(str(ann), runs, names, masks=options.masks, source=source)
-    return evaluate(truth, methods, options, notes)
+    return evaluate(truth, methods, options, notes, source.pictures)
 
 
 def _several(paths: Path | Sequence[Path]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,7 @@ from mmms_plugin.size_ap.results import (
     Comparison,
     Difference,
     ErrorShare,
+    Inputs,
     RunResult,
     SeedResult,
     Settling,
@@ -123,7 +125,11 @@ class _Measured:
 
 
 def evaluate(
-    truth: GroundTruth, runs: Sequence[Detections | Method], options: Options, notes: Sequence[str] = ()
+    truth: GroundTruth,
+    runs: Sequence[Detections | Method],
+    options: Options,
+    notes: Sequence[str] = (),
+    pictures: Path | None = None,
 ) -> SizeAPResults:
     """Evaluate runs or methods; compare all others with the first.
 
@@ -132,6 +138,7 @@ def evaluate(
         runs: predictions on it; a method with several seeds counts as one run.
         options: how to evaluate.
         notes: remarks of the reader of the files; kept in the results.
+        pictures: folder of the images, which the gallery of a saved report shows.
 
     Raises:
         UserError: options or bins that do not fit, or data without the areas or masks they need.
@@ -164,6 +171,7 @@ def evaluate(
         more_comparisons=comparisons[1:],
         notes=(*notes, *_notes(measured), *_id_notes(truth, methods, measured, bins.bins[0], options)),
         data=_fingerprint(truth, truth.areas(options.area)),
+        inputs=Inputs(truth, tuple(methods), options, pictures),
     )
 
 

@@ -10,6 +10,8 @@ anchor of an object's size is useless if the next one is half an object away: on
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,6 +108,16 @@ class ObjectSizes:
     anchors: AnchorSuggestion | None
     resize: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
+
+    def save(self, folder: str | PathLike[str]) -> list[Path]:
+        """Write the report that ``mmms size-ap --out`` writes without predictions; return its files, the page first.
+
+        Raises:
+            UserError: the folder cannot be created.
+        """
+        from mmms_plugin.size_ap.report.write import write_object_sizes
+
+        return write_object_sizes(self, folder)
 
     def to_json(self) -> dict[str, Any]:
         """Dicts, lists and numbers in full precision; infinite limits become the text 'inf', undefined figures null."""

@@ -6,10 +6,21 @@ A figure that is undefined (a bin or class without objects) is None: ``null`` in
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from mmms_plugin.errors import counted
+from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap.bins import Bin
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawn
+    from pandas import DataFrame
+
+    from mmms_plugin.coco.objects import GroundTruth, Method
+    from mmms_plugin.size_ap.options import Options
 
 METRICS = ("ap", "ap50", "ap75", "ar")
 ERROR_TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
@@ -217,8 +228,28 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What was evaluated, from which a saved report takes the objects' sizes and the gallery of failures.
+
+    Attributes:
+        truth: ground truth.
+        methods: predictions on it.
+        options: how it was evaluated.
+        pictures: folder of the images, or None.
+    """
+
+    truth: GroundTruth
+    methods: tuple[Method, ...]
+    options: Options
+    pictures: Path | None = None
+
+
+@dataclass(frozen=True, repr=False)
 class SizeAPResults:
     """A whole evaluation: how it was done, and one `RunResult` per prediction file or method.
+
+    A notebook shows it as tables; ``print`` writes what ``mmms size-ap`` prints. `plot`, `to_pandas`, `save` and
+    `to_json` give figures, data frames, the whole report, and plain values.
 
     Attributes:
         iou_type: 'bbox' or 'segm'.
@@ -239,6 +270,7 @@ class SizeAPResults:
         more_comparisons: of the further runs with the first.
         notes: lines that the user should read, about anything unusual in the input.
         data: a hash of images and annotations, to recognise the same data.
+        inputs: what was evaluated; None for results that were not made by an evaluation.
     """
 
     iou_type: str
@@ -261,6 +293,7 @@ class SizeAPResults:
     notes: tuple[str, ...] = ()
     data: str = ""
     more_comparisons: tuple[Comparison, ...] = ()
+    inputs: Inputs | None = field(default=None, compare=False)
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -269,7 +302,77 @@ class SizeAPResults:
 
     def to_json(self) -> dict[str, Any]:
         """Dicts, lists and numbers in full precision; infinite limits become the text 'inf', undefined figures null."""
-        return plain(asdict(self))
+        content = plain(asdict(replace(self, inputs=None)))
+        del content["inputs"]
+        return content
+
+    def plot(self, kind: str = "ap", run: str | None = None) -> Drawn:
+        """Draw one figure of the report.
+
+        Args:
+            kind: 'ap' or 'ar' by bin, 'sweep' (AP against continuous size), 'errors' (AP50 gained if errors of a type
+                were fixed), 'classes' (AP by class and size), 'difference' of AP from the first run, or 'groups' (the
+                gain in images grouped by the sizes of their objects).
+            run: name of the run of 'errors' and 'classes', by default the first, and of the run that 'difference' and
+                'groups' compare with the first, by default the second; the others show all runs.
+
+        Returns:
+            A matplotlib figure, which a notebook shows; ``savefig`` writes it to a file.
+
+        Raises:
+            UserError: an unknown kind or run, or a figure for which the evaluation has no numbers.
+        """
+        from mmms_plugin.size_ap.report.plots import plot
+
+        return plot(self, kind, run)
+
+    def save(self, folder: str | PathLike[str], gallery: int = 2000) -> list[Path]:
+        """Write the report that ``mmms size-ap --out`` writes: a page, figures, tables, JSON and CSV.
+
+        Args:
+            folder: created if needed; files of the same names are replaced, all at once.
+            gallery: largest number of failures per run in the page's gallery, 0 for no gallery.
+
+        Returns:
+            The files, ``report.html`` first.
+
+        Raises:
+            UserError: the folder cannot be created.
+        """
+        from mmms_plugin.size_ap.report.write import write_report
+
+        return write_report(self, folder, gallery)
+
+    def to_pandas(self, table: str = "bins") -> DataFrame:
+        """One of the report's CSV files as a pandas table, with figures from 0 to 1 in full precision.
+
+        Args:
+            table: 'bins', 'classes', and if evaluated 'errors', 'ap_against_size', 'differences', 'settling'.
+
+        Raises:
+            UserError: an unknown table, or one that was not evaluated, or pandas is not installed.
+        """
+        from mmms_plugin.report.tables import data_frame
+        from mmms_plugin.size_ap.report.tables import data_tables
+
+        return data_frame(data_tables(self), table)
+
+    def __repr__(self) -> str:
+        runs = ", ".join(f"{run.name} {percent(run.bins[0].ap)}" for run in self.runs)
+        kind = "mask" if self.iou_type == "segm" else "box"
+        return f"<{type(self).__name__} on {counted(self.images, 'image')}: {kind} AP (× 100) {runs}>"
+
+    def __str__(self) -> str:
+        from mmms_plugin.size_ap.report.printed import as_text
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from mmms_plugin.report.page import tables_html
+        from mmms_plugin.size_ap.report.tables import notebook_tables, settling_lines
+
+        remarks = [line for comparison in self.comparisons for line in settling_lines(comparison)]
+        return tables_html(notebook_tables(self), self.notes, remarks)
 
 
 def plain(value: Any) -> Any:

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,10 @@ from mmms_plugin.size_ap.bins import Bin, contains, resolve_bins
 from mmms_plugin.size_ap.kernel.accumulate import mean_defined
 from mmms_plugin.size_ap.kernel.bootstrap import draw, interval
 from mmms_plugin.size_ap.results import Figure, Interval, figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawn
+    from pandas import DataFrame
 
 MEASURES = ("iou", "recall", "found")
 FOUND = 0.5  # IoU from which a region counts as found
@@ -104,6 +110,43 @@ class SizeIoUResults:
     def to_json(self) -> dict[str, Any]:
         """Plain values in full precision; infinite limits become the text 'inf', undefined figures null."""
         return plain(asdict(self))
+
+    def plot(self, kind: str = "bins") -> Drawn:
+        """Draw IoU and recall by bin ('bins'), or IoU by class and bin ('classes'), as a matplotlib figure.
+
+        Raises:
+            UserError: an unknown kind, or no regions.
+        """
+        from mmms_plugin.size_ap.report.size_iou import plot
+
+        return plot(self, kind)
+
+    def save(self, folder: str | PathLike[str]) -> list[Path]:
+        """Write the report of ``mmms test --size-report`` into a folder; return its files, the page first.
+
+        Raises:
+            UserError: the folder cannot be created.
+        """
+        from mmms_plugin.size_ap.report.size_iou import write_region_report
+
+        return write_region_report(self, folder)
+
+    def to_pandas(self, table: str = "bins") -> DataFrame:
+        """The report's CSV file of 'bins' or 'classes' as a pandas table, with figures from 0 to 1 in full precision.
+
+        Raises:
+            UserError: another table, or pandas is not installed.
+        """
+        from mmms_plugin.report.tables import data_frame
+        from mmms_plugin.size_ap.report.size_iou import data_tables
+
+        return data_frame(data_tables(self), table)
+
+    def _repr_html_(self) -> str:
+        from mmms_plugin.report.page import tables_html
+        from mmms_plugin.size_ap.report.size_iou import bin_table
+
+        return tables_html([bin_table(self)], self.notes)
 
 
 @dataclass(frozen=True)

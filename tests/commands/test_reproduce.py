@@ -6,7 +6,6 @@ import json
 import time
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -203,7 +202,6 @@ def test_errors_over_costs_are_drawn_for_networks_that_are_trained_or_not():
     assert len(published.lines) == sum(bool(row.config) for row in item.rows) + 9  # of the legend
     assert [tuple(line.get_xydata()[0]) for line in here.lines] == [(25.0, 22.0)]
     assert len(published.texts) == 6  # arrows
-    plt.close(figure)
 
 
 def test_an_unknown_item_is_one_line(capsys):

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from rich.console import Console
@@ -40,6 +39,7 @@ from mmms_plugin.exits.savings import (
 )
 from mmms_plugin.exits.timing import Profile
 from mmms_plugin.heads import MultiExitHead
+from mmms_plugin.report import figure_style
 from mmms_plugin.scale.flops import ExitCost
 
 SMALL = dict(blocks=(1, 1, 2, 1), stem=8, growth=4, factors=(1, 2), bottlenecks=(1, 2), large_pictures=False)
@@ -537,7 +537,7 @@ def test_the_figure_shows_both_settings_by_cost_and_by_time(tmp_path, monkeypatc
         Point("budgeted", "plan", 3e6, 55.0, None), Point("budgeted", "plan", 1e6, 40.0, 0.001),
     ]  # fmt: skip
     kept = []
-    monkeypatch.setattr(pyplot, "close", kept.append)
+    monkeypatch.setattr(figure_style, "keep_labels_apart", kept.append)
     path = draw(points, tmp_path / "a.png", batch=8)
     monkeypatch.undo()
     with Image.open(path) as image:
@@ -552,7 +552,6 @@ def test_the_figure_shows_both_settings_by_cost_and_by_time(tmp_path, monkeypatc
     ]  # fmt: skip
     assert figure.axes[0].get_ylabel() == "top-1 accuracy, %"
     assert all(line.get_visible() for axes in figure.axes for line in axes.get_xgridlines())
-    pyplot.close(figure)
 
 
 def test_networks_are_drawn_beside_each_other_with_intervals(tmp_path, monkeypatch):
@@ -561,7 +560,7 @@ def test_networks_are_drawn_beside_each_other_with_intervals(tmp_path, monkeypat
     (tmp_path / "early_exit.json").write_text(json.dumps(report), encoding="utf-8")
     assert Report.load(tmp_path).points == tuple(exits)
     kept = []
-    monkeypatch.setattr(pyplot, "close", kept.append)
+    monkeypatch.setattr(figure_style, "keep_labels_apart", kept.append)
     paths = draw_beside({"one": exits, "other": [Point("budgeted", "plan", 3e6, 55.0)]}, tmp_path)
     monkeypatch.undo()
     assert [path.name for path in paths] == ["beside.png", "beside.pdf", "beside.svg"]
@@ -573,7 +572,6 @@ def test_networks_are_drawn_beside_each_other_with_intervals(tmp_path, monkeypat
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "other"]
     with pytest.raises(UserError, match=r"--beside .*nothing.*: "):
         Report.load(tmp_path / "nothing")
-    pyplot.close(figure)
 
 
 def test_the_interval_of_an_accuracy():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from mmms_plugin.report.figure_style import canvas, keep_labels_apart, run_together, save
 from mmms_plugin.size_ap.report import figures
@@ -22,13 +20,7 @@ LABELS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    plt.close("all")
-
-
-def laid_out(figure: plt.Figure) -> list[tuple[bool, list[str]]]:
+def laid_out(figure: Figure) -> list[tuple[bool, list[str]]]:
     """Whether the labels of each axis run together, and what they say, after `keep_labels_apart`."""
     figure.draw_without_rendering()
     keep_labels_apart(figure)

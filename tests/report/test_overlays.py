@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 from PIL import Image
 from pycocotools import mask as mask_utils
 
+from mmms_plugin.report import figure_style
 from mmms_plugin.report.drawing import Objects, Style, draw_objects, side_by_side
 from mmms_plugin.report.overlays import draw_ap_bars, draw_overlays
 
@@ -97,7 +97,7 @@ def test_eight_pictures_and_a_score_of_three_tenths_unless_told(data):
 
 def test_bars_of_ap_by_size(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plt, "close", drawn.append)
+    monkeypatch.setattr(figure_style, "keep_labels_apart", drawn.append)
     metrics = {"coco/bbox_mAP": 0.4, "coco/bbox_mAP_s": 0.0, "coco/bbox_mAP_m": 0.456, "coco/bbox_mAP_l": -1.0,
                "coco/segm_mAP": 0.3, "coco/segm_mAP_s": float("nan"), "coco/segm_mAP_l": 0.5}  # fmt: skip
     for kind in ("png", "pdf"):

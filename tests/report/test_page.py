@@ -12,7 +12,7 @@ from matplotlib import colors
 from PIL import Image
 
 from mmms_plugin.report import figure_style
-from mmms_plugin.report.page import DARK, Gallery, Output, Section, in_threads, open_picture, render
+from mmms_plugin.report.page import Gallery, Output, Section, in_threads, open_picture, render
 
 HOSTILE = "</script><script>alert(1)</script><!-- & \u2028"
 
@@ -37,8 +37,8 @@ def test_figures_follow_the_readers_scheme_on_the_page_alone(tmp_path):
 
 
 def test_what_is_dark_on_white_is_light_on_dark():
-    assert {figure_style.INK.lower(), figure_style.NEUTRAL.lower()} <= set(DARK)
-    for light, dark in DARK.items():
+    assert {figure_style.INK.lower(), figure_style.NEUTRAL.lower()} <= set(figure_style.DARK)
+    for light, dark in figure_style.DARK.items():
         page, paper = (np.mean(colors.to_rgb(colour)) for colour in ("#1f2226", "#ffffff"))
         before, after = (np.mean(colors.to_rgb(colour)) for colour in (light, dark))
         assert abs(after - page) > 0.4 * abs(before - paper)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Circle, Rectangle
@@ -24,12 +24,6 @@ from mmms_plugin.scale.policy.report import Findings, write_report
 from mmms_plugin.scale.policy.table import OUTCOMES, Group, Row, Table
 from mmms_plugin.scale.receptive_field import ReceptiveField
 from mmms_plugin.scale.shapes import NetworkShape, draw_shapes, draw_trajectories
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def bars(axis: Axes) -> list[tuple[float, float, float]]:
@@ -209,7 +203,7 @@ def test_trajectories_have_a_line_for_each_adaptor():
     assert [list(line.get_xdata()) for line in axis.lines] == [[0, 10], [0], [5]]
     assert list(axis.lines[0].get_ydata()) == [0.5, 0.75]
     assert legend(axis) == ["one", "two", "three"]
-    colours = plt.get_cmap("viridis")
+    colours = colormaps["viridis"]
     assert [line.get_color() for line in axis.lines] == [colours(0.3), colours(0.6), colours(0.9)]
     assert draw_trajectories({"one": [(0, 0.5)]}).axes[0].lines[0].get_color() == colours(0.3)
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import same_color, to_hex
 
@@ -24,12 +21,6 @@ from mmms_plugin.size_ap.report.figures import Series
 NAN = np.nan
 PLACES = [0, 1.35, 2.35]  # "all" stands apart
 LABELS = ("all", "small\n< 32 px", "large")
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def series(name: str, values: list[float], reach: float = NAN) -> Series:

@@ -8,13 +8,11 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
@@ -37,7 +35,7 @@ from tests.size_ap.test_size_ap_tables import BINS, results  # noqa: F401
 
 
 @pytest.fixture
-def drawn(monkeypatch) -> Iterator[dict[str, Figure]]:
+def drawn(monkeypatch) -> dict[str, Figure]:
     """Figures by the name of their file, not rendered, which takes nine tenths of the time."""
     figures: dict[str, Figure] = {}
 
@@ -47,8 +45,7 @@ def drawn(monkeypatch) -> Iterator[dict[str, Figure]]:
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
-    yield figures
-    plt.close("all")
+    return figures
 
 
 def heights(figure: Figure) -> list[list[float]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -21,7 +23,6 @@ from mmms_plugin.report.figure_style import (
     WIDTH,
     canvas,
     log_side_axis,
-    plt,
     shorten,
 )
 from mmms_plugin.report.page import Tile
@@ -175,7 +176,7 @@ def draw_dilations(layers: Sequence[DilationShares]) -> Figure:
     with canvas(WIDTH, 1.0 + 0.17 * len(layers)) as (figure, (axis,)):
         base: NDArray[np.float64] = np.zeros(len(layers))
         expected: NDArray[np.float64] = np.zeros(len(layers))
-        colours = plt.get_cmap(HEAT)(np.linspace(0.15, 0.9, len(dilations)))
+        colours = colormaps[HEAT](np.linspace(0.15, 0.9, len(dilations)))
         for dilation, colour in zip(dilations, colours, strict=True):
             width = np.array([layer.weight.get(dilation, 0.0) for layer in layers])
             axis.barh(range(len(layers)), width, left=base, color=colour, label=f"dilation {dilation}")
@@ -198,10 +199,10 @@ def draw_fields(fields: Sequence[ReceptiveField]) -> Figure:
             height, width = field.heat.shape
             axis.imshow(np.sqrt(field.heat), cmap="magma", vmin=0, vmax=1)
             middle = (width / 2, height / 2)
-            axis.add_patch(plt.Circle(middle, field.two_sigma, fill=False, color="#56B4E9", linewidth=1.2))
+            axis.add_patch(Circle(middle, field.two_sigma, fill=False, color="#56B4E9", linewidth=1.2))
             if field.theoretical is not None:
                 corner = (middle[0] - field.theoretical / 2, middle[1] - field.theoretical / 2)
-                box = plt.Rectangle(corner, field.theoretical, field.theoretical, fill=False, color="white", ls="--")
+                box = Rectangle(corner, field.theoretical, field.theoretical, fill=False, color="white", ls="--")
                 axis.add_patch(box)
             axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
             theory = f"more than {WIDTHS[-1]}" if field.theoretical is None else str(field.theoretical)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from mmms_plugin.report.tables import (
@@ -119,6 +120,15 @@ def terminal_tables(results: SizeAPResults) -> list[Table]:
         shown += [bin_table(results, run, ("ap",))]
         shown += [error_table(results, run, detailed=False)] if run.bins[0].errors else []
     return shown
+
+
+def notebook_tables(results: SizeAPResults) -> list[Table]:
+    """The terminal's tables in the order of a notebook, those of errors folded."""
+    tables = terminal_tables(results)
+    errors = [replace(table, folded=True) for table in tables if table.name.startswith("errors")]
+    tables = [table for table in tables if not table.name.startswith("errors")]
+    tables += [difference_table(results, comparison, ("ap",)) for comparison in results.comparisons]
+    return [*tables, *errors]
 
 
 def settling_lines(comparison: Comparison) -> list[str]:
@@ -248,13 +258,18 @@ def suggestions(sizes: ObjectSizes) -> list[tuple[str, str]]:
 
 
 def csv_files(results: SizeAPResults) -> dict[str, str]:
-    """The figures in full precision, undefined ones empty: contents of the CSV files by name.
+    """The figures in full precision, undefined ones empty: contents of the CSV files by name."""
+    return {f"{name}.csv": to_csv(*content) for name, content in data_tables(results).items()}
 
-    ``bins.csv`` and ``classes.csv`` always; those of errors, of AP against size, of differences and of what would
-    settle them if the results have any.
+
+def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
+    """The figures in full precision, undefined ones None: header and rows by the name of the table.
+
+    ``bins`` and ``classes`` always; ``errors``, ``ap_against_size``, ``differences`` and ``settling`` if the results
+    have any.
     """
     how = (results.iou_type, results.area_rule)
-    files = {"bins.csv": _bin_rows(results, how), "classes.csv": _class_rows(results, how)}
+    files = {"bins": _bin_rows(results, how), "classes": _class_rows(results, how)}
     header = ["run", "bin", "error", "ap50", "count", "gain", "gain_low", "gain_high", *HOW]
     rows: Rows = [
         (run.name, b.bin.name, name, b.ap50, share.count, share.gain, *_limits(share.interval), *how)
@@ -262,10 +277,10 @@ def csv_files(results: SizeAPResults) -> dict[str, str]:
         for b in run.bins
         for name, share in b.errors.items()
     ]
-    files |= {"errors.csv": (header, rows)} if rows else {}
+    files |= {"errors": (header, rows)} if rows else {}
     if all(run.sweep for run in results.runs):
         header = ["run", "side", "side_low", "side_high", "ground_truths", "ap", "ap_low", "ap_high", "ar", *HOW]
-        files["ap_against_size.csv"] = (
+        files["ap_against_size"] = (
             header,
             [  # a row for every window; sides in px
                 (run.name, p.side, p.low, p.high, p.ground_truths, p.ap, *_limits(p.interval), p.ar, *how)
@@ -281,15 +296,15 @@ def csv_files(results: SizeAPResults) -> dict[str, str]:
         for kind, differences in (("bin", c.per_bin), ("class", c.per_class), ("error", c.per_error))
         for d in differences
     ]  # fmt: skip
-    files |= {"differences.csv": ([*header, "first_run", "second_run"], rows)} if rows else {}
+    files |= {"differences": ([*header, "first_run", "second_run"], rows)} if rows else {}
     header = ["first_run", "second_run", "bin", "sd_images", "sd_seeds", "sd_both", "settled", "images_needed"]
     rows = [
         (c.first, c.second, s.of, s.images, s.seeds, s.both, s.settled, s.images_needed, s.seeds_needed)
         for c in results.comparisons
         for s in c.settling
     ]
-    files |= {"settling.csv": ([*header, "seeds_needed"], rows)} if rows else {}
-    return {name: to_csv(*content) for name, content in files.items()}
+    files |= {"settling": ([*header, "seeds_needed"], rows)} if rows else {}
+    return files
 
 
 def _bin_rows(results: SizeAPResults, how: Sequence[str]) -> tuple[list[str], Rows]:
