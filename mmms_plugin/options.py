@@ -233,7 +233,8 @@ def _help(text: str, default: Any) -> str:
 
 def _within(number: Any, integers: bool, least: float | None, most: float | None, above: float | None) -> bool:
     """Whether a value, which Python code may have given, is a number and allowed; NaN never is."""
-    if not isinstance(number, Integral if integers else Real):
+    kind: Any = Integral if integers else Real
+    if not isinstance(number, kind):
         return False
     return (least is None or number >= least) and (most is None or number <= most) and (above is None or number > above)
 
