@@ -25,12 +25,11 @@ def test_a_notebook_has_no_outputs_and_is_listed(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_what_a_notebook_imports_exists(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    lines = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    code = "\n".join("".join(line for line in of_cell if not line.startswith("!")) for of_cell in lines)
     imports = [
         node
-        for text in code
-        if not text.startswith("!")
-        for node in ast.parse(text).body
+        for node in ast.parse(code).body
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mmms_plugin")
     ]
     assert imports
