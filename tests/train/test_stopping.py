@@ -337,7 +337,7 @@ def test_a_data_worker_ignores_signals_and_ends_with_a_training_that_is_killed()
 
 
 @pytest.mark.parametrize("swallowed", [False, True])
-def test_the_command_says_that_nothing_is_lost_before_the_first_step(swallowed, monkeypatch, capsys):
+def test_the_command_says_that_nothing_is_lost_before_the_first_step(swallowed, tmp_path, monkeypatch, capsys):
     """Also where mmengine, which formats the config, turns the signal into a SyntaxError."""
 
     def start(options: Any) -> None:
@@ -349,7 +349,9 @@ def test_the_command_says_that_nothing_is_lost_before_the_first_step(swallowed, 
             raise
 
     monkeypatch.setattr(launch, "train", start)
-    assert main(["train", "x"]) == 143
+    config = tmp_path / "x.py"
+    config.touch()
+    assert main(["train", str(config)]) == 143
     assert capsys.readouterr().err == "mmms train: interrupted before the first step; there is nothing to save\n"
 
 
@@ -364,7 +366,11 @@ def test_the_command_says_that_nothing_is_lost_before_the_first_step(swallowed, 
         ("a.py --launcher slurm", "srun --ntasks=2 mmms train a.py --launcher slurm --resume"),
     ],
 )  # fmt: skip
-def test_the_command_that_resumes_is_the_one_that_was_given(words, command, monkeypatch):
+def test_the_command_that_resumes_is_the_one_that_was_given(words, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my data").mkdir()
+    for name in ("a.py", "old.pth", "older.pth"):
+        (tmp_path / name).touch()
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     monkeypatch.setenv("SLURM_NTASKS", "2")
     given: list[str] = []
