@@ -422,6 +422,25 @@ def test_a_lost_process_is_one_line_also_behind_a_fault_of_the_config(error, los
 
 
 @pytest.mark.needs(hasattr(signal, "SIGCHLD"), reason="a signal that Windows lacks")
+def test_workers_that_are_killed_at_the_end_of_python_are_no_deaths(monkeypatch):
+    """From Python 3.12 on, no thread can start then, and a death would have started a timer."""
+
+    def fail() -> None:
+        raise RuntimeError("DataLoader worker (pid 5) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(stopping.signal_handling, "_error_if_any_worker_fails", fail)
+    monkeypatch.setattr(stopping, "_deaths", [])
+    stopping.note_deaths()
+    monkeypatch.setattr(
+        signals, "send_later", lambda *_: pytest.fail("can't create new thread at interpreter shutdown")
+    )
+    worker = SimpleNamespace(daemon=True, kill=lambda: stopping.signal_handling._error_if_any_worker_fails())
+    monkeypatch.setattr(stopping.multiprocessing, "active_children", lambda: [worker])
+    stopping.kill_workers()
+    assert not stopping._deaths
+
+
+@pytest.mark.needs(hasattr(signal, "SIGCHLD"), reason="a signal that Windows lacks")
 def test_a_death_that_nothing_else_reveals_is_raised_after_all(monkeypatch):
     """The worker died while it sent a batch, and the training waits for the rest."""
     reports, now, later = ["DataLoader worker (pid 5) is killed by signal: Killed. "], [100.0], []
