@@ -129,7 +129,7 @@ PAGES = {
                 "Results",
                 "mmms_plugin.size_ap.results",
                 "SizeAPResults RunResult BinResult Interval ErrorShare ClassMatrix SizePoint SeedResult Comparison "
-                "Difference GroupRow Settling",
+                "Difference GroupRow Settling Inputs",
             ),
             Group("Bins", "mmms_plugin.size_ap.bins", "resolve_bins BinSet Bin"),
             Group(
