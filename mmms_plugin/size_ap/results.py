@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from mmms_plugin.coco.objects import GroundTruth, Method
-    from mmms_plugin.size_ap.options import Options
+    from mmms_plugin.size_ap.options import Options as EvaluationOptions
 
 METRICS = ("ap", "ap50", "ap75", "ar")
 ERROR_TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
@@ -240,7 +240,7 @@ class Inputs:
 
     truth: GroundTruth
     methods: tuple[Method, ...]
-    options: Options
+    options: EvaluationOptions
     pictures: Path | None = None
 
 
