@@ -60,4 +60,4 @@ mmcv: install
 	@$(BIN)/python -c 'from mmms_plugin.compat import mmcv_ops; print(mmcv_ops())'
 
 clean:
-	rm -rf $(VENV) demo_out build docs/_build docs/generated docs/api *.egg-info
+	rm -rf $(VENV) demo_out build docs/_build docs/generated docs/api docs/jupyter_execute *.egg-info

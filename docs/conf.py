@@ -30,13 +30,14 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600  # seconds a cell
 nb_merge_streams = True
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]  # what a build writes
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["narrow.css"]
 html_title = f"mmms_plugin {release}"
 smartquotes_action = "D"  # dashes alone: 'bbox' in a docstring is what to type
 nitpicky = True
+nitpick_ignore = [("py:class", "mmms_plugin.size_ap.results.Inputs")]  # a field that only ``save`` reads
 nitpick_ignore_regex = [("py:.*", r"(?!mmms_plugin\.).*")]  # names of other packages
 
 autosummary_generate = False
