@@ -12,6 +12,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from mmms_plugin.compat.late import LATE, then_late
+
 # Module to change -> the functions, as "module:function", that change it: they get the module and may be called twice.
 # Rooms above this one add theirs by ``add``.
 CHANGES: dict[str, tuple[str, ...]] = {
@@ -51,13 +53,16 @@ class _ChangingFinder:
         if name in BEFORE:
             source, function = BEFORE[name].split(":")
             getattr(import_module(source), function)()
-        if name not in CHANGES:
+        if name not in CHANGES and name not in LATE:
             return None
         others = (finder for finder in sys.meta_path if finder is not _ChangingFinder)
         spec = next((spec for finder in others if (spec := finder.find_spec(name, path, target))), None)
         if spec is not None and spec.loader is not None:
             loader: Any = spec.loader
-            loader.exec_module = _then_change(loader.exec_module)
+            if name in LATE:
+                loader.exec_module = then_late(loader.exec_module)
+            if name in CHANGES:
+                loader.exec_module = _then_change(loader.exec_module)
         return spec
 
 
