@@ -23,8 +23,8 @@ import subprocess
 import sys
 import textwrap
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from difflib import get_close_matches
 from types import ModuleType
 
@@ -186,9 +186,41 @@ def _run(name: str, argv: list[str]) -> int:
         if hasattr(options, "words"):
             options.words = tuple(argv[1:])
         options.check_files()
-        status: int = module.run(options) or 0
+        with nullcontext() if name == "run" else _loading(f"mmms {name}: loading ..."):
+            status: int = module.run(options) or 0
     sys.stdout.flush()
     return status
+
+
+@contextmanager
+def _loading(text: str) -> Iterator[None]:
+    """Show a line on a terminal until the command prints: its imports take seconds. The first process shows it."""
+    streams = [sys.stdout, sys.stderr]
+    if os.environ.get("RANK", "0") != "0" or not all(stream is not None and stream.isatty() for stream in streams):
+        yield
+        return
+
+    def erase() -> None:
+        for stream in streams:
+            vars(stream).pop("write", None)
+        if streams:
+            streams.clear()
+            print(f"\r{' ' * len(text)}\r", end="", file=sys.stderr, flush=True)
+
+    def erasing(write: Callable[[str], int]) -> Callable[[str], int]:
+        def erase_and_write(output: str) -> int:
+            erase()
+            return write(output)
+
+        return erase_and_write
+
+    print(text, end="", file=sys.stderr, flush=True)
+    for stream in streams:
+        stream.write = erasing(stream.write)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        erase()
 
 
 def _refuse(name: str, message: str, status: int = 2) -> int:

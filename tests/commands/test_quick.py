@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
+
+from mmms_plugin.commands import main
+from mmms_plugin.errors import UserError
 
 MISTAKES = {
     "train nowhere.py": "config 'nowhere.py': no such file",
@@ -59,6 +64,54 @@ def test_mistakes_are_found_before_torch_or_a_host_is_imported(tmp_path):
         assert message in error, words
         assert error.count("\n") == 1, error
     assert {path.name for path in tmp_path.iterdir()} == {"there", "CONFIG.txt", "CONFIG.pth"}
+
+
+class Screen(io.StringIO):
+    """A terminal, or a pipe; both streams of a terminal are one."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def loaded(monkeypatch, out, error, fault=None):
+    """Run a command that prints a line to each stream."""
+
+    def run(options):
+        shown.append(error.getvalue())
+        if fault:
+            raise fault
+        print("first")
+        print("second", file=sys.stderr)
+
+    shown: list[str] = []
+    monkeypatch.setattr("mmms_plugin.commands.flops.run", run)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        assert main(["flops", "PSResNet"]) == (2 if fault else 0)
+    return shown[0]
+
+
+def test_a_terminal_shows_a_line_until_the_command_prints(monkeypatch):
+    screen = Screen(terminal=True)
+    line = "mmms flops: loading ..."
+    assert loaded(monkeypatch, screen, screen) == line
+    assert screen.getvalue() == f"{line}\r{' ' * len(line)}\rfirst\nsecond\n"
+    screen = Screen(terminal=True)
+    loaded(monkeypatch, screen, screen, fault=UserError("x: is wrong"))
+    assert screen.getvalue() == f"{line}\r{' ' * len(line)}\rmmms flops: error: x: is wrong\n"
+
+
+def test_pipes_and_further_processes_show_none(monkeypatch):
+    for terminals in ((True, False), (False, True), (False, False)):
+        out, error = map(Screen, terminals)
+        assert loaded(monkeypatch, out, error) == ""
+        assert (out.getvalue(), error.getvalue()) == ("first\n", "second\n")
+    monkeypatch.setenv("RANK", "1")
+    screen = Screen(terminal=True)
+    assert loaded(monkeypatch, screen, screen) == ""
 
 
 def test_python_ends_without_collecting_garbage_but_runs_what_was_registered():
