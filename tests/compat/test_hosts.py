@@ -168,7 +168,7 @@ for module in ("mmengine", "mmdet"):
         models[0].init_weights() if module == "mmengine" else MODELS.build(dict(type="mmdet.FPN"))
     except ModuleNotFoundError as error:
         print(hosts.not_installed(error.name))
-status = main(["train", "mask_rcnn_ps_r50_fpn_1x", "--coco-dir", "data"])
+status = main(["train", "mask_rcnn_ps_r50_fpn_1x", "--coco-dir", "."])
 print(status, "mmdet" in sys.modules and sys.modules["mmdet"])
 """
     )
