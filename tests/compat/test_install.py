@@ -81,13 +81,13 @@ def test_processes_on_a_cpu_part_at_their_end() -> None:
         "import atexit, torch.distributed as dist\n"
         "from mmms_plugin.compat import processes\n"
         "atexit.register(lambda: print(dist.is_initialized()))\n"
-        "processes._join()\n"
+        "processes._join('pytorch')\n"
         "print(dist.is_initialized())"
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    alone = dict(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    alone = dict(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     assert run_python(code, **alone).stdout.split() == ["True", "False"]
 
 
