@@ -195,7 +195,8 @@ def _run(name: str, argv: list[str]) -> int:
 @contextmanager
 def _loading(text: str) -> Iterator[None]:
     """Show a line on a terminal until the command prints: its imports take seconds. The first process shows it."""
-    streams = [sys.stdout, sys.stderr]
+    terminal = sys.stderr  # which rich replaces while it shows a bar
+    streams = [sys.stdout, terminal]
     if os.environ.get("RANK", "0") != "0" or not all(stream is not None and stream.isatty() for stream in streams):
         yield
         return
@@ -205,7 +206,7 @@ def _loading(text: str) -> Iterator[None]:
             vars(stream).pop("write", None)
         if streams:
             streams.clear()
-            print(f"\r{' ' * len(text)}\r", end="", file=sys.stderr, flush=True)
+            print(f"\r{' ' * len(text)}\r", end="", file=terminal, flush=True)
 
     def erasing(write: Callable[[str], int]) -> Callable[[str], int]:
         def erase_and_write(output: str) -> int:
@@ -214,7 +215,7 @@ def _loading(text: str) -> Iterator[None]:
 
         return erase_and_write
 
-    print(text, end="", file=sys.stderr, flush=True)
+    print(text, end="", file=terminal, flush=True)
     for stream in streams:
         stream.write = erasing(stream.write)  # type: ignore[method-assign]
     try:
