@@ -21,6 +21,8 @@ def built(name: str) -> tuple[nn.Module, tuple[tuple[int, int], ...]]:
     options = VARIANTS[name][0]
     if name == "ModelSequence":  # its other networks differ in depth only, and each takes a minute to export
         options = dict(networks=options["networks"][1:3])
+    elif name == "PSResNet":  # ONNX takes seconds for each layer
+        options = VARIANTS[name][1]
     model = MODELS.build(dict(type=f"mmms_plugin.{name}", **options))
     model.init_weights()
     model.eval().requires_grad_(False)

@@ -54,3 +54,7 @@ def test_a_skip_is_a_failure_where_nothing_may_be_missing(strict: str, summary: 
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, encoding="utf-8", check=False)
     assert summary in done.stdout, done.stdout + done.stderr
     assert done.stdout.count("MMMS_NO_SKIP is set: Skipped: could not import 'no_such_package'") == (2 if strict else 0)
+
+
+def test_make_test_allows_no_skip() -> None:
+    assert "MMMS_NO_SKIP=1 $(PYTEST)" in Path(__file__).parents[1].joinpath("Makefile").read_text(encoding="utf-8")

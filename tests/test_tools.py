@@ -1,15 +1,12 @@
-"""tools/dist_train.sh starts the processes asked for, and make test leaves out no classifier."""
+"""tools/dist_train.sh starts the processes that are asked for."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-
-from tests import conftest
 
 REPOSITORY = Path(__file__).parents[1]
 SCRIPT = REPOSITORY / "tools/dist_train.sh"
@@ -35,15 +32,3 @@ def test_every_option_reaches_torchrun_and_mmms_train(tmp_path: Path) -> None:
         "--master_addr", "10.0.0.7", "--master_port", "29501", str(SCRIPT.with_name("train.py")), "my config.py",
         "--launcher", "pytorch", "--coco-dir", "my data", "--resume",
     ]  # fmt: skip
-
-
-def test_no_test_of_classifiers_is_skipped_under_make_test(monkeypatch):
-    finder = SimpleNamespace(find_spec=lambda name: None if name == "torchvision" else name)
-    config = SimpleNamespace(option=SimpleNamespace())
-    monkeypatch.setattr(conftest, "PathFinder", finder)
-    monkeypatch.delenv("MMMS_NO_SKIP", raising=False)
-    conftest.pytest_configure(config)
-    monkeypatch.setenv("MMMS_NO_SKIP", "1")
-    with pytest.raises(pytest.UsageError, match="torchvision not installed: tests of classifiers"):
-        conftest.pytest_configure(config)
-    assert "MMMS_NO_SKIP=1 $(PYTEST)" in (REPOSITORY / "Makefile").read_text(encoding="utf-8")
