@@ -53,7 +53,8 @@ def test_a_skip_is_a_failure_where_nothing_may_be_missing(strict: str, summary: 
     variables = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "MMMS_NO_SKIP": strict}
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, encoding="utf-8", check=False)
     assert summary in done.stdout, done.stdout + done.stderr
-    assert done.stdout.count("MMMS_NO_SKIP is set: Skipped: could not import 'no_such_package'") == (2 if strict else 0)
+    # once or twice for each: where CI is set, pytest's summary repeats the whole message
+    assert ("MMMS_NO_SKIP is set: Skipped: could not import 'no_such_package'" in done.stdout) == bool(strict)
 
 
 def test_make_test_allows_no_skip() -> None:
