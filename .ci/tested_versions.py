@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from mmms_plugin.compat.hosts import installed_hosts  # noqa: E402
+from mmms_plugin.files import write_text  # noqa: E402
 
 VERSIONS = ROOT / "mmms_plugin" / "compat" / "tested_versions.json"
 PAGE = ROOT / "docs" / "compatibility.md"
@@ -26,9 +27,9 @@ def main(checks: str | None) -> None:
     if checks is not None:
         rows[checks] = {"python": ".".join(platform.python_version_tuple()[:2]), **installed_hosts()}
         print(f"tested: {line(checks, rows[checks])}")
-        VERSIONS.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_text(VERSIONS, json.dumps(rows, indent=2) + "\n")
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-    PAGE.write_text(before + START + table(rows) + END + rest.partition(END)[2], encoding="utf-8")
+    write_text(PAGE, before + START + table(rows) + END + rest.partition(END)[2])
 
 
 def table(rows: dict[str, dict[str, str]]) -> str:
