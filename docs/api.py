@@ -96,6 +96,7 @@ PAGES = {
             Group("", "mmms_plugin.train.predictions", "DrawingHook"),
             Group("", "mmms_plugin.train.console", "ProgressHook"),
             Group("Data", "mmms_plugin.train.paired_seg_dataset", "PairedSegDataset"),
+            Group("", "mmms_plugin.train.share", "share_of"),
             Group("", "mmms_plugin.train.transforms", "RandomScale"),
             Group(
                 "Generated data",

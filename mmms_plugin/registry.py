@@ -7,10 +7,11 @@ mmengine, the registries build the networks of this package alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or find_spec("mmengine") is None:  # mmengine has no types
     from mmms_plugin.compat.without_mmengine import Registry, root
@@ -24,26 +25,34 @@ HOSTED = {
     "DLAUpHead": "mmms_plugin.heads.segmentation_heads",
     "MultiExitHead": "mmms_plugin.heads.multi_exit_head",
 }
+HOSTED_DATASETS = {"PairedSegDataset": "mmms_plugin.train.paired_seg_dataset"}
 
 
 class HostedRegistry(Registry):
-    """A registry some of whose classes subclass a host's; their modules are imported on request."""
+    """A registry some of whose classes subclass a host's; their modules, ``hosted``, are imported on request."""
+
+    def __init__(self, name: str, hosted: Mapping[str, str], **options: Any) -> None:
+        self.hosted = hosted
+        super().__init__(name, **options)
 
     def get(self, key: str) -> type | None:
         """As ``Registry.get``."""
         name = key.removeprefix(f"{SCOPE}.")
-        if name in HOSTED and name not in self._module_dict:
-            import_module(HOSTED[name])
+        if name in self.hosted and name not in self._module_dict:
+            import_module(self.hosted[name])
         return super().get(key)
 
 
 MODELS = HostedRegistry(
     "model",
+    HOSTED,
     parent=root.MODELS,
     scope=SCOPE,
     locations=["mmms_plugin.layers", "mmms_plugin.backbones", "mmms_plugin.necks"],
 )
-DATASETS = Registry("dataset", parent=root.DATASETS, scope=SCOPE, locations=["mmms_plugin.train.paired_seg_dataset"])
+DATASETS = HostedRegistry(
+    "dataset", HOSTED_DATASETS, parent=root.DATASETS, scope=SCOPE, locations=["mmms_plugin.train.share"]
+)
 HOOKS = Registry(
     "hook",
     parent=root.HOOKS,

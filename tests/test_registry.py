@@ -141,6 +141,7 @@ def test_every_registered_thing_is_known_here():
 def test_found_by_the_prefixed_name_in_a_fresh_process():
     """mmengine imports the plugin by itself: no custom_imports, and no host is loaded until a head is asked for."""
     names = dict(
+        DATASETS=["share_of"],
         HOOKS=["ProgressHook"],
         METRICS=["ClassMetric", "LabelsMetric", "SizeAPMetric", "SizeIoUMetric"],
         MODELS=LAYERS + BACKBONES + NECKS,
@@ -156,6 +157,7 @@ assert not hosts, hosts
 from mmms_plugin.registry import MODELS
 assert MODELS.get("MultiExitHead").__name__ == "MultiExitHead"
 assert MODELS.get("mmms_plugin.NoSuchHead") is None
+assert registry.DATASETS.get("mmms_plugin.PairedSegDataset").__name__ == "PairedSegDataset"
 for name in {sorted(HOSTED)!r}:
     assert registry.MODELS.get("mmms_plugin." + name).__name__ == name
 """

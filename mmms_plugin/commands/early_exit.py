@@ -45,7 +45,8 @@ class Options(EvaluateOptions):
         "val_ann",
         "img_dir",
         "binary_masks",
-    )  # not of one-label classifiers
+        "device",
+    )  # not of one-label classifiers, which are timed on the CPU
 
     checkpoint: str = positional(
         exists=_check_source,

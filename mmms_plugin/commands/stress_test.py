@@ -110,7 +110,7 @@ def _cost(options: Options, sizes: Sequence[int]) -> str:
     config, _ = prepare_config(replace(options, out=None, work_dir=str(options.out)), training=False)
     pictures = count_pictures(config, "test")
     drop_initial_weights(config)
-    device = usable_device(None)
+    device = usable_device(options.device)
     model: Any = user_fault("config", lambda: MODELS.build(config.model)).to(device).eval()
     check_fits(model, checkpoint, "test")
     total = 0.0

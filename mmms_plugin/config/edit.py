@@ -217,7 +217,7 @@ def _check_spelling(config: Config, key: str) -> str | None:
             break
     else:
         return None
-    accepted, others = _arguments(config, node.get("type"))
+    accepted, others = arguments_of(config, node.get("type"))
     if not here or part == "_delete_" or part in accepted:
         return None
     near = difflib.get_close_matches(part, {*node, *accepted}, n=1, cutoff=LIKE)
@@ -227,10 +227,10 @@ def _check_spelling(config: Config, key: str) -> str | None:
     return f"--cfg-options {key}: new, {here} had no {part!r}"
 
 
-def _arguments(config: Config, kind: Any) -> tuple[set[str], bool]:
+def arguments_of(config: Mapping[str, Any], kind: Any) -> tuple[set[str], bool]:
     """Names of the arguments that a registered type takes, and whether it may take others."""
     known = registered(kind, config.get("default_scope") or "mmengine")
-    return (set(), True) if known is None else _arguments_of(known)
+    return (set(), True) if known is None else _signature(known)
 
 
 def registered(kind: Any, scope: str, registries: Sequence[str] = ()) -> Any:
@@ -250,7 +250,7 @@ def registered(kind: Any, scope: str, registries: Sequence[str] = ()) -> Any:
     return None
 
 
-def _arguments_of(kind: type) -> tuple[set[str], bool]:
+def _signature(kind: type) -> tuple[set[str], bool]:
     """Arguments of a class and of the bases that its ``**kwargs`` may reach, and whether it may take others."""
     names: set[str] = set()
     for cls in kind.__mro__ if inspect.isclass(kind) else ():

@@ -24,6 +24,7 @@ from mmms_plugin.size_ap.bins import resolve_bins
 
 SHOWN = 12  # names in a message
 RULES = {"rule", "greater_keys", "less_keys"}  # arguments that say whether more is better
+RARELY_FOLLOWED = ("aAcc",)  # the share of right pixels, which large classes decide
 Metric = Mapping[str, Any]  # config of a metric
 LVIS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 OF_IOU = {"mIoU": ("mIoU", "mAcc"), "mDice": ("mDice", "mAcc"), "mFscore": ("mFscore", "mPrecision", "mRecall")}
@@ -35,11 +36,9 @@ def check_monitors(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: the validation does not report one.
     """
-    metrics = [part for part in dicts_in(config.get("val_evaluator")) if "type" in part]
-    scope = str(config.get("default_scope"))
-    if not metrics or any(_name(metric["type"], scope) not in REPORTED for metric in metrics):
+    allowed = _reported_by_all(config)
+    if allowed is None:
         return
-    allowed = [name for metric in metrics for name in _reported(metric, scope)]
     for place, name in _followed(config):
         if not allowed:
             raise UserError(f"{place}={printable(name)!r}: the validation reports lists of figures only")
@@ -53,6 +52,35 @@ def check_monitors(config: Mapping[str, Any]) -> None:
         raise UserError(
             f"{place}={printable(name)!r}: the validation does not report it; {hint}allowed are {listed(allowed)}"
         )
+
+
+def followed_metric(config: Mapping[str, Any]) -> str:
+    """The metric that the best checkpoint is chosen by, or else the first of the validation that is usually followed.
+
+    Raises:
+        UserError: it is unknown what the validation reports, or it reports no single figure.
+    """
+    best = ((config.get("default_hooks") or {}).get("checkpoint") or {}).get("save_best")
+    names = best if isinstance(best, list | tuple) else [best]
+    if names and isinstance(names[0], str) and names[0] != "auto":
+        return names[0]
+    reported = [name for name in _reported_by_all(config) or () if "*" not in name and name not in RARELY_FOLLOWED]
+    name = next(iter(reported), None)
+    if name is None:
+        raise UserError(
+            "--patience: which metric to follow is not known for this validation: name it, and whether more is better, "
+            "with --cfg-options default_hooks.checkpoint.save_best=NAME default_hooks.checkpoint.rule=greater"
+        )
+    return name
+
+
+def _reported_by_all(config: Mapping[str, Any]) -> list[str] | None:
+    """What the validation reports; None if it has no metric, or one that is not known."""
+    metrics = [part for part in dicts_in(config.get("val_evaluator")) if "type" in part]
+    scope = str(config.get("default_scope"))
+    if not metrics or any(_name(metric["type"], scope) not in REPORTED for metric in metrics):
+        return None
+    return [name for metric in metrics for name in _reported(metric, scope)]
 
 
 def listed(names: Iterable[str]) -> str:

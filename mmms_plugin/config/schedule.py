@@ -1,4 +1,4 @@
-"""``--epochs``, ``--iters``, ``--batch-size``, ``--lr``, ``--preset``: a config's schedule, fitted to the user's data.
+"""``--epochs``, ``--iters``, ``--batch-size``, ``--accumulate``, ``--lr``, ``--preset``: a schedule that fits the data.
 
 Published schedules are for 8 GPUs and 118,000 pictures. A new length alone does not fit the rest: a warm-up longer than
 the training, a decay that is never reached, a learning rate for batches of 16. Here everything is fitted together:
@@ -6,8 +6,9 @@ the training, a decay that is never reached, a learning rate for batches of 16. 
 1. Length: in the config's own unit, epochs or iterations; ``--iters`` makes an epoch-based config iteration-based.
 2. Decay: milestones, ends and periods keep their share of the training.
 3. Warm-up: at most a tenth of the training, and never longer than before.
-4. Learning rate: in proportion to the batch over all processes (Goyal et al., arXiv:1706.02677), from the batch that
-   the config was written for: ``auto_scale_lr.base_batch_size``, else its own.
+4. Learning rate: in proportion to the pictures for a step of the optimizer, over all processes and accumulated batches
+   (Goyal et al., arXiv:1706.02677), from the batch that the config was written for:
+   ``auto_scale_lr.base_batch_size``, else its own.
 5. Evaluation and checkpoints: about ten times, at most once per pass over the data, and at the end; log lines: often
    enough to see some.
 
@@ -54,6 +55,11 @@ class ScheduleOptions(CommandOptions):
     batch_size: int | None = option(
         metavar="N", least=1, group="schedule",
         help="pictures per batch and process; the learning rate changes in proportion (default: the config's)",
+    )  # fmt: skip
+    accumulate: int | None = option(
+        metavar="N", least=1, group="schedule",
+        help="batches that share a step of the optimizer, in the memory of one; the learning rate changes "
+        "in proportion (default: the config's)",
     )  # fmt: skip
     lr: float | None = option(above=0, group="schedule", help="learning rate, used as it is (default: the config's)")
     val_every: int | None = option(
@@ -135,7 +141,12 @@ def set_schedule(
     loader = config["train_dataloader"]
     if options.preset:
         options = _finetune(config, options, pictures, changes)
-    base = _base_batch(config, name) or loader["batch_size"] * world
+    base = _base_batch(config, name) or loader["batch_size"] * world * accumulated_batches(config)
+    if options.accumulate is not None:
+        if "optimizer" not in (config.get("optim_wrapper") or {}):
+            raise UserError("--accumulate: the config has no optim_wrapper.optimizer")
+        _change(changes, "batches per step", accumulated_batches(config), options.accumulate)
+        config["optim_wrapper"]["accumulative_counts"] = options.accumulate
     if options.batch_size is not None:
         _change(changes, "batch", loader["batch_size"], options.batch_size)
         loader["batch_size"] = options.batch_size
@@ -144,7 +155,7 @@ def set_schedule(
     old = _Length.of(config)
     new = old.fitted(options, per_epoch)
     if options.fits:
-        _set_rate(config, options.lr, batch, base, changes)
+        _set_rate(config, options.lr, batch * accumulated_batches(config), base, changes)
         if new.unit != old.unit:
             _count_iterations(config)
         _set_length(config, old, new, per_epoch, changes)
@@ -154,6 +165,11 @@ def set_schedule(
         f"--{name.replace('_', '-')} {value}" for name, value in vars(options).items() if value is not None
     )
     return f"schedule ({asked}; {pictures} pictures): {'; '.join(changes) or 'nothing to change'}"
+
+
+def accumulated_batches(config: Mapping[str, Any]) -> int:
+    """The number of batches that share a step of a config's optimizer."""
+    return (config.get("optim_wrapper") or {}).get("accumulative_counts") or 1
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ USUAL = (
     "it will be restarted and continue to iterate",
     "The dataset metainfo from the resumed checkpoint is different",
     "Since `metrics` is an empty dict",
+    "Resumed iteration number is not divisible by",  # gradients of a half-done accumulation are in the checkpoint
 )
 # Messages of the hosts in our words
 REWORDED = {"The testing results of the whole dataset is empty.": "{place}nothing is detected, so there is no AP"}

@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmms_plugin.config.schedule import SHORTEST_WARM_UP, schedulers_of, warms_up
+from mmms_plugin.config.schedule import SHORTEST_WARM_UP, accumulated_batches, schedulers_of, warms_up
 from mmms_plugin.errors import RunError, counted
 from mmms_plugin.processes import release_memory
 from mmms_plugin.train.idle import idle_parts, refuse_endless_epochs
@@ -88,7 +88,8 @@ def misfits(config: Any, per_epoch: int, total: int, world: int) -> list[str]:
                 "or --preset finetune fit the schedule to the data"
             )
     scaling = config.get("auto_scale_lr") or {}
-    base, batch = scaling.get("base_batch_size"), config.train_dataloader.batch_size * world
+    base = scaling.get("base_batch_size")
+    batch = config.train_dataloader.batch_size * world * accumulated_batches(config)
     if base and not scaling.get("enable") and "fitted" not in scaling and not base / FAR < batch < base * FAR:
         lines.append(
             f"the learning rate is for batches of {base} pictures and these have {batch}: give --auto-scale-lr or --lr"

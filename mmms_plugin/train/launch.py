@@ -14,6 +14,7 @@ from urllib.error import URLError
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
@@ -41,6 +42,7 @@ from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import set_image_size
 from mmms_plugin.config.monitors import check_monitors
 from mmms_plugin.config.schedule import count_pictures, set_schedule
+from mmms_plugin.config.techniques import use_techniques
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.processes import shell_line
@@ -50,7 +52,9 @@ from mmms_plugin.train.options import NEWEST, NO_WEIGHTS, DataOptions, EvaluateO
 from mmms_plugin.train.processes import (
     check_launcher,
     locked,
+    on_device,
     process_rank,
+    set_workers,
     settle_threads,
     use_no_workers,
     world_size,
@@ -112,6 +116,8 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     if options.seed is not None:
         config.randomness = dict(seed=options.seed, deterministic=True)
     config.launcher = options.launcher
+    if options.workers is not None:
+        set_workers(config, options.workers)
     remarks += use_no_workers(config)
 
     check_values(config)
@@ -120,6 +126,8 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     if not own or any(f".{part}" in key for key in options.cfg_options for part in OF_DATA):
         remarks += check_config_data(config, splits, Path(config.work_dir), options.max_pixels)
 
+    if training:
+        remarks += use_techniques(config, options.techniques)
     asked = config.to_dict()
     fits_schedule = training and options.schedule.given
     if options.image_size:
@@ -150,10 +158,11 @@ def train(options: TrainOptions) -> Runner:
     command = _command_to_resume(options)
     with peers_watched(f"resume with: {command}" if command else AGAIN, TRAINING), ExitStack() as stack:
         _begin(options)
+        stack.enter_context(on_device(options.device))
         config, remarks = prepare_config(options)
         if options.amp:
-            if not torch.cuda.is_available():
-                raise UserError("--amp: needs a CUDA device, and torch sees none")
+            if get_device() != "cuda":
+                raise UserError("--amp: needs a CUDA device, and torch sees none, or --device names another")
             config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
         if options.auto_scale_lr and not options.schedule.fits:  # a fitted schedule includes the rate
             if "base_batch_size" not in config.get("auto_scale_lr", {}):
@@ -162,6 +171,9 @@ def train(options: TrainOptions) -> Runner:
         if process_rank(options.launcher) == 0:
             stack.enter_context(locked(config.work_dir))
         set_start(config, options.pretrained, options.resume, remarks)
+        freeze = options.techniques.freeze
+        if freeze is not None and config.model.backbone.get("frozen_stages") != freeze:
+            raise UserError(f"--freeze {freeze}: the backbone starts from random weights; {OTHER_START.split(',')[0]}")
         runner = _build_runner(config, options, remarks)
         runner.register_hook(ScheduleHook())
         if not config.get("resume"):
@@ -208,7 +220,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         task.draw_into(config, make_folder(options.show_dir, "--show-dir"))
     if options.size_report:
         task.report_sizes(config, Path(options.size_report))
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, on_device(options.device):
         if out:
             task.keep_predictions(config, Path(scratch), out)
         runner = _build_runner(config, options, remarks)

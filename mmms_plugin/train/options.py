@@ -12,6 +12,7 @@ from typing import Any
 from mmms_plugin.config.files import find_config
 from mmms_plugin.config.image_size import parse_image_size
 from mmms_plugin.config.schedule import ScheduleOptions
+from mmms_plugin.config.techniques import TechniqueOptions
 from mmms_plugin.data.own_data import OwnData, PictureOptions, PixelOptions
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.files import checkpoint_file
@@ -188,6 +189,13 @@ class DataOptions(PictureOptions, FolderOptions):
 class LaunchOptions(ConfigOptions, DataOptions):
     """What training and evaluating a config have in common."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.device is not None and self.launcher != "none":
+            raise UserError(
+                f"--device {self.device}: with --launcher every process has the device of its local rank; leave it out"
+            )
+
     config: str = positional(
         exists=find_config,
         help="config file, a name that `mmms configs` lists, or a host's config such as "
@@ -200,6 +208,14 @@ class LaunchOptions(ConfigOptions, DataOptions):
     channels_last: bool = option(
         default=False, group=RUN, help="use the NHWC memory format, which is faster with AMP on GPUs"
     )
+    device: str | None = option(
+        metavar="D", group=RUN, help="device: cpu, cuda, cuda:1, mps, ... (default: cuda if available, otherwise cpu)"
+    )
+    workers: int | None = option(
+        metavar="N", least=0, group=RUN,
+        help="processes that load pictures, for each process of the run; 0 loads them in the run itself (default: the "
+        "config's)",
+    )  # fmt: skip
     launcher: str = option(
         choices=["none", "pytorch", "slurm", "mpi"], default="none", group=RUN,
         help="launcher that started the processes of a distributed run",
@@ -210,6 +226,7 @@ class LaunchOptions(ConfigOptions, DataOptions):
         help="folder for logs and checkpoints; evaluations write into its sub-folder test (default: work_dirs/CONFIG)",
     )  # fmt: skip
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    techniques: TechniqueOptions = field(default_factory=TechniqueOptions)
 
 
 @dataclass(kw_only=True)
@@ -223,6 +240,7 @@ class TrainOptions(LaunchOptions):
 
     words: tuple[str, ...] = ()
     schedule: ScheduleOptions = nested(ScheduleOptions)
+    techniques: TechniqueOptions = nested(TechniqueOptions)
     pretrained: str | None = option(
         metavar="FILE", exists=_check_pretrained, group=WEIGHTS,
         help="backbone weights to start from, or none for random weights (default: the config's)",

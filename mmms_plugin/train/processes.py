@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from mmms_plugin.compat.processes import VARIABLES
+from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import make_folder, write_text
 
@@ -73,18 +74,45 @@ def settle_threads() -> None:
         torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() // processes)))
 
 
-def use_no_workers(config: dict[str, Any], shared: Path = SHARED_MEMORY) -> list[str]:
+@contextmanager
+def on_device(name: str | None) -> Iterator[None]:
+    """Let mmengine compute on the device of that name while the context is open; None leaves the choice to it.
+
+    Raises:
+        UserError: torch has no such device here.
+    """
+    if name is None:
+        yield
+        return
+    from mmengine.device import utils
+
+    device, usual = usable_device(name), utils.DEVICE
+    utils.DEVICE = device.type  # what its get_device() returns
+    try:
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield
+    finally:
+        utils.DEVICE = usual
+
+
+def set_workers(config: Mapping[str, Any], number: int) -> None:
+    """Load the pictures of every split with that number of worker processes."""
+    for split in ("train", "val", "test"):
+        if isinstance(loader := config.get(f"{split}_dataloader"), dict):
+            loader["num_workers"] = number
+
+
+def use_no_workers(config: Mapping[str, Any], shared: Path = SHARED_MEMORY) -> list[str]:
     """Load data in this process if worker processes cannot share memory with it.
 
     Returns:
         A remark for the log, if a loader is changed.
     """
     loaders = [config.get(f"{split}_dataloader") for split in ("train", "val", "test")]
-    busy = [loader for loader in loaders if isinstance(loader, dict) and loader.get("num_workers")]
+    busy = any(isinstance(loader, dict) and loader.get("num_workers") for loader in loaders)
     if sys.platform != "linux" or os.access(shared, os.W_OK) or not busy:
         return []
-    for loader in busy:
-        loader["num_workers"] = 0
+    set_workers(config, 0)
     return [f"{shared} cannot be written, so data are loaded without worker processes (num_workers=0)"]
 
 

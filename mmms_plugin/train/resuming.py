@@ -8,7 +8,8 @@ had been run with this config from the start:
 2. Schedule: new schedulers make all steps up to that position, so that every rate equals that of a straight run, bit
    for bit. Early stopping and schedulers that follow a metric (``ReduceOnPlateauLR``) repeat the evaluations, which
    checkpoints record.
-3. From the checkpoint: weights, averaged weights, the optimizer's state and mmengine's message hub.
+3. From the checkpoint: weights, averaged weights, the optimizer's state, the gradients of a half-done accumulation and
+   mmengine's message hub.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from mmengine.optim import OptimWrapperDict
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
+from torch import nn
 
 from mmms_plugin.config.edit import dicts_in
 
 EVALUATIONS = "evaluations"  # key in the meta of a checkpoint
+GRADIENTS = "gradients"  # key in a checkpoint: of a half-done accumulation, by the names of the parameters
 # Entries of an optimizer's parameter groups that follow the config also if it does not name them. Others may be the
 # optimizer's own state, as in Prodigy.
 SETTINGS = ("lr", "momentum", "betas", "weight_decay")
@@ -155,6 +159,21 @@ def parameter_groups(optimizer: Any) -> Iterator[dict[str, Any]]:
     """The parameter groups of an optimizer wrapper, or of each of several."""
     for wrapper in optimizer.values() if isinstance(optimizer, OptimWrapperDict) else [optimizer]:
         yield from wrapper.param_groups
+
+
+def accumulation_counts(optimizer: Any) -> list[int]:
+    """The number of batches for a step of an optimizer wrapper, or of each of several."""
+    wrappers = optimizer.values() if isinstance(optimizer, OptimWrapperDict) else [optimizer]
+    return [getattr(wrapper, "_accumulative_counts", 1) for wrapper in wrappers]
+
+
+def set_gradients(model: nn.Module, gradients: Any) -> None:
+    """Give the parameters the gradients that a checkpoint has for them; others have none."""
+    gradients = gradients if isinstance(gradients, Mapping) else {}
+    for name, parameter in model.named_parameters():
+        gradient = gradients.get(name)
+        if torch.is_tensor(gradient) and gradient.shape == parameter.shape and parameter.requires_grad:
+            parameter.grad = gradient.to(parameter)
 
 
 def settings(optimizer: Any, config: Any) -> list[dict[str, Any]]:

@@ -3,8 +3,8 @@
 A resumed training ends with the weights of an uninterrupted one, bit for bit on a CPU. The order of the data, the
 augmentations and the model's own random numbers depend only on the run's seed and the iteration (see ``batches``). The
 seed is in every checkpoint, and is set before anything is built. Not repeated: what a data set or a transform remembers
-of earlier samples (mmdet's ``CachedMosaic``), gradients of a half-done accumulation (``accumulative_counts``), and the
-batch statistics of ranks other than 0.
+of earlier samples (mmdet's ``CachedMosaic``), and, of ranks other than 0, batch statistics and the gradients of a
+half-done accumulation (``accumulative_counts``).
 """
 
 from __future__ import annotations
@@ -50,12 +50,15 @@ from mmms_plugin.train.hooks import FiniteHook, MemoryHook, unwrapped
 from mmms_plugin.train.host_data import check_built
 from mmms_plugin.train.resuming import (
     EVALUATIONS,
+    GRADIENTS,
     EarlierRun,
     Evaluation,
+    accumulation_counts,
     flat,
     followed_metric,
     parameter_groups,
     replay,
+    set_gradients,
     settings,
 )
 from mmms_plugin.train.stopping import EVALUATION_DUE, TESTING, SafeStop, kill_workers, shield_worker, worker_death
@@ -510,6 +513,9 @@ class ResumeHook(Hook):
         checkpoint["meta"]["randomness"] = {key: bool(runner._randomness_cfg.get(key)) for key in names}
         if isinstance(runner.cfg.get("model"), dict):
             checkpoint["meta"][TRAINED] = dict(Function.of(runner.cfg).parts)
+        if max(accumulation_counts(runner.optim_wrapper)) > 1:
+            parameters = unwrapped(runner.model).named_parameters()
+            checkpoint[GRADIENTS] = {name: value.grad for name, value in parameters if value.grad is not None}
         if runner.evaluations is not None:
             recorded = {name: [list(value) for value in values] for name, values in runner.evaluations.items()}
             checkpoint["meta"][EVALUATIONS] = recorded
@@ -525,6 +531,8 @@ class ResumeHook(Hook):
             meta.pop("config", None)
         if runner.earlier is not None:
             checkpoint["meta"]["epoch"], checkpoint["meta"]["iter"] = runner.resumed
+            if any(runner.resumed[1] % count for count in accumulation_counts(runner.optim_wrapper)):
+                set_gradients(unwrapped(runner.model), checkpoint.get(GRADIENTS))
             if "ema_state_dict" in checkpoint and not any(isinstance(hook, EMAHook) for hook in runner.hooks):
                 say("--resume: the checkpoint has averaged weights, and without EMAHook the training goes on from them")
         info: dict[str, Any] = (hub.get("runtime_info") if isinstance(hub, dict) else None) or {}

@@ -223,6 +223,23 @@ def test_an_edited_schedule_is_followed_and_said(tmp_path: Path, said: list[str]
     assert lines == [f"--resume: the learning rate goes on at {rate}, {end}" for rate in rates]
 
 
+@pytest.mark.parametrize("at", [3, 4, 5])
+def test_a_half_done_accumulation_goes_on(tmp_path: Path, at: int) -> None:
+    """Steps of three batches, and a last one of two; in a run without accumulation, nothing is left of it."""
+    hooks = (dict(type="EMAHook"),)
+    train(tmp_path / "straight", None, dict(max_iters=8), hooks=hooks, accumulative_counts=3)
+    checkpoint, whole = tmp_path / f"straight/iter_{at}.pth", read(tmp_path / "straight/iter_8.pth")
+    for count, equal in ((3, True), (1, False)):
+        folder = tmp_path / str(count)
+        train(folder, None, dict(max_iters=8), hooks=hooks, accumulative_counts=count, resume=checkpoint)
+        parts = read(folder / "iter_8.pth")
+        assert equal == all(
+            torch.equal(value, parts["state_dict"][name]) for name, value in whole["state_dict"].items()
+        )
+    assert bool(read(checkpoint)["gradients"]) == (at > 3)
+    assert not whole["gradients"]
+
+
 def test_each_of_several_optimizers_has_its_rates(tmp_path: Path) -> None:
     def schedule(n: int) -> dict[str, Any]:
         return dict(a=[dict(type="PolyLR", end=n)], b=[dict(type="CosineAnnealingLR", T_max=4 * n, by_epoch=False)])
