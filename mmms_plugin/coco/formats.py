@@ -20,7 +20,7 @@ from mmms_plugin.files import is_hidden
 if TYPE_CHECKING:
     import PIL.Image
 
-FORMATS = ("auto", "coco", "lvis", "yolo", "voc")
+FORMATS = ("auto", "coco", "lvis", "yolo", "voc", "labelme")
 SUFFIXES = (
     ".jpg",
     ".jpeg",
@@ -37,10 +37,12 @@ SUFFIXES = (
     ".mpo",
 )  # of pictures
 CLASSES = 1 << 16
+FEW = 3  # files of a folder that are looked at
+HEAD = 1 << 12  # bytes of each
 MOST_INSIDE = 50  # JSON files of a folder; more are one for each picture
 MOST_PROBLEMS = 1000  # lines that cannot be read, before reading stops
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
-Line = tuple[Path, int, str]  # file, line number, what is wrong
+Line = tuple[Path, int | str, str]  # file, number of the line or name of the place, what is wrong
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,16 @@ class Source:
         truth, predictions: their formats, of `FORMATS`; 'auto' detects them.
         pictures: folder of the images, whose sizes YOLO's shares need.
         classes: file with the names of the classes.
+        split: of a data set's YAML file, "train", "val" or "test".
+        tolerant: a picture that cannot be read counts as 0 x 0 px; else it is an error.
     """
 
     truth: str = "auto"
     predictions: str = "auto"
     pictures: Path | None = None
     classes: Path | None = None
+    split: str = "val"
+    tolerant: bool = False
 
     def __post_init__(self) -> None:
         for option, value in (("--format", self.truth), ("--pred-format", self.predictions)):
@@ -69,6 +75,23 @@ class Source:
 
 
 AUTO = Source()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The ground truth in files of YOLO's, Pascal VOC's or labelme's.
+
+    Attributes:
+        images: their file names are below ``root``.
+        categories: in the order of their numbers, or else of their names.
+        columns: the objects.
+        root: folder of the pictures, None if unknown.
+    """
+
+    images: list[Image]
+    categories: list[Category]
+    columns: Columns
+    root: Path | None = None
 
 
 @dataclass
@@ -101,8 +124,8 @@ class Rows:
         if score is not None:
             self.score.append(score)
 
-    def refuse(self, path: Path, line: int, what: str) -> None:
-        """Note a line that cannot be read.
+    def refuse(self, path: Path, line: int | str, what: str) -> None:
+        """Note a line, or a place that has a name, that cannot be read.
 
         Raises:
             UserError: there are many by now.
@@ -116,7 +139,8 @@ class Rows:
         others = len(self.problems) - 1
         least = "at least " if len(self.problems) == MOST_PROBLEMS else ""
         more = f" ({least}{others} more lines like this)" if others else ""
-        raise UserError(f"{self.argument} {path}, line {line}: {printable(what)}{more}")
+        place = f", line {line}" if isinstance(line, int) else f": {line}"
+        raise UserError(f"{self.argument} {path}{place}: {printable(what)}{more}")
 
     def columns(self) -> Columns:
         """All as columns; without scores, as annotations numbered from 1.
@@ -144,7 +168,7 @@ class Rows:
 
 
 def detect(path: Path, argument: str, wanted: str = "auto") -> str:
-    """The format of a file or folder: 'coco', 'lvis', 'yolo' or 'voc'; 'auto' for JSON, whose content decides.
+    """The format of a file or folder: one of `FORMATS`; 'auto' for a JSON file, whose content decides.
 
     Args:
         path: judged by its name, and by the names in a folder.
@@ -152,7 +176,7 @@ def detect(path: Path, argument: str, wanted: str = "auto") -> str:
         wanted: the format that the user names, or 'auto'.
 
     Raises:
-        UserError: a folder with neither ``.txt`` nor ``.xml`` files.
+        UserError: a folder without files of any of these formats.
     """
     if wanted != "auto":
         return wanted
@@ -165,12 +189,25 @@ def detect(path: Path, argument: str, wanted: str = "auto") -> str:
         return "voc"
     if ".txt" in names or not names:
         return "yolo"
+    if ".json" in names and all(map(is_labelme, islice(path.glob("*.json"), FEW))):
+        return "labelme"
     instead = ""
     if inside := _inside(path):
         instead = f"; inside: {few(inside)}; give {'that' if len(inside) == 1 else 'one of them'}"
     raise UserError(
-        f"{argument} {path}: this folder holds neither .txt files (YOLO) nor .xml files (Pascal VOC){instead}"
+        f"{argument} {path}: this folder holds neither .txt files (YOLO) nor .xml files (Pascal VOC) nor labelme's "
+        f".json files{instead}"
     )
+
+
+def is_labelme(path: Path) -> bool:
+    """Whether a JSON file begins as those of labelme do, one for each picture."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return False
+    return b'"shapes"' in head or b'"imagePath"' in head or b'"imageData"' in head
 
 
 def _inside(folder: Path) -> list[str]:
@@ -190,18 +227,49 @@ def _inside(folder: Path) -> list[str]:
     return files + folders
 
 
-def by_stem(paths: Iterable[Path], argument: str) -> dict[str, Path]:
+def by_stem(paths: Iterable[Path], argument: str, root: Path | None = None) -> dict[str, Path]:
     """Files by their names without suffix, in order.
+
+    Args:
+        paths: the files.
+        argument: the option that names them, for messages.
+        root: names begin below this folder; by default they have no folders.
 
     Raises:
         UserError: two have the same name.
     """
     files: dict[str, Path] = {}
     for path in sorted(paths):
-        if path.stem in files:
-            raise UserError(f"{argument} {path}: {files[path.stem]} has the same name; names must be unique")
-        files[path.stem] = path
+        stem = path.stem if root is None else path.relative_to(root).with_suffix("").as_posix()
+        if stem in files:
+            raise UserError(f"{argument} {path}: {files[stem]} has the same name; names must be unique")
+        files[stem] = path
     return files
+
+
+def paired(
+    labels: Iterable[Path], pictures: Iterable[Path], folder: Path, root: Path, argument: str
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Label files and pictures by the names that they share: of files, or where these are not unique of paths.
+
+    Args:
+        labels: files below ``folder``.
+        pictures: files below ``root``.
+        folder: of the labels.
+        root: of the pictures.
+        argument: the option that names the folder, for messages.
+
+    Raises:
+        UserError: two have the same name.
+    """
+    labels, pictures = list(labels), list(pictures)
+    try:
+        return by_stem(labels, argument), by_stem(pictures, argument)
+    except UserError:
+        by_path = by_stem(labels, argument, folder), by_stem(pictures, argument, root)
+        if not by_path[0].keys() <= by_path[1].keys():
+            raise
+        return by_path
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -229,11 +297,11 @@ def orientation_of(picture: PIL.Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def picture_size(path: Path, argument: str) -> tuple[int, int]:
+def picture_size(path: Path, argument: str, tolerant: bool = False) -> tuple[int, int]:
     """Width and height in px as a viewer shows the picture, from the file's head.
 
     Raises:
-        UserError: not a picture.
+        UserError: not a picture; if ``tolerant``, its sides are 0.
     """
     from mmms_plugin.coco.picture_files import PictureError, opened_picture, picture_file
 
@@ -242,6 +310,8 @@ def picture_size(path: Path, argument: str) -> tuple[int, int]:
             width, height = picture.size
             return (height, width) if orientation_of(picture) in TURNED else (width, height)
     except PictureError as error:
+        if tolerant:
+            return 0, 0
         raise UserError(f"{argument} {path}: not a picture that can be read ({error})") from None
 
 
@@ -270,7 +340,8 @@ def class_names(path: Path, argument: str) -> list[str]:
 def _yaml_names(path: Path, argument: str) -> list[str]:
     from mmms_plugin.coco.yaml_files import yaml_of  # whose import takes a while
 
-    names = yaml_of(path, argument).get("names")
+    content = yaml_of(path, argument)
+    names = content.get("names")
     if isinstance(names, dict) and set(names) == {str(i) for i in range(len(names))}:
         names = [names[str(i)] for i in range(len(names))]
     if not isinstance(names, list):
@@ -278,6 +349,8 @@ def _yaml_names(path: Path, argument: str) -> list[str]:
     for i, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
             raise UserError(f"{argument} {path}: names[{i}]: {shown(name)}; must be a class name")
+    if (count := content.get("nc")) not in (None, str(len(names))):
+        raise UserError(f"{argument} {path}: nc {shown(count)}: must be {len(names)}, the number of names")
     return names
 
 

@@ -26,6 +26,7 @@ AREA_FIELD = "its annotation's 'area' field"
 SHAPES = {  # in place of that field, in formats without one
     "yolo": "box width x height, or the pixels of the polygon where there is one",
     "voc": "box width x height",
+    "labelme": "box width x height, or the pixels of the mask where there is one",
 }
 AREA_NAMES = {"annotation": "annotated area", "box": "box area", "mask": "mask area"}  # for axes
 
@@ -89,7 +90,7 @@ class GroundTruth:
         iscrowd: ``(n,)`` bool.
         rles: one mask per object, or None if the masks were not read.
         file_names: of the images, as in the file; empty if any lacks one.
-        format: 'coco', 'lvis', 'yolo' or 'voc', which they were read from.
+        format: one of `mmms_plugin.coco.formats.FORMATS`, which they were read from.
         federated: what LVIS's rules need, or None.
         file_ids: the file's ids, if they were replaced because some are below 1 or used twice; else None, and also if
             pycocotools could not read them.

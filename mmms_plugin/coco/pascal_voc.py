@@ -17,18 +17,22 @@ from xml.parsers import expat
 
 from mmms_plugin.coco.formats import (
     SUFFIXES,
+    Labels,
     Rows,
+    Source,
     by_stem,
     class_names,
+    files_below,
     finite,
     picture_size,
+    pictures_in,
     records,
     refuse_two_files,
     unknown_images,
 )
 from mmms_plugin.coco.json_files import BOM
 from mmms_plugin.coco.mending import FARTHEST
-from mmms_plugin.coco.records import Category, Columns, Image
+from mmms_plugin.coco.records import Columns, Image
 from mmms_plugin.coco.references import ImageNames
 from mmms_plugin.coco.text_files import bytes_of, lines_of
 from mmms_plugin.errors import UserError, shown
@@ -46,32 +50,37 @@ ENCODINGS = re.compile(
 Texts = dict[str, tuple[int, str]]  # line and text of every element, by its path
 
 
-def read_voc_truth(
-    path: Path, pictures: Path | None, classes: Path | None, argument: str
-) -> tuple[list[Image], list[Category], Columns]:
+def read_voc_truth(path: Path, source: Source, argument: str) -> Labels:
     """Images, categories and objects of a folder of XML files, or of those that a list in ``ImageSets`` names.
 
     Args:
         path: folder, or ``ImageSets/Main/val.txt`` with names of files in ``Annotations``.
-        pictures: folder of the images, for sizes that the files lack.
-        classes: file with the names in order; by default they are in alphabetical order.
+        source: its folder of pictures is for sizes and file names that the files lack; without its file of classes,
+            these are in alphabetical order.
         argument: the option that names the path, for messages.
 
     Raises:
         UserError: a file that does not fit, with file and line.
     """
     files = _xml_files(path, argument)
+    pictures: dict[str, Path] = {}
+    if source.pictures:
+        listed = pictures_in(source.pictures)
+        pictures = {file.stem: file for file in reversed(listed) if file.stem in files}
     parsed = [_parse(file, argument) for file in files.values()]
     used = {texts["name"][1] for _, objects in parsed for texts in objects if "name" in texts}
-    numbers = {name: i for i, name in enumerate(class_names(classes, "--classes") if classes else sorted(used), 1)}
+    given = class_names(source.classes, "--classes") if source.classes else sorted(used)
+    numbers = {name: i for i, name in enumerate(given, 1)}
     rows, sizes, names = Rows(argument), [], []
-    for i, (file, (image, objects)) in enumerate(zip(files.values(), parsed, strict=True), 1):
+    for i, ((stem, file), (image, objects)) in enumerate(zip(files.items(), parsed, strict=True), 1):
         suffix = Path(image.get("filename", (0, ""))[1]).suffix
         names.append(file.stem + suffix * (suffix.lower() in SUFFIXES))
-        sizes.append(_size(image, names[-1], pictures, f"{argument} {file}: image"))
+        if source.pictures and stem in pictures:
+            names[-1] = pictures[stem].relative_to(source.pictures).as_posix()
+        sizes.append(_size(image, names[-1], source.pictures, f"{argument} {file}: image", source.tolerant))
         for texts in objects:
             _add(file, texts, i, numbers, rows, scored=False)
-    return *records(names, sizes, [(i, name) for name, i in numbers.items()]), rows.columns()
+    return Labels(*records(names, sizes, [(i, name) for name, i in numbers.items()]), rows.columns(), source.pictures)
 
 
 def read_voc_detections(
@@ -127,17 +136,19 @@ def _add(file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows:
     rows.refuse(file, line, problem)
 
 
-def _size(image: Texts, name: str, pictures: Path | None, argument: str) -> tuple[int, int]:
+def _size(image: Texts, name: str, pictures: Path | None, argument: str, tolerant: bool = False) -> tuple[int, int]:
     """Width and height in px, from the file or from the image; 0 if neither states them."""
     width, height = (finite(image.get(f"size/{side}", (0, ""))[1]) or 0 for side in ("width", "height"))
     if min(width, height) >= 1 and max(width, height) < 2**31:
         return int(width), int(height)
-    return picture_size(pictures / name, argument) if pictures and os.path.isfile(pictures / name) else (0, 0)
+    if pictures and os.path.isfile(pictures / name):
+        return picture_size(pictures / name, argument, tolerant)
+    return 0, 0
 
 
 def _xml_files(path: Path, argument: str) -> dict[str, Path]:
     if path.is_dir():
-        return by_stem(path.glob("*.xml"), argument)
+        return by_stem(files_below(path, (".xml",)), argument)
     if path.suffix.lower() == ".xml":
         raise UserError(f"{argument} {path}: one file; name the folder of the .xml files")
     folder = path.parent.parent.parent / "Annotations"

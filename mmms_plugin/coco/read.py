@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from mmms_plugin.coco import formats
 from mmms_plugin.coco.findings import Findings
-from mmms_plugin.coco.formats import AUTO, Source
+from mmms_plugin.coco.formats import AUTO, Labels, Source
+from mmms_plugin.coco.labelme import read_labelme_truth
 from mmms_plugin.coco.lvis import is_federated, judged, read_federated
 from mmms_plugin.coco.mending import as_side, mend_areas, suspicious_boxes, unsound_ids, without_short_polygons
 from mmms_plugin.coco.objects import RLE, Detections, GroundTruth, mask_areas, positions
@@ -44,11 +45,28 @@ from mmms_plugin.coco.rle import mask_boxes, to_rles
 from mmms_plugin.coco.yolo import read_yolo_detections, read_yolo_truth
 from mmms_plugin.errors import LONGEST, UserError, printable
 
+LABELS = {"yolo": read_yolo_truth, "voc": read_voc_truth, "labelme": read_labelme_truth}
+
+
+def read_labels(path: Path, kind: str, source: Source, argument: str) -> Labels:
+    """Ground truth in one of the formats of `LABELS`, a file for each picture.
+
+    Args:
+        path: what the reader of the format takes.
+        kind: the format.
+        source: where pictures and names of classes are.
+        argument: the option that names the path, for messages.
+
+    Raises:
+        UserError: a file that does not fit.
+    """
+    return LABELS[kind](path, source, argument)
+
 
 def read_ground_truth(
     path: str | Path, *, masks: bool, argument: str = "--ann", source: Source = AUTO
 ) -> tuple[GroundTruth, Notes]:
-    """Read a COCO or LVIS annotation file, or a folder of YOLO's or Pascal VOC's.
+    """Read a COCO or LVIS annotation file, or a folder of YOLO's, Pascal VOC's or labelme's.
 
     Args:
         path: JSON with images, annotations and categories, or what the readers of the other formats take.
@@ -93,7 +111,7 @@ def read_ground_truth(
     )
     findings.add_where("iscrowd", ~columns.has_iscrowd & (kind != "lvis"), named)
     findings.add_where("scored", columns.has_score, named)
-    findings.add_where("area", changed & (kind != "yolo"), named)  # whose files state none
+    findings.add_where("area", changed & (kind not in LABELS), named)  # whose files state none
     findings.add_where("difficult", columns.iscrowd & (kind == "voc"), named)
     _suspect(findings, columns.boxes, pixels, named)
     names = [image.file_name or str(image.coco_url or "").rpartition("/")[2] for image in images]
@@ -181,9 +199,9 @@ def _read_annotations(
 ) -> tuple[str, list[Image], list[Category], Columns]:
     """The format, images, categories and objects."""
     kind = formats.detect(path, argument, source.truth)
-    if kind in ("yolo", "voc"):
-        read = {"yolo": read_yolo_truth, "voc": read_voc_truth}[kind]
-        return kind, *read(path, source.pictures, source.classes, argument)
+    if kind in LABELS:
+        labels = read_labels(path, kind, source, argument)
+        return kind, labels.images, labels.categories, labels.columns
     images, categories, columns = read_annotations(path, argument, masks)
     federated = kind == "lvis" or (kind == "auto" and is_federated(images))
     return "lvis" if federated else "coco", images, categories, columns
@@ -194,6 +212,8 @@ def _read_results(
 ) -> tuple[str, Columns, Notes]:
     """'coco', 'yolo' or 'voc', the predictions with the ids of the ground truth, and notes on how they were read."""
     kind = formats.detect(path, argument, source.predictions)
+    if kind == "labelme":
+        raise UserError(f"{argument} {path}: labelme's files hold no scores; predictions are COCO's, YOLO's or VOC's")
     if kind not in ("yolo", "voc"):
         return "coco", *ids_of_truth(read_results(path, argument, masks), truth, argument, path)
     images = ImageNames(truth.file_names, truth.image_ids)

@@ -55,6 +55,7 @@ RULES: dict[str, Rule] = {
     "image-id": Rule("error", "images without an integer id"),
     "image-id-twice": Rule("error", "image ids that are used twice"),
     "file-name": Rule("error", "images whose file_name is missing, or cannot be a file's"),
+    "file-name-url": Rule("mended", "images without file_name", "taken from the end of coco_url, as in LVIS's files"),
     "file-name-outside": Rule(
         "mended", "file names that are absolute or leave the folder of the pictures",
         "not followed: the pictures are found by the last part of the name",

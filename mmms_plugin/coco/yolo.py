@@ -15,36 +15,39 @@ from pathlib import Path
 import numpy as np
 
 from mmms_plugin.coco.formats import (
+    Labels,
     Rows,
+    Source,
     by_stem,
     class_names,
     files_below,
+    paired,
     picture_size,
     pictures_in,
     records,
     refuse_two_files,
     unknown_images,
 )
-from mmms_plugin.coco.records import SHOWN, Category, Columns, Image
+from mmms_plugin.coco.records import SHOWN, Columns
 from mmms_plugin.coco.references import ImageNames
 from mmms_plugin.coco.text_files import lines_of, text_of
 from mmms_plugin.errors import UserError, shown
 
 FARTHEST = 4  # larger numbers, far outside the image, are not shares
 UNNAMED = 10_000  # classes; each takes time and a row in every table
+SPLITS = ("train", "val", "test")  # keys of a YAML file
+OTHER_TEXTS = ("classes.txt", "labels.txt")  # beside the labels
 BESIDE = ("classes.txt", "../classes.txt", "../data.yaml", "../../data.yaml")
 
 
-def read_yolo_truth(
-    path: Path, pictures: Path | None, classes: Path | None, argument: str
-) -> tuple[list[Image], list[Category], Columns]:
+def read_yolo_truth(path: Path, source: Source, argument: str) -> Labels:
     """Images, categories and objects of a labels folder or of a data set's YAML file.
 
     Args:
-        path: folder of ``.txt`` files, or YAML with ``path``, ``val`` (folders of images, or lists of them in ``.txt``
-            files) and ``names``.
-        pictures: folder of the images; by default ``labels`` in the path becomes ``images``, and the other way round.
-        classes: names, one a line, or YAML with ``names``; by default ``classes.txt`` or ``data.yaml`` near the labels.
+        path: folder of ``.txt`` files, or YAML with ``path``, ``train``, ``val``, ``test`` (folders of images, or lists
+            of them in ``.txt`` files) and ``names``.
+        source: by default, ``labels`` in the path of the labels becomes ``images`` in that of the pictures, and names
+            come from ``classes.txt`` or ``data.yaml`` near the labels.
         argument: the option that names the path, for messages.
 
     Raises:
@@ -53,35 +56,38 @@ def read_yolo_truth(
     if path.is_dir():
         if not any(path.iterdir()):
             raise UserError(f"{argument} {path}: the folder is empty")
-        pictures = pictures or _exchanged(path, "labels", "images")
-        if not pictures.is_dir():
+        root = source.pictures or _exchanged(path, "labels", "images")
+        if not root.is_dir():
             raise UserError(
-                f"{argument} {path}: the images, whose sizes are needed, are not in {pictures}: "
+                f"{argument} {path}: the images, whose sizes are needed, are not in {root}: "
                 "name their folder with --images DIR"
             )
-        files, labels = by_stem(pictures_in(pictures), argument), by_stem(_text_files(path), argument)
+        labels, files = paired(_label_files(path), pictures_in(root), path, root, argument)
     else:
-        files = by_stem(_val_pictures(path, argument), argument)
-        beside = {stem: _exchanged(file.parent, "images", "labels") / f"{stem}.txt" for stem, file in files.items()}
+        pictures = listed_pictures(path, source.split, argument)
+        root = Path(os.path.commonpath([file.parent for file in pictures])) if pictures else path.parent
+        _, files = paired((), pictures, root, root, argument)
+        beside = {
+            stem: _exchanged(file.parent, "images", "labels") / f"{file.stem}.txt" for stem, file in files.items()
+        }
         labels = {stem: label for stem, label in beside.items() if os.path.isfile(label)}
         if files and not labels:
             raise UserError(f"{argument} {path}: no labels: {next(iter(beside.values()))} and all others are missing")
     if unpaired := [name for name in labels if name not in files]:
-        raise UserError(
-            f"{argument} {labels[unpaired[0]]}: no image of that name in {pictures} ({len(unpaired)} lack one)"
-        )
-    sizes = [picture_size(file, argument) for file in files.values()]
+        raise UserError(f"{argument} {labels[unpaired[0]]}: no image of that name in {root} ({len(unpaired)} lack one)")
+    sizes = [picture_size(file, argument, source.tolerant) for file in files.values()]
     names, whose = [], "; for more, name them with --classes FILE"
-    found = next((path / name for name in BESIDE if (path / name).is_file()), None) if path.is_dir() else path
-    if source := classes or found:
-        names, whose = class_names(source, "--classes" if classes else argument), f", the classes of {source}"
+    near = next((path / name for name in BESIDE if (path / name).is_file()), None) if path.is_dir() else path
+    if naming := source.classes or near:
+        names = class_names(naming, "--classes" if source.classes else argument)
+        whose = f", the classes of {naming}"
     rows = Rows(argument)
     for i, (name, size) in enumerate(zip(files, sizes, strict=True), 1):
         if name in labels:
             _read_lines(labels[name], i, size, rows, argument, len(names) or UNNAMED, whose)
     names = names or [str(i) for i in range(1 + max(rows.category, default=-1))]
-    images, categories = records([file.name for file in files.values()], sizes, list(enumerate(names)))
-    return images, categories, rows.columns()
+    below = [file.relative_to(root).as_posix() for file in files.values()]
+    return Labels(*records(below, sizes, list(enumerate(names))), rows.columns(), root)
 
 
 def read_yolo_detections(
@@ -102,7 +108,7 @@ def read_yolo_detections(
     Raises:
         UserError: a line or name that does not fit.
     """
-    files = by_stem(_text_files(folder), argument)
+    files = by_stem(_label_files(folder), argument)
     found = {name: images.find(name) for name in files}
     if absent := [name for name, image in found.items() if image is None]:
         raise unknown_images(absent, argument, folder)
@@ -170,33 +176,44 @@ def _in_pixels(shares: Sequence[float], size: tuple[int, int]) -> tuple[tuple[fl
     return box, [[value for point in zip(xs, ys, strict=True) for value in point]]
 
 
-def _text_files(folder: Path) -> list[Path]:
-    return [path for path in files_below(folder, (".txt",)) if path.name != "classes.txt"]
+def _label_files(folder: Path) -> list[Path]:
+    return [path for path in files_below(folder, (".txt",)) if path.name not in OTHER_TEXTS]
 
 
-def _val_pictures(path: Path, argument: str) -> list[Path]:
-    """The images of a YAML file's ``val``: of folders, and of lists of paths, relative ones to the list's folder."""
+def listed_splits(path: Path, argument: str) -> list[str]:
+    """The splits that a YAML file names pictures for."""
     from mmms_plugin.coco.yaml_files import yaml_of  # whose import takes a while
 
+    return [split for split in SPLITS if yaml_of(path, argument).get(split)]
+
+
+def listed_pictures(path: Path, split: str, argument: str) -> list[Path]:
+    """The pictures of a split in a YAML file: of folders, and of lists of paths, relative ones to the list's folder."""
+    from mmms_plugin.coco.yaml_files import yaml_of
+
     content = yaml_of(path, argument)
-    val, given = content.get("val"), content.get("path") or ""
+    listed, given = content.get(split), content.get("path") or ""
     if not isinstance(given, str):
         raise UserError(f"{argument} {path}: path {shown(given)}: must be a folder")
+    if content.get("kpt_shape"):
+        raise UserError(f"{argument} {path}: kpt_shape: these labels are keypoints; allowed are boxes and polygons")
     root = path.parent / given
+    if not os.path.isdir(root):  # of the computer that wrote the file
+        root = path.parent
     pictures: list[Path] = []
-    for name in val if isinstance(val, list) else [val]:
+    for name in listed if isinstance(listed, list) else [listed]:
         source = root / name if isinstance(name, str) else root
         if isinstance(name, str) and name.startswith("../") and not os.path.exists(source):
             source = root / name[3:]  # as Ultralytics reads Roboflow's exports
         if not isinstance(name, str) or not (os.path.isdir(source) or _is_list(source)):
-            raise UserError(f"{argument} {path}: val {shown(name)}: no folder or .txt list of images in {root}")
+            raise UserError(f"{argument} {path}: {split} {shown(name)}: no folder or .txt list of images in {root}")
         if _is_list(source):
             pictures += [source.parent / line for line in lines_of(source, argument)]
         elif source.resolve().parent == source.resolve():
-            raise UserError(f"{argument} {path}: val {shown(name)}: must be a folder of images, not a whole disk")
+            raise UserError(f"{argument} {path}: {split} {shown(name)}: must be a folder of images, not a whole disk")
         else:
             pictures += pictures_in(source)
-    return pictures
+    return [Path(os.path.normpath(picture)) for picture in pictures]
 
 
 def _is_list(path: Path) -> bool:

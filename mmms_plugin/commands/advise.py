@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.config.files import find_config
 from mmms_plugin.config.image_size import parse_image_size
-from mmms_plugin.data.own_data import OwnData, PixelOptions
+from mmms_plugin.data.own_data import AnyDataOptions, OwnData, PixelOptions
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, checkpoint_file, refuse_existing, write_text
-from mmms_plugin.options import REQUIRED, option
+from mmms_plugin.options import option
 from mmms_plugin.processes import shell_line
 from mmms_plugin.report.tables import Column, Table
 
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Options(PixelOptions):
-    coco_dir: str = option(
-        default=REQUIRED, metavar="DIR", group="data",
-        help="data set with COCO annotations; its training data are measured",
-    )  # fmt: skip
+class Options(AnyDataOptions, PixelOptions):
+    coco_dir: str | None = option(
+        metavar="DIR", group="data", help="data set with COCO annotations; its training data are measured"
+    )
     config: str | None = option(
         exists=find_config, group="detector",
         help="a detector's config (default: mmdet's Mask R-CNN, or Faster R-CNN for data without masks)",
@@ -57,10 +56,17 @@ class Options(PixelOptions):
         super().__post_init__()
         if self.checkpoint and not self.config:
             raise UserError("--checkpoint: give its config too, with --config")
+        if (self.data is None) == (self.coco_dir is None):
+            raise UserError("give the data set with --data DIR or --coco-dir DIR, one of them")
+
+    def own(self, work_dir: str | Path = "", training: bool = True) -> OwnData:
+        """The data set, whose mended annotations go to ``work_dir``."""
+        flag, folder = ("--data", self.data) if self.data is not None else ("--coco-dir", Path(self.coco_dir or ""))
+        return OwnData(flag, folder, Path(work_dir), training=training, max_pixels=self.max_pixels)
 
     def check_files(self) -> None:
         super().check_files()
-        OwnData("--coco-dir", Path(self.coco_dir))
+        self.own()
 
 
 def run(options: Options) -> None:
@@ -89,7 +95,7 @@ def _run(options: Options) -> None:
     if options.write:
         refuse_existing(options.write, "--write", options.force)
     pixels = options.max_pixels
-    own = OwnData("--coco-dir", Path(options.coco_dir), training=False)
+    own = options.own(training=False)
     with quiet_libraries():
         coco = training_split(own)
         name = options.config or DEFAULTS[coco.mask_count > 0]
@@ -98,8 +104,7 @@ def _run(options: Options) -> None:
             set_image_size(config._cfg_dict, options.image_size)
         if options.write:  # check before minutes of work that the data fit the config
             with TemporaryDirectory() as folder:
-                trained = OwnData("--coco-dir", Path(options.coco_dir), Path(folder), max_pixels=pixels)
-                use_coco_dir(deepcopy(config._cfg_dict), trained)
+                use_coco_dir(deepcopy(config._cfg_dict), options.own(folder))
         finding = find_advice(config, name, coco, options.checkpoint, pixels)
     _print(finding)
     if options.json:
@@ -124,14 +129,15 @@ def _write(config: Config, finding: Finding, options: Options) -> None:
             set_image_size(changed._cfg_dict, advice.size)
     other = differences(Function.of(config), Function.of(changed))
     folder = file.parent / f"{file.stem}_data"
-    own = OwnData("--coco-dir", Path(options.coco_dir).resolve(), folder, max_pixels=options.max_pixels)
+    own = options.own(folder)
     remarks = use_coco_dir(changed._cfg_dict, own)
     if other:
         remarks.append(
             f"train with this config before mmms test: checkpoints of {finding.config} were made for another function ("
             f"{'; '.join(other)}) and are refused"
         )
-    lines = [f"# Written by mmms advise for {one_line(str(own.folder))}, from {one_line(finding.config)}."]
+    data = one_line(str(Path(own.given or "").resolve()))
+    lines = [f"# Written by mmms advise for {data}, from {one_line(finding.config)}."]
     lines += [f"# {one_line(f'{advice.what}: {advice.why} ({advice.evidence})')}" for advice in finding.advice]
     lines += [f"# {one_line(remark)}" for remark in remarks[-1:] if other]
     write_text(file, "\n".join(lines) + "\n" + changed.pretty_text)

@@ -24,7 +24,7 @@ from mmms_plugin.config.files import load_config
 from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import own_size
 from mmms_plugin.data.coco_file import CocoFile
-from mmms_plugin.data.coco_layouts import BY_SPLIT, annotation_files, nothing_fits
+from mmms_plugin.data.coco_layouts import BY_SPLIT, annotations_of, nothing_fits
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.coco_usable import note_usable
 from mmms_plugin.data.own_data import OwnData
@@ -66,7 +66,7 @@ def training_split(own: OwnData) -> CocoFile:
 
     Raises: UserError if a detector would learn from no object.
     """
-    files = annotation_files(own)
+    files = annotations_of(own)
     split = next((split for split in ("train", "val") if split in files), None)
     if split is None:
         raise UserError(nothing_fits(own, files, options=BY_SPLIT))

@@ -1,8 +1,8 @@
 """List everything that is wrong with a data set.
 
-It has COCO annotations, pictures and masks of classes, or a folder of pictures for each class. Errors stop training;
-what can be mended is mended in a copy when training starts; warnings are for you to judge. The exit status is 2 if
-training would stop.
+It has annotations of COCO, LVIS, YOLO, Pascal VOC or labelme, pictures and masks of classes, or a folder of pictures
+for each class. Errors stop training; what can be mended is mended in a copy when training starts; warnings are for you
+to judge. The exit status is 2 if training would stop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Options(PictureOptions):
     folder: Path | None = positional(
         default=None,
         metavar="DIR",
-        help="folder of the data set, as for --coco-dir, --voc-dir or --image-dir of mmms train",
+        help="folder of the data set, or data.yaml of YOLO's, as for --data of mmms train",
     )
     ann: Path | None = option(metavar="FILE", group="data", help="COCO annotation file, in place of DIR")
     boxes: bool = option(
@@ -28,7 +28,7 @@ class Options(PictureOptions):
     )
     seg: bool = option(
         default=False, group="checks",
-        help="check pictures and masks of classes, even if there are COCO annotations",
+        help="check pictures and masks of classes, even if there are annotations of objects",
     )  # fmt: skip
     decode: bool = option(
         default=False, group="checks",

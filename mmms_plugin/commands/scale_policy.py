@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.config.files import find_config
-from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.own_data import AnyDataOptions, OwnData
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, checkpoint_file, make_folder, write_text
 from mmms_plugin.options import REQUIRED, option, positional
@@ -32,7 +32,7 @@ MEASUREMENTS, COMPARISON = "measurements", "comparison"  # headings of --help
 
 
 @dataclass(kw_only=True)
-class Options(ModelOptions):
+class Options(ModelOptions, AnyDataOptions):
     config: str = positional(
         help="a config file or name. A config is Python code and is run: use only configs that you trust"
     )
@@ -44,7 +44,7 @@ class Options(ModelOptions):
         metavar="DIR", group=DATA,
         help="data set with COCO annotations: classes and sizes of objects are used too",
     )  # fmt: skip
-    split: str = option(choices=SPLITS, default="val", group=DATA, help="which pictures of --coco-dir to measure")
+    split: str = option(choices=SPLITS, default="val", group=DATA, help="which pictures of the data set to measure")
     fields: int = option(
         default=4, least=0, metavar="N", group=MEASUREMENTS,
         help="number of pictures to measure receptive fields on, 0 for none",
@@ -55,7 +55,8 @@ class Options(ModelOptions):
     )  # fmt: skip
     compare: str | None = option(
         metavar="CHECKPOINT", exists=checkpoint_file, group=COMPARISON,
-        help="a second network on the same pictures; with --coco-dir also the errors of both detectors by object size",
+        help="a second network on the same pictures; with --data or --coco-dir also the errors of both detectors by "
+        "object size",
     )  # fmt: skip
     compare_config: str | None = option(
         metavar="CONFIG",
@@ -71,13 +72,21 @@ class Options(ModelOptions):
         super().__post_init__()
         if self.compare_config and not self.compare:
             raise UserError("--compare-config: give its checkpoint too, with --compare")
-        if (self.images is None) == (self.coco_dir is None):
-            raise UserError("give the pictures with --images DIR or --coco-dir DIR, one of them")
+        if sum(value is not None for value in (self.images, self.data, self.coco_dir)) != 1:
+            raise UserError("give the pictures with --images DIR, --data DIR or --coco-dir DIR, one of them")
+
+    @property
+    def own(self) -> OwnData | None:
+        """The data set, if its annotations are used."""
+        for flag, folder in (("--data", self.data), ("--coco-dir", self.coco_dir)):
+            if folder is not None:
+                return OwnData(flag, Path(folder), self.out, training=False, split=self.split)
+        return None
 
     def check_files(self) -> None:
         super().check_files()
-        flag, folder = ("--images", self.images) if self.images is not None else ("--coco-dir", self.coco_dir)
-        OwnData(flag, Path(str(folder)))
+        if self.own is None:
+            OwnData("--images", Path(str(self.images)))
 
 
 def run(options: Options) -> None:
@@ -100,16 +109,17 @@ def _run(options: Options) -> None:
     from mmms_plugin.train.predict import list_skipped
 
     out = options.out
-    sources = find_sources(options.images, options.coco_dir, options.split, out)
+    own = options.own
+    sources = find_sources(options.images, own, out)
     check_folder(out)
     check_readable(sources, options.max_pixels)
-    data = repr((options.images, options.coco_dir, options.split, options.max_pixels))
+    data = repr((options.images, own and str(own.given), options.split, options.max_pixels))
     run = PolicyRun(options, options.confidence, out / PROGRESS, data)
     other = None
     if options.compare:
         second_model = replace(options, config=options.compare_config or options.config, checkpoint=options.compare)
         other = PolicyRun(second_model, options.confidence, out / PROGRESS_COMPARED, data)
-    by_size = other is not None and options.coco_dir is not None and not run.classifies
+    by_size = other is not None and own is not None and not run.classifies
     make_folder(out)
     with quiet_libraries():
         first, skipped = _measure(run, sources, options.fields, answers=other is not None)
@@ -132,8 +142,8 @@ def _run(options: Options) -> None:
         )
     say(f"written to {out}: {', '.join(written)}, figures")
     runs = [run] if other is None else [run, other]
-    if by_size:
-        compare_sizes(runs, out / SIZES, Path(options.coco_dir or ""), options.split, sources, skipped)
+    if by_size and own is not None:
+        compare_sizes(runs, out / SIZES, own, sources, skipped)
     list_skipped(out / "skipped.txt", skipped)
     for finished in runs:
         finished.forget_progress()
@@ -160,8 +170,7 @@ def _measure(run: PolicyRun, sources: Sequence[Source], fields: int, answers: bo
 def compare_sizes(
     runs: Sequence[PolicyRun],
     out: Path,
-    folder: Path,
-    split: str,
+    own: OwnData,
     sources: Sequence[Source],
     skipped: dict[str, str],
 ) -> None:
@@ -170,8 +179,7 @@ def compare_sizes(
     Args:
         runs: the detectors.
         out: folder for the report.
-        folder: of the data set.
-        split: of the data set.
+        own: the data set.
         sources: its pictures.
         skipped: pictures that cannot be read, and why; further ones are added.
 
@@ -179,12 +187,12 @@ def compare_sizes(
     """
     from mmms_plugin.coco.formats import Source as Truth
     from mmms_plugin.coco.json_files import load_annotations
-    from mmms_plugin.commands.scale_policy_measure import data_set_file
+    from mmms_plugin.commands.scale_policy_measure import coco_truth
     from mmms_plugin.commands.size_ap import run_size_ap
     from mmms_plugin.size_ap.options import Options as SizeOptions
 
-    truth = data_set_file(folder, split)
-    content = load_annotations(truth, "--coco-dir")
+    truth = coco_truth(own, out)
+    content = load_annotations(truth, own.flag)
     ids = {image["file_name"]: image["id"] for image in content["images"]}
     files = []
     for number, run in enumerate(runs, 1):

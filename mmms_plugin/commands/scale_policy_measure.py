@@ -26,7 +26,7 @@ from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_function, use_components
 from mmms_plugin.config.function import Function
-from mmms_plugin.data.coco_layouts import BY_SPLIT, annotation_files, nothing_fits
+from mmms_plugin.data.coco_layouts import BY_SPLIT, Annotations, annotations_of, nothing_fits
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError, one_line, printable
@@ -69,18 +69,17 @@ class Source:
     file_name: str = ""
 
 
-def find_sources(images: str | None, coco_dir: str | None, split: str, out: Path) -> list[Source]:
+def find_sources(images: str | None, own: OwnData | None, out: Path) -> list[Source]:
     """The pictures of a folder or of a data set, each name once.
 
     Args:
         images: folder, whose sub-folders are classes.
-        coco_dir: data set with COCO annotations; either this or ``images`` is given.
-        split: of the data set.
+        own: data set with annotated objects; either this or ``images`` is given.
         out: folder of the results, whose pictures are left out.
 
     Raises: UserError if there is no picture.
     """
-    return _of_data_set(Path(coco_dir or ""), split) if images is None else _of_folder(Path(images), out)
+    return _of_data_set(own) if own is not None else _of_folder(Path(images or ""), out)
 
 
 def _of_folder(folder: Path, out: Path) -> list[Source]:
@@ -91,9 +90,8 @@ def _of_folder(folder: Path, out: Path) -> list[Source]:
     return sources
 
 
-def _of_data_set(folder: Path, split: str) -> list[Source]:
-    own, file = OwnData("--coco-dir", folder, training=False, split=split), data_set_file(folder, split)
-    coco = read_split(own, split, file, masks=False, look=False)
+def _of_data_set(own: OwnData) -> list[Source]:
+    coco = read_split(own, own.split, data_set_file(own), masks=False, look=False)
     names = {category["id"]: printable(str(category["name"])) for category in coco.content["categories"]}
     objects: dict[int, list[tuple[str, float]]] = {}  # class and side of those of each image
     for record in coco.boxed:
@@ -105,23 +103,30 @@ def _of_data_set(folder: Path, split: str) -> list[Source]:
         if image["file_name"]:
             own_objects, name = objects.get(image["id"], []), printable(image["file_name"])
             classes, sides = tuple(sorted({c for c, _ in own_objects})), tuple(side for _, side in own_objects)
-            path = (coco.image_dir or folder) / image["file_name"]
+            path = (coco.image_dir or Path()) / image["file_name"]
             sources[name] = Source(path, name, classes, sides, image["file_name"])
     if not sources:
-        raise UserError(f"--coco-dir {folder}: {file} lists no picture")
+        raise UserError(f"{own.where}: {coco.path} lists no picture")
     return list(sources.values())
 
 
-def data_set_file(folder: Path, split: str) -> Path:
-    """The annotation file of a split.
+def data_set_file(own: OwnData) -> Annotations:
+    """The annotations of the split.
 
     Raises: UserError if the data set has no such split.
     """
-    own = OwnData("--coco-dir", folder, training=False, split=split)
-    files = annotation_files(own)
-    if split not in files:
-        raise UserError(nothing_fits(own, files, split, BY_SPLIT))
-    return files[split]
+    files = annotations_of(own)
+    if own.split not in files:
+        raise UserError(nothing_fits(own, files, own.split, BY_SPLIT))
+    return files[own.split]
+
+
+def coco_truth(own: OwnData, folder: Path) -> Path:
+    """The annotation file of the split, or its labels of another format as such a file in ``folder``."""
+    file = data_set_file(own)
+    if isinstance(file, Path):
+        return file
+    return read_split(own, own.split, file, masks=False).write(folder / "annotations.json")
 
 
 def check_readable(sources: Sequence[Source], max_pixels: int = MAX_PIXELS) -> None:

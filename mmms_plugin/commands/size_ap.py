@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mmms_plugin.size_ap.methods import Seeds
     from mmms_plugin.size_ap.object_sizes import ObjectSizes
 
-FORMATS = ("auto", "coco", "lvis", "yolo", "voc")
+FORMATS = ("auto", "coco", "lvis", "yolo", "voc")  # of predictions; ground truth may be labelme's too
 DATA, GATE = "data", "conditions, for CI"  # headings of --help
 
 
@@ -38,7 +38,7 @@ class Options(CommandOptions):
     ann: str = option(
         default=REQUIRED, metavar="FILE", group=DATA,
         help="ground truth: COCO or LVIS annotation file; folder or data.yaml of YOLO; folder or ImageSets list of "
-        "Pascal VOC",
+        "Pascal VOC; folder of labelme",
     )  # fmt: skip
     pred: tuple[str, ...] = option(
         default=(), action="append", metavar="FILE", group=DATA,
@@ -54,7 +54,10 @@ class Options(CommandOptions):
         default=(), metavar="NAME", group=DATA, help="names of the runs, one for each --pred (default: file names)"
     )
     format: str = option(
-        choices=FORMATS, default="auto", group=DATA, help="format of --ann (default: auto, detected from the files)"
+        choices=(*FORMATS, "labelme"),
+        default="auto",
+        group=DATA,
+        help="format of --ann (default: auto, detected from the files)",
     )
     pred_format: str = option(
         choices=FORMATS, default="auto", group=DATA, help="format of --pred (default: auto, detected from the files)"
@@ -66,7 +69,7 @@ class Options(CommandOptions):
     classes: Path | None = option(
         metavar="FILE",
         group=DATA,
-        help="class names of YOLO or VOC labels, or of YOLO predictions, one per line or as YAML",
+        help="class names of YOLO, VOC or labelme labels, or of YOLO predictions, one per line or as YAML",
     )
     evaluation: EvaluationOptions = nested(EvaluationOptions)
     fail_if: tuple[str, ...] = option(

@@ -3,7 +3,8 @@
 1. ``--coco-dir``, ``--train-ann``: COCO-style annotations, for detectors and for classifiers of several labels.
 2. ``--voc-dir``: pictures and masks, for segmentation models.
 3. ``--image-dir``: folders of pictures, for classifiers; for those of several labels, pictures and ``_classes.csv``.
-4. Without these options, the annotation files that a config names are checked in the same way.
+4. ``--data``: any of these, and YOLO's, Pascal VOC's and labelme's annotations; the layout is found.
+5. Without these options, the annotation files that a config names are checked in the same way.
 
 Mended annotations and lists of files are written to the work folder; the user's files do not change.
 """
@@ -32,8 +33,9 @@ from mmms_plugin.data.coco_file import CocoFile, check_names, check_objects, rea
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.coco_set import WITHOUT_MASKS, read_splits, write_mended
 from mmms_plugin.data.coco_usable import note_usable
-from mmms_plugin.data.image_folder import read_folders
-from mmms_plugin.data.label_table import note_labels, read_tables
+from mmms_plugin.data.image_folder import ImageFolder, read_folders
+from mmms_plugin.data.label_table import LabelTable, note_labels, read_tables
+from mmms_plugin.data.layouts import CLASSES, NOUNS, SEGMENTATION, TABLE
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.seg_layouts import listed_pairs, pictures_by_name
 from mmms_plugin.data.seg_set import VOC_CLASSES, SegData, check_labels, check_pairs, read_seg_set, write_pairs
@@ -70,12 +72,22 @@ def use_coco_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     for metric in coco_metrics(config):
         metric["ann_file"] = str(files[own.split])
     set_num_classes(config["model"], len(classes))
-    remarks = [f"{own.where}: {counted(len(classes), 'class')}: {', '.join(classes)}"]
+    counts = {split: len(coco.images) for split, coco in splits.items()}
+    layout = next(iter(splits.values())).format
+    remarks = [_headline(own, layout, counts, f"{counted(len(classes), 'class')}: {', '.join(classes)}")]
     remarks += [f"{split}: {coco.counts}, {files[split]}" for split, coco in splits.items()]
     if own.training:
         filters = [_filter(dataset) for split, dataset in datasets if split == "train"]
         remarks += _left_out(splits["train"], filters)
     return remarks + joined + _remarks(findings)
+
+
+def _headline(own: OwnData, layout: str, counts: Mapping[str, int], classes: str) -> str:
+    """The first remark: the classes, and what was found where any layout may be given."""
+    if not own.any_layout:
+        return f"{own.where}: {classes}"
+    pictures = ", ".join(f"{split} {counted(count, 'picture')}" for split, count in counts.items())
+    return f"{own.where}: {layout}; {pictures}; {classes}"
 
 
 def _left_out(coco: CocoFile, filters: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -106,7 +118,7 @@ def _min_size(dataset: dict[str, Any]) -> float:
 def _refuse_bad(splits: Mapping[str, CocoFile], own: OwnData) -> list[Finding]:
     """The findings of all splits; raises UserError if training on them is impossible."""
     findings = errors_first(coco.findings for coco in splits.values())
-    words = [str(own.folder)] if own.folder is not None else ["--ann", str(own.train_ann or own.val_ann)]
+    words = [str(own.given)] if own.given is not None else ["--ann", str(own.train_ann or own.val_ann)]
     refuse_errors(findings, f"mmms check-data {shell_line(words)}")
     return findings
 
@@ -131,7 +143,9 @@ def use_voc_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     data = read_seg_set(own, ("train", "val") if own.training else (own.split,))
     command = f"mmms check-data {shell_line([str(own.folder)])}"
     refuse_errors(data.all_findings, command)
-    remarks = [f"{own.where}: {len(data.classes)} classes: {', '.join(data.classes)}", *data.remarks]
+    counts = {split: len(pairs) for split, pairs in data.layout.splits.items()}
+    classes = f"{len(data.classes)} classes: {', '.join(data.classes)}"
+    remarks = [_headline(own, NOUNS[SEGMENTATION], counts, classes), *data.remarks]
     remarks += [f"{split}: {counted(len(pairs), 'picture')} with masks" for split, pairs in data.layout.splits.items()]
     if data.layout.voc and not own.val_split and own.split != "train" and not own.relabel:
         remarks += _use_voc_lists(config, own, data, command)
@@ -251,8 +265,18 @@ def use_image_dir(config: dict[str, Any], own: OwnData) -> list[str]:
         if str(metric["type"]).rpartition(".")[2] in TOP_K and "topk" in metric:
             numbers = metric["topk"] if isinstance(metric["topk"], list | tuple) else [metric["topk"]]
             metric["topk"] = tuple(k for k in numbers if k <= len(classes)) or (1,)
+    return [_with_counts(own, CLASSES, splits, classes), *joined, *_remarks(findings)]
+
+
+def _with_counts(
+    own: OwnData, kind: str, splits: Mapping[str, ImageFolder] | Mapping[str, LabelTable], classes: tuple[str, ...]
+) -> str:
+    """The first remark on a classifier's data."""
+    if own.any_layout:
+        pictures = {name: len(split.pictures) for name, split in splits.items()}
+        return _headline(own, NOUNS[kind], pictures, _listed(classes))
     counts = ", ".join(f"{name}: {counted(len(split.pictures), 'picture')}" for name, split in splits.items())
-    return [f"{own.where}: {_listed(classes)}; {counts}", *joined, *_remarks(findings)]
+    return f"{own.where}: {_listed(classes)}; {counts}"
 
 
 def use_coco_labels(config: dict[str, Any], own: OwnData) -> list[str]:
@@ -272,8 +296,10 @@ def use_coco_labels(config: dict[str, Any], own: OwnData) -> list[str]:
     classes = next(iter(splits.values())).classes
     folders = {split: _folder(coco) for split, coco in splits.items()}
     joined = _use_labels(config, own, labels, folders, classes)
+    pictures = {split: len(coco.images) for split, coco in splits.items()}
+    headline = _headline(own, next(iter(splits.values())).format, pictures, _listed(classes))
     counts = [f"{split}: {coco.counts}" for split, coco in splits.items()]
-    return [f"{own.where}: {_listed(classes)}", *counts, *joined, *_remarks(findings)]
+    return [headline, *counts, *joined, *_remarks(findings)]
 
 
 def use_label_tables(config: dict[str, Any], own: OwnData) -> list[str]:
@@ -289,8 +315,7 @@ def use_label_tables(config: dict[str, Any], own: OwnData) -> list[str]:
     labels = {name: split.labels() for name, split in splits.items()}
     folders = {name: f"{split.root.resolve()}{os.sep}" for name, split in splits.items()}
     joined = _use_labels(config, own, labels, folders, classes)
-    counts = ", ".join(f"{name}: {len(split.pictures)} pictures" for name, split in splits.items())
-    return [f"{own.where}: {_listed(classes)}; {counts}", *joined, *_remarks(findings)]
+    return [_with_counts(own, TABLE, splits, classes), *joined, *_remarks(findings)]
 
 
 def _use_labels(

@@ -16,17 +16,15 @@ from mmms_plugin.coco.findings import SHOWN, Finding, Findings, errors_first
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.coco.rules import SEVERITIES
 from mmms_plugin.data.coco_file import CocoFile, leave_out_groups
-from mmms_plugin.data.coco_layouts import EXPECTED, annotation_files, describe_folder
+from mmms_plugin.data.coco_layouts import Annotations, annotations_of
 from mmms_plugin.data.coco_pictures import unlisted
 from mmms_plugin.data.coco_set import align_categories, check_split, read_file
 from mmms_plugin.data.coco_usable import note_small_pictures, note_usable
-from mmms_plugin.data.image_folder import LAYOUT, ImageFolder, check_classes, has_classes, read_folder, split_folders
-from mmms_plugin.data.label_table import LAYOUT as TABLES
+from mmms_plugin.data.image_folder import ImageFolder, check_classes, read_folder, split_folders
 from mmms_plugin.data.label_table import LabelTable, label_files, read_table, use_order
+from mmms_plugin.data.layouts import CLASSES, COCO, FLAGS, HOLDS, SEGMENTATION, TABLE, kind_of
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import same_content
-from mmms_plugin.data.seg_layouts import EXPECTED as PAIRS
-from mmms_plugin.data.seg_layouts import has_masks
 from mmms_plugin.data.seg_set import read_seg_set
 from mmms_plugin.errors import UserError, counted, one_line
 from mmms_plugin.files import write_text
@@ -35,12 +33,6 @@ from mmms_plugin.report.tables import Cell, Column, Rows, Table
 from mmms_plugin.report.terminal import print_table, say
 
 MIN_SIZE = 32  # px, of filter_cfg in mmdet's own configs
-FLAGS = {
-    "COCO": "--coco-dir",
-    "segmentation": "--voc-dir",
-    "classification": "--image-dir",
-    "several labels": "--image-dir",
-}
 SHARE = "--val-split 0.2"
 COLOURS = {"error": "red", "mended": "cyan", "warning": "yellow"}
 Pictures = list[tuple[str, Path, int]]  # split, file and its size in bytes
@@ -81,36 +73,27 @@ class Report:
 
 
 def check_data(own: OwnData, *, masks: bool = True, decode: bool = False, segmentation: bool = False) -> Report:
-    """Check a data set of COCO annotations, of pictures and masks, or of a folder of pictures for each class.
+    """Check a data set of annotated objects, of pictures and masks, or of a folder of pictures for each class.
 
     Args:
         own: its folder, or one annotation file as ``train_ann``.
         masks: masks are to be trained; else problems of segmentations are warnings.
         decode: read every pixel of every picture, which finds damage inside files.
-        segmentation: look for pictures with masks, even if there are COCO annotations.
+        segmentation: look for pictures with masks, even if there are annotations of objects.
 
     Raises:
         UserError: it is none of these, or several files could be the annotations of a split.
     """
-    files = {} if segmentation else annotation_files(own)
-    if files:
-        return _check_coco(own, files, masks, decode)
-    if segmentation or has_masks(own.folder or Path()):
+    kind = SEGMENTATION if segmentation else kind_of(own)
+    if kind == COCO:
+        return _check_coco(own, annotations_of(own), masks, decode)
+    if kind == SEGMENTATION:
         return _check_seg(own, decode)
-    if tables := label_files(own):
-        return _check_tables(own, tables, decode)
-    folders = split_folders(own)
-    if has_classes(folders):
-        return _check_classes(own, folders, decode)
-    layouts = (
-        f"{EXPECTED} (boxes); {PAIRS} (a class for each pixel); {LAYOUT} (a class for each picture); {TABLES} (several)"
-    )
-    found = describe_folder(own.folder or Path(), options="with --ann FILE", expected=layouts)
-    raise UserError(f"{own.where}: neither COCO annotations, nor masks, nor folders of classes; {found}")
+    return _check_tables(own, decode) if kind == TABLE else _check_classes(own, decode)
 
 
-def _check_coco(own: OwnData, files: Mapping[str, Path], masks: bool, decode: bool) -> Report:
-    report = Report("COCO")
+def _check_coco(own: OwnData, files: Mapping[str, Annotations], masks: bool, decode: bool) -> Report:
+    report = Report(COCO)
     splits: dict[str, CocoFile] = {}
     unread: list[Findings] = []
     pictures: Pictures = []
@@ -134,13 +117,13 @@ def _check_coco(own: OwnData, files: Mapping[str, Path], masks: bool, decode: bo
         for name in unlisted(coco, [other for other in splits.values() if other is not coco]):
             coco.findings.add("picture-not-listed", name)
         report.splits[split] = {
-            "annotations": str(coco.path), "pictures": str(coco.image_dir), "images": len(coco.images),
-            "objects": len(coco.content["annotations"]), "usable": len(coco.usable or ()),
+            "annotations": str(coco.path), "format": coco.format, "pictures": str(coco.image_dir),
+            "images": len(coco.images), "objects": len(coco.content["annotations"]), "usable": len(coco.usable or ()),
             "classes": list(coco.classes), "masks": coco.mask_count,
         }  # fmt: skip
         listed = zip(coco.images, coco.pictures, strict=True)
         pictures += [(split, Path(coco.image_dir or "", image["file_name"]), file.bytes) for image, file in listed]
-    across = Findings(str(own.folder or own.train_ann))
+    across = Findings(str(own.given or own.train_ann))
     if own.folder is not None:
         _note_missing_splits(files, across)
     _note_same_pictures(pictures, across)
@@ -152,7 +135,7 @@ def _check_coco(own: OwnData, files: Mapping[str, Path], masks: bool, decode: bo
 
 def _check_seg(own: OwnData, decode: bool) -> Report:
     data = read_seg_set(own, decode=decode)
-    report = Report("segmentation")
+    report = Report(SEGMENTATION)
     pictures: Pictures = []
     for split, pairs in data.layout.splits.items():
         masks = sum(pair.mask is not None for pair in pairs)
@@ -168,8 +151,9 @@ def _check_seg(own: OwnData, decode: bool) -> Report:
     return report
 
 
-def _check_classes(own: OwnData, folders: Mapping[str, Path], decode: bool) -> Report:
-    report = Report("classification")
+def _check_classes(own: OwnData, decode: bool) -> Report:
+    folders = split_folders(own)
+    report = Report(CLASSES)
     across = Findings(str(own.folder))
     splits: dict[str, ImageFolder] = {}
     for split, folder in folders.items():
@@ -185,8 +169,9 @@ def _check_classes(own: OwnData, folders: Mapping[str, Path], decode: bool) -> R
     return _looked_at(report, splits, across, decode, own.max_pixels)
 
 
-def _check_tables(own: OwnData, files: Mapping[str, Path], decode: bool) -> Report:
-    report = Report("several labels")
+def _check_tables(own: OwnData, decode: bool) -> Report:
+    files = label_files(own)
+    report = Report(TABLE)
     splits: dict[str, LabelTable] = {}
     across = Findings(str(own.folder))
     for split, path in files.items():
@@ -251,6 +236,9 @@ def run_check(own: OwnData, json_file: str | None = None, **options: bool) -> in
     console = Console()
     start = time.perf_counter()
     report = check_data(own, **options)
+    if formats := dict.fromkeys(counts["format"] for counts in report.splits.values() if "format" in counts):
+        masks = "; it holds pictures and masks too, which --seg checks" if HOLDS[SEGMENTATION](own) else ""
+        say(f"{own.given or own.train_ann}: {', '.join(formats)}{masks}", console)
     for split, counts in report.splits.items():
         inside = [counted(counts["images"], "image")]
         if "objects" in counts:
@@ -279,7 +267,9 @@ def run_check(own: OwnData, json_file: str | None = None, **options: bool) -> in
 
 
 def _command_to_train(own: OwnData, report: Report) -> str:
-    words = ["mmms", "train", "CONFIG", FLAGS[report.kind], str(own.folder)]
+    formats = {counts.get("format", COCO) for counts in report.splits.values()}
+    flag = FLAGS[report.kind] if formats == {COCO} else "--data"
+    words = ["mmms", "train", "CONFIG", flag, str(own.given)]
     if report.kind == "COCO" and own.img_dir:
         words += ["--img-dir", str(own.img_dir)]
     if report.kind == "segmentation":

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from mmms_plugin.coco import lvis
+from mmms_plugin.coco.as_coco import coco_content
 from mmms_plugin.coco.findings import Findings
 from mmms_plugin.coco.json_files import BOM, load_annotations
 from mmms_plugin.coco.mending import (
@@ -33,13 +35,17 @@ from mmms_plugin.coco.mending import (
     without_short_polygons,
 )
 from mmms_plugin.coco.objects import RLE, mask_areas
+from mmms_plugin.coco.read import read_labels
 from mmms_plugin.coco.rle import mask_boxes, segmentation_problems, to_rles
+from mmms_plugin.data.label_layouts import Labelled
 from mmms_plugin.data.pictures import Picture
 from mmms_plugin.errors import counted, shown
 from mmms_plugin.files import written_whole
 
 LONGEST_FILE_NAME = 255  # characters, on the usual file systems
 MOST_FOLDERS = 100
+COCO = "COCO"
+LISTS = set(lvis.LISTS)  # of LVIS's images
 Record = dict[str, Any]
 
 
@@ -57,6 +63,7 @@ class CocoFile:
         pictures: one for each image, once placed.
         mended: whether ``content`` differs from the file.
         usable: those of ``boxed`` that a detector learns from, once counted.
+        origin: the label files of another format that ``content`` was read from.
     """
 
     path: Path
@@ -68,6 +75,7 @@ class CocoFile:
     pictures: list[Picture] = field(default_factory=list)
     mended: bool = False
     usable: list[Record] | None = None
+    origin: Labelled | None = None
 
     @property
     def images(self) -> list[Record]:
@@ -77,6 +85,11 @@ class CocoFile:
     def classes(self) -> tuple[str, ...]:
         """Names of the categories, in the file's order."""
         return tuple(category["name"] for category in self.content["categories"])
+
+    @property
+    def format(self) -> str:
+        """The name of the format that the annotations were read from."""
+        return self.origin.format if self.origin else COCO
 
     @property
     def mask_count(self) -> int:
@@ -107,21 +120,24 @@ class CocoFile:
         return path.resolve()
 
 
-def read_coco(path: str | Path, argument: str, severities: Mapping[str, str] | None = None) -> CocoFile:
+def read_coco(path: str | Path | Labelled, argument: str, severities: Mapping[str, str] | None = None) -> CocoFile:
     """Read an annotation file and check its records without their pictures.
 
     Args:
-        path: JSON with images, annotations and categories.
+        path: JSON with images, annotations and categories, or label files of another format.
         argument: the option that names it, for messages.
         severities: of rules, where they differ from the table's.
 
     Raises:
         UserError: not an annotation file.
     """
-    coco = CocoFile(Path(path), load_annotations(path, argument), Findings(str(path), severities))
-    with open(path, "rb") as file:
-        if file.read(len(BOM)) == BOM:
-            coco.mend("byte-order-mark")
+    if isinstance(path, Labelled):
+        labels = read_labels(path.path, path.source.truth, path.source, argument)
+        findings = Findings(str(path), {"area": "none", **(severities or {})})  # which these formats do not state
+        coco = CocoFile(path.path, coco_content(labels), findings, image_dir=labels.root, mended=True, origin=path)
+    else:
+        coco = CocoFile(Path(path), load_annotations(path, argument), Findings(str(path), severities))
+        _mend_spelling(coco)
     _check_categories(coco)
     _check_images(coco)
     _check_references(coco)
@@ -131,6 +147,21 @@ def read_coco(path: str | Path, argument: str, severities: Mapping[str, str] | N
     if not coco.content["annotations"]:
         coco.findings.add("no-objects")
     return coco
+
+
+def _mend_spelling(coco: CocoFile) -> None:
+    """What a file of COCO's or LVIS's spells otherwise: a byte-order mark, names of pictures, iscrowd."""
+    with open(coco.path, "rb") as file:
+        if file.read(len(BOM)) == BOM:
+            coco.mend("byte-order-mark")
+    for image in coco.images:
+        url = image.get("coco_url")
+        if "file_name" not in image and isinstance(url, str):  # LVIS: http://.../val2017/000000397133.jpg
+            coco.mend("file-name-url", url)
+            image["file_name"] = "/".join(PurePosixPath(url).parts[-2:])
+    if coco.images and coco.images[0].keys() >= LISTS:  # LVIS has no crowds
+        for record in coco.content["annotations"]:
+            record.setdefault("iscrowd", 0)
 
 
 def leave_out_groups(files: Collection[CocoFile]) -> None:

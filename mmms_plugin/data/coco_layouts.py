@@ -9,37 +9,34 @@ beside the pictures, ``valid/``), CVAT's (``annotations/instances_Train.json`` o
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
-from mmms_plugin.coco.formats import files_below
+from mmms_plugin.coco.formats import files_below, is_labelme
+from mmms_plugin.data.label_layouts import Labelled, find_labels
 from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.splits import WORDS, is_below, listed, split_of, words_in
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import is_hidden
 
-WORDS = {
-    "train": {"train", "training"},
-    "val": {"val", "valid", "validation", "dev"},
-    "test": {"test", "testing"},
-}
 OTHER_KINDS = {"captions", "keypoints", "panoptic", "stuff", "info", "predictions"}  # of COCO's own files
 INNER = ("images", "data")  # names for a folder of pictures
 EXPECTED = "annotations/instances_{train,val}.json and images/, or train/_annotations.coco.json"
 TRAIN_OPTIONS = "with --train-ann FILE and --val-ann FILE (or --val-split 0.2)"
-EXPORT = "export it from the labelling tool as COCO JSON"
+GIVE = "give the folder with --data"
 BY_SPLIT = "after their split, such as train.json"
+Annotations = Path | Labelled
 MANY = 50  # more JSON files in one folder are one for each picture
 
 
-def find_annotation_files(own: OwnData) -> dict[str, Path]:
-    """The annotation file of each split: "train", perhaps "val" and "test".
+def find_annotations(own: OwnData) -> dict[str, Annotations]:
+    """The annotation file, or the label files, of each split: "train", perhaps "val" and "test".
 
     Raises:
         UserError: one that is needed is missing, or several fit.
     """
-    files = annotation_files(own)
+    files = annotations_of(own)
     if (own.training or own.val_split) and "train" not in files:
         raise UserError(nothing_fits(own, files))
     if own.val_split:
@@ -59,6 +56,18 @@ def find_annotation_files(own: OwnData) -> dict[str, Path]:
     return files
 
 
+def annotations_of(own: OwnData) -> dict[str, Annotations]:
+    """The annotation file of each split, or its label files of another format if ``own`` may have any layout.
+
+    Raises:
+        UserError: several fit.
+    """
+    files: dict[str, Annotations] = {} if own.yaml else {**annotation_files(own)}
+    if not own.any_layout or any(isinstance(path, Path) and _has_annotations(path) for path in files.values()):
+        return files
+    return {**find_labels(own)} or files
+
+
 def annotation_files(own: OwnData) -> dict[str, Path]:
     """The annotation file of each split that is named or found.
 
@@ -76,11 +85,6 @@ def annotation_files(own: OwnData) -> dict[str, Path]:
     return files | {split: path for split, path in named.items() if path is not None}
 
 
-def listed(folder: Path) -> list[Path]:
-    """The files and folders in a folder, sorted, without hidden ones."""
-    return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
-
-
 def _json_files(folder: Path, work_dir: Path) -> list[Path]:
     """JSON files of a folder, its sub-folders and their annotations/, except for folders with one for each picture.
 
@@ -89,13 +93,14 @@ def _json_files(folder: Path, work_dir: Path) -> list[Path]:
     places = [folder, *(path for path in listed(folder) if path.is_dir())]
     places += [place / "annotations" for place in places[1:] if (place / "annotations").is_dir()]
     files: list[Path] = []
-    has_work_dir = _is_below(work_dir, folder) and os.path.abspath(work_dir) != os.path.abspath(folder)
+    has_work_dir = is_below(work_dir, folder) and os.path.abspath(work_dir) != os.path.abspath(folder)
     for place in places:
-        if has_work_dir and _is_below(place, work_dir):
+        if has_work_dir and is_below(place, work_dir):
             continue
         here = [path for path in listed(place) if path.name.lower().endswith(".json")]
         if len(here) <= MANY:
-            files += (path for path in here if path.is_file() and not OTHER_KINDS & set(words_in(path.stem)))
+            here = [path for path in here if path.is_file() and not OTHER_KINDS & set(words_in(path.stem))]
+            files += (path for path in here if not is_labelme(path))
     return files
 
 
@@ -106,19 +111,6 @@ def _has_annotations(path: Path) -> bool:
     except OSError:
         return False
     return all(key in content for key in (b'"images"', b'"annotations"', b'"categories"'))
-
-
-def split_of(path: Path) -> str:
-    """The split that a relative path names, by the file's name, then by its folders; empty if it names none."""
-    for part in (path.stem, *reversed(path.parts[:-1])):
-        named = [split for split, words in WORDS.items() if words & set(words_in(part))]
-        if len(named) == 1:
-            return named[0]
-    return ""
-
-
-def words_in(text: str) -> list[str]:
-    return re.split(r"[^a-z]+", text.lower())
 
 
 def _best(own: OwnData, split: str, paths: list[Path]) -> Path:
@@ -146,15 +138,10 @@ def picture_folders(own: OwnData, split: str, ann_file: Path) -> list[Path]:
     candidates = [root / name for name in (*below, *(f"{name}/{inner}" for name in names for inner in INNER))]
     if own.img_dir is None:
         near = [place / inner for place in ann_file.parents[:2] for inner in (".", *INNER)]
-        within = own.folder is not None and _is_below(ann_file, own.folder)
-        candidates += [folder for folder in near if not within or _is_below(folder, root)]
+        within = own.folder is not None and is_below(ann_file, own.folder)
+        candidates += [folder for folder in near if not within or is_below(folder, root)]
     folders = list(dict.fromkeys(folder for folder in candidates if folder.is_dir()))
     return folders or [root]
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    """Whether a path lies in a folder by its name: links are the user's own, and are followed."""
-    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def _folder_names(root: Path, split: str) -> list[str]:
@@ -166,15 +153,23 @@ def _folder_names(root: Path, split: str) -> list[str]:
     return sorted(fitting, key=lambda name: usual.index(name) if name in usual else len(usual))
 
 
-def nothing_fits(own: OwnData, by_split: dict[str, Path], split: str = "training", options: str = TRAIN_OPTIONS) -> str:
+def nothing_fits(
+    own: OwnData, by_split: Mapping[str, Annotations], split: str = "training", options: str = TRAIN_OPTIONS
+) -> str:
     """The message where a split has no annotations; `describe_folder` has the other arguments."""
     if own.folder is None:
         return f"{own.where}: name the annotations for training too, with --train-ann FILE"
+    if own.any_layout and by_split:
+        found = ", ".join(f"{split} ({path})" for split, path in by_split.items())
+        return f"{own.where}: no annotations for {split}; found: {found}"
     return f"{own.where}: no COCO annotations for {split} there; {describe_folder(own.folder, by_split, options)}"
 
 
 def describe_folder(
-    folder: Path, by_split: dict[str, Path] | None = None, options: str = TRAIN_OPTIONS, expected: str = EXPECTED
+    folder: Path,
+    by_split: Mapping[str, Annotations] | None = None,
+    options: str = TRAIN_OPTIONS,
+    expected: str = EXPECTED,
 ) -> str:
     """What a folder holds instead of a known layout, and which option or export helps.
 
@@ -207,11 +202,11 @@ def _advice(folder: Path, options: str, expected: str) -> str:
     counts = Counter(os.path.splitext(name)[1].lower() for name in names)
     described = any(name.endswith((".yaml", ".yml")) for name in files) and (counts[".txt"] or "labels" in folders)
     if described or ("labels" in folders and files_below(folder / "labels", (".txt",))):
-        return f"this looks like YOLO's layout, which training does not read: {EXPORT}"
+        return f"this looks like YOLO's layout: {GIVE}"
     if counts[".xml"]:
-        return f"XML files are Pascal VOC's, whose boxes training does not read: {EXPORT}"
+        return f"XML files are Pascal VOC's: {GIVE}"
     if counts[".json"] > MANY:
-        return "one JSON file for each picture, as labelme writes them: export them as one COCO JSON"
+        return f"one JSON file for each picture, as labelme writes them: {GIVE}"
     if {"masks", "SegmentationClass", "JPEGImages"} & set(folders):
         return "masks of classes are read by segmentation configs with --voc-dir"
     if counts[".json"]:

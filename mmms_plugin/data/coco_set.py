@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmms_plugin.coco.findings import Findings
 from mmms_plugin.data.coco_file import CocoFile, check_objects, leave_out_groups, read_coco
-from mmms_plugin.data.coco_layouts import find_annotation_files, picture_folders
+from mmms_plugin.data.coco_layouts import Annotations, find_annotations, picture_folders
 from mmms_plugin.data.coco_pictures import place_pictures
 from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.errors import counted
@@ -38,7 +38,7 @@ def read_splits(own: OwnData, *, masks: bool, boxes: bool = True, decode: bool =
     Raises:
         UserError: a file is not found or is not an annotation file.
     """
-    files = find_annotation_files(own)
+    files = find_annotations(own)
     evaluated = "train" if own.val_split else own.split
     splits = {
         split: read_file(own, path, masks=masks, boxes=boxes)
@@ -56,7 +56,7 @@ def read_splits(own: OwnData, *, masks: bool, boxes: bool = True, decode: bool =
     return splits
 
 
-def read_split(own: OwnData, split: str, path: Path, *, masks: bool, look: bool = True) -> CocoFile:
+def read_split(own: OwnData, split: str, path: Annotations, *, masks: bool, look: bool = True) -> CocoFile:
     """Read one annotation file alone and check it with its pictures; the arguments are those of `check_split`.
 
     Raises:
@@ -68,7 +68,7 @@ def read_split(own: OwnData, split: str, path: Path, *, masks: bool, look: bool 
     return coco
 
 
-def read_file(own: OwnData, path: Path, *, masks: bool, boxes: bool = True) -> CocoFile:
+def read_file(own: OwnData, path: Annotations, *, masks: bool, boxes: bool = True) -> CocoFile:
     """Read one annotation file; ``masks`` and ``boxes`` are those of `read_splits`.
 
     Raises:
@@ -88,7 +88,7 @@ def check_split(own: OwnData, split: str, coco: CocoFile, *, decode: bool = Fals
         decode: read every pixel, not only headers.
         look: open the pictures; else objects are not checked either, since sizes may be unknown.
     """
-    folders = picture_folders(own, split, coco.path)
+    folders = [coco.image_dir] if coco.image_dir else picture_folders(own, split, coco.path)
     place_pictures(coco, folders, decode=decode, read=look, max_pixels=own.max_pixels)
     if look:
         check_objects(coco)
@@ -112,7 +112,9 @@ def hold_back(coco: CocoFile, share: float, seed: int) -> tuple[CocoFile, CocoFi
         findings = Findings(f"{coco.path} (held back)") if side else coco.findings
         pictures = [coco.pictures[place] for place in places]
         objects, boxed = ([r for r in kept if r["image_id"] in ids] for kept in (coco.objects, coco.boxed))
-        part = CocoFile(coco.path, content, findings, objects, boxed, coco.image_dir, pictures, mended=True)
+        part = CocoFile(
+            coco.path, content, findings, objects, boxed, coco.image_dir, pictures, True, origin=coco.origin
+        )
         if not records and "no-objects" not in findings:
             findings.add("no-objects")
         parts.append(part)

@@ -13,10 +13,11 @@ from pathlib import Path
 from mmms_plugin.coco.findings import Findings
 from mmms_plugin.coco.formats import pictures_in
 from mmms_plugin.coco.picture_files import MAX_PIXELS
-from mmms_plugin.data.coco_layouts import INNER, WORDS, entries_of, listed, words_in
+from mmms_plugin.data.coco_layouts import INNER, entries_of
 from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.data.pictures import Picture, look_at_all, note_picture
 from mmms_plugin.data.seg_layouts import IMAGES, MASKS
+from mmms_plugin.data.splits import WORDS, listed, words_in
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import composed
 

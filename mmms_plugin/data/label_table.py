@@ -14,9 +14,10 @@ from typing import Any
 from mmms_plugin.coco.findings import Findings
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.coco.text_files import LARGEST_LIST, text_of
-from mmms_plugin.data.coco_layouts import WORDS, entries_of, listed, split_of
+from mmms_plugin.data.coco_layouts import entries_of
 from mmms_plugin.data.own_data import OwnData, held_back
 from mmms_plugin.data.pictures import Picture, look_at_all, note_picture
+from mmms_plugin.data.splits import WORDS, listed, split_of
 from mmms_plugin.errors import UserError, shown
 
 TABLE = "_classes.csv"

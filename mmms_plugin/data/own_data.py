@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +12,8 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.files import composed
 from mmms_plugin.options import CommandOptions, option
 
+ANY_LAYOUT = ("--data", "check-data")  # flags
+YAML = (".yaml", ".yml")
 VOID = 255  # label of pixels that are neither trained on nor counted
 
 
@@ -22,6 +24,17 @@ class PixelOptions(CommandOptions):
     max_pixels: int = option(
         default=MAX_PIXELS, least=1, most=MOST_PIXELS, metavar="N", group="data",
         help="largest picture that is decoded, in pixels; decoding takes about 10 bytes a pixel",
+    )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class AnyDataOptions(CommandOptions):
+    """The option for a data set whose layout is found."""
+
+    data: Path | None = option(
+        metavar="DIR", group="data",
+        help="data set in any layout: annotations of COCO, LVIS, YOLO, Pascal VOC or labelme, pictures with masks, or "
+        "folders of classes, in place of the config's data; also a data.yaml of YOLO's",
     )  # fmt: skip
 
 
@@ -47,7 +60,7 @@ class OwnData:
 
     Attributes:
         flag: the option that names the data, for messages.
-        folder: the data set, None if files are named instead.
+        folder: the data set, None if files are named instead; of a YAML file, the one that it is in.
         work_dir: where mended copies of annotation files go.
         train_ann: annotation file for training, in place of the one in the folder.
         val_ann: annotation file for validation, likewise.
@@ -59,6 +72,7 @@ class OwnData:
         binary_masks: read mask label 255 as class 1.
         ignore_label: label of masks that is void; so is 255, unless it is class 1.
         max_pixels: largest picture or mask that is decoded.
+        yaml: YOLO's file that describes the data set, set if ``folder`` is one.
     """
 
     flag: str
@@ -74,8 +88,12 @@ class OwnData:
     binary_masks: bool = False
     ignore_label: int | None = None
     max_pixels: int = MAX_PIXELS
+    yaml: Path | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        if self.any_layout and self.folder and self.folder.suffix.lower() in YAML and self.folder.is_file():
+            object.__setattr__(self, "yaml", self.folder)
+            object.__setattr__(self, "folder", self.folder.parent)
         for flag, folder in ((self.flag, self.folder), ("--img-dir", self.img_dir)):
             if folder is not None and not folder.is_dir():
                 raise UserError(f"{flag} {folder}: no such folder")
@@ -100,7 +118,17 @@ class OwnData:
     @property
     def where(self) -> str:
         """The option as it was given, for messages."""
-        return self.flag if self.folder is None else f"{self.flag} {self.folder}"
+        return self.flag if self.given is None else f"{self.flag} {self.given}"
+
+    @property
+    def given(self) -> Path | None:
+        """The folder or YAML file that was given."""
+        return self.yaml or self.folder
+
+    @property
+    def any_layout(self) -> bool:
+        """Whether other formats than COCO's are looked for too."""
+        return self.flag in ANY_LAYOUT
 
 
 def held_back(names: Sequence[str], share: float, seed: int) -> list[bool]:

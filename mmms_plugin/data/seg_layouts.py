@@ -16,9 +16,10 @@ from pathlib import Path
 
 from mmms_plugin.coco.formats import SUFFIXES, pictures_in
 from mmms_plugin.coco.text_files import lines_of
-from mmms_plugin.data.coco_layouts import WORDS, entries_of, listed, split_of
+from mmms_plugin.data.coco_layouts import entries_of
 from mmms_plugin.data.mask_names import PICTURE_WORDS, is_variant, partners, readings, told_apart
 from mmms_plugin.data.own_data import OwnData, held_back
+from mmms_plugin.data.splits import WORDS, listed, split_of
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import composed
 

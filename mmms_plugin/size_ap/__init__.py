@@ -95,7 +95,8 @@ def size_ap(
         allow_overlaps=allow_overlaps, max_dets=max_dets, replicates=bootstrap, seed=seed, confidence=confidence,
         score_threshold=score_threshold, errors=errors, sweep=sweep,
     )  # fmt: skip
-    source = Source(format, pred_format, *(Folder(path) if path else None for path in (images, classes)))
+    pictures, names_of_classes = (Folder(path) if path else None for path in (images, classes))
+    source = Source(format, pred_format, pictures, names_of_classes)
     if isinstance(preds, Mapping):
         runs: list[str | Folder | Seeds] = [Seeds(name, _several(files)) for name, files in preds.items()]
     else:

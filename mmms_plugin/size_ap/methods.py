@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmms_plugin.coco.formats import AUTO, Source, detect
 from mmms_plugin.coco.objects import Detections, GroundTruth, Method
-from mmms_plugin.coco.read import Notes, read_detections, read_ground_truth
+from mmms_plugin.coco.read import LABELS, Notes, read_detections, read_ground_truth
 from mmms_plugin.errors import LONGEST_NAME, UserError, printable
 
 
@@ -78,11 +78,11 @@ def read_files(
 
 def _check_classes(ann: str | Path, preds: Sequence[str | Path], source: Source) -> None:
     """Refuse ``--classes`` where every file names its classes itself."""
-    needed = detect(Path(ann), "--ann", source.truth) in ("yolo", "voc")
+    needed = detect(Path(ann), "--ann", source.truth) in LABELS
     if not needed and "yolo" not in [detect(Path(path), "--pred", source.predictions) for path in preds]:
         raise UserError(
-            f"--classes {source.classes}: COCO files name their classes themselves; it is for labels of YOLO and VOC, "
-            "and for predictions of YOLO"
+            f"--classes {source.classes}: COCO files name their classes themselves; it is for labels of YOLO, VOC "
+            "and labelme, and for predictions of YOLO"
         )
 
 

@@ -13,7 +13,7 @@ from mmms_plugin.config.files import find_config
 from mmms_plugin.config.image_size import parse_image_size
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.config.techniques import TechniqueOptions
-from mmms_plugin.data.own_data import OwnData, PictureOptions, PixelOptions
+from mmms_plugin.data.own_data import AnyDataOptions, OwnData, PictureOptions, PixelOptions
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.files import checkpoint_file
 from mmms_plugin.options import HIDDEN, REQUIRED, CommandOptions, nested, option, positional
@@ -101,7 +101,7 @@ class ConfigOptions(CommandOptions):
 
 
 @dataclass(kw_only=True)
-class FolderOptions(CommandOptions):
+class FolderOptions(AnyDataOptions):
     """Where the user's own data lie."""
 
     coco_dir: str | None = option(
@@ -154,7 +154,9 @@ class DataOptions(PictureOptions, FolderOptions):
         Raises:
             UserError: options contradict each other, or name files that do not exist.
         """
-        flags = {"--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir, "--image-dir": self.image_dir}
+        flags = {
+            "--data": self.data, "--coco-dir": self.coco_dir, "--voc-dir": self.voc_dir, "--image-dir": self.image_dir
+        }  # fmt: skip
         folders = {flag: folder for flag, folder in flags.items() if folder}
         if len(folders) > 1:
             raise UserError(f"{' and '.join(folders)}: give one of them")
@@ -169,11 +171,11 @@ class DataOptions(PictureOptions, FolderOptions):
             extra = of_coco | of_masks | {"--val-split": self.val_split, "--split test": self.split != "val"}
             if given := [name for name, value in extra.items() if value]:
                 raise UserError(
-                    f"{given[0]}: name the data too, with --coco-dir, --voc-dir, --image-dir or --train-ann"
+                    f"{given[0]}: name the data too, with --data, --coco-dir, --voc-dir, --image-dir or --train-ann"
                 )
             return None
         unused = of_coco if flag in ("--voc-dir", "--image-dir") else {}
-        unused = unused if flag == "--voc-dir" else unused | of_masks
+        unused = unused if flag in ("--voc-dir", "--data") else unused | of_masks
         if foreign := next((name for name, value in unused.items() if value), None):
             owner = "--voc-dir" if foreign in of_masks else "--coco-dir"
             raise UserError(f"{foreign}: belongs to {owner}, not to {flag}")
@@ -275,9 +277,7 @@ class EvaluateOptions(LaunchOptions):
     """
 
     checkpoint: str = positional(exists=checkpoint_file, help="checkpoint file to evaluate")
-    split: str = option(
-        choices=SPLITS, default="val", group=DATA, help="split of --coco-dir, --voc-dir or --image-dir to evaluate"
-    )
+    split: str = option(choices=SPLITS, default="val", group=DATA, help="split of the data to evaluate")
     out: str | None = None
     show_dir: str | None = None
     size_report: str | None = None

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from mmms_plugin.compat.hosts import not_installed
 from mmms_plugin.config.data import use_coco_dir, use_coco_labels, use_image_dir, use_label_tables, use_voc_dir
 from mmms_plugin.config.edit import coco_metrics, dicts_in, evaluators, leaf_datasets
+from mmms_plugin.data.layouts import CLASSES, COCO, FLAGS, NOUNS, SEGMENTATION, TABLE, kind_of
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
@@ -31,11 +32,13 @@ class Task(ABC):
         noun: its name in messages.
         needs: packages of its host.
         data_flags: the options for the user's own data, and the functions that change a config accordingly.
+        kinds: of data sets that it trains on, for ``--data``.
     """
 
     noun: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
     data_flags: ClassVar[Mapping[str, UseData]]
+    kinds: ClassVar[tuple[str, ...]]
 
     def check_installed(self) -> None:
         """Raise UserError if packages are missing; the message names them."""
@@ -49,10 +52,17 @@ class Task(ABC):
         Raises:
             UserError: the option belongs to another task, or the data do not fit.
         """
-        if own.flag not in self.data_flags:
+        flag = own.flag
+        if own.any_layout:
+            kind = kind_of(own, self.kinds)
+            flag = FLAGS[kind]
+            if kind not in self.kinds:
+                wanted = " or ".join(NOUNS[name] for name in self.kinds)
+                raise UserError(f"{own.where}: {NOUNS[kind]}; this config is a {self.noun}, whose data are {wanted}")
+        if flag not in self.data_flags:
             usual = next(iter(self.data_flags))
-            raise UserError(f"{own.flag}: this config is a {self.noun}, its data are given by {usual}")
-        return self.data_flags[own.flag](config, own)
+            raise UserError(f"{flag}: this config is a {self.noun}, its data are given by {usual}")
+        return self.data_flags[flag](config, own)
 
     def check_out(self, out: str) -> None:
         """Raise UserError if predictions cannot be written under this name: all but segmentation write JSON."""
@@ -107,6 +117,7 @@ class Detection(Task):
 
     noun = "detector"
     needs = ("mmdet",)
+    kinds: ClassVar[tuple[str, ...]] = (COCO,)
     data_flags: ClassVar[Mapping[str, UseData]] = {
         "--coco-dir": use_coco_dir,
         "--train-ann": use_coco_dir,
@@ -137,6 +148,7 @@ class Classification(Task):
 
     noun = "classifier"
     needs = ("mmpretrain", "torchvision")
+    kinds: ClassVar[tuple[str, ...]] = (CLASSES,)
     data_flags: ClassVar[Mapping[str, UseData]] = {"--image-dir": use_image_dir}
 
     def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
@@ -161,6 +173,7 @@ class MultiLabel(Classification):
     """Any number of classes for each picture: mmpretrain, with COCO's instances or tables as labels."""
 
     noun = "classifier for several labels"
+    kinds: ClassVar[tuple[str, ...]] = (COCO, TABLE)
     data_flags: ClassVar[Mapping[str, UseData]] = {
         "--coco-dir": use_coco_labels,
         "--train-ann": use_coco_labels,
@@ -177,6 +190,7 @@ class Segmentation(Task):
 
     noun = "segmentation model"
     needs = ("mmseg",)
+    kinds: ClassVar[tuple[str, ...]] = (SEGMENTATION,)
     data_flags: ClassVar[Mapping[str, UseData]] = {"--voc-dir": use_voc_dir}
 
     def check_out(self, out: str) -> None:

@@ -151,7 +151,7 @@ def test_what_may_be_meant_by_a_folder_around_it_is_named(tmp_path):
         for name in files:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).touch()
-        with pytest.raises(UserError, match=f"nor .xml files \\(Pascal VOC\\); inside: {inside}$"):
+        with pytest.raises(UserError, match=f"nor labelme's .json files; inside: {inside}$"):
             read_ground_truth(root, masks=False)
 
 
@@ -433,7 +433,7 @@ def test_labels_of_the_nearest_folder_belong_to_the_images_beside_it(tmp_path):
     deep.mkdir(parents=True)
     Image.new("L", (20, 10)).save(deep / "a.jpeg")
     labels = write(tmp_path / "labels/set/labels/val/more/a.txt", "0 .5 .5 1 1").parent.parent
-    assert read_ground_truth(labels, masks=False, source=Source(truth="yolo"))[0].file_names == ("a.jpeg",)
+    assert read_ground_truth(labels, masks=False, source=Source(truth="yolo"))[0].file_names == ("more/a.jpeg",)
     plain = write(tmp_path / "other/text/a.txt", "0 .5 .5 1 1").parent
     with pytest.raises(UserError, match=r"whose sizes are needed, are not in .*: name their folder with --images DIR"):
         read_ground_truth(plain, masks=False, source=Source(truth="yolo"))

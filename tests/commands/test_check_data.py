@@ -101,7 +101,8 @@ def test_the_table_and_the_report_tell_all(folder, tmp_path, capsys):
     assert main(["check-data", str(folder), "--json", str(report)]) == 2
     shown = capsys.readouterr()
     lines = [line.strip() for line in shown.out.splitlines() if line.strip()]
-    assert lines[:2] == [
+    assert lines[:3] == [
+        f"{folder}: COCO",
         "train: 3 images, 6 objects, 1 usable, 6 masks, classes: 2",
         "val: 3 images, 6 objects, 5 usable, 6 masks, classes: 2",
     ]
@@ -126,6 +127,7 @@ def test_the_table_and_the_report_tell_all(folder, tmp_path, capsys):
     assert content["kind"] == "COCO"
     assert content["splits"]["train"] == {
         "annotations": str(folder / "train/_annotations.coco.json"), "pictures": str(folder / "train"), "images": 3,
+        "format": "COCO",
         "objects": 6, "usable": 1, "classes": ["disc", "stick"], "masks": 6,
     }  # fmt: skip
     assert [(finding["severity"], finding["count"]) for finding in content["findings"]] == [
@@ -299,16 +301,11 @@ def test_check_data_and_training_agree_on_splits(missing, share, folder, tmp_pat
     assert trains(val_split=0.2 if missing else 0.0) is (missing != "train")
 
 
-def test_the_layouts_that_are_read_are_listed_and_yolo_s_is_not_one(tmp_path, capsys):
+def test_the_layouts_that_are_read_are_listed(tmp_path, capsys):
     assert main(["check-data", str(tmp_path)]) == 2
     line = capsys.readouterr().err
     for layout in ("annotations/instances_{train,val}.json", "SegmentationClass/", "images/ and masks/", "<class>/"):
         assert layout in line
-    for name in ("images/train/a.jpg", "labels/train/a.txt"):
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).touch()
-    assert main(["check-data", str(tmp_path)]) == 2
-    assert "YOLO's layout, which training does not read: export it from" in capsys.readouterr().err
 
 
 def test_boxes_alone(folder):
@@ -352,7 +349,7 @@ def test_a_folder_of_masks(shapes, tmp_path, capsys):
         ([".", "--ann", "a.json"], "DIR and --ann: give one of them"),
         ([""], "DIR '': must not be empty"),
         (["nowhere"], "check-data nowhere: no such folder"),
-        (["."], "neither COCO annotations, nor masks, nor folders of classes; found: nothing"),
+        (["."], "neither annotations of objects, nor masks, nor folders of classes; found: nothing"),
         (["."], "or files named with --ann FILE"),
     ],
 )
@@ -427,16 +424,14 @@ def test_folders_of_classes(shapes, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "names",
-    [["images/a.png", "labels/a.txt", "data.yaml"], ["train/images/a.png", "train/labels/a.txt", "data.yaml"],
-     ["JPEGImages/a.jpg", "Annotations/a.xml"], ["images/a.png"]],
-)  # fmt: skip
+    "names", [["images/a.png", "data.yaml"], ["JPEGImages/a.jpg", "Annotations/a.xml"], ["images/a.png"]]
+)
 def test_folders_of_other_layouts_are_not_classes(names, tmp_path, capsys):
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert main(["check-data", str(tmp_path)]) == 2
-    assert "neither COCO annotations, nor masks, nor folders of classes; found: " in capsys.readouterr().err
+    assert "neither annotations of objects, nor masks, nor folders of classes; found: " in capsys.readouterr().err
 
 
 def test_camvid_and_an_ignored_label(tmp_path, capsys):

@@ -599,10 +599,9 @@ def several(folder: Path) -> None:
 
 
 NOTHING_FITS = {
-    yolo: r"found: images/, labels/, data.yaml; this looks like YOLO's layout, which training does not read: export it "
-    "from the labelling tool as COCO",
-    pascal: r"XML files are Pascal VOC's, whose boxes training does not read: export it from",
-    labelme: r"one JSON file for each picture, as labelme writes them",
+    yolo: r"found: images/, labels/, data.yaml; this looks like YOLO's layout: give the folder with --data$",
+    pascal: r"XML files are Pascal VOC's: give the folder with --data$",
+    labelme: r"one JSON file for each picture, as labelme writes them: give the folder with --data$",
     several: r"2 files may be the annotations for train \(train_a.json, train_b.json\): choose by --train-ann FILE",
     several_for_validation: r"5 files may be the annotations for val \(valid_0.json, valid_1.json, valid_2.json, "
     r"valid_3.json\): choose by --val-ann FILE$",

@@ -33,7 +33,10 @@ DEMO = "demo/mask_rcnn_ps_r18_shapes"
     [
         (dict(coco_dir="a", image_dir="b"), "--coco-dir and --image-dir: give one of them"),
         (dict(coco_dir="a", voc_dir="b", image_dir="c"), "--coco-dir and --voc-dir and --image-dir: give one of them"),
-        (dict(img_dir="a"), "--img-dir: name the data too, with --coco-dir, --voc-dir, --image-dir or --train-ann"),
+        (
+            dict(img_dir="a"),
+            "--img-dir: name the data too, with --data, --coco-dir, --voc-dir, --image-dir or --train-ann",
+        ),
         (dict(val_split=0.2), "--val-split: name the data too"),
         (dict(split="test"), "--split test: name the data too"),
         (dict(split="train", img_dir="a"), "--img-dir: name the data too"),
