@@ -266,7 +266,7 @@ def test_shape_adaptors_and_how_training_moved_them(shapes, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "give the pictures with --images DIR or --coco-dir DIR, one of them"),
+        ([], "give the pictures with --images DIR, --data DIR or --coco-dir DIR, one of them"),
         (["--images", "{tmp}/none"], "no such folder"),
         (["--images", "{tmp}/empty"], "no picture in it"),
         (["--images", "{tmp}/broken"], "none of the 1 pictures can be read; broken.png: "),
