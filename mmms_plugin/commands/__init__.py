@@ -40,7 +40,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 COMMANDS = (
     "train", "test", "predict", "check-data", "configs", "run", "make-shapes", "convert", "publish", "weights", "demo",
-    "size-ap", "benchmark", "stress-test", "early-exit", "compare-seeds", "reproduce", "flops", "shapes",
+    "size-ap", "benchmark", "stress-test", "early-exit", "compare-seeds", "runs", "reproduce", "flops", "shapes",
     "scale-policy", "advise", "completion",
 )  # fmt: skip
 

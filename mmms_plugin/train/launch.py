@@ -59,6 +59,7 @@ from mmms_plugin.train.processes import (
     use_no_workers,
     world_size,
 )
+from mmms_plugin.train.results_hook import ResultsHook
 from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.train.stopping import AGAIN, TESTING, TRAINING, peers_watched, shown
 from mmms_plugin.train.tasks import Classification, task_of
@@ -176,6 +177,7 @@ def train(options: TrainOptions) -> Runner:
             raise UserError(f"--freeze {freeze}: the backbone starts from random weights; {OTHER_START.split(',')[0]}")
         runner = _build_runner(config, options, remarks)
         runner.register_hook(ScheduleHook())
+        runner.register_hook(ResultsHook(options.config, options.words))
         if not config.get("resume"):
             runner.register_hook(EarlierHook())
         _check_start(runner, config, options.pretrained)

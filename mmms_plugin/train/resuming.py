@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -104,6 +105,15 @@ class EarlierRun:
 
 def _is_evaluation(value: object) -> bool:
     return isinstance(value, list | tuple) and list(map(type, value)) == [int, int, float] and min(value[:2]) >= 0
+
+
+def figures_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics that are single numbers; others are lists, of a figure for each class."""
+    numbers = {}
+    for name, value in metrics.items():
+        with suppress(TypeError, ValueError):
+            numbers[name] = float(value)
+    return numbers
 
 
 def flat(schedulers: Any) -> list[_ParamScheduler]:

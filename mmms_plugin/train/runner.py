@@ -13,7 +13,6 @@ import atexit
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +53,7 @@ from mmms_plugin.train.resuming import (
     EarlierRun,
     Evaluation,
     accumulation_counts,
+    figures_of,
     flat,
     followed_metric,
     parameter_groups,
@@ -480,10 +480,7 @@ class ResumeHook(Hook):
             return
         best = [("save_best", key) for hook in runner.hooks if isinstance(hook, CheckpointHook)
                 for key in hook.save_best or () if key != "auto"]  # fmt: skip
-        numbers = {}
-        for name, value in metrics.items():
-            with suppress(TypeError, ValueError):  # a list, of a figure for each class
-                numbers[name] = float(value)
+        numbers = figures_of(metrics)
         for follower, name in [*best, *_following_schedulers(runner)]:
             if name not in numbers:
                 raise UserError(f"{follower}: the validation does not report {name}; it reports {listed(numbers)}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from mmms_plugin.errors import UserError, first_line, shown
 from mmms_plugin.files import replace
+from mmms_plugin.report.run_results import FILES
 from mmms_plugin.weights.reader import read
 
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
@@ -64,7 +65,8 @@ def _candidates(folder: Path, named: Path | None) -> list[Path]:
 def set_aside(folder: str | Path) -> list[Path]:
     """Move the checkpoints of an earlier training into a new sub-folder ``earlier_1``, or ``earlier_2``, ...
 
-    The files beside a checkpoint that are made for it, such as ``iter_4.exits.json``, go with it.
+    The files beside a checkpoint that are made for it, such as ``iter_4.exits.json``, go with it, as do the results of
+    the training.
 
     Returns:
         The checkpoints in their new place, the last one last.
@@ -78,7 +80,7 @@ def set_aside(folder: str | Path) -> list[Path]:
     aside.mkdir()
     stems = {path.stem for path in checkpoints}
     beside = [path for path in sorted(folder.glob("*.exits.json")) if path.name.removesuffix(".exits.json") in stems]
-    for path in (folder / "last_checkpoint", *beside, *checkpoints):
+    for path in (folder / "last_checkpoint", *(folder / name for name in FILES), *beside, *checkpoints):
         if path.is_file():
             replace(path, aside / path.name)
     return [aside / path.name for path in checkpoints]

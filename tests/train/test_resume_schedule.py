@@ -16,9 +16,12 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import loops
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.report.run_results import FILES, RunResults
 from mmms_plugin.train import runner as own_runner
+from mmms_plugin.train.results_hook import ResultsHook
 from mmms_plugin.train.resuming import parameter_groups
 from mmms_plugin.train.runner import ResumableRunner
+from mmms_plugin.weights.newest import set_aside
 from mmms_plugin.weights.reader import read
 
 RUNS = itertools.count()
@@ -221,6 +224,30 @@ def test_an_edited_schedule_is_followed_and_said(tmp_path: Path, said: list[str]
     lines = [line for line in said if "learning rate" in line]
     end, rates = f"by this config's schedule; {checkpoint} had 0.0002", (f"{straight[8][0][0]:.3g}", "0.0003", "0.03")
     assert lines == [f"--resume: the learning rate goes on at {rate}, {end}" for rate in rates]
+
+
+def test_results_have_a_row_for_each_evaluation_of_all_runs(tmp_path: Path, said: list[str]) -> None:
+    """Those of iterations that are trained again are replaced; damaged results stop no training."""
+    hooks = (ResultsHook("small", ("small", "--seed", "1")),)
+    train(tmp_path, None, dict(max_epochs=4), hooks=hooks)
+    straight = RunResults.read(tmp_path / "results.json")
+    assert [(e.epoch, e.iteration, e.rate, *e.metrics) for e in straight.evaluations] == [
+        (n, 4 * n, 0.1, "score") for n in (1, 2, 3, 4)
+    ]
+    assert all(e.loss for e in straight.evaluations)
+    assert (straight.metric, straight.seed, straight.length, straight.unit, straight.done) == (
+        "score", 1, 4, "epochs", True,
+    )  # fmt: skip
+    train(tmp_path, None, dict(max_epochs=5), hooks=hooks, resume=tmp_path / "epoch_2.pth")
+    resumed = RunResults.read(tmp_path / "results.json")
+    assert [e.epoch for e in resumed.evaluations] == [1, 2, 3, 4, 5]
+    assert [e.loss for e in resumed.evaluations][:4] == pytest.approx([e.loss for e in straight.evaluations])
+    assert all(b.seconds >= a.seconds for a, b in itertools.pairwise(resumed.evaluations))
+    (tmp_path / "results.json").write_text("{", encoding="utf-8")
+    train(tmp_path, None, dict(max_epochs=3), hooks=hooks, resume=tmp_path / "epoch_2.pth")
+    assert [e.epoch for e in RunResults.read(tmp_path / "results.json").evaluations] == [3]
+    set_aside(tmp_path)
+    assert {path.name for path in (tmp_path / "earlier_1").iterdir()} >= set(FILES)
 
 
 @pytest.mark.parametrize("at", [3, 4, 5])

@@ -25,7 +25,7 @@ def train(folder: Path, shapes: Path, iterations: int, *more: str) -> int:
 
 
 def test_a_training_with_all_techniques_resumes_to_the_same_weights(shapes, tmp_path, capfd) -> None:
-    """After one of the two batches of a step, and with the first stages frozen where there are weights to keep."""
+    """After one of the two batches of a step."""
     assert train(tmp_path / "whole", shapes, 4) == 0
     printed = capfd.readouterr().out
     for line in ("--patience 2: stops after 2 evaluations without a better coco/", "--ema: averaged weights are",
@@ -37,13 +37,9 @@ def test_a_training_with_all_techniques_resumes_to_the_same_weights(shapes, tmp_
     for key in ("state_dict", "ema_state_dict"):
         assert all(torch.equal(value, parts[key][name]) for name, value in whole[key].items()), key
     capfd.readouterr()
-    assert train(tmp_path / "frozen", shapes, 1, "--freeze", "1") == 2
+    assert train(tmp_path / "frozen", shapes, 4, "--freeze", "1") == 2
     message = capfd.readouterr().err
     assert "--freeze 1: the backbone starts from random weights; give --pretrained FILE" in message
-    assert train(tmp_path / "frozen", shapes, 4, "--freeze", "1", "--resume", str(start)) == 0
-    before, frozen = (read(path)["ema_state_dict"] for path in (start, tmp_path / "frozen/iter_4.pth"))  # not averaged
-    for name, fixed in (("layer1.0.conv1", True), ("layer2.0.conv1", False)):
-        assert torch.equal(*(state[f"module.backbone.{name}.weight"] for state in (frozen, before))) == fixed
 
 
 def test_mmengine_computes_on_the_device_of_the_option(monkeypatch) -> None:
