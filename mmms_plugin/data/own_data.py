@@ -12,7 +12,7 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.files import composed
 from mmms_plugin.options import CommandOptions, option
 
-ANY_LAYOUT = ("--data", "check-data")  # flags
+ANY_LAYOUT = ("--data", "check-data", "convert-data")  # flags and commands
 YAML = (".yaml", ".yml")
 VOID = 255  # label of pixels that are neither trained on nor counted
 
