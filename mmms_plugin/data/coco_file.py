@@ -133,7 +133,9 @@ def read_coco(path: str | Path | Labelled, argument: str, severities: Mapping[st
     """
     if isinstance(path, Labelled):
         labels = read_labels(path.path, path.source.truth, path.source, argument)
-        findings = Findings(str(path), {"area": "none", **(severities or {})})  # which these formats do not state
+        unstated = dict.fromkeys(("area", *["object-crowd"] * (path.source.truth == "voc")), "none")
+        findings = Findings(str(path), {**unstated, **(severities or {})})
+        findings.add_where("difficult", labels.columns.iscrowd, lambda place: f"annotation {place + 1}")
         coco = CocoFile(path.path, coco_content(labels), findings, image_dir=labels.root, mended=True, origin=path)
     else:
         coco = CocoFile(Path(path), load_annotations(path, argument), Findings(str(path), severities))

@@ -69,6 +69,8 @@ def find_labels(own: OwnData) -> dict[str, Labelled]:
     if yaml := own.yaml or _yaml_file(own, own.folder):
         source = Source("yolo", tolerant=True)
         splits = listed_splits(yaml, own.flag)
+        if own.img_dir:
+            raise UserError(f"--img-dir {own.img_dir}: {yaml} says where the pictures are; leave one of them out")
         if not splits:
             raise UserError(f"{own.flag} {yaml}: it names no pictures; expected are train, val or test")
         return {split: Labelled(yaml, replace(source, split=split)) for split in splits}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mmms_plugin.coco.picture_files import MAX_PIXELS, MOST_PIXELS
 from mmms_plugin.errors import UserError
@@ -14,6 +15,8 @@ from mmms_plugin.options import CommandOptions, option
 
 ANY_LAYOUT = ("--data", "check-data", "convert-data")  # flags and commands
 YAML = (".yaml", ".yml")
+OF_COCO = {"--train-ann": "train_ann", "--val-ann": "val_ann", "--img-dir": "img_dir"}  # options and their fields
+OF_MASKS = {"--binary-masks": "binary_masks", "--ignore-label": "ignore_label"}
 VOID = 255  # label of pixels that are neither trained on nor counted
 
 
@@ -153,3 +156,27 @@ def held_back(names: Sequence[str], share: float, seed: int) -> list[bool]:
         raise UserError(f"--val-split {share}: of {len(order)} pictures this leaves {count} for validation")
     chosen = set(order[:count])
     return [group in chosen for group in groups]
+
+
+def extras(options: Any) -> list[str]:
+    """The options beside that of the data that are given, by the fields of an `OwnData` or of a command's options."""
+    fields = {**OF_COCO, **OF_MASKS}
+    values = {name: getattr(options, field) for name, field in fields.items()}
+    return [name for name, value in values.items() if value is not None and value is not False and value != ""]
+
+
+def refuse_foreign(given: Iterable[str], flag: str, data: str) -> None:
+    """Refuse options that are for other data.
+
+    Args:
+        given: names of options, as of `extras`.
+        flag: the option for the kind of data.
+        data: the data in words, for messages.
+
+    Raises:
+        UserError: one of them has no meaning for these data.
+    """
+    for name in given:
+        owner = "--voc-dir" if name in OF_MASKS else "--coco-dir"
+        if flag != owner and (name in OF_MASKS or flag in ("--voc-dir", "--image-dir")):
+            raise UserError(f"{name}: belongs to {owner}, not to {data}")

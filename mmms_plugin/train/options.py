@@ -13,7 +13,7 @@ from mmms_plugin.config.files import find_config
 from mmms_plugin.config.image_size import parse_image_size
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.config.techniques import TechniqueOptions
-from mmms_plugin.data.own_data import AnyDataOptions, OwnData, PictureOptions, PixelOptions
+from mmms_plugin.data.own_data import AnyDataOptions, OwnData, PictureOptions, PixelOptions, extras, refuse_foreign
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.files import checkpoint_file
 from mmms_plugin.options import HIDDEN, REQUIRED, CommandOptions, nested, option, positional
@@ -162,23 +162,16 @@ class DataOptions(PictureOptions, FolderOptions):
             raise UserError(f"{' and '.join(folders)}: give one of them")
         files = {"--train-ann": self.train_ann, "--val-ann": self.val_ann}
         flag = next((flag for flag, value in (folders | files).items() if value), None)
-        of_coco: dict[str, object] = {**files, "--img-dir": self.img_dir}
-        of_masks: dict[str, object] = {
-            "--binary-masks": self.binary_masks,
-            "--ignore-label": self.ignore_label is not None,
-        }
+        given = extras(self)
         if flag is None:
-            extra = of_coco | of_masks | {"--val-split": self.val_split, "--split test": self.split != "val"}
-            if given := [name for name, value in extra.items() if value]:
+            others = {"--val-split": self.val_split, "--split test": self.split != "val"}
+            if given := [*given, *(name for name, value in others.items() if value)]:
                 raise UserError(
                     f"{given[0]}: name the data too, with --data, --coco-dir, --voc-dir, --image-dir or --train-ann"
                 )
             return None
-        unused = of_coco if flag in ("--voc-dir", "--image-dir") else {}
-        unused = unused if flag in ("--voc-dir", "--data") else unused | of_masks
-        if foreign := next((name for name, value in unused.items() if value), None):
-            owner = "--voc-dir" if foreign in of_masks else "--coco-dir"
-            raise UserError(f"{foreign}: belongs to {owner}, not to {flag}")
+        if flag != "--data":
+            refuse_foreign(given, flag, flag)
         paths = dict(folder=folders.get(flag), train_ann=self.train_ann, val_ann=self.val_ann, img_dir=self.img_dir)
         return OwnData(
             flag, **{name: Path(path) if path else None for name, path in paths.items()}, work_dir=Path(work_dir),

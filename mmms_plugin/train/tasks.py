@@ -16,7 +16,7 @@ from mmms_plugin.compat.hosts import not_installed
 from mmms_plugin.config.data import use_coco_dir, use_coco_labels, use_image_dir, use_label_tables, use_voc_dir
 from mmms_plugin.config.edit import coco_metrics, dicts_in, evaluators, leaf_datasets
 from mmms_plugin.data.layouts import CLASSES, COCO, FLAGS, NOUNS, SEGMENTATION, TABLE, kind_of
-from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.own_data import OwnData, extras, refuse_foreign
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
 from mmms_plugin.report.drawing import Style
@@ -59,6 +59,7 @@ class Task(ABC):
             if kind not in self.kinds:
                 wanted = " or ".join(NOUNS[name] for name in self.kinds)
                 raise UserError(f"{own.where}: {NOUNS[kind]}; this config is a {self.noun}, whose data are {wanted}")
+            refuse_foreign(extras(own), flag, f"{own.where}, {NOUNS[kind]}")
         if flag not in self.data_flags:
             usual = next(iter(self.data_flags))
             raise UserError(f"{flag}: this config is a {self.noun}, its data are given by {usual}")

@@ -43,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         x, y, w, h = (round(v) for v in item["bbox"])
         item["bbox"] = [x, y, max(w, 1), max(h, 1)]
         item["area"] = item["bbox"][2] * item["bbox"][3]
-    for folder in ("images/val", "labels/val", "Annotations", "yolo", "voc"):
+    for folder in ("images/val", "labels/val", "Annotations", "yolo", "voc", "labelme"):
         (root / folder).mkdir(parents=True)
     for stem in stems.values():
         Image.new("L", (WIDTH, HEIGHT)).save(root / f"images/val/{stem}.png")
@@ -51,6 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = {stem: [r for r in results if stems[r["image_id"]] == stem] for stem in stems.values()}
     for stem in stems.values():
         (root / f"labels/val/{stem}.txt").write_text(yolo(truth[stem], order), encoding="utf-8")
+        (root / f"labelme/{stem}.json").write_text(labelme(truth[stem], order, stem), encoding="utf-8")
         (root / f"yolo/{stem}.txt").write_text(yolo(found[stem], order), encoding="utf-8")
         (root / f"Annotations/{stem}.xml").write_text(voc(truth[stem], order), encoding="utf-8")
         (root / f"voc/{stem}.xml").write_text(voc(found[stem], order), encoding="utf-8")
@@ -97,6 +98,15 @@ def voc(items: list[dict], order: list[int]) -> str:
     return f"<annotation><filename>x.png</filename>{size}\n" + "\n".join(objects) + "</annotation>"
 
 
+def labelme(items: list[dict], order: list[int], stem: str) -> str:
+    shapes = []
+    for item in items:
+        x, y, w, h = item["bbox"]
+        name = NAMES[order.index(item["category_id"])]
+        shapes.append(dict(label=name, points=[[x + w, y], [x, y + h]], shape_type="rectangle", group_id=None))
+    return json.dumps(dict(shapes=shapes, imagePath=f"{stem}.png", imageWidth=WIDTH, imageHeight=HEIGHT))
+
+
 def figures(root: Path, ann: str, pred: str, **options) -> list:
     results = size_ap(root / ann, root / pred, bins="a=0:16,b=16:40,c=40:inf", sweep=False, **options)
     names = results.runs[0].classes.category_names
@@ -110,6 +120,7 @@ def figures(root: Path, ann: str, pred: str, **options) -> list:
     [
         ("labels/val", "yolo"), ("data.yaml", "yolo"), ("list.yaml", "yolo"), ("Annotations", "voc"),
         ("coco.json", "yolo"), ("coco.json", "voc"), ("labels/val", "voc"), ("Annotations", "yolo"),
+        ("labelme", "from0.json"), ("labelme", "yolo"), ("labelme", "voc"),
         ("coco.json", "named.json"), ("labels/val", "from0.json"), ("labels/val", "from1.json"),
         ("Annotations", "from0.json"), ("Annotations", "from1.json"), ("coco.json", "results.json"),
     ],

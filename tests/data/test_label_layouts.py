@@ -158,6 +158,7 @@ def test_polygons_become_masks_and_difficult_objects_crowds(tmp_path):
     write(tmp_path / "voc", pairs("{}", "{}", XML.replace(">0</diff", ">1</diff"), ".xml"))
     voc = read_splits(own(tmp_path / "voc"), masks=False)["train"]
     assert [record["iscrowd"] for record in voc.content["annotations"]] == [1, 1]
+    assert [finding.code for finding in voc.findings] == ["difficult"]
 
 
 def mask_png(mode: str = "L") -> str:
@@ -236,6 +237,18 @@ def two_years(folder: Path) -> None:
 
 def bad_line(folder: Path) -> None:
     write(folder, pairs("images/{}", "labels/{}", "0 .5 .5 .1 .1\n1 .5 .5 .1\n", ".txt") | {"classes.txt": "a\nb\n"})
+
+
+def test_pictures_elsewhere_are_named_but_not_beside_a_yaml_file(tmp_path):
+    files = pairs("pictures", "Annotations", XML, ".xml")
+    write(tmp_path / "a", {name: text for name, text in files.items() if name.endswith(".xml")})
+    write(tmp_path / "b", {name: text for name, text in files.items() if name.endswith(".jpg")})
+    splits = read_splits(own(tmp_path / "a", img_dir=tmp_path / "b", val_split=0.5), masks=False)
+    assert {coco.image_dir for coco in splits.values()} == {tmp_path / "b"}
+    assert sum(coco.pictures[0].size == (WIDTH, HEIGHT) for coco in splits.values()) == 2
+    write(tmp_path / "c", LAYOUTS["Ultralytics"][1])
+    with pytest.raises(UserError, match=r"--img-dir .*b: .*data.yaml says where the pictures are"):
+        read_splits(own(tmp_path / "c", img_dir=tmp_path / "b"), masks=False)
 
 
 def with_yaml(text: str) -> Callable[[Path], None]:
