@@ -165,6 +165,7 @@ PAGES = {
             Group("Scale policy", "mmms_plugin.scale.policy.meter", "PolicyMeter"),
             Group("", "mmms_plugin.scale.policy.dilations", "dilation_shares DilationShares"),
             Group("Advice", "mmms_plugin.scale.advice", "advise Advice Objects Geometry Options"),
+            Group("Inference", "mmms_plugin.inference", "optimize_for_inference"),
             Group("Early exit", "mmms_plugin.exits", "EarlyExit Answer choose_plans Plans Plan"),
             Group("", "mmms_plugin.exits.timing", "Profile"),
         ),

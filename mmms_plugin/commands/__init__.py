@@ -39,9 +39,9 @@ LAUNCHED = {"TORCHELASTIC_RUN_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"}  # of
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 COMMANDS = (
-    "train", "test", "predict", "check-data", "configs", "run", "make-shapes", "convert-data", "convert", "publish",
-    "weights", "demo", "size-ap", "benchmark", "stress-test", "early-exit", "compare-seeds", "runs", "reproduce",
-    "flops", "shapes", "scale-policy", "advise", "completion",
+    "train", "test", "predict", "export", "check-data", "configs", "run", "make-shapes", "convert-data", "convert",
+    "publish", "weights", "demo", "size-ap", "benchmark", "stress-test", "early-exit", "compare-seeds", "runs",
+    "reproduce", "flops", "shapes", "scale-policy", "advise", "completion",
 )  # fmt: skip
 
 

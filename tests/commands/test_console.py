@@ -343,5 +343,5 @@ def test_tools_are_the_same_commands(tool, tmp_path):
         [sys.executable, str(tool), "--help"], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    name = {"convert_weights": "convert"}.get(tool.stem, tool.stem)
+    name = {"convert_weights": "convert", "export_onnx": "export"}.get(tool.stem, tool.stem)
     assert f"usage: mmms {name.replace('_', '-')}" in done.stdout

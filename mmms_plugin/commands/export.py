@@ -1,0 +1,103 @@
+"""Export a model as ONNX, torch.export or OpenVINO.
+
+The ending of OUT is the format. Classifiers and segmentation models are exported whole, of detectors the backbone and neck. Batch size, height and width
+stay free. Before the file gets its name, its engine runs it at other sizes, and the outputs are compared with torch's.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmms_plugin.errors import UserError, one_line
+from mmms_plugin.files import check_folder, checkpoint_file
+from mmms_plugin.options import option, positional
+from mmms_plugin.train.options import ModelOptions
+
+
+@dataclass(kw_only=True)
+class Options(ModelOptions):
+    LEFT_OUT = ("device", "max_pixels")
+
+    config: str = positional(
+        help="a config file or name. A config is Python code and is run: use only configs that you trust"
+    )
+    checkpoint: str = positional(exists=checkpoint_file, help="weights of the config's model")
+    out: Path = positional(
+        metavar="OUT",
+        help="file to write: .onnx for onnxruntime, .pt2 for torch.export.load, .xml for OpenVINO",
+    )
+    exits: tuple[int, ...] | None = option(
+        metavar="N", least=1,
+        help="exits of a network with several, such as MSDNet, from 1; nothing after the last of them is exported "
+        "(default: the last exit)",
+    )  # fmt: skip
+
+
+def run(options: Options) -> None:
+    """Write the file.
+
+    Raises:
+        UserError: config and checkpoint do not fit each other, or the model cannot be exported.
+        RunError: the engine's outputs differ from torch's.
+    """
+    from mmms_plugin.export.engines import engine_for
+
+    engine_for(options.out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the hosts' warnings about their own deprecated calls
+        _export(options)
+
+
+def _export(options: Options) -> None:
+    from mmms_plugin.config.checkpoint import check_function, use_components
+    from mmms_plugin.config.function import Function
+    from mmms_plugin.config.image_size import own_size
+    from mmms_plugin.export.write import export_model
+    from mmms_plugin.report.terminal import say
+    from mmms_plugin.train.predict import build_model, classes_of, config_of
+    from mmms_plugin.train.tasks import task_of
+    from mmms_plugin.weights.files import read_checkpoint
+
+    if options.out.is_dir():
+        raise UserError(f"OUT {options.out}: it is a folder, give a file")
+    check_folder(options.out.parent, "OUT")
+    saved = read_checkpoint(options.checkpoint)
+    config = config_of(options, saved.meta)
+    classes, _ = classes_of(config, saved.meta)
+    remarks = [use_components(config.model, saved)]
+    own = Function.of(config)
+    model = build_model(config, saved, "cpu")
+    remarks.append(check_function(model, own, saved, options.force))
+    for remark in filter(None, remarks):
+        print(one_line(remark), file=sys.stderr)
+    width, height = own_size(config)
+    inputs = _inputs(model)
+    done = export_model(
+        model, options.out, task_of(config).noun, (height, width), exits=options.exits,
+        info=dict(inputs, classes=classes),
+    )  # fmt: skip
+    graph = done.graph
+    say(f"{done.path}: {', '.join(graph.names)}; {graph.limits()}")
+    say(f"checked in {done.engine} at {_shapes(done.shapes)}: within {done.error:.1g} standard deviations of torch's")
+    if inputs:
+        say(f"pictures: {inputs['channel_order']}, less mean {inputs['mean']}, divided by std {inputs['std']}")
+
+
+def _shapes(shapes: Any) -> str:
+    return " and ".join(f"{n} x {c} x {h} x {w}" for n, c, h, w in shapes)
+
+
+def _inputs(model: Any) -> dict[str, Any]:
+    """How the host prepares pictures for its network; empty if its preprocessor does not say so."""
+    preprocessor = getattr(model, "data_preprocessor", None)
+    mean, std = (getattr(preprocessor, name, None) for name in ("mean", "std"))
+    if mean is None or std is None:
+        return {}
+    conversions = ("_channel_conversion", "channel_conversion", "to_rgb")  # of mmengine and mmdet, mmseg, mmpretrain
+    order = "RGB" if any(getattr(preprocessor, name, False) for name in conversions) else "BGR"
+    numbers = {name: [round(v, 4) for v in value.flatten().tolist()] for name, value in (("mean", mean), ("std", std))}
+    return dict(numbers, channel_order=order)

@@ -1,0 +1,135 @@
+"""The formats of exported files: how each is written, and read back by its engine."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmms_plugin.errors import UserError
+from mmms_plugin.export.graph import Graph
+
+PICTURE = "picture"  # the input's name
+INFO = "mmms_plugin"  # key of the facts beside the graph
+Run = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
+
+
+class Engine(ABC):
+    """One format.
+
+    Attributes:
+        name: of the program that runs it, in messages.
+        packages: that it needs.
+    """
+
+    name: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+
+    def check_installed(self, out: Path) -> None:
+        """Raises: UserError if a package is missing."""
+        if missing := [package for package in self.packages if find_spec(package) is None]:
+            raise UserError(
+                f"OUT {out}: {missing[0]} is missing: pip install {' '.join(missing)}, or give a name that ends in .pt2"
+            )
+
+    @abstractmethod
+    def write(self, graph: Graph, path: Path, info: Mapping[str, Any]) -> None:
+        """Write a graph with facts about it."""
+
+    @abstractmethod
+    def load(self, path: Path) -> Run:
+        """The file as a function of pictures, run by its engine."""
+
+
+class Torch(Engine):
+    """``.pt2``, read by ``torch.export.load``."""
+
+    name = "torch"
+    packages = ()
+
+    def write(self, graph: Graph, path: Path, info: Mapping[str, Any]) -> None:
+        torch.export.save(graph.program, path, extra_files={f"{INFO}.json": json.dumps(info)})
+
+    def load(self, path: Path) -> Run:
+        module = torch.export.load(path).module()
+
+        def run(x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+            with torch.no_grad():
+                return [y.numpy() for y in module(torch.from_numpy(x))]
+
+        return run
+
+
+class Onnx(Engine):
+    """``.onnx``, read by onnxruntime."""
+
+    name = "onnxruntime"
+    packages = ("onnxscript", "onnxruntime")
+
+    def write(self, graph: Graph, path: Path, info: Mapping[str, Any]) -> None:
+        program = onnx_program(graph)
+        program.model.metadata_props[INFO] = json.dumps(info)
+        program.save(path)
+
+    def load(self, path: Path) -> Run:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return lambda x: list(session.run(None, {PICTURE: x}))
+
+
+class OpenVino(Engine):
+    """``.xml`` with ``.bin`` beside it, read by OpenVINO."""
+
+    name = "OpenVINO"
+    packages = ("openvino", "onnxscript")
+
+    def write(self, graph: Graph, path: Path, info: Mapping[str, Any]) -> None:
+        import openvino
+
+        model = openvino.convert_model(graph.program)
+        openvino.save_model(model, path, compress_to_fp16=False)
+
+    def load(self, path: Path) -> Run:
+        import openvino
+
+        compiled = openvino.Core().compile_model(path, "CPU")
+        return lambda x: [np.asarray(y) for y in compiled(x).values()]
+
+
+ENGINES: Mapping[str, Engine] = {".onnx": Onnx(), ".pt2": Torch(), ".xml": OpenVino()}
+
+
+def onnx_program(graph: Graph) -> Any:
+    """The graph as torch's ONNX program, with named axes."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph.program, (), None, dynamo=True, verbose=False, input_names=[PICTURE], output_names=[*graph.names]
+        )
+    assert program is not None
+    return program
+
+
+def engine_for(out: Path) -> Engine:
+    """The engine of a file's ending.
+
+    Raises: UserError for another ending, and where the engine is not installed.
+    """
+    if out.suffix not in ENGINES:
+        raise UserError(f"OUT {out}: its ending must be one of {', '.join(ENGINES)}")
+    engine = ENGINES[out.suffix]
+    engine.check_installed(out)
+    return engine

@@ -1,0 +1,104 @@
+"""The whole way from a model to a checked file."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmms_plugin.errors import RunError
+from mmms_plugin.export.assembled import assemble_kernels
+from mmms_plugin.export.engines import Run, engine_for
+from mmms_plugin.export.graph import Graph, Size, capture, outputs_of
+from mmms_plugin.export.networks import ExportedNetwork, exported_network
+from mmms_plugin.files import files_written_together
+from mmms_plugin.inference.optimize import fold_norms
+
+TOLERANCE = 1e-4  # largest difference from torch, in standard deviations of the output
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file.
+
+    Attributes:
+        path: of the file.
+        graph: that it holds.
+        engine: that ran it.
+        error: largest difference from torch, in standard deviations of the output.
+        shapes: of the pictures that were compared.
+    """
+
+    path: Path
+    graph: Graph
+    engine: str
+    error: float
+    shapes: Sequence[tuple[int, int, int, int]]
+
+
+def export_model(
+    model: nn.Module,
+    out: Path,
+    task: str,
+    size: Size,
+    *,
+    exits: Sequence[int] | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> Exported:
+    """Write a model for the engine of the file's ending, after comparing it there with torch.
+
+    Args:
+        model: of a host, in eval mode, on the CPU; it stays as it is.
+        out: ``.onnx``, ``.pt2`` or ``.xml``.
+        task: as ``exported_network`` takes it.
+        size: height and width in px that networks with learned sizes keep.
+        exits: of a classifier with several exits, from 1.
+        info: facts to keep in the file beside the limits.
+
+    Raises:
+        UserError: the model cannot be exported.
+        RunError: the engine's outputs differ from torch's; then nothing is written.
+    """
+    engine = engine_for(out)
+    original = exported_network(model, task, exits)
+    prepared = exported_network(prepare(model), task, exits)
+    graph = capture(prepared, size)
+    facts = dict(info or {}, outputs=graph.names, least=graph.least, multiple=graph.multiple, fixed=graph.fixed)
+    with files_written_together(out.parent, "OUT") as folder:
+        engine.write(graph, folder / out.name, facts)
+        run, shapes = engine.load(folder / out.name), graph.checked_shapes()
+        error = max(_difference(original, run, shape, engine.name) for shape in shapes)
+    return Exported(out, graph, engine.name, error, shapes)
+
+
+def prepare(model: nn.Module) -> nn.Module:
+    """A copy of which the simplest graph is captured: norms folded, kernels of PSConv assembled."""
+    tensors = [*model.parameters(), *model.buffers()]
+    prepared = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    fold_norms(prepared)
+    assemble_kernels(prepared)
+    return prepared
+
+
+def _difference(network: ExportedNetwork, run: Run, shape: tuple[int, ...], engine: str) -> float:
+    """Largest difference between an engine's outputs and torch's, in standard deviations of torch's."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    wanted = outputs_of(network, x)
+    errors = [0.0]
+    for y, expected in zip(run(x.numpy()), wanted, strict=True):
+        if y.shape != tuple(expected.shape):
+            raise RunError(f"{engine} gives {list(y.shape)} for pictures {list(shape)}, torch {list(expected.shape)}")
+        scale = float(expected.std()) if expected.numel() > 1 else 0.0
+        errors.append(float(np.abs(y - expected.numpy()).max()) / (scale or float(expected.abs().max()) or 1.0))
+    if not (error := max(errors)) <= TOLERANCE:
+        raise RunError(
+            f"{engine}'s outputs for pictures {list(shape)} differ from torch's by {error:.2g} of their standard "
+            f"deviation, allowed is {TOLERANCE:g}; nothing is written"
+        )
+    return error

@@ -1,0 +1,139 @@
+"""`mmms export`: small models of every task, run by the engine that reads the file; refusals leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS
+
+from mmms_plugin.commands import main
+from mmms_plugin.config.edit import set_num_classes
+from mmms_plugin.config.files import load_config
+from mmms_plugin.export import engines, write
+from mmms_plugin.registry import use_scope
+from mmms_plugin.train.launch import drop_initial_weights
+
+ROOT = Path(__file__).parents[2] / "configs"
+CONFIGS = {
+    "classifier": """
+_base_ = "{root}/imagenet/ps_resnet50.py"
+model = dict(
+    backbone=dict(depth=18, base_channels=8, stem_channels=8, num_stages=2, strides=(1, 2), dilations=(1, 1),
+                  out_indices=(1,)),
+    head=dict(in_channels=16),
+)
+""",
+    "segmenter": """
+_base_ = "{root}/deeplabv3_ps_r50_voc12aug.py"
+model = dict(
+    backbone=dict(depth=18, base_channels=4, stem_channels=4, multi_grid=(1, 1)),
+    decode_head=dict(in_channels=32, channels=8),
+    auxiliary_head=dict(in_channels=16, channels=8),
+)
+""",
+    "detector": """
+_base_ = "{root}/demo/mask_rcnn_ps_r18_shapes.py"
+model = dict(backbone=dict(base_channels=4), neck=dict(in_channels=[4, 8, 16, 32]))
+""",
+    "exits": '_base_ = "{root}/demo/msdnet_shapes.py"\n',
+    "adaptor": '_base_ = "{root}/cifar10/sa_r50_small.py"\n',
+}
+
+
+def saved(name: str, folder: Path) -> list[str]:
+    """Config and checkpoint of a small model with random weights and drawn norms."""
+    config_file, checkpoint = folder / f"{name}.py", folder / f"{name}.pth"
+    config_file.write_text(CONFIGS[name].format(root=ROOT.as_posix()), encoding="utf-8")
+    config = load_config(str(config_file))
+    set_num_classes(config.model, 3)
+    drop_initial_weights(config)
+    use_scope(config.default_scope)
+    torch.manual_seed(0)
+    model = revert_sync_batchnorm(MODELS.build(config.model))
+    for norm in model.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.running_mean.normal_(std=0.1)
+            norm.running_var.uniform_(0.5, 1.5)
+    meta = dict(dataset_meta=dict(classes=("a", "b", "c")))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), checkpoint)
+    return [str(config_file), str(checkpoint)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "ending", "options", "outputs", "limits"),
+    [
+        ("segmenter", ".pt2", [], "logits", "height and width of at least 17 px"),
+        ("detector", ".onnx", [], "map1, map2, map3, map4, map5", "height and width of at least 65 px"),
+        ("exits", ".onnx", ["--exits", "3", "1"], "exit1, exit3", "height and width of at least 17 px"),
+        ("adaptor", ".pt2", [], "logits", "any number of pictures, 32 x 32 px"),
+    ],
+)
+def test_every_task_agrees_with_torch(name, ending, options, outputs, limits, tmp_path, capsys):
+    """The command compares outputs at two other sizes and numbers of pictures before the file gets its name."""
+    if ending == ".onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    file = tmp_path / "out" / f"model{ending}"
+    assert main(["export", *saved(name, tmp_path), str(file), *options]) == 0
+    out = capsys.readouterr().out
+    assert f"{file}: {outputs}; " in out
+    assert limits in out
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.slow
+def test_onnxruntime_and_torch_agree_on_a_classifier_and_the_file_says_what_it_takes(tmp_path, capsys):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, files = saved("classifier", tmp_path), [tmp_path / f"model{ending}" for ending in (".onnx", ".pt2")]
+    for file in files:
+        assert main(["export", *model, str(file)]) == 0
+    assert "height and width of at least 9 px" in capsys.readouterr().out
+    session = runtime.InferenceSession(files[0])
+    info = json.loads(session.get_modelmeta().custom_metadata_map[engines.INFO])
+    assert (info["outputs"], info["classes"], info["channel_order"]) == (["logits"], ["a", "b", "c"], "RGB")
+    assert info["mean"] == [123.675, 116.28, 103.53]
+    x = torch.randn(4, 3, 75, 50)
+    (found,) = session.run(["logits"], {engines.PICTURE: x.numpy()})
+    with torch.no_grad():
+        (expected,) = torch.export.load(files[1]).module()(x)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * float(expected.std()))
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("model.tflite", [], "OUT {}: its ending must be one of .onnx, .pt2, .xml"),
+        ("model.xml", [], "OUT {}: openvino is missing: pip install openvino, or give a name that ends in .pt2"),
+        ("model.pt2", ["--exits", "1"], "--exits: the model has one classifier; leave the option out"),
+        ("model.pt2", ["--exits", "0"], "--exits 0: must be an integer of at least 1"),
+    ],
+)
+def test_refusals(out, options, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "openvino" else name)
+    model, file = saved("classifier", tmp_path), tmp_path / "out" / out
+    assert main(["export", *model, str(file), *options]) == 2
+    assert message.format(file) in capsys.readouterr().err
+    assert not file.parent.exists()
+
+
+def test_exits_that_the_network_has_not(tmp_path, capsys):
+    assert main(["export", *saved("exits", tmp_path), str(tmp_path / "x.pt2"), "--exits", "2", "5"]) == 2
+    assert "--exits 2 5: allowed are 1 to 4" in capsys.readouterr().err
+
+
+def test_a_file_that_computes_something_else_is_not_written(tmp_path, capsys, monkeypatch):
+    model, file = saved("classifier", tmp_path), tmp_path / "out.pt2"
+    file.write_bytes(b"earlier")
+    load = engines.Torch.load
+    monkeypatch.setattr(engines.Torch, "load", lambda self, path: lambda x: [1.01 * y for y in load(self, path)(x)])
+    assert main(["export", *model, str(file)]) == 1
+    assert "outputs for pictures [1, 3, 9, 9] differ from torch's" in capsys.readouterr().err
+    assert file.read_bytes() == b"earlier"
+    assert write.TOLERANCE == 1e-4
