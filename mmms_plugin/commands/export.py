@@ -1,7 +1,8 @@
 """Export a model as ONNX, torch.export or OpenVINO.
 
-The ending of OUT is the format. Classifiers and segmentation models are exported whole, of detectors the backbone and neck. Batch size, height and width
-stay free. Before the file gets its name, its engine runs it at other sizes, and the outputs are compared with torch's.
+The ending of OUT is the format. Classifiers and segmentation models are exported whole, of detectors the backbone and
+neck. Batch size, height and width stay free. Before the file gets its name, its engine runs it at other sizes, and the
+outputs are compared with torch's.
 """
 
 from __future__ import annotations
