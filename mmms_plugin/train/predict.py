@@ -52,48 +52,88 @@ T = TypeVar("T")
 LISTED = 10  # skipped pictures that the terminal shows; the file has all
 
 
+class Predictor:
+    """A trained model for single pictures.
+
+    Args:
+        options: config, checkpoint, and changes to them.
+        labels: write names and scores into drawings.
+
+    Raises:
+        UserError: config and checkpoint do not fit each other.
+    """
+
+    def __init__(self, options: ModelOptions, labels: bool = True) -> None:
+        self.options, self._saved = options, read_checkpoint(options.checkpoint)
+        self.config = config_of(options, self._saved.meta)
+        self.task = task_of(self.config)
+        classes, palette = classes_of(self.config, self._saved.meta)
+        self.style = Style.of(classes, palette, labels)
+        self._components = use_components(self.config.model, self._saved)
+
+    def build(self) -> list[str]:
+        """Build the model, which takes seconds; return remarks for the user.
+
+        Raises:
+            UserError: the weights do not fit, or there is no such device.
+        """
+        options, own = self.options, Function.of(self.config)
+        self._model = build_model(self.config, self._saved, options.device)
+        other = check_function(self._model, own, self._saved, options.force, from_file=options.config is None)
+        self._pipeline = picture_pipeline(self.config)
+        del self._saved
+        return list(filter(None, (self._components, other)))
+
+    def prepare(self, path: Path) -> Any:
+        """A picture as the model takes it.
+
+        Raises:
+            UserError: it cannot be read, or its transforms fail: one of 1 x 60000 px may be resized to 0 px.
+        """
+        if problem := problem_of(path, self.options.max_pixels):
+            raise UserError(problem)
+        return user_fault("the test pipeline", partial(self._pipeline, {"img_path": str(path), "img_id": 0}))
+
+    def __call__(self, packed: Any) -> Any:
+        """The model's data sample for a prepared picture."""
+        with torch.no_grad(), channels_explained(self._model, self.config.model):
+            (sample,) = self._model.test_step(pseudo_collate([packed]))  # type: ignore[operator]
+        return sample
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    """The pixels of a picture's file, RGB [height, width, 3], 8 bits."""
+    return np.asarray(mmcv.imread(str(path), channel_order="rgb"))
+
+
 def predict(options: PredictOptions) -> None:
     """Keep and draw a model's predictions for pictures; unreadable pictures are listed and skipped.
 
     Raises:
         UserError: config, checkpoint and arguments do not fit each other, or no picture could be read.
     """
-    saved = read_checkpoint(options.checkpoint)
-    config = config_of(options, saved.meta)
+    predictor = Predictor(options, options.labels)
     inputs = find_inputs(options.inputs, options.out)
     check_folder(options.out)
-    classes, palette = classes_of(config, saved.meta)
-    style = Style.of(classes, palette, options.labels)
-    results = task_of(config).results(options.out, style, options.draw, options.score)
+    results = predictor.task.results(options.out, predictor.style, options.draw, options.score)
     sources = {source.path for source in inputs}
     for path in (path for source in inputs for path in results.outputs(source)):
         if path.resolve() in sources:
             raise UserError(f"--out {options.out}: {path} is one of the pictures and would be replaced")
-    remarks = [use_components(config.model, saved)]
+    remarks = []
     if isinstance(results, ObjectResults) and options.draw and results.score < LOWEST_SCORE:
         remarks.append(f"--score {results.score}: drawing many objects takes a while; --no-draw leaves it out")
-    own = Function.of(config)
-    model = build_model(config, saved, options.device)
-    remarks.append(check_function(model, own, saved, options.force, from_file=options.config is None))
-    for remark in filter(None, remarks):
+    for remark in remarks + predictor.build():
         print(one_line(remark), file=sys.stderr)
-    pipeline = picture_pipeline(config)
     skipped: dict[Path, str] = {}
     with results, quiet_libraries():
         for source in with_progress(inputs):
-            if problem := problem_of(source.path, options.max_pixels):
-                skipped[source.path] = problem
-                continue
-            pixels = mmcv.imread(str(source.path), channel_order="rgb")
             try:
-                packed = user_fault("the test pipeline", partial(pipeline, {"img_path": str(source.path), "img_id": 0}))
-            except UserError as error:  # such as a picture of 1 x 60000 px, which resizing makes 0 px wide
+                packed = predictor.prepare(source.path)
+            except UserError as error:
                 skipped[source.path] = str(error)
                 continue
-            batch = pseudo_collate([packed])
-            with torch.no_grad(), channels_explained(model, config.model):
-                (sample,) = model.test_step(batch)  # type: ignore[operator]
-            results.add(source, np.asarray(pixels), sample)
+            results.add(source, pixels_of(source.path), predictor(packed))
         if len(skipped) == len(inputs):
             path, reason = next(iter(skipped.items()))
             raise UserError(f"none of the {len(inputs)} pictures can be read; {path}: {reason}")

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import mmcv
 import numpy as np
@@ -26,13 +26,13 @@ from mmms_plugin.registry import HOOKS
 from mmms_plugin.report.drawing import (
     Objects,
     Style,
-    draw_caption,
     draw_objects,
     draw_segments,
     save_drawing,
     side_by_side,
 )
 from mmms_plugin.train.inputs import Input
+from mmms_plugin.train.prediction import ClassPrediction, ObjectPrediction, Prediction, SegmentPrediction
 
 DRAWN = "drawn"  # folder of the drawings
 LOWEST_SCORE = 0.3  # of the objects of a detector that count, unless the user says otherwise
@@ -49,6 +49,8 @@ class Results(ABC):
         score: lowest score of an object that counts.
     """
 
+    predicts: ClassVar[type[Prediction]]
+
     def __init__(self, out: Path, style: Style, draw: bool, score: float) -> None:
         self.out, self.style, self.draw, self.score = out, style, draw, score
         self.count = 0
@@ -59,7 +61,6 @@ class Results(ABC):
     def __exit__(self, *error: Any) -> None:
         return None
 
-    @abstractmethod
     def add(self, source: Input, pixels: np.ndarray, sample: Any) -> None:
         """Keep and draw the prediction for a picture.
 
@@ -71,6 +72,14 @@ class Results(ABC):
         Raises:
             UserError: the model predicts something other than this class keeps.
         """
+        prediction = self.predicts.of(str(source.path), pixels, self.style, sample, self.score)
+        self.keep(source, prediction)
+        if self.draw:
+            save_drawing(prediction.draw(), self.drawing(source))
+
+    @abstractmethod
+    def keep(self, source: Input, prediction: Any) -> None:
+        """Keep the prediction for a picture, which is of the class ``predicts``."""
 
     @abstractmethod
     def outputs(self, source: Input) -> list[Path]:
@@ -121,7 +130,7 @@ class ObjectResults(_JsonResults):
     Ids of images and categories start at 1: images in the order of the run, categories in the order of the model.
     """
 
-    records = "annotations"
+    records, predicts = "annotations", ObjectPrediction
 
     def __enter__(self) -> ObjectResults:
         super().__enter__()
@@ -132,22 +141,16 @@ class ObjectResults(_JsonResults):
         names = [{"id": k, "name": name} for k, name in enumerate(self.style.classes, 1)]
         return {"images": self._images, "categories": names, "info": {"least_score": self.score}}
 
-    def add(self, source: Input, pixels: np.ndarray, sample: Any) -> None:
-        instances = sample.get("pred_instances")
-        if instances is None or "bboxes" not in instances:
-            raise UserError("this model predicts no boxes: mmms predict keeps those of detectors")
-        objects = _predicted_objects(instances, self.score)
-        self._images.append({"id": len(self._images) + 1, "file_name": str(source.path), "height": pixels.shape[0],
-                             "width": pixels.shape[1]})  # fmt: skip
-        for i in range(len(objects.boxes)):
-            self.write(self._record(objects, i))
-        if self.draw:
-            save_drawing(draw_objects(pixels, objects, self.style), self.drawing(source))
+    def keep(self, source: Input, prediction: ObjectPrediction) -> None:
+        height, width = prediction.pixels.shape[:2]
+        self._images.append({"id": len(self._images) + 1, "file_name": str(source.path), "height": height,
+                             "width": width})  # fmt: skip
+        for i in range(len(prediction)):
+            self.write(self._record(prediction, i))
 
-    def _record(self, objects: Objects, i: int) -> dict[str, Any]:
+    def _record(self, objects: ObjectPrediction, i: int) -> dict[str, Any]:
         left, top, right, bottom = (round(float(value), 2) for value in objects.boxes[i])
         box = [left, top, round(right - left, 2), round(bottom - top, 2)]
-        assert objects.scores is not None
         record: dict[str, Any] = {
             "id": self.count + 1, "image_id": len(self._images), "category_id": int(objects.labels[i]) + 1, "bbox": box,
             "score": round(float(objects.scores[i]), 5), "area": round(box[2] * box[3], 2), "iscrowd": 0,
@@ -165,26 +168,18 @@ class ObjectResults(_JsonResults):
 class ClassResults(_JsonResults):
     """One record for each picture: the likeliest class, all scores, and the classes that reach ``score``."""
 
-    records = "pictures"
+    records, predicts = "pictures", ClassPrediction
 
     def rest(self) -> dict[str, Any]:
         return {"classes": list(self.style.classes)}
 
-    def add(self, source: Input, pixels: np.ndarray, sample: Any) -> None:
-        scores = sample.get("pred_score")
-        if scores is None:
-            raise UserError("this model predicts no score for each class: mmms predict keeps those of classifiers")
-        values = np.asarray(scores.cpu(), dtype=float)
+    def keep(self, source: Input, prediction: ClassPrediction) -> None:
+        classes, values = self.style.classes, prediction.scores
         best = int(values.argmax())
-        chosen = [int(k) for k in np.flatnonzero(values >= self.score)] if self.score else [best]
-        classes = self.style.classes
         record = {"file_name": str(source.path), "class": classes[best], "score": round(float(values[best]), 5)}
         if self.score:
-            record["classes"] = [classes[k] for k in chosen]
+            record["classes"] = [classes[k] for k in sorted(prediction.labels)]
         self.write({**record, "scores": [round(float(value), 5) for value in values]})
-        if self.draw:
-            lines = [f"{classes[k]} {values[k]:.2f}" for k in sorted(chosen, key=lambda k: -values[k])]
-            save_drawing(draw_caption(pixels, lines), self.drawing(source))
 
     def summary(self) -> str:
         return f"classes in {self.out / 'predictions.json'}"
@@ -193,27 +188,21 @@ class ClassResults(_JsonResults):
 class SegmentResults(Results):
     """``masks/NAME.png``: the class index of every pixel, with the classes' colours; ``labels.txt``: their names."""
 
+    predicts = SegmentPrediction
+
     def __exit__(self, *error: Any) -> None:
         if error[0] is None:
             write_text(self.out / "labels.txt", "".join(f"{name}\n" for name in self.style.classes))
 
-    def add(self, source: Input, pixels: np.ndarray, sample: Any) -> None:
-        segments = sample.get("pred_sem_seg")
-        if segments is None:
-            raise UserError(
-                "this model predicts no class for each pixel: mmms predict keeps those of segmentation models"
-            )
-        segments = np.asarray(segments.data.cpu())[0]
+    def keep(self, source: Input, prediction: SegmentPrediction) -> None:
         wide = len(self.style.classes) > 256
-        image = Image.fromarray(segments.astype(np.uint16 if wide else np.uint8))
+        image = Image.fromarray(prediction.segments.astype(np.uint16 if wide else np.uint8))
         if not wide:
             image = image.convert("P")
             image.putpalette([value for colour in self.style.colours for value in colour])
         with written_whole(self.outputs(source)[0]) as temporary:
             image.save(temporary, format="PNG")
         self.count += 1
-        if self.draw:
-            save_drawing(draw_segments(pixels, segments, self.style), self.drawing(source))
 
     def outputs(self, source: Input) -> list[Path]:
         mask = self.out / "masks" / f"{source.name}.png"
@@ -254,17 +243,15 @@ class DrawingHook(Hook):
         for sample in outputs or ():
             path = str(sample.img_path)
             pixels = np.asarray(mmcv.imread(path, channel_order="rgb"))
-            if "pred_instances" in sample:
+            kind: type[Prediction] = ObjectPrediction if "pred_instances" in sample else SegmentPrediction
+            predicted = kind.of(path, pixels, self._style, sample, self.score)
+            if kind is ObjectPrediction:
                 truth = _true_objects(dataset.get_data_info(self._places[path]), *pixels.shape[:2])
-                predicted = _predicted_objects(sample.pred_instances, self.score)
-                halves = (draw_objects(pixels, truth, self._style), draw_objects(pixels, predicted, self._style))
-                title = f"prediction, score >= {self.score:g}"
+                true, title = draw_objects(pixels, truth, self._style), f"prediction, score >= {self.score:g}"
             else:
                 known = _true_segments(sample, (pixels.shape[0], pixels.shape[1]))
-                predicted = np.asarray(sample.pred_sem_seg.data.cpu())[0]
-                halves = (draw_segments(pixels, known, self._style), draw_segments(pixels, predicted, self._style))
-                title = "prediction"
-            save_drawing(side_by_side(*halves, ("truth", title)), self._file(path, dataset))
+                true, title = draw_segments(pixels, known, self._style), "prediction"
+            save_drawing(side_by_side(true, predicted.draw(), ("truth", title)), self._file(path, dataset))
 
     def _file(self, picture: str, dataset: Any) -> Path:
         """The drawing of a picture; its name has the picture's suffix too if two pictures differ only in that."""
@@ -282,14 +269,6 @@ class DrawingHook(Hook):
 
 def _suffix_of(picture: Path) -> str:
     return ".jpg" if picture.suffix.lower() in JPEG else ".png"
-
-
-def _predicted_objects(instances: Any, score: float) -> Objects:
-    """Predicted instances of at least ``score``."""
-    instances = instances[instances.scores >= score].cpu()
-    boxes = np.asarray(getattr(instances.bboxes, "tensor", instances.bboxes), dtype=float).reshape(-1, 4)
-    masks = list(np.asarray(instances.masks)) if "masks" in instances else None
-    return Objects(boxes, np.asarray(instances.labels, dtype=int), np.asarray(instances.scores, dtype=float), masks)
 
 
 def _true_objects(info: Mapping[str, Any], height: int, width: int) -> Objects:

@@ -33,11 +33,13 @@ class Task(ABC):
         needs: packages of its host.
         data_flags: the options for the user's own data, and the functions that change a config accordingly.
         kinds: of data sets that it trains on, for ``--data``.
+        keeper: what keeps and draws the predictions of ``mmms predict``.
     """
 
     noun: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
     data_flags: ClassVar[Mapping[str, UseData]]
+    keeper: ClassVar[type[Results]]
     kinds: ClassVar[tuple[str, ...]]
 
     def check_installed(self) -> None:
@@ -99,6 +101,16 @@ class Task(ABC):
         raise UserError(f"--size-report: this config is a {self.noun}, allowed are segmentation models")
 
     @abstractmethod
+    def least_score(self, score: float | None) -> float:
+        """The lowest score of a prediction that counts.
+
+        Args:
+            score: the user's wish; None is the task's default.
+
+        Raises:
+            UserError: the task's predictions have no scores.
+        """
+
     def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:
         """The object that keeps and draws the predictions of ``mmms predict``.
 
@@ -106,11 +118,9 @@ class Task(ABC):
             out: folder for the results.
             style: names and colours of the classes.
             draw: whether to draw the pictures.
-            score: lowest score of an object; None is the task's default.
-
-        Raises:
-            UserError: the task's predictions have no scores.
+            score: as in ``least_score``.
         """
+        return self.keeper(out, style, draw, self.least_score(score))
 
 
 class Detection(Task):
@@ -118,6 +128,7 @@ class Detection(Task):
 
     noun = "detector"
     needs = ("mmdet",)
+    keeper = ObjectResults
     kinds: ClassVar[tuple[str, ...]] = (COCO,)
     data_flags: ClassVar[Mapping[str, UseData]] = {
         "--coco-dir": use_coco_dir,
@@ -140,8 +151,8 @@ class Detection(Task):
     def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
         raise UserError("--size-report: for a detector, keep predictions with --out FILE and run mmms size-ap on them")
 
-    def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:
-        return ObjectResults(out, style, draw, LOWEST_SCORE if score is None else score)
+    def least_score(self, score: float | None) -> float:
+        return LOWEST_SCORE if score is None else score
 
 
 class Classification(Task):
@@ -149,6 +160,7 @@ class Classification(Task):
 
     noun = "classifier"
     needs = ("mmpretrain", "torchvision")
+    keeper = ClassResults
     kinds: ClassVar[tuple[str, ...]] = (CLASSES,)
     data_flags: ClassVar[Mapping[str, UseData]] = {"--image-dir": use_image_dir}
 
@@ -164,10 +176,10 @@ class Classification(Task):
             raise UserError("--show-dir: this config has no default_hooks.visualization to draw with")
         hook.update(enable=True, interval=1, out_dir=str(folder.resolve()))
 
-    def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:
+    def least_score(self, score: float | None) -> float:
         if score is not None:
             raise UserError("--score: a classifier keeps the scores of all classes")
-        return ClassResults(out, style, draw, 0.0)
+        return 0.0
 
 
 class MultiLabel(Classification):
@@ -182,8 +194,8 @@ class MultiLabel(Classification):
         "--image-dir": use_label_tables,
     }
 
-    def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:
-        return ClassResults(out, style, draw, 0.5 if score is None else score)
+    def least_score(self, score: float | None) -> float:
+        return 0.5 if score is None else score
 
 
 class Segmentation(Task):
@@ -191,6 +203,7 @@ class Segmentation(Task):
 
     noun = "segmentation model"
     needs = ("mmseg",)
+    keeper = SegmentResults
     kinds: ClassVar[tuple[str, ...]] = (SEGMENTATION,)
     data_flags: ClassVar[Mapping[str, UseData]] = {"--voc-dir": use_voc_dir}
 
@@ -210,10 +223,10 @@ class Segmentation(Task):
             metrics[0].update(type="mmms_plugin.SizeIoUMetric", bootstrap=metrics[0].get("bootstrap", 500))
         metrics[0]["report_dir"] = str(folder)
 
-    def results(self, out: Path, style: Style, draw: bool, score: float | None) -> Results:
+    def least_score(self, score: float | None) -> float:
         if score is not None:
             raise UserError("--score: a segmentation model has no scores, it gives every pixel one class")
-        return SegmentResults(out, style, draw, 0.0)
+        return 0.0
 
 
 TASKS: tuple[Task, ...] = (MultiLabel(), Classification(), Detection(), Segmentation())
