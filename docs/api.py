@@ -47,6 +47,19 @@ class Page:
 
 
 PAGES = {
+    "python": Page(
+        "Training and predicting",
+        "a model from Python",
+        (
+            Group("Model", "mmms_plugin.model", "Model"),
+            Group(
+                "Predictions",
+                "mmms_plugin.train.prediction",
+                "Prediction ObjectPrediction SegmentPrediction ClassPrediction",
+            ),
+            Group("Results of a training", "mmms_plugin.report.run_results", "RunResults Evaluated"),
+        ),
+    ),
     "layers": Page(
         "Layers",
         "tensor in, tensor out",

@@ -1,7 +1,13 @@
 """Multi-scale convolution layers and backbones for OpenMMLab (mmdet, mmseg, mmpretrain)."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mmms_plugin import compat
 from mmms_plugin.compat import on_import
+
+if TYPE_CHECKING:
+    from mmms_plugin.model import Model as Model
 
 __version__ = "0.1.0"
 
@@ -14,3 +20,10 @@ on_import.add(
     }
 )
 compat.install()
+
+
+def __getattr__(name: str) -> Any:
+    """``Model``, whose module is imported when it is used."""
+    if name != "Model":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("mmms_plugin.model").Model

@@ -19,6 +19,7 @@ import dataclasses
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
+from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -137,6 +138,48 @@ def from_args(cls: type[T], args: argparse.Namespace) -> T:
                 value = reader(value)
             values[field.name] = tuple(value) if isinstance(value, list) else value
     return cls(**values)
+
+
+def from_values(cls: type[T], values: Mapping[str, Any]) -> T:
+    """An instance of ``cls`` from the values that Python code gives, by the names of the fields, also of nested ones.
+
+    Paths and texts stand for each other, lists for tuples; None leaves a field at its default. Texts and numbers are
+    read as on the command line where an option has a reader: ``image_size=640``.
+
+    Raises: UserError for unknown names, and for values that a reader, a limit or the class itself refuses.
+    """
+    known = dict(_settable(cls))
+    for name in values:
+        if name not in known:
+            near = get_close_matches(name, known, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see --help of the command"
+            raise UserError(f"{name}: no such option; {hint}")
+    return _from_values(cls, {name: value for name, value in values.items() if value is not None})
+
+
+def _settable(cls: Any) -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    for field in dataclasses.fields(cls):
+        if "nested" in field.metadata:
+            yield from _settable(field.metadata["nested"])
+        else:
+            yield field.name, field
+
+
+def _from_values(cls: Any, values: Mapping[str, Any]) -> Any:
+    given: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        if "nested" in field.metadata:
+            given[field.name] = _from_values(field.metadata["nested"], values)
+        elif field.name in values:
+            value = values[field.name]
+            if (reader := field.metadata.get("reader")) and isinstance(value, str | int):
+                value = reader(str(value))
+            if isinstance(value, Path) and "Path" not in str(field.type):
+                value = str(value)
+            elif isinstance(value, str) and "Path" in str(field.type):
+                value = Path(value)
+            given[field.name] = tuple(value) if isinstance(value, list) else value
+    return cls(**given)
 
 
 def _has_empty_text(value: Any) -> bool:

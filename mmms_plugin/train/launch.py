@@ -333,8 +333,8 @@ def _warn(remark: str | None) -> None:
         print_log(one_line(remark), "current", logging.WARNING)
 
 
-def closing_lines(runner: Runner, options: LaunchOptions) -> list[str]:
-    """The last lines of a training: its best checkpoint, or else its last, and the command that tests it."""
+def best_checkpoint(runner: Runner) -> tuple[str, Path] | None:
+    """A training's best checkpoint, or else its last, and which of them it is; None if nothing was saved."""
     for hook in runner.hooks:
         if not isinstance(hook, CheckpointHook):
             continue
@@ -342,8 +342,17 @@ def closing_lines(runner: Runner, options: LaunchOptions) -> list[str]:
         last = hook.last_ckpt or newest_checkpoint(runner.work_dir)[0]  # none is new if a resumed training was complete
         for kind, path in [*(("best", path) for path in best), ("last", last)]:
             if path and Path(path).is_file():
-                return [f"{kind} checkpoint: {shown(path)}", f"test it: {_command_to_test(options, shown(path))}"]
-    return ["no checkpoint was saved, by the config's default_hooks.checkpoint"]
+                return kind, Path(path)
+    return None
+
+
+def closing_lines(runner: Runner, options: LaunchOptions) -> list[str]:
+    """The last lines of a training: its best checkpoint, or else its last, and the command that tests it."""
+    saved = best_checkpoint(runner)
+    if saved is None:
+        return ["no checkpoint was saved, by the config's default_hooks.checkpoint"]
+    kind, path = saved
+    return [f"{kind} checkpoint: {shown(path)}", f"test it: {_command_to_test(options, shown(path))}"]
 
 
 def _command_to_resume(options: TrainOptions) -> str:
