@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ from mmms_plugin.weights.files import read_checkpoint
 
 DEFAULTS = {True: "mmdet::mask-rcnn_r50_fpn_1x_coco", False: "mmdet::faster-rcnn_r50_fpn_1x_coco"}  # with masks or not
 WATCH = partial(with_progress, doing="receptive fields")
-PICTURES, SIGNS = 4, 2  # number of pictures that receptive fields are measured on, and draws for each
+# Number of pictures that receptive fields are measured on, with random weights and with a checkpoint's. With random
+# ones, single pictures differ by 2 % (standard deviation over 13 of them, ResNet-50, plain or with PSConv).
+PICTURES = {True: 1, False: 4}
 
 
 @dataclass(frozen=True)
@@ -106,17 +109,20 @@ def find_advice(
     """
     options, size = options_of(config), own_size(config)
     plain = with_changes(config, options.plain or {})
-    pictures = _pictures(config, coco, max_pixels)
     weights = None if options.plain else checkpoint  # weights of multi-scale layers do not suit plain ones
     if checkpoint is not None:
         _check(config, checkpoint)
-    fields = measure(_backbone(plain, weights), pictures, SIGNS, watch=WATCH)
-    geometry = _geometry(plain, fields, size)
-    if options.multi_scale is not None:
-        changed = with_changes(config, options.multi_scale)
-        seen = measure(_backbone(changed, weights), pictures, SIGNS, theory=False, watch=WATCH)
-        options = replace(options, multi_scale_field=_width(seen))
     objects = _objects(coco, config, size)
+    pictures = _pictures(config, coco, PICTURES[weights is None], max_pixels)
+    field = measure(_backbone(plain, weights), pictures, signs=1, deepest=True, watch=WATCH)[-1]
+    geometry = _geometry(plain, field, size)
+
+    def with_multi_scale() -> float:
+        changed = with_changes(config, options.multi_scale or {})
+        seen = measure(_backbone(changed, weights), pictures, signs=1, theory=False, deepest=True, watch=WATCH)
+        return _width(seen[-1])
+
+    options = replace(options, multi_scale_field=with_multi_scale)
     source = "random weights" if weights is None else "the checkpoint's weights"
     if options.plain and checkpoint is not None:
         source = "random weights, since the checkpoint's are for multi-scale layers"
@@ -129,14 +135,13 @@ def _check(config: Config, checkpoint: str) -> None:
     check_backbone_function(build_model(Config(config.to_dict()), saved, "cpu"), Function.of(config), saved)
 
 
-def _geometry(config: Config, fields: Sequence[ReceptiveField], size: tuple[int, int]) -> Geometry:
-    strides = strides_of(config, tuple(field.stride for field in fields))
-    return Geometry(strides, anchors_of(config), _width(fields), fields[-1].theoretical, size)
+def _geometry(config: Config, field: ReceptiveField, size: tuple[int, int]) -> Geometry:
+    return Geometry(strides_of(config, field.stride), anchors_of(config), _width(field), field.theoretical, size)
 
 
-def _width(fields: Sequence[ReceptiveField]) -> float:
-    """Four standard deviations, two to each side, of the stage that sees farthest."""
-    return 2 * max(field.two_sigma for field in fields)
+def _width(field: ReceptiveField) -> float:
+    """Four standard deviations, two to each side."""
+    return 2 * field.two_sigma
 
 
 def _backbone(config: Config, checkpoint: str | None) -> nn.Module:
@@ -148,14 +153,14 @@ def _backbone(config: Config, checkpoint: str | None) -> nn.Module:
     return start_afresh(user_fault("backbone", lambda: MODELS.build(copied.model.backbone)))
 
 
-def _pictures(config: Config, coco: CocoFile, max_pixels: int) -> list[Tensor]:
-    """The middle of the first pictures that can be read, as the backbone gets them."""
+def _pictures(config: Config, coco: CocoFile, count: int, max_pixels: int) -> list[Tensor]:
+    """The middle of the squarest pictures that can be read, as the backbone gets them; a narrow one cuts fields off."""
     pipeline = picture_pipeline(config)
     preprocess: Any = user_fault("data_preprocessor", lambda: MODELS.build(dict(config.model.data_preprocessor)))
     pictures: list[Tensor] = []
-    for image in coco.images:
+    for image in sorted(coco.images, key=lambda image: abs(log(image["width"] / image["height"]))):
         path = (coco.image_dir or Path()) / image["file_name"]
-        if len(pictures) < PICTURES and image["file_name"] and not problem_of(path, max_pixels):
+        if len(pictures) < count and image["file_name"] and not problem_of(path, max_pixels):
             sample = {"img_path": str(path), "img_id": 0}
             packed = user_fault("test pipeline", lambda sample=sample: pipeline(sample))  # type: ignore[misc]
             pictures.append(preprocess(pseudo_collate([packed]), False)["inputs"][0])

@@ -50,14 +50,14 @@ def anchors_of(config: Config) -> NDArray[np.float64] | None:
     return np.concatenate([np.concatenate(sizes), np.concatenate(steps)], 1)
 
 
-def strides_of(config: Config, stages: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides of the maps that a detector predicts from; of the backbone's last stage if the head states none."""
+def strides_of(config: Config, deepest: int) -> tuple[int, ...]:
+    """Strides of the maps that a detector predicts from; that of the backbone's last stage if the head states none."""
     _, head = dense_head(config)
     for part in (head.get("anchor_generator"), head.get("prior_generator"), head):
         strides = part.get("strides") if isinstance(part, dict) else None
         if isinstance(strides, list | tuple) and strides:
             return tuple(int(s[0] if isinstance(s, list | tuple) else s) for s in strides)
-    return (stages[-1],)
+    return (deepest,)
 
 
 def options_of(config: Config) -> Options:

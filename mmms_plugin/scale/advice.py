@@ -7,7 +7,7 @@ that the numbers stand beside AP_S, AP_M and AP_L.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -156,7 +156,7 @@ class Options:
         finer_anchors: of the detector with this level, as `Geometry.anchors`.
         plain: changes that replace multi-scale layers by plain ones; None if the layers are plain already.
         multi_scale: changes that replace plain layers by PSConv; None if the backbone does not take them.
-        multi_scale_field: effective receptive field with PSConv, px.
+        multi_scale_field: measures the effective receptive field with PSConv, px, if the advice depends on it.
         other_layers: name of a multi-scale backbone without a plain form here, '' for none.
         two_stage: whether a second stage sees the whole of each proposal, whatever the receptive field of a cell.
     """
@@ -166,7 +166,7 @@ class Options:
     finer_anchors: NDArray[np.float64] | None = None
     plain: Mapping[str, Any] | None = None
     multi_scale: Mapping[str, Any] | None = None
-    multi_scale_field: float = 0.0
+    multi_scale_field: Callable[[], float] = float
     other_layers: str = ""
     two_stage: bool = False
 
@@ -303,13 +303,12 @@ def _layers(objects: Objects, geometry: Geometry, options: Options) -> Advice:
     if options.multi_scale is None:
         what = f"keep {options.other_layers}" if options.other_layers else "a deeper backbone, or one with Elastic"
         return Advice("backbone", what, f"{text}; {smaller}", RULE)
-    left = share_beyond(objects, options.multi_scale_field)
+    field = options.multi_scale_field()
+    left = share_beyond(objects, field)
     if beyond - left < GAIN:
-        text += f"; with PSConv it would be {options.multi_scale_field:.0f} px and {left:.1%}; {smaller}"
+        text += f"; with PSConv it would be {field:.0f} px and {left:.1%}; {smaller}"
         return Advice("layers", "no PSConv: it would see no more of them", text, RULE)
-    why = (
-        f"{text}; with PSConv, pattern (1, 2, 1, 4), it is {options.multi_scale_field:.0f} px and {left:.1%}; {smaller}"
-    )
+    why = f"{text}; with PSConv, pattern (1, 2, 1, 4), it is {field:.0f} px and {left:.1%}; {smaller}"
     evidence = FAR_OBJECTS_TWO_STAGE if options.two_stage else FAR_OBJECTS
     return Advice("layers", "PSConv in the backbone", why, f"{evidence}; {TABLE_7}", options.multi_scale)
 

@@ -64,6 +64,7 @@ def measure(
     signs: int = 4,
     seed: int = 0,
     theory: bool = True,
+    deepest: bool = False,
     watch: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
 ) -> list[ReceptiveField]:
     """Receptive fields of every stage of a backbone, which is not changed.
@@ -74,6 +75,7 @@ def measure(
         signs: random draws for each picture.
         seed: of the draws.
         theory: whether to measure the theoretical field too; otherwise it is None.
+        deepest: whether to measure the last stage only, which takes a fraction of the time.
         watch: iterates over the pictures, to show progress.
 
     Raises: UserError if the pictures are too small for the backbone.
@@ -85,13 +87,13 @@ def measure(
     with _evaluating(backbone):
         for picture in watch(pictures):
             try:
-                of_picture, strides = _energies(backbone, picture[None].to(device), signs, generator)
+                of_picture, strides = _energies(backbone, picture[None].to(device), signs, generator, deepest)
             except ValueError as error:
                 raise UserError(f"receptive fields: {error}; larger pictures are needed (--image-size)") from error
             for name, energy in of_picture.items():
                 energies[name] = energies.get(name, torch.zeros(())) + energy
     height = min(HEIGHT, max(16, 4 * max(strides.values())))
-    reach = theoretical(backbone, pictures[0].shape[0], height) if theory else {}
+    reach = theoretical(backbone, pictures[0].shape[0], height, deepest=deepest) if theory else {}
     return [_field(name, strides[name], reach.get(name), energy.sqrt().numpy()) for name, energy in energies.items()]
 
 
@@ -112,14 +114,14 @@ def middles(pictures: Sequence[Tensor], most_side: int = MOST_SIDE) -> list[Tens
 
 
 def _energies(
-    backbone: nn.Module, x: Tensor, signs: int, generator: torch.Generator
+    backbone: nn.Module, x: Tensor, signs: int, generator: torch.Generator, deepest: bool
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Sum over the draws of the squared gradient, ``[H, W]`` for each stage, and the strides of the stages.
 
     The graph of a picture is freed on return: two at once would take gigabytes for a large network.
     """
     x = x.requires_grad_()
-    maps = _stage_maps(backbone, x)
+    maps = _stage_maps(backbone, x, deepest)
     energies = {}
     for name, y in maps.items():
         middle = y[0, :, y.shape[-2] // 2, y.shape[-1] // 2]
@@ -151,7 +153,11 @@ def _variance(weights: NDArray[np.float64]) -> float:
 
 
 def theoretical(
-    backbone: nn.Module, channels: int = 3, height: int = HEIGHT, widths: Sequence[int] = WIDTHS
+    backbone: nn.Module,
+    channels: int = 3,
+    height: int = HEIGHT,
+    widths: Sequence[int] = WIDTHS,
+    deepest: bool = False,
 ) -> dict[str, int | None]:
     """Width in px of the region that a cell of every stage depends on; None if it is wider than the widest strip.
 
@@ -160,13 +166,14 @@ def theoretical(
         channels: of the picture.
         height: of the picture; large enough for the backbone to run.
         widths: of the pictures, tried in turn until every field ends inside.
+        deepest: as in ``measure``.
     """
     network = copy.deepcopy(backbone).cpu().double()
     fields: dict[str, int | None] = {}
     with _evaluating(network), _Positive():
         for width in widths:
             x = torch.ones(1, channels, height, width, dtype=torch.float64, requires_grad=True)
-            for name, y in _stage_maps(network, x).items():
+            for name, y in _stage_maps(network, x, deepest).items():
                 if fields.get(name) is None:
                     fields[name] = _reach(y, x)
             if None not in fields.values():
@@ -262,8 +269,8 @@ def _mean_pool(
     return F.avg_pool2d(x, kernel_size, stride or kernel_size, padding, ceil_mode)
 
 
-def _stage_maps(backbone: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """The map ``[N, C, h, w]`` of every stage that runs, by its name."""
+def _stage_maps(backbone: nn.Module, x: Tensor, deepest: bool) -> dict[str, Tensor]:
+    """The map ``[N, C, h, w]`` of every stage that runs, or of the last one only, by its name."""
     by_stage: dict[str, Tensor] = {}
     handles = [last.register_forward_hook(_keeper(by_stage, name)) for name, last in _stages(backbone)]
     try:
@@ -274,7 +281,8 @@ def _stage_maps(backbone: nn.Module, x: Tensor) -> dict[str, Tensor]:
             handle.remove()
     outputs = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
     maps = {f"output {i + 1}": y for i, y in enumerate(outputs) if isinstance(y, Tensor) and y.dim() == 4}
-    return by_stage if len(by_stage) >= len(maps) else maps
+    maps = by_stage if len(by_stage) >= len(maps) else maps
+    return dict([*maps.items()][-1:]) if deepest else maps
 
 
 def _keeper(by_stage: dict[str, Tensor], name: str) -> Callable[..., None]:
@@ -296,16 +304,24 @@ def _stages(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode, without checkpointing, which some implementations refuse here; restored afterwards."""
+    """Eval mode, without gradients of weights, and without checkpointing, which some implementations refuse here.
+
+    All of it is restored afterwards.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     training = {module: module.training for module in model.modules()}
     checkpointed = [module for module in model.modules() if getattr(module, "with_cp", False) is True]
     for module in checkpointed:
         module.with_cp = False  # type: ignore[assignment]
     for module in training:
         module.training = False
+    for parameter in trained:
+        parameter.requires_grad = False
     try:
         yield
     finally:
+        for parameter in trained:
+            parameter.requires_grad = True
         for module, state in training.items():
             module.training = state
         for module in checkpointed:

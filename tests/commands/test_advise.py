@@ -36,7 +36,7 @@ model = dict(
     ),
 )
 """
-SMALL, LARGE = 14.0, 45.0  # px, limits of the objects of the two data sets below
+SMALL, LARGE = 14.0, 35.0  # px, limits of the objects of the two data sets below
 
 
 def write_config(path: Path, layers: str = "") -> Path:
@@ -75,8 +75,7 @@ def test_large_objects_get_psconv_and_the_config_trains(shapes, tmp_path, capsys
     assert list((tmp_path / "work").glob("*.pth"))
 
 
-FIELDS = [ReceptiveField(f"stage {i}", 2 << i, t, 9.0, 9, s, False, np.zeros((2, 2), np.float32))
-          for i, (s, t) in enumerate(((20.0, 43), (15.5, 99)), 1)]  # fmt: skip
+FIELDS = [ReceptiveField("stage 2", 8, 99, 9.0, 9, 20.0, False, np.zeros((2, 2), np.float32))]
 
 
 def test_what_is_printed_and_written_as_json(tmp_path, capsys, monkeypatch):
@@ -96,6 +95,8 @@ def test_what_is_printed_and_written_as_json(tmp_path, capsys, monkeypatch):
         for i, (w, h, area, crowd) in enumerate(sizes)
     ]  # fmt: skip
     images = [dict(id=i, file_name=f"{i}.png", width=200, height=100) for i in range(1, 8)]
+    images.insert(0, dict(id=8, file_name="narrow.png", width=400, height=100))
+    Image.new("RGB", (400, 100)).save(data / "images/narrow.png")
     content = dict(images=images, annotations=records, categories=[dict(id=1, name="x")])
     for split in ("train", "val"):
         (data / f"annotations/instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
@@ -107,8 +108,10 @@ def test_what_is_printed_and_written_as_json(tmp_path, capsys, monkeypatch):
     assert main([*arguments, "--json", str(tmp_path / "advice.json")]) == 0
     (plain, pictures, options), (adapted, again, more) = measured
     assert (type(plain).__name__, type(adapted).__name__) == ("ResNet", "PSResNet")
-    assert len(pictures) == len(again) == 4
+    assert [picture.shape for picture in pictures] == [picture.shape for picture in again] == [(3, 224, 416)]
     assert (options.get("theory", True), more["theory"]) == (True, False)
+    assert options["deepest"]
+    assert more["deepest"]
     found = json.loads((tmp_path / "advice.json").read_text(encoding="utf-8"))
     geometry = found["geometry"]
     assert (geometry["field"], geometry["theoretical"], geometry["size"]) == (40.0, 99, [400, 200])
@@ -225,8 +228,8 @@ def test_a_finer_level_of_a_pyramid():
     config.model.bbox_head.update(in_channels=8, feat_channels=8)
     options = options_of(config)
     finer = with_changes(config, options.finer)
-    assert strides_of(config, (32,)) == (8, 16, 32, 64, 128)
-    assert strides_of(finer, (32,)) == (4, 8, 16, 32, 64, 128)
+    assert strides_of(config, 32) == (8, 16, 32, 64, 128)
+    assert strides_of(finer, 32) == (4, 8, 16, 32, 64, 128)
     assert anchors_of(finer).shape == (6 * 9, 4)
     assert float(anchors_of(config)[:, :2].prod(1).min() ** 0.5) == pytest.approx(32)
     model = MODELS.build(finer.model).eval()

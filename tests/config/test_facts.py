@@ -193,17 +193,17 @@ def test_strides_and_anchors_of_heads():
     init_default_scope("mmdet")
     generator = dict(type="AnchorGenerator", scales=[2], strides=[(4, 4), 8], ratios=[1.0])
     two_stage = detector({}, rpn_head=dict(anchor_generator=generator), bbox_head=dict(strides=[64]))
-    assert strides_of(two_stage, (1, 2)) == (4, 8)
+    assert strides_of(two_stage, 2) == (4, 8)
     assert anchors_of(two_stage).tolist() == [[8, 8, 4, 4], [16, 16, 8, 8]]
     points = detector({}, bbox_head=dict(prior_generator=dict(strides=[8, 16])))
-    assert strides_of(points, (1, 2)) == (8, 16)
+    assert strides_of(points, 2) == (8, 16)
     assert anchors_of(points) is None
     assert (
         anchors_of(detector({}, bbox_head=dict(anchor_generator=dict(type="MlvlPointGenerator", strides=[8])))) is None
     )
-    assert strides_of(detector({}, bbox_head=dict(strides=(32,))), (1, 2)) == (32,)
-    assert strides_of(detector({}, bbox_head=dict(strides=[])), (1, 2)) == (2,)
-    assert strides_of(detector({}, bbox_head=[dict(strides=[4])]), (1, 2)) == (2,)  # a list of heads
+    assert strides_of(detector({}, bbox_head=dict(strides=(32,))), 2) == (32,)
+    assert strides_of(detector({}, bbox_head=dict(strides=[])), 2) == (2,)
+    assert strides_of(detector({}, bbox_head=[dict(strides=[4])]), 2) == (2,)  # a list of heads
 
 
 @pytest.mark.parametrize(

@@ -166,10 +166,15 @@ def test_what_new_anchors_and_layers_leave_counts():
         assert found.changes == ({key: [5.657, 2.828]} if change else {}), won
     for won, change in ((1, False), (3, True)):
         sides = [300.0] * won + [900.0] * 20 + [50.0] * (80 - won)
-        layers = topics(advise(squares(*sides), geometry(), Options(multi_scale=PSCONV, multi_scale_field=400)))[
-            "layers"
-        ]
+        layers = topics(
+            advise(squares(*sides), geometry(), Options(multi_scale=PSCONV, multi_scale_field=lambda: 400))
+        )["layers"]
         assert bool(layers.changes) == change, won
+
+
+def test_the_field_with_psconv_is_measured_only_if_the_advice_depends_on_it():
+    options = Options(multi_scale=PSCONV, multi_scale_field=lambda: pytest.fail("was measured"))
+    assert not topics(advise(squares(*[50.0] * 95, *[300.0] * 5), geometry(), options))["layers"].changes
 
 
 def test_what_the_advice_on_layers_says():
@@ -184,7 +189,7 @@ def test_what_the_advice_on_layers_says():
     )
     assert topics(advise(far, geometry(), Options()))["backbone"].what == "a deeper backbone, or one with Elastic"
     assert "(435 px in theory)" in topics(advise(far, geometry(), Options()))["backbone"].why
-    same = topics(advise(far, geometry(), Options(multi_scale=PSCONV, multi_scale_field=210)))["layers"]
+    same = topics(advise(far, geometry(), Options(multi_scale=PSCONV, multi_scale_field=lambda: 210)))["layers"]
     assert "; with PSConv it would be 210 px and 20.0%; instead, pictures of 256" in same.why
     tiny = replace(geometry(field=1.0), size=(500, 40))
     assert "pictures of 32 x 32 px bring" in topics(advise(far, tiny, Options()))["backbone"].why
@@ -198,7 +203,7 @@ def test_what_the_advice_on_layers_says():
 
 def test_small_objects_need_no_layer_that_sees_farther():
     options = Options(
-        plain={"model.backbone.dilation_pattern": (1, 1, 1, 1)}, multi_scale=PSCONV, multi_scale_field=400
+        plain={"model.backbone.dilation_pattern": (1, 1, 1, 1)}, multi_scale=PSCONV, multi_scale_field=lambda: 400
     )
     found = topics(advise(squares(*np.linspace(8, 60, 50)), geometry(), options))
     assert found["layers"].changes == options.plain
@@ -207,7 +212,7 @@ def test_small_objects_need_no_layer_that_sees_farther():
 
 
 def test_large_objects_do():
-    options = Options(multi_scale=PSCONV, multi_scale_field=400)
+    options = Options(multi_scale=PSCONV, multi_scale_field=lambda: 400)
     found = topics(advise(squares(*np.linspace(210, 390, 50)), geometry(), options))
     assert found["layers"].changes == PSCONV
     assert found["layers"].why.startswith("100.0% of the objects")
@@ -220,7 +225,7 @@ def test_large_objects_do():
 
 
 def test_psconv_is_not_advised_where_it_sees_no_more_of_them():
-    options = Options(multi_scale=PSCONV, multi_scale_field=205)
+    options = Options(multi_scale=PSCONV, multi_scale_field=lambda: 205)
     found = topics(advise(squares(*np.linspace(210, 390, 50)), geometry(), options))
     assert (found["layers"].changes, found["layers"].evidence) == ({}, RULE)
     assert found["layers"].what == "no PSConv: it would see no more of them"
@@ -229,7 +234,7 @@ def test_psconv_is_not_advised_where_it_sees_no_more_of_them():
 @pytest.mark.parametrize("count", [9, 10])
 def test_a_tenth_beyond_the_field_decides(count):
     sides = [100.0] * (100 - count) + [300.0] * count
-    found = topics(advise(squares(*sides), geometry(), Options(multi_scale=PSCONV, multi_scale_field=400)))
+    found = topics(advise(squares(*sides), geometry(), Options(multi_scale=PSCONV, multi_scale_field=lambda: 400)))
     assert bool(found["layers"].changes) == (count == 10)
 
 

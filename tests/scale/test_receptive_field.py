@@ -257,3 +257,17 @@ def test_a_fresh_start_shows_what_blocks_see_that_begin_as_the_identity():
     nn.init.constant_(network.bn1.bias, -1e6)
     silent = measure(network, [picture], theory=False)[0]
     assert (silent.side, silent.extent, silent.two_sigma) == (0, 0, 0)
+
+
+def test_the_deepest_stage_alone_is_the_last_of_all():
+    network = MODELS.build(
+        dict(type="mmms_plugin.PSResNet", depth=18, base_channels=8, frozen_stages=1, dilation_pattern=(1, 1, 1, 1))
+    )
+    trained = [parameter.requires_grad for parameter in network.parameters()]
+    pictures = [torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0))]
+    *_, last = measure(network, pictures, signs=8)
+    (alone,) = measure(network, pictures, signs=8, deepest=True)
+    assert (alone.name, alone.stride, alone.theoretical) == (last.name, last.stride, last.theoretical)
+    assert alone.two_sigma == pytest.approx(last.two_sigma, rel=0.1)  # of other draws
+    assert [parameter.requires_grad for parameter in network.parameters()] == trained
+    assert {True, False} == set(trained)
