@@ -6,16 +6,14 @@ annotation is not kept, because pycocotools overwrites it with ``iscrowd``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmms_plugin.coco.run_lengths import RLE, Masks
 from mmms_plugin.errors import UserError
-
-# One mask: {"size": [height, width], "counts": compressed run lengths}, what pycocotools.mask takes.
-RLE = dict[str, Any]
 
 AREAS = {
     "annotation": "ground truth by {source}, detections by {shape}",
@@ -34,14 +32,6 @@ AREA_NAMES = {"annotation": "annotated area", "box": "box area", "mask": "mask a
 def box_areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Width times height (px²) of ``(n, 4)`` boxes xywh."""
     return boxes[:, 2] * boxes[:, 3]
-
-
-def mask_areas(rles: tuple[RLE, ...]) -> NDArray[np.float64]:
-    """Pixels of every mask, ``(n,)``; 255 at a time, because pycocotools 2.0.11 keeps their number in a byte."""
-    from pycocotools import mask as mask_utils
-
-    parts = [mask_utils.area(list(rles[i : i + 255])) for i in range(0, len(rles), 255)]
-    return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
 
 
 def positions(ids: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -88,7 +78,7 @@ class GroundTruth:
         boxes: ``(n, 4)`` float64 xywh in px.
         annotated_area: ``(n,)`` float64, the ``area`` field in px² (COCO: the mask's area), NaN where absent.
         iscrowd: ``(n,)`` bool.
-        rles: one mask per object, or None if the masks were not read.
+        rles: one sound mask per object, or None if the masks were not read.
         file_names: of the images, as in the file; empty if any lacks one.
         format: one of `mmms_plugin.coco.formats.FORMATS`, which they were read from.
         federated: what LVIS's rules need, or None.
@@ -106,7 +96,7 @@ class GroundTruth:
     boxes: NDArray[np.float64]
     annotated_area: NDArray[np.float64]
     iscrowd: NDArray[np.bool_]
-    rles: tuple[RLE, ...] | None = None
+    rles: Sequence[RLE] | None = None
     file_names: tuple[str, ...] = ()
     format: str = "coco"
     federated: Federated | None = None
@@ -121,7 +111,7 @@ class GroundTruth:
         _, first, place = np.unique(self.file_ids[::-1], return_index=True, return_inverse=True)
         last = len(self) - 1 - first[place][::-1]
         columns = ("image_id", "category_id", "boxes", "annotated_area", "iscrowd")
-        rles = None if self.rles is None else tuple(self.rles[i] for i in last.tolist())
+        rles = None if self.rles is None else Masks.of(self.rles).at(last)
         return replace(self, ids=self.file_ids, rles=rles, **{name: getattr(self, name)[last] for name in columns})
 
     def areas(self, area: str) -> NDArray[np.float64]:
@@ -133,7 +123,7 @@ class GroundTruth:
         if area == "box":
             return box_areas(self.boxes)
         if area == "mask":
-            return mask_areas(_masks(self.rles, "annotations"))
+            return _masks(self.rles, "annotations").areas
         if np.isnan(self.annotated_area).any():
             missing = int(np.isnan(self.annotated_area).sum())
             raise UserError(f"{missing} of {len(self)} annotations have no 'area' field: use --area box or --area mask")
@@ -150,7 +140,7 @@ class Detections:
         category_id: ``(n,)`` int64.
         boxes: ``(n, 4)`` float64 xywh in px; around the masks if the file has only those.
         scores: ``(n,)`` float64.
-        rles: one mask per detection, or None if the file has none or they were not read.
+        rles: one sound mask per detection, or None if the file has none or they were not read.
         excused: ``(n,)`` bool, those that are not false positives if unmatched (LVIS); None for none.
     """
 
@@ -159,7 +149,7 @@ class Detections:
     category_id: NDArray[np.int64]
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
-    rles: tuple[RLE, ...] | None = None
+    rles: Sequence[RLE] | None = None
     excused: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
@@ -173,7 +163,7 @@ class Detections:
         """
         if area == "box" or (area == "annotation" and iou_type == "bbox"):
             return box_areas(self.boxes)
-        return mask_areas(_masks(self.rles, f"predictions {self.name!r}"))
+        return _masks(self.rles, f"predictions {self.name!r}").areas
 
 
 @dataclass(frozen=True)
@@ -192,7 +182,7 @@ def describe_area(area: str, iou_type: str, file_format: str = "coco") -> str:
     return f"area '{area}': {AREAS[area].format(source=SHAPES.get(file_format, AREA_FIELD), shape=shape)}"
 
 
-def _masks(rles: tuple[RLE, ...] | None, what: str) -> tuple[RLE, ...]:
+def _masks(rles: Sequence[RLE] | None, what: str) -> Masks:
     if rles is None:
         raise UserError(f"{what} hold no masks: use --iou-type bbox with --area annotation or box")
-    return rles
+    return Masks.of(rles)

@@ -19,7 +19,7 @@ from mmms_plugin.coco.formats import AUTO, Labels, Source
 from mmms_plugin.coco.labelme import read_labelme_truth
 from mmms_plugin.coco.lvis import is_federated, judged, read_federated
 from mmms_plugin.coco.mending import as_side, mend_areas, suspicious_boxes, unsound_ids, without_short_polygons
-from mmms_plugin.coco.objects import RLE, Detections, GroundTruth, mask_areas, positions
+from mmms_plugin.coco.objects import Detections, GroundTruth, positions
 from mmms_plugin.coco.pascal_voc import read_voc_detections, read_voc_truth
 from mmms_plugin.coco.readings import boxes_off_masks, misread
 from mmms_plugin.coco.records import (
@@ -41,7 +41,8 @@ from mmms_plugin.coco.references import (
     numbered_classes,
     other_sizes,
 )
-from mmms_plugin.coco.rle import mask_boxes, to_rles
+from mmms_plugin.coco.rle import mask_boxes, to_masks
+from mmms_plugin.coco.run_lengths import Masks
 from mmms_plugin.coco.yolo import read_yolo_detections, read_yolo_truth
 from mmms_plugin.errors import LONGEST, UserError, printable
 
@@ -101,7 +102,7 @@ def read_ground_truth(
         columns.area,
         columns.boxes,
         masked,
-        lambda places: mask_areas(_chosen_masks(columns, pixels, rles, places, f"{where}: annotations")),
+        lambda places: _chosen_masks(columns, pixels, rles, places, f"{where}: annotations").areas,
     )
     unsound = unsound_ids(columns.id)
     findings.add_where(
@@ -246,15 +247,15 @@ def _notes(findings: Findings) -> Notes:
 
 def _mend_masks_and_boxes(
     columns: Columns, pixels: NDArray, masks: bool, where: str, findings: Findings, named: Callable[[int], str]
-) -> tuple[Columns, tuple[RLE, ...] | None]:
+) -> tuple[Columns, Masks | None]:
     """Columns without short polygons and with boxes around masks where absent; and the masks, if they are asked for."""
     segmentations = columns.segmentations
-    if segmentations:
+    if segmentations and list in set(map(type, segmentations)):
         segmentations = [without_short_polygons(segmentation) for segmentation in segmentations]
         changed = [new is not old for new, old in zip(segmentations, columns.segmentations or (), strict=True)]
         findings.add_where("polygon-short", np.array(changed, bool), named)
         columns = replace(columns, segmentations=segmentations)
-    rles = to_rles(segmentations or (), pixels, where) if masks else None
+    rles = to_masks(segmentations or (), pixels, where) if masks else None
     if rles and (apart := boxes_off_masks(columns.boxes, columns.has_box, rles)):
         findings.add("box-mask", apart)
     absent = np.flatnonzero(~columns.has_box)
@@ -272,9 +273,9 @@ def _mend_masks_and_boxes(
 
 
 def _chosen_masks(
-    columns: Columns, pixels: NDArray, rles: tuple[RLE, ...] | None, places: NDArray[np.int64], where: str
-) -> tuple[RLE, ...]:
+    columns: Columns, pixels: NDArray, masks: Masks | None, places: NDArray[np.int64], where: str
+) -> Masks:
+    if masks is not None:
+        return masks.at(places)
     at = places.tolist()
-    if rles is not None:
-        return tuple(rles[i] for i in at)
-    return to_rles([(columns.segmentations or ())[i] for i in at], pixels[at], where, at)
+    return to_masks([(columns.segmentations or ())[i] for i in at], pixels[at], where, at)

@@ -8,7 +8,7 @@ are always read as the format says; a note names the better reading.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.coco.mending import NORMALISED
-from mmms_plugin.coco.objects import RLE, GroundTruth, positions
+from mmms_plugin.coco.objects import GroundTruth, positions
 from mmms_plugin.coco.records import Columns, few
 from mmms_plugin.coco.references import ImageNames
 from mmms_plugin.coco.rle import mask_boxes
+from mmms_plugin.coco.run_lengths import Masks
 
 IMAGES, PAIRS = 200, 10_000  # to judge from, at most: images, and pairs of a prediction and an object
 ON_OBJECT = 0.5  # IoU
@@ -139,11 +140,11 @@ def _fit(ours: Floats, theirs: Floats) -> NDArray[np.bool_]:
     return common >= ON_OBJECT * union
 
 
-def boxes_off_masks(boxes: Floats, has_box: NDArray[np.bool_], rles: Sequence[RLE]) -> str:
+def boxes_off_masks(boxes: Floats, has_box: NDArray[np.bool_], masks: Masks) -> str:
     """How many boxes, of some, do not lie around their masks, in words; empty if most do."""
     stated = np.flatnonzero(has_box)
     some = stated[np.linspace(0, len(stated) - 1, min(IMAGES, len(stated))).round().astype(np.int64)]
-    around = mask_boxes([rles[i] for i in some.tolist()])
+    around = mask_boxes(masks.at(some))
     solid = ((around[:, 2:] > 1) | (boxes[some, 2:] > 2)).all(1)  # not of boxes and masks that are a speck
     off = ~_fit(boxes[some[solid]], around[solid])
     if len(off) < min(ENOUGH) or 2 * off.sum() <= len(off):

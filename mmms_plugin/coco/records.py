@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -33,6 +33,7 @@ from mmms_plugin.coco.json_files import (
     scored_annotations_of,
 )
 from mmms_plugin.coco.mending import FARTHEST, areas_of, as_id, crowds_of, ids_of, is_number
+from mmms_plugin.coco.run_lengths import RunLengths
 from mmms_plugin.errors import UserError, counted, printable, shown
 
 HIGHEST = 1e300  # of a score
@@ -46,6 +47,8 @@ ALLOWED = {
     "bbox": "[x, y, width, height]",
 }
 Id = int | float  # JSON may spell an integer 4.0
+Segmentation = TypeVar("Segmentation")  # anything, or in nearly all files one of:
+USUAL = RunLengths | list[Any]
 
 
 class Image(msgspec.Struct, gc=False):
@@ -80,8 +83,8 @@ class _Annotation(msgspec.Struct, gc=False):
     stated_score: Any = msgspec.field(name="score", default=None)  # of what may be predictions
 
 
-class _AnnotationWithMask(_Annotation, gc=False):
-    segmentation: Any = None
+class _AnnotationWithMask(_Annotation, Generic[Segmentation], gc=False):
+    segmentation: Segmentation | None = None
 
 
 class _Result(msgspec.Struct, gc=False):
@@ -91,8 +94,8 @@ class _Result(msgspec.Struct, gc=False):
     bbox: tuple[float, float, float, float] | None = None
 
 
-class _ResultWithMask(_Result, gc=False):
-    segmentation: Any = None
+class _ResultWithMask(_Result, Generic[Segmentation], gc=False):
+    segmentation: Segmentation | None = None
 
 
 class _OwnResult(msgspec.Struct, gc=False):
@@ -104,8 +107,8 @@ class _OwnResult(msgspec.Struct, gc=False):
     bbox: tuple[float, float, float, float] | None = None
 
 
-class _OwnResultWithMask(_OwnResult, gc=False):
-    segmentation: Any = None
+class _OwnResultWithMask(_OwnResult, Generic[Segmentation], gc=False):
+    segmentation: Segmentation | None = None
 
 
 class _NamedResult(_Result, gc=False):
@@ -113,8 +116,8 @@ class _NamedResult(_Result, gc=False):
     category_name: Any = None
 
 
-class _NamedResultWithMask(_NamedResult, gc=False):
-    segmentation: Any = None
+class _NamedResultWithMask(_NamedResult, Generic[Segmentation], gc=False):
+    segmentation: Segmentation | None = None
 
 
 RESULTS = {  # by whether masks are read, and whether results may have names beside their ids
@@ -142,7 +145,7 @@ class Columns:
         category_id: ``(n,)`` int64; of results perhaps names of classes, ``(n,)`` object.
         boxes: ``(n, 4)`` float64 x y width height in px, zeros where absent.
         has_box: ``(n,)`` bool.
-        segmentations: as in the file, or None if they were not read.
+        segmentations: as in the file, RLEs mostly as `RunLengths`; or None if they were not read.
         score: ``(n,)`` float64, of results.
         id: ``(n,)`` int64, of annotations; 0 if absent or not an integer.
         has_id: ``(n,)`` bool, of annotations: whether the file has an integer there.
@@ -200,8 +203,7 @@ def read_annotations(path: Path, argument: str, masks: bool) -> tuple[list[Image
     try:
         file = msgspec.json.decode(data.removeprefix(BOM), type=_File)
         images, categories = file.images, file.categories
-        parts = map(msgspec.json.Decoder(list[kind]).decode, pieces(io.BytesIO(file.annotations)))  # type: ignore[valid-type]
-        columns = _columns(parts, kind, f"{where}: annotations")
+        columns = _columns(_parts(io.BytesIO(file.annotations), kind), kind, f"{where}: annotations")
     except UNREAD:
         content = annotations_of(data, where)
         refuse_nothing(content["images"], content["categories"], where)
@@ -250,7 +252,7 @@ def read_results(path: Path, argument: str, masks: bool) -> Results:
 
 def _listed_results(file: BinaryIO, kind: type[msgspec.Struct], where: str) -> Columns:
     try:
-        return _columns(map(msgspec.json.Decoder(list[kind]).decode, pieces(file)), kind, f"{where}: ")  # type: ignore[valid-type]
+        return _columns(_parts(file, kind), kind, f"{where}: ")
     except UNREAD:
         file.seek(0)
         return _columns([_converted(results_of(file.read(), where), kind, f"{where}: ")], kind, f"{where}: ")
@@ -261,8 +263,7 @@ def _results_with_images(data: bytes, kind: type[msgspec.Struct], where: str) ->
     try:
         file = msgspec.json.decode(data.removeprefix(BOM), type=_File)
         images, categories, info = file.images, file.categories, file.info
-        parts = map(msgspec.json.Decoder(list[kind]).decode, pieces(io.BytesIO(file.annotations)))  # type: ignore[valid-type]
-        columns = _columns(parts, kind, f"{where}: annotations")
+        columns = _columns(_parts(io.BytesIO(file.annotations), kind), kind, f"{where}: annotations")
     except UNREAD:
         content = scored_annotations_of(data, where)
         images = _converted(content["images"], Image, f"{where}: images")
@@ -271,6 +272,16 @@ def _results_with_images(data: bytes, kind: type[msgspec.Struct], where: str) ->
         columns, info = _columns([records], kind, f"{where}: annotations"), content.get("info")
     least: Any = info.get("least_score") if isinstance(info, dict) else None
     return Results(columns, images, categories, float(least) if is_number(least) and 0 < least <= 1 else 0.0)
+
+
+def _parts(file: BinaryIO, kind: type[msgspec.Struct]) -> Iterable[list[Any]]:
+    """The records of a JSON list, some at a time.
+
+    Raises:
+        msgspec.MsgspecError: one does not fit, or has an unusual segmentation.
+    """
+    usual: Any = kind[USUAL] if "segmentation" in kind.__struct_fields__ else kind  # type: ignore[index]
+    return map(msgspec.json.Decoder(list[usual]).decode, pieces(file))
 
 
 def image_and_category_ids(

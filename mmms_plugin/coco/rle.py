@@ -1,40 +1,40 @@
 """COCO's segmentations in their three spellings: checked, then converted to compressed RLEs by pycocotools.
 
-Polygons, uncompressed and compressed RLEs: https://cocodataset.org/#format-data; the spelling of compressed counts is
-that of ``rleToString`` in pycocotools. pycocotools trusts its input: run lengths that do not add up to the picture or
-an edge to NaN make it loop for ever, and sizes of 2^32 pixels make it hang or divide by zero.
+Polygons, uncompressed and compressed RLEs: https://cocodataset.org/#format-data. pycocotools trusts its input: run
+lengths that do not add up to the picture or an edge to NaN make it loop for ever, and sizes of 2^32 pixels make it hang
+or divide by zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
+import msgspec
 import numpy as np
 from pycocotools import mask as mask_utils
 
 from mmms_plugin.coco.mending import as_id
-from mmms_plugin.coco.objects import RLE
+from mmms_plugin.coco.run_lengths import MOST_PIXELS, RLE, Masks, RunLengths, decode, text_of
 from mmms_plugin.errors import UserError, shown
 
-MOST_PIXELS = 2**32 - 1  # pycocotools counts pixels in 32 bits
 FARTHEST = 1e6  # px; coordinates of a polygon
 LONGEST = 4e6  # px, outline of one object; pycocotools walks along it in fifths of a pixel
-AT_ONCE = 4096  # masks that are checked together, for speed in bounded memory
-LETTERS = 7  # of one compressed run length: 5 bits each
 Size = tuple[int, int]
 
 
-def to_rles(
+def to_masks(
     segmentations: Sequence[Any],
     pixels: np.ndarray,
     where: str,
     numbers: Sequence[int] | np.ndarray | None = None,
-) -> tuple[RLE, ...]:
-    """Segmentations as compressed RLEs.
+) -> Masks:
+    """Segmentations as masks.
 
     Args:
-        segmentations: of annotations or results, as in the file.
+        segmentations: of annotations or results, as in the file or as `RunLengths`.
         pixels: ``(n, 2)`` width and height of their pictures, 0 if unknown.
         where: argument, file and list, for messages ("--ann a.json: annotations").
         numbers: the items' places in that list.
@@ -42,17 +42,39 @@ def to_rles(
     Raises:
         UserError: a segmentation is absent, malformed or damaged, or an RLE has another size than the picture.
     """
+    sizes = pixels[:, ::-1]
+    if masks := _masks_of_texts(segmentations, sizes):
+        return masks
     numbers = range(len(segmentations)) if numbers is None else numbers
     absent = next((i for i, segmentation in enumerate(segmentations) if not segmentation), None)
     if absent is not None:
         needed = "(polygons or RLE), which masks need; for boxes, give --iou-type bbox"
         raise UserError(f"{where}[{numbers[absent]}]: no segmentation {needed}")
-    sizes = [(height, width) for width, height in pixels.tolist()]
-    problems = segmentation_problems(segmentations, sizes)
+    shapes = [(height, width) for height, width in sizes.tolist()]
+    problems = segmentation_problems(segmentations, shapes)
     if problems:
         first = min(problems)
         raise UserError(f"{where}[{numbers[first]}].{problems[first]}")
-    return tuple(_to_rle(segmentation, size) for segmentation, size in zip(segmentations, sizes, strict=True))
+    return Masks.of([_to_rle(segmentation, size) for segmentation, size in zip(segmentations, shapes, strict=True)])
+
+
+def _masks_of_texts(segmentations: Sequence[Any], sizes: np.ndarray) -> Masks | None:
+    """Sound compressed RLEs of a file, all checked at once; None if any is unsound or something else."""
+    if set(map(type, segmentations)) != {RunLengths}:
+        return None
+    texts = list(map(attrgetter("counts"), segmentations))
+    if set(map(type, texts)) != {str}:
+        return None
+    try:
+        shapes = np.fromiter(chain.from_iterable(map(attrgetter("size"), segmentations)), np.int64).reshape(-1, 2)
+    except OverflowError:
+        return None
+    known = (sizes > 0).all(1)
+    if not (shapes.min() > 0 and shapes.max() <= MOST_PIXELS and (shapes == sizes)[known].all()):
+        return None
+    runs = decode(texts)
+    sound = ~runs.broken & (runs.pixels == shapes.prod(1)) & (runs.pixels <= MOST_PIXELS)
+    return Masks.of_runs(texts, shapes, runs) if sound.all() else None
 
 
 def mask_boxes(rles: Sequence[RLE]) -> np.ndarray:
@@ -63,39 +85,46 @@ def mask_boxes(rles: Sequence[RLE]) -> np.ndarray:
 
 def _to_rle(segmentation: Any, size: tuple[int, int]) -> RLE:
     """A sound segmentation as a compressed RLE."""
-    if not isinstance(segmentation, dict):
-        return mask_utils.merge(mask_utils.frPyObjects(segmentation, *size))
-    height, width = (int(side) for side in segmentation["size"])
-    counts = segmentation["counts"]
+    rle = _plain(segmentation)
+    if not isinstance(rle, dict):
+        return mask_utils.merge(mask_utils.frPyObjects(rle, *size))
+    height, width = (int(side) for side in rle["size"])
+    counts = rle["counts"]
     if isinstance(counts, list):
         return mask_utils.frPyObjects({"size": [height, width], "counts": [int(c) for c in counts]}, height, width)
-    return {"size": [height, width], "counts": as_bytes(counts)}
+    return {"size": [height, width], "counts": counts}
+
+
+def _plain(segmentation: Any) -> Any:
+    """A segmentation as in the file."""
+    return msgspec.structs.asdict(segmentation) if isinstance(segmentation, RunLengths) else segmentation
 
 
 def segmentation_problems(segmentations: Sequence[Any], sizes: Sequence[Size]) -> dict[int, str]:
     """What is wrong with COCO segmentations (polygons, RLE with counts as list or compressed text).
 
     Args:
-        segmentations: as read from JSON, any values.
+        segmentations: as read from JSON, any values, or as `RunLengths`.
         sizes: (height, width) of their pictures in px, 0 if unknown.
 
     Returns:
         "segmentation ..." for each that pycocotools must not see, by its place in the list.
     """
     problems: dict[int, str] = {}
-    compressed: list[int] = []
-    for i, (segmentation, size) in enumerate(zip(segmentations, sizes, strict=True)):
+    compressed: dict[int, Mapping[str, Any]] = {}
+    for i, (segmentation, size) in enumerate(zip(map(_plain, segmentations), sizes, strict=True)):
         if isinstance(segmentation, Mapping):
             problem = _rle_problem(segmentation, size)
             if problem is None and not isinstance(segmentation["counts"], list):
-                compressed.append(i)
+                compressed[i] = segmentation
         else:
             problem = _polygons_problem(segmentation, size)
         if problem:
             problems[i] = problem
-    for at in damaged([segmentations[i] for i in compressed]):
-        height, width = segmentations[compressed[at]]["size"]
-        problems[compressed[at]] = (
+    places = [*compressed]
+    for at in damaged([*compressed.values()]):
+        height, width = compressed[places[at]]["size"]
+        problems[places[at]] = (
             f"segmentation RLE is damaged: its counts do not sum to {height:.0f} * {width:.0f} pixels"
         )
     return problems
@@ -107,60 +136,9 @@ def damaged(rles: Sequence[Mapping[str, Any]]) -> list[int]:
     Args:
         rles: ``size`` [height, width], known to be sound, and ``counts`` as text or bytes.
     """
-    starts = range(0, len(rles), AT_ONCE)
-    return [start + at for start in starts for at in _damaged(rles[start : start + AT_ONCE])]
-
-
-def _damaged(rles: Sequence[Mapping[str, Any]]) -> list[int]:
-    texts = [as_bytes(rle["counts"]) for rle in rles]
+    runs = decode([text_of(rle["counts"]) for rle in rles])
     pixels = np.array([int(rle["size"][0]) * int(rle["size"][1]) for rle in rles], np.int64)
-    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
-    letters = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
-    broken = np.zeros(len(rles), np.bool_)
-    owner = np.repeat(np.arange(len(rles)), np.diff(ends, prepend=0))
-    broken[owner[(letters < 0) | (letters > 63)]] = True
-    broken |= np.array([not text for text in texts], np.bool_)
-    if not len(letters):
-        return np.flatnonzero(broken).tolist()
-    last = (letters & 32) == 0  # of a number
-    last[ends[ends > 0] - 1] = True
-    broken[owner[last & ((letters & 32) != 0)]] = True  # the text ends within a number
-    number_owner, values, too_long = _numbers(letters, last, owner)
-    broken[number_owner[too_long]] = True
-    counts = _counts(values, number_owner, len(rles))
-    broken[number_owner[(counts < 0) | (counts > MOST_PIXELS)]] = True
-    sums = np.zeros(len(rles), np.int64)
-    np.add.at(sums, number_owner, np.clip(counts, 0, MOST_PIXELS))
-    return np.flatnonzero(broken | (sums != pixels)).tolist()
-
-
-def as_bytes(counts: str | bytes) -> bytes:
-    """Compressed counts as bytes; letters that no RLE contains stay invalid."""
-    return counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
-
-
-def _numbers(letters: np.ndarray, last: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Owner and value of every number of 5-bit letters, lowest first, and whether it is too long."""
-    stop = np.flatnonzero(last)
-    start = np.r_[0, stop[:-1] + 1]
-    length = stop - start + 1
-    place = np.minimum(np.arange(len(letters)) - np.repeat(start, length), LETTERS - 1)
-    values = np.add.reduceat((letters & 31) << (5 * place), start)
-    negative = (letters[stop] & 16) != 0  # the last letter's fifth bit is the sign
-    values -= np.where(negative, np.int64(1) << (5 * np.minimum(length, LETTERS)), 0)
-    return owner[stop], values, length > LETTERS
-
-
-def _counts(values: np.ndarray, owner: np.ndarray, rles: int) -> np.ndarray:
-    """Run lengths: from the fourth number of a mask on, each is added to the run two before it."""
-    first = np.searchsorted(owner, np.arange(rles))
-    place = np.arange(len(values)) - first[owner]
-    counts = values.copy()
-    for chain in ((place % 2 == 1), (place % 2 == 0) & (place > 0)):
-        total = np.cumsum(np.where(chain, values, 0))
-        before = np.r_[0, total][first][owner]
-        counts[chain] = (total - before)[chain]
-    return counts
+    return np.flatnonzero(runs.broken | (runs.pixels != pixels)).tolist()
 
 
 def _rle_problem(rle: Mapping[str, Any], size: Size) -> str | None:

@@ -34,9 +34,9 @@ from mmms_plugin.coco.mending import (
     unsound_ids,
     without_short_polygons,
 )
-from mmms_plugin.coco.objects import RLE, mask_areas
 from mmms_plugin.coco.read import read_labels
-from mmms_plugin.coco.rle import mask_boxes, segmentation_problems, to_rles
+from mmms_plugin.coco.rle import mask_boxes, segmentation_problems, to_masks
+from mmms_plugin.coco.run_lengths import Masks
 from mmms_plugin.data.label_layouts import Labelled
 from mmms_plugin.data.pictures import Picture
 from mmms_plugin.errors import counted, shown
@@ -370,7 +370,7 @@ def _check_masks(coco: CocoFile) -> set[int]:
         if isinstance(record["segmentation"], list) and _leaves(record["segmentation"], size):
             coco.findings.add("polygon-outside", f"annotation {record['id']}")
     doubtful = [record for record, size in sound if _may_be_empty(record["segmentation"], size)]
-    empty = mask_areas(_rles(coco, doubtful)) == 0
+    empty = _masks(coco, doubtful).areas == 0
     coco.findings.add_where("mask-empty", empty, lambda place: f"annotation {doubtful[place]['id']}", len(masked))
     if masked and empty.sum() == len(masked):
         coco.findings.add("no-masks", f"{len(masked)} masks")
@@ -386,9 +386,9 @@ def _may_be_empty(segmentation: Any, size: tuple[int, int]) -> bool:
     return bool((high - low < 1).any())
 
 
-def _rles(coco: CocoFile, records: list[Record]) -> tuple[RLE, ...]:
+def _masks(coco: CocoFile, records: list[Record]) -> Masks:
     segmentations, ids = ([record[key] for record in records] for key in ("segmentation", "id"))
-    return to_rles(segmentations, coco.sizes_of(records), f"{coco.path}: annotations", ids)
+    return to_masks(segmentations, coco.sizes_of(records), f"{coco.path}: annotations", ids)
 
 
 def _leaves(polygons: list[list[float]], size: tuple[int, int]) -> bool:
@@ -406,7 +406,7 @@ def _mend_boxes_and_areas(coco: CocoFile, sound: set[int]) -> None:
         if record.get("segmentation") and record["id"] not in sound:
             coco.findings.add("box-and-mask-missing", f"annotation {record['id']}: its segmentation is of no use")
     bare = [record for record in bare if record["id"] in sound]
-    for record, box in zip(bare, mask_boxes(_rles(coco, bare)).tolist(), strict=True):
+    for record, box in zip(bare, mask_boxes(_masks(coco, bare)).tolist(), strict=True):
         coco.mend("box-missing", f"annotation {record['id']}")
         record["bbox"] = box
         coco.boxed.append(record)
@@ -415,7 +415,7 @@ def _mend_boxes_and_areas(coco: CocoFile, sound: set[int]) -> None:
         areas_of([record.get("area") for record in records]),
         np.array([record["bbox"] for record in records], np.float64).reshape(-1, 4),
         np.array([record["id"] in sound for record in records], bool),
-        lambda places: mask_areas(_rles(coco, [records[place] for place in places])),
+        lambda places: _masks(coco, [records[place] for place in places]).areas,
     )
     for place in np.flatnonzero(changed).tolist():
         value = shown(records[place]["area"]) if "area" in records[place] else "none"

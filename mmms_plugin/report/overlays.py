@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmms_plugin.coco.objects import Detections, GroundTruth, positions
 from mmms_plugin.coco.read import read_detections, read_ground_truth
+from mmms_plugin.coco.run_lengths import Masks
 from mmms_plugin.files import written_whole
 from mmms_plugin.report.drawing import Objects, Style, draw_objects, side_by_side
 from mmms_plugin.report.figure_style import RUN_COLOURS, canvas, save
@@ -85,5 +86,5 @@ def _objects(source: GroundTruth | Detections, chosen: NDArray[np.bool_], catego
     boxes = source.boxes[chosen]
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     scores = source.scores[chosen] if isinstance(source, Detections) else None
-    rles = [(source.rles or ())[place] for place in np.flatnonzero(chosen)]
+    rles = Masks.of(source.rles or ()).rles(np.flatnonzero(chosen))
     return Objects(corners, positions(source.category_id[chosen], category_ids), scores, rles)  # type: ignore[arg-type]

@@ -110,7 +110,7 @@ def test_scores_that_are_not_shares_are_reported(files, truth_file, scores, outs
 def test_odd_predictions_are_read_and_reported(files, truth_file):
     truth, _ = read_ground_truth(truth_file, masks=False)
     found, notes = read_detections(files("none.json", []), truth, masks=True)
-    assert (len(found), found.boxes.shape, found.rles) == (0, (0, 4), ())
+    assert (len(found), found.boxes.shape, len(found.rles)) == (0, (0, 4), 0)
     assert "files without any predictions" in notes[0]
     odd = with_first(with_all(GOOD, "score", lambda s: 100 * s), bbox=[5, 5, 0, 4])
     _, notes = read_detections(files("odd.json", odd), truth, masks=False)

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from mmms_plugin.coco.rle import damaged, segmentation_problems
+from mmms_plugin.coco import run_lengths
+from mmms_plugin.coco.rle import damaged, mask_boxes, segmentation_problems, to_masks
+from mmms_plugin.coco.run_lengths import Masks, RunLengths
+from mmms_plugin.errors import UserError
 
 SQUARE = [[1, 1, 3, 1, 3, 3, 1, 3]]
 
@@ -143,3 +146,41 @@ def test_sizes_of_pictures_matter_for_polygons_only():
     sound = {"size": [4.0, 4], "counts": [0, 16.0]}
     sizes = [(4, 4), SIDES, (4, 4), (0, 0), (0, 4), (4, 0)]
     assert segmentation_problems([SQUARE, SQUARE, *[sound] * 4], sizes) == {}
+
+
+@pytest.mark.parametrize("at_once", [1, 50, run_lengths.AT_ONCE])  # letters
+def test_areas_and_columns_are_those_of_the_pixels(monkeypatch, at_once):
+    monkeypatch.setattr(run_lengths, "AT_ONCE", at_once)
+    rng = np.random.default_rng(0)
+    pixels = [np.zeros((height, 50), np.uint8) for height in (40, 300) for _ in range(60)]
+    for i, image in enumerate(pixels):
+        top, left = rng.integers(image.shape)
+        image[top : top + 40, left : left + rng.integers(50)] = rng.random() < 0.9
+        image[:] = 1 - image if i % 7 == 0 else image
+    rles = [rle.encode(np.asfortranarray(image)) for image in pixels]
+    masks = Masks.of(rles)
+    assert list(masks) == rles
+    assert [masks[i] for i in (3, -1)] == [rles[3], rles[-1]]
+    assert list(masks[5:9]) == list(masks.at(np.arange(5, 9))) == rles[5:9]
+    assert masks.areas.tolist() == [image.sum() for image in pixels]
+    filled = masks.areas > 0
+    boxes = mask_boxes(masks)[filled]
+    assert masks.columns[filled].tolist() == np.stack((boxes[:, 0], boxes[:, 0] + boxes[:, 2]), 1).tolist()
+    assert 0 < filled.sum() < len(filled)
+
+
+def test_masks_of_a_file_are_those_of_its_segmentations_one_by_one():
+    """The usual ones are read together; whatever is unusual is read, or refused, as in a list with others."""
+    text, sizes = number(16, 2), np.full((2, 2), 4)
+    usual = [RunLengths((4, 4), text), RunLengths((4, 4), "0" + text)]
+    plain = [{"size": [4, 4], "counts": text}, {"size": [4, 4], "counts": [0, 16]}]
+    assert [*to_masks(usual, sizes, "f")] == [*to_masks(plain, sizes, "f")]
+    for segmentation in ({"size": (4, 4), "counts": text + text}, {"size": (4, 5), "counts": text},
+                         {"size": (2**70, 4), "counts": text}, {"size": (0, 4), "counts": text},
+                         {"size": (4, 4), "counts": "é"}, {"size": (4, 4), "counts": [3]}):  # fmt: skip
+        messages = set()
+        for wrong in (RunLengths(**segmentation), segmentation):
+            with pytest.raises(UserError, match=r"^f\[1\]\.segmentation") as caught:
+                to_masks([usual[0], wrong], sizes, "f")
+            messages.add(str(caught.value).replace("(", "[").replace(")", "]"))
+        assert len(messages) == 1

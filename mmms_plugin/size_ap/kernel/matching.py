@@ -13,12 +13,15 @@ others are unmatched everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.coco.objects import RLE, Detections, GroundTruth, positions
+from mmms_plugin.coco.objects import Detections, GroundTruth, positions
+from mmms_plugin.coco.run_lengths import Masks
 from mmms_plugin.size_ap.bins import Bin, contains
 
 IOU_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
@@ -42,7 +45,7 @@ class Objects:
     category: Ints
     area: Floats
     boxes: Floats
-    rles: tuple[RLE, ...] | None
+    masks: Masks | None
     crowd: NDArray[np.bool_]
     scores: Floats
     rank: Ints  # within image and class, best score first
@@ -54,7 +57,7 @@ class Objects:
     def at(self, index: Ints) -> Objects:
         """The objects at ``index``, in that order."""
         arrays = {name: np.take(getattr(self, name), index, axis=0) for name in _COLUMNS}
-        return replace(self, rles=None if self.rles is None else tuple(self.rles[i] for i in index), **arrays)
+        return replace(self, masks=self.masks and self.masks.at(index), **arrays)
 
 
 _COLUMNS = ("image", "category", "area", "boxes", "crowd", "scores", "rank", "id_zero")
@@ -228,23 +231,27 @@ def find_overlaps(
     return detection, object_, iou
 
 
-def _box_overlaps(truths: Objects, detections: Objects, by_pair: Ints, limits: Ints, lowest: float) -> list[Edges]:
-    """As ``bbIou`` of pycocotools, for all pairs of image and class at once, some thousand boxes at a time."""
+def _pairs(by_pair: Ints, limits: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Detections, some thousand at a time, and all pairs of one and an object: the place among them, the object."""
     starts, ends, firsts, lasts = limits.T
     row = by_pair[_spans(starts, ends)]
     first, objects = np.repeat(firsts, ends - starts), np.repeat(lasts - firsts, ends - starts)
-    theirs = _corners(truths.boxes)
     cuts = np.searchsorted(np.cumsum(objects), np.arange(AT_ONCE, objects.sum() + AT_ONCE, AT_ONCE)) + 1
-    edges, begin = [], 0
+    begin = 0
     for end in np.minimum(cuts, len(row)).tolist():
-        part = row[begin:end]
-        ours = _corners(np.take(detections.boxes, part, axis=0))
         mine = np.repeat(np.arange(end - begin), objects[begin:end])
-        other = _spans(first[begin:end], first[begin:end] + objects[begin:end])
+        yield row[begin:end], mine, _spans(first[begin:end], first[begin:end] + objects[begin:end])
+        begin = end
+
+
+def _box_overlaps(truths: Objects, detections: Objects, by_pair: Ints, limits: Ints, lowest: float) -> list[Edges]:
+    """As ``bbIou`` of pycocotools, for all pairs of image and class at once, some thousand boxes at a time."""
+    theirs, edges = _corners(truths.boxes), []
+    for part, mine, other in _pairs(by_pair, limits):
+        ours = _corners(np.take(detections.boxes, part, axis=0))
         mine, other, iou = _box_ious(ours, theirs, mine, other, truths.crowd)
         kept = iou >= lowest
         edges.append((part[mine[kept]], other[kept], iou[kept]))
-        begin = end
     return edges
 
 
@@ -266,17 +273,34 @@ def _box_ious(ours: list[Floats], theirs: list[Floats], mine: Ints, other: Ints,
 
 
 def _mask_overlaps(truths: Objects, detections: Objects, by_pair: Ints, limits: Ints, lowest: float) -> list[Edges]:
+    """By pycocotools, of the detections that can have such an IoU: by area, and by the columns of pixels they reach."""
     from pycocotools import mask as mask_utils
 
+    ours, theirs, crowd = detections.masks, truths.masks, truths.crowd.astype(np.uint8)
+    assert ours is not None
+    assert theirs is not None
     edges: list[Edges] = []
-    crowd = truths.crowd.astype(np.uint8)
-    for start, end, first, last in limits.tolist():
-        masks = [detections.rles[i] for i in by_pair[start:end]]  # type: ignore[index]
-        ious = mask_utils.iou(masks, list(truths.rles[first:last]), crowd[first:last])  # type: ignore[index]
-        row, column = np.nonzero(ious >= lowest)
-        if len(row):
-            edges.append((by_pair[row + start], column + first, ious[row, column]))
+    pair = truths.image * (truths.category.max(initial=0) + 1) + truths.category
+    for part, mine, other in _pairs(by_pair, limits):
+        area, columns, areas = ours.areas[part][mine], ours.columns[part][mine], theirs.areas[other]
+        highest = np.minimum(area, areas) / np.maximum(np.where(truths.crowd[other], area, np.maximum(area, areas)), 1)
+        beside = (columns[:, 1] <= theirs.columns[other, 0]) | (theirs.columns[other, 1] <= columns[:, 0])
+        kept = np.flatnonzero((highest >= lowest) & ~beside)
+        rows, first = np.unique(mine[kept], return_index=True)
+        objects = np.unique(other[kept])
+        our_rles, their_rles = ours.rles(part[rows]), theirs.rles(objects)
+        our_groups, their_groups = (pairwise(_limits(pair[of])) for of in (other[kept][first], objects))
+        for (start, end), (begin, stop) in zip(our_groups, their_groups, strict=True):
+            near = objects[begin:stop]
+            ious = mask_utils.iou(our_rles[start:end], their_rles[begin:stop], crowd[near])
+            row, column = np.nonzero(ious >= lowest)
+            edges.append((part[rows[start + row]], near[column], ious[row, column]))
     return edges
+
+
+def _limits(groups: Ints) -> list[int]:
+    """Where every run of equal values starts, and the end of the last."""
+    return [*np.flatnonzero(np.diff(groups, prepend=-1)).tolist(), len(groups)]
 
 
 def _spans(starts: Ints, ends: Ints) -> Ints:
@@ -319,7 +343,8 @@ def falling_order(order: Ints, scores: Floats) -> Ints:
 def _sorted_truths(truth: GroundTruth, images: Ints, categories: Ints, area: Floats, agnostic: bool) -> Objects:
     image, category, known = _indices(truth, images, categories)
     zeros = np.zeros(len(truth), np.int64)
-    objects = Objects(image, category, area, truth.boxes, truth.rles, truth.iscrowd, zeros.astype(float), zeros,
+    masks = None if truth.rles is None else Masks.of(truth.rles)
+    objects = Objects(image, category, area, truth.boxes, masks, truth.iscrowd, zeros.astype(float), zeros,
                       truth.ids == 0)  # fmt: skip
     order = np.lexsort((category, image))
     objects = objects.at(order[known[order]])
@@ -341,9 +366,9 @@ def _sorted_detections(
     image, group = image[order], group[order]
     none = np.zeros(len(order), np.bool_)
     excused = none if run.excused is None else run.excused[order]
-    rles = None if run.rles is None else tuple(run.rles[i] for i in order.tolist())
+    masks = None if run.rles is None else Masks.of(run.rles).at(order)
     boxes = np.take(run.boxes, order, axis=0)  # NumPy's brackets take five times as long
-    return Objects(image, group, area[order], boxes, rles, excused, run.scores[order], rank, none)
+    return Objects(image, group, area[order], boxes, masks, excused, run.scores[order], rank, none)
 
 
 def _indices(data: GroundTruth | Detections, images: Ints, categories: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:
