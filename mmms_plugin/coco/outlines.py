@@ -33,8 +33,7 @@ def single_polygon(segmentation: Any, size: tuple[int, int]) -> list[float]:
     whole = to_rles([segmentation], np.array([size]), "segmentation")[0]
     if isinstance(segmentation, list):
         parts = to_rles([[polygon] for polygon in segmentation], np.array([size] * len(segmentation)), "segmentation")
-        areas = mask_utils.area(list(parts))
-        if areas.all() and areas.sum() == mask_utils.area(whole):  # apart from each other
+        if parts.areas.all() and parts.areas.sum() == mask_utils.area(whole):  # apart from each other
             return bridged(segmentation)
     return bridged(outlines(whole))
 

@@ -41,7 +41,7 @@ from mmms_plugin.coco.references import (
     numbered_classes,
     other_sizes,
 )
-from mmms_plugin.coco.rle import mask_boxes, to_masks
+from mmms_plugin.coco.rle import mask_boxes, to_rles
 from mmms_plugin.coco.run_lengths import Masks
 from mmms_plugin.coco.yolo import read_yolo_detections, read_yolo_truth
 from mmms_plugin.errors import LONGEST, UserError, printable
@@ -255,7 +255,7 @@ def _mend_masks_and_boxes(
         changed = [new is not old for new, old in zip(segmentations, columns.segmentations or (), strict=True)]
         findings.add_where("polygon-short", np.array(changed, bool), named)
         columns = replace(columns, segmentations=segmentations)
-    rles = to_masks(segmentations or (), pixels, where) if masks else None
+    rles = to_rles(segmentations or (), pixels, where) if masks else None
     if rles and (apart := boxes_off_masks(columns.boxes, columns.has_box, rles)):
         findings.add("box-mask", apart)
     absent = np.flatnonzero(~columns.has_box)
@@ -278,4 +278,4 @@ def _chosen_masks(
     if masks is not None:
         return masks.at(places)
     at = places.tolist()
-    return to_masks([(columns.segmentations or ())[i] for i in at], pixels[at], where, at)
+    return to_rles([(columns.segmentations or ())[i] for i in at], pixels[at], where, at)

@@ -25,7 +25,7 @@ LONGEST = 4e6  # px, outline of one object; pycocotools walks along it in fifths
 Size = tuple[int, int]
 
 
-def to_masks(
+def to_rles(
     segmentations: Sequence[Any],
     pixels: np.ndarray,
     where: str,
@@ -42,7 +42,7 @@ def to_masks(
     Raises:
         UserError: a segmentation is absent, malformed or damaged, or an RLE has another size than the picture.
     """
-    sizes = pixels[:, ::-1]
+    sizes = pixels.reshape(-1, 2)[:, ::-1]
     if masks := _masks_of_texts(segmentations, sizes):
         return masks
     numbers = range(len(segmentations)) if numbers is None else numbers

@@ -35,7 +35,7 @@ from mmms_plugin.coco.mending import (
     without_short_polygons,
 )
 from mmms_plugin.coco.read import read_labels
-from mmms_plugin.coco.rle import mask_boxes, segmentation_problems, to_masks
+from mmms_plugin.coco.rle import mask_boxes, segmentation_problems, to_rles
 from mmms_plugin.coco.run_lengths import Masks
 from mmms_plugin.data.label_layouts import Labelled
 from mmms_plugin.data.pictures import Picture
@@ -388,7 +388,7 @@ def _may_be_empty(segmentation: Any, size: tuple[int, int]) -> bool:
 
 def _masks(coco: CocoFile, records: list[Record]) -> Masks:
     segmentations, ids = ([record[key] for record in records] for key in ("segmentation", "id"))
-    return to_masks(segmentations, coco.sizes_of(records), f"{coco.path}: annotations", ids)
+    return to_rles(segmentations, coco.sizes_of(records), f"{coco.path}: annotations", ids)
 
 
 def _leaves(polygons: list[list[float]], size: tuple[int, int]) -> bool:

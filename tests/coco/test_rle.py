@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as rle
 
 from mmms_plugin.coco import run_lengths
-from mmms_plugin.coco.rle import damaged, mask_boxes, segmentation_problems, to_masks
+from mmms_plugin.coco.rle import damaged, mask_boxes, segmentation_problems, to_rles
 from mmms_plugin.coco.run_lengths import Masks, RunLengths
 from mmms_plugin.errors import UserError
 
@@ -174,13 +174,13 @@ def test_masks_of_a_file_are_those_of_its_segmentations_one_by_one():
     text, sizes = number(16, 2), np.full((2, 2), 4)
     usual = [RunLengths((4, 4), text), RunLengths((4, 4), "0" + text)]
     plain = [{"size": [4, 4], "counts": text}, {"size": [4, 4], "counts": [0, 16]}]
-    assert [*to_masks(usual, sizes, "f")] == [*to_masks(plain, sizes, "f")]
+    assert [*to_rles(usual, sizes, "f")] == [*to_rles(plain, sizes, "f")]
     for segmentation in ({"size": (4, 4), "counts": text + text}, {"size": (4, 5), "counts": text},
                          {"size": (2**70, 4), "counts": text}, {"size": (0, 4), "counts": text},
                          {"size": (4, 4), "counts": "é"}, {"size": (4, 4), "counts": [3]}):  # fmt: skip
         messages = set()
         for wrong in (RunLengths(**segmentation), segmentation):
             with pytest.raises(UserError, match=r"^f\[1\]\.segmentation") as caught:
-                to_masks([usual[0], wrong], sizes, "f")
+                to_rles([usual[0], wrong], sizes, "f")
             messages.add(str(caught.value).replace("(", "[").replace(")", "]"))
         assert len(messages) == 1
