@@ -1,4 +1,4 @@
-"""Early stopping, averaged weights, frozen stages and a share of the data: options that add them to any config.
+"""Early stopping, averaged weights, frozen stages, a share of the data, loggers: options that add them to any config.
 
 What they add are mmengine's hooks and arguments of the hosts, as a config would name them. Each function changes the
 config in place and returns a remark for the log. Hosts are imported only by the functions that need them: the options
@@ -7,8 +7,11 @@ of commands import this module.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.config.edit import arguments_of, leaf_datasets
@@ -18,7 +21,17 @@ from mmms_plugin.options import CommandOptions, option
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-TECHNIQUES = "techniques"  # heading of --help
+TECHNIQUES, OUTPUT = "techniques", "output"  # headings of --help
+LOGGERS = {  # backend of mmengine, and the package that it needs
+    "tensorboard": ("TensorboardVisBackend", "tensorboard"),
+    "mlflow": ("MLflowVisBackend", "mlflow"),
+    "wandb": ("WandbVisBackend", "wandb"),
+    "clearml": ("ClearMLVisBackend", "clearml"),
+    "neptune": ("NeptuneVisBackend", "neptune"),
+    "dvclive": ("DVCLiveVisBackend", "dvclive"),
+    "aim": ("AimVisBackend", "aim"),
+}
+MLFLOW_URI, MLFLOW_EXPERIMENT = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"  # variables that mmengine ignores
 STOPS, AVERAGES = "EarlyStoppingHook", "EMAHook"
 SMALLEST_GAIN = 1e-6  # without it, mmengine takes an equal score for a better one
 # Averages over the last hundredth of the steps at first, over the last 5,000 in a long training
@@ -49,6 +62,17 @@ class TechniqueOptions(CommandOptions):
         help="train on a random share of the pictures, such as 0.1; the same ones in every run, and those of a smaller "
         "share among them (default: all)",
     )  # fmt: skip
+    logger: tuple[str, ...] = option(
+        choices=tuple(LOGGERS), default=(), group=OUTPUT,
+        help="also log to these; their packages are installed by you",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.logger:
+            if find_spec(LOGGERS[name][1]) is None:
+                package = LOGGERS[name][1]
+                raise UserError(f"--logger {name}: {package} is not installed; install it with: pip install {package}")
 
 
 def use_techniques(config: Config, options: TechniqueOptions) -> list[str]:
@@ -66,6 +90,8 @@ def use_techniques(config: Config, options: TechniqueOptions) -> list[str]:
         remarks.append(average_weights(config))
     if options.patience is not None:
         remarks.append(stop_early(config, options.patience))
+    for name in options.logger:
+        log_to(config, name)
     return remarks
 
 
@@ -129,6 +155,24 @@ def stop_early(config: Config, patience: int) -> str:
         hook["patience"] = patience
     names = " and ".join(str(hook.get("monitor")) for hook in hooks)
     return f"--patience {patience}: stops after {counted(patience, 'evaluation')} without a better {names}"
+
+
+def log_to(config: Config, name: str) -> None:
+    """Add a logger's backend to the config's, unless it is among them; mmengine's own files stay."""
+    kind, _ = LOGGERS[name]
+    run = Path(config.work_dir).name
+    options: dict[str, dict[str, Any]] = {
+        "wandb": dict(init_kwargs=dict(name=run)),
+        "mlflow": dict(
+            run_name=run, exp_name=os.environ.get(MLFLOW_EXPERIMENT, "mmms"),
+            tracking_uri=os.environ.get(MLFLOW_URI, "sqlite:///mlflow.db"),
+        ),
+    }  # fmt: skip
+    if config.get("visualizer") is None:
+        config.visualizer = dict(type="Visualizer", name="visualizer")
+    backends = config.visualizer.get("vis_backends") or [dict(type="LocalVisBackend")]
+    if not any(str(backend.get("type")).rpartition(".")[2] == kind for backend in backends):
+        config.visualizer["vis_backends"] = [*backends, dict(type=kind, **options.get(name, {}))]
 
 
 def _hooks(config: Config, kind: str) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ MISTAKES = {
     "predict nowhere.py CONFIG.pth there --out out": "config 'nowhere.py': no such file",
     "early-exit CONFIG nowhere --out out": "checkpoint nowhere: no such file",
     "stress-test CONFIG nowhere.pth --out out": "checkpoint nowhere.pth: no such file",
-    "scale-policy CONFIG CONFIG.pth --out out": "give the pictures with --images DIR or --coco-dir DIR, one of them",
+    "scale-policy CONFIG CONFIG.pth --out out": "give the pictures with --images DIR, --data DIR or --coco-dir DIR",
     "scale-policy CONFIG CONFIG.pth --images there --coco-dir there --out out": "give the pictures with --images DIR",
     "scale-policy CONFIG CONFIG.pth --images nowhere --out out": "--images nowhere: no such folder",
     "scale-policy CONFIG CONFIG.pth --images there --compare nowhere.pth --out out": "checkpoint nowhere.pth: no such",

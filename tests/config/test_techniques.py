@@ -7,7 +7,9 @@ from itertools import pairwise
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import VISBACKENDS
 
+from mmms_plugin.config import techniques
 from mmms_plugin.config.files import load_config
 from mmms_plugin.config.monitors import check_monitors
 from mmms_plugin.config.schedule import ScheduleOptions, count_pictures, set_schedule
@@ -99,6 +101,30 @@ def test_a_config_without_a_place_for_an_option_is_refused(options: dict, change
 def test_options_out_of_range_are_refused(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         TechniqueOptions(**options)
+
+
+def test_loggers_are_added_to_the_config_s_own(monkeypatch) -> None:
+    monkeypatch.setattr(techniques, "find_spec", lambda name: None if name == "aim" else name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    with pytest.raises(UserError, match=r"^--logger aim: aim is not installed; install it with: pip install aim"):
+        TechniqueOptions(logger=("wandb", "aim"))
+    with pytest.raises(UserError, match=r"^--logger excel: allowed are tensorboard, mlflow, wandb, clearml"):
+        TechniqueOptions(logger=("excel",))
+    config = load_config(DETECTOR)
+    config.work_dir = "runs/a"
+    for _ in range(2):  # the second time, they are there
+        use_techniques(config, TechniqueOptions(logger=("tensorboard", "mlflow", "wandb")))
+    assert [backend["type"] for backend in config.visualizer.vis_backends] == [
+        "LocalVisBackend", "TensorboardVisBackend", "MLflowVisBackend", "WandbVisBackend",
+    ]  # fmt: skip
+    assert config.visualizer.vis_backends[2] == dict(
+        type="MLflowVisBackend", run_name="a", exp_name="mmms", tracking_uri="http://localhost:5000"
+    )
+    config.visualizer = None
+    use_techniques(config, TechniqueOptions(logger=("neptune",)))
+    assert [backend["type"] for backend in config.visualizer.vis_backends] == ["LocalVisBackend", "NeptuneVisBackend"]
+    for kind, _ in techniques.LOGGERS.values():
+        assert VISBACKENDS.get(kind) is not None
 
 
 def test_a_device_and_a_launcher_are_refused_together() -> None:
