@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmms_plugin.config.augmentation import PRESETS, augment
 from mmms_plugin.config.edit import arguments_of, leaf_datasets
 from mmms_plugin.errors import UserError, counted
 from mmms_plugin.options import CommandOptions, option
@@ -62,6 +63,11 @@ class TechniqueOptions(CommandOptions):
         help="train on a random share of the pictures, such as 0.1; the same ones in every run, and those of a smaller "
         "share among them (default: all)",
     )  # fmt: skip
+    augment: str | None = option(
+        choices=PRESETS, group=TECHNIQUES,
+        help="change the training pictures: light (mirrored, slightly other colours), strong (also cropped, rotated or "
+        "erased in part) or aerial (mirrored both ways, for pictures from above) (default: the config's)",
+    )  # fmt: skip
     logger: tuple[str, ...] = option(
         choices=tuple(LOGGERS), default=(), group=OUTPUT,
         help="also log to these; their packages are installed by you",
@@ -84,6 +90,8 @@ def use_techniques(config: Config, options: TechniqueOptions) -> list[str]:
     remarks = []
     if options.fraction is not None:
         remarks.append(use_fraction(config, options.fraction))
+    if options.augment is not None:
+        remarks.append(augment(config, options.augment))
     if options.freeze is not None:
         remarks.append(freeze_stages(config, options.freeze))
     if options.ema:
