@@ -9,13 +9,16 @@ turns the channels of the first group from 0 1 | 2 3 | 4 5 | 6 7 to 2 3 | 4 5 | 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmms_plugin.layers.common import is_capturing
+
 Size = int | tuple[int, int]
+Pair = tuple[int, int]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
@@ -64,6 +67,38 @@ def _runs(order: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
+class ConvGeometry(NamedTuple):
+    """Which pixels a convolution reads, (height, width) each.
+
+    Every ``step``-th row and column is read, then ``stride``, ``padding`` and ``dilation`` apply to those.
+    """
+
+    step: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+
+    @classmethod
+    def of(cls, stride: Pair, padding: Pair, dilation: Pair) -> ConvGeometry:
+        """Of a convolution. Where the stride divides padding and dilation, the pixels between are never read.
+
+        Dilation 2 at stride 2, padding 2, is dilation 1 at stride 1, padding 1, on every second row and column.
+        """
+        (s, t), (p, q), (d, e) = stride, padding, dilation
+        if is_capturing() or any((p % s, d % s, q % t, e % t)):  # a graph is captured with the layer's own stride
+            return cls((1, 1), stride, padding, dilation)
+        return cls(stride, (1, 1), (p // s, q // t), (d // s, e // t))
+
+    @property
+    def arguments(self) -> tuple[Pair, Pair, Pair]:
+        """Stride, padding and dilation, as ``F.conv2d`` takes them."""
+        return self.stride, self.padding, self.dilation
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """The rows and columns that are read: x itself, or a view."""
+        return x if self.step == (1, 1) else x[:, :, :: self.step[0], :: self.step[1]]
+
+
 class PartwiseConv2d(nn.Conv2d):
     """A Conv2d whose forward pass applies parts of its weight, each with a multiple of the layer's dilation.
 
@@ -83,14 +118,23 @@ class PartwiseConv2d(nn.Conv2d):
             multiple: factor of the layer's dilation.
             bias: added to the output.
         """
-        top, bottom = self.padding_of(0, multiple)
-        left, right = self.padding_of(1, multiple)
-        padding = (top, left)
-        if padding != (bottom, right) or self.padding_mode != "zeros":
+        padding = self.even_padding(multiple)
+        if padding is None:
+            (top, bottom), (left, right) = self.padding_of(0, multiple), self.padding_of(1, multiple)
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x, padding = F.pad(x, (left, right, top, bottom), mode=mode), (0, 0)
+        geometry = self.geometry(multiple, padding)
+        return F.conv2d(geometry.pixels(x), weight, bias, *geometry.arguments, groups)
+
+    def geometry(self, multiple: int, padding: Pair) -> ConvGeometry:
+        """Of a part with a multiple of the layer's dilation."""
         dilation = (self.dilation[0] * multiple, self.dilation[1] * multiple)
-        return F.conv2d(x, weight, bias, self.stride, padding, dilation, groups)
+        return ConvGeometry.of((self.stride[0], self.stride[1]), padding, dilation)
+
+    def even_padding(self, multiple: int) -> Pair | None:
+        """The zeros added on each side (height, width); None if they are not zeros, or more on one side."""
+        (top, bottom), (left, right) = self.padding_of(0, multiple), self.padding_of(1, multiple)
+        return (top, left) if self.padding_mode == "zeros" and (top, left) == (bottom, right) else None
 
     def padding_of(self, axis: int, multiple: int) -> tuple[int, int]:
         """Pixels added before and after along an axis (0: height, 1: width)."""

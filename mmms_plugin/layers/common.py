@@ -74,15 +74,17 @@ def is_capturing() -> bool:
     return torch.compiler.is_compiling() or _is_tracing()
 
 
-def is_exporting() -> bool:
-    """Whether the captured graph may run on another device: as ``is_capturing``, but not under ``torch.compile``.
+def is_observed() -> bool:
+    """Whether torch counts or imitates the operators that run (a dispatch mode such as ``FlopCounterMode`` is active).
 
-    A layer then avoids paths that are faster only on the present device. ``torch.compile`` captures anew for another
-    device.
+    A layer then has the multiply-adds that it is described by, and avoids paths that have more and are faster.
     """
-    # torch 2.6 has no is_exporting: there a compiled graph is treated as an exported one
-    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    return bool(exporting()) or _is_tracing()
+    return torch._C._len_torch_dispatch_stack() > 0  # there is no public way to ask
+
+
+def is_transformed() -> bool:
+    """Whether ``torch.func`` transforms the running code (``vmap``, ``grad``): it needs torch's own operators."""
+    return bool(torch._C._are_functorch_transforms_active())  # there is no public way to ask
 
 
 def _is_tracing() -> bool:

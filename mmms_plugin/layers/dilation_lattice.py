@@ -77,19 +77,14 @@ def dilation_matrix(pattern: Sequence[int], out_channels: int, in_channels: int,
     return torch.tensor(pattern)[index]
 
 
-def _cosets(offsets: set[int], t: int) -> list[tuple[int, int]]:
-    """Split offsets (mod t) into cosets ``start + step * Z``, the largest first: ``[(start, step), ...]``.
+def _cosets(offsets: set[int], step: int, t: int) -> list[tuple[int, int]]:
+    """Split offsets (mod t) into cosets ``start + step * Z`` and single offsets: ``[(start, step or t), ...]``.
 
-    With t = 4, {0, 2} gives [(0, 2)], {1} gives [(1, 4)] and {0, 1, 2} gives [(0, 2), (1, 4)].
+    With t = 4 and step 2, {0, 2} gives [(0, 2)], {1} gives [(1, 4)] and {0, 1, 2} gives [(0, 2), (1, 4)].
     """
-    cosets = []
-    for step in (s for s in range(1, t + 1) if t % s == 0):
-        for start in range(step):
-            coset = set(range(start, t, step))
-            if coset <= offsets:
-                cosets.append((start, step))
-                offsets = offsets - coset
-    return cosets
+    starts = [start for start in range(step) if offsets.issuperset(range(start, t, step))]
+    singles = offsets.difference(*(range(start, t, step) for start in starts))
+    return [(start, step) for start in starts] + [(offset, t) for offset in sorted(singles)]
 
 
 def decompose(pattern: Sequence[int], axes: str) -> list[SubConv]:
@@ -97,24 +92,28 @@ def decompose(pattern: Sequence[int], axes: str) -> list[SubConv]:
 
     Output parts that differ by a multiple of ``step`` see the same inputs where the offsets of a dilation form a coset
     of ``step``: they share a dense block. In the example above the offsets of dilation 1, {0, 2}, are the coset
-    ``0 + 2 * Z``, those of dilation 2, {1}, the coset ``1 + 4 * Z``.
+    ``0 + 2 * Z``, those of dilation 2, {1}, the coset ``1 + 4 * Z``. One step is used for all dilations, so that all
+    have their output parts in one order, here (0, 2, 1, 3).
     """
     t = len(pattern)
     every = tuple(range(t))
-    subs = []
-    for dilation in sorted(set(pattern)):
-        mine = tuple(part for part in every if pattern[part] == dilation)
-        if axes == "input":
-            subs.append(SubConv(dilation, ((mine, every),)))
-        elif axes == "output":
-            subs.append(SubConv(dilation, ((every, mine),)))
-        else:
-            for start, step in _cosets(set(mine), t):
-                subs.append(SubConv(dilation, tuple(_coset_block(start, step, row, t) for row in range(step))))
-    return subs
+    offsets = {dilation: {part for part in every if pattern[part] == dilation} for dilation in sorted(set(pattern))}
+    if axes != "both":
+        parts = [(dilation, tuple(sorted(mine))) for dilation, mine in offsets.items()]
+        return [SubConv(d, ((mine, every) if axes == "input" else (every, mine),)) for d, mine in parts]
+    steps = [step for step in every[1:] if t % step == 0]
+    # the smallest step with a coset has the largest blocks
+    common = next((s for s in steps if any(_cosets(mine, s, t)[0][1] == s for mine in offsets.values())), t)
+    return [
+        SubConv(dilation, _coset_blocks(start, step, common, t))
+        for dilation, mine in offsets.items()
+        for start, step in _cosets(mine, common, t)
+    ]
 
 
-def _coset_block(start: int, step: int, row: int, t: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    outs = tuple(range(row, t, step))
-    # One output part alone keeps its place; several share their inputs, whose order is then free: sorted copies least.
-    return tuple(sorted((out + start) % t for out in outs)), outs
+def _coset_blocks(start: int, step: int, common: int, t: int) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """The blocks of a coset, their output parts in the order of the cosets of ``common``."""
+    rows = [tuple(range(row, t, common)) for row in range(common)]
+    outs = rows if step == common else [(out,) for row in rows for out in row]
+    # several output parts share their inputs, whose order is then free: ascending copies least
+    return tuple((tuple(sorted((out + start) % t for out in block)), block) for block in outs)

@@ -10,7 +10,7 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmms_plugin.arguments import check_choice
 from mmms_plugin.layers.channel_parts import (
+    ConvGeometry,
     PaddingMode,
     PartwiseConv2d,
     Size,
@@ -27,15 +28,26 @@ from mmms_plugin.layers.channel_parts import (
     take_parts,
     transpose_parts,
 )
-from mmms_plugin.layers.common import is_exporting, sum_terms
+from mmms_plugin.layers.common import is_capturing, is_observed, is_transformed, sum_terms
+from mmms_plugin.layers.conv_sum import (
+    GroupedTerm,
+    KernelTable,
+    MaskedTerm,
+    SumOfConvs,
+    Terms,
+    dense_block,
+    kernel_table,
+)
 from mmms_plugin.layers.dilation_lattice import AXES, ORDERS, SubConv, check_pattern, decompose, dilation_matrix
 from mmms_plugin.layers.function import PLAIN_CONV, CarriesFunction
 from mmms_plugin.registry import MODELS
 
 IMPLEMENTATIONS = ("grouped", "masked")
-# With fewer channels in a part than this, oneDNN is slow at grouped convolutions; on a CPU separate ones are faster.
+# On a CPU, oneDNN is slow at grouped convolutions of few channels. With fewer in a part than NARROW, the convolutions
+# of a single group are computed one by one. With no more in a group than DENSE, all its kernels under a mask are faster
+# than those of its parts, though they have as many more multiply-adds as there are dilations.
 NARROW = 32
-KernelTable = list[list[Tensor]]
+DENSE = 16
 
 
 @MODELS.register_module(name="PSConv")
@@ -59,7 +71,8 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
             grouped layers have (deviation 3).
         implementation: 'grouped' computes with grouped convolutions and no more multiply-adds than the plain layer
             where t divides the channels of a group; where not, it falls back to 'masked': a dense convolution for
-            each dilation under a mask. The attribute ``implementation`` says which one is used.
+            each dilation under a mask. The attribute ``implementation`` says which one is used. On a CPU, 'grouped'
+            also uses masks where that is faster: in several groups of at most 16 channels.
 
     Shape: ``[N, C_in, H, W] -> [N, C_out, H', W']`` (also unbatched, as ``nn.Conv2d``).
     Raises: ValueError for a bad argument. ``load_state_dict`` refuses weights of another pattern (``CarriesFunction``).
@@ -113,7 +126,8 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
 
     def _add_tensors(self, pattern: tuple[int, ...]) -> None:
         """Register what the forward pass needs beside weight and bias."""
-        if self.implementation == "masked" and self._parts > 1:
+        small = self.groups > 1 and max(self.in_channels, self.out_channels) <= DENSE * self.groups
+        if self._parts > 1 and (small or self.implementation == "masked"):
             lattice = self.dilation_matrix()[:, :, None, None].to(self.weight.device)  # [C_out, C_in / groups, 1, 1]
             self.register_buffer("lattice", lattice, persistent=False)
 
@@ -135,7 +149,12 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
             return self.forward(x[None])[0]
         if self._parts == 1:
             return self.conv_part(x, self.weight, self.groups, multiple=self._subs[0].dilation, bias=self.bias)
-        y = self._masked(x) if self.implementation == "masked" else self._grouped(x)
+        eager_cpu = x.device.type == "cpu" and not is_capturing() and not is_observed()
+        if self.implementation == "masked" or (eager_cpu and hasattr(self, "lattice")):
+            y = self._masked(x)
+        else:
+            narrow = eager_cpu and self.groups == 1 and self.in_channels // self._parts < NARROW
+            y = self._grouped(x, self._block_by_block if narrow else self._dilation_by_dilation)
         return y if self.bias is None else y + self.bias.to(y.dtype).view(1, -1, 1, 1)
 
     def extra_repr(self) -> str:
@@ -144,23 +163,44 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
         return text + (f", axes={self.axes!r}" if self.axes != "both" else "")
 
     def _masked(self, x: Tensor) -> Tensor:
-        terms = []
-        for multiple in sorted(set(self.dilation_pattern)):
-            weight = self.weight * (self.lattice == multiple).to(self.weight.dtype)
-            terms.append(self.conv_part(x, weight, self.groups, multiple=multiple))
-        return sum_terms(terms)
+        multiples = sorted(set(self.dilation_pattern))
+        masks = {multiple: (self.lattice == multiple).to(self.weight.dtype) for multiple in multiples}
+        geometries = self._geometries(multiples)
+        if geometries and not self.extra_dilation1:
+            terms = tuple(MaskedTerm(geometries[m], self.groups, mask) for m, mask in masks.items())
+            return _sum_of_convs(x, self.weight, terms)
+        weights = {multiple: self._masked_weight(multiple, mask) for multiple, mask in masks.items()}
+        return sum_terms([self.conv_part(x, weight, self.groups, multiple=m) for m, weight in weights.items()])
 
-    def _grouped(self, x: Tensor) -> Tensor:
+    def _masked_weight(self, multiple: int, mask: Tensor) -> Tensor:
+        """The kernels of one dilation, and zeros: ``[C_out, C_in / groups, kh, kw]``."""
+        return self.weight * mask
+
+    def _grouped(self, x: Tensor, compute: Callable[[Tensor, KernelTable], Tensor]) -> Tensor:
         g, t = self.groups, self._parts
         if self.channel_order == "cyclic":
             x = regroup(x, (g, -1, t), transpose_parts)  # [N, g, c, t, H, W] -> [N, g, t, c, H, W]: block order
-        kernels = self._kernel_table(self.weight, t)
-        narrow = g == 1 and x.device.type == "cpu" and self.in_channels // t < NARROW
-        # an exported graph may run on another device, where one convolution for each dilation is quicker
-        compute = self._block_by_block if narrow and not is_exporting() else self._dilation_by_dilation
-        y = compute(x, kernels)
+        weight = self._in_block_order(self.weight, t)
+        geometries = self._geometries(sub.dilation for sub in self._subs)
+        if compute == self._dilation_by_dilation and geometries and self.axes != "output" and not self.extra_dilation1:
+            terms = tuple(GroupedTerm(geometries[sub.dilation], sub, g, t) for sub in self._subs)
+            y = _sum_of_convs(x, weight, terms)
+        else:
+            y = compute(x, kernel_table(weight, g, t, t))
         # [N, g, t, c, H', W'] -> [N, g, c, t, H', W']: back to cyclic order
         return regroup(y, (g, t, -1), transpose_parts) if self.channel_order == "cyclic" else y
+
+    def _geometries(self, multiples: Iterable[int]) -> dict[int, ConvGeometry]:
+        """That of each multiple of the dilation, for ``SumOfConvs``; none where torch's own operators are needed.
+
+        That is in a captured graph, under ``torch.func``, and with pixels other than zeros around the map or more of
+        them on one side.
+        """
+        paddings = {multiple: self.even_padding(multiple) for multiple in multiples}
+        if is_capturing() or is_transformed():
+            return {}
+        geometries = {m: self.geometry(m, padding) for m, padding in paddings.items() if padding is not None}
+        return geometries if len(geometries) == len(paddings) else {}
 
     def _table_of(self, sub: SubConv, kernels: KernelTable) -> KernelTable:
         """The kernels that a grouped convolution applies; a subclass may hold others than the layer's own."""
@@ -171,7 +211,7 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
         terms = []
         for sub in self._subs:
             table = self._table_of(sub, kernels)
-            blocks = [_dense_block(table, ins, outs) for ins, outs in sub.blocks]
+            blocks = [dense_block(table, ins, outs) for ins, outs in sub.blocks]
             inputs = take_parts(x, self.groups, self._parts, sub.in_order)
             # [g, blocks, outs * c_out, ins * c_in, kh, kw] -> [g * blocks * outs * c_out, ins * c_in, kh, kw]
             weight = torch.stack(blocks, 1).flatten(0, 2)
@@ -187,7 +227,7 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
             for ins, outs in sub.blocks:
                 if ins not in inputs:
                     inputs[ins] = take_parts(x, 1, self._parts, ins)  # [N, ins * c_in, H, W]
-                block = _dense_block(table, ins, outs)[0]  # [outs * c_out, ins * c_in, kh, kw]
+                block = dense_block(table, ins, outs)[0]  # [outs * c_out, ins * c_in, kh, kw]
                 y = self.conv_part(inputs[ins], block, 1, multiple=sub.dilation)
                 for out, part in zip(outs, y.chunk(len(outs), 1), strict=True):  # [N, c_out, H', W'] each
                     terms[out].append(part)
@@ -195,9 +235,7 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
 
     def _sum_in_place_of_parts(self, terms: list[Tensor]) -> Tensor:
         """Sum ``[N, g * t * c_out, H', W']`` terms, whose parts are in the order of their convolution's blocks."""
-        orders = [inverse(sub.out_order) for sub in self._subs]
-        pairs = zip(terms, orders, strict=True)
-        return sum_terms([take_parts(term, self.groups, self._parts, order) for term, order in pairs])
+        return take_parts(sum_terms(terms), self.groups, self._parts, inverse(self._subs[0].out_order))
 
     def _join(self, terms: list[Tensor]) -> Tensor:
         """Each output part has a single term where dilations vary along the output only: put them side by side."""
@@ -209,16 +247,13 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
         y = take_parts(joined, self.groups, self._parts, inverse(order))
         return y.contiguous(memory_format=torch.channels_last) if is_channels_last(terms[0]) else y
 
-    def _kernel_table(self, weight: Tensor, in_parts: int) -> KernelTable:
-        """``table[out part][in part]``, each ``[g, c_out, c_in, kh, kw]``: views of a weight ``[C_out, C, kh, kw]``."""
-        g, t = self.groups, self._parts
+    def _in_block_order(self, weight: Tensor, in_parts: int) -> Tensor:
+        """A weight ``[C_out, C, kh, kw]`` whose output and input parts are contiguous."""
         if self.channel_order == "block":
-            rows = weight.unflatten(0, (g, t, -1)).unbind(1)  # [g, t, c_out, ...] -> t x [g, c_out, ...]
-            # [g, c_out, in_parts * c_in, kh, kw] -> [g, c_out, in_parts, c_in, kh, kw] -> in_parts views
-            return [list(row.unflatten(2, (in_parts, -1)).unbind(2)) for row in rows]
-        rows = weight.unflatten(0, (g, -1, t)).unbind(2)  # [g, c_out, t, ...] -> t x [g, c_out, ...]
-        # [g, c_out, c_in * in_parts, kh, kw] -> [g, c_out, c_in, in_parts, kh, kw] -> in_parts views
-        return [list(row.unflatten(2, (-1, in_parts)).unbind(3)) for row in rows]
+            return weight
+        rows = weight.unflatten(0, (self.groups, -1, self._parts)).transpose(1, 2).flatten(0, 2)
+        ordered: Tensor = rows.unflatten(1, (-1, in_parts)).transpose(1, 2).flatten(1, 2)
+        return ordered
 
 
 class PublishedPSConv2d(PSConv2d, nn.Conv2d):
@@ -243,20 +278,31 @@ class PublishedPSConv2d(PSConv2d, nn.Conv2d):
             )
         t, every = self._parts, tuple(range(self._parts))
         self._extra_offsets = [offset for offset in every if pattern[offset] != 1]
-        self._subs = [SubConv(1, ((every, every),)), *(sub for sub in self._subs if sub.dilation != 1)]
+        dense = SubConv(1, ((every, self._subs[0].out_order),))
+        self._subs = [dense, *(sub for sub in self._subs if sub.dilation != 1)]
         columns = self.in_channels // self.groups // t * len(self._extra_offsets)
         self.extra_weight = nn.Parameter(self.weight.new_zeros(self.out_channels, columns, *self.kernel_size))
         keep = ~published_mask(self.groups) if t == 4 else torch.ones(self.groups, t, t, dtype=torch.bool)
         self.register_buffer("extra_keep", keep.to(self.weight.device), persistent=False)
+        if self.channel_order == "block":
+            super()._add_tensors(pattern)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, extra_dilation1=True"
+
+    def _masked_weight(self, multiple: int, mask: Tensor) -> Tensor:
+        if multiple != 1:
+            return super()._masked_weight(multiple, mask)
+        every = tuple(range(self._parts))
+        kernels = kernel_table(self.weight, self.groups, self._parts, self._parts)
+        return dense_block(self._table_of(SubConv(1, ((every, every),)), kernels), every, every).flatten(0, 1)
 
     def _table_of(self, sub: SubConv, kernels: KernelTable) -> KernelTable:
         """For dilation 1, which is dense here, the layer's kernels of that dilation, and the extra ones elsewhere."""
         if sub.dilation != 1:
             return kernels
-        extra = self._kernel_table(self.extra_weight, len(self._extra_offsets))
+        columns = len(self._extra_offsets)
+        extra = kernel_table(self._in_block_order(self.extra_weight, columns), self.groups, self._parts, columns)
         table = [list(row) for row in kernels]
         for out in range(self._parts):
             for column, offset in enumerate(self._extra_offsets):
@@ -286,6 +332,12 @@ def _one_period(pattern: tuple[int, ...]) -> tuple[int, ...]:
     return next(pattern[:p] for p in range(1, t + 1) if t % p == 0 and pattern[:p] * (t // p) == pattern)
 
 
-def _dense_block(table: KernelTable, ins: Sequence[int], outs: Sequence[int]) -> Tensor:
-    """One dense block of kernels, ``[g, outs * c_out, ins * c_in, kh, kw]``."""
-    return torch.cat([torch.cat([table[out][inp] for inp in ins], 2) for out in outs], 1)
+def _sum_of_convs(x: Tensor, weight: Tensor, terms: Terms) -> Tensor:
+    """``SumOfConvs`` of the input and the weight as autocast, if active, hands them to a convolution."""
+    device = x.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if autocast and x.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+        x, weight = x.to(dtype), weight.to(dtype)
+    y: Tensor = SumOfConvs.apply(x, weight, terms)  # type: ignore[no-untyped-call]
+    return y

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmms_plugin.layers import DepthwisePSConv2d, DynamicPSConv2d, PSConv2d
+from mmms_plugin.layers import DepthwisePSConv2d, DynamicPSConv2d, PSConv2d, ps_conv
 from mmms_plugin.layers.ps_conv import PublishedPSConv2d, published_mask
+from mmms_plugin.scale.flops import kept_for_backward
 from tests.oracles.poly_scale_conv import poly_scale_conv
 
 PATTERNS = [(1, 2, 1, 4), (2, 1, 4, 1), (1, 2), (1, 2, 1, 1, 1, 1, 1, 1), (1, 2, 3), (1, 1, 1, 1), (3,), (1, 2, 4, 8)]
@@ -134,6 +135,70 @@ def test_gradients():
             return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
 
         assert torch.autograd.gradcheck(run, (x, *layer.parameters()), fast_mode=True)
+
+
+@pytest.mark.parametrize("order", ["block", "cyclic"])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("form", ["grouped", "few channels"])
+def test_each_form_has_the_outputs_and_gradients_of_torchs_own_operators(form, groups, order, monkeypatch):
+    """Sums in place with a gradient of their own, and the forms for few channels on a CPU; also at odd sizes."""
+    if form == "grouped":
+        monkeypatch.setattr(ps_conv, "NARROW", 0)
+        monkeypatch.setattr(ps_conv, "DENSE", 0)
+    torch.manual_seed(0)
+    patterns = [(1, 2, 1, 4), (1, 1, 2), (1, 2, 1, 1, 2, 1), (2, 3, 4, 6)]
+    strides = [1, 2, (2, 1), 3]
+    for pattern, axes, stride, kind in itertools.product(patterns, ("both", "input"), strides, (False, True)):
+        channels = len(pattern) * 2 * groups
+        options = dict(dilation_pattern=pattern, axes=axes, channel_order=order, extra_dilation1=kind)
+        if kind and (axes == "input" or 1 not in pattern):
+            continue
+        layer = PSConv2d(channels, channels, 3, stride, 1, groups=groups, dtype=torch.float64, **options)
+        for parameter in layer.parameters():
+            nn.init.normal_(parameter)
+        x = torch.randn(2, channels, 9, 12, dtype=torch.float64, requires_grad=True)
+        wanted = (x, *layer.parameters())
+        results = []
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            y = layer(x.contiguous(memory_format=memory_format))
+            results.append((y, *torch.autograd.grad(y.sin().sum(), wanted)))
+        with monkeypatch.context() as patch:
+            patch.setattr(ps_conv, "is_transformed", lambda: True)
+            patch.setattr(ps_conv, "is_observed", lambda: True)
+            y = layer(x)
+            expected = (y, *torch.autograd.grad(y.sin().sum(), wanted))
+        for result in results:
+            for tensor, reference in zip(result, expected, strict=True):
+                torch.testing.assert_close(tensor, reference, atol=1e-11, rtol=1e-11)
+
+
+def test_second_and_per_sample_gradients():
+    torch.manual_seed(0)
+    for groups in (1, 2):
+        layer = PSConv2d(8, 8, 3, 2, 1, groups=groups, bias=False, dtype=torch.float64)
+        x = torch.randn(2, 8, 5, 6, dtype=torch.float64, requires_grad=True)
+
+        def run(x, weight, layer=layer):
+            return torch.func.functional_call(layer, dict(weight=weight), (x,))
+
+        assert torch.autograd.gradgradcheck(run, (x, layer.weight), fast_mode=True)
+
+        def loss(weight, image, run=run):
+            return run(image[None], weight).square().sum()
+
+        per_sample = torch.func.vmap(torch.func.grad(loss), (None, 0))(layer.weight.detach(), x.detach())
+        whole = torch.autograd.grad(run(x, layer.weight).square().sum(), layer.weight)[0]
+        torch.testing.assert_close(per_sample.sum(0), whole)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 32])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_no_more_memory_is_kept_for_the_backward_pass_than_by_the_plain_layer(groups, stride):
+    for device in ("cpu", "meta"):
+        x = torch.empty(2, 128, 10, 10, device=device, requires_grad=True)
+        options = dict(stride=stride, padding=1, groups=groups, bias=False, device=device)
+        plain, layer = nn.Conv2d(128, 128, 3, **options), PSConv2d(128, 128, 3, **options)
+        assert kept_for_backward(layer, x) == kept_for_backward(plain, x)
 
 
 def test_multiply_adds_do_not_exceed_the_plain_layers():

@@ -1,0 +1,196 @@
+"""A sum of convolutions of one input, each with some kernels of one weight and a dilation of its own.
+
+Written with torch's operators, every re-ordered copy of the input and of the weight is kept for the backward pass,
+which then fills a map of zeros for every part that was cut out and adds them up. Here the input and the weight alone
+are kept, as for a plain convolution: the copies are made again, and gradients are added where they belong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmms_plugin.layers.channel_parts import ConvGeometry, inverse, is_channels_last, take_parts
+from mmms_plugin.layers.dilation_lattice import SubConv
+
+KernelTable = list[list[Tensor]]
+
+
+@dataclass(frozen=True)
+class MaskedTerm:
+    """A convolution with the layer's weight under a mask.
+
+    Args:
+        geometry: the pixels it reads.
+        groups: of the layer.
+        mask: ones and zeros, ``[C_out, C_in / groups, 1, 1]``.
+    """
+
+    geometry: ConvGeometry
+    groups: int
+    mask: Tensor
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the convolution reads."""
+        pixels = self.geometry.pixels(x)
+        return x if pixels is x else pixels.contiguous(memory_format=_format(x))
+
+    def kernels(self, weight: Tensor) -> Tensor:
+        """What it applies."""
+        return weight * self.mask
+
+    def outputs(self, y: Tensor) -> Tensor:
+        """The sum of the outputs of all terms, in the layer's order."""
+        return y
+
+    def outputs_backward(self, grad: Tensor) -> Tensor:
+        """The gradient of ``outputs``."""
+        return grad
+
+    def inputs_backward(self, grad: Tensor, x: Tensor, total: Tensor | None) -> Tensor:
+        """Add the gradient of ``inputs`` to the total, in place; None stands for zeros."""
+        if total is None:
+            if grad.shape == x.shape:
+                return grad
+            total = torch.zeros_like(x)
+        self.geometry.pixels(total).add_(grad)
+        return total
+
+    def kernels_backward(self, grad: Tensor, total: Tensor) -> None:
+        """Write the gradient of ``kernels`` to its places in that of the weight."""
+        total.addcmul_(grad, self.mask)
+
+
+@dataclass(frozen=True)
+class GroupedTerm:
+    """A grouped convolution of the layer's parts; it has every output part once. For its methods see ``MaskedTerm``.
+
+    Args:
+        geometry: the pixels it reads.
+        sub: its dense blocks of parts.
+        layer_groups: groups of the layer.
+        parts: t, into which the channels of each of these are divided.
+    """
+
+    geometry: ConvGeometry
+    sub: SubConv
+    layer_groups: int
+    parts: int
+
+    @property
+    def groups(self) -> int:
+        return self.layer_groups * len(self.sub.blocks)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        pixels = self.geometry.pixels(x)
+        if pixels is not x:
+            pixels = pixels.contiguous(memory_format=_format(x))
+        return take_parts(pixels, self.layer_groups, self.parts, self.sub.in_order)
+
+    def kernels(self, weight: Tensor) -> Tensor:
+        ins, outs = self.sub.blocks[0]
+        rows = weight.shape[0] // self.parts * len(outs) * len(self.sub.blocks)
+        columns = weight.shape[1] // self.parts * len(ins)
+        shape = (rows, columns, *weight.shape[2:])
+        kernels = torch.empty(shape, dtype=weight.dtype, device=weight.device, memory_format=_format(weight))
+        for part, place in self._places(kernels, weight):
+            part.copy_(place)
+        return kernels
+
+    def outputs(self, y: Tensor) -> Tensor:
+        return take_parts(y, self.layer_groups, self.parts, inverse(self.sub.out_order))
+
+    def outputs_backward(self, grad: Tensor) -> Tensor:
+        return take_parts(grad, self.layer_groups, self.parts, self.sub.out_order)
+
+    def inputs_backward(self, grad: Tensor, x: Tensor, total: Tensor | None) -> Tensor:
+        order = self.sub.in_order
+        if total is None:
+            if grad.shape == x.shape:
+                return take_parts(grad, self.layer_groups, self.parts, inverse(order))
+            total = torch.zeros_like(x)
+        view = self.geometry.pixels(total).unflatten(1, (self.layer_groups, self.parts, -1))
+        parts = grad.unflatten(1, (self.layer_groups, len(order), -1))
+        for position, part in enumerate(order):
+            view[:, :, part].add_(parts[:, :, position])
+        return total
+
+    def kernels_backward(self, grad: Tensor, total: Tensor) -> None:
+        for part, place in self._places(grad, total):
+            place.copy_(part)
+
+    def _places(self, kernels: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """For every output and input part: its kernels in the weight of the term and in that of the layer, as views."""
+        ins, outs = self.sub.blocks[0]
+        # [g * blocks * outs * c_out, ins * c_in, kh, kw] -> [g, blocks, outs, c_out, ins, c_in, kh, kw]
+        rows = kernels.unflatten(0, (self.layer_groups, len(self.sub.blocks), len(outs), -1))
+        view = rows.unflatten(4, (len(ins), -1))
+        table = kernel_table(weight, self.layer_groups, self.parts, self.parts)
+        for block, (ins, outs) in enumerate(self.sub.blocks):
+            for row, out in enumerate(outs):
+                for column, inp in enumerate(ins):
+                    yield view[:, block, row, :, column], table[out][inp]
+
+
+Terms = tuple[MaskedTerm, ...] | tuple[GroupedTerm, ...]
+
+
+class SumOfConvs(torch.autograd.Function):
+    """``apply(x, weight, terms)``: ``[N, C_in, H, W] -> [N, C_out, H', W']``; its gradient has a gradient itself.
+
+    Args:
+        x: the input.
+        weight: ``[C_out, C_in / groups, kh, kw]``; a kernel belongs to one term.
+        terms: the convolutions, all of one kind, with their output parts in one order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, terms: Terms) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.terms = terms
+        total: Tensor | None = None
+        for term in terms:
+            y = F.conv2d(term.inputs(x), term.kernels(weight), None, *term.geometry.arguments, term.groups)
+            total = y if total is None else total.add_(y)
+        assert total is not None
+        return terms[0].outputs(total)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        terms: Terms = ctx.terms
+        x, weight = ctx.saved_tensors
+        for_x, for_weight = ctx.needs_input_grad[:2]
+        grad = terms[0].outputs_backward(grad.contiguous(memory_format=_format(x)))
+        grad_x, grad_weight = None, torch.zeros_like(weight) if for_weight else None
+        for term in terms:
+            stride, padding, dilation = term.geometry.arguments
+            to_inputs, to_kernels, _ = torch.ops.aten.convolution_backward(
+                grad, term.inputs(x), term.kernels(weight), None, stride, padding, dilation, False, (0, 0),
+                term.groups, (for_x, for_weight, False),
+            )  # fmt: skip
+            if for_x:
+                grad_x = term.inputs_backward(to_inputs, x, grad_x)
+            if grad_weight is not None:
+                term.kernels_backward(to_kernels, grad_weight)
+        return grad_x, grad_weight, None
+
+
+def kernel_table(weight: Tensor, groups: int, out_parts: int, in_parts: int) -> KernelTable:
+    """``table[out part][in part]``, each ``[g, c_out, c_in, kh, kw]``: views of a weight ``[C_out, C, kh, kw]``."""
+    rows = weight.unflatten(0, (groups, out_parts, -1)).unbind(1)  # [g, t, c_out, ...] -> t x [g, c_out, ...]
+    # [g, c_out, in_parts * c_in, kh, kw] -> [g, c_out, in_parts, c_in, kh, kw] -> in_parts views
+    return [list(row.unflatten(2, (in_parts, -1)).unbind(2)) for row in rows]
+
+
+def dense_block(table: KernelTable, ins: Sequence[int], outs: Sequence[int]) -> Tensor:
+    """One dense block of kernels, ``[g, outs * c_out, ins * c_in, kh, kw]``."""
+    return torch.cat([torch.cat([table[out][inp] for inp in ins], 2) for out in outs], 1)
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
