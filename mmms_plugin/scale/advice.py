@@ -59,8 +59,8 @@ TABLE_7 = (
     "to 24.1"
 )
 PLAIN_WEIGHTS = (
-    "experiment against it: put into a network with ImageNet weights of plain layers, three pairs on nuclei, PSConv lost "
-    "0.085 ± 0.032 box AP; use weights trained with it, or train from scratch"
+    "experiment against it: put into a network with ImageNet weights of plain layers, three pairs on nuclei, PSConv "
+    "lost 0.085 ± 0.032 box AP; use weights trained with it, or train from scratch"
 )
 
 
@@ -314,7 +314,9 @@ def _layers(objects: Objects, geometry: Geometry, options: Options) -> Advice:
         return Advice("layers", "no PSConv: it would see no more of them", text, RULE)
     why = f"{text}; with PSConv, pattern (1, 2, 1, 4), it is {field:.0f} px and {left:.1%}; {smaller}"
     evidence = FAR_OBJECTS_TWO_STAGE if options.two_stage else FAR_OBJECTS
-    return Advice("layers", "PSConv in the backbone", why, f"{evidence}; {TABLE_7}; {PLAIN_WEIGHTS}", options.multi_scale)
+    return Advice(
+        "layers", "PSConv in the backbone", why, f"{evidence}; {TABLE_7}; {PLAIN_WEIGHTS}", options.multi_scale
+    )
 
 
 def _smaller_pictures(objects: Objects, geometry: Geometry) -> str:
