@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mmms_plugin.errors import UserError, counted
 from mmms_plugin.files import check_folder
 from mmms_plugin.options import REQUIRED, CommandOptions, nested, option
+from mmms_plugin.report import FIGURES
 from mmms_plugin.size_ap.options import OUTPUT
 from mmms_plugin.size_ap.options import Options as EvaluationOptions
 
@@ -86,6 +87,10 @@ class Options(CommandOptions):
         help="folder for the report: HTML, figures, tables, JSON and CSV in full precision (default: only print "
         "tables)",
     )  # fmt: skip
+    figures: tuple[str, ...] = option(
+        default=(), choices=FIGURES, group=OUTPUT,
+        help="formats of the report's figures besides SVG, such as png pdf (default: none)",
+    )  # fmt: skip
     gallery: int = option(
         default=2000, least=0, most=100_000, metavar="N", group=OUTPUT,
         help="largest number of failures per run in the report's gallery, 0 for no gallery",
@@ -115,6 +120,7 @@ def run(options: Options) -> int:
     outcome = run_size_ap(
         options.ann, [parse_group(pred) if isinstance(pred, Group) else pred for pred in options.pred], options.out,
         replace(options.evaluation, progress=True), options.names, examples=options.gallery, baseline=options.baseline,
+        figures=options.figures,
         source=Source(options.format, options.pred_format, options.images, options.classes),
         conditions=parse_conditions(options.fail_if),
     )  # fmt: skip
@@ -132,6 +138,7 @@ def run_size_ap(
     examples: int = 2000,
     conditions: Sequence[Condition] = (),
     baseline: str | None = None,
+    figures: Sequence[str] = (),
 ) -> Outcome:
     """Evaluate prediction files, or without any describe the data set's object sizes; write the report.
 
@@ -147,6 +154,7 @@ def run_size_ap(
             ``options.errors``.
         conditions: figures of the last run that fail it.
         baseline: a ``results.json``; the last run must not be significantly worse.
+        figures: formats of the report's figures besides SVG.
 
     Raises:
         UserError: the files or options are at fault.
@@ -182,13 +190,13 @@ def run_size_ap(
         failures += earlier.failures(results) if earlier else ()
         if out:
             with progress.status("drawing"):
-                files = results.save(out, examples)
+                files = results.save(out, examples, figures)
         print_results(results, console)
     else:
         sizes = describe_objects(truth, bins, options.area, notes, options.resize)
         if out:
             with progress.status("drawing"):
-                files = sizes.save(out)
+                files = sizes.save(out, figures)
         _print_sizes(console, sizes)
     for note in notes:
         progress.print(Text.assemble(("note:", "yellow"), f" {literal(note)}"), soft_wrap=True)

@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from mmms_plugin.files import written_whole
+from mmms_plugin.report import FIGURES
 
 RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # first, second run, ...
 MEASURE_COLOURS = ("#0072B2", "#E69F00", "#999999")  # AP, F1 per class, F1 overall
@@ -38,7 +39,6 @@ HEAT = "cividis"  # even in lightness, made for colour-blind readers
 WIDTH = 6.4  # inches; a page's text width
 SMALLEST = 7  # pt
 WIDEST = 7.0  # inches; text over two columns: nothing has to be scaled down to unreadable letters
-FORMATS = ("png", "pdf", "svg")
 DARK = {  # colours in the reader's dark scheme
     "#1d2125": "#e6e8ea", "#000000": "#e6e8ea", "#595959": "#a3acb5", "#666666": "#a0a0a0", "#dddddd": "#383d43",
     "#bbbbbb": "#5a646e",
@@ -66,6 +66,7 @@ STYLE: Any = {  # matplotlib types the keys one by one
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.6,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("figure.autolayout", "figure.constrained_layout.use"), False),  # see `_laid_out`
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "hatch.linewidth": 0.5,
@@ -96,8 +97,8 @@ def canvas(
         yield figure, list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
 
 
-def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write ``folder/name.png`` (200 dpi), ``.pdf`` and ``.svg``, each completely or not at all."""
+def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FIGURES) -> list[Path]:
+    """Write ``folder/name.png`` (200 dpi), ``.pdf`` and ``.svg``, or some of them, each completely or not at all."""
     written = []
     with _laid_out(figure):
         for kind in formats:
@@ -117,7 +118,7 @@ def _laid_out(figure: Figure) -> Iterator[None]:
         figure.draw_without_rendering()
         keep_labels_apart(figure)
         engine = figure.get_layout_engine()
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # with a placeholder, savefig would draw twice
         yield
         figure.set_layout_engine(engine)
 

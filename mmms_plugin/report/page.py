@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmms_plugin.errors import UserError
 from mmms_plugin.files import write_text
 from mmms_plugin.processes import compiled_code_silenced
+from mmms_plugin.report import FIGURES
 from mmms_plugin.report.tables import Table, to_latex, to_markdown
 
 if TYPE_CHECKING:
@@ -130,11 +132,21 @@ class Section:
 
 
 class Output:
-    """The folder of a report, and the files written so far."""
+    """The folder of a report, and the files written so far.
 
-    def __init__(self, folder: Path, formats: Sequence[str] = ("png", "pdf", "svg")) -> None:
+    Args:
+        folder: the folder.
+        formats: of the figures, besides SVG: ``png``, ``pdf``.
+
+    Raises:
+        UserError: another format.
+    """
+
+    def __init__(self, folder: Path, formats: Sequence[str] = ()) -> None:
+        if unknown := [kind for kind in formats if kind not in FIGURES]:
+            raise UserError(f"figures={unknown[0]}: allowed are {', '.join(FIGURES)}")
         self.folder = folder
-        self.formats = formats
+        self.formats = tuple(dict.fromkeys((*formats, "svg")))  # which the page is made of
         self.written: list[Path] = []
 
     def figure(self, name: str, figure: Figure, caption: str, wide: bool = False) -> Picture:

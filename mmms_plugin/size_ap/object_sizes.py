@@ -9,6 +9,7 @@ anchor of an object's size is useless if the next one is half an object away: on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -109,15 +110,17 @@ class ObjectSizes:
     resize: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
-    def save(self, folder: str | PathLike[str]) -> list[Path]:
+    def save(self, folder: str | PathLike[str], figures: Sequence[str] = ()) -> list[Path]:
         """Write the report that ``mmms size-ap --out`` writes without predictions; return its files, the page first.
+
+        ``figures`` are formats besides SVG, 'png' and 'pdf'.
 
         Raises:
             UserError: the folder cannot be created.
         """
         from mmms_plugin.size_ap.report.write import write_object_sizes
 
-        return write_object_sizes(self, folder)
+        return write_object_sizes(self, folder, figures)
 
     def to_json(self) -> dict[str, Any]:
         """Dicts, lists and numbers in full precision; infinite limits become the text 'inf', undefined figures null."""

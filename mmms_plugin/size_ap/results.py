@@ -6,6 +6,7 @@ A figure that is undefined (a bin or class without objects) is None: ``null`` in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -326,12 +327,13 @@ class SizeAPResults:
 
         return plot(self, kind, run)
 
-    def save(self, folder: str | PathLike[str], gallery: int = 2000) -> list[Path]:
+    def save(self, folder: str | PathLike[str], gallery: int = 2000, figures: Sequence[str] = ()) -> list[Path]:
         """Write the report that ``mmms size-ap --out`` writes: a page, figures, tables, JSON and CSV.
 
         Args:
             folder: created if needed; files of the same names are replaced, all at once.
             gallery: largest number of failures per run in the page's gallery, 0 for no gallery.
+            figures: formats of the figures besides SVG, 'png' and 'pdf'.
 
         Returns:
             The files, ``report.html`` first.
@@ -341,7 +343,7 @@ class SizeAPResults:
         """
         from mmms_plugin.size_ap.report.write import write_report
 
-        return write_report(self, folder, gallery)
+        return write_report(self, folder, gallery, figures)
 
     def to_pandas(self, table: str = "bins") -> DataFrame:
         """One of the report's CSV files as a pandas table, with figures from 0 to 1 in full precision.

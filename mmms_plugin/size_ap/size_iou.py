@@ -121,15 +121,17 @@ class SizeIoUResults:
 
         return plot(self, kind)
 
-    def save(self, folder: str | PathLike[str]) -> list[Path]:
+    def save(self, folder: str | PathLike[str], figures: Sequence[str] = ()) -> list[Path]:
         """Write the report of ``mmms test --size-report`` into a folder; return its files, the page first.
+
+        ``figures`` are formats besides SVG, 'png' and 'pdf'.
 
         Raises:
             UserError: the folder cannot be created.
         """
         from mmms_plugin.size_ap.report.size_iou import write_region_report
 
-        return write_region_report(self, folder)
+        return write_region_report(self, folder, figures)
 
     def to_pandas(self, table: str = "bins") -> DataFrame:
         """The report's CSV file of 'bins' or 'classes' as a pandas table, with figures from 0 to 1 in full precision.

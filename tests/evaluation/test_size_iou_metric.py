@@ -134,7 +134,7 @@ def test_metric_keeps_mmsegs_figures_and_writes_a_report(tmp_path):
     assert CheckpointHook(save_best="region_mIoU_rest").rules == ["greater"]
     written = {path.name for path in (tmp_path / "report").iterdir()}
     names = ("size_iou", "size_iou_per_bin", "size_iou_classes")
-    assert written >= {f"{n}.{k}" for n in names[1:] for k in ("png", "pdf", "svg")} | {f"{names[0]}.html"}
+    assert written >= {f"{name}.svg" for name in names[1:]} | {f"{names[0]}.html"}
     assert json.loads((tmp_path / "report/size_iou.json").read_text(encoding="utf-8")) == json.loads(
         json.dumps(offline.to_json())
     )

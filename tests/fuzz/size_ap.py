@@ -171,7 +171,7 @@ def quick_figures(quick: bool) -> Iterator[None]:
     from mmms_plugin.files import write_text
     from mmms_plugin.report import figure_style
 
-    def save(figure: Any, folder: Path, name: str, formats: Sequence[str] = figure_style.FORMATS) -> list[Path]:
+    def save(figure: Any, folder: Path, name: str, formats: Sequence[str] = figure_style.FIGURES) -> list[Path]:
         return [write_text(folder / f"{name}.{kind}", "<svg/>") for kind in formats]
 
     with mock.patch.object(figure_style, "save", save if quick else figure_style.save):

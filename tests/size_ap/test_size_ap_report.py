@@ -134,7 +134,9 @@ class Page(HTMLParser):
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     inputs = Inputs(make_truth(), (), Options(errors=False))
-    files = write_report(dataclasses.replace(make_results(), inputs=inputs), folder / "new" / "deeper")
+    files = write_report(
+        dataclasses.replace(make_results(), inputs=inputs), folder / "new" / "deeper", figures=("png", "pdf")
+    )
     return {file.name: file for file in files}
 
 
@@ -253,7 +255,10 @@ def test_object_sizes_count_as_numpy_does_and_suggest_bins_of_equal_count(tmp_pa
         covered.append((best >= 0.5).mean())
     assert anchors.covered == pytest.approx(np.mean(covered), abs=0.02)
     files = {file.name for file in write_object_sizes(sizes, tmp_path)}
-    assert {"object_sizes.html", "object_sizes.json", "object_size_tables.tex", "object_sizes.pdf"} <= files
+    assert {"object_sizes.html", "object_sizes.json", "object_size_tables.tex", "object_sizes.svg"} <= files
+    with pytest.raises(UserError, match=r"^figures=tiff: allowed are svg, png, pdf$"):
+        write_object_sizes(sizes, tmp_path / "other", ("pdf", "tiff"))
+    assert not (tmp_path / "other").exists()
     assert (
         json.loads((tmp_path / "object_sizes.json").read_text(encoding="utf-8"))["classes"][-1]["median_side"] is None
     )

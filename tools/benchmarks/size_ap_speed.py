@@ -200,7 +200,7 @@ def _bootstrap_table(folder: str, rounds: int) -> Table:
 
 
 def _start_table(folder: str, rounds: int) -> Table:
-    """Each in a new Python; with a report, matplotlib's start and figures in three formats take most of the time."""
+    """Each in a new Python; with a report, matplotlib's start and the figures take most of the time."""
     _write(TINY, folder)
     ann, pred, out = (str(Path(folder, name)) for name in ("ann.json", "pred.json", "report"))
     command = [sys.executable, "-m", "mmms_plugin", "size-ap"]

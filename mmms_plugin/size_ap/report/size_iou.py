@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -28,12 +29,15 @@ LEAD = (
 )
 
 
-def write_region_report(results: SizeIoUResults, report_dir: str | PathLike[str]) -> list[Path]:
-    """Write ``size_iou.html``, ``.json``, ``.csv``, tables in Markdown and LaTeX, and figures as PNG, PDF and SVG.
+def write_region_report(
+    results: SizeIoUResults, report_dir: str | PathLike[str], figures: Sequence[str] = ()
+) -> list[Path]:
+    """Write ``size_iou.html``, ``.json``, ``.csv``, tables in Markdown and LaTeX, and figures as SVG.
 
     Args:
         results: of the evaluation.
         report_dir: created if needed; files of the same names are replaced, all at once.
+        figures: further formats of the figures, 'png' and 'pdf'.
 
     Returns:
         The files, the page first.
@@ -42,7 +46,7 @@ def write_region_report(results: SizeIoUResults, report_dir: str | PathLike[str]
         UserError: the folder cannot be created.
     """
     with files_written_together(Path(report_dir), "report_dir") as folder:
-        out = Output(folder)
+        out = Output(folder, figures)
         section = _section(results, out)
         content = json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
         data = data_tables(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -33,18 +34,21 @@ LVIS_RULES = (
 UNDEFINED = "n/a: no objects"
 
 
-def write_report(results: SizeAPResults, out_dir: str | PathLike[str], examples: int = 2000) -> list[Path]:
+def write_report(
+    results: SizeAPResults, out_dir: str | PathLike[str], examples: int = 2000, figures: Sequence[str] = ()
+) -> list[Path]:
     """Write the report of an evaluation into a folder.
 
     It consists of ``report.html`` (self-contained), ``results.json``, ``tables.md``, ``tables.tex`` (needs booktabs),
     ``bins.csv``, ``classes.csv``, ``errors.csv``, ``ap_against_size.csv``, with several runs ``differences.csv`` and,
-    with a bootstrap, ``settling.csv``, and of every figure as PNG, PDF and SVG.
+    with a bootstrap, ``settling.csv``, and every figure as SVG.
 
     Args:
         results: of at least one run.
         out_dir: created if needed; files of the same names are replaced, all at once.
         examples: largest number of failures per run in the page's gallery, 0 for no gallery; there is none if the types
             of error were not evaluated.
+        figures: further formats of the figures, 'png' and 'pdf'.
 
     Returns:
         The files, ``report.html`` first.
@@ -59,7 +63,7 @@ def write_report(results: SizeAPResults, out_dir: str | PathLike[str], examples:
         if examples and options.errors:
             gallery = failure_gallery(truth, inputs.methods, options, results.bins, examples, inputs.pictures)
     with files_written_together(Path(out_dir)) as folder:
-        out = Output(folder)
+        out = Output(folder, figures)
         sections = [*_evaluation_sections(results, out), *([_size_section(sizes, out)] if sizes else [])]
         out.texts({"results.json": _json(results.to_json()), **csv_files(results)})
         out.tables(sections, note=results.area_rule)
@@ -71,14 +75,19 @@ def write_report(results: SizeAPResults, out_dir: str | PathLike[str], examples:
     return [Path(out_dir, file.name) for file in files]
 
 
-def write_object_sizes(sizes: ObjectSizes, out_dir: str | PathLike[str]) -> list[Path]:
+def write_object_sizes(sizes: ObjectSizes, out_dir: str | PathLike[str], figures: Sequence[str] = ()) -> list[Path]:
     """Write a data set's object sizes into a folder: ``object_sizes.html``, ``.json``, tables and figures.
+
+    Args:
+        sizes: of the data set.
+        out_dir: created if needed; files of the same names are replaced, all at once.
+        figures: formats of the figures besides SVG, 'png' and 'pdf'.
 
     Raises:
         UserError: the folder cannot be created.
     """
     with files_written_together(Path(out_dir)) as folder:
-        out = Output(folder)
+        out = Output(folder, figures)
         sections = [_size_section(sizes, out)]
         out.texts({"object_sizes.json": _json(sizes.to_json())})
         out.tables(sections, "object_size_", sizes.area_rule)
