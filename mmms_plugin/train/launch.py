@@ -236,6 +236,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     for what, where in (("predictions", out), ("drawings", options.show_dir), ("figures by size", options.size_report)):
         if where:
             say(f"{what}: {where}")
+    if out and (command := task.measured_by(config, out)):
+        say(f"AP by object size: {command}")
     leave()
     return metrics
 

@@ -19,6 +19,7 @@ from mmms_plugin.data.layouts import CLASSES, COCO, FLAGS, NOUNS, SEGMENTATION, 
 from mmms_plugin.data.own_data import OwnData, extras, refuse_foreign
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import written_whole
+from mmms_plugin.processes import shell_line
 from mmms_plugin.report.drawing import Style
 from mmms_plugin.train.predictions import LOWEST_SCORE, ClassResults, ObjectResults, Results, SegmentResults
 
@@ -79,6 +80,10 @@ class Task(ABC):
         Raises:
             UserError: the config has no metric that can write them.
         """
+
+    def measured_by(self, config: dict[str, Any], out: str) -> str:
+        """The command that measures predictions in ``out`` further, or ''."""
+        return ""
 
     def finish_predictions(self, scratch: Path, out: str) -> None:  # noqa: B027 - most metrics write to ``out``
         """Move predictions from ``scratch`` to ``out``."""
@@ -141,6 +146,10 @@ class Detection(Task):
         if not metrics:
             raise UserError("--out: the config's test_evaluator has no metric that writes COCO JSON (CocoMetric)")
         metrics[0]["outfile_prefix"] = str(scratch / "predictions")
+
+    def measured_by(self, config: dict[str, Any], out: str) -> str:
+        truth = coco_metrics(config)[0].get("ann_file")
+        return shell_line(["mmms", "size-ap", "--ann", str(truth), "--pred", out]) if truth else ""
 
     def finish_predictions(self, scratch: Path, out: str) -> None:
         """Use mmdet's results with masks, which include the boxes, if the model predicts masks."""

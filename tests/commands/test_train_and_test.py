@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from mmms_plugin.commands import main
 from mmms_plugin.compat import mmcv_ops
+from mmms_plugin.processes import shell_line
 from mmms_plugin.weights.reader import read
 
 CONFIG = "demo/mask_rcnn_ps_r18_shapes"
@@ -89,7 +90,9 @@ def test_evaluation_keeps_predictions_and_draws(run, shapes, tmp_path, capfd):
     evaluation.accumulate()
     evaluation.summarize()
     assert f"coco/bbox_mAP: {round(evaluation.stats[0], 3):.4f}" in printed
-    assert printed.endswith(f"predictions: {out}\ndrawings: {drawn}\n")
+    ann = str(shapes / "annotations/instances_val.json")
+    measured = shell_line(["mmms", "size-ap", "--ann", ann, "--pred", str(out)])
+    assert printed.endswith(f"predictions: {out}\ndrawings: {drawn}\nAP by object size: {measured}\n")
     assert (tmp_path / "work/test/mask_rcnn_ps_r18_shapes.py").is_file()
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["test"], "a training's folder keeps its config"
 

@@ -18,6 +18,7 @@ from mmms_plugin.data.coco_layouts import annotations_of
 from mmms_plugin.data.coco_set import read_splits, write_mended
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
+from mmms_plugin.size_ap import size_ap
 from tests.data.small_sets import coco_content, picture, write_coco
 
 WIDTH, HEIGHT = 40, 30
@@ -216,6 +217,29 @@ def test_lvis_is_read_as_coco_with_names_from_its_urls(tmp_path):
     assert [image["file_name"] for image in coco.images] == [f"val2017/p{i}.jpg" for i in range(3)]
     assert {record["iscrowd"] for record in coco.content["annotations"]} == {0}
     assert [finding.code for finding in coco.findings] == ["file-name-url"]
+
+
+@pytest.mark.parametrize(("names", "ids"), [(["7", "012"], [12, 7]), (["7", "a"], [1, 2])])
+def test_ids_are_those_that_results_on_the_labels_have(names, ids, tmp_path):
+    """Results whose ids are the file's fit the labels too: numbers of files, and classes that count from 1."""
+    write(tmp_path, {f"images/{name}.jpg": "" for name in names} | {f"labels/{name}.txt": YOLO_BOX for name in names})
+    (tmp_path / "classes.txt").write_text("disc\nstick\n", encoding="utf-8")
+    coco = read_splits(own(tmp_path, training=False, split="train"), masks=False)["train"]
+    assert [image["id"] for image in coco.images] == ids
+    assert [(category["id"], category["name"]) for category in coco.content["categories"]] == [
+        (1, "disc"),
+        (2, "stick"),
+    ]
+    results = [
+        dict(image_id=record["image_id"], category_id=record["category_id"], bbox=record["bbox"], score=0.5)
+        for record in coco.content["annotations"]
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    if ids == [1, 2]:
+        with pytest.raises(UserError, match="give as --ann the COCO file that the numbers are from"):
+            size_ap(tmp_path / "labels", tmp_path / "results.json", sweep=False)
+        return
+    assert size_ap(tmp_path / "labels", tmp_path / "results.json", sweep=False).runs[0].bins[0].ap == 1
 
 
 def test_broken_pictures_are_findings_not_the_end(tmp_path, capsys):
