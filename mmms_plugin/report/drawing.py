@@ -136,6 +136,17 @@ def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str],
     return sheet
 
 
+def stacked(images: Sequence[Image.Image]) -> Image.Image:
+    """Join drawings one below the other."""
+    gap = 12
+    sheet = Image.new("RGB", (max(i.width for i in images), sum(i.height + gap for i in images) - gap), PAPER)
+    top = 0
+    for image in images:
+        sheet.paste(image, (0, top))
+        top += image.height + gap
+    return sheet
+
+
 def save_drawing(image: Image.Image, path: Path) -> None:
     """Write a drawing as JPEG or PNG, by its suffix, completely or not at all."""
     with written_whole(path) as temporary:

@@ -20,6 +20,7 @@ from mmms_plugin.report.tables import to_csv
 
 NAME = "results"
 FILES = (f"{NAME}.json", f"{NAME}.csv", f"{NAME}.png")
+SAMPLES = "samples"  # folder of the pictures that are drawn after each evaluation
 WANTED = "mmms train writes it"
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Figure = Annotated[float, Meta(ge=-1e30, le=1e30)]

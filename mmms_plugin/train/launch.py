@@ -49,6 +49,7 @@ from mmms_plugin.processes import shell_line
 from mmms_plugin.train.console import calm_output, say
 from mmms_plugin.train.hooks import EarlierHook, ScheduleHook, unwrapped
 from mmms_plugin.train.options import NEWEST, NO_WEIGHTS, DataOptions, EvaluateOptions, LaunchOptions, TrainOptions
+from mmms_plugin.train.predictions import SampleHook
 from mmms_plugin.train.processes import (
     check_launcher,
     locked,
@@ -178,6 +179,8 @@ def train(options: TrainOptions) -> Runner:
         runner = _build_runner(config, options, remarks)
         runner.register_hook(ScheduleHook())
         runner.register_hook(ResultsHook(options.config, options.words))
+        if options.samples:
+            runner.register_hook(SampleHook(options.samples))
         if not config.get("resume"):
             runner.register_hook(EarlierHook())
         _check_start(runner, config, options.pretrained)

@@ -246,6 +246,11 @@ class TrainOptions(LaunchOptions):
         "folder, with the schedule of this command",
     )  # fmt: skip
     amp: bool = option(default=False, group=RUN, help="train with automatic mixed precision, on GPUs")
+    samples: int = option(
+        default=4, least=0, metavar="N", group=OUTPUT,
+        help="pictures of the validation to draw after each evaluation, with predictions beside the truth, into "
+        "WORK_DIR/samples; 0 draws none",
+    )  # fmt: skip
     auto_scale_lr: bool = option(
         default=False,
         group="schedule",

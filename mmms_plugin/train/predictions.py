@@ -10,13 +10,15 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import mmcv
 import numpy as np
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from PIL import Image
 from pycocotools import mask as rle
 
@@ -26,11 +28,14 @@ from mmms_plugin.registry import HOOKS
 from mmms_plugin.report.drawing import (
     Objects,
     Style,
+    draw_caption,
     draw_objects,
     draw_segments,
     save_drawing,
     side_by_side,
+    stacked,
 )
+from mmms_plugin.report.run_results import SAMPLES
 from mmms_plugin.train.inputs import Input
 from mmms_plugin.train.prediction import ClassPrediction, ObjectPrediction, Prediction, SegmentPrediction
 
@@ -242,16 +247,8 @@ class DrawingHook(Hook):
         dataset = runner.test_dataloader.dataset
         for sample in outputs or ():
             path = str(sample.img_path)
-            pixels = np.asarray(mmcv.imread(path, channel_order="rgb"))
-            kind: type[Prediction] = ObjectPrediction if "pred_instances" in sample else SegmentPrediction
-            predicted = kind.of(path, pixels, self._style, sample, self.score)
-            if kind is ObjectPrediction:
-                truth = _true_objects(dataset.get_data_info(self._places[path]), *pixels.shape[:2])
-                true, title = draw_objects(pixels, truth, self._style), f"prediction, score >= {self.score:g}"
-            else:
-                known = _true_segments(sample, (pixels.shape[0], pixels.shape[1]))
-                true, title = draw_segments(pixels, known, self._style), "prediction"
-            save_drawing(side_by_side(true, predicted.draw(), ("truth", title)), self._file(path, dataset))
+            drawing = beside_truth(sample, dataset.get_data_info(self._places[path]), self._style, self.score)
+            save_drawing(drawing, self._file(path, dataset))
 
     def _file(self, picture: str, dataset: Any) -> Path:
         """The drawing of a picture; its name has the picture's suffix too if two pictures differ only in that."""
@@ -265,6 +262,76 @@ class DrawingHook(Hook):
         if file.resolve() == path.resolve():
             raise UserError(f"--show-dir {self.out_dir}: {path} is one of the pictures and would be replaced")
         return file
+
+
+class SampleHook(Hook):
+    """Draw a few pictures of the validation, predictions beside the truth, after every evaluation of a training.
+
+    The sheets are ``samples/epoch_3.jpg`` or ``samples/iter_500.jpg`` in the work folder. The pictures are spread over
+    the validation, and the same each time.
+
+    Args:
+        count: pictures on a sheet.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._infos: dict[str, Mapping[str, Any]] | None = None  # of the pictures, by path
+        self._drawings: dict[str, Image.Image] = {}
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._drawings = {}
+        dataset = runner.val_dataloader.dataset
+        if self._infos is None and is_main_process() and hasattr(dataset, "get_data_info"):
+            # the first process has every n-th picture
+            shown = range(0, len(dataset), runner.world_size * max(1, len(dataset) // runner.world_size // self.count))
+            infos = [dataset.get_data_info(i) for i in islice(shown, self.count)]
+            self._infos = {str(info["img_path"]): info for info in infos if "img_path" in info}
+            self._style = Style.of(dataset.metainfo.get("classes") or (), dataset.metainfo.get("palette"))
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        for sample in outputs or ():
+            path = str(sample.get("img_path"))
+            info = (self._infos or {}).get(path)
+            if info is not None and self._style.classes and Path(path).is_file():
+                self._drawings[path] = beside_truth(sample, info, self._style, LOWEST_SCORE)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if self._drawings:
+            by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+            name = f"epoch_{runner.epoch}" if by_epoch else f"iter_{runner.iter}"
+            drawings = [self._drawings[path] for path in self._infos or () if path in self._drawings]
+            save_drawing(stacked(drawings), Path(runner.work_dir, SAMPLES, f"{name}.jpg"))
+
+
+def beside_truth(sample: Any, info: Mapping[str, Any], style: Style, score: float) -> Image.Image:
+    """A drawing of the truth beside that of the prediction, or below the picture for a class.
+
+    Args:
+        sample: the model's data sample.
+        info: what the data set says about the picture, whose file exists.
+        style: names and colours of the classes.
+        score: lowest score of an object that is drawn.
+    """
+    path = str(sample.img_path)
+    pixels = np.asarray(mmcv.imread(path, channel_order="rgb"))
+    if "pred_score" in sample:
+        true = [int(label) for label in sample.gt_label] if "gt_label" in sample else []
+        found = ClassPrediction.of(path, pixels, style, sample, 0.0 if len(true) == 1 else 0.5)
+        truth = ", ".join(style.classes[label] for label in true) or "no class"
+        return draw_caption(pixels, [f"truth: {truth}", f"prediction: {found.summary()}"])
+    kind: type[Prediction] = ObjectPrediction if "pred_instances" in sample else SegmentPrediction
+    predicted, title = kind.of(path, pixels, style, sample, score), "prediction"
+    if kind is ObjectPrediction:
+        drawn = draw_objects(pixels, _true_objects(info, *pixels.shape[:2]), style)
+        title = f"prediction, score >= {score:g}"
+    else:
+        drawn = draw_segments(pixels, _true_segments(sample, (pixels.shape[0], pixels.shape[1])), style)
+    return side_by_side(drawn, predicted.draw(), ("truth", title))
 
 
 def _suffix_of(picture: Path) -> str:

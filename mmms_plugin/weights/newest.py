@@ -14,7 +14,7 @@ from typing import Any
 
 from mmms_plugin.errors import UserError, first_line, shown
 from mmms_plugin.files import replace
-from mmms_plugin.report.run_results import FILES
+from mmms_plugin.report.run_results import FILES, SAMPLES
 from mmms_plugin.weights.reader import read
 
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
@@ -80,8 +80,8 @@ def set_aside(folder: str | Path) -> list[Path]:
     aside.mkdir()
     stems = {path.stem for path in checkpoints}
     beside = [path for path in sorted(folder.glob("*.exits.json")) if path.name.removesuffix(".exits.json") in stems]
-    for path in (folder / "last_checkpoint", *(folder / name for name in FILES), *beside, *checkpoints):
-        if path.is_file():
+    for path in (*(folder / name for name in ("last_checkpoint", SAMPLES, *FILES)), *beside, *checkpoints):
+        if path.exists():
             replace(path, aside / path.name)
     return [aside / path.name for path in checkpoints]
 

@@ -11,7 +11,7 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from PIL import Image
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.train.predictions import DrawingHook
+from mmms_plugin.train.predictions import DrawingHook, SampleHook
 
 
 class Pictures:
@@ -94,3 +94,39 @@ def test_segmentations_beside_the_true_masks(tmp_path, known_side):
     colours = [tuple(int(v) for v in sheet[row, column]) for row in (100, 450) for column in (50, half + 56)]
     red, blue = (172, 72, 72), (72, 72, 172)
     assert colours == [blue, blue, red, blue]
+
+
+def classified(path, truth, scores):
+    sample = BaseDataElement(metainfo=dict(img_path=str(path)))
+    sample.gt_label, sample.pred_score = torch.tensor(truth, dtype=torch.long), torch.tensor(scores)
+    return sample
+
+
+def test_samples_are_spread_over_the_validation(tmp_path):
+    """The same pictures on every sheet, of any task; those of data sets without files are left out."""
+    dataset = Pictures(tmp_path, [f"{i}.png" for i in range(7)])
+    loop = SimpleNamespace()
+    runner = SimpleNamespace(
+        val_dataloader=SimpleNamespace(dataset=dataset), world_size=1, work_dir=str(tmp_path), train_loop=loop, iter=5
+    )
+    hook, sizes = SampleHook(2), []
+    for number, sample in enumerate((
+        lambda path: detected(path, [[8.0, 8, 24, 24]], [0.9]), lambda path: classified(path, [1], [0.2, 0.8]),
+        lambda path: classified(path, [], [0.2, 0.3]),
+    )):  # fmt: skip
+        runner.iter = number
+        hook.before_val_epoch(runner)
+        for i, path in enumerate(dataset.paths):
+            hook.after_val_iter(runner, i, outputs=[sample(path)])
+        assert list(hook._drawings) == [str(dataset.paths[0]), str(dataset.paths[3])]
+        hook.after_val_epoch(runner)
+        sizes.append(Image.open(tmp_path / f"samples/iter_{number}.jpg").size)
+    assert sizes[0][0] > 1000
+    assert sizes[1] == sizes[2]
+    for path in dataset.paths:
+        path.unlink()
+    runner.iter = 9
+    hook.before_val_epoch(runner)
+    hook.after_val_iter(runner, 0, outputs=[detected(path, [[8.0, 8, 24, 24]], [0.9]) for path in dataset.paths])
+    hook.after_val_epoch(runner)
+    assert not (tmp_path / "samples/iter_9.jpg").exists()
