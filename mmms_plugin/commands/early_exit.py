@@ -130,7 +130,7 @@ def run(options: Options) -> None:
         raise UserError(f"--choose-on {options.choose_on}: --thresholds gives the thresholds; leave one of them out")
     config, _ = prepare_config(options, training=False)
     model = _load(config, options)
-    network = EarlyExit.of(model)
+    network = EarlyExit.of(model, fold=options.optimize)
     given = None if options.thresholds is None else Plans.load(options.thresholds, model)
     if given is not None:
         _timed(given, options.budget, 0)  # refuse a budget before anything is computed

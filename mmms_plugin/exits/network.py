@@ -15,12 +15,11 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mmms_plugin.backbones.msdnet import ConvNorm
-from mmms_plugin.backbones.shape_vgg import ConvCell
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits.timing import Profile, seconds
+from mmms_plugin.inference.optimize import FoldedNorm, fold_norms
 from mmms_plugin.scale.flops import ExitCost, exit_costs
 
 
@@ -126,6 +125,7 @@ class EarlyExit(nn.Module):
         self.folded = fold
         if fold:
             fold_norms(self)
+            merge_layers(self)
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.profile: Profile | None = None
         self._slower: set[tuple[int, tuple[float, ...]]] = set()  # batch sizes and thresholds, see measure_plan
@@ -133,7 +133,7 @@ class EarlyExit(nn.Module):
         self._seconds: dict[tuple[int, ...], list[float]] = {}
 
     @classmethod
-    def of(cls, model: nn.Module) -> EarlyExit:
+    def of(cls, model: nn.Module, *, fold: bool = True) -> EarlyExit:
         """From a model with ``backbone`` and ``head``: of ``weights.load_model``, or mmpretrain's ``ImageClassifier``.
 
         Raises: UserError if the model has one exit, several labels, a neck, or a backbone that cannot stop early.
@@ -154,8 +154,8 @@ class EarlyExit(nn.Module):
         if getattr(head, "multi_label", False):
             raise UserError("the model predicts several labels: early exit is for one class per picture")
         if getattr(head, "ensemble", False):
-            return cls(Ensemble(backbone, list(exits)), [nn.Identity() for _ in exits])
-        return cls(backbone, list(exits))
+            return cls(Ensemble(backbone, list(exits)), [nn.Identity() for _ in exits], fold=fold)
+        return cls(backbone, list(exits), fold=fold)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Logits of every exit: ``[N, 3, H, W]`` to as many tensors ``[N, classes]`` as there are exits."""
@@ -376,20 +376,11 @@ class FoldedLayer(nn.Module):
         return cast(Tensor, torch.conv2d(x, self.weight, self.bias, *self.options)).relu_()
 
 
-def fold_norms(module: nn.Module) -> None:
-    """Fold the batch norms of ``ConvNorm`` and ``ConvCell`` into the convolutions before them.
-
-    Other norms stay; those that precede a convolution (DenseNet's) cannot be folded into it.
-
-    Args:
-        module: in eval mode; changed in place.
-    """
-    for part in list(module.modules()):
-        if isinstance(part, ConvNorm | ConvCell) and isinstance(part.norm, nn.BatchNorm2d):
-            part.conv, part.norm = fuse_conv_bn_eval(part.conv, part.norm), nn.Identity()
+def merge_layers(module: nn.Module) -> None:
+    """Make one call of every ``ConvNorm`` whose norm was folded; the module is changed in place."""
     for part in list(module.modules()):
         for name, child in part.named_children():
-            if type(child) is ConvNorm and isinstance(child.norm, nn.Identity):
+            if type(child) is ConvNorm and isinstance(child.norm, FoldedNorm):
                 setattr(part, name, FoldedLayer(child.conv))
 
 

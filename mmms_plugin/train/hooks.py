@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from mmms_plugin.config.schedule import SHORTEST_WARM_UP, accumulated_batches, schedulers_of, warms_up
 from mmms_plugin.errors import RunError, counted
+from mmms_plugin.inference import optimize_for_inference
 from mmms_plugin.processes import release_memory
 from mmms_plugin.train.idle import idle_parts, refuse_endless_epochs
 from mmms_plugin.train.stopping import shown
@@ -95,6 +96,19 @@ def misfits(config: Any, per_epoch: int, total: int, world: int) -> list[str]:
             f"the learning rate is for batches of {base} pictures and these have {batch}: give --auto-scale-lr or --lr"
         )
     return lines
+
+
+class OptimizeHook(Hook):
+    """Tests a copy of the model that is optimized for inference; the model itself stays as it is."""
+
+    priority = "VERY_LOW"  # after hooks that change the weights, such as EMAHook
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self.original = runner.model
+        runner.model = optimize_for_inference(runner.model.eval())
+
+    def after_test_epoch(self, runner: Runner, metrics: Any = None) -> None:
+        runner.model = self.original
 
 
 class MemoryHook(Hook):

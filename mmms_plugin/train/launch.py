@@ -47,7 +47,7 @@ from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.processes import shell_line
 from mmms_plugin.train.console import calm_output, say
-from mmms_plugin.train.hooks import EarlierHook, ScheduleHook, unwrapped
+from mmms_plugin.train.hooks import EarlierHook, OptimizeHook, ScheduleHook, unwrapped
 from mmms_plugin.train.options import NEWEST, NO_WEIGHTS, DataOptions, EvaluateOptions, LaunchOptions, TrainOptions
 from mmms_plugin.train.predictions import SampleHook
 from mmms_plugin.train.processes import (
@@ -233,6 +233,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         _warn(check_fits(model, saved, "test", classes))
         _warn(check_function(model, own, saved, options.force, classes))
         del saved  # mmengine reads it again
+        if options.optimize:
+            runner.register_hook(OptimizeHook())
         metrics = runner.test()
         if out and is_main_process():
             task.finish_predictions(Path(scratch), out)

@@ -264,7 +264,18 @@ class TrainOptions(LaunchOptions):
 
 
 @dataclass(kw_only=True)
-class EvaluateOptions(LaunchOptions):
+class InferenceOptions(CommandOptions):
+    """How a trained model runs."""
+
+    optimize: bool = option(
+        "--no-optimize", default=True, group=RUN,
+        help="run the network as it was trained; by default, on a CPU, batch norms are folded into convolutions, which "
+        "is faster and changes results by rounding only",
+    )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class EvaluateOptions(InferenceOptions, LaunchOptions):
     """An evaluation of a checkpoint.
 
     Attributes:
@@ -316,7 +327,7 @@ class ModelOptions(ConfigOptions, PixelOptions):
 
 
 @dataclass(kw_only=True)
-class PredictOptions(ModelOptions):
+class PredictOptions(InferenceOptions, ModelOptions):
     """Options of ``mmms predict``; ``inputs`` are pictures, folders and patterns."""
 
     inputs: Sequence[str] = ()

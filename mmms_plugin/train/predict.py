@@ -37,6 +37,7 @@ from mmms_plugin.data.pictures import look_at, quiet_libraries
 from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, first_line, one_line
 from mmms_plugin.files import check_folder, write_text
+from mmms_plugin.inference import optimize_for_inference
 from mmms_plugin.registry import use_scope
 from mmms_plugin.report.drawing import Style
 from mmms_plugin.report.terminal import say
@@ -58,13 +59,14 @@ class Predictor:
     Args:
         options: config, checkpoint, and changes to them.
         labels: write names and scores into drawings.
+        optimize: run a copy of the model that is faster on a CPU.
 
     Raises:
         UserError: config and checkpoint do not fit each other.
     """
 
-    def __init__(self, options: ModelOptions, labels: bool = True) -> None:
-        self.options, self._saved = options, read_checkpoint(options.checkpoint)
+    def __init__(self, options: ModelOptions, labels: bool = True, optimize: bool = True) -> None:
+        self.options, self.optimize, self._saved = options, optimize, read_checkpoint(options.checkpoint)
         self.config = config_of(options, self._saved.meta)
         self.task = task_of(self.config)
         classes, palette = classes_of(self.config, self._saved.meta)
@@ -80,6 +82,8 @@ class Predictor:
         options, own = self.options, Function.of(self.config)
         self._model = build_model(self.config, self._saved, options.device)
         other = check_function(self._model, own, self._saved, options.force, from_file=options.config is None)
+        if self.optimize:
+            self._model = optimize_for_inference(self._model)
         self._pipeline = picture_pipeline(self.config)
         del self._saved
         return list(filter(None, (self._components, other)))
@@ -112,7 +116,7 @@ def predict(options: PredictOptions) -> None:
     Raises:
         UserError: config, checkpoint and arguments do not fit each other, or no picture could be read.
     """
-    predictor = Predictor(options, options.labels)
+    predictor = Predictor(options, options.labels, options.optimize)
     inputs = find_inputs(options.inputs, options.out)
     check_folder(options.out)
     results = predictor.task.results(options.out, predictor.style, options.draw, options.score)

@@ -24,7 +24,7 @@ from mmms_plugin.backbones.msdnet import ConvNorm, Variant
 from mmms_plugin.commands import early_exit
 from mmms_plugin.errors import UserError
 from mmms_plugin.exits import EarlyExit, Plan, Plans, choose_plans, savings
-from mmms_plugin.exits.network import FoldedLayer, _Running, fold_norms
+from mmms_plugin.exits.network import FoldedLayer, _Running
 from mmms_plugin.exits.plans import SKIP, fingerprint
 from mmms_plugin.exits.savings import (
     Point,
@@ -39,6 +39,7 @@ from mmms_plugin.exits.savings import (
 )
 from mmms_plugin.exits.timing import Profile
 from mmms_plugin.heads import MultiExitHead
+from mmms_plugin.inference.optimize import fold_norms
 from mmms_plugin.report import figure_style
 from mmms_plugin.scale.flops import ExitCost
 
