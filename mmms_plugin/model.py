@@ -1,4 +1,4 @@
-"""``Model``: training, testing and prediction from Python, by the functions and options that the commands have."""
+"""``Model``: training, testing, prediction and export from Python, by the commands' functions and options."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from mmms_plugin.commands import export
 from mmms_plugin.commands.predict import SUFFIXES
 from mmms_plugin.commands.test import Options as EvaluateOptions
 from mmms_plugin.config.files import find_config
@@ -175,6 +176,23 @@ class Model:
             warnings.simplefilter("ignore")  # the hosts warn about their own deprecated calls
             return self._predict(pictures, score, options)
 
+    def export(self, out: str | Path, **options: Any) -> Path:
+        """Write the model for another engine, as ``mmms export`` does, and return the file.
+
+        Args:
+            out: ``.onnx``, ``.pt2`` or ``.xml``.
+            options: of ``mmms export``, such as ``image_size`` and ``exits``.
+
+        Raises:
+            UserError: the model cannot be exported, or a package is missing.
+            RunError: the engine's outputs differ from torch's.
+        """
+        if self.checkpoint is None:
+            raise UserError(f"export: {NO_CHECKPOINT}")
+        given = self._given(None, {**options, "checkpoint": self.checkpoint, "out": out})
+        export.run(from_values(export.Options, given))
+        return Path(out)
+
     def _predict(self, pictures: Any, score: float | None, options: dict[str, Any]) -> list[Prediction]:
         from mmms_plugin.data.pictures import quiet_libraries
         from mmms_plugin.train.predict import pixels_of
@@ -214,8 +232,8 @@ class Model:
 
     def _given(self, data: str | Path | None, options: dict[str, Any]) -> dict[str, Any]:
         if self.config is None:
-            raise UserError("the model is a checkpoint alone, whose config has no data: give Model(config, checkpoint)")
-        return {"data": data, **options, "config": self.config}
+            raise UserError("the model is a checkpoint alone, which only predicts: give Model(config, checkpoint)")
+        return {**({} if data is None else {"data": data}), **options, "config": self.config}
 
 
 def _files_of(pictures: Any, folder: Path) -> Iterable[tuple[str, Path]]:

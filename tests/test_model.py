@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mmms_plugin import Model
+from mmms_plugin.commands import export
 from mmms_plugin.errors import RunError, UserError
 from mmms_plugin.report.drawing import Style
 from mmms_plugin.train import launch
@@ -46,6 +47,24 @@ def test_a_model_with_weights_goes_on_from_them(trained, monkeypatch) -> None:
     monkeypatch.setattr(launch, "train", train)
     with pytest.raises(RunError, match=r"iter_2.pth"):
         Model(CONFIG, model.checkpoint).train(epochs=2)
+
+
+def test_an_export_is_that_of_the_command(trained, monkeypatch, tmp_path) -> None:
+    model, _ = trained
+    asked: list[export.Options] = []
+    monkeypatch.setattr(export, "run", asked.append)
+    assert model.export(tmp_path / "model.onnx", image_size=64, exits=[1, 2]) == tmp_path / "model.onnx"
+    (options,) = asked
+    assert (options.config, options.checkpoint, options.out) == (CONFIG, model.checkpoint, tmp_path / "model.onnx")
+    assert (options.image_size, options.exits) == ((64, 64), (1, 2))
+    with pytest.raises(UserError, match="the model is a checkpoint alone, which only predicts"):
+        Model(model.checkpoint, trust_checkpoint_config=True).export("model.onnx")
+
+
+def test_a_checkpoint_that_is_trusted_predicts_alone(trained, shapes) -> None:
+    alone = Model(trained[0].checkpoint, trust_checkpoint_config=True)
+    (prediction,) = alone.predict(sorted((shapes / "images").glob("val*"))[0])
+    assert prediction.classes == ("circle", "ring", "square", "triangle", "star")
 
 
 def test_predictions_are_those_of_the_command_as_arrays(trained, shapes, tmp_path) -> None:
