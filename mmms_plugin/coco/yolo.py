@@ -65,7 +65,7 @@ def read_yolo_truth(path: Path, source: Source, argument: str) -> Labels:
         labels, files = paired(_label_files(path), pictures_in(root), path, root, argument)
     else:
         pictures = listed_pictures(path, source.split, argument)
-        root = Path(os.path.commonpath([file.parent for file in pictures])) if pictures else path.parent
+        root = _common_folder(pictures, path, argument)
         _, files = paired((), pictures, root, root, argument)
         beside = {
             stem: _exchanged(file.parent, "images", "labels") / f"{file.stem}.txt" for stem, file in files.items()
@@ -188,7 +188,10 @@ def listed_splits(path: Path, argument: str) -> list[str]:
 
 
 def listed_pictures(path: Path, split: str, argument: str) -> list[Path]:
-    """The pictures of a split in a YAML file: of folders, and of lists of paths, relative ones to the list's folder."""
+    """Absolute paths of the pictures of a split in a YAML file: of folders, and of lists of paths.
+
+    Relative paths in a list begin at the list's folder.
+    """
     from mmms_plugin.coco.yaml_files import yaml_of
 
     content = yaml_of(path, argument)
@@ -213,7 +216,19 @@ def listed_pictures(path: Path, split: str, argument: str) -> list[Path]:
             raise UserError(f"{argument} {path}: {split} {shown(name)}: must be a folder of images, not a whole disk")
         else:
             pictures += pictures_in(source)
-    return [Path(os.path.normpath(picture)) for picture in pictures]
+    return [Path(os.path.abspath(picture)) for picture in pictures]
+
+
+def _common_folder(pictures: Sequence[Path], path: Path, argument: str) -> Path:
+    """The folder that all pictures are below.
+
+    Raises:
+        UserError: they lie on several drives, of Windows.
+    """
+    try:
+        return Path(os.path.commonpath([picture.parent for picture in pictures])) if pictures else path.parent
+    except ValueError:
+        raise UserError(f"{argument} {path}: pictures lie on several drives; move them to one") from None
 
 
 def _is_list(path: Path) -> bool:

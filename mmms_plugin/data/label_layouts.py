@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmms_plugin.coco.formats import SUFFIXES, Source, is_labelme
+from mmms_plugin.coco.formats import FEW, SUFFIXES, Source, is_labelme, pictures_in
 from mmms_plugin.coco.yolo import OTHER_TEXTS, listed_splits
 from mmms_plugin.data.own_data import YAML, OwnData
 from mmms_plugin.data.splits import WORDS, is_below, listed, split_of
@@ -119,7 +119,7 @@ def _label_folders(own: OwnData, root: Path) -> dict[str, list[Path]]:
             for kind, suffix in (("yolo", ".txt"), ("voc", ".xml"), ("labelme", ".json"))
         }
         for kind, files in labels.items():
-            if files and _fits(kind, folder, files, root):
+            if files and _fits(own, kind, folder, files, root):
                 by_format.setdefault(kind, []).append(folder)
     return by_format
 
@@ -136,16 +136,16 @@ def _places(own: OwnData, root: Path) -> Iterator[tuple[Path, list[str]]]:
         yield here, sorted(name for name in names if not is_hidden(name))
 
 
-def _fits(kind: str, folder: Path, files: list[str], root: Path) -> bool:
-    """Whether files are labels of a format, by the first of them."""
+def _fits(own: OwnData, kind: str, folder: Path, files: list[str], root: Path) -> bool:
+    """Whether files are labels of a format, by the first of them; those of YOLO's have names of pictures."""
     if kind == "voc":
-        return bool(VOC_XML.search(_head(folder / files[0])))
+        return any(VOC_XML.search(_head(folder / name)) for name in files[:FEW])
     if kind == "labelme":
-        return is_labelme(folder / files[0])
-    pictures = _pictures_of(folder, root)
-    if pictures != folder:
-        return bool({part.lower() for part in folder.relative_to(root).parts} & set(LABELS))
-    stems = {os.path.splitext(name)[0] for name in os.listdir(folder) if name.lower().endswith(SUFFIXES)}
+        return any(is_labelme(folder / name) for name in files[:FEW])
+    pictures = own.img_dir or _pictures_of(folder, root)
+    if pictures != folder and not {part.lower() for part in folder.relative_to(root).parts} & set(LABELS):
+        return False
+    stems = {path.stem for path in pictures_in(pictures)}
     return any(os.path.splitext(name)[0] in stems for name in files)
 
 

@@ -88,6 +88,8 @@ LAYOUTS: dict[str, tuple[str, Files]] = {
     "VOC below": ("Pascal VOC", {f"VOCdevkit/VOC2012/{name}": text for name, text in LISTED.items()}),
     "Roboflow's VOC": ("Pascal VOC", pairs("{}", "{}", XML, ".xml") | {"README.txt": "exported"}),
     "images and annotations": ("Pascal VOC", pairs("images/{}", "annotations/{}", XML, ".xml")),
+    "Oxford's pets": ("Pascal VOC", pairs("images/{}", "annotations/xmls/{}", XML, ".xml") | {
+        "annotations/list.txt": "#Image CLASS-ID\ntrain_a 1 1 1", "annotations/trainval.txt": "train_a 1 1 1"}),
     "labelme": ("labelme", pairs("{}", "{}", RECTANGLE, ".json")),
     "labelme apart": ("labelme", pairs("{}/images", "{}/json", RECTANGLE, ".json")),
 }  # fmt: skip
@@ -166,6 +168,15 @@ def mask_png(mode: str = "L") -> str:
     drawn = Image.fromarray(np.array([[0, 255, 0], [0, 255, 255]], np.uint8)).convert(mode)
     drawn.save(file := io.BytesIO(), "PNG")
     return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def test_lists_may_mix_absolute_and_relative_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {"images/a.jpg": "", "images/b.jpg": "", "labels/a.txt": YOLO_BOX, "labels/b.txt": YOLO_BOX})
+    listed = f"{tmp_path / 'images/a.jpg'}\nimages/b.jpg"
+    write(tmp_path, {"list.txt": listed, "data.yaml": f"val: list.txt\n{NAMED}"})
+    coco = read_splits(OwnData("--data", Path("data.yaml"), tmp_path / "work", training=False), masks=False)["val"]
+    assert [image["file_name"] for image in coco.images] == ["a.jpg", "b.jpg"]
 
 
 def test_labelmes_shapes_are_joined_by_group(tmp_path):
