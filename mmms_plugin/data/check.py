@@ -22,7 +22,7 @@ from mmms_plugin.data.coco_set import align_categories, check_split, read_file
 from mmms_plugin.data.coco_usable import note_small_pictures, note_usable
 from mmms_plugin.data.image_folder import ImageFolder, check_classes, read_folder, split_folders
 from mmms_plugin.data.label_table import LabelTable, label_files, read_table, use_order
-from mmms_plugin.data.layouts import CLASSES, COCO, FLAGS, HOLDS, SEGMENTATION, TABLE, kind_of
+from mmms_plugin.data.layouts import CLASSES, COCO, FLAGS, HOLDS, NOUNS, SEGMENTATION, TABLE, kind_of
 from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.data.pictures import same_content
 from mmms_plugin.data.seg_set import read_seg_set
@@ -236,9 +236,9 @@ def run_check(own: OwnData, json_file: str | None = None, **options: bool) -> in
     console = Console()
     start = time.perf_counter()
     report = check_data(own, **options)
-    if formats := dict.fromkeys(counts["format"] for counts in report.splits.values() if "format" in counts):
-        masks = "; it holds pictures and masks too, which --seg checks" if HOLDS[SEGMENTATION](own) else ""
-        say(f"{own.given or own.train_ann}: {', '.join(formats)}{masks}", console)
+    formats = dict.fromkeys(counts["format"] for counts in report.splits.values() if "format" in counts)
+    masks = "; it holds pictures and masks too, which --seg checks" if formats and HOLDS[SEGMENTATION](own) else ""
+    say(f"{own.given or own.train_ann}: {', '.join(formats) or NOUNS[report.kind]}{masks}", console)
     for split, counts in report.splits.items():
         inside = [counted(counts["images"], "image")]
         if "objects" in counts:

@@ -396,7 +396,10 @@ def test_folders_of_classes(shapes, tmp_path, capsys):
             picture(2 * i + k).save(folder / split / name / "a.png")
     assert main(["check-data", str(folder)]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("train: 2 images, classes: 2\nval: 2 images, classes: 2\n0 errors, 0 mended, 0 warn")
+    found = f"{folder}: a folder of pictures for each class\n"
+    assert printed.startswith(
+        f"{found}train: 2 images, classes: 2\nval: 2 images, classes: 2\n0 errors, 0 mended, 0 warn"
+    )
     assert f"train with: mmms train CONFIG --image-dir {shell_line([str(folder)])}\n" in printed
     shutil.copy(folder / "train/cat/a.png", folder / "valid/dog/b.png")
     (folder / "train/dog/a.png").write_bytes(b"")
