@@ -115,9 +115,10 @@ def _laid_out(figure: Figure) -> Iterator[None]:
     """Lay a figure out once, not for every format, for the files that are written inside."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box; the tables show the name
-        figure.draw_without_rendering()
-        keep_labels_apart(figure)
         engine = figure.get_layout_engine()
+        if engine:
+            engine.execute(figure)  # in half the time that drawing without rendering takes
+        keep_labels_apart(figure)
         figure.set_layout_engine(None)  # with a placeholder, savefig would draw twice
         yield
         figure.set_layout_engine(engine)
