@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from mmms_plugin.compat.late import LATE, then_late
+from mmms_plugin.compat.late import LATE, then_derive, then_late, waiting
 
 # Module to change -> the functions, as "module:function", that change it: they get the module and may be called twice.
 # Rooms above this one add theirs by ``add``.
@@ -53,7 +53,7 @@ class _ChangingFinder:
         if name in BEFORE:
             source, function = BEFORE[name].split(":")
             getattr(import_module(source), function)()
-        if name not in CHANGES and name not in LATE:
+        if name not in CHANGES and name not in LATE and name not in waiting:
             return None
         others = (finder for finder in sys.meta_path if finder is not _ChangingFinder)
         spec = next((spec for finder in others if (spec := finder.find_spec(name, path, target))), None)
@@ -61,6 +61,8 @@ class _ChangingFinder:
             loader: Any = spec.loader
             if name in LATE:
                 loader.exec_module = then_late(loader.exec_module)
+            if name in waiting:
+                loader.exec_module = then_derive(loader.exec_module)
             if name in CHANGES:
                 loader.exec_module = _then_change(loader.exec_module)
         return spec

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import abc
+import builtins
+import inspect
+import pickle
 import subprocess
 import sys
 from importlib import import_module
@@ -11,6 +15,8 @@ import pytest
 from mmms_plugin.compat import late
 
 HOST = """
+from typing import Union
+
 import late_package.plots as plots
 import late_package.maths
 from late_package.maths import Base, add
@@ -29,6 +35,14 @@ class Derived(Base):
 
 class Further(Derived):
     pass
+
+
+def is_ready(value: Union[Base, str]):
+    return isinstance(value, Base)
+
+
+def marked():
+    return added_to_builtins
 
 
 def in_function():
@@ -91,6 +105,35 @@ def test_a_base_class_is_imported_with_the_first_object(host):
     assert isinstance(module.Derived(6), real)
 
 
+def test_a_class_has_its_base_once_that_is_imported_by_whomever(host):
+    module = host()
+    assert (str(module.Base), module.Base.__name__) == ("<late_package.maths.Base, not imported yet>", "Base")
+    assert not is_imported()
+    base = import_module("late_package.maths").Base
+    assert issubclass(module.Further, base)
+    assert module.Derived.__bases__[0] is base
+    assert inspect.signature(module.Derived) == inspect.Signature([inspect.Parameter("value", 1)])
+    derived = pickle.loads(pickle.dumps(module.Further(7)))
+    assert (type(derived), derived.value, module.is_ready(derived)) == (module.Further, 7, True)
+
+    class Own(module.Derived, abc.ABC):
+        pass
+
+    assert Own(8).ready
+
+
+def test_functions_have_the_builtins_of_everybody(host, monkeypatch):
+    importing = builtins.__import__
+    module = host()
+    assert builtins.__import__ is importing
+    monkeypatch.setattr(builtins, "added_to_builtins", "there", raising=False)
+    assert module.marked() == "there"
+    assert not is_imported()
+    assert not module.is_ready("text")
+    assert is_imported()
+    assert not issubclass(str, module.Base)
+
+
 def test_a_package_that_is_imported_already_is_itself(host):
     package = import_module("late_package.maths")
     module = host()
@@ -107,7 +150,7 @@ use_scope("mmdet")
 from mmdet.registry import MODELS, VISUALIZERS
 
 assert MODELS.get("MaskRCNN") and VISUALIZERS.get("DetLocalVisualizer")
-needless = ("scipy", "sklearn", "matplotlib", "seaborn", "mmpretrain", "torchvision", "torch._dynamo")
+needless = ("scipy", "sklearn", "matplotlib", "seaborn", "mmpretrain", "torchvision", "torch._dynamo", "sympy")
 assert not [name for name in needless if name in sys.modules], sys.modules.keys() & set(needless)
 
 from mmdet.models.task_modules.assigners import hungarian_assigner
@@ -119,9 +162,33 @@ from mmpretrain.models.classifiers import ImageClassifier
 
 assert isinstance(model, ImageClassifier)
 """
+SHARDED = """
+import sys
+import mmms_plugin
+from mmengine._strategy import FSDPStrategy
+from mmengine._strategy.fsdp import FSDP_CONFIGS
+from mmengine.registry import MODEL_WRAPPERS, OPTIMIZERS
+
+assert "torch.distributed.fsdp" not in sys.modules
+wrapper, optimizer = MODEL_WRAPPERS.get("MMFullyShardedDataParallel"), OPTIMIZERS.get("ZeroRedundancyOptimizer")
+import torch.distributed.fsdp as fsdp
+import torch.distributed.optim as optim
+
+assert issubclass(wrapper, fsdp.FullyShardedDataParallel)
+assert issubclass(optimizer, optim.ZeroRedundancyOptimizer)
+assert type(FSDP_CONFIGS.build(dict(type="FullStateDictConfig"))) is fsdp.FullStateDictConfig
+import torch
+
+torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+weight = torch.nn.Parameter(torch.ones(1))
+weight.grad = torch.ones(1)
+optimizer([weight], "SGD", lr=1).step()
+assert weight == 0
+"""
 
 
 @pytest.mark.slow
-def test_a_detector_imports_nothing_for_trackers():
-    done = subprocess.run([sys.executable, "-c", UNUSED], capture_output=True, encoding="utf-8", errors="replace")
+@pytest.mark.parametrize("code", [UNUSED, SHARDED], ids=["trackers", "sharded"])
+def test_hosts_import_nothing_that_is_not_used(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", errors="replace")
     assert done.returncode == 0, done.stderr
