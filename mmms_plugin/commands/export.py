@@ -36,6 +36,11 @@ class Options(ModelOptions):
         help="exits of a network with several, such as MSDNet, from 1; nothing after the last of them is exported "
         "(default: the last exit)",
     )  # fmt: skip
+    multiple: int = option(
+        default=1, least=1, metavar="N",
+        help="take only heights and widths that are multiples of N px; with the stride, such as 32, networks with "
+        "Elastic need no cropping and are faster",
+    )  # fmt: skip
 
 
 def run(options: Options) -> None:
@@ -78,7 +83,7 @@ def _export(options: Options) -> None:
     width, height = own_size(config)
     inputs = _inputs(model)
     done = export_model(
-        model, options.out, task_of(config).noun, (height, width), exits=options.exits,
+        model, options.out, task_of(config).noun, (height, width), exits=options.exits, multiple=options.multiple,
         info=dict(inputs, classes=classes),
     )  # fmt: skip
     graph = done.graph

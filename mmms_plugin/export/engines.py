@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mmms_plugin.errors import UserError
 from mmms_plugin.export.graph import Graph
+from mmms_plugin.export.resampling import onnx_translations
 
 PICTURE = "picture"  # the input's name
 INFO = "mmms_plugin"  # key of the facts beside the graph
@@ -30,9 +31,11 @@ class Engine(ABC):
     Attributes:
         name: of the program that runs it, in messages.
         packages: that it needs.
+        own_operators: whether those of this package can be translated.
     """
 
     name: ClassVar[str]
+    own_operators: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]]
 
     def check_installed(self, out: Path) -> None:
@@ -75,6 +78,7 @@ class Onnx(Engine):
 
     name = "onnxruntime"
     packages = ("onnxscript", "onnxruntime")
+    own_operators = True
 
     def write(self, graph: Graph, path: Path, info: Mapping[str, Any]) -> None:
         program = onnx_program(graph)
@@ -117,8 +121,9 @@ def onnx_program(graph: Graph) -> Any:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            graph.program, (), None, dynamo=True, verbose=False, input_names=[PICTURE], output_names=[*graph.names]
-        )
+            graph.program, (), None, dynamo=True, verbose=False, input_names=[PICTURE], output_names=[*graph.names],
+            custom_translation_table=onnx_translations(),
+        )  # fmt: skip
     assert program is not None
     return program
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from math import lcm
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.export import Dim, ExportedProgram
 
 from mmms_plugin.errors import UserError, first_line
 from mmms_plugin.export.networks import ExportedNetwork
+from mmms_plugin.export.resampling import find_crops
 
 LARGEST = 512  # px; a network that refuses pictures of this side is not exported
 USUAL = 32  # px; captured are pictures of some times this side, so that no map in between has one pixel
@@ -43,7 +45,7 @@ class Graph:
         (height, width), step = self.least, self.multiple
         if self.fixed:
             return [(1, self.channels, height, width), (3, self.channels, height, width)]
-        larger = (height + 2 * step + step // 2 // step, width + 5 * step)
+        larger = (height + -(-67 // step) * step, width + -(-101 // step) * step)
         return [(1, self.channels, height, width), (3, self.channels, *larger)]
 
     def limits(self) -> str:
@@ -56,12 +58,13 @@ class Graph:
         return f"any number of pictures, height and width {multiples}{least}"
 
 
-def capture(network: ExportedNetwork, size: Size, channels: int = 3, stride: int = 32) -> Graph:
+def capture(network: ExportedNetwork, size: Size, multiple: int = 1, *, channels: int = 3, stride: int = 32) -> Graph:
     """The graph of a network, for any size if it can be.
 
     Args:
         network: in eval mode on the CPU.
         size: height and width in px, which networks with learned sizes keep.
+        multiple: of which heights and widths are multiples.
         channels: of the picture.
         stride: sizes are multiples of it where the network cannot be captured for any size.
 
@@ -71,21 +74,26 @@ def capture(network: ExportedNetwork, size: Size, channels: int = 3, stride: int
     if network.shaped:
         names = network.names(len(outputs_of(network, torch.zeros(1, channels, *size))))
         return Graph(_program(network, (2, channels, *size), {0: Dim.DYNAMIC}), names, channels, size, fixed=True)
+    find_crops(network, None)
+    if multiple > 1:  # a factor without small divisors stands for all others
+        side = next(factor * multiple for factor in (7, 11, 13, 61, 509) if factor * multiple >= least)
+        find_crops(network, lambda: outputs_of(network, torch.zeros(1, channels, side, side)))
     faults = []
-    for multiple in (1, stride):
-        side = -(-least // multiple) * multiple
-        usual = max(side, multiple * (USUAL // multiple))
-        if multiple == 1:
-            shape, free = (2, channels, 3 * usual + 1, 4 * usual + 3), dict.fromkeys((0, 2, 3), Dim.DYNAMIC)
-        else:
-            shape = (2, channels, 3 * usual, 4 * usual)
-            free = {0: Dim.DYNAMIC, 2: multiple * Dim("rows", min=1), 3: multiple * Dim("columns", min=1)}
+    for step, free in (
+        (multiple, dict.fromkeys((0, 2, 3), Dim.DYNAMIC)),
+        (stride, {0: Dim.DYNAMIC, 2: stride * Dim("rows", min=1), 3: stride * Dim("columns", min=1)}),
+    ):
+        step = lcm(multiple, step)
+        side = -(-least // step) * step
+        usual = -(-max(side, USUAL) // step) * step
+        odd = (1, 3) if step == 1 else (0, 0)
+        shape = (2, channels, 3 * usual + odd[0], 4 * usual + odd[1])
         try:
             program = _program(network, shape, free)
         except UserError as error:
             faults.append(str(error))
             continue
-        return Graph(program, names, channels, _least_size(program, channels, side, multiple), multiple)
+        return Graph(program, names, channels, _least_size(program, channels, side, step), step)
     raise UserError(faults[0])
 
 

@@ -17,6 +17,7 @@ from mmms_plugin.export.assembled import assemble_kernels
 from mmms_plugin.export.engines import Run, engine_for
 from mmms_plugin.export.graph import Graph, Size, capture, outputs_of
 from mmms_plugin.export.networks import ExportedNetwork, exported_network
+from mmms_plugin.export.resampling import replace_resampling
 from mmms_plugin.files import files_written_together
 from mmms_plugin.inference.optimize import fold_norms
 
@@ -49,6 +50,7 @@ def export_model(
     size: Size,
     *,
     exits: Sequence[int] | None = None,
+    multiple: int = 1,
     info: Mapping[str, Any] | None = None,
 ) -> Exported:
     """Write a model for the engine of the file's ending, after comparing it there with torch.
@@ -59,6 +61,7 @@ def export_model(
         task: as ``exported_network`` takes it.
         size: height and width in px that networks with learned sizes keep.
         exits: of a classifier with several exits, from 1.
+        multiple: of which the heights and widths of pictures are multiples.
         info: facts to keep in the file beside the limits.
 
     Raises:
@@ -67,8 +70,8 @@ def export_model(
     """
     engine = engine_for(out)
     original = exported_network(model, task, exits)
-    prepared = exported_network(prepare(model), task, exits)
-    graph = capture(prepared, size)
+    prepared = exported_network(prepare(model, own_operators=engine.own_operators), task, exits)
+    graph = capture(prepared, size, multiple)
     facts = dict(info or {}, outputs=graph.names, least=graph.least, multiple=graph.multiple, fixed=graph.fixed)
     with files_written_together(out.parent, "OUT") as folder:
         engine.write(graph, folder / out.name, facts)
@@ -77,12 +80,19 @@ def export_model(
     return Exported(out, graph, engine.name, error, shapes)
 
 
-def prepare(model: nn.Module) -> nn.Module:
-    """A copy of which the simplest graph is captured: norms folded, kernels of PSConv assembled."""
+def prepare(model: nn.Module, own_operators: bool) -> nn.Module:
+    """A copy of which the simplest graph is captured: norms folded, kernels of PSConv assembled.
+
+    Args:
+        model: stays as it is.
+        own_operators: whether the engine can have operators of this package, for Elastic's up-sampling.
+    """
     tensors = [*model.parameters(), *model.buffers()]
     prepared = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
     fold_norms(prepared)
     assemble_kernels(prepared)
+    if own_operators:
+        replace_resampling(prepared)
     return prepared
 
 
