@@ -40,7 +40,11 @@ USUAL = (
     "Resumed iteration number is not divisible by",  # gradients of a half-done accumulation are in the checkpoint
 )
 # Messages of the hosts in our words
-REWORDED = {"The testing results of the whole dataset is empty.": "{place}nothing is detected, so there is no AP"}
+REWORDED = {
+    "The testing results of the whole dataset is empty.": "{place}nothing is detected, so there is no AP",
+    "Gradient accumulative may slightly decrease performance because the model has BatchNorm layers.": "batches are "
+    "accumulated, and batch norm sees each of them alone: not quite the same as one large batch",
+}
 # The same for Python's own warnings
 USUAL_PYTHON = ("This DataLoader will create .* worker processes", "Skip early stopping process")
 CHATTY = ("pycocotools", "mmengine")  # they print progress and tables; ProgressHook shows the metrics

@@ -50,8 +50,8 @@ class ResultsHook(Hook):
             except UserError as error:
                 say(one_line(f"--resume: {error}; its evaluations are left out"))
         if self._results.evaluations:
-            elapsed = self._results.evaluations[-1].seconds
-        self._start, self._since = time.monotonic() - elapsed, runner.iter
+            elapsed, self._since = self._results.evaluations[-1].seconds, self._results.evaluations[-1].iteration
+        self._start = time.monotonic() - elapsed
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         """Add the evaluation."""

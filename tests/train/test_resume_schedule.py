@@ -238,6 +238,7 @@ def test_results_have_a_row_for_each_evaluation_of_all_runs(tmp_path: Path, said
     assert (straight.metric, straight.seed, straight.length, straight.unit, straight.done) == (
         "score", 1, 4, "epochs", True,
     )  # fmt: skip
+    hooks = (ResultsHook("small"),)
     train(tmp_path, None, dict(max_epochs=5), hooks=hooks, resume=tmp_path / "epoch_2.pth")
     resumed = RunResults.read(tmp_path / "results.json")
     assert [e.epoch for e in resumed.evaluations] == [1, 2, 3, 4, 5]
