@@ -54,6 +54,7 @@ class Source:
         pictures: folder of the images, whose sizes YOLO's shares need.
         classes: file with the names of the classes.
         split: of a data set's YAML file, "train", "val" or "test".
+        naming: the option that names the classes, for messages.
         tolerant: a picture that cannot be read counts as 0 x 0 px; else it is an error.
     """
 
@@ -62,6 +63,7 @@ class Source:
     pictures: Path | None = None
     classes: Path | None = None
     split: str = "val"
+    naming: str = "--classes"
     tolerant: bool = False
 
     def __post_init__(self) -> None:

@@ -68,7 +68,7 @@ def read_labelme_truth(path: Path, source: Source, argument: str) -> Labels:
     by_last = {picture.name: name for name, picture in by_name.items()}
     stems = {picture.stem: name for name, picture in by_name.items()}
     used = {shape["label"] for content in contents for shape in content["shapes"]}
-    given = class_names(source.classes, "--classes") if source.classes else sorted(used)
+    given = class_names(source.classes, source.naming) if source.classes else sorted(used)
     numbers = {name: i for i, name in enumerate(given, 1)}
     rows, names, sizes = Rows(argument), [], []
     for i, (file, content) in enumerate(zip(files.values(), contents, strict=True), 1):
@@ -80,7 +80,9 @@ def read_labelme_truth(path: Path, source: Source, argument: str) -> Labels:
             width, height = picture_size(by_name[name], f"{argument} {file}: picture", source.tolerant)
         names.append(name)
         sizes.append((width, height))
-        _add_objects(file, content["shapes"], i, numbers, (width, height), rows)
+        _add_objects(
+            file, content["shapes"], i, numbers, (width, height), rows, f"those of {source.naming} {source.classes}"
+        )
     return Labels(*records(names, sizes, [(i, name) for name, i in numbers.items()]), rows.columns(), root)
 
 
@@ -105,9 +107,12 @@ def _content(file: Path, argument: str) -> dict[str, Any]:
 
 def _add_objects(
     file: Path, shapes: Sequence[Mapping[str, Any]], image: int, numbers: Mapping[str, int], size: tuple[int, int],
-    rows: Rows,
+    rows: Rows, whose: str,
 ) -> None:  # fmt: skip
-    """Add the objects of a picture: shapes of one label and group together, others alone."""
+    """Add the objects of a picture: shapes of one label and group together, others alone.
+
+    Labels must be among the ``numbers``, which are ``whose``.
+    """
     groups: dict[Any, list[int]] = {}
     for place, shape in enumerate(shapes):
         group = shape.get("group_id")
@@ -118,7 +123,7 @@ def _add_objects(
         for place in places:
             part = None
             if label not in numbers:
-                problem = f"label {shown(label)}: allowed are those of --classes"
+                problem = f"label {shown(label)}: allowed are {whose}"
             else:
                 problem, part = _outline(shapes[place], size)
             if part is None:

@@ -69,7 +69,7 @@ def read_voc_truth(path: Path, source: Source, argument: str) -> Labels:
         pictures = {file.stem: file for file in reversed(listed) if file.stem in files}
     parsed = [_parse(file, argument) for file in files.values()]
     used = {texts["name"][1] for _, objects in parsed for texts in objects if "name" in texts}
-    given = class_names(source.classes, "--classes") if source.classes else sorted(used)
+    given = class_names(source.classes, source.naming) if source.classes else sorted(used)
     numbers = {name: i for i, name in enumerate(given, 1)}
     rows, sizes, names = Rows(argument), [], []
     for i, ((stem, file), (image, objects)) in enumerate(zip(files.items(), parsed, strict=True), 1):
@@ -79,7 +79,7 @@ def read_voc_truth(path: Path, source: Source, argument: str) -> Labels:
             names[-1] = pictures[stem].relative_to(source.pictures).as_posix()
         sizes.append(_size(image, names[-1], source.pictures, f"{argument} {file}: image", source.tolerant))
         for texts in objects:
-            _add(file, texts, i, numbers, rows, scored=False)
+            _add(file, texts, i, numbers, rows, f"those of {source.naming} {source.classes}")
     return Labels(*records(names, sizes, [(i, name) for name, i in numbers.items()]), rows.columns(), source.pictures)
 
 
@@ -107,12 +107,14 @@ def read_voc_detections(
         (about, objects), image = _parse(file, argument), found[name] or 0
         own.append(Image(image, *_size(about, "", None, argument), about.get("filename", (0, ""))[1] or name))
         for texts in objects:
-            _add(file, texts, image, classes, rows, scored=True)
+            _add(file, texts, image, classes, rows, "the ground truth's", scored=True)
     return rows.columns(), own
 
 
-def _add(file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows: Rows, scored: bool) -> None:
-    """Add one object, or what is wrong with it."""
+def _add(
+    file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows: Rows, whose: str, scored: bool = False
+) -> None:
+    """Add one object, or what is wrong with it; messages say ``whose`` the ``classes`` are."""
     start = texts[""][0]
     line, name = texts.get("name", (start, ""))
     wanted = CORNERS + [next((key for key in SCORES if key in texts), SCORES[0])] * scored
@@ -121,7 +123,6 @@ def _add(file: Path, texts: Texts, image: int, classes: Mapping[str, int], rows:
     wrong = next((key for key, value in values.items() if value is None or key in far), None)
     left, top, right, bottom = (values[key] or 0.0 for key in CORNERS)
     if name not in classes:
-        whose = "the ground truth's" if scored else "those of --classes"
         problem = f"class {shown(name)}: allowed are {whose}" if name else "an object without name"
     elif wrong:
         line, text = texts.get(wrong, (start, ""))

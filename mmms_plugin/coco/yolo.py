@@ -79,7 +79,7 @@ def read_yolo_truth(path: Path, source: Source, argument: str) -> Labels:
     names, whose = [], "; for more, name them with --classes FILE"
     near = next((path / name for name in BESIDE if (path / name).is_file()), None) if path.is_dir() else path
     if naming := source.classes or near:
-        names = class_names(naming, "--classes" if source.classes else argument)
+        names = class_names(naming, source.naming if source.classes else argument)
         whose = f", the classes of {naming}"
     rows = Rows(argument)
     for i, (name, size) in enumerate(zip(files, sizes, strict=True), 1):

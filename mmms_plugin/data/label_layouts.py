@@ -164,7 +164,7 @@ def _by_split(own: OwnData, root: Path, kind: str, folders: list[Path]) -> dict[
         UserError: several folders may be for one split.
     """
     classes = next((root / name for name in CLASSES if (root / name).is_file()), None)
-    source = Source(kind, classes=classes, split="", tolerant=True)
+    source = Source(kind, classes=classes, split="", naming=own.flag, tolerant=True)
     if kind == "voc" and len(folders) == 1 and (lists := _lists(folders[0].parent)):
         pictures = own.img_dir or _pictures_of(folders[0], root)
         return {split: Labelled(path, replace(source, pictures=pictures)) for split, path in lists.items()}

@@ -286,6 +286,14 @@ def test_pictures_elsewhere_are_named_but_not_beside_a_yaml_file(tmp_path):
         read_splits(own(tmp_path / "c", img_dir=tmp_path / "b"), masks=False)
 
 
+def other_classes(text: str, suffix: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        write(folder, pairs("{}", "{}", text, suffix) | {"classes.txt": "disc\n"})
+
+    make.__name__ = suffix
+    return make
+
+
 def with_yaml(text: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         write(folder, pairs("images/{}", "labels/{}", YOLO_BOX, ".txt") | {"data.yaml": text})
@@ -298,6 +306,8 @@ REFUSED: dict[Callable[[Path], Any], str] = {
     both: r"YOLO's labels \(labels/train/\) and Pascal VOC's labels \(xml/train/\): which are the annotations\?",
     two_years: r"2 folders may hold the labels for train \(VOC2007/Annotations/, VOC2012/Annotations/\): give the ",
     bad_line: r"train_a.txt, line 2: 4 numbers; expected are class x y width height .*\(1 more lines like this\)",
+    other_classes(XML, ".xml"): r"train_a.xml, line 2: class 'stick': allowed are those of --data .*classes.txt",
+    other_classes(RECTANGLE, ".json"): r"shapes\[0\]: label 'stick': allowed are those of --data .*classes.txt",
     with_yaml(f"nc: 3\ntrain: images/train\nval: images/valid\n{NAMED}"): "nc '3': must be 2, the number of names",
     with_yaml(f"kpt_shape: [17, 3]\ntrain: images/train\nval: images/valid\n{NAMED}"): "these labels are keypoints",
     with_yaml(f"train: pictures/train\nval: images/valid\n{NAMED}"): r"train 'pictures/train': no folder or .txt list",
