@@ -1,4 +1,4 @@
-"""Compare trainings in one table: best metric, length, time and seed.
+"""Compare trainings: config, best metric, length, time and seed.
 
     mmms runs work_dirs
 
