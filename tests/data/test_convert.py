@@ -214,3 +214,15 @@ def test_nothing_is_written_among_the_data(data, capsys):
     assert main(["convert-data", str(data), str(data / "out"), "--to", "coco"]) == 2
     assert "lies in" in capsys.readouterr().err
     assert not (data / "out").exists()
+
+
+def test_a_file_system_without_links_is_one_line_and_nothing_is_left(data, tmp_path, monkeypatch, capsys):
+    def link(source: Path, target: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", link)
+    assert main(["convert-data", str(data), str(tmp_path / "new/out"), "--to", "yolo", "--images", "link"]) == 2
+    assert re.search(
+        r"--images link: no link to .*jpg \(Invalid cross-device link\); give copy\n$", capsys.readouterr().err
+    )
+    assert not (tmp_path / "new").exists()
