@@ -5,6 +5,7 @@ Also what names of files mean: which are the system's own, and which are the sam
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -59,17 +60,34 @@ def check_path(path: str | Path, argument: str) -> Path:
     return path
 
 
-def checkpoint_file(path: str | Path) -> Path:
-    """The path of a checkpoint that exists.
+def existing_file(path: str | Path, argument: str) -> Path:
+    """The path of a file that exists.
 
     Raises: UserError for anything but a file.
     """
-    path = check_path(path, "checkpoint")
+    path = check_path(path, argument)
     if path.is_dir():
-        raise UserError(f"checkpoint {path}: it is a directory, give a file")
+        raise UserError(f"{argument} {path}: it is a directory, give a file")
     if not path.is_file():
-        raise UserError(f"checkpoint {path}: {'not a regular file' if path.exists() else 'no such file'}")
+        raise UserError(f"{argument} {path}: {'not a regular file' if path.exists() else 'no such file'}")
     return path
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """As ``existing_file``, of a checkpoint."""
+    return existing_file(path, "checkpoint")
+
+
+def check_picture_source(argument: str) -> None:
+    """Raises: UserError unless an argument is a file, a folder, or a pattern such as ``shots/*.png``."""
+    path = Path(argument)
+    if path.is_file() or path.is_dir() or glob.has_magic(argument):
+        return
+    try:
+        other = what_else(path)
+    except OSError as error:
+        raise UserError(f"{argument}: no such picture or folder") from error
+    raise UserError(f"{argument}: this is {other}, give a picture or folder")
 
 
 @contextmanager

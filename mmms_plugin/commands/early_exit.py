@@ -9,11 +9,12 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.errors import UserError, one_line, shown
-from mmms_plugin.files import check_folder, checkpoint_file, make_folder, write_text
+from mmms_plugin.files import check_folder, checkpoint_file, existing_file, make_folder, write_text
 from mmms_plugin.options import REQUIRED, option, positional
 from mmms_plugin.train.options import DATA, OUTPUT, SPLITS, EvaluateOptions
 
@@ -68,6 +69,7 @@ class Options(EvaluateOptions):
     )
     thresholds: str | None = option(
         metavar="FILE",
+        exists=partial(existing_file, argument="--thresholds"),
         group=THRESHOLDS,
         help="thresholds chosen earlier, to report on all pictures (default: choose them)",
     )

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from mmms_plugin.config.files import find_config
 from mmms_plugin.errors import UserError, first_line
 from mmms_plugin.files import write_text
 from mmms_plugin.options import CommandOptions, option, positional
@@ -56,6 +57,14 @@ class Options(CommandOptions):
         super().__post_init__()
         if (self.target is None) == (self.table is None):
             raise UserError("give a backbone or a config, or --table elastic")
+
+    def check_files(self) -> None:
+        super().check_files()
+        if self.target and not self.target.removeprefix("mmms_plugin.")[:1].isupper():  # backbones begin with a capital
+            try:
+                find_config(self.target)
+            except UserError as error:
+                raise UserError(f"{error}; a backbone is written such as PSResNet") from None
 
 
 def run(options: Options) -> None:
@@ -182,7 +191,7 @@ def _backbone_config(target: str) -> dict[str, Any]:
     from mmengine.registry import MODELS
 
     from mmms_plugin import backbones
-    from mmms_plugin.config.files import find_config, load_config
+    from mmms_plugin.config.files import load_config
     from mmms_plugin.registry import use_scope
 
     name = target.removeprefix("mmms_plugin.")

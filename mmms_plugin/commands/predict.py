@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import check_picture_source
 from mmms_plugin.options import positional
 from mmms_plugin.train.options import PredictOptions
 
@@ -41,6 +42,11 @@ class Options(PredictOptions):
             raise UserError("IMAGE is missing: give pictures, folders or patterns after the checkpoint")
         self.config, self.checkpoint = first if place else None, self.words[place]
         self.inputs = self.words[place + 1 :]
+
+    def check_files(self) -> None:
+        super().check_files()
+        for argument in self.inputs:
+            check_picture_source(argument)
 
 
 def run(options: Options) -> None:

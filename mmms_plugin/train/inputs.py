@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmms_plugin.coco.formats import SUFFIXES, pictures_in
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import what_else
+from mmms_plugin.files import check_picture_source
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,10 @@ def _pictures_of(argument: str, out: Path) -> Iterable[tuple[Path, Path]]:
     if path.is_dir():
         files = [file for file in pictures_in(path) if out not in _resolved(file).parents]
         return _some([(file, file.relative_to(path)) for file in files], f"folder {argument}")
-    if glob.has_magic(argument):
-        files = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
-        files = [file for file in files if file.suffix.lower() in SUFFIXES and not file.is_dir()]
-        return _some([(file, Path(file.name)) for file in files], f"pattern {argument!r}")
-    try:
-        other = what_else(path)
-    except OSError as error:
-        raise UserError(f"{argument}: no such picture or folder") from error
-    raise UserError(f"{argument}: this is {other}, give a picture or folder")
+    check_picture_source(argument)
+    files = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
+    files = [file for file in files if file.suffix.lower() in SUFFIXES and not file.is_dir()]
+    return _some([(file, Path(file.name)) for file in files], f"pattern {argument!r}")
 
 
 def _some(pictures: list[tuple[Path, Path]], what: str) -> list[tuple[Path, Path]]:
