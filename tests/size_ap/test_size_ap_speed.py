@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,13 +28,33 @@ def test_ours_and_pycocotools_agree_on_its_data(tmp_path, monkeypatch):
     assert len(table.rows) == 1
 
 
-@pytest.mark.parametrize("installed", [("hotcoco", "pycocotools"), ()])
+@pytest.mark.parametrize("installed", [("vernier", "pycocotools"), ()])
 def test_those_installed_take_turns_and_slow_ones_are_measured_once(monkeypatch, installed):
     monkeypatch.setattr(speed, "_version", lambda name: "1.0" if name in installed else None)
     jobs = [*speed._jobs(3)]
     order = [name for name, replicates in jobs if not replicates]
     if installed:
-        assert order == ["mmms", "hotcoco", "pycocotools", "hotcoco", "mmms", "mmms", "hotcoco"]
+        assert order == ["mmms", "pycocotools", "vernier", "vernier", "mmms", "mmms", "vernier"]
     else:
         assert order == ["mmms"] * 3
     assert jobs[-1] == ("mmms", speed.REPLICATES)
+
+
+def test_vernier_is_asked_for_one_thread_and_the_figures_of_pycocotools(tmp_path, monkeypatch):
+    speed._write(2, str(tmp_path))
+    asked = []
+
+    class Evaluator:
+        def __init__(self, **options):
+            asked.append(options)
+
+        def evaluate(self, truth, run, **options):
+            asked.append((truth["images"], len(json.loads(run)), options))
+            return SimpleNamespace(stats=[0.25])
+
+    read = SimpleNamespace(from_json=json.loads)
+    instance = SimpleNamespace(CocoDataset=read, Bbox=lambda: "boxes", Evaluator=Evaluator)
+    monkeypatch.setitem(sys.modules, "vernier.instance", instance)
+    assert speed.measure("vernier", str(tmp_path)).ap == 0.25
+    images, run = (json.loads((tmp_path / f"{stem}.json").read_text(encoding="utf-8")) for stem in ("ann", "pred"))
+    assert asked == [{"iou": "boxes", "parity_mode": "strict"}, (images["images"], len(run), {"num_threads": 1})]

@@ -8,7 +8,7 @@ compute.
 
 Then come 500 paired replicates of the bootstrap beside hotcoco's, and the time that the command takes to start.
 
-Ours is compared with pycocotools and, if installed, ultrafast-pycocotools, hotcoco and faster-coco-eval.
+Ours is compared with pycocotools and, if installed, ultrafast-pycocotools, hotcoco, vernier and faster-coco-eval.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from mmms_plugin.report.terminal import print_table, say
 
 REPLICATES, PAIRED_REPLICATES, PAIRED_IMAGES, TINY = 1000, 500, 1000, 20
 OURS = "mmms"
+VERNIER = "vernier"  # whose interface is its own
 # name: (module of COCO, module and name of the evaluator)
 OTHERS = {
     "ultrafast-pycocotools": ("ultrafast_pycocotools", "ultrafast_pycocotools", "COCOeval"),
@@ -47,6 +48,7 @@ OTHERS = {
     "faster-coco-eval": ("faster_coco_eval", "faster_coco_eval", "COCOeval_faster"),
     "pycocotools": ("pycocotools.coco", "pycocotools.cocoeval", "COCOeval"),
 }
+RIVALS = (*OTHERS, VERNIER)
 SLOW = ("faster-coco-eval", "pycocotools")  # measured once
 ONE_THREAD = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -83,7 +85,9 @@ class _Clock:
 def measure(name: str, folder: str, replicates: int = 0) -> Measurement:
     """One evaluation of ``ann.json`` and ``pred.json`` in ``folder``, with COCO's bins, in this process."""
     truth_file, run_file = (str(Path(folder, f"{stem}.json")) for stem in ("ann", "pred"))
-    return _ours(truth_file, run_file, replicates) if name == OURS else _other(name, truth_file, run_file)
+    if name == OURS:
+        return _ours(truth_file, run_file, replicates)
+    return _vernier(truth_file, run_file) if name == VERNIER else _other(name, truth_file, run_file)
 
 
 def _ours(truth_file: str, run_file: str, replicates: int) -> Measurement:
@@ -98,6 +102,19 @@ def _ours(truth_file: str, run_file: str, replicates: int) -> Measurement:
     results = evaluate(truth, [run], Options(errors=False, sweep=False, replicates=replicates))
     end, wall = clock.read()
     return Measurement(loaded, end - loaded, wall, peak_memory() / 2**20, results.runs[0].bins[0].ap or 0.0)
+
+
+def _vernier(truth_file: str, run_file: str) -> Measurement:
+    """It reads the predictions in the evaluation."""
+    instance: Any = importlib.import_module("vernier.instance")
+    clock = _Clock()
+    truth = instance.CocoDataset.from_json(Path(truth_file).read_bytes())
+    run = Path(run_file).read_bytes()
+    loaded, _ = clock.read()
+    evaluator = instance.Evaluator(iou=instance.Bbox(), parity_mode="strict")
+    summary = evaluator.evaluate(truth, run, num_threads=1)
+    end, wall = clock.read()
+    return Measurement(loaded, end - loaded, wall, peak_memory() / 2**20, float(summary.stats[0]))
 
 
 def _other(name: str, truth_file: str, run_file: str) -> Measurement:
@@ -163,7 +180,7 @@ def run_size_ap_benchmark(images: int = 5000, rounds: int = 3) -> None:
         print_table(_table(what, rounds, measurements), console)
     if len({round(m.ap, 9) for many in measurements.values() for m in many}) > 1:
         say("The evaluators differ in AP: please report this", console)
-    absent = [name for name in OTHERS if not _version(name)]
+    absent = [name for name in RIVALS if not _version(name)]
     if absent:
         say(f"not installed, and so not measured: {', '.join(absent)}", console)
     with tempfile.TemporaryDirectory() as folder:
@@ -180,7 +197,7 @@ def _fresh(function: Callable[..., Any], *arguments: object) -> Any:
 
 def _jobs(rounds: int) -> Iterator[tuple[str, int]]:
     """Evaluator and replicates of every measurement."""
-    names = [OURS, *(name for name in OTHERS if _version(name))]
+    names = [OURS, *(name for name in RIVALS if _version(name))]
     for i in range(rounds):
         now = [name for name in names if i == 0 or name not in SLOW]
         yield from ((name, 0) for name in (now if i % 2 == 0 else now[::-1]))
