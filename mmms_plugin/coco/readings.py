@@ -232,23 +232,28 @@ def _words(kind: str, layout: str, unit: str, first: bool = False) -> str:
 
 def _boxes(judge: Judge, columns: Columns, kind: str, resized: bool = True) -> Iterator[_Reading]:
     """Other layouts, units and places of the confidence; ``resized``: also pixels of resized images."""
-    sizes = judge.truth.image_sizes[judge.place].astype(np.float64)
+    sizes = judge.truth.image_sizes.astype(np.float64)  # of images; of all predictions they would take long
     numbers = columns.boxes  # as in the file
     if kind == "voc":
         numbers = np.concatenate([numbers[:, :2] + 1, numbers[:, :2] + numbers[:, 2:]], 1)
     if kind == "yolo":
-        numbers = np.concatenate([numbers[:, :2] + numbers[:, 2:] / 2, numbers[:, 2:]], 1) / sizes[:, [0, 1, 0, 1]]
+        numbers = (
+            np.concatenate([numbers[:, :2] + numbers[:, 2:] / 2, numbers[:, 2:]], 1)
+            / sizes[judge.place][:, [0, 1, 0, 1]]
+        )
     orders = [(numbers, columns.score, False)]
     if kind == "yolo":
         orders += [(np.column_stack([numbers[:, 1:], columns.score]), numbers[:, 0], True)]
     for four, scores, first in orders:
         sample = judge.sample(scores=scores)
         for layout, from_numbers in LAYOUTS.items():
-            for unit, px_of in _units(four[sample.chosen], sizes[sample.chosen], resized and layout[0] == "x"):
+            for unit, px_of in _units(
+                four[sample.chosen], sizes[judge.place[sample.chosen]], resized and layout[0] == "x"
+            ):
                 if first or (layout, unit) != WRITTEN[kind]:
 
                     def boxes_of(chosen: Ints, four=four, from_numbers=from_numbers, px_of=px_of) -> Floats:  # type: ignore[no-untyped-def]
-                        return px_of(from_numbers(four[chosen]), sizes[chosen])
+                        return px_of(from_numbers(four[chosen]), sizes[judge.place[chosen]])
 
                     yield _Reading(_words(kind, layout, unit, first), judge, sample, boxes_of)
 
@@ -361,9 +366,10 @@ def _places(judge: Judge, columns: Columns) -> Iterator[tuple[str, Ints]]:
 def _named_by_number(truth: GroundTruth, ids: Ints) -> Ints:
     """The places of the images whose file names are these numbers, -1 for none."""
     numbered = ImageNames(truth.file_names, truth.image_ids).numbered()
-    values, which = np.unique(ids, return_inverse=True)
-    places = {i: place for place, i in enumerate(truth.image_ids.tolist())}
-    return np.array([places[numbered[i]] if i in numbered else -1 for i in values.tolist()], np.int64)[which]
+    numbers = [number for number in numbered if number < 2**63]
+    images = np.array([numbered[number] for number in numbers], np.int64)
+    places = np.append(positions(images, truth.image_ids), -1)
+    return places[positions(ids, np.array(numbers, np.int64))]
 
 
 def _other_classes(reading: _Reading, columns: Columns, kind: str) -> tuple[str, ...]:

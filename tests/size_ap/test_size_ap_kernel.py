@@ -24,7 +24,7 @@ from mmms_plugin.size_ap.kernel.bootstrap import (
     probability_positive,
 )
 from mmms_plugin.size_ap.kernel.error_types import error_gains
-from mmms_plugin.size_ap.kernel.matching import find_candidates
+from mmms_plugin.size_ap.kernel.matching import falling_order, find_candidates
 from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.results import ERROR_TYPES
 from tests.size_ap.size_ap_data import in_memory, random_coco, with_masks
@@ -451,3 +451,13 @@ def test_options_without_words():
     assert [Options(iou_type=i, area=a).masks for i, a in (
         ("bbox", "annotation"), ("bbox", "box"), ("bbox", "mask"), ("segm", "annotation"), ("segm", "box"))
     ] == [False, False, True, True, True]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [0.5, 1e-12, 1e-15, 1e-16, 0.0])
+def test_falling_order_is_stable_however_close_scores_are(step):
+    rng = np.random.default_rng(0)
+    scores = np.repeat(rng.normal(size=50), 20) + step * rng.integers(-3, 4, 1000)
+    scores[::7], scores[::11] = 0.0, -0.0
+    order = rng.permutation(1000)
+    expected = order[np.argsort(-scores[order], kind="stable")]
+    assert falling_order(order, scores).tolist() == expected.tolist()

@@ -324,8 +324,8 @@ def stable_order(order: Ints, key: Ints, keys: int | None = None) -> Ints:
 def falling_order(order: Ints, scores: Floats) -> Ints:
     """``order`` stably sorted by falling score of the elements it points to.
 
-    NumPy sorts integers several times as fast as it argsorts. So the place goes into the last bits of a score; if
-    scores differ only in those bits, all are sorted the slow way.
+    NumPy sorts integers several times as fast as it argsorts. So the place goes into the last bits of a score; scores
+    that differ only in those bits are sorted again, the slow way.
     """
     ordered = scores[order] + 0.0  # no -0.0
     bits = ordered.view(np.int64)
@@ -336,7 +336,11 @@ def falling_order(order: Ints, scores: Floats) -> Ints:
     by_score = packed & ((1 << shift) - 1)
     ranked = ordered[by_score]
     if (ranked[1:] > ranked[:-1]).any():
-        by_score = np.argsort(-ordered, kind="stable")
+        rest = packed >> shift
+        alike = np.append(rest[1:] == rest[:-1], False)
+        alike[1:] |= alike[:-1]
+        places = np.flatnonzero(alike)
+        by_score[places] = by_score[places][np.argsort(-ordered[by_score[places]], kind="stable")]
     return order[by_score]
 
 
