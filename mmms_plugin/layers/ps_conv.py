@@ -155,7 +155,10 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
         else:
             narrow = eager_cpu and self.groups == 1 and self.in_channels // self._parts < NARROW
             y = self._grouped(x, self._block_by_block if narrow else self._dilation_by_dilation)
-        return y if self.bias is None else y + self.bias.to(y.dtype).view(1, -1, 1, 1)
+        if self.bias is None:
+            return y
+        bias = self.bias.to(y.dtype).view(1, -1, 1, 1)
+        return y + bias if torch.is_grad_enabled() or is_capturing() else y.add_(bias)
 
     def extra_repr(self) -> str:
         plain = super().extra_repr()  # type: ignore[no-untyped-call]
