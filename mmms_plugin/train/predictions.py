@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.structures import BaseDataElement
 from PIL import Image
 from pycocotools import mask as rle
 
@@ -295,10 +296,11 @@ class SampleHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         for sample in outputs or ():
-            path = str(sample.get("img_path"))
+            path = str(sample.get("img_path")) if isinstance(sample, BaseDataElement) else ""
             info = (self._infos or {}).get(path)
             if info is not None and self._style.classes and Path(path).is_file():
-                self._drawings[path] = beside_truth(sample, info, self._style, LOWEST_SCORE)
+                with suppress(UserError):  # a model of another kind, say of depths, is trained without drawings
+                    self._drawings[path] = beside_truth(sample, info, self._style, LOWEST_SCORE)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self._drawings:

@@ -123,6 +123,12 @@ def test_samples_are_spread_over_the_validation(tmp_path):
         sizes.append(Image.open(tmp_path / f"samples/iter_{number}.jpg").size)
     assert sizes[0][0] > 1000
     assert sizes[1] == sizes[2]
+    runner.iter = 8
+    hook.before_val_epoch(runner)
+    depths = [BaseDataElement(metainfo=dict(img_path=str(path))) for path in dataset.paths]
+    hook.after_val_iter(runner, 0, outputs=[0.5, *depths])  # of models of other kinds
+    hook.after_val_epoch(runner)
+    assert not (tmp_path / "samples/iter_8.jpg").exists()
     for path in dataset.paths:
         path.unlink()
     runner.iter = 9
