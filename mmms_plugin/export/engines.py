@@ -98,18 +98,21 @@ class OpenVino(Engine):
     """``.xml`` with ``.bin`` beside it, read by OpenVINO."""
 
     name = "OpenVINO"
-    packages = ("openvino", "onnxscript")
+    packages = ("openvino",)
 
     def write(self, graph: Graph, path: Path, info: Mapping[str, Any]) -> None:
         import openvino
 
         model = openvino.convert_model(graph.program)
+        for port, name in zip((*model.inputs, *model.outputs), (PICTURE, *graph.names), strict=True):
+            port.get_tensor().set_names({name})
         openvino.save_model(model, path, compress_to_fp16=False)
 
     def load(self, path: Path) -> Run:
         import openvino
 
-        compiled = openvino.Core().compile_model(path, "CPU")
+        # by default it computes with bfloat16 where the processor can
+        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return lambda x: [np.asarray(y) for y in compiled(x).values()]
 
 

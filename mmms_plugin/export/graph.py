@@ -53,9 +53,8 @@ class Graph:
         height, width = self.least
         if self.fixed:
             return f"any number of pictures, {width} x {height} px"
-        least = f"of at least {height} px" if height == width else f"at least {height}, width at least {width} px"
-        multiples = f"multiples of {self.multiple} " if self.multiple > 1 else ""
-        return f"any number of pictures, height and width {multiples}{least}"
+        multiples = f" multiples of {self.multiple}," if self.multiple > 1 else ""
+        return f"any number of pictures, height and width{multiples} of at least {height} px"
 
 
 def capture(network: ExportedNetwork, size: Size, multiple: int = 1, *, channels: int = 3, stride: int = 32) -> Graph:
