@@ -1,8 +1,8 @@
 """oneDNN's convolution, called directly. The only door to operators that torch's documentation does not list.
 
 On a CPU with one thread, torch computes 1x1 convolutions of stride 1 by ``_slow_conv2d``, a matrix product for each
-picture. ``torch.mkldnn_convolution``, which has gradients, takes 0.6 to 0.9 of its time with NHWC maps of 40 px and more;
-with NCHW maps it may take longer. With several threads, or 16 pictures, torch calls it by itself.
+picture. ``torch.mkldnn_convolution``, which has gradients, takes 0.6 to 0.9 of its time with NHWC maps of 40 px and
+more; with NCHW maps it may take longer. With several threads, or 16 pictures, torch calls it by itself.
 """
 
 from __future__ import annotations
