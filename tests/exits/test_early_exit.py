@@ -564,7 +564,7 @@ def test_networks_are_drawn_beside_each_other_with_intervals(tmp_path, monkeypat
     monkeypatch.setattr(figure_style, "keep_labels_apart", kept.append)
     paths = draw_beside({"one": exits, "other": [Point("budgeted", "plan", 3e6, 55.0)]}, tmp_path)
     monkeypatch.undo()
-    assert [path.name for path in paths] == ["beside.png", "beside.pdf", "beside.svg"]
+    assert [path.name for path in paths] == ["beside.svg", "beside.png", "beside.pdf"]
     (figure,) = kept
     lines = [[[*map(list, line.get_data())] for line in axes.lines] for axes in figure.axes]
     assert lines == [[[[2, 4], [50, 60]], [[], []]], [[[], []], [[3], [55]]]]
