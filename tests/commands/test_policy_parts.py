@@ -16,9 +16,14 @@ from PIL import Image
 import mmms_plugin.commands.scale_policy_measure as measure_module
 from mmms_plugin.commands.scale_policy import compare_sizes, remove_sizes
 from mmms_plugin.commands.scale_policy_measure import PolicyRun, Progress, Source, check_readable, find_sources
+from mmms_plugin.data.own_data import OwnData
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.options import ModelOptions
 from mmms_plugin.train.predict import classes_of, config_of, with_progress
+
+
+def own(data: Path, split: str = "val") -> OwnData:
+    return OwnData("--coco-dir", data, split=split, training=False)
 
 
 def pictures(folder: Path, *names: str) -> None:
@@ -45,24 +50,24 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_pictures_of_a_data_set_with_their_objects(data, tmp_path):
-    first, second = find_sources(None, str(data), "val", tmp_path / "out")
+    first, second = find_sources(None, own(data), tmp_path / "out")
     assert first == Source(data / "images/a.png", "a.png", (), (), "a.png")
     assert (second.classes, second.sides) == (("a", "z"), (2.0, 3**0.5))
     with pytest.raises(
         UserError,
         match=r"for train there; .* \(annotations for val\); name the annotation files after their split",
     ):
-        find_sources(None, str(data), "train", tmp_path / "out")
+        find_sources(None, own(data, "train"), tmp_path / "out")
     file = data / "annotations/instances_val.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps(content | dict(images=[], annotations=[])), encoding="utf-8")
     with pytest.raises(UserError, match=r"instances_val\.json"):
-        find_sources(None, str(data), "val", tmp_path / "out")
+        find_sources(None, own(data), tmp_path / "out")
 
 
 def test_pictures_of_a_folder_with_the_classes_of_its_folders(tmp_path):
     pictures(tmp_path, "in/x.png", "in/cat/y.png", "in/cat/deep/z.png", "in/out/drawn.png")
-    found = find_sources(str(tmp_path / "in"), None, "val", tmp_path / "in/out")
+    found = find_sources(str(tmp_path / "in"), None, tmp_path / "in/out")
     assert [(source.name, source.classes) for source in found] == [
         ("cat/deep/z.png", ("cat",)), ("cat/y.png", ("cat",)), ("x.png", ()),
     ]  # fmt: skip
@@ -141,14 +146,14 @@ def test_boxes_get_the_numbers_of_the_data_set(data, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "mmms_plugin.commands.size_ap.run_size_ap", lambda *given, **options: calls.append((given, options))
     )
-    sources = find_sources(None, str(data), "val", tmp_path / "out")
+    sources = find_sources(None, own(data), tmp_path / "out")
     boxes = {"b.png": [[0, 0.5, 1, 2, 3, 4], [2, 0.25, 5, 6, 7, 8]]}
     out = tmp_path / "report"
     known = run_of(("a", "unknown", "z"), boxes)
     unnamed = run_of(tuple(f"class {i}" for i in range(3)), boxes, "y")
     for runs, names in (((known, unnamed), ["x", "y"]), ((unnamed, unnamed), ["1 y", "2 y"])):
         out.mkdir(exist_ok=True)
-        compare_sizes(runs, out, data, "val", sources, {})
+        compare_sizes(runs, out, own(data), sources, {})
         (given, options) = calls.pop()
         assert options["names"] == names
         assert given[:3] == (str(data / "annotations/instances_val.json"), [str(out / f"run_{n}.json") for n in (1, 2)],
@@ -159,11 +164,11 @@ def test_boxes_get_the_numbers_of_the_data_set(data, tmp_path, monkeypatch):
         dict(image_id=6, category_id=9, bbox=[1, 2, 3, 4], score=0.5),
         dict(image_id=6, category_id=7, bbox=[5, 6, 7, 8], score=0.25),
     ]
-    compare_sizes((known, known), out, data, "val", sources, {})
+    compare_sizes((known, known), out, own(data), sources, {})
     records = json.loads((out / "run_1.json").read_text(encoding="utf-8"))
     assert [record["category_id"] for record in records] == [8, 9]
     with pytest.raises(UserError, match=r"--compare: the model's classes \(p, q, r\) are not the data set's"):
-        compare_sizes((run_of(("p", "q", "r", "s"), boxes), known), out, data, "val", sources, {})
+        compare_sizes((run_of(("p", "q", "r", "s"), boxes), known), out, own(data), sources, {})
     (out / "run_2.json").rename(out / "other.json")
     remove_sizes(out)
     assert out.is_dir()  # it may be somebody else's

@@ -201,7 +201,9 @@ def test_a_file_that_says_nothing_gets_one_note(tmp_path):
 
 
 def test_trainings_keep_the_whole_config_of_the_model(tmp_path):
-    runner = SimpleNamespace(cfg=config_of(DETECTOR, {}), _randomness_cfg={}, evaluations=None)
+    runner = SimpleNamespace(
+        cfg=config_of(DETECTOR, {}), _randomness_cfg={}, evaluations=None, optim_wrapper=SimpleNamespace()
+    )
     content: dict[str, Any] = {"meta": {}, "state_dict": {"w": torch.zeros(1)}}
     ResumeHook().before_save_checkpoint(runner, content)
     torch.save(content, tmp_path / "x.pth")

@@ -78,7 +78,7 @@ def test_check_data_and_training_find_the_same(folder, capsys):
     (folder / "train/_classes.csv").write_text(TRAIN.replace("0, 0", "1, 0"), encoding="utf-8")
     assert main(["check-data", str(folder)]) == 2
     printed = capsys.readouterr().out
-    assert printed.startswith("train: 3 images, classes: 2\nval: 2 images, classes: 2\n")
+    assert "\ntrain: 3 images, classes: 2\nval: 2 images, classes: 2\n" in printed
     findings = list(read_tables(own(folder))["train"].findings)
     assert [finding.code for finding in findings] == ["picture-unreadable", "class-everywhere"]
     assert all(finding.title in printed for finding in findings)
