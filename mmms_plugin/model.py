@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mmms_plugin.train.predict import Predictor
     from mmms_plugin.train.prediction import Prediction
 
-Picture: TypeAlias = "str | Path | np.ndarray | Image.Image"
+AnyPicture: TypeAlias = "str | Path | np.ndarray | Image.Image"
 NO_CHECKPOINT = "the model has no weights yet: train it, or give Model(config, checkpoint)"
 
 
@@ -159,7 +159,7 @@ class Model:
             return size_ap(truth, {Path(str(self.config)).stem: predictions}, **options)
 
     def predict(
-        self, pictures: Picture | Iterable[Picture], *, score: float | None = None, **options: Any
+        self, pictures: AnyPicture | Iterable[AnyPicture], *, score: float | None = None, **options: Any
     ) -> list[Prediction]:
         """The model's predictions for pictures, in their order.
 

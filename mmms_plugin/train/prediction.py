@@ -10,15 +10,13 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mmms_plugin.errors import UserError, counted
 from mmms_plugin.report.drawing import Objects, Style, draw_caption, draw_objects, draw_segments, save_drawing
-
-P = TypeVar("P", bound="Prediction")
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,7 +35,7 @@ class Prediction(ABC):
 
     @classmethod
     @abstractmethod
-    def of(cls: type[P], picture: str, pixels: np.ndarray, style: Style, sample: Any, score: float) -> P:
+    def of(cls, picture: str, pixels: np.ndarray, style: Style, sample: Any, score: float) -> Prediction:
         """From a model's data sample.
 
         Args:
