@@ -36,7 +36,6 @@ from mmms_plugin.options import add_options, from_args
 UNKNOWN = "unrecognized arguments"  # argparse's words
 UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)  # as a path
 LAUNCHED = {"TORCHELASTIC_RUN_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"}  # of torchrun's, srun's, mpirun's processes
-RARELY = 100  # collections of young garbage for one of all: while imports fill the memory, the latter take 0.3 s
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 COMMANDS = (
@@ -94,7 +93,6 @@ def script(*command: str) -> int:
     before Python 3.15, Python is restarted in its UTF-8 mode, which keeps class names intact.
     """
     if sys.flags.utf8_mode or locale.getpreferredencoding(False).lower().replace("-", "") == "utf8":
-        gc.set_threshold(*gc.get_threshold()[:2], RARELY)
         atexit.register(signals.ignore)  # the last: then Python drops its handlers, and a signal would be the status
         status = main([*command, *sys.argv[1:]])
         signals.end_at_once(status)
