@@ -30,6 +30,7 @@ from mmms_plugin.commands.reproduce_results import (
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.datasets import write_shapes
 from mmms_plugin.errors import RunError, UserError
+from mmms_plugin.processes import release_memory
 from mmms_plugin.report.tables import Table
 from mmms_plugin.report.terminal import print_table, say
 from mmms_plugin.reproduction.items import Item, Row, Trained
@@ -53,8 +54,8 @@ def hosts_repeat_no_slow_steps(formatted: bool = True) -> Iterator[None]:
     """Cache what mmengine repeats for every config and training with the same result.
 
     For every config with an ``mmdet::`` base it reads the index of all of mmdet's models, dozens of files, which takes
-    most of the loading time. A training formats the text of its config five times, asks compilers for versions, and
-    collects garbage after every reading of annotations.
+    most of the loading time. A training formats the text of its config, asks compilers for versions, and collects
+    garbage after every reading of annotations.
 
     Args:
         formatted: format the text of configs at all.
@@ -114,6 +115,7 @@ def smoke(
         folder = Path(scratch)
         pictures = draw_data(folder)
         for item in (replace(item, rows=item.rows[: item.smoke_rows]) for item in items):
+            release_memory()  # of the networks of the item before: 10 GB and more in all
             if item.command and not item.counted:
                 print_table(published(item), console)
                 _run(item.small(item.command), item)

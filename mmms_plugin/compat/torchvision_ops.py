@@ -13,19 +13,14 @@ from pathlib import Path
 
 import torch
 
+from mmms_plugin.compat.torch_internals import has_kernel
+
 OPS = ("nms", "roi_align", "_roi_align_backward")
 _declared: list[torch.library.Library] = []
 
 
 def _has_kernels(device_type: str) -> bool:
-    key = device_type.upper()
-    if key not in ("CPU", "CUDA"):
-        return False
-    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-    try:
-        return all(has_kernel(f"torchvision::{op}", key) for op in OPS)
-    except RuntimeError:  # no op of that name
-        return False
+    return device_type in ("cpu", "cuda") and all(has_kernel(f"torchvision::{op}", device_type) for op in OPS)
 
 
 def _load_library() -> None:

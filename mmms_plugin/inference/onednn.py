@@ -1,7 +1,7 @@
-"""oneDNN's convolution, called directly. The only door to operators that torch's documentation does not list.
+"""oneDNN's convolution, called directly.
 
 On a CPU with one thread, torch computes 1x1 convolutions of stride 1 by ``_slow_conv2d``, a matrix product for each
-picture. ``torch.mkldnn_convolution``, which has gradients, takes 0.6 to 0.9 of its time with NHWC maps of 40 px and
+picture. oneDNN, called directly, takes 0.6 to 0.9 of its time with NHWC maps of 40 px and
 more; with NCHW maps it may take longer. With several threads, or 16 pictures, torch calls it by itself.
 """
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmms_plugin.compat.torch_internals import onednn_conv2d
 from mmms_plugin.layers.common import is_capturing
 
 
@@ -38,8 +39,5 @@ class PointwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 4 and usable(x) and x.dtype == self.weight.dtype:
-            y: Tensor = torch.mkldnn_convolution(  # type: ignore[attr-defined]
-                x, self.weight, self.bias, (0, 0), (1, 1), (1, 1), 1
-            )
-            return y
+            return onednn_conv2d(x, self.weight, self.bias)
         return F.conv2d(x, self.weight, self.bias)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmms_plugin.compat.networks import build_norm_layer
+from mmms_plugin.compat.torch_internals import is_dispatch_observed, is_functorch_active
 
 ConfigType = Mapping[str, Any]
 
@@ -79,12 +80,12 @@ def is_observed() -> bool:
 
     A layer then has the multiply-adds that it is described by, and avoids paths that have more and are faster.
     """
-    return torch._C._len_torch_dispatch_stack() > 0  # there is no public way to ask
+    return is_dispatch_observed()
 
 
 def is_transformed() -> bool:
     """Whether ``torch.func`` transforms the running code (``vmap``, ``grad``): it needs torch's own operators."""
-    return bool(torch._C._are_functorch_transforms_active())  # there is no public way to ask
+    return is_functorch_active()
 
 
 def _is_tracing() -> bool:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmms_plugin.compat.torch_internals import conv2d_backward
 from mmms_plugin.layers.channel_parts import ConvGeometry, inverse, is_channels_last, take_parts
 from mmms_plugin.layers.dilation_lattice import SubConv
 
@@ -168,14 +169,12 @@ class SumOfConvs(torch.autograd.Function):
         grad = terms[0].outputs_backward(grad.contiguous(memory_format=_format(x)))
         grad_x, grad_weight = None, torch.zeros_like(weight) if for_weight else None
         for term in terms:
-            stride, padding, dilation = term.geometry.arguments
-            to_inputs, to_kernels, _ = torch.ops.aten.convolution_backward(
-                grad, term.inputs(x), term.kernels(weight), None, stride, padding, dilation, False, (0, 0),
-                term.groups, (for_x, for_weight, False),
-            )  # fmt: skip
-            if for_x:
+            to_inputs, to_kernels = conv2d_backward(
+                grad, term.inputs(x), term.kernels(weight), term.geometry.arguments, term.groups, (for_x, for_weight)
+            )
+            if to_inputs is not None:
                 grad_x = term.inputs_backward(to_inputs, x, grad_x)
-            if grad_weight is not None:
+            if to_kernels is not None and grad_weight is not None:
                 term.kernels_backward(to_kernels, grad_weight)
         return grad_x, grad_weight, None
 

@@ -11,7 +11,7 @@ Deviations:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,22 @@ IMPLEMENTATIONS = ("grouped", "masked")
 # than those of its parts, though they have as many more multiply-adds as there are dilations.
 NARROW = 32
 DENSE = 16
+
+
+class AssembledConv(NamedTuple):
+    """A convolution with the kernels of one dilation, in the layer's stride and padding.
+
+    Args:
+        multiple: of the layer's dilation.
+        groups: of this convolution.
+        inputs: the layer's input channels in the order in which it takes them, ``[c_in]``.
+        weight: ``[C_out, c_in / groups, kh, kw]``.
+    """
+
+    multiple: int
+    groups: int
+    inputs: Tensor
+    weight: Tensor
 
 
 @MODELS.register_module(name="PSConv")
@@ -159,6 +175,36 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
             return y
         bias = self.bias.to(y.dtype).view(1, -1, 1, 1)
         return y + bias if torch.is_grad_enabled() or is_capturing() else y.add_(bias)
+
+    def assembled(self) -> tuple[list[AssembledConv], Tensor]:
+        """The convolutions that add up to the layer, with the kernels they apply; their number is that of dilations.
+
+        Returns: the convolutions, and the channel of their sum that is each of the layer's outputs, ``[C_out]``.
+        """
+        weight = self.weight.detach()
+        columns, rows = (torch.arange(n, device=weight.device) for n in (self.in_channels, self.out_channels))
+        if self._parts == 1:
+            return [AssembledConv(self._subs[0].dilation, self.groups, columns, weight)], rows
+        if self.implementation == "masked" or self.axes == "output":
+            lattice = self.dilation_matrix()[:, :, None, None].to(weight.device)
+            masks = {
+                multiple: (lattice == multiple).to(weight.dtype) for multiple in sorted(set(self.dilation_pattern))
+            }
+            return [AssembledConv(m, self.groups, columns, weight * mask) for m, mask in masks.items()], rows
+        g, t = self.groups, self._parts
+        if self.channel_order == "cyclic":
+            columns = columns.unflatten(0, (g, -1, t)).transpose(1, 2).flatten()  # of each place in block order
+        convs = []
+        for sub in self._subs:
+            term = GroupedTerm(self.geometry(sub.dilation, (0, 0)), sub, g, t)
+            inputs = take_parts(columns.view(1, -1, 1, 1), g, t, sub.in_order).flatten()
+            convs.append(
+                AssembledConv(sub.dilation, term.groups, inputs, term.kernels(self._in_block_order(weight, t)))
+            )
+        outputs = term.outputs(rows.view(1, -1, 1, 1)).flatten()
+        if self.channel_order == "cyclic":
+            outputs = outputs.unflatten(0, (g, t, -1)).transpose(1, 2).flatten()
+        return convs, outputs
 
     def extra_repr(self) -> str:
         plain = super().extra_repr()  # type: ignore[no-untyped-call]

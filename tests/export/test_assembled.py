@@ -17,7 +17,7 @@ from mmms_plugin.layers import PSConv2d
         ((32, 32), dict(groups=4), [8, 16, 16]),
         ((32, 16), dict(groups=2, channel_order="cyclic"), [4, 8, 8]),
         ((12, 12), dict(dilation_pattern=(1, 3, 2), padding_mode="reflect"), [3, 3, 3]),
-        ((12, 12), dict(dilation_pattern=(1, 1, 1, 2)), [1, 4]),
+        ((12, 12), dict(dilation_pattern=(1, 1, 1, 2)), [2, 4, 4]),
         ((10, 14), {}, [1, 1, 1]),
         ((16, 16), dict(axes="input"), [1, 1, 1]),
         ((16, 16), dict(axes="output", channel_order="cyclic"), [1, 1, 1]),
