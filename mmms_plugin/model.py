@@ -54,8 +54,7 @@ class Model:
         >>> from mmms_plugin import Model
         >>> model = Model("mask_rcnn_ps_r50_fpn_1x")
         >>> results = model.train("my_data", epochs=24, batch_size=4)
-        >>> results.best("coco/bbox_mAP").metrics["coco/bbox_mAP"]
-        0.412
+        >>> box_ap = results.best("coco/bbox_mAP").metrics["coco/bbox_mAP"]
         >>> prediction = model.predict("street.jpg", score=0.5)[0]
         >>> prediction
         street.jpg: 3 objects: 2 car, 1 person

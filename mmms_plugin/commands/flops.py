@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from mmms_plugin.config.edit import class_name
 from mmms_plugin.config.files import find_config
 from mmms_plugin.errors import UserError, first_line
 from mmms_plugin.files import write_text
@@ -181,7 +182,7 @@ def _exit_macs(target: str, config: Mapping[str, Any], size: tuple[int, int]) ->
     if MODELS.get(f"mmms_plugin.{target.removeprefix('mmms_plugin.')}") is not None:
         return []
     head = load_config(target).model.get("head") or {}
-    if not str(head.get("type")).endswith("MultiExitHead"):
+    if not class_name(head).endswith("MultiExitHead"):
         return []
     with torch.device("meta"):
         return exit_macs(MODELS.build(dict(config)), list(MODELS.build(dict(head)).exits), size)

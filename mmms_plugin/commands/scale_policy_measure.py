@@ -25,6 +25,7 @@ from mmms_plugin.coco.mending import object_area
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_function, use_components
+from mmms_plugin.config.edit import class_name
 from mmms_plugin.config.function import Function
 from mmms_plugin.data.coco_layouts import BY_SPLIT, Annotations, annotations_of, nothing_fits
 from mmms_plugin.data.coco_set import read_split
@@ -236,7 +237,7 @@ class PolicyRun:
             print(one_line(remark), file=sys.stderr)
         self.pipeline: Compose = picture_pipeline(config)
         self.meter = PolicyMeter(self.model)
-        self.classifies = str(config.model.get("type")).endswith("ImageClassifier")
+        self.classifies = class_name(config.model).endswith("ImageClassifier")
         exits = getattr(getattr(self.model, "head", None), "exits", ())
         if self.meter.blocks:
             self.table = Table("scale policy", self.meter.blocks)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mmms_plugin.config.edit import class_name
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, make_folder, write_text
 from mmms_plugin.options import REQUIRED, option
@@ -82,7 +83,7 @@ def test_side(config: Any) -> int:
     Raises:
         UserError: the pipeline has no step that sets the size.
     """
-    steps = {str(step.get("type")).rpartition(".")[2]: step for step in config.test_dataloader.dataset.pipeline}
+    steps = {class_name(step): step for step in config.test_dataloader.dataset.pipeline}
     for name, key in (("CenterCrop", "crop_size"), ("Resize", "scale")):
         if name in steps:
             side = steps[name][key]
@@ -135,7 +136,7 @@ def resized(config: Any, size: int) -> dict[str, Any]:
     """
     options: dict[str, Any] = {}
     for place, step in enumerate(config.test_dataloader.dataset.pipeline):
-        kind = str(step.get("type")).rpartition(".")[2]
+        kind = class_name(step)
         if kind == "Resize":
             options[f"{PIPELINE}.{place}.scale"] = (size, size)
         elif kind == "ResizeEdge":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmms_plugin.config.edit import dicts_in
+from mmms_plugin.config.edit import class_name, dicts_in
 from mmms_plugin.errors import UserError
 
 Steps = tuple[dict[str, Any], ...]
@@ -68,22 +68,18 @@ def augment(config: Mapping[str, Any], preset: str) -> str:
         raise UserError(f"--augment {preset}: default_scope={scope!r}; must be {', '.join(STEPS)}")
     steps = STEPS[scope][preset]
     pipelines = [part["pipeline"] for part in dicts_in(config["train_dataloader"]) if part.get("pipeline")]
-    packing = [pipeline for pipeline in pipelines if _tail(pipeline[-1]).startswith("Pack")]
+    packing = [pipeline for pipeline in pipelines if class_name(pipeline[-1]).startswith("Pack")]
     if not packing:
         raise UserError(f"--augment {preset}: the training data have no pipeline whose last step packs")
     added: dict[str, None] = {}
     dropped: dict[str, None] = {}
     for pipeline in packing:
-        names = [_tail(step) for step in pipeline]
-        new = [dict(step) for step in steps if _tail(step) != CROP or CROP not in names]
-        replaced = {_tail(step) for step in new}
+        names = [class_name(step) for step in pipeline]
+        new = [dict(step) for step in steps if class_name(step) != CROP or CROP not in names]
+        replaced = {class_name(step) for step in new}
         kept = [step for step, name in zip(pipeline, names, strict=True) if name not in replaced]
         pipeline[:] = [*kept[:-1], *new, kept[-1]]
-        added |= dict.fromkeys(map(_tail, new))
+        added |= dict.fromkeys(map(class_name, new))
         dropped |= dict.fromkeys(name for name in names if name in replaced)
     instead = f" in place of the config's {', '.join(dropped)}" if dropped else ""
     return f"--augment {preset}: {', '.join(added)}{instead}"
-
-
-def _tail(step: Mapping[str, Any]) -> str:
-    return str(step.get("type")).rpartition(".")[2]

@@ -12,7 +12,7 @@ from mmengine.registry import OPTIMIZERS
 
 from mmms_plugin.coco.json_files import load_annotations
 from mmms_plugin.compat.hosts import not_installed
-from mmms_plugin.config.edit import class_count_owners, leaf_datasets, value_at
+from mmms_plugin.config.edit import class_count_owners, class_name, leaf_datasets, value_at
 from mmms_plugin.errors import RunError, UserError, counted, first_line, memory_checked, shown
 
 T = TypeVar("T")
@@ -200,7 +200,7 @@ def check_datasets(config: dict[str, Any], splits: tuple[str, ...]) -> None:
             if not path.is_file():
                 option = "--coco-dir DIR" if path.suffix == ".json" else "--voc-dir DIR"
                 raise UserError(f"{split} data: {path} does not exist; give {option} to use data of your own")
-            if path.suffix != ".json" or str(dataset.get("type")).endswith("MultiLabelDataset") or not counts:
+            if path.suffix != ".json" or class_name(dataset).endswith("MultiLabelDataset") or not counts:
                 continue
             classes = (dataset.get("metainfo") or {}).get("classes")
             if classes is not None and counts != [len(classes)]:

@@ -22,6 +22,7 @@ from mmms_plugin.coco.mending import object_area
 from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.coco.text_files import lines_of
 from mmms_plugin.config.edit import (
+    class_name,
     coco_metrics,
     dicts_in,
     drop_doubles,
@@ -262,7 +263,7 @@ def use_image_dir(config: dict[str, Any], own: OwnData) -> list[str]:
     classes = next(iter(splits.values())).classes
     set_num_classes(config["model"], len(classes))
     for metric in evaluators(config):
-        if str(metric["type"]).rpartition(".")[2] in TOP_K and "topk" in metric:
+        if class_name(metric) in TOP_K and "topk" in metric:
             numbers = metric["topk"] if isinstance(metric["topk"], list | tuple) else [metric["topk"]]
             metric["topk"] = tuple(k for k in numbers if k <= len(classes)) or (1,)
     return [_with_counts(own, CLASSES, splits, classes), *joined, *_remarks(findings)]
@@ -368,7 +369,7 @@ def check_config_data(
         paths = set()
         for dataset in leaf_datasets(config.get(f"{split}_dataloader")):
             path = Path(dataset.get("data_root") or "", dataset.get("ann_file") or "")
-            if path.suffix == ".json" and str(dataset.get("type")).rpartition(".")[2] == "CocoDataset":
+            if path.suffix == ".json" and class_name(dataset) == "CocoDataset":
                 readers.setdefault(path.resolve(), []).append(dataset)
                 paths.add(path.resolve())
         joined |= paths if len(paths) > 1 else set()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmms_plugin.backbones.ps_resnet import PSResNet
 from mmms_plugin.config.check import user_fault
-from mmms_plugin.config.edit import dicts_in
+from mmms_plugin.config.edit import class_name, dicts_in
 from mmms_plugin.config.facts import method_name
 from mmms_plugin.scale.advice import Options
 
@@ -64,7 +64,7 @@ def options_of(config: Config) -> Options:
     """The possible changes of a config; the receptive field of its multi-scale form is measured elsewhere."""
     key, head = dense_head(config)
     backbone = config.model.get("backbone") or {}
-    name, layer = _name(backbone), _name(backbone.get("conv_cfg") or {})
+    name, layer = class_name(backbone), class_name(backbone.get("conv_cfg") or {})
     method = method_name(config.model) if name else ""
     others = name if method in OTHER_METHODS else layer if layer in OTHER_LAYERS else ""
     plain: dict[str, Any] | None = None
@@ -82,7 +82,7 @@ def options_of(config: Config) -> Options:
     generator = head.get("anchor_generator")
     generator = generator if isinstance(generator, dict) else {}
     scales: tuple[str, tuple[float, ...]] | None = None
-    if _name(generator) == "AnchorGenerator":
+    if class_name(generator) == "AnchorGenerator":
         path = f"model.{key}.anchor_generator"
         if generator.get("octave_base_scale") is not None:
             scales = f"{path}.octave_base_scale", (float(generator["octave_base_scale"]),)
@@ -121,15 +121,11 @@ def _as_ps_resnet(name: str, backbone: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _name(part: Mapping[str, Any]) -> str:
-    return str(part.get("type") or "").rpartition(".")[2]
-
-
 def _finer(config: Config, key: str, generator: Mapping[str, Any]) -> dict[str, Any] | None:
     """Changes that give a one-stage detector with a feature pyramid the level below its finest."""
     neck, backbone = config.model.get("neck"), config.model.get("backbone") or {}
     strides = generator.get("strides") or ()
-    if key != "bbox_head" or not strides or not isinstance(neck, dict) or _name(neck) != "FPN":
+    if key != "bbox_head" or not strides or not isinstance(neck, dict) or class_name(neck) != "FPN":
         return None
     first = neck.get("start_level")
     if not first or 0 not in backbone.get("out_indices", (0, 1, 2, 3)):

@@ -35,6 +35,13 @@ def dicts_in(node: Any) -> Iterator[dict[str, Any]]:
             yield from dicts_in(item)
 
 
+def class_name(part: Mapping[str, Any]) -> str:
+    """The name of the class that a part of a config builds, without scope and module; empty if it names none."""
+    kind = part.get("type")
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    return str(name).rpartition(".")[2]
+
+
 def value_at(config: Mapping[str, Any], path: str) -> Any:
     """The value under a key such as ``optim_wrapper.optimizer.lr``; None if there is none."""
     first, *others = path.split(".")

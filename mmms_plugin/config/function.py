@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mmms_plugin.config.edit import leaf_datasets, registered
+from mmms_plugin.config.edit import class_name, leaf_datasets, registered
 from mmms_plugin.errors import printable, shown
 from mmms_plugin.layers import PSConv2d
 from mmms_plugin.weights.files import plain_dict
@@ -108,7 +108,7 @@ def _value_steps(config: Mapping[str, Any]) -> list[Any] | None:
     for split in ("test", "val"):
         for dataset in leaf_datasets(config.get(f"{split}_dataloader")):
             steps = [step for step in dataset.get("pipeline") or () if isinstance(step, Mapping)]
-            return [step for step in steps if VALUES.search(_kind(step))]
+            return [step for step in steps if VALUES.search(class_name(step))]
     return None
 
 
@@ -168,7 +168,7 @@ def _backbone(theirs: Function, own: Function, only_backbone: bool) -> _Pairs:
     first, second = theirs.parts.get("backbone"), own.parts.get("backbone")
     if not isinstance(first, Mapping) or not isinstance(second, Mapping):
         return
-    lattices, kinds = (_lattice(first), _lattice(second)), (_kind(first), _kind(second))
+    lattices, kinds = (_lattice(first), _lattice(second)), (class_name(first), class_name(second))
     said = [name for name in LATTICE if all(name in lattice for lattice in lattices)]
     for name in said:
         if not _same(lattices[0][name], lattices[1][name]):
@@ -192,7 +192,7 @@ def _walk(theirs: Any, own: Any, path: str, scope: str) -> _Pairs:
     """What differs in two values of a config, as far inside as their types agree."""
     theirs, own = _simple(theirs), _simple(own)
     if isinstance(theirs, Mapping) and isinstance(own, Mapping):
-        kinds = _kind(theirs), _kind(own)
+        kinds = class_name(theirs), class_name(own)
         if all(kinds) and kinds[0] != kinds[1]:
             yield f"{path}.type", kinds[0], kinds[1]
         else:
@@ -227,7 +227,7 @@ def _simple(value: Any) -> Any:
     """A plain convolution is no ``conv_cfg``; synchronised norms compute what plain ones do."""
     if not isinstance(value, Mapping):
         return value
-    kind = _kind(value)
+    kind = class_name(value)
     if kind in ("Conv2d", "Conv") and len(value) == 1:
         return None
     return {**value, "type": SAME_TYPE[kind]} if kind in SAME_TYPE else value
@@ -274,12 +274,12 @@ def _same(value: Any, other: Any) -> bool:
 def _lattice(config: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of ``PSConv2d`` in the 3x3 layers of a ResNet; {} if it has layers of another kind, or is none."""
     conv = config.get("conv_cfg")
-    if _kind(config) not in PLAIN_FAMILY or (conv is not None and not isinstance(conv, Mapping)):
+    if class_name(config) not in PLAIN_FAMILY or (conv is not None and not isinstance(conv, Mapping)):
         return {}
     if conv is None:
-        given: Mapping[str, Any] | None = config if _kind(config) == "PSResNet" else None
-    elif _kind(conv) in ("PSConv", "Conv2d", "Conv"):
-        given = conv if _kind(conv) == "PSConv" else None
+        given: Mapping[str, Any] | None = config if class_name(config) == "PSResNet" else None
+    elif class_name(conv) in ("PSConv", "Conv2d", "Conv"):
+        given = conv if class_name(conv) == "PSConv" else None
     else:
         return {}
     if given is None:
@@ -290,13 +290,6 @@ def _lattice(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"dilation_pattern": [1]} if isinstance(pattern, list) and set(map(str, pattern)) == {"1"} else lattice
 
 
-def _kind(config: Mapping[str, Any]) -> str:
-    """The class's name, without scope and module."""
-    kind = config.get("type")
-    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
-    return str(name).rpartition(".")[2]
-
-
 def _plain(value: Any, depth: int = 0) -> Any:
     """Lists for tuples, rounded numbers; ``UNKNOWN`` for what is not plain."""
     if depth > 6:
@@ -305,7 +298,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return [_plain(item, depth + 1) for item in value]
     if isinstance(value, Mapping):
         items = {str(key): _plain(item, depth + 1) for key, item in value.items()}
-        return {**items, "type": _kind(value)} if "type" in value else items
+        return {**items, "type": class_name(value)} if "type" in value else items
     if isinstance(value, float):
         return float(f"{value:.6g}")
     return value if value is None or value is ABSENT or isinstance(value, bool | int | str) else UNKNOWN

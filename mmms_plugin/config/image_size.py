@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmms_plugin.config.edit import dicts_in
+from mmms_plugin.config.edit import class_name, dicts_in
 from mmms_plugin.errors import UserError
 
 # Arguments of transforms that are sizes in px, width first
@@ -45,7 +45,7 @@ def set_image_size(config: dict[str, Any], size: tuple[int, int]) -> str:
     factors = size[0] / old[0], size[1] / old[1]
     parts = [part for key in WITH_PIPELINES for part in dicts_in(config.get(key)) if "type" in part]
     for part in {id(part): part for part in parts}.values():  # pipelines may share a transform
-        kind = str(part["type"]).rpartition(".")[2]
+        kind = class_name(part)
         for key in WIDTH_FIRST.get(kind, ()):
             if part.get(key) is not None and part.get("keep_ratio"):
                 part[key] = _scaled_sides(part[key], old, size)
@@ -68,12 +68,12 @@ def own_size(config: dict[str, Any]) -> tuple[int, int]:
     """
     train, test = config.get("train_dataloader"), config.get("test_dataloader")
     for step in dicts_in(train or test):
-        is_crop = str(step.get("type")).endswith("RandomCrop") and step.get("crop_type", "absolute") == "absolute"
+        is_crop = class_name(step).endswith("RandomCrop") and step.get("crop_type", "absolute") == "absolute"
         if is_crop and (crop := step.get("crop_size")):
             return (crop, crop) if isinstance(crop, int) else (int(crop[1]), int(crop[0]))
     for name, key in (("CenterCrop", "crop_size"), ("Resize", "scale"), ("RandomResizedCrop", "scale")):
         for step in dicts_in(test or train):
-            if str(step.get("type")).rpartition(".")[2] == name and step.get(key) is not None:
+            if class_name(step) == name and step.get(key) is not None:
                 side = step[key]
                 return (side, side) if isinstance(side, int) else (int(side[0]), int(side[1]))
     raise UserError("the config's pipelines have no Resize and no crop: --image-size and mmms advise need one")

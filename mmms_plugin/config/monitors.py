@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from mmengine.hooks import CheckpointHook
 
-from mmms_plugin.config.edit import dicts_in
+from mmms_plugin.config.edit import class_name, dicts_in
 from mmms_plugin.config.schedule import schedulers_of
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.evaluation.classification import COMBINATIONS
@@ -111,15 +111,11 @@ def _followed(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for name in best if isinstance(best, list | tuple) else [best]:
             if isinstance(name, str) and not (name == "auto" and RULES & hook.keys()):
                 yield f"{place}.save_best", name
-        if _tail(hook.get("type")) == "EarlyStoppingHook" and isinstance(hook.get("monitor"), str):
+        if class_name(hook) == "EarlyStoppingHook" and isinstance(hook.get("monitor"), str):
             yield f"{place}.monitor", hook["monitor"]
     for i, scheduler in enumerate(schedulers_of(config)):
-        if _tail(scheduler["type"]).startswith("ReduceOnPlateau"):
+        if class_name(scheduler).startswith("ReduceOnPlateau"):
             yield f"param_scheduler.{i}.monitor", scheduler.get("monitor", "loss")  # mmengine's default
-
-
-def _tail(kind: Any) -> str:
-    return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
 
 
 def _name(kind: Any, scope: str) -> str:
@@ -128,7 +124,7 @@ def _name(kind: Any, scope: str) -> str:
         scope = kind.__module__.partition(".")[0]
     elif "." in str(kind):
         scope = str(kind).partition(".")[0]
-    return f"{scope}.{_tail(kind)}"
+    return f"{scope}.{class_name({'type': kind})}"
 
 
 def _reported(metric: Metric, scope: str) -> list[str]:

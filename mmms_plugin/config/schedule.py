@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mmms_plugin.config.edit import dicts_in
+from mmms_plugin.config.edit import class_name, dicts_in
 from mmms_plugin.errors import UserError, first_line
 from mmms_plugin.options import CommandOptions, option
 
@@ -287,7 +287,7 @@ def _set_decay(config: dict[str, Any], old: _Length, new: _Length, per_epoch: in
 
 def warms_up(scheduler: Mapping[str, Any]) -> bool:
     """Whether a scheduler's config is that of a warm-up."""
-    return str(scheduler["type"]).endswith(WARM_UPS) and not scheduler.get("begin") and "end" in scheduler
+    return class_name(scheduler).endswith(WARM_UPS) and not scheduler.get("begin") and "end" in scheduler
 
 
 def _stretch(scheduler: dict[str, Any], old: _Length, new: _Length, moved: dict[int, int], changes: list[str]) -> None:

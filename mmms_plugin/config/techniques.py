@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.config.augmentation import PRESETS, augment
-from mmms_plugin.config.edit import arguments_of, leaf_datasets
+from mmms_plugin.config.edit import arguments_of, class_name, leaf_datasets
 from mmms_plugin.errors import UserError, counted
 from mmms_plugin.options import CommandOptions, option
 
@@ -179,11 +179,11 @@ def log_to(config: Config, name: str) -> None:
     if config.get("visualizer") is None:
         config.visualizer = dict(type="Visualizer", name="visualizer")
     backends = config.visualizer.get("vis_backends") or [dict(type="LocalVisBackend")]
-    if not any(str(backend.get("type")).rpartition(".")[2] == kind for backend in backends):
+    if not any(class_name(backend) == kind for backend in backends):
         config.visualizer["vis_backends"] = [*backends, dict(type=kind, **options.get(name, {}))]
 
 
 def _hooks(config: Config, kind: str) -> list[dict[str, Any]]:
     """The config's hooks of a type of mmengine."""
     parts = [*(config.get("default_hooks") or {}).values(), *(config.get("custom_hooks") or ())]
-    return [hook for hook in parts if isinstance(hook, dict) and str(hook.get("type")).rpartition(".")[2] == kind]
+    return [hook for hook in parts if isinstance(hook, dict) and class_name(hook) == kind]

@@ -270,9 +270,9 @@ def _command_to_train(own: OwnData, report: Report) -> str:
     formats = {counts.get("format", COCO) for counts in report.splits.values()}
     flag = FLAGS[report.kind] if formats == {COCO} else "--data"
     words = ["mmms", "train", "CONFIG", flag, str(own.given)]
-    if report.kind == "COCO" and own.img_dir:
+    if report.kind == COCO and own.img_dir:
         words += ["--img-dir", str(own.img_dir)]
-    if report.kind == "segmentation":
+    if report.kind == SEGMENTATION:
         words += ["--binary-masks"] * own.binary_masks
         words += [] if own.ignore_label is None else ["--ignore-label", str(own.ignore_label)]
     words += [] if own.max_pixels == MAX_PIXELS else ["--max-pixels", str(own.max_pixels)]

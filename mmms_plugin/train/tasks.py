@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from mmms_plugin.compat.hosts import not_installed
 from mmms_plugin.config.data import use_coco_dir, use_coco_labels, use_image_dir, use_label_tables, use_voc_dir
-from mmms_plugin.config.edit import coco_metrics, dicts_in, evaluators, leaf_datasets
+from mmms_plugin.config.edit import class_name, coco_metrics, dicts_in, evaluators, leaf_datasets
 from mmms_plugin.data.layouts import CLASSES, COCO, FLAGS, NOUNS, SEGMENTATION, TABLE, kind_of
 from mmms_plugin.data.own_data import OwnData, extras, refuse_foreign
 from mmms_plugin.errors import UserError
@@ -245,8 +245,8 @@ def task_of(config: dict[str, Any]) -> Task:
     """The task of a config, by its model and data sets."""
     multi_label, classification, detection, segmentation = TASKS
     loaders = [config.get(f"{split}_dataloader") for split in ("train", "val", "test")]
-    if str((config.get("model") or {}).get("type")).endswith("ImageClassifier"):
-        types = [str(part.get("type")) for part in dicts_in(loaders)]
+    if class_name(config.get("model") or {}).endswith("ImageClassifier"):
+        types = [class_name(part) for part in dicts_in(loaders)]
         return multi_label if any(kind.endswith("MultiLabelDataset") for kind in types) else classification
     files = [str(dataset.get("ann_file", "")) for loader in loaders for dataset in leaf_datasets(loader)]
     return detection if any(file.endswith(".json") for file in files) else segmentation
