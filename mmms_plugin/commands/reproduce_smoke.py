@@ -115,7 +115,6 @@ def smoke(
         folder = Path(scratch)
         pictures = draw_data(folder)
         for item in (replace(item, rows=item.rows[: item.smoke_rows]) for item in items):
-            release_memory()  # of the networks of the item before: 10 GB and more in all
             if item.command and not item.counted:
                 print_table(published(item), console)
                 _run(item.small(item.command), item)
@@ -210,3 +209,4 @@ def _train(row: Row, item: Item, pictures: Path, folder: Path) -> Metrics:
     finally:
         if not item.after:
             shutil.rmtree(work_dir, ignore_errors=True)
+        release_memory()  # freed by one network after the other: 10 GB and more in all
