@@ -146,6 +146,8 @@ PAGES = {
                 "Difference GroupRow Settling Inputs",
             ),
             Group("Bins", "mmms_plugin.size_ap.bins", "resolve_bins BinSet Bin"),
+            Group("Sizes as the network sees them", "mmms_plugin.size_ap.resizing", "Resizing Step Measured"),
+            Group("Of a config", "mmms_plugin.config.image_size", "pipeline_resizing"),
             Group(
                 "Sizes of a data set's objects",
                 "mmms_plugin.size_ap.object_sizes",

@@ -22,6 +22,7 @@ from mmms_plugin.files import check_folder, checkpoint_file, refuse_existing, wr
 from mmms_plugin.options import option
 from mmms_plugin.processes import shell_line
 from mmms_plugin.report.tables import Column, Table
+from mmms_plugin.size_ap import UNITS
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -46,6 +47,17 @@ class Options(AnyDataOptions, PixelOptions):
         metavar="SIZE", reader=parse_image_size, group="detector",
         help="picture size in px to start from, 640 or 1333x800 (default: the config's)",
     )  # fmt: skip
+    bins: str = option(
+        default="coco", group="sizes of objects",
+        help="bins of the table, as for mmms size-ap (default: coco; 0,0.05,0.2,1 if relative)",
+    )  # fmt: skip
+    bin_unit: str = option(
+        choices=tuple(UNITS), default="side", group="sizes of objects",
+        help="unit of their limits: px, px² or share of the picture, as for mmms size-ap",
+    )  # fmt: skip
+    resized: bool = option(
+        default=False, group="sizes of objects", help="sizes in px are those after resizing (default: on disk)"
+    )
     write: str | None = option(
         metavar="FILE", group="output", help="write the advice and the data as a config for mmms train"
     )
@@ -58,6 +70,12 @@ class Options(AnyDataOptions, PixelOptions):
             raise UserError("--checkpoint: give its config too, with --config")
         if (self.data is None) == (self.coco_dir is None):
             raise UserError("give the data set with --data DIR or --coco-dir DIR, one of them")
+        if not self.bins.strip().lower().startswith("quantiles"):
+            from mmms_plugin.size_ap.bins import resolve_bins
+
+            resolve_bins(
+                self.bins, self.bin_unit, allow_gaps=True, allow_overlaps=True
+            )  # refuse now, not after the measurement
 
     def own(self, work_dir: str | Path = "", training: bool = True) -> OwnData:
         """The data set, whose mended annotations go to ``work_dir``."""
@@ -83,7 +101,7 @@ def run(options: Options) -> None:
 
 
 def _run(options: Options) -> None:
-    from mmms_plugin.commands.advise_measure import DEFAULTS, detector_config, find_advice, training_split
+    from mmms_plugin.commands.advise_measure import DEFAULTS, Sizes, detector_config, find_advice, training_split
     from mmms_plugin.config.data import use_coco_dir
     from mmms_plugin.config.image_size import set_image_size
     from mmms_plugin.data.pictures import quiet_libraries
@@ -105,7 +123,8 @@ def _run(options: Options) -> None:
         if options.write:  # check before minutes of work that the data fit the config
             with TemporaryDirectory() as folder:
                 use_coco_dir(deepcopy(config._cfg_dict), options.own(folder))
-        finding = find_advice(config, name, coco, options.checkpoint, pixels)
+        sizes = Sizes(options.bins, options.bin_unit, options.resized)
+        finding = find_advice(config, name, coco, options.checkpoint, pixels, sizes)
     _print(finding)
     if options.json:
         write_text(options.json, json.dumps(_as_json(finding), indent=1) + "\n")
@@ -164,7 +183,7 @@ def _print(finding: Finding) -> None:
     geometry = finding.geometry
     title = f"{one_line(finding.config)} at {geometry.size[0]} x {geometry.size[1]} px"
     columns = (
-        "objects (sizes of COCO)", Column("number", "d"), f"below one cell ({min(geometry.strides)} px)",
+        f"objects ({finding.sizes})", Column("number", "d"), f"below one cell ({min(geometry.strides)} px)",
         "off the anchors", f"beyond the field ({geometry.field:.0f} px)",
     )  # fmt: skip
     rows = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import log
+from math import log, prod
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.registry import use_scope
 from mmms_plugin.scale.advice import Advice, Geometry, Objects, Shares, advise, shares
 from mmms_plugin.scale.receptive_field import ReceptiveField, measure, middles, start_afresh
+from mmms_plugin.size_ap import RELATIVE, UNITS
+from mmms_plugin.size_ap.bins import resolve_bins
 from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.predict import build_model, picture_pipeline, problem_of, with_progress
 from mmms_plugin.train.tasks import Detection, task_of
@@ -55,6 +57,7 @@ class Finding:
         shares: of the objects that it cannot see well.
         advice: in the order of the detector's parts.
         weights: with which fields are measured, in words.
+        sizes: of the shares, in words.
     """
 
     config: str
@@ -62,6 +65,24 @@ class Finding:
     shares: Sequence[Shares]
     advice: Sequence[Advice]
     weights: str
+    sizes: str = "sizes of COCO"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The bins of the shares: see `mmms_plugin.size_ap.bins.resolve_bins`; ``resized`` are sizes after resizing."""
+
+    bins: str = "coco"
+    unit: str = "side"
+    resized: bool = False
+
+    @property
+    def text(self) -> str:
+        """For the table's header."""
+        if UNITS[self.unit] == RELATIVE:
+            return "shares of the picture's side"
+        sizes = "sizes of COCO" if self.bins == "coco" else "own sizes"
+        return f"{sizes}, after resizing" if self.resized else sizes
 
 
 def training_split(own: OwnData) -> CocoFile:
@@ -96,7 +117,12 @@ def detector_config(name: str) -> Config:
 
 
 def find_advice(
-    config: Config, name: str, coco: CocoFile, checkpoint: str | None, max_pixels: int = MAX_PIXELS
+    config: Config,
+    name: str,
+    coco: CocoFile,
+    checkpoint: str | None,
+    max_pixels: int = MAX_PIXELS,
+    sizes: Sizes = Sizes(),
 ) -> Finding:
     """Measure a detector on a data set, and derive the advice.
 
@@ -106,13 +132,15 @@ def find_advice(
         coco: the data set.
         checkpoint: weights for the receptive field; None for random ones.
         max_pixels: of a picture; larger ones are not measured.
+        sizes: bins of the shares.
     """
     options, size = options_of(config), own_size(config)
     plain = with_changes(config, options.plain or {})
     weights = None if options.plain else checkpoint  # weights of multi-scale layers do not suit plain ones
     if checkpoint is not None:
         _check(config, checkpoint)
-    objects = _objects(coco, config, size)
+    objects = _objects(coco, config, size, sizes)
+    bins = resolve_bins(sizes.bins, sizes.unit, objects.areas, allow_gaps=True, allow_overlaps=True).bins
     pictures = _pictures(config, coco, PICTURES[weights is None], max_pixels)
     field = measure(_backbone(plain, weights), pictures, signs=1, deepest=True, watch=WATCH)[-1]
     geometry = _geometry(plain, field, size)
@@ -126,7 +154,8 @@ def find_advice(
     source = "random weights" if weights is None else "the checkpoint's weights"
     if options.plain and checkpoint is not None:
         source = "random weights, since the checkpoint's are for multi-scale layers"
-    return Finding(name, geometry, shares(objects, geometry), advise(objects, geometry, options), source)
+    parts = shares(objects, geometry, bins)
+    return Finding(name, geometry, parts, advise(objects, geometry, options), source, sizes.text)
 
 
 def _check(config: Config, checkpoint: str) -> None:
@@ -169,7 +198,7 @@ def _pictures(config: Config, coco: CocoFile, count: int, max_pixels: int) -> li
     return middles(pictures)
 
 
-def _objects(coco: CocoFile, config: Config, size: tuple[int, int]) -> Objects:
+def _objects(coco: CocoFile, config: Config, size: tuple[int, int], bins: Sizes) -> Objects:
     sizes = {image["id"]: (image.get("width") or 0, image.get("height") or 0) for image in coco.images}
     if lacking := sum(not (width and height) for width, height in sizes.values()):
         raise UserError(f"{coco.path}: {lacking} of {len(sizes)} images have no width and height")
@@ -182,7 +211,10 @@ def _objects(coco: CocoFile, config: Config, size: tuple[int, int]) -> Objects:
     for record in coco.usable or ():
         width, height = record["bbox"][2:]
         across, down = factors[record["image_id"]]
-        areas.append(object_area(record))
+        factor = across * down if bins.resized else 1.0
+        if UNITS[bins.unit] == RELATIVE:
+            factor = 1 / prod(sizes[record["image_id"]])
+        areas.append(object_area(record) * factor)
         boxes.append((width * across, height * down))
     enlarged = float(np.median([(across * down) ** 0.5 for across, down in factors.values()]))
     return Objects(np.array(areas, float), np.array(boxes, float), len(sizes), enlarged)

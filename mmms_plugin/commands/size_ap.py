@@ -15,6 +15,7 @@ from mmms_plugin.errors import UserError, counted
 from mmms_plugin.files import check_folder
 from mmms_plugin.options import REQUIRED, CommandOptions, nested, option
 from mmms_plugin.report import FIGURES
+from mmms_plugin.size_ap import RELATIVE
 from mmms_plugin.size_ap.options import OUTPUT
 from mmms_plugin.size_ap.options import Options as EvaluationOptions
 
@@ -96,6 +97,13 @@ class Options(CommandOptions):
         help="largest number of failures per run in the report's gallery, 0 for no gallery",
     )  # fmt: skip
 
+    def check_files(self) -> None:
+        super().check_files()
+        if isinstance(self.evaluation.resize, str):
+            from mmms_plugin.config.files import find_config
+
+            find_config(self.evaluation.resize)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.fail_if or self.baseline) and not self.pred:
@@ -117,9 +125,15 @@ def run(options: Options) -> int:
     from mmms_plugin.size_ap.gate import parse_conditions
     from mmms_plugin.size_ap.methods import parse_group
 
+    evaluation = replace(options.evaluation, progress=True)
+    if isinstance(evaluation.resize, str):
+        from mmms_plugin.config.files import load_config
+        from mmms_plugin.config.image_size import pipeline_resizing
+
+        evaluation = replace(evaluation, resize=pipeline_resizing(load_config(evaluation.resize), evaluation.resize))
     outcome = run_size_ap(
         options.ann, [parse_group(pred) if isinstance(pred, Group) else pred for pred in options.pred], options.out,
-        replace(options.evaluation, progress=True), options.names, examples=options.gallery, baseline=options.baseline,
+        evaluation, options.names, examples=options.gallery, baseline=options.baseline,
         figures=options.figures,
         source=Source(options.format, options.pred_format, options.images, options.classes),
         conditions=parse_conditions(options.fail_if),
@@ -193,7 +207,7 @@ def run_size_ap(
                 files = results.save(out, examples, figures)
         print_results(results, console)
     else:
-        sizes = describe_objects(truth, bins, options.area, notes, options.resize)
+        sizes = describe_objects(truth, bins, options.area, notes, **options.sight)
         if out:
             with progress.status("drawing"):
                 files = sizes.save(out, figures)
@@ -215,7 +229,7 @@ def _print_sizes(console: Console, sizes: ObjectSizes) -> None:
     """Objects per bin, a bar for every half octave of the side, and suggestions."""
     from mmms_plugin.report.terminal import say
     from mmms_plugin.size_ap.object_sizes import STEPS
-    from mmms_plugin.size_ap.report.tables import suggestions
+    from mmms_plugin.size_ap.report.tables import side_unit, suggestions
 
     say(f"{counted(sizes.objects, 'object')} in {counted(sizes.images, 'image')}; {sizes.area_rule}", console)
     for bin_, count in zip(sizes.bins, sizes.counts, strict=True):
@@ -223,9 +237,10 @@ def _print_sizes(console: Console, sizes: ObjectSizes) -> None:
     half = STEPS // 2
     counts = [sum(sizes.histogram[i : i + half]) for i in range(0, len(sizes.histogram), half)]
     edges, most = [*sizes.edges[::half], sizes.edges[-1]], max(counts, default=0)
-    say("objects by side = sqrt(area), px", console)
+    say(f"objects by side = sqrt(area), {side_unit(sizes)}", console)
+    form = ".3g" if sizes.bins[0].unit == RELATIVE else ".0f"
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
-        limits, bar = f"{low:.0f} to {high:.0f}", "█" * round(40 * count / max(most, 1))
-        say(f"  {limits:<14}{bar:<41}{count}", console)
+        limits, bar = f"{low:{form}} to {high:{form}}", "█" * round(40 * count / max(most, 1))
+        say(f"  {limits:<18}{bar:<41}{count}", console)
     for what, value in suggestions(sizes):
         say(f"{what}: {value}", console)

@@ -162,7 +162,7 @@ def _size_ap(metric: Metric) -> Iterator[str]:
 
 def _bins(metric: Metric) -> list[str]:
     """Names of the bins, 'all' first."""
-    text = ",".join(_as_list(metric.get("bins", "coco")))
+    text = ",".join(map(str, _as_list(metric.get("bins", "coco"))))
     gaps, overlaps = (bool(metric.get(key)) for key in ("allow_gaps", "allow_overlaps"))
     areas = np.arange(1.0, 10_000)  # of any objects: quantiles have the same names for all
     return [part.name for part in resolve_bins(text, metric.get("bin_unit", "side"), areas, gaps, overlaps).bins]

@@ -38,8 +38,9 @@ from mmms_plugin.size_ap.evaluate import evaluate
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import bin_figures
 from mmms_plugin.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
-from mmms_plugin.size_ap.options import Options
+from mmms_plugin.size_ap.options import PIPELINE, Options, parse_resize, parse_tiles, sides_of
 from mmms_plugin.size_ap.report.tables import bin_table
+from mmms_plugin.size_ap.resizing import Measured, scale_of
 from mmms_plugin.size_ap.results import SizeAPResults
 
 PRECISIONS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
@@ -60,8 +61,12 @@ class SizeAPMetric(BaseMetric):
     those of bins, and ``use_mp_eval`` has no effect.
 
     Args:
-        bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...', also as a list.
-        bin_unit: 'side' (square root of the area, px) or 'area' (px²), of own limits and quantiles.
+        bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N', limits or 'name=low:high,...', also as a list.
+        bin_unit: 'side' or 'pixels' (square root of the area, px), 'area' (px²) or 'relative' (square root of the share
+            of the picture), of own limits and quantiles.
+        resize: sizes in bins are those of objects as the network sees them: 'pipeline' as the test pipeline resized
+            each picture, or '1333x800'; None for sizes on disk. CocoMetric's own figures are always of sizes on disk.
+        tiles: side in px, or (width, height), of tiles that are resized, or that relative sizes are shares of.
         allow_gaps, allow_overlaps: accept bins that do not border on each other.
         area: which area is an object's size: 'box', 'mask', or None for the annotation's ``area`` field (without
             ``ann_file`` box for 'bbox' and mask for 'segm').
@@ -92,8 +97,10 @@ class SizeAPMetric(BaseMetric):
         prefix: str | None = None,
         sort_categories: bool = False,
         use_mp_eval: bool = False,
-        bins: str | Sequence[str] = "coco",
+        bins: str | Sequence[str | float] = "coco",
         bin_unit: str = "side",
+        resize: str | Sequence[int] | None = None,
+        tiles: int | Sequence[int] | None = None,
         allow_gaps: bool = False,
         allow_overlaps: bool = False,
         area: str | None = None,
@@ -107,7 +114,7 @@ class SizeAPMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         if "proposal_fast" in ([metric] if isinstance(metric, str) else metric):
             raise UserError("metric 'proposal_fast' cannot run with NumPy >= 1.24 (mmdet 3.3): use 'proposal'")
-        bins = bins if isinstance(bins, str) else ",".join(bins)
+        bins = bins if isinstance(bins, str) else ",".join(map(str, bins))
         if iou_thrs is None:
             iou_thrs = IOU_THRESHOLDS
         thresholds = np.atleast_1d(np.asarray(iou_thrs, dtype=np.float64))
@@ -133,10 +140,17 @@ class SizeAPMetric(BaseMetric):
         self.metrics, self.classwise = self.coco.metrics, classwise
         self.proposal_nums = sorted(proposal_nums)
         self.metric_items = metric_items
+        self.pipeline = resize == PIPELINE
+        if self.pipeline and tiles is not None:
+            raise UserError(
+                "resize='pipeline': does not know tiles; give the width and height that they are made to fit"
+            )
         self.options = Options(
             area=area or "annotation",
             bins=bins,
             bin_unit=bin_unit,
+            resize=None if self.pipeline else sides_of(resize, parse_resize),
+            tiles=sides_of(tiles, parse_tiles),
             allow_gaps=allow_gaps,
             allow_overlaps=allow_overlaps,
             max_dets=max_dets,
@@ -148,9 +162,14 @@ class SizeAPMetric(BaseMetric):
             sweep=False,
         )
 
+        if not self.pipeline:
+            _ = self.options.resizing  # refuse now
+
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep predictions, and without ``ann_file`` the ground truth, of one batch."""
         self.coco.process(data_batch, data_samples)
+        for sample, (truth, _) in zip(data_samples if self.pipeline else (), self.coco.results, strict=False):
+            truth["seen_scale"] = scale_of(sample)
         self.results += self.coco.results
         self.coco.results.clear()
 
@@ -171,10 +190,11 @@ class SizeAPMetric(BaseMetric):
                 logger.info(f"results are saved in {Path(prefix).parent}")
                 return {}
             figures: dict[str, float] = {}
+            options = self._with_scales(truth, truths)
             for metric in self.metrics:
                 if metric not in files:
                     raise KeyError(f"{metric} is not in results")
-                figures |= self._evaluate(metric, truth, files, logger)
+                figures |= self._evaluate(metric, truth, files, options, logger)
         return figures
 
     def _read_truth(self, path: str) -> tuple[GroundTruth, Notes]:
@@ -190,14 +210,25 @@ class SizeAPMetric(BaseMetric):
         kept_names = tuple(truth.category_names[i] for i in kept)
         return replace(truth, category_ids=truth.category_ids[kept], category_names=kept_names), notes
 
-    def _evaluate(self, metric: str, truth: GroundTruth, files: dict[str, str], logger: MMLogger) -> dict[str, float]:
+    def _with_scales(self, truth: GroundTruth, samples: Sequence[dict]) -> Options:
+        """The options with what the pipeline did to each picture, if that is asked for."""
+        if not self.pipeline:
+            return self.options
+        scales = {sample["img_id"]: sample["seen_scale"] for sample in samples}
+        nothing = (1.0, 1.0)  # of pictures that were not tested
+        by_image = np.array([scales.get(image, nothing) for image in truth.image_ids.tolist()]).reshape(-1, 2)
+        return replace(self.options, resize=Measured(by_image, "as the test pipeline did"))
+
+    def _evaluate(
+        self, metric: str, truth: GroundTruth, files: dict[str, str], options: Options, logger: MMLogger
+    ) -> dict[str, float]:
         iou_type = "segm" if metric == "segm" else "bbox"
         area = self.area or ("annotation" if self.ann_file else {"bbox": "box", "segm": "mask"}[iou_type])
         masks = iou_type == "segm" or area == "mask"
         # boxes sized by masks need the file that holds both
         file = files["segm"] if masks and "segm" in files else files[metric]
         run, _ = read_detections(file, truth, masks=masks, name=metric)
-        options = replace(self.options, iou_type=iou_type, area=area)
+        options = replace(options, iou_type=iou_type, area=area)
         if metric == "proposal":
             return self._stock_figures(truth, run, options, RECALLS, class_agnostic=True)
         stock = self._stock_figures(truth, run, options, PRECISIONS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
@@ -15,8 +16,10 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder
 from mmms_plugin.registry import METRICS
 from mmms_plugin.report.tables import to_markdown
+from mmms_plugin.size_ap import UNITS
 from mmms_plugin.size_ap.bins import resolve_bins
-from mmms_plugin.size_ap.options import Options
+from mmms_plugin.size_ap.options import PIPELINE, Options, parse_resize, sides_of
+from mmms_plugin.size_ap.resizing import Measured, describe_seen, factors_of, scale_of
 from mmms_plugin.size_ap.size_iou import (
     MEASURES,
     RegionOptions,
@@ -40,8 +43,12 @@ class SizeIoUMetric(BaseMetric):
     Args:
         ignore_index, iou_metrics, nan_to_num, beta, collect_device, output_dir, format_only, prefix: as IoUMetric
             takes them.
-        bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...', also as a list.
-        bin_unit: 'side' (square root of the area, px) or 'area' (px²), of own limits and quantiles.
+        bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N', limits or 'name=low:high,...', also as a list.
+        bin_unit: 'side' or 'pixels' (square root of the area, px), 'area' (px²) or 'relative' (square root of the share
+            of the picture), of own limits and quantiles.
+        resize: sizes in bins are those of regions as the network sees them: 'pipeline' as the test pipeline resized
+            each picture, or '2048x512'; None for sizes on disk. There are no tiles: mmseg's networks slide windows over
+            the resized picture, in which regions keep that size.
         allow_gaps, allow_overlaps: accept bins that do not border on each other.
         min_area: in px; smaller regions, mostly specks of hand-drawn masks, are left out. 1 keeps all.
         bootstrap: replicates for intervals, 0 for none.
@@ -62,8 +69,9 @@ class SizeIoUMetric(BaseMetric):
         output_dir: str | None = None,
         format_only: bool = False,
         prefix: str | None = None,
-        bins: str | Sequence[str] = "coco",
+        bins: str | Sequence[str | float] = "coco",
         bin_unit: str = "side",
+        resize: str | Sequence[int] | None = None,
         allow_gaps: bool = False,
         allow_overlaps: bool = False,
         min_area: int = 16,
@@ -75,7 +83,7 @@ class SizeIoUMetric(BaseMetric):
         from mmseg.evaluation import IoUMetric  # the host, only when used
 
         super().__init__(collect_device=collect_device, prefix=prefix)
-        bins = bins if isinstance(bins, str) else ",".join(bins)
+        bins = bins if isinstance(bins, str) else ",".join(map(str, bins))
         if not bins.strip().lower().startswith("quantiles"):
             resolve_bins(bins, bin_unit, None, allow_gaps, allow_overlaps)  # refuse now, not after the first epoch
         if min_area < 1:
@@ -84,7 +92,13 @@ class SizeIoUMetric(BaseMetric):
         if report_dir:
             check_folder(report_dir, "report_dir")
         self.iou = IoUMetric(ignore_index, list(iou_metrics), nan_to_num, beta, collect_device, output_dir, format_only)
-        self.options = RegionOptions(bins, bin_unit, allow_gaps, allow_overlaps, min_area, bootstrap, seed, confidence)
+        self.resize = None if resize == PIPELINE else Options(resize=sides_of(resize, parse_resize)).resizing
+        self.pipeline = resize == PIPELINE
+        of_samples = Measured(np.ones((0, 2)), "as the test pipeline did")
+        self.options = RegionOptions(
+            bins, bin_unit, allow_gaps, allow_overlaps, min_area, bootstrap, seed, confidence,
+            describe_seen(UNITS[bin_unit], of_samples if self.pipeline else self.resize),
+        )  # fmt: skip
         self.report_dir = report_dir
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
@@ -95,14 +109,20 @@ class SizeIoUMetric(BaseMetric):
         for sample, areas in zip(data_samples if stock else (), stock, strict=True):
             truth, predicted = (sample[key]["data"].squeeze().cpu().numpy() for key in ("gt_sem_seg", "pred_sem_seg"))
             regions = image_regions(truth, predicted, len(self.dataset_meta["classes"]), self.iou.ignore_index)
-            self.results.append((areas, regions))
+            self.results.append((areas, regions, self._factor(sample, truth.shape)))
+
+    def _factor(self, sample: dict, shape: tuple[int, int]) -> float:
+        """By what the areas of an image's regions are multiplied."""
+        resize = Measured(np.array([scale_of(sample)]), PIPELINE) if self.pipeline else self.resize
+        factors = factors_of(np.array([shape[::-1]]), UNITS[self.options.bin_unit], resize)
+        return 1.0 if factors is None else float(factors[0])
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """All figures of the collected ``results``, see the class."""
-        stock = self.iou.compute_metrics([areas for areas, _ in results])
+        stock = self.iou.compute_metrics([areas for areas, _, _ in results])
         if self.iou.format_only:
             return stock
-        regions = join_images(part for _, part in results)
+        regions = join_images([part for _, part, _ in results], [factor for _, _, factor in results])
         by_size = evaluate_regions(regions, self.dataset_meta["classes"], self.options)
         from mmms_plugin.size_ap.report.size_iou import bin_table, write_region_report
 

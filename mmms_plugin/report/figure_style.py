@@ -44,7 +44,7 @@ DARK = {  # colours in the reader's dark scheme
     "#bbbbbb": "#5a646e",
 }  # fmt: skip
 PAPER = "#ffffff", "#1f2226"  # of areas, light and dark; letters on coloured cells stay white
-SIDE_TICKS = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192])
+SIDE_TICKS = np.concatenate([[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5], 2.0 ** np.arange(14)])
 
 # Fonts, if installed, for class names in scripts that DejaVu lacks.
 OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC")
@@ -189,11 +189,11 @@ def _is_name(label: Text) -> bool:
 
 
 def log_side_axis(axis: Axes, low: float, high: float) -> None:
-    """Make x a log2 axis of object side in px between ``low`` and ``high``, ticked in octaves."""
+    """Make x a log2 axis of object side between ``low`` and ``high``, in px, ticked in octaves, or as shares."""
     axis.set_xscale("log", base=2)
     axis.set_xlim(low, high)
     ticks = SIDE_TICKS[(low <= SIDE_TICKS) & (high >= SIDE_TICKS)]
-    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
 
 

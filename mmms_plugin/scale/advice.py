@@ -1,13 +1,13 @@
 """Advice on a detector: from the sizes of a data set's objects and the detector's geometry to what to change, and why.
 
 Objects that a detector cannot see well are smaller than its cells, off its anchors, or wider than its receptive field.
-All lengths are px of the network's input, so after resizing. The size bins are COCO's, for the pictures on disk, so
-that the numbers stand beside AP_S, AP_M and AP_L.
+All lengths are px of the network's input, so after resizing. The size bins are by default COCO's, for the pictures on
+disk, so that the numbers stand beside AP_S, AP_M and AP_L.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.errors import counted
-from mmms_plugin.size_ap.bins import contains, resolve_bins
+from mmms_plugin.size_ap.bins import Bin, contains, resolve_bins
 from mmms_plugin.size_ap.object_sizes import best_scale, off_anchors
 
 MANY = 0.05  # share of the objects below a cell that calls for a change
@@ -69,7 +69,7 @@ class Objects:
     """Objects of a data set, crowds left out.
 
     Attributes:
-        areas: ``[n]`` px² on disk.
+        areas: ``[n]`` that place objects in bins: px² on disk, unless other sizes are asked for.
         boxes: ``[n, 2]`` width and height in px of the network's input.
         pictures: number of pictures.
         enlarged: factor by which resizing makes them larger than on disk, the median.
@@ -128,9 +128,9 @@ class Shares:
     beyond_field: float
 
 
-def shares(objects: Objects, geometry: Geometry) -> list[Shares]:
-    """For all objects, then for small, medium and large ones; sizes without objects are omitted."""
-    bins = resolve_bins("coco").bins
+def shares(objects: Objects, geometry: Geometry, bins: Sequence[Bin] | None = None) -> list[Shares]:
+    """For all objects, then for those of each bin, by default COCO's; sizes without objects are omitted."""
+    bins = tuple(bins or resolve_bins("coco").bins)
     rows = zip(bins, contains(bins, objects.areas), strict=True)
     return [
         Shares(

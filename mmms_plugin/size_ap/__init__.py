@@ -15,9 +15,13 @@ from pathlib import Path as Folder
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mmms_plugin.size_ap.resizing import Resizing
     from mmms_plugin.size_ap.results import SizeAPResults
 
 Path = str | PathLike[str]
+RELATIVE = "relative"  # unit of sizes that are shares of the picture's
+SMALLEST_SHARE = 2.0**-12  # relative side that histograms and curves over size begin with
+UNITS = {"side": "side", "pixels": "side", "area": "area", RELATIVE: RELATIVE}  # values of --bin-unit
 
 
 def size_ap(
@@ -29,6 +33,8 @@ def size_ap(
     area: str = "annotation",
     bins: str = "coco",
     bin_unit: str = "side",
+    resize: str | tuple[int, int] | Resizing | None = None,
+    tiles: int | str | tuple[int, int] | None = None,
     allow_gaps: bool = False,
     allow_overlaps: bool = False,
     max_dets: int = 100,
@@ -52,8 +58,13 @@ def size_ap(
         names: names of runs that are single files; by default those of the files.
         iou_type: overlap of boxes, 'bbox', or of masks, 'segm'.
         area: what determines an object's size: 'annotation' (its ``area`` field, as in pycocotools), 'box' or 'mask'.
-        bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N' or 'name=low:high,...'.
-        bin_unit: unit of custom limits and quantiles: 'side' (square root of the area, px) or 'area' (px²).
+        bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N', limits such as '0,16,32,inf', or 'name=low:high,...'.
+        bin_unit: unit of custom limits and quantiles: 'side' or 'pixels' (square root of the area, px), 'area' (px²) or
+            'relative' (square root of the share of the picture's area; default limits 0, 0.05, 0.2 and 1).
+        resize: width and height in px that pictures are made to fit, '1333x800' or (1333, 800), or what
+            `mmms_plugin.config.image_size.pipeline_resizing` returns for a config: sizes are those of resized objects.
+        tiles: side in px, or (width, height), of the tiles that the network sees: they are what is resized, and what
+            relative sizes are shares of.
         allow_gaps: accept sizes that are in no bin.
         allow_overlaps: accept sizes that are in several bins.
         max_dets: largest number of detections per image and class that count.
@@ -88,12 +99,13 @@ def size_ap(
     from mmms_plugin.coco.formats import Source
     from mmms_plugin.size_ap.evaluate import evaluate
     from mmms_plugin.size_ap.methods import Seeds, read_files
-    from mmms_plugin.size_ap.options import Options
+    from mmms_plugin.size_ap.options import Options, parse_resize, parse_tiles, sides_of
 
     options = Options(
         iou_type=iou_type, area=area, bins=bins, bin_unit=bin_unit, allow_gaps=allow_gaps,
         allow_overlaps=allow_overlaps, max_dets=max_dets, replicates=bootstrap, seed=seed, confidence=confidence,
         score_threshold=score_threshold, errors=errors, sweep=sweep,
+        resize=sides_of(resize, parse_resize), tiles=sides_of(tiles, parse_tiles),
     )  # fmt: skip
     pictures, names_of_classes = (Folder(path) if path else None for path in (images, classes))
     source = Source(format, pred_format, pictures, names_of_classes)

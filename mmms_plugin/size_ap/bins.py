@@ -5,6 +5,8 @@ only exception is the preset 'coco', whose bins are closed, ``[low, high]``, bec
 exactly 1024 px² counts as small and as medium there. ``Bin.closed`` records this, and every output states the rule.
 
 Internally, sizes are areas in px²; they are given and shown as side (square root of the area, px) or as area (px²).
+Relative sizes are areas as shares of the picture's, given and shown as the square root of that share
+(`mmms_plugin.size_ap.resizing`).
 
 Deviations:
 1. TinyPerson, AI-TOD and SODA publish their limits without an edge rule or with ``(low, high]``; here ``[low, high)``.
@@ -22,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.errors import LONGEST, UserError, printable
+from mmms_plugin.size_ap import RELATIVE, UNITS
 
-UNITS = ("side", "area")
 HALF_OPEN = "bins are half-open [low, high): an object exactly on a limit counts in the upper bin only"
 CLOSED = (
     "bins are closed [low, high], as pycocotools' are: "
@@ -64,7 +66,8 @@ PRESETS: dict[str, tuple[str, bool, Limits, str]] = {
     ),
 }
 ALIASES = {"tiny": "tinyperson", "aitod": "ai-tod"}
-ALLOWED = f"{', '.join(PRESETS)}, tiny (= tinyperson), quantiles:N, or NAME=LOW:HIGH,..."
+RELATIVE_LIMITS: Limits = (("small", 0, 0.05), ("medium", 0.05, 0.2), ("large", 0.2, math.inf))
+ALLOWED = f"{', '.join(PRESETS)}, tiny (= tinyperson), quantiles:N, LIMIT,LIMIT,..., or NAME=LOW:HIGH,..."
 MOST_BINS = 100
 HUGE = 1e10  # px²; pycocotools' stand-in for no upper limit
 _ENTRY = re.compile(r"\s*([^=:,\s][^=:,]*?)\s*=\s*([^:,]+?)\s*:\s*([^:,]*?)\s*")
@@ -83,9 +86,10 @@ class Bin:
 
     Attributes:
         name: as in tables.
-        low, high: limits of the area in px²; ``high`` may be infinite.
+        low, high: limits of the area in px², or as shares of the picture's; ``high`` may be infinite.
         closed: True also counts an object of area exactly ``high`` (as pycocotools does), False is ``[low, high)``.
-        unit: 'side' (square root of the area, px) or 'area' (px²): how limits are shown.
+        unit: 'side' (square root of the area, px), 'area' (px²) or 'relative' (square root of the share of the
+            picture's area): how limits are shown.
     """
 
     name: str
@@ -103,10 +107,10 @@ class Bin:
     def label(self) -> str:
         """The range for narrow columns, with its unit, to three digits: ``32–96 px``, ``≥ 96 px``, ``all sizes``."""
         low, high = (readable(limit) for limit in self.limits)
-        unit = "px" if self.unit == "side" else "px²"
+        unit = {"side": " px", "area": " px²", "relative": ""}[self.unit]
         if math.isinf(high) or self.high >= HUGE:
-            return "all sizes" if low == 0 else f"≥ {low:g} {unit}"
-        return f"< {high:g} {unit}" if low == 0 else f"{low:g}–{high:g} {unit}"
+            return "all sizes" if low == 0 else f"≥ {low:g}{unit}"
+        return f"< {high:g}{unit}" if low == 0 else f"{low:g}–{high:g}{unit}"
 
 
 @dataclass(frozen=True)
@@ -144,9 +148,12 @@ def resolve_bins(
     """The bins that ``text`` names.
 
     Args:
-        text: a preset, ``quantiles:N``, or ``name=low:high,...`` with ``inf`` or nothing for no upper limit.
-        unit: of custom limits, and of how quantiles are shown: 'side' (px) or 'area' (px²). Presets have their own.
-        areas: ``(n,)`` areas of the data set's objects, px²; quantiles need them.
+        text: a preset, ``quantiles:N``, rising limits such as ``0,16,32,inf``, or ``name=low:high,...`` with ``inf`` or
+            nothing for no upper limit.
+        unit: of custom limits, and of how quantiles are shown: 'side' or 'pixels' (px), 'area' (px²), or 'relative'
+            (share of the picture, at most 1). Presets are in px; for relative sizes 'coco', the default, stands for
+            small below 0.05, medium below 0.2, and large.
+        areas: ``(n,)`` areas of the data set's objects, px² or shares; quantiles need them.
         allow_gaps, allow_overlaps: accept sizes between bins that no bin holds, or that several hold.
 
     Raises:
@@ -154,21 +161,25 @@ def resolve_bins(
     """
     if unit not in UNITS:
         raise UserError(f"--bin-unit {unit!r}: allowed are {', '.join(UNITS)}")
+    unit = UNITS[unit]
     key = ALIASES.get(text.strip().lower(), text.strip().lower())
+    if unit == RELATIVE and key == "coco":
+        return BinSet(_with_all(RELATIVE_LIMITS, unit), "relative", "default of relative sizes", HALF_OPEN)
+    if unit == RELATIVE and key in PRESETS:
+        raise UserError(f"--bins {text!r}: its limits are in px, not relative; give limits such as 0,0.05,0.2,1")
     if key in PRESETS:
         unit, closed, limits, reference = PRESETS[key]
         return BinSet(_with_all(limits, unit, closed), key, reference, CLOSED if closed else HALF_OPEN)
     if key.startswith("quantiles"):
         return _quantiles(text, key, unit, areas)
-    if "=" not in text:
-        raise UserError(f"--bins {text!r}: allowed are {ALLOWED}")
-    entries = _parse(text)
+    text = text if "=" in text else _named(text)
+    entries = _parse(text, unit)
     _check(entries, text, unit, allow_gaps, allow_overlaps)
     return BinSet(_with_all(entries, unit), printable(text, LONGEST), f"as given, {_unit_text(unit)}", HALF_OPEN)
 
 
 def _with_all(entries: Limits, unit: str, closed: bool = False) -> tuple[Bin, ...]:
-    power = 2 if unit == "side" else 1
+    power = 1 if unit == "area" else 2
     # pycocotools' 'all' ends at 1e5², and so does its 'large'
     everything = Bin("all", 0.0, 1e10 if closed else math.inf, closed, unit)
     return (everything, *(Bin(n, float(low) ** power, float(high) ** power, closed, unit) for n, low, high in entries))
@@ -193,7 +204,19 @@ def _quantiles(text: str, key: str, unit: str, areas: NDArray[np.float64] | None
     return BinSet((Bin("all", 0.0, math.inf, False, unit), *bins), key, reference, HALF_OPEN)
 
 
-def _parse(text: str) -> Limits:
+def _named(text: str) -> str:
+    """Rising limits such as ``0,16,32,inf`` as bins with names: ``0-16=0:16,16-32=16:32,32-inf=32:inf``."""
+    limits = [limit.strip() for limit in text.split(",")]
+    try:
+        rising = all(low < high for low, high in pairwise(map(float, limits)))
+    except ValueError:
+        rising = False
+    if len(limits) < 2 or not rising:
+        raise UserError(f"--bins {text!r}: allowed are {ALLOWED}; limits must rise")
+    return ",".join(f"{low}-{high}={low}:{high}" for low, high in pairwise(limits))
+
+
+def _parse(text: str, unit: str) -> Limits:
     entries: list[tuple[str, float, float]] = []
     if text.count("=") > MOST_BINS:
         raise UserError(f"--bins: more than {MOST_BINS} bins")
@@ -209,6 +232,9 @@ def _parse(text: str) -> Limits:
             raise UserError(f"--bins: the upper limit of {part.strip()!r} is too large; inf is without limit")
         if not 0 <= low < high:
             raise UserError(f"--bins: {part.strip()!r} needs 0 <= LOW < HIGH")
+        if unit == RELATIVE and low >= 1:
+            raise UserError(f"--bins: {part.strip()!r}: relative limits are shares of the picture's side, from 0 to 1")
+        high = math.inf if unit == RELATIVE and high >= 1 else high  # an object can be as large as the picture
         entries.append((printable(match[1]), low, high))
     names = [name for name, _, _ in entries]
     twice = next((name for name in names if names.count(name) > 1 or name == "all"), None)
@@ -230,4 +256,8 @@ def _check(entries: Limits, text: str, unit: str, allow_gaps: bool, allow_overla
 
 
 def _unit_text(unit: str) -> str:
-    return "side = sqrt(area) in px" if unit == "side" else "area in px²"
+    return {
+        "side": "side = sqrt(area) in px",
+        "area": "area in px²",
+        "relative": "side = sqrt(area) as a share of the picture's",
+    }[unit]

@@ -18,6 +18,7 @@ from mmms_plugin.coco import lvis
 from mmms_plugin.coco.objects import Detections, GroundTruth, Method, describe_area
 from mmms_plugin.errors import UserError, counted
 from mmms_plugin.report.tables import percent
+from mmms_plugin.size_ap import RELATIVE, SMALLEST_SHARE
 from mmms_plugin.size_ap.bins import Bin, BinSet, resolve_bins
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator, Scores, mean_defined, recall_at
 from mmms_plugin.size_ap.kernel.bootstrap import (
@@ -36,6 +37,7 @@ from mmms_plugin.size_ap.kernel.error_types import MATCH, ErrorGains, error_gain
 from mmms_plugin.size_ap.kernel.groups import group_rows
 from mmms_plugin.size_ap.kernel.matching import Candidates, Matches, find_candidates, match
 from mmms_plugin.size_ap.options import Options
+from mmms_plugin.size_ap.resizing import with_factors
 from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
@@ -44,6 +46,7 @@ from mmms_plugin.size_ap.results import (
     Comparison,
     Difference,
     ErrorShare,
+    GroupRow,
     Inputs,
     RunResult,
     SeedResult,
@@ -148,12 +151,13 @@ def evaluate(
     options = options.for_rules_of(truth)
     bins = bins_of(truth, options)
     methods = [run if isinstance(run, Method) else Method(run.name, (run,)) for run in runs]
-    measured = _measure(truth, methods, bins.bins, options)
+    factors = options.factors(truth)
+    measured = _measure(truth, methods, bins.bins, options, factors)
     comparisons = tuple(_comparison(truth, measured[0], other, options) for other in measured[1:])
     return SizeAPResults(
         iou_type=options.iou_type,
         area=options.area,
-        area_rule=describe_area(options.area, options.iou_type, truth.format),
+        area_rule=describe_area(options.area, options.iou_type, truth.format) + (options.seen and f"; {options.seen}"),
         bins=bins.bins,
         bins_source=bins.source,
         bins_reference=bins.reference,
@@ -170,20 +174,24 @@ def evaluate(
         comparison=comparisons[0] if comparisons else None,
         more_comparisons=comparisons[1:],
         notes=(*notes, *_notes(measured), *_id_notes(truth, methods, measured, bins.bins[0], options)),
-        data=_fingerprint(truth, truth.areas(options.area)),
+        data=_fingerprint(truth, with_factors(truth.areas(options.area), truth.image_id, truth.image_ids, factors)),
         inputs=Inputs(truth, tuple(methods), options, pictures),
+        seen=options.seen,
     )
 
 
 def bins_of(truth: GroundTruth, options: Options) -> BinSet:
     """The bins of an evaluation; quantiles are those of the objects that are not crowds."""
-    areas = truth.areas(options.area)[~truth.iscrowd]
+    areas = with_factors(truth.areas(options.area), truth.image_id, truth.image_ids, options.factors(truth))
+    areas = areas[~truth.iscrowd]
     return resolve_bins(options.bins, options.bin_unit, areas, options.allow_gaps, options.allow_overlaps)
 
 
-def _measure(truth: GroundTruth, methods: Sequence[Method], bins: tuple[Bin, ...], options: Options) -> list[_Measured]:
-    """Match all runs, and bootstrap them together."""
-    matched = [[_match(truth, run, bins, options) for run in method.runs] for method in methods]
+def _measure(
+    truth: GroundTruth, methods: Sequence[Method], bins: tuple[Bin, ...], options: Options, factors: Floats | None
+) -> list[_Measured]:
+    """Match all runs, and bootstrap them together; ``factors`` as in `find_candidates`."""
+    matched = [[_match(truth, run, bins, options, factors) for run in method.runs] for method in methods]
     accumulators = [run.accumulator for runs in matched for run in runs]
     replicates = iter(
         bootstrap(
@@ -213,13 +221,15 @@ def _measure(truth: GroundTruth, methods: Sequence[Method], bins: tuple[Bin, ...
     return measured
 
 
-def _match(truth: GroundTruth, run: Detections, bins: tuple[Bin, ...], options: Options) -> _Run:
+def _match(
+    truth: GroundTruth, run: Detections, bins: tuple[Bin, ...], options: Options, factors: Floats | None
+) -> _Run:
     how = (truth, run, options.iou_type, options.area, options.max_dets)
-    candidates = find_candidates(*how, options.thresholds)
+    candidates = find_candidates(*how, options.thresholds, factors=factors)
     matches = match(candidates, bins)
     errors: list[ErrorGains] = []
     if options.errors:  # whose candidates may have a lower IoU than those that match
-        near = find_candidates(*how, (MATCH,)) if min(options.thresholds) > MATCH else candidates
+        near = find_candidates(*how, (MATCH,), factors=factors) if min(options.thresholds) > MATCH else candidates
         errors = error_gains(near, bins, options.iou_type, options.replicates, options.seed)
     accumulator = Accumulator(matches)
     return _Run(run.name, candidates, matches, accumulator, accumulator.scores(), errors)
@@ -248,7 +258,7 @@ def _run_result(truth: GroundTruth, method: _Measured, bins: BinSet, options: Op
         for i, bin_ in enumerate(bins.bins)
     )
     stats = [
-        _stats(truth, run, by_bin, bins.source, options.max_dets)
+        _stats(truth, run, by_bin, "" if options.seen else bins.source, options.max_dets)
         for run, by_bin in zip(method.runs, figures.by_run, strict=True)
     ]
     return RunResult(
@@ -283,8 +293,8 @@ def _error_shares(method: _Measured, confidence: float) -> list[dict[str, ErrorS
 
 
 def _stats(truth: GroundTruth, run: _Run, by_bin: Floats, bins: str, max_dets: int) -> dict[str, float]:
-    """pycocotools' figures by name, those of small, medium and large with the preset 'coco' only; and LVIS's, with its
-    AP of rare, common and frequent classes.
+    """pycocotools' figures by name, those of small, medium and large with the preset 'coco' and sizes on disk only; and
+    LVIS's, with its AP of rare, common and frequent classes.
     """
     sizes = dict(zip("sml", by_bin[1:], strict=True)) if bins == "coco" else {}
     early = {f"AR{n}": recall_at(run.matches, n)[0] for n in (1, 10) if n < max_dets}
@@ -336,7 +346,8 @@ def _sweep(runs: Sequence[Candidates], options: Options) -> tuple[SizePoint, ...
     area = truths.area[~truths.crowd & (truths.area > 0)]
     if not len(area):
         return ()
-    octave = np.log2(np.sqrt(area)).clip(min=SMALLEST_OCTAVE)
+    smallest = np.log2(SMALLEST_SHARE) if options.unit == RELATIVE else SMALLEST_OCTAVE
+    octave = np.log2(np.sqrt(area)).clip(min=smallest)
     centres = np.arange(np.floor(octave.min() * 4), np.ceil(octave.max() * 4) + 1) / 4
     windows = tuple(Bin(f"{c:g}", float(4 ** (c - 0.5)), float(4 ** (c + 0.5))) for c in centres)
     replicates = min(options.replicates, SWEEP_REPLICATES)
@@ -374,11 +385,13 @@ def _comparison(truth: GroundTruth, first: _Measured, second: _Measured, options
     if first.errors and second.errors:
         places = [(bin_.name, name, i, k) for i, bin_ in enumerate(bins) for k, name in enumerate(ERROR_TYPES)]
         per_error = _differences(places, first.errors, second.errors, confidence)
-    groups = group_rows(
-        [[run.candidates for run in method.runs] for method in (first, second)],
-        [[run.accumulator for run in method.runs] for method in (first, second)],
-        options.score_threshold,
-    )
+    groups: tuple[GroupRow, ...] = ()
+    if options.unit != RELATIVE:  # the groups' limits are in px
+        groups = group_rows(
+            [[run.candidates for run in method.runs] for method in (first, second)],
+            [[run.accumulator for run in method.runs] for method in (first, second)],
+            options.score_threshold,
+        )
     settling = _settling(first, second, per_bin[:: len(METRICS)], confidence)
     return Comparison(first.name, second.name, per_bin, per_class, groups, options.score_threshold, per_error, settling)
 

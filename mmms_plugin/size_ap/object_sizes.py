@@ -1,6 +1,7 @@
 """How large a data set's objects are: what to look at before choosing size bins and anchors.
 
-Side is the square root of the area in px, as in the bins. Crowd regions are left out, as in evaluation.
+Side is the square root of the area in px, as in the bins: on disk, as the network sees it, or relative to the picture
+(`mmms_plugin.size_ap.resizing`). Crowd regions are left out, as in evaluation.
 
 Anchors are ``[k, 4]``: width, height, and the distances to the next anchor of the same kind across and down, in px. An
 anchor of an object's size is useless if the next one is half an object away: on 2,422 nuclei of about 20 px, anchors of
@@ -18,9 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmms_plugin.coco.objects import SHAPES, GroundTruth, box_areas
-from mmms_plugin.errors import UserError
+from mmms_plugin.coco.objects import SHAPES, GroundTruth, positions
+from mmms_plugin.size_ap import RELATIVE, SMALLEST_SHARE
 from mmms_plugin.size_ap.bins import Bin, contains, readable
+from mmms_plugin.size_ap.resizing import (
+    AnyResizing,
+    area_factors,
+    describe_seen,
+    known_sizes,
+    seen_scales,
+    with_factors,
+)
 from mmms_plugin.size_ap.results import plain
 
 SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)  # the quantiles that are listed
@@ -82,14 +91,15 @@ class ObjectSizes:
         area_rule: the sentence about it.
         bins: the bins.
         counts: objects in each bin.
-        edges: ``(n + 1,)`` limits of the histogram's columns, sides in px, four columns per octave.
+        edges: ``(n + 1,)`` limits of the histogram's columns, sides in px or relative, four columns per octave.
         histogram: ``(n,)`` objects in each column.
         quantiles: pairs of share and side in px.
         aspects: pairs of share and height / width of the box.
         classes: most objects first.
         equal_bins: inner edges (side, px) of 3, 4 and 5 bins with equally many objects, by the number of bins.
         anchors: a start for a feature pyramid, from the boxes; None without objects.
-        resize: (width, height) that pictures are made to fit, for the anchors; None for pictures as they are.
+        resize: what is done to pictures, in words; empty for nothing.
+        seen: how sizes differ from those on disk, empty if they do not.
     """
 
     images: int
@@ -107,7 +117,8 @@ class ObjectSizes:
     classes: tuple[ClassSizes, ...]
     equal_bins: dict[int, tuple[float, ...]]
     anchors: AnchorSuggestion | None
-    resize: tuple[int, int] | None = None
+    resize: str = ""
+    seen: str = ""
     notes: tuple[str, ...] = ()
 
     def save(self, folder: str | PathLike[str], figures: Sequence[str] = ()) -> list[Path]:
@@ -132,7 +143,9 @@ def describe_objects(
     bins: tuple[Bin, ...],
     area: str = "annotation",
     notes: tuple[str, ...] = (),
-    resize: tuple[int, int] | None = None,
+    unit: str = "side",
+    resize: AnyResizing | None = None,
+    tiles: tuple[int, int] | None = None,
 ) -> ObjectSizes:
     """Count a data set's objects by size, and suggest bins and anchors.
 
@@ -141,18 +154,24 @@ def describe_objects(
         bins: in which objects are counted.
         area: a key of `AREA_RULES`.
         notes: what was unusual in the file; kept for the report.
-        resize: (width, height) in px that training makes pictures fit; the anchors are then for resized objects.
+        unit: of the bins.
+        resize: what is done to pictures on their way into the network; sizes and anchors are then of resized objects.
+        tiles: (width, height) in px of the tiles that the network sees.
 
     Raises:
         UserError: the data lacks these areas, or the sizes of pictures that resizing needs.
     """
     own = area == "annotation" and truth.format in SHAPES
     keep = ~truth.iscrowd
-    areas, boxes = truth.areas(area)[keep], truth.boxes[keep]
+    factors = area_factors(truth, unit, resize, tiles)
+    areas, boxes = with_factors(truth.areas(area), truth.image_id, truth.image_ids, factors)[keep], truth.boxes[keep]
     sides, inside = np.sqrt(areas), contains(bins, areas)
     real = (boxes[:, 2:] >= THINNEST).all(1)  # aspect and anchors need both sides
-    aspects = boxes[real, 3] / boxes[real, 2]
-    edges = _octave_edges(sides)
+    edges, seen = _octave_edges(sides, SMALLEST_SHARE if unit == RELATIVE else 1.0), boxes[real, 2:]
+    if resize:
+        scales = seen_scales(known_sizes(truth, "--resize"), resize, tiles)
+        seen = seen * scales[positions(truth.image_id, truth.image_ids)][keep][real]
+    aspects = seen[:, 1] / seen[:, 0]
     return ObjectSizes(
         images=len(truth.image_ids),
         images_without=len(truth.image_ids) - len(np.unique(truth.image_id[keep])),
@@ -168,29 +187,18 @@ def describe_objects(
         aspects=_quantiles(aspects),
         classes=_classes(truth, keep, sides, inside),
         equal_bins={count: quantile_edges(sides, count) for count in QUANTILE_BINS if len(sides)},
-        anchors=suggest_anchors(np.sqrt(box_areas(boxes[real])) * _factors(truth, resize)[keep][real], aspects),
-        resize=resize,
+        anchors=suggest_anchors(np.sqrt(seen.prod(1)), aspects),
+        resize=resize.text if resize else "",
+        seen=describe_seen(unit, resize, tiles),
         notes=notes,
     )
 
 
-def _factors(truth: GroundTruth, resize: tuple[int, int] | None) -> NDArray:
-    """``(n,)`` by how much each object grows when its picture is made to fit, as ``Resize(keep_ratio=True)`` does."""
-    if resize is None:
-        return np.ones(len(truth.image_id))
-    if (truth.image_sizes == 0).any():
-        lack = int((truth.image_sizes == 0).any(1).sum())
-        raise UserError(f"--resize: {lack} of {len(truth.image_sizes)} images have no width and height")
-    by_picture = (np.sort(resize) / np.sort(truth.image_sizes, 1)).min(1)
-    order = np.argsort(truth.image_ids)
-    return by_picture[order[np.searchsorted(truth.image_ids, truth.image_id, sorter=order)]]
-
-
-def _octave_edges(sides: NDArray) -> NDArray:
-    """Histogram edges at whole quarters of an octave that hold all objects; sides under 1 px join the first column."""
+def _octave_edges(sides: NDArray, smallest: float) -> NDArray:
+    """Histogram edges at whole quarters of an octave that hold all objects; ``smallest`` joins those below it."""
     if not len(sides):
-        return np.array([1.0, 2.0])
-    logs = np.log2(np.maximum(sides, 1.0))
+        return np.array([smallest, 2 * smallest])
+    logs = np.log2(np.maximum(sides, smallest))
     low, high = np.floor(logs.min()), np.ceil(logs.max() + 1e-9)
     return 2.0 ** np.arange(low, max(high, low + 1) + 1e-9, 1 / STEPS)
 

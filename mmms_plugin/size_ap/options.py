@@ -4,26 +4,59 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.errors import UserError
 from mmms_plugin.options import CommandOptions, option
+from mmms_plugin.size_ap import UNITS
 
 if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
+
     from mmms_plugin.coco.objects import GroundTruth
+    from mmms_plugin.size_ap.resizing import AnyResizing
 
 IOU_TYPES, AREAS = ("bbox", "segm"), ("annotation", "box", "mask")
 BINS, EVALUATION, INTERVALS, OUTPUT = "bins", "evaluation", "intervals", "output"  # headings of --help
+PIPELINE = "pipeline"  # as the resizing of metrics: what the test pipeline did
 MOST_CONFIDENCE = 0.9999  # more cannot be resolved by replicates
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Width and height from text such as ``1333x800``."""
-    sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
-    if not sides:
-        raise UserError(f"--resize {text}: must be WIDTHxHEIGHT, such as 1333x800")
-    return int(sides[1]), int(sides[2])
+def parse_resize(text: str) -> tuple[int, int] | str:
+    """``1333x800`` as width and height; any other text, the name of a config, as it is.
+
+    Raises:
+        UserError: numbers in another form.
+    """
+    if re.fullmatch(r"[-+\d.,x×* ]*", text):
+        return _parse_sides(text, "--resize", "WIDTHxHEIGHT, such as 1333x800, or a config", one=False)
+    return text
+
+
+def parse_tiles(text: str) -> tuple[int, int]:
+    """Width and height in px from ``640`` or ``1024x512``.
+
+    Raises:
+        UserError: another form.
+    """
+    return _parse_sides(text, "--tiles", "a side in px, or WIDTHxHEIGHT, such as 640 or 1024x512", one=True)
+
+
+def _parse_sides(text: str, option: str, allowed: str, one: bool) -> tuple[int, int]:
+    sides = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
+    if not sides or not (sides[2] or one):
+        raise UserError(f"{option} {text}: must be {allowed}")
+    return int(sides[1]), int(sides[2] or sides[1])
+
+
+def sides_of(value: Any, parse: Callable[[str], Any]) -> Any:
+    """A size that Python code gives as text, number or pair, as the command's option is read."""
+    if isinstance(value, list | tuple) and len(value) == 2:
+        value = f"{value[0]}x{value[1]}"
+    return parse(str(value)) if isinstance(value, str | int) else value
 
 
 def _iou_thresholds() -> tuple[float, ...]:
@@ -39,7 +72,8 @@ class Options(CommandOptions):
     Attributes:
         bins, bin_unit, allow_gaps, allow_overlaps: see `mmms_plugin.size_ap.bins.resolve_bins`.
         replicates: of the bootstrap, 0 for no intervals.
-        resize: width and height in px.
+        resize: width and height in px that pictures are made to fit, or any `Resizing`; the command takes a config too.
+        tiles: width and height in px.
         thresholds: of IoU.
         sweep: also evaluate AP against continuous size.
         progress: show a progress bar.
@@ -47,12 +81,23 @@ class Options(CommandOptions):
 
     bins: str = option(
         default="coco", group=BINS,
-        help="bins of object size: coco, tiny (= tinyperson), ai-tod, soda, quantiles:N, or NAME=LOW:HIGH,... such as "
-        "tiny=0:16,small=16:32,large=32:inf",
+        help="bins of object size: coco, tiny (= tinyperson), ai-tod, soda, quantiles:N, limits such as 0,16,32,inf, "
+        "or NAME=LOW:HIGH,... such as tiny=0:16,small=16:32,large=32:inf (default: coco; 0,0.05,0.2,1 if relative)",
     )  # fmt: skip
     bin_unit: str = option(
-        choices=("side", "area"), default="side", group=BINS,
-        help="unit of custom limits and quantiles: side = sqrt(area) in px, or area in px²",
+        choices=tuple(UNITS), default="side", group=BINS,
+        help="unit of custom limits and quantiles: side = sqrt(area) in px (= pixels), area in px², or relative = "
+        "sqrt(area) over sqrt(area of the picture), from 0 to 1",
+    )  # fmt: skip
+    resize: Any = option(
+        metavar="WxH|CONFIG", reader=parse_resize, group=BINS,
+        help="sizes of objects as the network sees them: pictures are made to fit this width and height in px, such as "
+        "1333x800, or are resized as a config's test pipeline does (default: sizes on disk)",
+    )  # fmt: skip
+    tiles: tuple[int, int] | None = option(
+        metavar="SIZE", reader=parse_tiles, group=BINS,
+        help="the network sees tiles of this side in px, or WIDTHxHEIGHT: --resize is applied to tiles, and relative "
+        "sizes are shares of the tile (default: whole pictures)",
     )  # fmt: skip
     allow_gaps: bool = option(default=False, group=BINS, help="accept sizes that are in no bin")
     allow_overlaps: bool = option(default=False, group=BINS, help="accept sizes that are in several bins")
@@ -81,11 +126,6 @@ class Options(CommandOptions):
         default=0.95, above=0, most=MOST_CONFIDENCE, metavar="P", group=INTERVALS, help="confidence of intervals"
     )
     seed: int = option(default=0, least=0, most=2**32 - 1, group=INTERVALS, help="random seed of the bootstrap")
-    resize: tuple[int, int] | None = option(
-        metavar="WxH", reader=parse_size, group=OUTPUT,
-        help="width and height in px to which training resizes pictures, such as 1333x800: anchors are then suggested "
-        "for resized objects",
-    )  # fmt: skip
     thresholds: tuple[float, ...] = field(default_factory=_iou_thresholds)
     sweep: bool = True
     progress: bool = False
@@ -94,6 +134,51 @@ class Options(CommandOptions):
     def masks(self) -> bool:
         """Whether segmentations are needed."""
         return self.iou_type == "segm" or self.area == "mask"
+
+    @property
+    def unit(self) -> str:
+        """Of custom limits: 'side', 'area' or 'relative'."""
+        return UNITS[self.bin_unit]
+
+    @property
+    def resizing(self) -> AnyResizing | None:
+        """What is done to pictures or tiles; None for nothing.
+
+        Raises:
+            UserError: a config's name, which only the command reads.
+        """
+        from mmms_plugin.size_ap.resizing import Measured, Resizing
+
+        if self.resize is None or isinstance(self.resize, Resizing | Measured):
+            return self.resize
+        if isinstance(self.resize, str):
+            raise UserError(
+                f"resize={self.resize!r}: must be WIDTHxHEIGHT, (width, height), or what "
+                "mmms_plugin.config.image_size.pipeline_resizing returns for a config"
+            )
+        return Resizing.fit(*self.resize)
+
+    @property
+    def sight(self) -> dict[str, Any]:
+        """Arguments of functions that need to know how the network sees sizes: unit, resize and tiles."""
+        return dict(unit=self.unit, resize=self.resizing, tiles=self.tiles)
+
+    def factors(self, truth: GroundTruth) -> NDArray[float64] | None:
+        """``(images,)`` by which areas in each of ``truth.image_ids`` are multiplied; None for 1 everywhere.
+
+        Raises:
+            UserError: the sizes of pictures are needed and missing.
+        """
+        from mmms_plugin.size_ap.resizing import area_factors
+
+        return area_factors(truth, **self.sight)
+
+    @property
+    def seen(self) -> str:
+        """How sizes differ from those on disk, for the reader; empty if they do not."""
+        from mmms_plugin.size_ap.resizing import describe_seen
+
+        return describe_seen(**self.sight)
 
     def for_rules_of(self, truth: GroundTruth) -> Options:
         """These options with the data set's own limit of detections per image and class, if it is higher (LVIS)."""

@@ -272,6 +272,7 @@ class SizeAPResults:
         notes: lines that the user should read, about anything unusual in the input.
         data: a hash of images and annotations, to recognise the same data.
         inputs: what was evaluated; None for results that were not made by an evaluation.
+        seen: how sizes differ from those on disk: pictures resized, sizes relative to them; empty if they do not.
     """
 
     iou_type: str
@@ -295,6 +296,7 @@ class SizeAPResults:
     data: str = ""
     more_comparisons: tuple[Comparison, ...] = ()
     inputs: Inputs | None = field(default=None, compare=False)
+    seen: str = ""
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:

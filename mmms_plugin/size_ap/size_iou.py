@@ -16,7 +16,7 @@ Needs NumPy and OpenCV; neither torch nor a host.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,11 +50,18 @@ class Regions:
         truth: ``(n, 5)`` image, class, and in px: area, area predicted as the class, and area of the overlapping
             predicted regions outside every ground-truth region of the class.
         stray: ``(m, 3)`` image, class and area in px of the predicted regions that overlap no region of their class.
+        factors: ``(images,)`` by which areas are multiplied for the bins (`mmms_plugin.size_ap.resizing`); None for 1.
     """
 
     images: int
     truth: Ints
     stray: Ints
+    factors: Floats | None = None
+
+    def sizes(self, regions: Ints) -> Floats:
+        """``(n,)`` areas of rows of ``truth`` or ``stray`` as the bins take them."""
+        areas = regions[:, 2].astype(np.float64)
+        return areas if self.factors is None else areas * self.factors[regions[:, 0]]
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,7 @@ class RegionOptions:
         min_area: px; smaller regions, true and predicted, are left out. Hand-drawn masks leave specks at the void
             borders of objects: about half of PASCAL VOC's regions are single pixels.
         replicates, seed, confidence: of the bootstrap; 0 replicates for none.
+        seen: how sizes differ from those on disk, in words.
     """
 
     bins: str = "coco"
@@ -170,6 +178,7 @@ class RegionOptions:
     replicates: int = 0
     seed: int = 0
     confidence: float = 0.95
+    seen: str = ""
 
 
 def image_regions(truth: NDArray, predicted: NDArray, classes: int, ignore_index: int = 255) -> tuple[Ints, Ints]:
@@ -231,8 +240,13 @@ def _label(mask: Bools) -> tuple[int, NDArray[np.int32]]:
     return count - 1, np.asarray(labels, np.int32)
 
 
-def join_images(parts: Iterable[tuple[Ints, Ints]]) -> Regions:
-    """The regions of several images in one table; images are numbered in their order."""
+def join_images(parts: Iterable[tuple[Ints, Ints]], factors: Sequence[float] | None = None) -> Regions:
+    """The regions of several images in one table; images are numbered in their order.
+
+    Args:
+        parts: of each image.
+        factors: of each image, by which areas are multiplied for the bins.
+    """
     parts = list(parts)
     truth, stray = (
         np.concatenate(
@@ -241,7 +255,7 @@ def join_images(parts: Iterable[tuple[Ints, Ints]]) -> Regions:
         )
         for k, width in ((0, 5), (1, 3))
     )
-    return Regions(len(parts), truth, stray)
+    return Regions(len(parts), truth, stray, None if factors is None else np.array(factors, np.float64))
 
 
 def evaluate_regions(regions: Regions, classes: Sequence[str], options: RegionOptions) -> SizeIoUResults:
@@ -256,14 +270,13 @@ def evaluate_regions(regions: Regions, classes: Sequence[str], options: RegionOp
         UserError: bins that do not fit.
     """
     specks = int((regions.truth[:, 2] < options.min_area).sum())
-    regions = Regions(
-        regions.images, *(part[part[:, 2] >= options.min_area] for part in (regions.truth, regions.stray))
-    )
-    areas = regions.truth[:, 2].astype(np.float64)
+    truth, stray = (part[part[:, 2] >= options.min_area] for part in (regions.truth, regions.stray))
+    regions = replace(regions, truth=truth, stray=stray)
+    areas = regions.sizes(truth)
     bins = resolve_bins(options.bins, options.bin_unit, areas, options.allow_gaps, options.allow_overlaps)
     table = _Table(regions, bins.bins, len(classes))
     by_class, count = table.means(None)
-    stray = table.stray()
+    strays = table.stray()
     figures = mean_defined(by_class, 2)  # (measures, bins)
     intervals = _intervals(table, figures, regions.images, options)
     rows = tuple(
@@ -271,7 +284,7 @@ def evaluate_regions(regions: Regions, classes: Sequence[str], options: RegionOp
             bin_,
             **dict(zip(MEASURES, map(figure, figures[:, i]), strict=True)),
             regions=int(count[i].sum()),
-            stray=int(stray[i].sum()),
+            stray=int(strays[i].sum()),
             intervals=intervals[i],
         )
         for i, bin_ in enumerate(bins.bins)
@@ -281,7 +294,7 @@ def evaluate_regions(regions: Regions, classes: Sequence[str], options: RegionOp
             name,
             **{m: tuple(map(figure, by_class[i, :, k])) for i, m in enumerate(MEASURES)},
             regions=tuple(count[:, k].astype(int).tolist()),
-            stray=tuple(stray[:, k].tolist()),
+            stray=tuple(strays[:, k].tolist()),
         )
         for k, name in enumerate(classes)
     )
@@ -290,8 +303,9 @@ def evaluate_regions(regions: Regions, classes: Sequence[str], options: RegionOp
     if outside:
         notes.append(f"{outside} regions are in no bin but 'all'")
     how = (options.replicates, options.confidence, options.seed)
+    rule = AREA_RULE + (options.seen and f"; {options.seen}")
     return SizeIoUResults(
-        AREA_RULE, bins.source, bins.reference, bins.edge_rule, regions.images, *how, rows, per_class, tuple(notes)
+        rule, bins.source, bins.reference, bins.edge_rule, regions.images, *how, rows, per_class, tuple(notes)
     )
 
 
@@ -301,11 +315,11 @@ class _Table:
     def __init__(self, regions: Regions, bins: tuple[Bin, ...], classes: int) -> None:
         self.shape = (len(bins), classes)
         image, category, area, hit, outside = regions.truth.T
-        bin_, which = np.nonzero(contains(bins, area.astype(np.float64)))
+        bin_, which = np.nonzero(contains(bins, regions.sizes(regions.truth)))
         iou = hit / (area + outside)
         self.values = np.stack([iou, hit / area, iou >= FOUND]).astype(np.float64)[:, which]
         self.image, self.cell = image[which], bin_ * classes + category[which]
-        stray_bin, stray = np.nonzero(contains(bins, regions.stray[:, 2].astype(np.float64)))
+        stray_bin, stray = np.nonzero(contains(bins, regions.sizes(regions.stray)))
         self.stray_cell = stray_bin * classes + regions.stray[stray, 1]
 
     def means(self, weights: NDArray[np.int32] | None) -> tuple[Floats, Floats]:

@@ -135,6 +135,18 @@ def test_what_is_printed_and_written_as_json(tmp_path, capsys, monkeypatch):
     for advice in found["advice"]:
         why, support = f"  why: {advice['why']}", f"  support: {advice['evidence']}"
         assert f"- {advice['topic']}: {advice['what']}\n{why}\n{support}\n" in printed
+    for sizes, header, counts in (
+        (["--resized"], "sizes of COCO, after resizing", [3, 2, 1]),
+        (["--resized", "--bins", "0,7,inf"], "own sizes, after resizing", [3, 1, 2]),  # 3.5 px become 6.9
+        (["--bins", "a=0:3.5,b=3.6:7"], "own sizes", [3, 1]),
+        (["--bin-unit", "relative"], "shares of the picture's side", [3, 1, 1, 1]),  # of 141 px: 0.02, 0.07, 0.32
+    ):
+        assert main([*arguments, *sizes, "--json", str(tmp_path / "sizes.json")]) == 0
+        assert f"objects ({header})" in capsys.readouterr().out
+        shares = json.loads((tmp_path / "sizes.json").read_text(encoding="utf-8"))["shares"]
+        assert [row["objects"] for row in shares] == counts
+    assert main([*arguments, "--bin-unit", "relative", "--bins", "tiny"]) == 2
+    assert "its limits are in px, not relative" in capsys.readouterr().err
 
 
 def test_a_written_config_says_that_weights_of_the_old_one_do_not_fit(shapes, tmp_path, capsys):

@@ -244,7 +244,7 @@ def test_anchors_are_for_original_pixels_unless_resizing_is_given(files, capsys)
         return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("anchors"))
 
     assert "in pixels of the original pictures" in anchors()
-    assert "in pixels of pictures resized to fit 512x400" in anchors("--resize", "512x400")  # 128 x 96 px: four times
+    assert "in pixels after resizing (512x400)" in anchors("--resize", "512x400")  # 128 x 96 px: four times
     scale, larger = (
         float(text.split("scales=[")[1].split("]")[0]) for text in (anchors(), anchors("--resize", "512x400"))
     )

@@ -120,6 +120,9 @@ OPTIONS = {  # of the metric, and of the command
         dict(bins="quantiles:3", area="mask", thresholds=(0.4, 0.75)),
     ),
     "one threshold": (dict(iou_thrs=0.5, classwise=True), dict(thresholds=(0.5,))),
+    "relative": (dict(bins=[0, 0.1, 0.3, 1], bin_unit="relative"), dict(bins="0,0.1,0.3,1", bin_unit="relative")),
+    "tiles": (dict(bin_unit="relative", tiles=64), dict(bin_unit="relative", tiles=(64, 64))),
+    "resized": (dict(resize=[256, 128]), dict(resize=(256, 128))),
 }
 
 
@@ -149,6 +152,25 @@ def test_equals_the_offline_command(data, ann_file, tmp_path, monkeypatch, optio
     own = {f"coco/{kind}_{name}" for kind in ("bbox", "segm") for name in STOCK}
     classes = {f"coco/{name}_precision" for name in truth.category_names} if options.get("classwise") else set()
     assert set(ours) == keys | own | classes
+
+
+def test_sizes_after_the_test_pipeline_are_those_that_samples_report(data, ann_file, monkeypatch):
+    with pytest.raises(UserError, match="resize='pipeline': samples have no scale_factor"):
+        run(data, ann_file=ann_file, resize="pipeline")
+    plain = run(data, ann_file=ann_file)
+    own = samples
+
+    def scaled(data, instances):
+        return [sample | dict(scale_factor=(2.0, 1.5)) for sample in own(data, instances)]
+
+    monkeypatch.setitem(globals(), "samples", scaled)
+    resized = run(data, ann_file=ann_file, resize="pipeline")
+    low, high = 32 / 3**0.5, 96 / 3**0.5
+    small = run(data, ann_file=ann_file, bins=f"small=0:{low},medium={low}:{high},large={high}:inf")
+    for name in ("bbox_mAP_small", "segm_AR_medium", "bbox_mAP_50_large"):
+        assert resized[f"coco/{name}"] == pytest.approx(small[f"coco/{name}"], nan_ok=True)
+    for name in STOCK:
+        assert resized[f"coco/bbox_{name}"] == pytest.approx(plain[f"coco/bbox_{name}"], nan_ok=True)
 
 
 def test_without_annotation_file_masks_are_sized_by_their_pixels(data, ann_file):
@@ -271,6 +293,9 @@ def test_undefined_figures_are_nan_and_format_only_writes_files(data, ann_file, 
         (dict(bins=["small=0:10", "large=20:30"]), "10 to 20 is in no bin"),
         (dict(bins="a=0:9,b=8:30"), "8 to 9 is in"),
         (dict(confidence=1), "--confidence 1: must be"),
+        (dict(bin_unit="shares"), "--bin-unit 'shares': allowed are"),
+        (dict(resize="big"), "resize='big': must be WIDTHxHEIGHT"),
+        (dict(resize="pipeline", tiles=64), "resize='pipeline': does not know tiles"),
     ],
 )
 def test_wrong_options_are_refused_when_the_config_is_built(options, message):

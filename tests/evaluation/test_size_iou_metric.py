@@ -115,7 +115,7 @@ def run(kind: str, pairs, **options) -> dict[str, float]:
     for i, pair in enumerate(pairs):
         names = ("gt_sem_seg", "pred_sem_seg")
         maps = {n: dict(data=torch.tensor(m.astype(np.int64))[None]) for n, m in zip(names, pair, strict=True)}
-        evaluator.process([maps | dict(img_path=f"{i}.jpg")], None)
+        evaluator.process([maps | dict(img_path=f"{i}.jpg", scale_factor=(2.0, 3.0))], None)
     return evaluator.evaluate(len(pairs))
 
 
@@ -179,6 +179,35 @@ def test_the_metric_is_the_offline_evaluation(monkeypatch, tmp_path, options, of
     (words,) = [text for text in told if text.startswith(f"{heading}\n")]
     assert all(f"| {row.bin.name} " in words for row in results.bins)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "factor"),
+    [
+        (dict(bin_unit="relative"), lambda height, width: 1 / (height * width)),
+        (dict(resize="pipeline"), lambda height, width: 6.0),
+        (dict(resize=[8, 8]), lambda height, width: round(8 / max(height, width) * width) * round(8 / max(
+            height, width) * height) / (height * width)),
+    ],
+    ids=["relative", "pipeline", "fitted"],
+)  # fmt: skip
+def test_regions_as_the_network_sees_them(options, factor):
+    """As in the oracle, which counts them in the pictures' own pixels, one picture after another."""
+    pairs = [(np.where(truth == 7, 255, truth), predicted) for truth, predicted in label_maps(1)]
+    low, high = (0.1, 0.5) if "bin_unit" in options else (2, 6)
+    bins = f"part={low}:{high}"
+    ours = run("mmms_plugin.SizeIoUMetric", pairs, bins=bins, min_area=1, **options)
+    regions = 0
+    for pair in pairs:
+        scale = factor(*pair[0].shape)
+        _, count, _ = oracle([pair], low**2 / scale, high**2 / scale)
+        regions += count
+    assert regions
+    evaluation = join_images([image_regions(*pair, len(CLASSES)) for pair in pairs],
+                             [factor(*pair[0].shape) for pair in pairs])  # fmt: skip
+    part = evaluate_regions(evaluation, CLASSES, RegionOptions(bins=bins, min_area=1)).bins[1]
+    assert part.regions == regions
+    assert ours["region_mIoU_part"] == pytest.approx(100 * part.iou)
 
 
 def test_format_only_writes_pictures_and_no_figures(tmp_path):

@@ -13,6 +13,7 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.size_ap.bins import HALF_OPEN, readable, resolve_bins
 from mmms_plugin.size_ap.object_sizes import describe_objects, quantile_edges, suggest_anchors
 from mmms_plugin.size_ap.report.tables import size_tables, suggestions
+from mmms_plugin.size_ap.resizing import Resizing
 from tests.size_ap.test_size_ap_tables import cells
 
 BINS = resolve_bins("small=0:8,large=8:").bins
@@ -82,17 +83,18 @@ def test_objects_grow_with_their_pictures():
     boxes = [(20, 30), (12, 12), (40, 10), (9, 18)]
     truth = data(boxes)
     for resize in ((600, 300), (300, 600)):
-        sizes = describe_objects(truth, BINS, resize=resize)
+        sizes = describe_objects(truth, BINS, resize=Resizing.fit(*resize))
         factors = np.array([1.5, 2, 2, 2])
         sides, aspects = (
             np.array([f(w, h) for w, h in boxes]) for f in (lambda w, h: (w * h) ** 0.5, lambda w, h: h / w)
         )
         assert sizes.anchors == suggest_anchors(sides * factors, aspects)
-        assert sizes.resize == resize
-        assert sizes.counts == describe_objects(truth, BINS).counts  # for the anchors only
+        assert sizes.resize == f"{resize[0]}x{resize[1]}"
+        assert sizes.counts == (4, 0, 4)
+        assert describe_objects(truth, BINS).counts == (4, 0, 4)
     unknown = replace(truth, image_sizes=np.array([[400, 200], [0, 300], [0, 0]]))
     with pytest.raises(UserError, match="--resize: 2 of 3 images have no width and height"):
-        describe_objects(unknown, BINS, resize=(600, 300))
+        describe_objects(unknown, BINS, resize=Resizing.fit(600, 300))
     assert describe_objects(unknown, BINS).objects == 4
 
 
@@ -113,10 +115,10 @@ def test_edges_of_bins_of_equal_count():
     assert suggestions(sizes)[0] == ("3 bins with equally many objects", '--bins "q1=0:3.33,q2=3.33:10.7,q3=10.7:inf"')
     alike = replace(sizes, equal_bins={3: (4.0,), 4: (1.0, 2.0, 3.0)})
     assert [what for what, _ in suggestions(alike)][:-1] == ["4 bins with equally many objects"]
-    anchors = suggestions(replace(sizes, resize=(640, 480)))[-1]
+    anchors = suggestions(replace(sizes, resize="640x480"))[-1]
     a = sizes.anchors
     assert anchors == (
-        "anchors for a pyramid, in pixels of pictures resized to fit 640x480",
+        "anchors for a pyramid, in pixels after resizing (640x480)",
         f"scales=[{a.scale:g}], ratios=[1.0], strides=[4, 8, 16, 32, 64]: sides "
         f"{', '.join(f'{side:g}' for side in a.sides)} px; {a.covered:.0%} of objects have an IoU of 0.5 with an "
         "anchor, averaged over positions",
@@ -207,7 +209,7 @@ def test_own_bins_at_their_limits():
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             resolve_bins(text)
-    with pytest.raises(UserError, match="--bin-unit 'px': allowed are side, area"):
+    with pytest.raises(UserError, match="--bin-unit 'px': allowed are side, pixels, area, relative"):
         resolve_bins("coco", "px")
 
 

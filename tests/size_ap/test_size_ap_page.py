@@ -305,16 +305,17 @@ def test_a_data_set_alone_is_described(tmp_path, capsys, drawn):
     assert outcome.files == ()
     lines = text.splitlines()
     assert lines[0].startswith("6 objects in 2 images; square root of the annotation's 'area' field")
-    assert [line.split() for line in lines[1:4]] == [["all", "all", "sizes", "6"], ["[x]", "<", "8", "px", "3"],
-                                                    ["rest", "≥", "8", "px", "3"]]  # fmt: skip
-    assert lines[4] == "objects by side = sqrt(area), px"
-    bars = [(line[2:16].strip(), line.count("█"), line.split()[-1]) for line in lines[5:15]]
+    assert [line.split() for line in lines[1:4]] == [["all", "all", "sizes", "6"], ["[x]", "<", "8", "px", "0"],
+                                                    ["rest", "≥", "8", "px", "6"]]  # fmt: skip
+    assert lines[4] == "objects by side = sqrt(area), px after resizing"
+    bars = [(line[2:20].strip(), line.count("█"), line.split()[-1]) for line in lines[5:15]]
     assert bars == [
-        ("4 to 6", 40, "3"), ("6 to 8", 0, "0"), ("8 to 11", 27, "2"), ("11 to 16", 0, "0"), ("16 to 23", 0, "0"),
-        ("23 to 32", 0, "0"), ("32 to 45", 0, "0"), ("45 to 64", 0, "0"), ("64 to 91", 0, "0"), ("91 to 128", 13, "1"),
+        ("8 to 11", 40, "3"), ("11 to 16", 0, "0"), ("16 to 23", 27, "2"), ("23 to 32", 0, "0"), ("32 to 45", 0, "0"),
+        ("45 to 64", 0, "0"), ("64 to 91", 0, "0"), ("91 to 128", 0, "0"), ("128 to 181", 0, "0"),
+        ("181 to 256", 13, "1"),
     ]  # fmt: skip
     assert any(
-        line.startswith("anchors for a pyramid, in pixels of pictures resized to fit 256x192: ") for line in lines
+        line.startswith("anchors for a pyramid, in pixels after resizing (256x192): ") for line in lines
     )
     assert "written" not in text
     text, outcome = printed(str(tmp_path / "ann.json"), [], str(tmp_path / "out"), Options(), figures=("png",))

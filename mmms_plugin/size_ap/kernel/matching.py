@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mmms_plugin.coco.objects import Detections, GroundTruth, positions
 from mmms_plugin.coco.run_lengths import Masks
 from mmms_plugin.size_ap.bins import Bin, contains
+from mmms_plugin.size_ap.resizing import with_factors
 
 IOU_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
 UNMATCHED, REGULAR, IGNORED = 0, 1, 2
@@ -116,6 +117,7 @@ def find_candidates(
     max_dets: int = 100,
     thresholds: tuple[float, ...] = IOU_THRESHOLDS,
     class_agnostic: bool = False,
+    factors: Floats | None = None,
 ) -> Candidates:
     """Sort objects and detections and compute the IoUs that can matter.
 
@@ -126,10 +128,13 @@ def find_candidates(
         max_dets: largest number of detections per image and class, best scores first.
         thresholds: IoU thresholds.
         class_agnostic: treat all classes as one (pycocotools' ``useCats = 0``).
+        factors: ``(images,)`` by which areas in each of ``truth.image_ids`` are multiplied; None for 1.
     """
     images, categories = np.unique(truth.image_ids), np.unique(truth.category_ids)
-    truths = _sorted_truths(truth, images, categories, truth.areas(area), class_agnostic)
-    detections = _sorted_detections(run, images, categories, run.areas(area, iou_type), max_dets, class_agnostic)
+    areas = with_factors(truth.areas(area), truth.image_id, truth.image_ids, factors)
+    truths = _sorted_truths(truth, images, categories, areas, class_agnostic)
+    areas = with_factors(run.areas(area, iou_type), run.image_id, truth.image_ids, factors)
+    detections = _sorted_detections(run, images, categories, areas, max_dets, class_agnostic)
     limits = np.minimum(np.asarray(thresholds, dtype=np.float64), 1 - 1e-10)  # pycocotools' own upper limit
     classes = 1 if class_agnostic else len(categories)
     detection, object_, iou = find_overlaps(truths, detections, classes, iou_type, limits.min(initial=1.0))

@@ -82,7 +82,9 @@ def find_failures(truth: GroundTruth, run: Detections, options: Options, bins: t
     """
     options = options.for_rules_of(truth)
     limit = min(MATCH, *options.thresholds)
-    candidates = find_candidates(truth, run, options.iou_type, options.area, options.max_dets, (limit,))
+    candidates = find_candidates(
+        truth, run, options.iou_type, options.area, options.max_dets, (limit,), factors=options.factors(truth)
+    )
     errors = error_instances(candidates, bins, options.iou_type)
     truths, detections = candidates.truths, candidates.detections
     scores, sizes = np.append(detections.scores, np.nan), np.append(truths.area, np.nan)

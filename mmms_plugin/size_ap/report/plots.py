@@ -14,7 +14,7 @@ from mmms_plugin.size_ap.report.figures import Series, array
 from mmms_plugin.size_ap.report.tables import MEASURES, shape
 from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, RunResult, SizeAPResults
 
-SIDE_AXIS = "object side = √({}), px (log scale)"
+SIDE_AXIS = "object side = √({}), {} (log scale)"
 OF_RESULTS, OF_RUNS, OF_COMPARISONS = ("ap", "ar", "sweep"), ("errors", "classes"), ("difference", "groups")
 
 
@@ -42,6 +42,8 @@ def plot(results: SizeAPResults, kind: str, name: str | None) -> Figure:
         comparison = others.get(results.comparison.second if name is None else name)
         if comparison is None:
             raise UserError(f"run={shown(name)}: must be one of {', '.join(others)}")
+        if kind == "groups" and not comparison.groups:
+            raise UserError("plot 'groups': not evaluated for relative sizes; its groups have limits in px")
         return difference(results, comparison) if kind == "difference" else groups(results, comparison)
     raise UserError(f"plot {shown(kind)}: must be one of {', '.join((*OF_RESULTS, *OF_RUNS, *OF_COMPARISONS))}")
 
@@ -94,7 +96,7 @@ def sweep(results: SizeAPResults) -> Figure:
     points = results.runs[0].sweep
     series = [Series.of(run.name, (p.ap for p in run.sweep), (p.interval for p in run.sweep)) for run in results.runs]
     sides, counts = array(p.side for p in points), array(p.ground_truths for p in points)
-    axis = SIDE_AXIS.format(AREA_NAMES[results.area])
+    axis = SIDE_AXIS.format(AREA_NAMES[results.area], tables.side_unit(results))
     return figures.draw_curves(sides, series, counts, f"{shape(results)} AP (× 100)", axis)
 
 
@@ -108,9 +110,10 @@ def classes(results: SizeAPResults, run: RunResult) -> Figure:
 def sizes_histogram(sizes: ObjectSizes) -> Figure:
     """A data set's objects by size."""
     spans = [(b.name, b.low**0.5, b.high**0.5) for b in sizes.bins if b.name != "all"]
-    axis = SIDE_AXIS.format(AREA_NAMES[sizes.area])
+    axis = SIDE_AXIS.format(AREA_NAMES[sizes.area], tables.side_unit(sizes))
     return figures.draw_sizes(np.array(sizes.edges), np.array(sizes.histogram), spans, axis)
 
 
 def _size_axis(results: SizeAPResults) -> str:
-    return f"object size by {AREA_NAMES[results.area]}"
+    seen = f", {tables.side_unit(results)}" if results.seen else ""
+    return f"object size by {AREA_NAMES[results.area]}{seen}"

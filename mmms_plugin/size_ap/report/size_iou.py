@@ -16,7 +16,7 @@ from mmms_plugin.report.page import Output, Section, render
 from mmms_plugin.report.tables import Cell, Columns, Rows, Table, Value, percent, to_csv
 from mmms_plugin.size_ap.report import figures
 from mmms_plugin.size_ap.report.figures import Series, array
-from mmms_plugin.size_ap.report.tables import FOLD_AFTER, figure, size_of
+from mmms_plugin.size_ap.report.tables import FOLD_AFTER, figure, limit_columns, size_of
 from mmms_plugin.size_ap.results import Interval
 from mmms_plugin.size_ap.size_iou import MEASURES, SizeIoUResults
 
@@ -126,7 +126,7 @@ def _section(results: SizeIoUResults, out: Output) -> Section:
 
 
 def _bin_rows(results: SizeIoUResults) -> tuple[list[str], Rows]:
-    header = ["bin", "area_low_px2", "area_high_px2", "upper_limit_included", "regions", "stray"]
+    header = ["bin", *limit_columns([b.bin for b in results.bins]), "upper_limit_included", "regions", "stray"]
     header += [column for name in MEASURES for column in (name, f"{name}_low", f"{name}_high")]
     rows: Rows = []
     for b in results.bins:

@@ -19,6 +19,7 @@ from mmms_plugin.report.tables import (
     percent,
     to_csv,
 )
+from mmms_plugin.size_ap import RELATIVE
 from mmms_plugin.size_ap.bins import Bin
 from mmms_plugin.size_ap.object_sizes import ObjectSizes
 from mmms_plugin.size_ap.results import (
@@ -218,7 +219,7 @@ def stats_table(results: SizeAPResults) -> Table:
 
 def size_tables(sizes: ObjectSizes) -> tuple[Table, ...]:
     """A data set's objects per bin, their quantiles, and the same per class."""
-    total = max(1, sizes.objects)
+    total, unit = max(1, sizes.objects), side_unit(sizes)
     bins: Rows = [
         (b.name, b.label, count, f"{100 * count / total:.1f} %")
         for b, count in zip(sizes.bins, sizes.counts, strict=True)
@@ -229,29 +230,31 @@ def size_tables(sizes: ObjectSizes) -> tuple[Table, ...]:
     ]
     classes: Rows = [(c.name, *c.counts, decimal(c.median_side), decimal(c.median_aspect)) for c in sizes.classes]
     counts = (Column(b.name, ",") for b in sizes.bins)
-    columns: Columns = ("class", *counts, "median side, px", "median height / width")
+    columns: Columns = ("class", *counts, f"median side, {unit}", "median height / width")
     return (
         Table("object-bins", "Objects per bin", ("bin", size_of(sizes.bins), OBJECTS, "share"), bins),
-        Table("object-quantiles", "Quantiles over objects", ("share below", "side, px", "height / width"), quantiles),
+        Table(
+            "object-quantiles", "Quantiles over objects", ("share below", f"side, {unit}", "height / width"), quantiles
+        ),
         Table("object-classes", "Objects per class and bin", columns, classes, len(classes) > FOLD_AFTER),
     )
 
 
 def suggestions(sizes: ObjectSizes) -> list[tuple[str, str]]:
     """Pairs of a description and the option or values to copy: bins of equal count, and anchors for a pyramid."""
-    lines = []
+    lines, relative = [], " --bin-unit relative" if sizes.bins[0].unit == RELATIVE else ""
     for count, edges in sizes.equal_bins.items():
         if len(edges) == count - 1:
             limits = pairwise(("0", *(f"{edge:g}" for edge in edges), "inf"))
             bins = ",".join(f"q{i}={low}:{high}" for i, (low, high) in enumerate(limits, 1))
-            lines.append((f"{count} bins with equally many objects", f'--bins "{bins}"'))
+            lines.append((f"{count} bins with equally many objects", f'--bins "{bins}"{relative}'))
     if anchors := sizes.anchors:
         ratios, strides = [float(ratio) for ratio in anchors.ratios], list(anchors.strides)
         values = f"scales=[{anchors.scale:g}], ratios={ratios}, strides={strides}"
         sides = ", ".join(f"{side:g}" for side in anchors.sides)
         where = "in pixels of the original pictures (--resize 1333x800 takes resizing into account)"
         if sizes.resize:
-            where = f"in pixels of pictures resized to fit {sizes.resize[0]}x{sizes.resize[1]}"
+            where = f"in pixels after resizing ({sizes.resize})"
         covered = f"{anchors.covered:.0%} of objects have an IoU of 0.5 with an anchor, averaged over positions"
         lines.append((f"anchors for a pyramid, {where}", f"{values}: sides {sides} px; {covered}"))
     return lines
@@ -308,8 +311,8 @@ def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
 
 
 def _bin_rows(results: SizeAPResults, how: Sequence[str]) -> tuple[list[str], Rows]:
-    """Limits are areas in px²."""
-    header = ["run", "bin", "area_low_px2", "area_high_px2", "upper_limit_included", "ground_truths", "detections"]
+    """Limits are areas in px², or as shares of the picture's."""
+    header = ["run", "bin", *limit_columns(results.bins), "upper_limit_included", "ground_truths", "detections"]
     header += [column for metric in METRICS for column in (metric, f"{metric}_low", f"{metric}_high")]
     rows: Rows = []
     for run in results.runs:
@@ -318,6 +321,12 @@ def _bin_rows(results: SizeAPResults, how: Sequence[str]) -> tuple[list[str], Ro
             limits = (b.bin.low, b.bin.high, b.bin.closed)
             rows.append((run.name, b.bin.name, *limits, b.ground_truths, b.detections, *figures, *how))
     return [*header, *HOW], rows
+
+
+def limit_columns(bins: Sequence[Bin]) -> tuple[str, str]:
+    """Headers of a bin's limits, which are areas."""
+    unit = "share" if bins[0].unit == RELATIVE else "px2"
+    return f"area_low_{unit}", f"area_high_{unit}"
 
 
 def _class_rows(results: SizeAPResults, how: Sequence[str]) -> tuple[list[str], Rows]:
@@ -361,7 +370,14 @@ def shape(results: SizeAPResults) -> str:
 
 def size_of(bins: Sequence[Bin]) -> str:
     """The header of a column of sizes."""
-    return "side = √area" if bins[0].unit == "side" else "area"
+    return {"side": "side = √area", "area": "area", RELATIVE: "√(share of the picture's area)"}[bins[0].unit]
+
+
+def side_unit(sizes: SizeAPResults | ObjectSizes) -> str:
+    """The unit of sides on axes and in headers."""
+    if sizes.bins[0].unit == RELATIVE:
+        return "share of the picture's"
+    return "px after resizing" if "resizing" in sizes.seen else "px"
 
 
 def probability(value: float | None) -> str:

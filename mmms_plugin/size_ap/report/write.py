@@ -59,7 +59,7 @@ def write_report(
     gallery = sizes = None
     if inputs := results.inputs:
         truth, options = inputs.truth, inputs.options
-        sizes = describe_objects(truth, results.bins, options.area, (), options.resize)
+        sizes = describe_objects(truth, results.bins, options.area, (), **options.sight)
         if examples and options.errors:
             gallery = failure_gallery(truth, inputs.methods, options, results.bins, examples, inputs.pictures)
     with files_written_together(Path(out_dir)) as folder:
