@@ -143,10 +143,15 @@ PAGES = {
                 "Results",
                 "mmms_plugin.size_ap.results",
                 "SizeAPResults RunResult BinResult Interval ErrorShare ClassMatrix SizePoint SeedResult Comparison "
-                "Difference GroupRow Settling Inputs",
+                "Difference GroupRow Settling Inputs OperatingPoints OperatingPoint",
             ),
             Group("Bins", "mmms_plugin.size_ap.bins", "resolve_bins BinSet Bin"),
             Group("Sizes as the network sees them", "mmms_plugin.size_ap.resizing", "Resizing Step Measured"),
+            Group(
+                "Files for mmms predict",
+                "mmms_plugin.size_ap.score_files",
+                "ScoreThresholds read_thresholds Sizes Limits",
+            ),
             Group("Of a config", "mmms_plugin.config.image_size", "pipeline_resizing"),
             Group(
                 "Sizes of a data set's objects",

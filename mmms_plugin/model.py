@@ -158,7 +158,12 @@ class Model:
             return size_ap(truth, {Path(str(self.config)).stem: predictions}, **options)
 
     def predict(
-        self, pictures: AnyPicture | Iterable[AnyPicture], *, score: float | None = None, **options: Any
+        self,
+        pictures: AnyPicture | Iterable[AnyPicture],
+        *,
+        score: float | None = None,
+        thresholds: str | Path | None = None,
+        **options: Any,
     ) -> list[Prediction]:
         """The model's predictions for pictures, in their order.
 
@@ -166,6 +171,8 @@ class Model:
             pictures: one or several: files, folders, patterns such as ``shots/*.png``, arrays (RGB, [height, width, 3],
                 8 bits) or Pillow's images. Their pixels stay in memory with the predictions.
             score: lowest score of an object, or of a class of several; None is the default of ``mmms predict``.
+            thresholds: file of ``mmms size-ap --thresholds``, lowest scores by class and size; ``score`` is then 0
+                unless given.
             options: of ``mmms predict``, such as ``device`` and ``image_size``.
 
         Raises:
@@ -173,7 +180,7 @@ class Model:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the hosts warn about their own deprecated calls
-            return self._predict(pictures, score, options)
+            return self._predict(pictures, score, thresholds, options)
 
     def export(self, out: str | Path, **options: Any) -> Path:
         """Write the model for another engine, as ``mmms export`` does, and return the file.
@@ -192,11 +199,15 @@ class Model:
         export.run(from_values(export.Options, given))
         return Path(out)
 
-    def _predict(self, pictures: Any, score: float | None, options: dict[str, Any]) -> list[Prediction]:
+    def _predict(
+        self, pictures: Any, score: float | None, thresholds: str | Path | None, options: dict[str, Any]
+    ) -> list[Prediction]:
         from mmms_plugin.data.pictures import quiet_libraries
-        from mmms_plugin.train.predict import pixels_of
+        from mmms_plugin.train.predict import pixels_of, rules_of
 
         predictor = self._built(options)
+        predictor.rules = rules_of(predictor, thresholds)
+        score = predictor.rules.lowest if predictor.rules and score is None else score
         least, kind = predictor.task.least_score(score), predictor.task.keeper.predicts
         predictions = []
         with tempfile.TemporaryDirectory() as folder, quiet_libraries():

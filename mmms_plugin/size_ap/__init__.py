@@ -44,6 +44,9 @@ def size_ap(
     score_threshold: float = 0.5,
     errors: bool = True,
     sweep: bool = True,
+    operating_points: bool = False,
+    precision: float | None = None,
+    recall: float | None = None,
     format: str = "auto",
     pred_format: str = "auto",
     images: Path | None = None,
@@ -74,6 +77,9 @@ def size_ap(
         score_threshold: lowest score at which a class counts as predicted in an image (multi-label F1 of two runs).
         errors: also evaluate the cost of each type of error.
         sweep: also evaluate AP against continuous size.
+        operating_points: also find the score from which to keep detections, for every bin and class, and curves of
+            precision against recall (``--thresholds``).
+        precision, recall: reach this, instead of the highest F1.
         format: of the ground truth: 'coco', 'lvis', 'yolo', 'voc', or 'auto' to detect it.
         pred_format: of the predictions, likewise.
         images: folder of the images, for YOLO labels, and for the gallery of a saved report.
@@ -105,6 +111,7 @@ def size_ap(
         iou_type=iou_type, area=area, bins=bins, bin_unit=bin_unit, allow_gaps=allow_gaps,
         allow_overlaps=allow_overlaps, max_dets=max_dets, replicates=bootstrap, seed=seed, confidence=confidence,
         score_threshold=score_threshold, errors=errors, sweep=sweep,
+        operating=operating_points, precision=precision, recall=recall,
         resize=sides_of(resize, parse_resize), tiles=sides_of(tiles, parse_tiles),
     )  # fmt: skip
     pictures, names_of_classes = (Folder(path) if path else None for path in (images, classes))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmms_plugin.coco.objects import GroundTruth
+    from mmms_plugin.size_ap.kernel.operating_points import Goal
     from mmms_plugin.size_ap.resizing import AnyResizing
 
 IOU_TYPES, AREAS = ("bbox", "segm"), ("annotation", "box", "mask")
@@ -75,6 +76,7 @@ class Options(CommandOptions):
         resize: width and height in px that pictures are made to fit, or any `Resizing`; the command takes a config too.
         tiles: width and height in px.
         thresholds: of IoU.
+        operating: also find score thresholds.
         sweep: also evaluate AP against continuous size.
         progress: show a progress bar.
     """
@@ -118,6 +120,19 @@ class Options(CommandOptions):
         default=0.5, metavar="S", group=EVALUATION,
         help="lowest score at which a class counts as predicted in an image, for multi-label F1 in comparisons",
     )  # fmt: skip
+    operating: bool = option(
+        "--thresholds", default=False, group=EVALUATION,
+        help="also find the score from which to keep detections, for every bin and class: that of the highest F1 at "
+        "IoU 0.5, or as --precision or --recall ask; with --out also as a file for mmms predict --thresholds",
+    )  # fmt: skip
+    precision: float | None = option(
+        metavar="P", above=0, most=1, group=EVALUATION,
+        help="with --thresholds: reach this precision, from 0 to 1, with the highest recall",
+    )  # fmt: skip
+    recall: float | None = option(
+        metavar="R", above=0, most=1, group=EVALUATION,
+        help="with --thresholds: reach this recall, from 0 to 1, with the highest score",
+    )  # fmt: skip
     replicates: int = option(
         "--bootstrap", default=0, least=0, most=10**5, metavar="N", group=INTERVALS,
         help="replicates of the image bootstrap; 0 for no intervals (default: 0)",
@@ -134,6 +149,16 @@ class Options(CommandOptions):
     def masks(self) -> bool:
         """Whether segmentations are needed."""
         return self.iou_type == "segm" or self.area == "mask"
+
+    @property
+    def goal(self) -> Goal:
+        """Of score thresholds."""
+        from mmms_plugin.size_ap.kernel.operating_points import Goal
+
+        for name in ("precision", "recall"):
+            if (value := getattr(self, name)) is not None:
+                return Goal(name, value)
+        return Goal()
 
     @property
     def unit(self) -> str:
@@ -190,5 +215,10 @@ class Options(CommandOptions):
         super().__post_init__()
         if math.isnan(self.score_threshold):
             raise UserError("--score-threshold nan: must be a number")
+        goals = [f"--{name}" for name in ("precision", "recall") if getattr(self, name) is not None]
+        if goals and not self.operating:
+            raise UserError(f"{goals[0]}: needs --thresholds")
+        if len(goals) > 1:
+            raise UserError("--precision and --recall: give one of them")
         if not self.thresholds or not all(0 < t <= 1 for t in self.thresholds):
             raise UserError(f"thresholds={self.thresholds}: must be at least one number, above 0 and at most 1")

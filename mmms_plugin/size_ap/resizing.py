@@ -22,6 +22,8 @@ from mmms_plugin.coco.objects import GroundTruth, positions
 from mmms_plugin.errors import UserError
 from mmms_plugin.size_ap import RELATIVE
 
+KINDS = ("fit", "fit-floor", "stretch", "scale", "scale-fit", "shorter", "edge-short", "edge-long", "edge-width",
+         "edge-height", "multiple")  # fmt: skip
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 

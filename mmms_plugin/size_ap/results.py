@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 METRICS = ("ap", "ap50", "ap75", "ar")
 ERROR_TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
+POINT = ("score", "precision", "recall", "f1")  # figures of a threshold
 Figure = float | None
 
 
@@ -121,6 +122,52 @@ class SeedResult:
 
 
 @dataclass(frozen=True)
+class OperatingPoint:
+    """The score from which detections of one bin and class are kept (`kernel.operating_points`), and what that gives.
+
+    Attributes:
+        bin: its name.
+        category: name of the class; None for all classes, ranked together.
+        score: None if the bin has no objects of the class, or no score reaches the goal.
+        precision, recall, f1: at that score.
+        kept: detections of that score or more that count in the bin.
+        hits: those that match an object of the bin.
+        objects: of the bin and class.
+        intervals: of 'score', chosen anew in every draw of images, and of 'precision', 'recall' and 'f1' at the score
+            above; empty without bootstrap.
+    """
+
+    bin: str
+    category: str | None
+    score: Figure
+    precision: Figure
+    recall: Figure
+    f1: Figure
+    kept: int
+    hits: int
+    objects: int
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OperatingPoints:
+    """Score thresholds of a run at one IoU, for a goal in words, and the precision at 101 levels of recall.
+
+    Attributes:
+        goal: 'highest F1', 'precision of at least 0.9' or 'recall of at least 0.9'.
+        iou: from which a detection matches an object.
+        points: of all classes and then of each, in every bin.
+        curves: ``(bins, 101)`` precision at recalls 0 to 1, the mean over classes; None in a bin without objects. The
+            mean over the levels is AP at this IoU.
+    """
+
+    goal: str
+    iou: float
+    points: tuple[OperatingPoint, ...]
+    curves: tuple[tuple[Figure, ...], ...]
+
+
+@dataclass(frozen=True)
 class RunResult:
     """One run (one prediction file), or a method with several seeds, whose figures are means over its runs.
 
@@ -133,6 +180,7 @@ class RunResult:
             the evaluation's ``max_dets``.
         sweep: AP against continuous size; empty if not requested.
         seeds: the runs of a method with several seeds; empty for one run.
+        operating: score thresholds; None if not requested.
     """
 
     name: str
@@ -141,6 +189,7 @@ class RunResult:
     stats: dict[str, Figure]
     sweep: tuple[SizePoint, ...] = ()
     seeds: tuple[SeedResult, ...] = ()
+    operating: OperatingPoints | None = None
 
 
 @dataclass(frozen=True)
@@ -314,10 +363,10 @@ class SizeAPResults:
 
         Args:
             kind: 'ap' or 'ar' by bin, 'sweep' (AP against continuous size), 'errors' (AP50 gained if errors of a type
-                were fixed), 'classes' (AP by class and size), 'difference' of AP from the first run, or 'groups' (the
-                gain in images grouped by the sizes of their objects).
-            run: name of the run of 'errors' and 'classes', by default the first, and of the run that 'difference' and
-                'groups' compare with the first, by default the second; the others show all runs.
+                were fixed), 'classes' (AP by class and size), 'precision-recall' (curves by bin), 'difference' of AP
+                from the first run, or 'groups' (the gain in images grouped by the sizes of their objects).
+            run: name of the run of 'errors', 'classes', 'precision-recall', by default the first, and of the run that
+                'difference' and 'groups' compare with the first, by default the second; the others show all runs.
 
         Returns:
             A matplotlib figure, which a notebook shows; ``savefig`` writes it to a file.
@@ -351,7 +400,8 @@ class SizeAPResults:
         """One of the report's CSV files as a pandas table, with figures from 0 to 1 in full precision.
 
         Args:
-            table: 'bins', 'classes', and if evaluated 'errors', 'ap_against_size', 'differences', 'settling'.
+            table: 'bins', 'classes', and if evaluated 'errors', 'ap_against_size', 'thresholds', 'differences',
+                'settling'.
 
         Raises:
             UserError: an unknown table, or one that was not evaluated, or pandas is not installed.

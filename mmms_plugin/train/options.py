@@ -78,6 +78,12 @@ def _check_pretrained(file: str) -> None:
         raise UserError(f"--pretrained {file}: no such file; {NO_WEIGHTS} starts from random weights")
 
 
+def _check_thresholds(file: Path) -> None:
+    from mmms_plugin.size_ap.score_files import read_thresholds
+
+    read_thresholds(file)
+
+
 def _check_resume(file: str) -> None:
     if file != NEWEST and not Path(file).is_file():
         raise UserError(f"--resume {file}: no such file")
@@ -338,6 +344,11 @@ class PredictOptions(InferenceOptions, ModelOptions):
         metavar="S", least=0, most=1, group=OUTPUT,
         help="for detectors: lowest score of the objects that are kept and drawn (default: 0.3); with a low one, "
         "drawing takes most of the time, which --no-draw saves",
+    )  # fmt: skip
+    thresholds: Path | None = option(
+        metavar="FILE", group=OUTPUT, exists=_check_thresholds,
+        help="for detectors: keep objects by the scores that mmms size-ap --thresholds --out found for their class and "
+        "size (default: --score alone; --score is then 0 unless given)",
     )  # fmt: skip
     labels: bool = option(default=True, group=OUTPUT, help="write names and scores beside objects")
     draw: bool = option(default=True, group=OUTPUT, help="draw the pictures into DIR/drawn")

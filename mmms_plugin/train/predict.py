@@ -45,6 +45,7 @@ from mmms_plugin.train.inputs import find_inputs
 from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.options import ModelOptions, PredictOptions
 from mmms_plugin.train.predictions import DRAWN, LOWEST_SCORE, ObjectResults
+from mmms_plugin.train.score_rules import ScoreRules
 from mmms_plugin.train.tasks import task_of
 from mmms_plugin.weights.files import Checkpoint, read_checkpoint
 from mmms_plugin.weights.trusted import class_colours, class_names
@@ -71,6 +72,7 @@ class Predictor:
         self.task = task_of(self.config)
         classes, palette = classes_of(self.config, self._saved.meta)
         self.style = Style.of(classes, palette, labels)
+        self.rules: ScoreRules | None = None  # on the scores of objects
         self._components = use_components(self.config.model, self._saved)
 
     def build(self) -> list[str]:
@@ -102,7 +104,7 @@ class Predictor:
         """The model's data sample for a prepared picture."""
         with torch.no_grad(), channels_explained(self._model, self.config.model):
             (sample,) = self._model.test_step(pseudo_collate([packed]))  # type: ignore[operator]
-        return sample
+        return self.rules(sample, self.style.classes) if self.rules else sample
 
 
 def pixels_of(path: Path) -> np.ndarray:
@@ -117,9 +119,11 @@ def predict(options: PredictOptions) -> None:
         UserError: config, checkpoint and arguments do not fit each other, or no picture could be read.
     """
     predictor = Predictor(options, options.labels, options.optimize)
+    predictor.rules = rules_of(predictor, options.thresholds)
     inputs = find_inputs(options.inputs, options.out)
     check_folder(options.out)
-    results = predictor.task.results(options.out, predictor.style, options.draw, options.score)
+    score = predictor.rules.lowest if predictor.rules and options.score is None else options.score
+    results = predictor.task.results(options.out, predictor.style, options.draw, score)
     sources = {source.path for source in inputs}
     for path in (path for source in inputs for path in results.outputs(source)):
         if path.resolve() in sources:
@@ -144,6 +148,11 @@ def predict(options: PredictOptions) -> None:
     drawings = f"; drawings in {options.out / DRAWN}" if options.draw else ""
     say(f"{len(inputs) - len(skipped)} pictures: {results.summary()}{drawings}")
     list_skipped(options.out / "skipped.txt", skipped)
+
+
+def rules_of(predictor: Predictor, thresholds: str | Path | None) -> ScoreRules | None:
+    """The rules on scores of ``--thresholds``; raises UserError for another file or model."""
+    return ScoreRules.read(thresholds, predictor.style.classes, predictor.task.keeper is ObjectResults)
 
 
 def list_skipped(listing: Path, skipped: Mapping[Any, str]) -> None:

@@ -21,6 +21,8 @@ from mmms_plugin.commands import main
 from mmms_plugin.config.edit import set_num_classes
 from mmms_plugin.config.files import load_config
 from mmms_plugin.errors import UserError
+from mmms_plugin.model import Model
+from mmms_plugin.size_ap.score_files import Limits, ScoreThresholds, Sizes
 from mmms_plugin.train.inputs import find_inputs
 from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.predict import problem_of
@@ -119,6 +121,43 @@ def test_a_detector_gives_one_coco_file_and_drawings(models, pictures, tmp_path,
     assert one["area"] == truth.annToMask(one).sum()
     assert 0.01 <= one["score"] <= 1
     assert one["id"] == 1
+
+
+def test_thresholds_by_class_and_size_decide_what_is_kept(models, shapes, tmp_path, capsys):
+    picture = next((shapes / "images").iterdir())
+    options = ["--cfg-options", "model.test_cfg.rcnn.score_thr=0.0", "model.test_cfg.rcnn.max_per_img=40", "--no-draw"]
+    arguments = ["predict", DETECTOR, str(models / "detector.pth"), str(picture), *options]
+    assert main([*arguments[:4], *options, "--score", "0", "--out", str(tmp_path / "all")]) == 0
+    everything = json.loads((tmp_path / "all/predictions.json").read_text(encoding="utf-8"))["annotations"]
+    areas = [a["bbox"][2] * a["bbox"][3] for a in everything]
+    middle, scores = float(np.median(areas)) + 0.01, sorted(a["score"] for a in everything)
+    third = (scores[len(scores) // 3] + scores[len(scores) // 3 + 1]) / 2
+    sizes = Sizes("box", "side", (Limits("low", 0, middle), Limits("high", middle, None)))
+    thresholds = ScoreThresholds(sizes, {"high": third, "all": 0.0}, {"cell": {"low": 0.9}})
+    file = tmp_path / "thresholds.json"
+    file.write_text(thresholds.to_json(), encoding="utf-8")
+    given = ["--thresholds", str(file), "--out", str(tmp_path / "kept")]
+    assert main([*arguments, *given]) == 0
+    kept = json.loads((tmp_path / "kept/predictions.json").read_text(encoding="utf-8"))["annotations"]
+    wanted = [
+        a for a, area in zip(everything, areas, strict=True)
+        if (a["score"] >= third if area >= middle else a["category_id"] != 1 or a["score"] >= 0.9)
+    ]  # fmt: skip
+    assert [(a["bbox"], a["score"]) for a in kept] == [(a["bbox"], a["score"]) for a in wanted]
+    assert 0 < len(kept) < len(everything)
+    more = {"model.test_cfg.rcnn.score_thr": 0.0, "model.test_cfg.rcnn.max_per_img": 40}
+    (prediction,) = Model(DETECTOR, models / "detector.pth").predict(picture, thresholds=file, cfg_options=more)
+    assert len(prediction) == len(kept)
+    capsys.readouterr()
+    segmenter = [str(models / "segmenter.py"), str(models / "segmenter.pth"), str(picture)]
+    assert (
+        error_of(capsys, [*segmenter, *given])
+        == "mmms predict: error: --thresholds: they are for detectors, whose objects have sizes"
+    )
+    file.write_text(ScoreThresholds(sizes, {}, {"bird": {}}).to_json(), encoding="utf-8")
+    assert "its classes (bird) are not the model's (cell, debris)" in error_of(capsys, [*arguments[1:4], *given])
+    file.write_text("[]", encoding="utf-8")
+    assert "must be a thresholds-N.json that `mmms size-ap" in error_of(capsys, [*arguments[1:4], *given])
 
 
 def test_the_checkpoints_own_config_is_run_only_when_trusted(models, pictures, tmp_path, capsys):

@@ -314,9 +314,7 @@ def test_a_data_set_alone_is_described(tmp_path, capsys, drawn):
         ("45 to 64", 0, "0"), ("64 to 91", 0, "0"), ("91 to 128", 0, "0"), ("128 to 181", 0, "0"),
         ("181 to 256", 13, "1"),
     ]  # fmt: skip
-    assert any(
-        line.startswith("anchors for a pyramid, in pixels after resizing (256x192): ") for line in lines
-    )
+    assert any(line.startswith("anchors for a pyramid, in pixels after resizing (256x192): ") for line in lines)
     assert "written" not in text
     text, outcome = printed(str(tmp_path / "ann.json"), [], str(tmp_path / "out"), Options(), figures=("png",))
     assert {file.suffix for file in outcome.files} == {".html", ".json", ".md", ".tex", ".png", ".svg"}

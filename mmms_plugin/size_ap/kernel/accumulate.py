@@ -147,6 +147,24 @@ class Accumulator:
             recall.ravel()[self._segments[defined]] = curves.recall[defined]
         return Scores(ap, recall, objects)
 
+    def precision(self, threshold: int) -> Floats:
+        """``(bins, classes, 101)`` precision at the recall levels, for one IoU threshold; NaN without objects.
+
+        Its mean over the levels is AP.
+        """
+        objects = self.objects()
+        curves = self._curves(None, objects)
+        table = np.where(objects > 0, 0.0, np.nan)[..., None].repeat(len(RECALLS), 2)
+        bins, thresholds, classes = np.unravel_index(self._segments, self.shape)
+        segment = self._of_entry[0]
+        chosen = np.flatnonzero((thresholds == threshold)[segment] & (curves.after > curves.before))
+        chosen = chosen[objects[bins[segment[chosen]], classes[segment[chosen]]] > 0]
+        count = curves.after[chosen] - curves.before[chosen]
+        level = np.arange(count.sum()) + np.repeat(curves.before[chosen] - np.cumsum(count) + count, count)
+        cell = np.repeat(segment[chosen], count)
+        table[bins[cell], classes[cell], level] = np.repeat(curves.envelope[chosen], count)
+        return table
+
     def objects(self, weights: NDArray[np.int32] | None = None) -> Floats:
         """``(bins, classes)`` weighted count of objects."""
         weight = None if weights is None else weights[self._object_image]

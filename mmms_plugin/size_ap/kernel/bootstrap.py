@@ -28,10 +28,11 @@ Student's t over the normal one, with the degrees of freedom of Welch and Satter
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ from mmms_plugin.size_ap.kernel.accumulate import Accumulator, Scores, mean_defi
 from mmms_plugin.size_ap.results import Interval
 
 Floats = NDArray[np.float64]
+Row = TypeVar("Row")
 NORMAL = NormalDist()
 MOST = 1000  # times the images, or seeds: beyond that, needing more of them is not useful advice
 
@@ -97,17 +99,29 @@ def bootstrap(
         progress: show a progress bar.
     """
 
-    def figures(replicate: int) -> list[tuple[Floats, Floats]]:
-        weights = draw(images, seed, replicate)
+    def figures(weights: NDArray[np.int32]) -> list[tuple[Floats, Floats]]:
         every = (accumulator.scores(weights) for accumulator in accumulators)
         return [(bin_figures(scores, thresholds), scores.ap.mean(1)) for scores in every]
 
-    with ThreadPoolExecutor(workers) as pool:
-        rows = list(_shown(pool.map(figures, range(replicates)), replicates, progress))
+    rows = replicated(figures, images, replicates, seed, workers, progress)
     return [
         Replicates(np.stack([row[i][0] for row in rows]), np.stack([row[i][1] for row in rows]))
         for i in range(len(accumulators))
     ]
+
+
+def replicated(
+    function: Callable[[NDArray[np.int32]], Row],
+    images: int,
+    replicates: int,
+    seed: int = 0,
+    workers: int = 2,
+    progress: bool = False,
+) -> list[Row]:
+    """What a function returns for the weights of the images in every draw; arguments as for `bootstrap`."""
+    with ThreadPoolExecutor(workers) as pool:
+        rows = pool.map(lambda replicate: function(draw(images, seed, replicate)), range(replicates))
+        return list(_shown(rows, replicates, progress))
 
 
 def interval(values: Floats, point: float, confidence: float = 0.95) -> Interval:

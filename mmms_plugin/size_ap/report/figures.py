@@ -118,6 +118,32 @@ def draw_errors(labels: Sequence[str], types: Sequence[Series], ylabel: str, xla
         return figure
 
 
+def draw_precision_recall(labels: Sequence[str], curves: np.ndarray, how: str) -> Figure:
+    """Precision against recall, a curve for each bin; bins without objects are named as n/a.
+
+    Args:
+        labels: (n,) names of the bins; the first ("all") is black.
+        curves: (n, levels) precision at evenly spread recalls from 0 to 1, NaN for n/a.
+        how: what is drawn, for the axis.
+    """
+    with canvas(4.6, 3.6) as (figure, (axis,)):
+        recalls = np.linspace(0, 1, curves.shape[1])
+        colours = cycle((NEUTRAL, *RUN_COLOURS))
+        for label, curve, colour, line in zip(labels, curves, colours, cycle(("-", "--", "-.", ":")), strict=False):
+            there = np.isfinite(curve).all()
+            short = shorten(label, LONGEST_LABEL)
+            axis.plot(recalls, curve, line, color=colour, label=short if there else f"{short}: n/a")
+        axis.set_xlim(0, 1)
+        axis.set_ylim(0, 1.02)
+        hundredths(axis.xaxis)
+        hundredths(axis.yaxis)
+        axis.set_xlabel("recall (× 100)")
+        axis.set_ylabel(f"precision (× 100)\n{how}")
+        axis.grid()
+        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return figure
+
+
 def draw_difference(labels: Sequence[str], series: Series, ylabel: str, xlabel: str = "") -> Figure:
     """Differences with intervals around a zero line, coloured if the interval excludes zero.
 

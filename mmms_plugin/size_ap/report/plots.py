@@ -15,7 +15,11 @@ from mmms_plugin.size_ap.report.tables import MEASURES, shape
 from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, RunResult, SizeAPResults
 
 SIDE_AXIS = "object side = √({}), {} (log scale)"
-OF_RESULTS, OF_RUNS, OF_COMPARISONS = ("ap", "ar", "sweep"), ("errors", "classes"), ("difference", "groups")
+OF_RESULTS, OF_RUNS, OF_COMPARISONS = (
+    ("ap", "ar", "sweep"),
+    ("errors", "classes", "precision-recall"),
+    ("difference", "groups"),
+)
 
 
 def plot(results: SizeAPResults, kind: str, name: str | None) -> Figure:
@@ -34,6 +38,10 @@ def plot(results: SizeAPResults, kind: str, name: str | None) -> Figure:
             raise UserError(f"run={shown(name)}: must be one of {', '.join(run.name for run in results.runs)}")
         if kind == "errors" and not run.bins[0].errors:
             raise UserError("plot 'errors': not evaluated; evaluate with errors=True")
+        if kind == "precision-recall":
+            if run.operating is None:
+                raise UserError("plot 'precision-recall': not evaluated; evaluate with operating_points=True")
+            return precision_recall(results, run)
         return errors(results, run) if kind == "errors" else classes(results, run)
     if kind in OF_COMPARISONS:
         if not results.comparison:
@@ -66,6 +74,15 @@ def errors(results: SizeAPResults, run: RunResult) -> Figure:
         shares = [b.errors[name] for b in run.bins]
         series.append(Series.of(name, (share.gain for share in shares), (share.interval for share in shares)))
     return figures.draw_errors(labels, series, f"{shape(results)} AP50 gained (× 100)", _size_axis(results))
+
+
+def precision_recall(results: SizeAPResults, run: RunResult) -> Figure:
+    """Precision against recall of a run, a curve for each bin."""
+    assert run.operating is not None
+    curves = [(b, array(row)) for b, row in zip(results.bins, run.operating.curves, strict=True)]
+    labels = [f"{b.name} ({b.label})" for b, _ in curves]
+    how = f"{shape(results)}, IoU {run.operating.iou:g}, mean over classes"
+    return figures.draw_precision_recall(labels, np.array([row for _, row in curves]), how)
 
 
 def difference(results: SizeAPResults, comparison: Comparison) -> Figure:

@@ -25,10 +25,12 @@ from mmms_plugin.size_ap.object_sizes import ObjectSizes
 from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
+    POINT,
     Comparison,
     Difference,
     ErrorShare,
     Interval,
+    OperatingPoint,
     RunResult,
     SizeAPResults,
 )
@@ -80,6 +82,41 @@ def error_difference_table(results: SizeAPResults, comparison: Comparison) -> Ta
     return Table(f"error-differences{suffix(results, comparison)}", caption, ("bin", *ERROR_TYPES), rows)
 
 
+def threshold_tables(results: SizeAPResults, run: RunResult, detailed: bool = True) -> list[Table]:
+    """The score from which to keep detections: by bin for all classes together; ``detailed``: also by class and bin."""
+    operating = run.operating
+    if operating is None:
+        return []
+    name = f"thresholds-{position(results, run)}"
+    counts = (Column("kept", ","), Column("matching", ","), OBJECTS)
+    how = f"{operating.goal} at IoU {operating.iou:g}"
+    rows: Rows = [
+        (p.bin, _score(p), *(figure(getattr(p, m), p.intervals.get(m) if detailed else None) for m in POINT[1:]),
+         p.kept, p.hits, p.objects)
+        for p in operating.points if p.category is None
+    ]  # fmt: skip
+    caption = f"{run.name}: score from which to keep detections, for the {how}, all classes (figures × 100)"
+    tables = [Table(name, caption, ("bin", "score", "precision", "recall", "F1", *counts), rows)]
+    if detailed and len(results.runs[0].classes.category_ids) > 1:
+        of_class: Rows = [
+            (p.category or "", p.bin, _score(p), *(figure(getattr(p, m), p.intervals.get(m)) for m in POINT[1:]),
+             p.kept, p.hits, p.objects)
+            for p in operating.points if p.category is not None and p.objects
+        ]  # fmt: skip
+        columns = ("class", Column("bin", left=True), "score", "precision", "recall", "F1", *counts)
+        caption = f"{run.name}: score from which to keep detections of each class, for the {how} (figures × 100)"
+        tables.append(Table(f"{name}-classes", caption, columns, of_class, len(of_class) > FOLD_AFTER))
+    return tables
+
+
+def _score(point: OperatingPoint) -> Cell:
+    limits = point.intervals.get("score")
+    if point.score is None:
+        return Cell(NOT_AVAILABLE)
+    known = limits is not None and limits.low is not None and limits.high is not None
+    return Cell(f"{point.score:.3f}", f"[{limits.low:.3f}, {limits.high:.3f}]" if limits and known else "")
+
+
 def seed_table(results: SizeAPResults, run: RunResult) -> Table:
     """AP of every seed of a method, by bin."""
     rows: Rows = [(seed.name, *map(percent, seed.ap)) for seed in run.seeds]
@@ -120,6 +157,7 @@ def terminal_tables(results: SizeAPResults) -> list[Table]:
     for run in results.runs:
         shown += [bin_table(results, run, ("ap",))]
         shown += [error_table(results, run, detailed=False)] if run.bins[0].errors else []
+        shown += threshold_tables(results, run, detailed=False)
     return shown
 
 
@@ -268,8 +306,8 @@ def csv_files(results: SizeAPResults) -> dict[str, str]:
 def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
     """The figures in full precision, undefined ones None: header and rows by the name of the table.
 
-    ``bins`` and ``classes`` always; ``errors``, ``ap_against_size``, ``differences`` and ``settling`` if the results
-    have any.
+    ``bins`` and ``classes`` always; ``errors``, ``ap_against_size``, ``thresholds``, ``differences`` and ``settling``
+    if the results have any.
     """
     how = (results.iou_type, results.area_rule)
     files = {"bins": _bin_rows(results, how), "classes": _class_rows(results, how)}
@@ -291,6 +329,14 @@ def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
                 for p in run.sweep
             ],
         )
+    header = ["run", "category", "bin", *(f"{m}{end}" for m in POINT for end in ("", "_low", "_high"))]
+    rows = [
+        (run.name, p.category, p.bin, *(v for m in POINT for v in (getattr(p, m), *_limits(p.intervals.get(m)))),
+         p.kept, p.hits, p.objects, run.operating.goal, run.operating.iou, *how)
+        for run in results.runs if run.operating
+        for p in run.operating.points
+    ]  # fmt: skip
+    files |= {"thresholds": ([*header, "kept", "hits", "objects", "goal", "iou", *HOW], rows)} if rows else {}
     header = ["kind", "of", "metric", "first", "second", "difference", "low", "high", "p_positive", *HOW]
     rows = [
         (kind, d.of, d.metric, d.first, d.second, d.difference, *_limits(d.interval), d.probability_positive, *how,

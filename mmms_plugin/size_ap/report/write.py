@@ -13,11 +13,14 @@ import numpy as np
 from mmms_plugin.files import files_written_together, write_text
 from mmms_plugin.report.page import Output, Section, render
 from mmms_plugin.size_ap.evaluate import SWEEP_REPLICATES
+from mmms_plugin.size_ap.kernel.error_types import MATCH
 from mmms_plugin.size_ap.object_sizes import ObjectSizes, describe_objects
 from mmms_plugin.size_ap.report import plots, tables
 from mmms_plugin.size_ap.report.gallery import failure_gallery
 from mmms_plugin.size_ap.report.tables import csv_files, shape
-from mmms_plugin.size_ap.results import Comparison, SizeAPResults
+from mmms_plugin.size_ap.resizing import Measured
+from mmms_plugin.size_ap.results import Comparison, RunResult, SizeAPResults
+from mmms_plugin.size_ap.score_files import ScoreThresholds, Sizes
 
 ERROR_MEANINGS = (
     ("classification", "right place, wrong class: IoU of at least 0.5 with an object of another class"),
@@ -40,7 +43,8 @@ def write_report(
     """Write the report of an evaluation into a folder.
 
     It consists of ``report.html`` (self-contained), ``results.json``, ``tables.md``, ``tables.tex`` (needs booktabs),
-    ``bins.csv``, ``classes.csv``, ``errors.csv``, ``ap_against_size.csv``, with several runs ``differences.csv`` and,
+    ``bins.csv``, ``classes.csv``, ``errors.csv``, ``ap_against_size.csv``, with thresholds ``thresholds.csv`` and
+    ``thresholds-1.json`` (of the first run; for ``mmms predict``), with several runs ``differences.csv`` and,
     with a bootstrap, ``settling.csv``, and every figure as SVG.
 
     Args:
@@ -110,6 +114,8 @@ def _evaluation_sections(results: SizeAPResults, out: Output) -> list[Section]:
     sections = [_bins_section(results, out)]
     if all(run.bins[0].errors for run in results.runs):
         sections.append(_error_section(results, out))
+    if any(run.operating for run in results.runs):
+        sections.append(_threshold_section(results, out))
     for comparison in results.comparisons:
         sections += [_difference_section(results, comparison, out)]
         sections += [_group_section(results, comparison, out)] if comparison.groups else []
@@ -143,6 +149,43 @@ def _error_section(results: SizeAPResults, out: Output) -> Section:
     shown = [tables.error_table(results, run) for run in results.runs]
     shown += [tables.error_difference_table(results, comparison) for comparison in results.comparisons]
     return Section("Why AP is lost", ERROR_MEANINGS, pictures, shown)
+
+
+def _threshold_section(results: SizeAPResults, out: Output) -> Section:
+    pictures, shown, files = [], [], {}
+    for run in results.runs:
+        number = tables.position(results, run)
+        caption = (
+            f"{run.name}: precision against recall at IoU {MATCH:g} in every bin, as AP50 takes it: the mean over "
+            "classes of the highest precision at each recall or above."
+        )
+        pictures.append(out.figure(f"precision_recall-{number}", plots.precision_recall(results, run), caption))
+        shown += tables.threshold_tables(results, run)
+        if results.inputs and not isinstance(results.inputs.options.resizing, Measured):  # that no file can hold
+            files[f"thresholds-{number}.json"] = score_thresholds(results, run).to_json()
+    out.texts(files)
+    facts = [("the same, for mmms predict", f"--thresholds {name}") for name in files]
+    return Section("From which score to keep detections", facts, pictures, shown)
+
+
+def score_thresholds(results: SizeAPResults, run: RunResult) -> ScoreThresholds:
+    """A run's thresholds as the file that ``mmms predict --thresholds`` takes."""
+    assert run.operating is not None
+    tables_by_class: dict[str | None, dict[str, float]] = {}
+    for point in run.operating.points:
+        by_bin = tables_by_class.setdefault(point.category, {})
+        if point.score is not None:
+            by_bin[point.bin] = point.score
+    everything = tables_by_class.pop(None, {})
+    by_name = {name: table for name, table in tables_by_class.items() if name is not None}
+    return ScoreThresholds(sizes_of(results), everything, by_name, run.operating.goal, run.operating.iou, run.name)
+
+
+def sizes_of(results: SizeAPResults) -> Sizes:
+    """How the sizes of detections are measured."""
+    assert results.inputs is not None
+    masks = results.area == "mask" or (results.area == "annotation" and results.iou_type == "segm")
+    return Sizes.of_evaluation(results.bins, masks, **results.inputs.options.sight)
 
 
 def _difference_section(results: SizeAPResults, comparison: Comparison, out: Output) -> Section:
