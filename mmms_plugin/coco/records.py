@@ -10,7 +10,7 @@ import io
 import json
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
@@ -33,6 +33,7 @@ from mmms_plugin.coco.json_files import (
     scored_annotations_of,
 )
 from mmms_plugin.coco.mending import FARTHEST, areas_of, as_id, crowds_of, ids_of, is_number
+from mmms_plugin.coco.packed import annotation_columns, result_columns
 from mmms_plugin.coco.run_lengths import RunLengths
 from mmms_plugin.errors import UserError, counted, printable, shown
 
@@ -127,6 +128,7 @@ RESULTS = {  # by whether masks are read, and whether results may have names bes
     (True, True): _NamedResultWithMask,
 }
 BESIDE = ("file_name", "category_name")
+FAST = {_Result: result_columns, _OwnResult: result_columns, _Annotation: annotation_columns}
 
 
 class _File(msgspec.Struct):
@@ -274,14 +276,19 @@ def _results_with_images(data: bytes, kind: type[msgspec.Struct], where: str) ->
     return Results(columns, images, categories, float(least) if is_number(least) and 0 < least <= 1 else 0.0)
 
 
-def _parts(file: BinaryIO, kind: type[msgspec.Struct]) -> Iterable[list[Any]]:
-    """The records of a JSON list, some at a time.
+def _parts(file: BinaryIO, kind: type[msgspec.Struct]) -> Iterator[list[Any] | dict[str, np.ndarray]]:
+    """A JSON list, some of its records at a time: as columns while they are in the usual spelling, else as records.
 
     Raises:
         msgspec.MsgspecError: one does not fit, or has an unusual segmentation.
     """
     usual: Any = kind[USUAL] if "segmentation" in kind.__struct_fields__ else kind  # type: ignore[index]
-    return map(msgspec.json.Decoder(list[usual]).decode, pieces(file))
+    decode, fast = msgspec.json.Decoder(list[usual]).decode, FAST.get(kind)
+    for piece in pieces(file):
+        columns = fast(piece) if fast else None
+        if columns is None:
+            fast = None  # the next records are probably spelled as these
+        yield decode(piece) if columns is None else columns
 
 
 def image_and_category_ids(
@@ -353,7 +360,7 @@ def _wrong(place: str, value: Any, allowed: str) -> UserError:
     return UserError(f"{place}: {shown(value)}; allowed is {allowed}")
 
 
-def _columns(parts: Iterable[list[Any]], kind: type[msgspec.Struct], where: str) -> Columns:
+def _columns(parts: Iterable[list[Any] | dict[str, np.ndarray]], kind: type[msgspec.Struct], where: str) -> Columns:
     """Records as columns, piece by piece.
 
     Raises:
@@ -363,11 +370,12 @@ def _columns(parts: Iterable[list[Any]], kind: type[msgspec.Struct], where: str)
     lists: dict[str, list[Any]] = {name: [] for name in ("segmentation", *BESIDE) if name in kind.__struct_fields__}
     start = 0
     for records in parts:
-        for name, column in _part(records, kind.__struct_fields__, where, start).items():
+        part = records if isinstance(records, dict) else _part(records, kind.__struct_fields__, where, start)
+        for name, column in part.items():
             joined.setdefault(name, []).append(column)
         for name, values in lists.items():
             values += map(attrgetter(name), records)
-        start += len(records)
+        start += len(part["image_id"])
     whole: dict[str, Any] = {name: np.concatenate(joined.pop(name)) for name in list(joined)}
     columns = Columns(
         **whole,

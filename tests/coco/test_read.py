@@ -88,11 +88,13 @@ def test_files_are_read_alike_in_pieces_and_as_a_whole(files, monkeypatch, masks
             np.testing.assert_array_equal(getattr(part, field.name), getattr(whole, field.name))
 
 
+@pytest.mark.parametrize("place", [0, -1])  # in the first piece or the last
 @pytest.mark.parametrize("largest", [2**53 - 1, 2**53 + 1, 2**63 - 1])  # from 2**53 on floats stand for several ids
-def test_numbers_are_those_of_the_file_to_the_last_bit(files, largest):
+def test_numbers_are_those_of_the_file_to_the_last_bit(files, largest, place):
     rng = np.random.default_rng(0)
     numbers = rng.random((5_000, 5)) * 10.0 ** rng.integers(-9, 9, (5_000, 5))  # several pieces
-    ids = [largest, *rng.integers(0, 2**40, len(numbers) - 1).tolist()]
+    ids = rng.integers(0, 2**40, len(numbers)).tolist()
+    ids[place] = largest
     records = [
         {"score": score, "bbox": box, "category_id": i % 90, "image_id": one}
         for i, (one, (score, *box)) in enumerate(zip(ids, numbers.tolist(), strict=True))
@@ -106,7 +108,7 @@ def test_numbers_are_those_of_the_file_to_the_last_bit(files, largest):
     assert found.segmentations is None
 
 
-@pytest.mark.parametrize("crowd", [0, 1, True, None])
+@pytest.mark.parametrize("crowd", [0, 1, 2, 200, True, None])
 def test_annotations_are_those_of_the_file(files, crowd):
     content = make_annotations()
     content["annotations"][3]["iscrowd"] = crowd
@@ -114,8 +116,8 @@ def test_annotations_are_those_of_the_file(files, crowd):
     for name in ("id", "image_id", "category_id", "area"):
         assert getattr(found, name).tolist() == [a[name] for a in content["annotations"]]
     assert found.boxes.tolist() == [a["bbox"] for a in content["annotations"]]
-    assert np.flatnonzero(found.iscrowd).tolist() == ([3] if crowd else [])
-    assert np.flatnonzero(~found.has_iscrowd).tolist() == ([3] if crowd is None or crowd is True else [])
+    assert np.flatnonzero(found.iscrowd).tolist() == ([3] if crowd in (1, True) else [])
+    assert np.flatnonzero(~found.has_iscrowd).tolist() == ([] if crowd in (0, 1) and crowd is not True else [3])
 
 
 @pytest.mark.parametrize("slow", [False, True])
