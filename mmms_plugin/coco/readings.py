@@ -9,6 +9,7 @@ are always read as the format says; a note names the better reading.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -68,21 +69,52 @@ WRITTEN = {"coco": ("x y width height", PIXELS), "voc": ("x1 y1 x2 y2", PIXELS),
 
 
 @dataclass(frozen=True)
+class Placing:
+    """Which image every prediction is in, -1 for none; other readings of ids are by image, of which there are fewer.
+
+    Attributes:
+        place: ``(n,)`` place in the ground truth's images, as the file states it.
+        images: ``(images + 1,)`` for each image, and last for none, the image that is meant.
+    """
+
+    place: Ints
+    images: Ints
+
+    @classmethod
+    def as_stated(cls, place: Ints, images: int) -> Placing:
+        return cls(place, np.append(np.arange(images), -1))
+
+    def moved(self, images: Ints) -> Placing:
+        """With another image, or -1, instead of each."""
+        return Placing(self.place, np.append(images, -1)[self.images])
+
+    def at(self, chosen: Ints | slice) -> Ints:
+        """The images of some predictions."""
+        return self.images[self.place[chosen]]
+
+    def inside(self, wanted: NDArray[np.bool_]) -> Ints:
+        """The predictions in images that are ``wanted``."""
+        return np.flatnonzero(np.append(wanted, False)[self.images][self.place])
+
+
+@dataclass(frozen=True)
 class _Sample:
     """The best predictions in some images, and every pair of one and an object of its image.
 
     Attributes:
-        place, scores: image and score of every prediction of the file.
+        placing, scores: images and scores of the predictions of the file.
         chosen: ``(n,)`` places of the predictions.
         prediction, object_: ``(pairs,)``, by prediction; places in ``chosen`` and in the ground truth.
+        boxes: ``(pairs, 4)`` of the objects.
         starts: ``(n,)`` the first pair of each prediction.
     """
 
-    place: Ints
+    placing: Placing
     scores: Floats
     chosen: Ints
     prediction: Ints
     object_: Ints
+    boxes: Floats
     starts: Ints
 
 
@@ -96,7 +128,8 @@ class Judge:
     """
 
     def __init__(self, truth: GroundTruth, place: Ints, scores: Floats) -> None:
-        self.truth, self.place, self.scores = truth, place, scores
+        self.truth, self.scores = truth, scores
+        self.placing = Placing.as_stated(place, len(truth.image_ids))
         counted = np.flatnonzero(~truth.iscrowd & (truth.boxes[:, 2:] > 0).all(1))
         image = positions(truth.image_id[counted], truth.image_ids)
         order = np.argsort(image, kind="stable")
@@ -110,34 +143,46 @@ class Judge:
         self.most = np.zeros_like(objects)  # predictions of each image to judge from
         self.most[some] = most[: len(some)]
 
-    def sample(self, place: Ints | None = None, scores: Floats | None = None) -> _Sample:
+    def elsewhere(self, placing: Placing) -> Judge:
+        """A judge of the same predictions, in other images."""
+        other = copy(self)
+        other.placing = placing
+        return other
+
+    def sample(self, placing: Placing | None = None, scores: Floats | None = None) -> _Sample:
         """The predictions to judge, by other images or scores if these are given."""
-        place, scores = self.place if place is None else place, self.scores if scores is None else scores
-        inside = np.flatnonzero((place >= 0) & (self.most[place] > 0))
-        order = inside[np.lexsort((-scores[inside], place[inside]))]
-        ordered = place[order]
+        placing, scores = self.placing if placing is None else placing, self.scores if scores is None else scores
+        inside = placing.inside(self.most > 0)
+        order = inside[np.lexsort((-scores[inside], placing.at(inside)))]
+        ordered = placing.at(order)
         starts = np.flatnonzero(np.diff(ordered, prepend=-1))
         rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
         chosen = order[rank < self.most[ordered]]
-        objects = self.objects_of[place[chosen]]
+        image = placing.at(chosen)
+        objects = self.objects_of[image]
         starts = np.cumsum(objects) - objects
         prediction = np.repeat(np.arange(len(chosen)), objects)
         within = np.arange(len(prediction)) - np.repeat(starts, objects)
-        object_ = self.objects[self.first[place[chosen]][prediction] + within]
-        return _Sample(place, scores, chosen, prediction, object_, starts)
+        object_ = self.objects[self.first[image][prediction] + within]
+        boxes = np.take(self.truth.boxes, object_, axis=0)
+        return _Sample(placing, scores, chosen, prediction, object_, boxes, starts)
 
-    def on_objects(self, sample: _Sample, boxes: Floats) -> NDArray[np.bool_]:
+    @staticmethod
+    def on_objects(sample: _Sample, boxes: Floats) -> NDArray[np.bool_]:
         """``(pairs,)`` whether a prediction is on an object; ``boxes`` of the sample are x y width height, px."""
-        return _fit(boxes[sample.prediction], self.truth.boxes[sample.object_])
+        return _fit(np.take(boxes, sample.prediction, axis=0), sample.boxes)
 
 
 def _fit(ours: Floats, theirs: Floats) -> NDArray[np.bool_]:
     """``(n,)`` whether pairs of boxes x y width height have an IoU of at least 0.5."""
-    low = np.maximum(ours[:, :2], theirs[:, :2])
-    sides = np.minimum(ours[:, :2] + ours[:, 2:], theirs[:, :2] + theirs[:, 2:]) - low
-    common = np.maximum(sides, 0).prod(1)
-    union = np.maximum(ours[:, 2:], 0).prod(1) + theirs[:, 2:].prod(1) - common
-    return common >= ON_OBJECT * union
+    common, area, object_area = (np.ones(len(ours)) for _ in range(3))
+    for low, side in ((0, 2), (1, 3)):  # by column: NumPy's reductions of rows of two take ten times as long
+        start, other, length, other_length = ours[:, low], theirs[:, low], ours[:, side], theirs[:, side]
+        shared = np.minimum(start + length, other + other_length) - np.maximum(start, other)
+        common *= np.maximum(shared, 0)
+        area *= np.maximum(length, 0)
+        object_area *= other_length
+    return common >= ON_OBJECT * (area + object_area - common)
 
 
 def boxes_off_masks(boxes: Floats, has_box: NDArray[np.bool_], masks: Masks) -> str:
@@ -218,8 +263,7 @@ class _Reading:
         """The share of the same predictions on the objects of the next image."""
         some, following = np.flatnonzero(self.judge.most), np.full(len(self.judge.most), -1)
         following[some] = np.roll(some, -1) if len(some) > 1 else -1
-        place = np.where(self.sample.place >= 0, following[self.sample.place], -1)
-        sample = self.judge.sample(place, self.sample.scores)
+        sample = self.judge.sample(self.sample.placing.moved(following), self.sample.scores)
         return _Reading("", self.judge, sample, self.boxes_of).share if len(sample.chosen) else 0.0
 
 
@@ -239,7 +283,7 @@ def _boxes(judge: Judge, columns: Columns, kind: str, resized: bool = True) -> I
     if kind == "yolo":
         numbers = (
             np.concatenate([numbers[:, :2] + numbers[:, 2:] / 2, numbers[:, 2:]], 1)
-            / sizes[judge.place][:, [0, 1, 0, 1]]
+            / sizes[judge.placing.at(slice(None))][:, [0, 1, 0, 1]]
         )
     orders = [(numbers, columns.score, False)]
     if kind == "yolo":
@@ -248,12 +292,12 @@ def _boxes(judge: Judge, columns: Columns, kind: str, resized: bool = True) -> I
         sample = judge.sample(scores=scores)
         for layout, from_numbers in LAYOUTS.items():
             for unit, px_of in _units(
-                four[sample.chosen], sizes[judge.place[sample.chosen]], resized and layout[0] == "x"
+                four[sample.chosen], sizes[judge.placing.at(sample.chosen)], resized and layout[0] == "x"
             ):
                 if first or (layout, unit) != WRITTEN[kind]:
 
                     def boxes_of(chosen: Ints, four=four, from_numbers=from_numbers, px_of=px_of) -> Floats:  # type: ignore[no-untyped-def]
-                        return px_of(from_numbers(four[chosen]), sizes[judge.place[chosen]])
+                        return px_of(from_numbers(four[chosen]), sizes[judge.placing.at(chosen)])
 
                     yield _Reading(_words(kind, layout, unit, first), judge, sample, boxes_of)
 
@@ -310,7 +354,10 @@ def _stretched(side: int, boxes: Floats, size: Floats) -> Floats:
 
 def _polygons(judge: Judge, columns: Columns) -> Iterator[_Reading]:
     """YOLO's polygons with the confidence before them."""
-    sizes, polygons = judge.truth.image_sizes[judge.place].astype(np.float64), columns.segmentations or ()
+    sizes, polygons = (
+        judge.truth.image_sizes[judge.placing.at(slice(None))].astype(np.float64),
+        columns.segmentations or (),
+    )
     if not all(polygons):
         return
     first = np.array([polygon[0][0] for polygon in polygons]) / sizes[:, 0]
@@ -328,48 +375,52 @@ def _polygons(judge: Judge, columns: Columns) -> Iterator[_Reading]:
 
 def _images_and_scores(judge: Judge, columns: Columns) -> Iterator[_Reading]:
     """Other images for the same ids, and scores of which the lowest is the best."""
-    for words, place in _places(judge, columns):
-        yield _Reading(words, judge, judge.sample(place=place), lambda chosen: columns.boxes[chosen])
+    for words, placing in _placings(judge, columns):
+        yield _Reading(words, judge, judge.sample(placing), lambda chosen: columns.boxes[chosen])
     reverse = judge.sample(scores=-columns.score)
     yield _Reading("with low scores as the better ones", judge, reverse, lambda chosen: columns.boxes[chosen])
 
 
 def _boxes_elsewhere(judge: Judge, columns: Columns, kind: str) -> Iterator[_Reading]:
     """Other layouts and other images at once, of which only very good ones count: these are many."""
-    for words, place in _places(judge, columns):
-        for reading in _boxes(Judge(judge.truth, place, columns.score), columns, kind, resized=False):
+    for words, placing in _placings(judge, columns):
+        for reading in _boxes(judge.elsewhere(placing), columns, kind, resized=False):
             if reading.share >= GOOD / 2:
                 reading.words += f", {words}"
                 yield reading
 
 
-def _places(judge: Judge, columns: Columns) -> Iterator[tuple[str, Ints]]:
-    """Other images for the same ids, as places in the ground truth's images, -1 for none."""
-    ids, own, count = columns.image_id, judge.place, len(judge.truth.image_ids)
-    stated = [(f"by {key}", positions(other, judge.truth.image_ids)) for key, other in columns.instead.items()
-              if key in OF_IMAGES]  # fmt: skip
-    for words, place in (
-        *stated,
-        ("with image ids one higher", positions(ids + 1, judge.truth.image_ids)),
-        ("with image ids one lower", positions(ids - 1, judge.truth.image_ids)),
-        ("as those of the next image", own + 1),
-        ("as those of the image before", own - 1),
+def _placings(judge: Judge, columns: Columns) -> Iterator[tuple[str, Placing]]:
+    """Other images for the same ids."""
+    truth, own, count = judge.truth, judge.placing, len(judge.truth.image_ids)
+    ids, images, used = truth.image_ids, np.arange(count), np.zeros(count + 1, np.bool_)
+    used[own.images[own.place]] = True
+    for key, other in columns.instead.items():
+        if key in OF_IMAGES:
+            place = positions(other, ids)
+            if (place != own.place).any():
+                yield f"by {key}", Placing.as_stated(place, count)
+    for words, meant in (
+        ("with image ids one higher", positions(ids + 1, ids)),
+        ("with image ids one lower", positions(ids - 1, ids)),
+        ("as those of the next image", images + 1),
+        ("as those of the image before", images - 1),
         ("with image ids as places in the list of images, from 0", ids),
         ("with image ids as places in the list of images, from 1", ids - 1),
-        ("with image ids as the numbers in file names", _named_by_number(judge.truth, ids)),
+        ("with image ids as the numbers in file names", _named_by_number(truth)),
     ):
-        place = np.where((place >= 0) & (place < count), place, -1)
-        if (place != own).any():
-            yield words, place
+        meant = np.where((meant >= 0) & (meant < count), meant, -1)
+        if (used[:-1] & (meant != images)).any():
+            yield words, own.moved(meant)
 
 
-def _named_by_number(truth: GroundTruth, ids: Ints) -> Ints:
-    """The places of the images whose file names are these numbers, -1 for none."""
+def _named_by_number(truth: GroundTruth) -> Ints:
+    """For the id of each image, the place of the image whose file name is this number, -1 for none."""
     numbered = ImageNames(truth.file_names, truth.image_ids).numbered()
     numbers = [number for number in numbered if number < 2**63]
     images = np.array([numbered[number] for number in numbers], np.int64)
     places = np.append(positions(images, truth.image_ids), -1)
-    return places[positions(ids, np.array(numbers, np.int64))]
+    return places[positions(truth.image_ids, np.array(numbers, np.int64))]
 
 
 def _other_classes(reading: _Reading, columns: Columns, kind: str) -> tuple[str, ...]:
