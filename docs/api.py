@@ -186,7 +186,7 @@ PAGES = {
             Group("", "mmms_plugin.scale.policy.dilations", "dilation_shares DilationShares"),
             Group("Advice", "mmms_plugin.scale.advice", "advise Advice Objects Geometry Options"),
             Group("Inference", "mmms_plugin.inference", "optimize_for_inference"),
-            Group("Early exit", "mmms_plugin.exits", "EarlyExit Answer choose_plans Plans Plan"),
+            Group("Early exit", "mmms_plugin.exits", "EarlyExit Answer choose_plans Plans Plan certify Promise"),
             Group("", "mmms_plugin.exits.timing", "Profile"),
         ),
     ),

@@ -78,6 +78,11 @@ def checkpoint_file(path: str | Path) -> Path:
     return existing_file(path, "checkpoint")
 
 
+def exits_file(checkpoint: str | Path) -> Path:
+    """Where the thresholds of a checkpoint are kept: ``NAME.exits.json`` beside ``NAME.pth``."""
+    return Path(checkpoint).with_suffix(".exits.json")
+
+
 def check_picture_source(argument: str) -> None:
     """Raises: UserError unless an argument is a file, a folder, or a pattern such as ``shots/*.png``."""
     path = Path(argument)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.errors import UserError, one_line, shown
-from mmms_plugin.files import check_folder, checkpoint_file, existing_file, make_folder, write_text
+from mmms_plugin.files import check_folder, checkpoint_file, existing_file, exits_file, make_folder, write_text
 from mmms_plugin.options import REQUIRED, option, positional
 from mmms_plugin.train.options import DATA, OUTPUT, SPLITS, EvaluateOptions
 
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mmms_plugin.exits.network import EarlyExit
-    from mmms_plugin.exits.plans import Plan, Plans
+    from mmms_plugin.exits.plans import Plan, Plans, Promise
     from mmms_plugin.exits.savings import Point
 
 BUDGETS = (0.5, 0.75)  # of the full network, for the table of savings
+MOST_CONFIDENCE = 0.9999
 THRESHOLDS, MEASUREMENTS = "thresholds", "measurements"  # headings of --help
 
 
@@ -78,6 +79,15 @@ class Options(EvaluateOptions):
         help="budgets to time, average million multiply-adds per picture (default: half and three quarters of the full "
         "network's)",
     )  # fmt: skip
+    risk: tuple[float, ...] = option(
+        default=(), above=0, most=1, metavar="SHARE", group=THRESHOLDS,
+        help="also find the cheapest thresholds that lower accuracy by at most this share of all pictures, such as "
+        "0.02, with the --confidence; several are promised one by one",
+    )  # fmt: skip
+    confidence: float = option(
+        default=0.95, above=0, most=MOST_CONFIDENCE, metavar="P", group=THRESHOLDS,
+        help="probability that the thresholds of --risk keep to it, over the pictures that they are tested on",
+    )  # fmt: skip
     batches: tuple[int, ...] = option(
         default=(1, 8, 32, 64), least=1, metavar="N", group=MEASUREMENTS, help="batch sizes to time"
     )
@@ -93,6 +103,8 @@ class Options(EvaluateOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.risk and self.thresholds is not None:
+            raise UserError("--risk: thresholds are tested when they are chosen; leave --thresholds out")
         names = [Path(folder).resolve().name for folder in (self.out, *self.beside)]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UserError(
@@ -111,6 +123,7 @@ def run(options: Options) -> None:
 
     from mmms_plugin.exits.network import EarlyExit
     from mmms_plugin.exits.plans import Plans
+    from mmms_plugin.exits.risk import certify
     from mmms_plugin.exits.savings import (
         REPORT,
         Report,
@@ -143,13 +156,18 @@ def run(options: Options) -> None:
         half = np.random.default_rng(0).permutation(len(labels)) < len(labels) / 2
         chosen, reported = (half, ~half) if options.choose_on == "half" else (slice(None), slice(None))
         plans = _choose(model, network, size, confidence[chosen], correct[chosen])
-        path = plans.save(Path(options.checkpoint).with_suffix(".exits.json"))
+        promises = [
+            certify(confidence[chosen], correct[chosen], network.costs(size), risk, options.confidence)
+            for risk in options.risk
+        ]
+        plans = replace(plans, promises=tuple(promises))
+        path = plans.save(exits_file(options.checkpoint))
         confidence, correct = confidence[reported], correct[reported]
     else:
         plans, path = given, Path(str(options.thresholds))
         plans.check(size, network.costs(size), path)
     full = full_macs(network, size)
-    timed = _timed(plans, options.budget, full)
+    timed = [*_timed(plans, options.budget, full), *(promise.plan for promise in plans.promises)]
     largest = max(options.batches)
     points = measure_points(network, plans, confidence, correct, sample, largest)
     savings = [
@@ -157,15 +175,20 @@ def run(options: Options) -> None:
     ]
     folder = make_folder(options.out)
     draw(points, folder / "accuracy_and_cost.png", largest)
-    content = dict(
+    content: dict[str, Any] = dict(
         points=[asdict(point) for point in points],
         savings=[dict(asdict(saving), kept=saving.kept) for saving in savings],
     )
+    results = [_result(promise, network, size, confidence, correct) for promise in plans.promises]
+    if results:
+        content["promises"] = results
     if others:
         draw_beside({folder.resolve().name: points, **others}, folder)
     write_text(folder / REPORT, json.dumps(content, indent=1) + "\n")
     console, threads = Console(), torch.get_num_threads()
     _print(console, points, plans)
+    for result in results:
+        say(_line(result, full), console)
     for budget in options.budget or ():
         if 1e6 * budget > full:
             say(
@@ -206,6 +229,37 @@ def _choose(
     if count < exits:
         raise UserError(f"{count} pictures to choose thresholds on: at least {exits} are needed, one for each exit")
     return Plans(fingerprint(model), size, count, choose_plans(confidence, correct, network.costs(size)))
+
+
+def _result(
+    promise: Promise, network: EarlyExit, size: tuple[int, int], confidence: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+) -> dict[str, Any]:  # fmt: skip
+    """A promise, and what its thresholds do on the pictures of the report."""
+    import torch
+
+    from mmms_plugin.exits.plans import leaving
+    from mmms_plugin.exits.savings import spent_macs
+
+    exits = leaving(confidence, promise.plan.thresholds)
+    answers = correct[range(len(exits)), exits]
+    macs = spent_macs(network, size, torch.from_numpy(exits), promise.plan.thresholds)
+    loss = float(correct[:, -1].mean() - answers.mean())
+    return dict(asdict(promise), loss=promise.loss, macs=macs, loss_here=loss, pictures_here=len(exits))
+
+
+def _line(result: dict[str, Any], full: int) -> str:
+    """What is promised, and what came of it."""
+    start = f"--risk {result['risk']:g}: "
+    if result["plan"]["macs"] >= full:
+        tested = f"{result['pictures']} pictures"
+        promise = f"to promise any thresholds with confidence {result['confidence']:g}"
+        return f"{start}{tested} are not enough {promise}; the whole network must answer"
+    promise = f"top-1 at most {100 * result['risk']:g} below its, with confidence {result['confidence']:g}"
+    cost = f"{result['macs'] / 1e6:.1f} MMAC, {result['macs'] / full:.0%} of the whole network's"
+    tested = f"{0 - 100 * result['loss']:+.2f} on the {result['pictures']} pictures of the test"
+    here = f"{0 - 100 * result['loss_here']:+.2f} on the {result['pictures_here']} of this report"
+    return f"{start}{cost}; promised: {promise}; measured: {tested}, {here}"
 
 
 def _timed(plans: Plans, budgets: Sequence[float] | None, full: int) -> list[Plan]:

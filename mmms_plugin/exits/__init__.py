@@ -5,6 +5,7 @@ exits and then looks up which one would have been taken; here nothing after the 
 """
 
 from mmms_plugin.exits.network import Answer, EarlyExit
-from mmms_plugin.exits.plans import Plan, Plans, choose_plans
+from mmms_plugin.exits.plans import Plan, Plans, Promise, choose_plans
+from mmms_plugin.exits.risk import certify
 
-__all__ = ["Answer", "EarlyExit", "Plan", "Plans", "choose_plans"]
+__all__ = ["Answer", "EarlyExit", "Plan", "Plans", "Promise", "certify", "choose_plans"]

@@ -52,6 +52,30 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Promise:
+    """Thresholds that cost little accuracy with a promised confidence (`mmms_plugin.exits.risk`).
+
+    Attributes:
+        risk: highest share of all pictures by which accuracy falls below the whole network's, such as 0.02.
+        confidence: that the thresholds keep to it, such as 0.95.
+        pictures: number of pictures that they were tested on.
+        whole: top-1 of the whole network on them, in per cent.
+        plan: the thresholds and their result on the same pictures.
+    """
+
+    risk: Annotated[float, Meta(gt=0, le=1)]
+    confidence: Annotated[float, Meta(gt=0, lt=1)]
+    pictures: Count
+    whole: Annotated[float, Meta(ge=0, le=100)]
+    plan: Plan
+
+    @property
+    def loss(self) -> float:
+        """Accuracy lost on the pictures of the test, as a share of them."""
+        return (self.whole - self.plan.accuracy) / 100
+
+
+@dataclass(frozen=True)
 class Plans:
     """Plans in order of rising cost.
 
@@ -60,6 +84,7 @@ class Plans:
         size: height and width of the pictures, in px.
         pictures: number of pictures that the thresholds were chosen on.
         rows: the plans.
+        promises: thresholds for given losses of accuracy.
         format: of the file.
     """
 
@@ -67,6 +92,7 @@ class Plans:
     size: tuple[Count, Count]
     pictures: Count
     rows: Annotated[tuple[Plan, ...], Meta(min_length=1)]
+    promises: tuple[Promise, ...] = ()
     format: Literal[1] = 1
 
     def within(self, budget: float) -> Plan:
@@ -79,6 +105,18 @@ class Plans:
             least = f"{self.rows[0].macs:.0f} multiply-adds per picture"
             raise UserError(f"budget={budget:.0f}: below the cheapest plan, which needs {least}")
         return max(fitting, key=lambda row: (row.accuracy, -row.macs))
+
+    def promised(self, risk: float) -> Promise:
+        """The cheapest thresholds that promise to lose at most ``risk``, a share of the pictures, such as 0.02.
+
+        Raises: UserError if no promise is as strict.
+        """
+        fitting = [promise for promise in self.promises if promise.risk <= risk]
+        if not fitting:
+            known = ", ".join(f"{promise.risk:g}" for promise in self.promises)
+            known = f"the file has promises for {known}" if known else "the file has none"
+            raise UserError(f"risk={risk:g}: {known}; test for it with mmms early-exit --risk {risk:g}")
+        return min(fitting, key=lambda promise: promise.plan.macs)
 
     def save(self, path: str | Path) -> Path:
         """Write the plans as JSON."""
@@ -96,14 +134,14 @@ class Plans:
         """
         plans = read_typed(path, "thresholds", cls, WANTED)
         exits = len(plans.rows[0].thresholds)
-        for number, row in enumerate(plans.rows):
+        for name, row in plans._named():
             if (counts := {len(row.thresholds), len(row.shares)}) != {exits}:
                 raise UserError(
-                    f"thresholds {path}: rows[{number}] is for {' and '.join(map(str, sorted(counts)))} exits, rows[0] "
+                    f"thresholds {path}: {name} is for {' and '.join(map(str, sorted(counts)))} exits, rows[0] "
                     f"for {exits}; {WANTED}"
                 )
             if abs(sum(row.shares) - 1) > ROUNDING:
-                raise UserError(f"thresholds {path}: rows[{number}].shares: must add up to 1; {WANTED}")
+                raise UserError(f"thresholds {path}: {name}.shares: must add up to 1; {WANTED}")
         known = getattr(getattr(model, "head", None), "exits", None)
         if known is not None and len(known) != exits:
             raise UserError(f"thresholds {path}: for {exits} exits, the model has {len(known)}; {NEW}")
@@ -124,7 +162,7 @@ class Plans:
         if self.size != size:
             own = f"{self.size[0]} x {self.size[1]} px"
             raise UserError(f"thresholds {path}: for pictures of {own}, these have {size[0]} x {size[1]}")
-        for row in self.rows:
+        for _, row in self._named():
             totals = picture_costs(costs, row.thresholds)
             spent = sum(share * total for share, total in zip(row.shares, totals, strict=True))
             if abs(row.macs - spent) > ROUNDING * spent:
@@ -132,6 +170,11 @@ class Plans:
                     f"thresholds {path}: a plan of {row.macs:.6g} multiply-adds per picture, which cost {spent:.6g} by "
                     f"its shares and thresholds; {NEW}"
                 )
+
+    def _named(self) -> list[tuple[str, Plan]]:
+        """Every plan of the file, and its place there."""
+        rows = [(f"rows[{number}]", row) for number, row in enumerate(self.rows)]
+        return rows + [(f"promises[{number}].plan", promise.plan) for number, promise in enumerate(self.promises)]
 
 
 def picture_costs(costs: Sequence[ExitCost], thresholds: Sequence[float]) -> list[int]:
@@ -146,6 +189,13 @@ def picture_costs(costs: Sequence[ExitCost], thresholds: Sequence[float]) -> lis
         so_far += cost.block + (cost.classifier if index == last or threshold <= 1 else 0)
         totals.append(so_far)
     return totals
+
+
+def leaving(confidence: NDArray[np.floating], thresholds: Sequence[float]) -> NDArray[np.int64]:
+    """The exit at which each picture leaves, ``[pictures]``; ``confidence`` is ``[pictures, exits]``."""
+    reached = confidence >= np.array(thresholds)
+    reached[:, -1] = True
+    return reached.argmax(1)
 
 
 def fingerprint(model: nn.Module) -> str:

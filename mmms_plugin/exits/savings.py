@@ -18,7 +18,7 @@ from torch import Tensor
 from mmms_plugin.backbones import MSDNet
 from mmms_plugin.coco.json_files import read_typed
 from mmms_plugin.exits.network import EarlyExit
-from mmms_plugin.exits.plans import Plan, Plans, choose_plans, picture_costs
+from mmms_plugin.exits.plans import Plan, Plans, choose_plans, leaving, picture_costs
 from mmms_plugin.exits.timing import clock_name, now
 from mmms_plugin.exits.timing import seconds as taken
 from mmms_plugin.heads import MultiExitHead
@@ -212,13 +212,6 @@ def measure_points(
         leave = tuple(shares.tolist())
         points.append(Point("budgeted", f"plan {number + 1}", macs, 100 * right, timed, leave, *limits))
     return points
-
-
-def leaving(confidence: NDArray[np.float64], thresholds: tuple[float, ...]) -> NDArray[np.int64]:
-    """The exit at which each picture leaves."""
-    reached = confidence >= np.array(thresholds)
-    reached[:, -1] = True
-    return reached.argmax(1)
 
 
 def draw(points: Sequence[Point], path: Path, batch: int) -> Path:

@@ -47,6 +47,7 @@ from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.processes import shell_line
 from mmms_plugin.train.console import calm_output, say
+from mmms_plugin.train.early_exit import EarlyExitHook
 from mmms_plugin.train.hooks import EarlierHook, OptimizeHook, ScheduleHook, unwrapped
 from mmms_plugin.train.options import NEWEST, NO_WEIGHTS, DataOptions, EvaluateOptions, LaunchOptions, TrainOptions
 from mmms_plugin.train.predictions import SampleHook
@@ -214,6 +215,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     task = task_of(config)
     if out:
         task.check_out(out)
+    early = None
+    if options.exit_budget is not None or options.exit_risk is not None:
+        early = EarlyExitHook(checkpoint, options.exit_budget, options.exit_risk)
     config.load_from, config.resume = checkpoint, False
     for key in UNUSED_IN_TESTS:
         config[key] = None
@@ -232,6 +236,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         model, own, classes = unwrapped(runner.model), Function.of(runner.cfg), data_classes(config, "test")
         _warn(check_fits(model, saved, "test", classes))
         _warn(check_function(model, own, saved, options.force, classes))
+        if early:
+            runner.register_hook(early)
         del saved  # mmengine reads it again
         if options.optimize:
             runner.register_hook(OptimizeHook())

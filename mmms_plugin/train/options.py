@@ -288,6 +288,8 @@ class EvaluateOptions(InferenceOptions, LaunchOptions):
         out: where to write predictions: a JSON file for detectors, a folder of label PNGs for segmenters.
         show_dir: folder for pictures with predictions beside the ground truth.
         size_report: folder for IoU by region size, for segmenters.
+        exit_budget: average million multiply-adds per picture, for classifiers with several exits.
+        exit_risk: share of the pictures by which early exit may lower accuracy.
         force: evaluate a checkpoint that was trained as another function of the same weights, with a warning.
     """
 
@@ -296,6 +298,8 @@ class EvaluateOptions(InferenceOptions, LaunchOptions):
     out: str | None = None
     show_dir: str | None = None
     size_report: str | None = None
+    exit_budget: float | None = None
+    exit_risk: float | None = None
     force: bool = option(
         default=False, group=WEIGHTS,
         help="evaluate a checkpoint that was trained as another function, such as with other anchors, strides or "

@@ -209,6 +209,43 @@ def check_exits(points: list[dict], checkpoint: Path, folder: Path) -> None:
         assert point["accuracy"] == pytest.approx(100 * right / len(exits))
 
 
+def check_promises(checkpoint: Path, data: list[str], options: list[str], capfd) -> None:
+    """``--risk``, with which ``mmms test`` measures what early exit costs: its own scores, exit by exit."""
+    command = ["cifar10/msdnet_small", str(checkpoint), *data]
+    asked = ["--risk", "0.9", "0.01", "--confidence", "0.6", "--choose-on", "all"]
+    assert run("early-exit", *command, *options, *asked) == 0
+    printed = " ".join(capfd.readouterr().out.split())
+    assert "--risk 0.01: 12 pictures are not enough to promise any thresholds with confidence 0.6" in printed
+    assert "promised: top-1 at most 90 below its, with confidence 0.6; measured:" in printed
+    file = checkpoint.with_suffix(".exits.json")
+    loose, strict = json.loads(file.read_text(encoding="utf-8"))["promises"]
+    assert (loose["risk"], loose["confidence"], loose["pictures"]) == (0.9, 0.6, 12)
+    assert loose["plan"]["shares"] == [1, 0, 0, 0]
+    assert strict["plan"]["shares"] == [0, 0, 0, 1]
+    test = [*command, "--split", "train"]
+    for flag, value, plan in (("--risk", "0.9", loose["plan"]), ("--budget", "100", None)):
+        assert run("test", *test, flag, value) == 0
+        printed = capfd.readouterr().out
+        found = {key: float(value) for key, value in re.findall(r"early_exit/(\w+): ([-\d.]+)", printed)}
+        whole = float(re.search(r"accuracy/top1: ([\d.]+)", printed)[1])
+        assert found["loss"] == pytest.approx(whole - found["top1"], abs=1e-3)
+        assert sum(found[f"exit{number}"] for number in range(1, 5)) == pytest.approx(100)
+        if plan:
+            assert found["top1"] == pytest.approx(plan["accuracy"], abs=1e-3)
+            assert found["MMAC"] == pytest.approx(plan["macs"] / 1e6, abs=1e-3)
+    for wrong, message in (
+        (["--risk", "0.005"], "risk=0.005: the file has promises for 0.9, 0.01; test for it with mmms early-exit"),
+        (["--risk", "0.9", "--budget", "4"], "--budget and --risk: give one of them"),
+    ):
+        assert run("test", *test, *wrong) == 2
+        assert message in capfd.readouterr().err
+    file.unlink()
+    assert run("test", *test, "--risk", "0.9") == 2
+    assert f"--risk 0.9: no thresholds {file}; choose them with mmms early-exit --risk 0.9" in capfd.readouterr().err
+    assert run("early-exit", *command, *options, "--thresholds", str(checkpoint), "--risk", "0.1") == 2
+    assert "--risk: thresholds are tested when they are chosen; leave --thresholds out" in capfd.readouterr().err
+
+
 def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, trained, tmp_path, capfd):
     data = ["--image-dir", str(shapes), "--work-dir", str(tmp_path / "out")]
     checkpoint = tmp_path / "small.pth"
@@ -245,7 +282,8 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     assert [row["batch"] for row in reported["savings"]] == [1, 4]  # one budget
     assert all(row["budget"] * reported["points"][3]["macs"] <= 9e6 for row in reported["savings"])
     assert json.loads(checkpoint.with_suffix(".exits.json").read_text(encoding="utf-8")) == plans
-    capfd.readouterr()
+    check_promises(checkpoint, data, [*options, *more], capfd)
+    checkpoint.with_suffix(".exits.json").write_text(json.dumps(plans), encoding="utf-8")
     for bad, message in (
         ("1", "budget=1000000: below the cheapest plan, which needs 26"),
         ("0", "--budget 0.0: must be a number above 0"),

@@ -25,9 +25,8 @@ import numpy as np
 import torch
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.exits import Plans, choose_plans
-from mmms_plugin.exits.plans import fingerprint
-from mmms_plugin.exits.savings import leaving
+from mmms_plugin.exits import Plans, certify, choose_plans
+from mmms_plugin.exits.plans import fingerprint, leaving
 from mmms_plugin.scale.flops import ExitCost
 from tests.fuzz.json_mutants import mutate
 from tests.fuzz.watch import failures, run_command
@@ -52,9 +51,11 @@ def thresholds() -> dict[str, Any]:
     """The content of a sound file."""
     rng = np.random.default_rng(0)
     confidence = rng.random((12, EXITS))
-    rows = choose_plans(confidence, rng.random((12, EXITS)) < 0.5, COSTS, steps=5)
+    correct = rng.random((12, EXITS)) < 0.5
+    rows = choose_plans(confidence, correct, COSTS, steps=5)
+    promises = (certify(confidence, correct, COSTS, 0.9, 0.8),)
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
-        path = Plans(fingerprint(network()), SIZE, 12, rows).save(Path(folder, "a.json"))
+        path = Plans(fingerprint(network()), SIZE, 12, rows, promises).save(Path(folder, "a.json"))
         return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -63,7 +64,8 @@ def check_thresholds(case: int, seed: int) -> str | None:
     rng = np.random.default_rng([seed, case, 1])
     content = json.loads(json.dumps(thresholds()))
     if rng.random() < 0.5:  # of the right type, but another figure
-        row = content["rows"][int(rng.integers(len(content["rows"])))]
+        rows = [*content["rows"], *content["promises"], *(promise["plan"] for promise in content["promises"])]
+        row = rows[int(rng.integers(len(rows)))]
         key = str(rng.choice(list(row)))
         value = ABSURD[int(rng.integers(len(ABSURD)))]
         if isinstance(row[key], list) and rng.random() < 0.7:
@@ -82,7 +84,7 @@ def check_thresholds(case: int, seed: int) -> str | None:
             text = str(error)
             return None if text.startswith(f"thresholds {path}: ") and "\n" not in text else f"not one line: {text!r}"
     confidence = np.random.default_rng(0).random((7, EXITS))
-    for row in plans.rows:
+    for row in (*plans.rows, *(promise.plan for promise in plans.promises)):
         shares, figures = np.bincount(leaving(confidence, row.thresholds)), (row.macs, row.accuracy, *row.shares)
         if shares.sum() != 7 or not all(0 <= figure < 1e5 for figure in figures):
             return f"accepted: {row}"
