@@ -143,14 +143,15 @@ PAGES = {
                 "Results",
                 "mmms_plugin.size_ap.results",
                 "SizeAPResults RunResult BinResult Interval ErrorShare ClassMatrix SizePoint SeedResult Comparison "
-                "Difference GroupRow Settling Inputs OperatingPoints OperatingPoint",
+                "Difference GroupRow Settling Inputs OperatingPoints OperatingPoint "
+                "Calibration CalibrationCell SizeMap",
             ),
             Group("Bins", "mmms_plugin.size_ap.bins", "resolve_bins BinSet Bin"),
             Group("Sizes as the network sees them", "mmms_plugin.size_ap.resizing", "Resizing Step Measured"),
             Group(
                 "Files for mmms predict",
                 "mmms_plugin.size_ap.score_files",
-                "ScoreThresholds read_thresholds Sizes Limits",
+                "ScoreThresholds read_thresholds ScoreCalibration read_calibration Sizes Limits",
             ),
             Group("Of a config", "mmms_plugin.config.image_size", "pipeline_resizing"),
             Group(

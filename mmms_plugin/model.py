@@ -162,6 +162,7 @@ class Model:
         pictures: AnyPicture | Iterable[AnyPicture],
         *,
         score: float | None = None,
+        calibration: str | Path | None = None,
         thresholds: str | Path | None = None,
         **options: Any,
     ) -> list[Prediction]:
@@ -171,6 +172,7 @@ class Model:
             pictures: one or several: files, folders, patterns such as ``shots/*.png``, arrays (RGB, [height, width, 3],
                 8 bits) or Pillow's images. Their pixels stay in memory with the predictions.
             score: lowest score of an object, or of a class of several; None is the default of ``mmms predict``.
+            calibration: file of ``mmms size-ap --calibration``, which turns scores into probabilities by size.
             thresholds: file of ``mmms size-ap --thresholds``, lowest scores by class and size; ``score`` is then 0
                 unless given.
             options: of ``mmms predict``, such as ``device`` and ``image_size``.
@@ -180,7 +182,7 @@ class Model:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the hosts warn about their own deprecated calls
-            return self._predict(pictures, score, thresholds, options)
+            return self._predict(pictures, score, (calibration, thresholds), options)
 
     def export(self, out: str | Path, **options: Any) -> Path:
         """Write the model for another engine, as ``mmms export`` does, and return the file.
@@ -200,14 +202,14 @@ class Model:
         return Path(out)
 
     def _predict(
-        self, pictures: Any, score: float | None, thresholds: str | Path | None, options: dict[str, Any]
+        self, pictures: Any, score: float | None, rules: tuple[str | Path | None, ...], options: dict[str, Any]
     ) -> list[Prediction]:
         from mmms_plugin.data.pictures import quiet_libraries
         from mmms_plugin.train.predict import pixels_of, rules_of
 
         predictor = self._built(options)
-        predictor.rules = rules_of(predictor, thresholds)
-        score = predictor.rules.lowest if predictor.rules and score is None else score
+        predictor.rules = rules_of(predictor, *rules)
+        score = predictor.rules.least_score(score) if predictor.rules else score
         least, kind = predictor.task.least_score(score), predictor.task.keeper.predicts
         predictions = []
         with tempfile.TemporaryDirectory() as folder, quiet_libraries():

@@ -47,6 +47,7 @@ def size_ap(
     operating_points: bool = False,
     precision: float | None = None,
     recall: float | None = None,
+    calibration: bool = False,
     format: str = "auto",
     pred_format: str = "auto",
     images: Path | None = None,
@@ -80,6 +81,7 @@ def size_ap(
         operating_points: also find the score from which to keep detections, for every bin and class, and curves of
             precision against recall (``--thresholds``).
         precision, recall: reach this, instead of the highest F1.
+        calibration: also evaluate whether scores are probabilities, by bin and class, and fit maps for each size.
         format: of the ground truth: 'coco', 'lvis', 'yolo', 'voc', or 'auto' to detect it.
         pred_format: of the predictions, likewise.
         images: folder of the images, for YOLO labels, and for the gallery of a saved report.
@@ -111,7 +113,7 @@ def size_ap(
         iou_type=iou_type, area=area, bins=bins, bin_unit=bin_unit, allow_gaps=allow_gaps,
         allow_overlaps=allow_overlaps, max_dets=max_dets, replicates=bootstrap, seed=seed, confidence=confidence,
         score_threshold=score_threshold, errors=errors, sweep=sweep,
-        operating=operating_points, precision=precision, recall=recall,
+        operating=operating_points, precision=precision, recall=recall, calibration=calibration,
         resize=sides_of(resize, parse_resize), tiles=sides_of(tiles, parse_tiles),
     )  # fmt: skip
     pictures, names_of_classes = (Folder(path) if path else None for path in (images, classes))

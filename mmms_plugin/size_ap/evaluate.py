@@ -32,26 +32,23 @@ from mmms_plugin.size_ap.kernel.bootstrap import (
     needed,
     parts,
     probability_positive,
-    replicated,
 )
 from mmms_plugin.size_ap.kernel.error_types import MATCH, ErrorGains, error_gains
 from mmms_plugin.size_ap.kernel.groups import group_rows
 from mmms_plugin.size_ap.kernel.matching import Candidates, Matches, find_candidates, match
-from mmms_plugin.size_ap.kernel.operating_points import Ranked
 from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.resizing import with_factors
 from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
-    POINT,
     BinResult,
+    Calibration,
     ClassMatrix,
     Comparison,
     Difference,
     ErrorShare,
     GroupRow,
     Inputs,
-    OperatingPoint,
     OperatingPoints,
     RunResult,
     SeedResult,
@@ -60,6 +57,7 @@ from mmms_plugin.size_ap.results import (
     SizePoint,
     figure,
 )
+from mmms_plugin.size_ap.scores import calibration_of, operating_points
 
 SMALLEST_OCTAVE = -2.0  # log2 of the side: a quarter of a pixel
 AT_ONCE = 8  # windows of the sweep; more need more memory
@@ -78,6 +76,7 @@ class _Run:
     scores: Scores
     errors: list[ErrorGains]
     operating: OperatingPoints | None
+    calibration: Calibration | None
 
 
 @dataclass(frozen=True)
@@ -155,6 +154,8 @@ def evaluate(
     if not runs:
         raise UserError("no runs: at least one is needed")
     options = options.for_rules_of(truth)
+    if options.calibration and any(isinstance(run, Method) and len(run.runs) > 1 for run in runs):
+        raise UserError("--calibration: it is of the scores of one run; give files with --pred, not --group")
     if options.operating and any(isinstance(run, Method) and len(run.runs) > 1 for run in runs):
         raise UserError("--thresholds: a threshold is for the scores of one run; give files with --pred, not --group")
     bins = bins_of(truth, options)
@@ -239,54 +240,21 @@ def _match(
     if options.errors:  # whose candidates may have a lower IoU than those that match
         near = find_candidates(*how, (MATCH,), factors=factors) if min(options.thresholds) > MATCH else candidates
         errors = error_gains(near, bins, options.iou_type, options.replicates, options.seed)
-    accumulator, operating = Accumulator(matches), None
-    if options.operating:
-        place = np.flatnonzero(np.isclose(candidates.thresholds, MATCH))
-        if len(place):
-            operating = _operating_points(truth, matches, accumulator, int(place[0]), options)
-        else:
-            at_match = match(find_candidates(*how, (MATCH,), factors=factors), bins)
-            operating = _operating_points(truth, at_match, Accumulator(at_match), 0, options)
-    return _Run(run.name, candidates, matches, accumulator, accumulator.scores(), errors, operating)
-
-
-def _operating_points(
-    truth: GroundTruth, matches: Matches, accumulator: Accumulator, threshold: int, options: Options
-) -> OperatingPoints:
-    """Thresholds of all classes together and of each, at one IoU threshold."""
-    _, first = np.unique(truth.category_ids, return_index=True)
-    points = []
-    for names, merged in (((None,), True), ([truth.category_names[i] for i in first], False)):
-        ranked, goal = Ranked(matches, threshold, merged), options.goal
-        chosen = ranked.choose(goal)
-        kept = ranked.kept(chosen)
-
-        def drawn(weights: NDArray[np.int32], ranked: Ranked = ranked, chosen: NDArray = chosen) -> Floats:
-            own = ranked.kept(ranked.choose(options.goal, weights), weights).score
-            return np.concatenate([own[None], ranked.kept(chosen, weights).figures[1:]])
-
-        images = matches.candidates.images
-        draws = replicated(drawn, images, options.replicates, options.seed) if options.replicates else []
-        stacked, figures = np.array(draws), kept.figures
-        for k, name in enumerate(names):
-            for i, bin_ in enumerate(matches.bins):
-                limits = {
-                    key: interval(stacked[:, j, i, k], figures[j, i, k], options.confidence)
-                    for j, key in enumerate(POINT if draws else ())
-                }
-                points.append(
-                    OperatingPoint(
-                        bin_.name,
-                        name,
-                        **dict(zip(POINT, map(figure, figures[:, i, k]), strict=True)),
-                        kept=int(np.nan_to_num(kept.kept[i, k])),
-                        hits=int(np.nan_to_num(kept.hits[i, k])),
-                        objects=int(kept.objects[i, k]),
-                        intervals=limits,
-                    )
-                )
-    curves = mean_defined(accumulator.precision(threshold), 1)
-    return OperatingPoints(str(options.goal), MATCH, tuple(points), tuple(tuple(map(figure, row)) for row in curves))
+    accumulator, operating, calibration = Accumulator(matches), None, None
+    if options.operating or options.calibration:
+        place, at_match, counted = (
+            np.flatnonzero(np.isclose(candidates.thresholds, MATCH)).tolist(),
+            matches,
+            accumulator,
+        )
+        if not place:
+            place, at_match = [0], match(find_candidates(*how, (MATCH,), factors=factors), bins)
+            counted = Accumulator(at_match)
+        if options.operating:
+            operating = operating_points(truth, at_match, counted, place[0], options)
+        if options.calibration:
+            calibration = calibration_of(truth, run.name, at_match, place[0], options)
+    return _Run(run.name, candidates, matches, accumulator, accumulator.scores(), errors, operating, calibration)
 
 
 def _run_result(truth: GroundTruth, method: _Measured, bins: BinSet, options: Options) -> RunResult:
@@ -323,6 +291,7 @@ def _run_result(truth: GroundTruth, method: _Measured, bins: BinSet, options: Op
         _sweep([run.candidates for run in method.runs], options) if options.sweep else (),
         _seed_results(method) if len(method.runs) > 1 else (),
         method.runs[0].operating,
+        method.runs[0].calibration,
     )
 
 

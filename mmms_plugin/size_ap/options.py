@@ -133,6 +133,11 @@ class Options(CommandOptions):
         metavar="R", above=0, most=1, group=EVALUATION,
         help="with --thresholds: reach this recall, from 0 to 1, with the highest score",
     )  # fmt: skip
+    calibration: bool = option(
+        default=False, group=EVALUATION,
+        help="also evaluate whether scores are probabilities, for every bin and class (calibration error at IoU 0.5), "
+        "and fit a map for each size on half of the images; with --out also as a file for mmms predict --calibration",
+    )  # fmt: skip
     replicates: int = option(
         "--bootstrap", default=0, least=0, most=10**5, metavar="N", group=INTERVALS,
         help="replicates of the image bootstrap; 0 for no intervals (default: 0)",

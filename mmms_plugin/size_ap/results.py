@@ -168,6 +168,66 @@ class OperatingPoints:
 
 
 @dataclass(frozen=True)
+class CalibrationCell:
+    """Whether the scores of one bin and class are probabilities (`kernel.calibration`).
+
+    Attributes:
+        bin: its name; a detection is in the bin of its own size.
+        category: name of the class; None for all classes.
+        detections: number of detections, those that match a crowd left out.
+        score: their mean score.
+        precision: share of them that is right.
+        ece, mce: expected and maximum calibration error.
+        levels: for each of ten equal intervals of score, number of detections, mean score, and share that is right.
+        intervals: of 'precision', 'ece' and 'mce'; empty without bootstrap.
+    """
+
+    bin: str
+    category: str | None
+    detections: int
+    score: Figure
+    precision: Figure
+    ece: Figure
+    mce: Figure
+    levels: tuple[tuple[int, Figure, Figure], ...]
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SizeMap:
+    """The logistic map of one bin's scores, fitted on half of the images, and what it does on the other half.
+
+    Attributes:
+        bin: its name; the map of 'all' is the one for all sizes.
+        slope, offset: the calibrated score is sigmoid(slope logit(score) + offset).
+        fitted, tested: numbers of detections.
+        errors: expected calibration error on the other half: of the scores as they are, after the one map for all
+            sizes, and after the map of each detection's size.
+        losses: mean negative log-likelihood, likewise.
+        intervals: of the three errors, 'ece', 'ece_one' and 'ece_size', and of 'change', the third less the first;
+            empty without bootstrap.
+    """
+
+    bin: str
+    slope: float
+    offset: float
+    fitted: int
+    tested: int
+    errors: tuple[Figure, ...]
+    losses: tuple[Figure, ...]
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The calibration of a run by size: at which IoU a detection is right, the cells, and the maps."""
+
+    iou: float
+    cells: tuple[CalibrationCell, ...]
+    maps: tuple[SizeMap, ...]
+
+
+@dataclass(frozen=True)
 class RunResult:
     """One run (one prediction file), or a method with several seeds, whose figures are means over its runs.
 
@@ -181,6 +241,7 @@ class RunResult:
         sweep: AP against continuous size; empty if not requested.
         seeds: the runs of a method with several seeds; empty for one run.
         operating: score thresholds; None if not requested.
+        calibration: whether scores are probabilities; None if not requested.
     """
 
     name: str
@@ -190,6 +251,7 @@ class RunResult:
     sweep: tuple[SizePoint, ...] = ()
     seeds: tuple[SeedResult, ...] = ()
     operating: OperatingPoints | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -363,10 +425,12 @@ class SizeAPResults:
 
         Args:
             kind: 'ap' or 'ar' by bin, 'sweep' (AP against continuous size), 'errors' (AP50 gained if errors of a type
-                were fixed), 'classes' (AP by class and size), 'precision-recall' (curves by bin), 'difference' of AP
-                from the first run, or 'groups' (the gain in images grouped by the sizes of their objects).
-            run: name of the run of 'errors', 'classes', 'precision-recall', by default the first, and of the run that
-                'difference' and 'groups' compare with the first, by default the second; the others show all runs.
+                were fixed), 'classes' (AP by class and size), 'precision-recall' (curves by bin), 'reliability' (share
+                of right detections by score and bin), 'difference' of AP from the first run, or 'groups' (the gain in
+                images grouped by the sizes of their objects).
+            run: name of the run of 'errors', 'classes', 'precision-recall' and 'reliability', by default the first, and
+                of the run that 'difference' and 'groups' compare with the first, by default the second; the others show
+                all runs.
 
         Returns:
             A matplotlib figure, which a notebook shows; ``savefig`` writes it to a file.
@@ -400,8 +464,8 @@ class SizeAPResults:
         """One of the report's CSV files as a pandas table, with figures from 0 to 1 in full precision.
 
         Args:
-            table: 'bins', 'classes', and if evaluated 'errors', 'ap_against_size', 'thresholds', 'differences',
-                'settling'.
+            table: 'bins', 'classes', and if evaluated 'errors', 'ap_against_size', 'thresholds', 'calibration',
+                'reliability', 'calibration_maps', 'differences', 'settling'.
 
         Raises:
             UserError: an unknown table, or one that was not evaluated, or pandas is not installed.

@@ -5,6 +5,9 @@ own box or mask, as the file's bins take it: on disk, as the network sees it, or
 evaluation that the file comes from, a match counts in its object's bin; detection and object of one match can lie on
 both sides of a limit.
 
+``calibration-N.json`` maps scores to probabilities by the size of the detection (`kernel.calibration`). Scores keep
+their order within a bin, not between bins.
+
 A threshold that the evaluation lacks (no objects, or a goal out of reach) is replaced by that of all classes in the
 bin, then of the class over all sizes, then of all classes over all sizes; without any, detections are kept.
 """
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 from mmms_plugin.errors import UserError
 from mmms_plugin.size_ap import UNITS
 from mmms_plugin.size_ap.bins import Bin, contains
+from mmms_plugin.size_ap.kernel.calibration import mapped
 from mmms_plugin.size_ap.resizing import KINDS, Resizing, Step, factors_of
 
 ALL = "all"  # the bin of all sizes
@@ -134,14 +138,63 @@ class ScoreThresholds:
 
     @property
     def lowest(self) -> float:
-        """The lowest of all thresholds; 0 if some detections are always kept."""
+        """No detection below this is kept: the lowest threshold, less the rounding of scores."""
         if ALL not in self.all_classes:
             return 0.0
-        return min(score for table in (self.all_classes, *self.classes.values()) for score in table.values())
+        scores = [score for table in (self.all_classes, *self.classes.values()) for score in table.values()]
+        return max(0.0, round(min(scores) - 10**-DECIMALS, DECIMALS))
 
     def to_json(self) -> str:
         """The file."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True)
+class ScoreCalibration:
+    """The content of a file of maps of scores.
+
+    Attributes:
+        kind: says what the file is.
+        iou, run: at which IoU a detection was right, and the run.
+        sizes: how sizes are measured.
+        maps: slope and offset by bin, 'all' for detections in no other.
+    """
+
+    sizes: Sizes
+    maps: dict[str, tuple[float, float]]
+    iou: float = 0.5
+    run: str = ""
+    kind: Literal["mmms score calibration"] = "mmms score calibration"
+
+    def apply(self, scores: Floats, boxes: Floats, areas: Floats | None, picture: tuple[int, int]) -> Floats:
+        """``(n,)`` scores of one picture's detections after the map of their size; other arguments as for `Sizes`."""
+        pairs = [self.maps.get(bin_, self.maps[ALL]) for bin_ in self.sizes.names(boxes, areas, picture)]
+        slopes, offsets = np.array(pairs, np.float64).reshape(-1, 2).T
+        return mapped(scores, slopes, offsets)
+
+    def to_json(self) -> str:
+        """The file."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_calibration(path: str | Path) -> ScoreCalibration:
+    """Maps that ``mmms size-ap --calibration --out DIR`` wrote.
+
+    Raises:
+        UserError: another file, or maps and sizes that cannot be.
+    """
+    from mmms_plugin.coco.json_files import read_typed
+
+    wanted = "must be a calibration-N.json that `mmms size-ap --calibration --out DIR` wrote"
+    content = read_typed(path, "--calibration", ScoreCalibration, wanted)
+    _check(content.sizes, f"--calibration {path}", wanted, set(content.maps))
+    if ALL not in content.maps:
+        raise UserError(f"--calibration {path}: maps has no 'all'; {wanted}")
+    if not all(map(math.isfinite, (value for pair in content.maps.values() for value in pair))):
+        raise UserError(f"--calibration {path}: a slope or offset is not a number; {wanted}")
+    if min(slope for slope, _ in content.maps.values()) <= 0:
+        raise UserError(f"--calibration {path}: a slope must be above 0, so that better scores stay better; {wanted}")
+    return content
 
 
 def read_thresholds(path: str | Path) -> ScoreThresholds:

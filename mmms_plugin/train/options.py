@@ -78,6 +78,12 @@ def _check_pretrained(file: str) -> None:
         raise UserError(f"--pretrained {file}: no such file; {NO_WEIGHTS} starts from random weights")
 
 
+def _check_calibration(file: Path) -> None:
+    from mmms_plugin.size_ap.score_files import read_calibration
+
+    read_calibration(file)
+
+
 def _check_thresholds(file: Path) -> None:
     from mmms_plugin.size_ap.score_files import read_thresholds
 
@@ -348,6 +354,11 @@ class PredictOptions(InferenceOptions, ModelOptions):
         metavar="S", least=0, most=1, group=OUTPUT,
         help="for detectors: lowest score of the objects that are kept and drawn (default: 0.3); with a low one, "
         "drawing takes most of the time, which --no-draw saves",
+    )  # fmt: skip
+    calibration: Path | None = option(
+        metavar="FILE", group=OUTPUT, exists=_check_calibration,
+        help="for detectors: turn scores into probabilities by the maps that mmms size-ap --calibration --out fitted "
+        "for each size; --thresholds and --score are then of these",
     )  # fmt: skip
     thresholds: Path | None = option(
         metavar="FILE", group=OUTPUT, exists=_check_thresholds,

@@ -119,10 +119,10 @@ def predict(options: PredictOptions) -> None:
         UserError: config, checkpoint and arguments do not fit each other, or no picture could be read.
     """
     predictor = Predictor(options, options.labels, options.optimize)
-    predictor.rules = rules_of(predictor, options.thresholds)
+    predictor.rules = rules_of(predictor, options.calibration, options.thresholds)
     inputs = find_inputs(options.inputs, options.out)
     check_folder(options.out)
-    score = predictor.rules.lowest if predictor.rules and options.score is None else options.score
+    score = predictor.rules.least_score(options.score) if predictor.rules else options.score
     results = predictor.task.results(options.out, predictor.style, options.draw, score)
     sources = {source.path for source in inputs}
     for path in (path for source in inputs for path in results.outputs(source)):
@@ -150,9 +150,9 @@ def predict(options: PredictOptions) -> None:
     list_skipped(options.out / "skipped.txt", skipped)
 
 
-def rules_of(predictor: Predictor, thresholds: str | Path | None) -> ScoreRules | None:
-    """The rules on scores of ``--thresholds``; raises UserError for another file or model."""
-    return ScoreRules.read(thresholds, predictor.style.classes, predictor.task.keeper is ObjectResults)
+def rules_of(predictor: Predictor, calibration: str | Path | None, thresholds: str | Path | None) -> ScoreRules | None:
+    """The rules on scores of ``--calibration`` and ``--thresholds``; raises UserError for other files or models."""
+    return ScoreRules.read(calibration, thresholds, predictor.style.classes, predictor.task.keeper is ObjectResults)
 
 
 def list_skipped(listing: Path, skipped: Mapping[Any, str]) -> None:

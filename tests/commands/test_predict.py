@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from mmms_plugin.config.edit import set_num_classes
 from mmms_plugin.config.files import load_config
 from mmms_plugin.errors import UserError
 from mmms_plugin.model import Model
-from mmms_plugin.size_ap.score_files import Limits, ScoreThresholds, Sizes
+from mmms_plugin.size_ap.score_files import Limits, ScoreCalibration, ScoreThresholds, Sizes
 from mmms_plugin.train.inputs import find_inputs
 from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.predict import problem_of
@@ -148,11 +149,29 @@ def test_thresholds_by_class_and_size_decide_what_is_kept(models, shapes, tmp_pa
     more = {"model.test_cfg.rcnn.score_thr": 0.0, "model.test_cfg.rcnn.max_per_img": 40}
     (prediction,) = Model(DETECTOR, models / "detector.pth").predict(picture, thresholds=file, cfg_options=more)
     assert len(prediction) == len(kept)
+    maps = ScoreCalibration(sizes, {"all": (1.0, 0.0), "low": (2.0, 1.0), "high": (0.5, -1.0)})
+    calibration = tmp_path / "calibration.json"
+    calibration.write_text(maps.to_json(), encoding="utf-8")
+    assert main([*arguments, "--score", "0", "--calibration", str(calibration), "--out", str(tmp_path / "maps")]) == 0
+    mapped = json.loads((tmp_path / "maps/predictions.json").read_text(encoding="utf-8"))["annotations"]
+    scores = {}
+    for a, area in zip(everything, areas, strict=True):
+        slope, offset = (2, 1) if area < middle else (0.5, -1)
+        odds = (a["score"] / (1 - a["score"])) ** slope * math.exp(offset)
+        scores[tuple(a["bbox"]), a["category_id"]] = odds / (1 + odds)
+    assert {(tuple(a["bbox"]), a["category_id"]): a["score"] for a in mapped} == pytest.approx(scores, abs=2e-4)
+    assert [a["score"] for a in mapped] == sorted((a["score"] for a in mapped), reverse=True)
+    assert [a["bbox"] for a in mapped] != [a["bbox"] for a in everything]
+    assert main([*arguments, *given[:2], "--calibration", str(calibration), "--out", str(tmp_path / "both")]) == 0
+    both = json.loads((tmp_path / "both/predictions.json").read_text(encoding="utf-8"))["annotations"]
+    large = [a for a in mapped if a["bbox"][2] * a["bbox"][3] >= middle and a["score"] >= third]
+    found = [a for a in both if a["bbox"][2] * a["bbox"][3] >= middle]
+    assert found == [a | {"id": b["id"]} for a, b in zip(large, found, strict=True)]
     capsys.readouterr()
     segmenter = [str(models / "segmenter.py"), str(models / "segmenter.pth"), str(picture)]
     assert (
         error_of(capsys, [*segmenter, *given])
-        == "mmms predict: error: --thresholds: they are for detectors, whose objects have sizes"
+        == "mmms predict: error: --thresholds: only for detectors, whose objects have sizes"
     )
     file.write_text(ScoreThresholds(sizes, {}, {"bird": {}}).to_json(), encoding="utf-8")
     assert "its classes (bird) are not the model's (cell, debris)" in error_of(capsys, [*arguments[1:4], *given])

@@ -37,6 +37,7 @@ from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap.results import Interval
 
 ROWS_A_PANEL, PANELS = 40, 3  # of the heat map; of more classes only the best and worst are drawn
+Level = tuple[int, float | None, float | None]
 LONGEST_LABEL = 36  # letters of a line below an axis
 VALUES_UP_TO = 6  # columns of the heat map that leave room for numbers
 
@@ -141,6 +142,40 @@ def draw_precision_recall(labels: Sequence[str], curves: np.ndarray, how: str) -
         axis.set_ylabel(f"precision (× 100)\n{how}")
         axis.grid()
         axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return figure
+
+
+def draw_reliability(panels: Sequence[tuple[str, Sequence[tuple[str, Sequence[Level]]]]], ylabel: str) -> Figure:
+    """Reliability diagrams: share of right detections against mean score, beside the diagonal of perfect scores.
+
+    Args:
+        panels: title and curves of each; a curve is a name, and for each interval of score the number of detections,
+            their mean score, and the share that is right. Dots are as large as the intervals are full.
+        ylabel: of all panels.
+    """
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    with canvas(min(WIDEST, 0.9 + 2.1 * columns), 0.6 + 2.35 * rows, columns, rows, sharey=True) as (figure, axes):
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+        for axis, (title, curves) in zip(axes, panels, strict=False):
+            axis.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=0.8, linestyle="--")
+            for (name, levels), colour in zip(curves, cycle(RUN_COLOURS), strict=False):
+                full = [(score, right, count) for count, score, right in levels if score is not None]
+                x, y, counts = (array(column) for column in zip(*full, strict=True)) if full else (array(()),) * 3
+                axis.plot(x, y, color=colour, linewidth=1.2, label=shorten(name, LONGEST_LABEL))
+                axis.scatter(x, y, 4 + 46 * counts / max(1.0, float(counts.max(initial=1))), color=colour)
+            axis.set_title("\n".join(shorten(line, 26) for line in title.splitlines()), fontsize=9)
+            axis.set_xlim(0, 1)
+            axis.set_ylim(0, 1.03)
+            hundredths(axis.xaxis)
+            hundredths(axis.yaxis)
+            axis.grid()
+            axis.set_xlabel("score (× 100)")
+        for axis in axes[::columns]:
+            axis.set_ylabel(ylabel)
+        if len(panels[0][1]) > 1:
+            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
         return figure
 
 

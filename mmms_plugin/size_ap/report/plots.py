@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from mmms_plugin.coco.objects import AREA_NAMES
 from mmms_plugin.errors import UserError, shown
 from mmms_plugin.report.figure_style import shorten
+from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap.object_sizes import ObjectSizes
 from mmms_plugin.size_ap.report import figures, tables
 from mmms_plugin.size_ap.report.figures import Series, array
@@ -17,7 +18,7 @@ from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, RunResult, Size
 SIDE_AXIS = "object side = √({}), {} (log scale)"
 OF_RESULTS, OF_RUNS, OF_COMPARISONS = (
     ("ap", "ar", "sweep"),
-    ("errors", "classes", "precision-recall"),
+    ("errors", "classes", "precision-recall", "reliability"),
     ("difference", "groups"),
 )
 
@@ -42,6 +43,10 @@ def plot(results: SizeAPResults, kind: str, name: str | None) -> Figure:
             if run.operating is None:
                 raise UserError("plot 'precision-recall': not evaluated; evaluate with operating_points=True")
             return precision_recall(results, run)
+        if kind == "reliability":
+            if run.calibration is None:
+                raise UserError("plot 'reliability': not evaluated; evaluate with calibration=True")
+            return reliability(results, run)
         return errors(results, run) if kind == "errors" else classes(results, run)
     if kind in OF_COMPARISONS:
         if not results.comparison:
@@ -83,6 +88,25 @@ def precision_recall(results: SizeAPResults, run: RunResult) -> Figure:
     labels = [f"{b.name} ({b.label})" for b, _ in curves]
     how = f"{shape(results)}, IoU {run.operating.iou:g}, mean over classes"
     return figures.draw_precision_recall(labels, np.array([row for _, row in curves]), how)
+
+
+def reliability(results: SizeAPResults, run: RunResult, classes: int = 0) -> Figure:
+    """Share of right detections against score: a panel for each bin, or for each of the most frequent ``classes``."""
+    assert run.calibration is not None
+    cells = {(cell.bin, cell.category): cell for cell in run.calibration.cells}
+    labels = {b.name: f"{b.name} ({b.label})" for b in results.bins}
+    if classes:
+        names = sorted(run.classes.category_names, key=lambda name: -cells["all", name].detections)[:classes]
+        panels = [
+            (name, [(labels[b.name], cells[b.name, name].levels) for b in results.bins if b.name != "all"])
+            for name in names
+        ]
+    else:
+        panels = []
+        for b in results.bins:
+            ece = percent(cells[b.name, None].ece)
+            panels.append((f"{labels[b.name]}\nECE {ece}", [(b.name, cells[b.name, None].levels)]))
+    return figures.draw_reliability(panels, f"right at IoU {run.calibration.iou:g} (× 100)")
 
 
 def difference(results: SizeAPResults, comparison: Comparison) -> Figure:

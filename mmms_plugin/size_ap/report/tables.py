@@ -26,6 +26,7 @@ from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
     POINT,
+    CalibrationCell,
     Comparison,
     Difference,
     ErrorShare,
@@ -39,6 +40,7 @@ METRIC_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}
 MEASURES = {"ap": "AP", "f1_per_class": "F1 per class", "f1_overall": "F1 overall"}
 FOLD_AFTER = 15  # rows
 OBJECTS = Column("objects", ",")
+ENDS = ("", "_low", "_high")
 HOW = ("iou_type", "area")  # last columns of CSV files: what overlaps, and what determines an object's size
 
 
@@ -117,6 +119,45 @@ def _score(point: OperatingPoint) -> Cell:
     return Cell(f"{point.score:.3f}", f"[{limits.low:.3f}, {limits.high:.3f}]" if limits and known else "")
 
 
+def calibration_tables(results: SizeAPResults, run: RunResult, detailed: bool = True) -> list[Table]:
+    """Calibration errors by bin, and what maps by size do; ``detailed``: also errors by class and bin."""
+    calibration = run.calibration
+    if calibration is None:
+        return []
+    name, how = f"calibration-{position(results, run)}", f"IoU {calibration.iou:g}"
+
+    def row(cell: CalibrationCell) -> list[Cell | str | int]:
+        limits = cell.intervals if detailed else {}
+        errors = (figure(getattr(cell, key), limits.get(key)) for key in ("precision", "ece", "mce"))
+        return [cell.bin, cell.detections, percent(cell.score), *errors]
+
+    columns = ("bin", Column("detections", ","), "mean score", "right", "ECE", "MCE")
+    caption = (
+        f"{run.name}: are scores probabilities? Share of detections that is right at {how}, expected and maximum "
+        "calibration error, by the detections' own size (× 100)"
+    )
+    tables = [Table(name, caption, columns, [row(cell) for cell in calibration.cells if cell.category is None])]
+    if detailed and len(results.runs[0].classes.category_ids) > 1:
+        rows: Rows = [[c.category, *row(c)] for c in calibration.cells if c.category is not None and c.detections]
+        typed = ("class", Column("bin", left=True), *columns[1:])
+        caption = f"{run.name}: calibration errors of each class at {how} (× 100)"
+        tables.append(Table(f"{name}-classes", caption, typed, rows, len(rows) > FOLD_AFTER))
+    maps: Rows = [
+        (m.bin, m.fitted, m.tested, f"{m.slope:.3f}", f"{m.offset:+.3f}",
+         *(figure(value, m.intervals.get(key) if detailed else None)
+           for key, value in zip(("ece", "ece_one", "ece_size"), m.errors, strict=True)),
+         *(f"{value:.3f}" if value is not None else NOT_AVAILABLE for value in (m.losses[0], m.losses[2])))
+        for m in calibration.maps
+    ]  # fmt: skip
+    of_maps = ("bin", Column("fitted", ","), Column("tested", ","), "slope", "offset", "ECE as it is",
+               "one map for all", "a map for each size", "log loss as it is", "by size")  # fmt: skip
+    caption = (
+        f"{run.name}: maps of scores, fitted on half of the images, and the expected calibration error (× 100) and log "
+        "loss on the other half"
+    )
+    return [*tables, Table(f"{name}-maps", caption, of_maps, maps)]
+
+
 def seed_table(results: SizeAPResults, run: RunResult) -> Table:
     """AP of every seed of a method, by bin."""
     rows: Rows = [(seed.name, *map(percent, seed.ap)) for seed in run.seeds]
@@ -158,6 +199,7 @@ def terminal_tables(results: SizeAPResults) -> list[Table]:
         shown += [bin_table(results, run, ("ap",))]
         shown += [error_table(results, run, detailed=False)] if run.bins[0].errors else []
         shown += threshold_tables(results, run, detailed=False)
+        shown += calibration_tables(results, run, detailed=False)
     return shown
 
 
@@ -306,8 +348,8 @@ def csv_files(results: SizeAPResults) -> dict[str, str]:
 def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
     """The figures in full precision, undefined ones None: header and rows by the name of the table.
 
-    ``bins`` and ``classes`` always; ``errors``, ``ap_against_size``, ``thresholds``, ``differences`` and ``settling``
-    if the results have any.
+    ``bins`` and ``classes`` always; ``errors``, ``ap_against_size``, ``thresholds``, ``calibration``, ``reliability``,
+    ``calibration_maps``, ``differences`` and ``settling`` if the results have any.
     """
     how = (results.iou_type, results.area_rule)
     files = {"bins": _bin_rows(results, how), "classes": _class_rows(results, how)}
@@ -329,7 +371,7 @@ def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
                 for p in run.sweep
             ],
         )
-    header = ["run", "category", "bin", *(f"{m}{end}" for m in POINT for end in ("", "_low", "_high"))]
+    header = ["run", "category", "bin", *(f"{m}{end}" for m in POINT for end in ENDS)]
     rows = [
         (run.name, p.category, p.bin, *(v for m in POINT for v in (getattr(p, m), *_limits(p.intervals.get(m)))),
          p.kept, p.hits, p.objects, run.operating.goal, run.operating.iou, *how)
@@ -337,6 +379,7 @@ def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
         for p in run.operating.points
     ]  # fmt: skip
     files |= {"thresholds": ([*header, "kept", "hits", "objects", "goal", "iou", *HOW], rows)} if rows else {}
+    files |= _calibration_rows(results, how)
     header = ["kind", "of", "metric", "first", "second", "difference", "low", "high", "p_positive", *HOW]
     rows = [
         (kind, d.of, d.metric, d.first, d.second, d.difference, *_limits(d.interval), d.probability_positive, *how,
@@ -354,6 +397,46 @@ def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
     ]
     files |= {"settling": ([*header, "seeds_needed"], rows)} if rows else {}
     return files
+
+
+def _calibration_rows(results: SizeAPResults, how: Sequence[str]) -> dict[str, tuple[list[str], Rows]]:
+    """Errors, reliability by interval of score, and maps; empty if the calibration was not evaluated."""
+    runs = [(run.name, run.calibration) for run in results.runs if run.calibration]
+    keys = ("precision", "ece", "mce")
+    header = [
+        "run",
+        "category",
+        "bin",
+        "detections",
+        "score",
+        *(f"{k}{end}" for k in keys for end in ENDS),
+        "iou",
+        *HOW,
+    ]
+    cells: Rows = [
+        (name, c.category, c.bin, c.detections, c.score,
+         *(v for k in keys for v in (getattr(c, k), *_limits(c.intervals.get(k)))), of_run.iou, *how)
+        for name, of_run in runs for c in of_run.cells
+    ]  # fmt: skip
+    levels: Rows = [
+        (name, c.category, c.bin, i / len(c.levels), (i + 1) / len(c.levels), *level)
+        for name, of_run in runs for c in of_run.cells for i, level in enumerate(c.levels)
+    ]  # fmt: skip
+    of_levels = ["run", "category", "bin", "score_from", "score_to", "detections", "score", "precision"]
+    three = [f"{what}{end}" for what in ("ece", "loss") for end in ("", "_one", "_size")]
+    limits = [f"{key}_{end}" for key in ("ece", "ece_one", "ece_size", "change") for end in ("low", "high")]
+    maps: Rows = [
+        (name, m.bin, m.slope, m.offset, m.fitted, m.tested, *m.errors, *m.losses,
+         *(v for key in ("ece", "ece_one", "ece_size", "change") for v in _limits(m.intervals.get(key))))
+        for name, of_run in runs for m in of_run.maps
+    ]  # fmt: skip
+    if not runs:
+        return {}
+    return {
+        "calibration": (header, cells),
+        "reliability": (of_levels, levels),
+        "calibration_maps": (["run", "bin", "slope", "offset", "fitted", "tested", *three, *limits], maps),
+    }
 
 
 def _bin_rows(results: SizeAPResults, how: Sequence[str]) -> tuple[list[str], Rows]:

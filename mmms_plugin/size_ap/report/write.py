@@ -20,7 +20,7 @@ from mmms_plugin.size_ap.report.gallery import failure_gallery
 from mmms_plugin.size_ap.report.tables import csv_files, shape
 from mmms_plugin.size_ap.resizing import Measured
 from mmms_plugin.size_ap.results import Comparison, RunResult, SizeAPResults
-from mmms_plugin.size_ap.score_files import ScoreThresholds, Sizes
+from mmms_plugin.size_ap.score_files import ScoreCalibration, ScoreThresholds, Sizes
 
 ERROR_MEANINGS = (
     ("classification", "right place, wrong class: IoU of at least 0.5 with an object of another class"),
@@ -34,6 +34,7 @@ LVIS_RULES = (
     "LVIS: the best 300 detections of an image count; ignored are those of classes that were not checked in the image, "
     "and unmatched ones of classes that are not exhaustively annotated in it"
 )
+DRAWN_CLASSES = 8  # of reliability diagrams
 UNDEFINED = "n/a: no objects"
 
 
@@ -44,7 +45,8 @@ def write_report(
 
     It consists of ``report.html`` (self-contained), ``results.json``, ``tables.md``, ``tables.tex`` (needs booktabs),
     ``bins.csv``, ``classes.csv``, ``errors.csv``, ``ap_against_size.csv``, with thresholds ``thresholds.csv`` and
-    ``thresholds-1.json`` (of the first run; for ``mmms predict``), with several runs ``differences.csv`` and,
+    ``thresholds-1.json`` (of the first run; for ``mmms predict``), with the calibration ``calibration.csv``,
+    ``reliability.csv``, ``calibration_maps.csv`` and ``calibration-1.json``, with several runs ``differences.csv`` and,
     with a bootstrap, ``settling.csv``, and every figure as SVG.
 
     Args:
@@ -116,6 +118,8 @@ def _evaluation_sections(results: SizeAPResults, out: Output) -> list[Section]:
         sections.append(_error_section(results, out))
     if any(run.operating for run in results.runs):
         sections.append(_threshold_section(results, out))
+    if any(run.calibration for run in results.runs):
+        sections.append(_calibration_section(results, out))
     for comparison in results.comparisons:
         sections += [_difference_section(results, comparison, out)]
         sections += [_group_section(results, comparison, out)] if comparison.groups else []
@@ -166,6 +170,34 @@ def _threshold_section(results: SizeAPResults, out: Output) -> Section:
     out.texts(files)
     facts = [("the same, for mmms predict", f"--thresholds {name}") for name in files]
     return Section("From which score to keep detections", facts, pictures, shown)
+
+
+def _calibration_section(results: SizeAPResults, out: Output) -> Section:
+    pictures, shown, files = [], [], {}
+    for run in results.runs:
+        number = tables.position(results, run)
+        caption = (
+            f"{run.name}: share of detections that is right against their mean score, in ten intervals of score, by "
+            "the detections' own size. Dots are as large as the intervals are full; dashed: perfect scores."
+        )
+        pictures.append(out.figure(f"reliability-{number}", plots.reliability(results, run), caption))
+        if len(results.runs[0].classes.category_ids) > 1:
+            caption = f"{run.name}: the same for up to {DRAWN_CLASSES} most frequent classes, a curve for each bin."
+            drawn = plots.reliability(results, run, DRAWN_CLASSES)
+            pictures.append(out.figure(f"reliability_classes-{number}", drawn, caption))
+        shown += tables.calibration_tables(results, run)
+        if results.inputs and not isinstance(results.inputs.options.resizing, Measured):  # that no file can hold
+            files[f"calibration-{number}.json"] = score_calibration(results, run).to_json()
+    out.texts(files)
+    facts = [("the maps, for mmms predict", f"--calibration {name}") for name in files]
+    return Section("Are scores probabilities?", facts, pictures, shown)
+
+
+def score_calibration(results: SizeAPResults, run: RunResult) -> ScoreCalibration:
+    """A run's maps as the file that ``mmms predict --calibration`` takes."""
+    assert run.calibration is not None
+    maps = {row.bin: (row.slope, row.offset) for row in run.calibration.maps}
+    return ScoreCalibration(sizes_of(results), maps, run.calibration.iou, run.name)
 
 
 def score_thresholds(results: SizeAPResults, run: RunResult) -> ScoreThresholds:
