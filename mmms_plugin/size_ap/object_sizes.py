@@ -210,14 +210,16 @@ def _quantiles(values: NDArray) -> tuple[tuple[float, float], ...]:
 
 
 def _classes(truth: GroundTruth, keep: NDArray, sides: NDArray, inside: NDArray) -> tuple[ClassSizes, ...]:
+    category, boxes = truth.category_id[keep], truth.boxes[keep]
+    order = np.argsort(category, kind="stable")
+    starts, ends = (np.searchsorted(category[order], truth.category_ids, side=side) for side in ("left", "right"))
     classes = []
-    for category, name in zip(truth.category_ids, truth.category_names, strict=True):
-        chosen = truth.category_id[keep] == category
-        boxes = truth.boxes[keep][chosen]
-        boxes = boxes[(boxes[:, 2:] >= THINNEST).all(1)]
-        side = float(np.median(sides[chosen])) if chosen.any() else float("nan")
-        aspect = float(np.median(boxes[:, 3] / boxes[:, 2])) if len(boxes) else float("nan")
-        classes.append(ClassSizes(name, int(chosen.sum()), tuple(inside[:, chosen].sum(1).tolist()), side, aspect))
+    for name, start, end in zip(truth.category_names, starts.tolist(), ends.tolist(), strict=True):
+        chosen = order[start:end]
+        real = boxes[chosen][(boxes[chosen, 2:] >= THINNEST).all(1)]
+        side = float(np.median(sides[chosen])) if len(chosen) else float("nan")
+        aspect = float(np.median(real[:, 3] / real[:, 2])) if len(real) else float("nan")
+        classes.append(ClassSizes(name, len(chosen), tuple(inside[:, chosen].sum(1).tolist()), side, aspect))
     return tuple(sorted(classes, key=lambda sizes: -sizes.objects))
 
 
@@ -275,19 +277,27 @@ def off_anchors(boxes: Floats, anchors: Floats) -> float:
     """Share of boxes ``[n, 2]``, width and height, without an anchor of IoU 0.5, over all positions on the grid."""
     order = np.argsort(boxes.prod(1), kind="stable")
     chosen = boxes[order[np.linspace(0, len(boxes) - 1, min(MOST, len(boxes))).round().astype(int)]]
-    return float((best_ious(chosen, anchors) < FITTING).mean())
+    return float((best_ious(chosen, anchors, FITTING) < FITTING).mean())
 
 
-def best_ious(boxes: Floats, anchors: Floats) -> Floats:
-    """``[n, 32]``: the largest IoU of each box ``[n, 2]`` with an anchor, at evenly spread positions on the grid."""
+def best_ious(boxes: Floats, anchors: Floats, least: float = 0.0) -> Floats:
+    """``[n, 32]``: the largest IoU of each box ``[n, 2]`` with an anchor, at evenly spread positions on the grid.
+
+    Args:
+        boxes, anchors: sides in px; anchors also with the steps of their grids.
+        least: a lower IoU may be given as 0: boxes of very different areas are not compared.
+    """
     # middles of an object in one cell of the coarsest grid, evenly spread there and in all finer ones
     golden = np.array([0.7548776662466927, 0.5698402909980532])  # x^3 = x + 1: the golden ratio of the plane
     places = (np.arange(PLACES)[:, None] * golden % 1) * anchors[:, 2:].max(0)
-    best = np.zeros((len(boxes), len(places)))
+    best, areas = np.zeros((len(boxes), len(places))), boxes.prod(1)
     for width, height, *steps in anchors:
+        ratio = np.minimum(areas, width * height) / np.maximum(np.maximum(areas, width * height), 1e-12)
+        near = np.flatnonzero(ratio >= least * (1 - 1e-9))  # no IoU is above the ratio
         away = np.abs((places + np.divide(steps, 2)) % steps - np.divide(steps, 2))  # from the nearest anchor's middle
-        both = _overlap(boxes[:, 0], width, away[:, 0]) * _overlap(boxes[:, 1], height, away[:, 1])
-        best = np.maximum(best, both / np.maximum(boxes.prod(1)[:, None] + width * height - both, 1e-12))
+        both = _overlap(boxes[near, 0], width, away[:, 0]) * _overlap(boxes[near, 1], height, away[:, 1])
+        iou = both / np.maximum(areas[near, None] + width * height - both, 1e-12)
+        best[near] = np.maximum(best[near], iou)
     return best
 
 
