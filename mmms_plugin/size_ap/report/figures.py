@@ -409,12 +409,14 @@ def _heat_panel(axis: Axes, names: Sequence[str], columns: Sequence[str], values
     axis.imshow(np.ma.masked_invalid(values), cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for row, column in np.argwhere(~np.isfinite(values)):
         cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="white", edgecolor="#999999", hatch="////", lw=0)
+        cell.set_in_layout(False)  # it is inside, and the layout would measure hundreds of cells and numbers
         axis.add_patch(cell)
     if len(columns) <= VALUES_UP_TO:
         for row, column in np.argwhere(np.isfinite(values)):
             value = values[row, column]
             colour = "white" if value < 0.5 else "black"
-            axis.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
+            text = axis.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
+            text.set_in_layout(False)
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(rows - 0.5, -0.5)
     axis.set_xticks(
