@@ -109,16 +109,17 @@ class Accumulator:
     def _sort_bins(self, in_bin: NDArray[np.bool_], image: Ints, category: Ints, bin_: Ints, place: Ints) -> None:
         """Count the detections of the bin before each entry and each segment; keep their images, for the bootstrap."""
         self._in_bin, self._image = in_bin, image
-        up_to = np.cumsum(in_bin, axis=1, dtype=np.int32)
-        count = up_to[:, -1].astype(np.int64) if in_bin.shape[1] else np.zeros(len(in_bin), np.int64)
-        offset = np.cumsum(count) - count
-        up_to += offset.astype(np.int32)[:, None]
-        self._entry_place = up_to[bin_, place]
         first = np.searchsorted(category, np.arange(self.shape[2]))
         segment_bin, _, segment_class = np.unravel_index(self._segments, self.shape)
         begin = first[segment_class]
-        before = up_to[segment_bin, begin - 1] if len(begin) else begin
-        self._segment_place = np.where(begin > 0, before, offset[segment_bin])
+        self._entry_place, self._segment_place = np.zeros(len(place), np.int32), np.zeros(len(begin), np.int64)
+        up_to, offset = np.zeros(len(image) + 1, np.int32), 0  # one bin at a time: all together take much memory
+        for number, inside in enumerate(in_bin):
+            np.cumsum(inside, out=up_to[1:])
+            entries, segments = (slice(*np.searchsorted(of, (number, number + 1))) for of in (bin_, segment_bin))
+            self._entry_place[entries] = up_to[1:][place[entries]] + offset
+            self._segment_place[segments] = up_to[begin[segments]] + offset
+            offset += int(up_to[-1])
 
     @cached_property
     def _places(self) -> tuple[Ints, Ints, Ints]:
