@@ -108,6 +108,12 @@ class Options(CommandOptions):
         super().__post_init__()
         if (self.fail_if or self.baseline) and not self.pred:
             raise UserError("--fail-if and --baseline need a --pred to judge")
+        for name, asked in (
+            ("--thresholds", self.evaluation.operating),
+            ("--calibration", self.evaluation.calibration),
+        ):
+            if asked and not self.pred:
+                raise UserError(f"{name}: needs a --pred, whose scores it is about")
         if self.baseline and not self.evaluation.replicates:
             raise UserError("--baseline needs --bootstrap N: a bin is judged by its interval")
 

@@ -51,8 +51,7 @@ def operating_points(
         kept = ranked.kept(chosen)
 
         def drawn(weights: Weights, ranked: Ranked = ranked, chosen: NDArray = chosen) -> Floats:
-            own = ranked.kept(ranked.choose(options.goal, weights), weights).score
-            return np.concatenate([own[None], ranked.kept(chosen, weights).figures[1:]])
+            return ranked.drawn(options.goal, chosen, weights)
 
         draws, figures = _draws(drawn, matches, options), kept.figures
         for k, name in enumerate(names):

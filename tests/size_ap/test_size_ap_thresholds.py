@@ -20,7 +20,7 @@ from mmms_plugin.size_ap.kernel.operating_points import Goal, Ranked
 from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.report.write import score_thresholds
 from mmms_plugin.size_ap.resizing import Step
-from mmms_plugin.size_ap.score_files import read_thresholds
+from mmms_plugin.size_ap.score_files import Limits, ScoreThresholds, Sizes, read_thresholds
 from tests.fuzz.size_ap import quick_figures
 from tests.oracles.operating_points import best_threshold
 from tests.size_ap.size_ap_data import in_memory, pycocotools_eval, random_coco, with_masks
@@ -202,6 +202,21 @@ def test_thresholds_follow_the_sizes_of_the_evaluation(files, tmp_path):
     assert replace(resized, of="mask").names(boxes[:2], areas, (128, 128)) == ["large", "medium"]  # of 2 and 0.02
 
 
+def test_missing_thresholds_are_replaced_by_the_nearest_there_are():
+    sizes = Sizes("box", "side", (Limits("low", 0, 400), Limits("high", 400, None)))
+    full = ScoreThresholds(sizes, {"all": 0.1, "low": 0.2}, {"a": {"all": 0.3, "low": 0.4}, "b": {"all": 0.5}})
+    least = {(name, bin_): full.least(name, bin_) for name in "abc" for bin_ in ("low", "high", "all")}
+    assert least == {
+        ("a", "low"): 0.4, ("a", "high"): 0.3, ("a", "all"): 0.3,
+        ("b", "low"): 0.2, ("b", "high"): 0.5, ("b", "all"): 0.5,
+        ("c", "low"): 0.2, ("c", "high"): 0.1, ("c", "all"): 0.1,
+    }  # fmt: skip
+    assert full.lowest == 0.09999  # scores are compared at five decimals
+    assert full.keeps(["c"], np.array([0.099996]), np.array([[0, 0, 50, 50.0]]), None, (60, 60)).all()
+    some = replace(full, all_classes={"low": 0.2})
+    assert (some.least("c", "high"), some.lowest) == (-math.inf, 0)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -224,6 +239,12 @@ def test_damaged_files_are_one_line(written, tmp_path, change, words):
         read_thresholds(file)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(f"--thresholds {file}: ")
+
+
+def test_there_are_no_scores_without_predictions(files, capsys):
+    for option in ("--thresholds", "--calibration"):
+        assert main(["size-ap", "--ann", str(files / "ann.json"), option]) == 2
+        assert f"{option}: needs a --pred, whose scores it is about" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

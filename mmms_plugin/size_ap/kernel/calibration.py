@@ -24,6 +24,7 @@ quantiles of the size, chosen for AP.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,10 +95,23 @@ class Reliability:
 
     def sums(self, weights: NDArray[np.int32] | None = None) -> Floats:
         """``(3, bins, classes, intervals)`` detections, sum of scores, and right ones."""
-        weight = np.ones(len(self._cell)) if weights is None else weights[self._image].astype(np.float64)
         size = int(np.prod(self.shape))
-        columns = (weight, weight * self._score, weight * self._right)
-        return np.stack([np.bincount(self._cell, column, size).reshape(self.shape) for column in columns])
+        if weights is None:
+            cell, columns = self._cell, (np.ones(len(self._cell)), self._score, self._right)
+        else:
+            image, cell, of_image = self._by_image
+            weight = weights[image].astype(np.float64)
+            columns = (weight * of_image[0], weight * of_image[1], weight * of_image[2])
+        return np.stack([np.bincount(cell, column, size).reshape(self.shape) for column in columns])
+
+    @cached_property
+    def _by_image(self) -> tuple[Ints, Ints, Floats]:
+        """Image and cell of every pair of them that occurs, and their ``(3, pairs)`` sums, for the bootstrap."""
+        size = int(np.prod(self.shape))
+        pairs, place = np.unique(self._image * size + self._cell, return_inverse=True)
+        columns = (None, self._score, self._right)
+        image, cell = np.divmod(pairs, size)
+        return image, cell, np.stack([np.bincount(place, column, len(pairs)).astype(np.float64) for column in columns])
 
 
 def errors_of(sums: Floats) -> Floats:

@@ -79,15 +79,22 @@ class Ranked:
         self._hit = (status[bin_, place] == REGULAR).astype(np.int64)
         last = np.ones(len(cell), np.bool_)  # of its score in its cell
         last[:-1] = (cell[1:] != cell[:-1]) | (self._score[1:] != self._score[:-1])
-        self._ends = np.flatnonzero(last)
+        ends = np.flatnonzero(last)
+        # a score without a match is never better than the one above it
+        self._ends = ends[np.diff(np.cumsum(self._hit)[ends], prepend=0) > 0]
         self._cell = cell[self._ends]
         self._starts = np.flatnonzero(np.diff(self._cell, prepend=NONE))
         self._group = np.cumsum(np.diff(self._cell, prepend=NONE) != 0) - 1  # of every end, the place in _starts
-        first = np.flatnonzero(np.diff(cell, prepend=NONE))
-        self._before = first[self._group] if len(first) else first  # detections before the end's cell
+        self._before = np.searchsorted(cell, self._cell)  # detections before the end's cell
         object_bin, which = np.nonzero(matches.counted)
         self._object_image = candidates.truths.image[which]
         self._object_cell = object_bin * classes + (0 if merged else candidates.truths.category[which])
+
+    def drawn(self, goal: Goal, chosen: Ints, weights: NDArray[np.int32]) -> Floats:
+        """``(4, bins, classes)`` in a draw of images: the score chosen anew; precision, recall and F1 of ``chosen``."""
+        counts = self._counts(weights)
+        anew = self._kept(self._chosen(goal, *counts), *counts).score
+        return np.concatenate([anew[None], self._kept(chosen, *counts).figures[1:]])
 
     def _counts(self, weights: NDArray[np.int32] | None) -> tuple[Floats, Floats, Floats]:
         """Hits and kept detections at every end, and objects of every cell."""
@@ -101,10 +108,16 @@ class Ranked:
 
     def choose(self, goal: Goal, weights: NDArray[np.int32] | None = None) -> Ints:
         """``(bins * classes,)`` place of the chosen score, or `NONE`; ``weights`` say how often every image counts."""
+        return self._chosen(goal, *self._counts(weights))
+
+    def kept(self, chosen: Ints, weights: NDArray[np.int32] | None = None) -> Kept:
+        """Score and counts of ``chosen`` places, with ``weights`` of the images."""
+        return self._kept(chosen, *self._counts(weights))
+
+    def _chosen(self, goal: Goal, hits: Floats, seen: Floats, objects: Floats) -> Ints:
         chosen = np.full(self.shape[0] * self.shape[1], NONE)
         if not len(self._ends):
             return chosen
-        hits, seen, objects = self._counts(weights)
         total = objects[self._cell]
         if goal.name == "f1":
             worth = 2 * hits / np.maximum(seen + total, 1)
@@ -119,9 +132,7 @@ class Ranked:
         chosen[self._cell[self._starts]] = np.where(best > 0, first, NONE)
         return chosen
 
-    def kept(self, chosen: Ints, weights: NDArray[np.int32] | None = None) -> Kept:
-        """Score and counts of ``chosen`` places, with ``weights`` of the images."""
-        hits, seen, objects = self._counts(weights)
+    def _kept(self, chosen: Ints, hits: Floats, seen: Floats, objects: Floats) -> Kept:
         defined = chosen != NONE
 
         def at(values: Floats) -> Floats:
