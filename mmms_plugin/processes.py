@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import psutil
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ``ru_maxrss``
+PEAK_MEMORY = "MMMS_PEAK_MEMORY"  # variable: the file for the peak of a training that another machine may run
 POLL = 0.2  # seconds between two looks at a process, where the system keeps no peak of one that has ended
 
 
@@ -33,25 +34,33 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
 
-def wait_and_measure(process: subprocess.Popen) -> int:
+def wait_and_measure(process: subprocess.Popen, block: bool = True, peak: int = 0) -> int:
     """Wait for a process to end, and set its ``returncode``.
+
+    Args:
+        process: that is measured.
+        block: whether to wait; otherwise look at it once, and leave ``returncode`` None if it has not ended.
+        peak: what an earlier look at the process returned.
 
     Returns:
         The most resident memory that it held, in bytes. Without ``os.wait4``: until the last look at it.
     """
     if hasattr(os, "wait4"):
-        _, status, usage = os.wait4(process.pid, 0)
+        ended, status, usage = os.wait4(process.pid, 0 if block else os.WNOHANG)
+        if not ended:
+            return peak
         process.returncode = os.waitstatus_to_exitcode(status)
         return usage.ru_maxrss * RSS_UNIT
     import psutil
 
-    peak = 0
     while process.returncode is None:
         with suppress(psutil.Error):
             outer = psutil.Process(process.pid)  # mmms.exe and a start in UTF-8 mode work in a process of their own
             peak = max(peak, *map(_peak, (outer, *outer.children(recursive=True))))
         with suppress(subprocess.TimeoutExpired):
-            process.wait(POLL)
+            process.wait(POLL if block else 0)
+        if not block:
+            break
     return peak
 
 

@@ -1,7 +1,8 @@
 """Train configs with several seeds; compare metrics and costs.
 
-Reports mean and standard deviation of the metrics. Runs are trained one at a time: seed 0 of every config first, then
-seed 1 of every config. If the command is interrupted, give it again: it continues where it stopped.
+Reports mean and standard deviation of the metrics. Runs are trained one at a time, or with --jobs several: seed 0 of
+every config first, then seed 1 of every config. If the command is interrupted, give it again: it continues where it
+stopped.
 """
 
 # A run is an `mmms train` in a process of its own, so that runs do not affect each other. Its record,
@@ -12,12 +13,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +30,11 @@ from mmms_plugin.commands.compare_seeds_records import SeedRecord, TrainedCost, 
 from mmms_plugin.errors import RunError, UserError, one_line
 from mmms_plugin.files import WINDOWS, check_folder, make_folder, write_text
 from mmms_plugin.options import REQUIRED, CommandOptions, option, positional
-from mmms_plugin.processes import shell_words, wait_and_measure
+from mmms_plugin.processes import PEAK_MEMORY, POLL, shell_words, wait_and_measure
 from mmms_plugin.report.tables import NOT_AVAILABLE, Column, Table, to_markdown
 
 WRITTEN = ("seeds.json", "seeds.md")
+JOBS = "jobs"  # heading of --help
 OWN_OPTIONS = ("--seed", "--work-dir", "--resume")
 NOTE = (
     "Mean and standard deviation over the seeds; difference: from the first config, seed by seed. MMAC, and MiB kept "
@@ -40,10 +45,19 @@ NOTE = (
 
 def parse_train(text: str) -> list[str]:
     """The options in one argument as words."""
+    return _words("--train", text)
+
+
+def parse_srun(text: str) -> list[str]:
+    """The same for srun."""
+    return _words("--srun", text)
+
+
+def _words(flag: str, text: str) -> list[str]:
     try:
         return shell_words(text)
     except ValueError as error:
-        raise UserError(f"--train {text}: {error}") from None
+        raise UserError(f"{flag} {text}: {error}") from None
 
 
 @dataclass(kw_only=True)
@@ -62,6 +76,26 @@ class Options(CommandOptions):
         metavar="NAME",
         help="metrics in the table, such as accuracy/top1 (default: the first one reported); seeds.json has all",
     )  # fmt: skip
+    jobs: int | None = option(
+        least=1, metavar="N", group=JOBS,
+        help="trainings at once; on this machine they share its GPUs, or else its cores (default: 1, and with "
+        "--launcher slurm all)",
+    )  # fmt: skip
+    launcher: str = option(
+        choices=["none", "slurm"], default="none", group=JOBS,
+        help="slurm submits each training by srun, which queues it; none starts it on this machine",
+    )  # fmt: skip
+    srun: tuple[str, ...] = option(
+        default=(), metavar="OPTIONS", reader=parse_srun, group=JOBS,
+        help="options of srun, as one argument: --srun='--gres=gpu:1 --cpus-per-task=8 --time=4:00:00'",
+    )  # fmt: skip
+
+    def check_files(self) -> None:
+        super().check_files()
+        if self.srun and self.launcher != "slurm":
+            raise UserError("--srun: give --launcher slurm too")
+        if self.launcher == "slurm" and shutil.which("srun") is None:
+            raise UserError("--launcher slurm: this machine has no srun; start the command where jobs are submitted")
 
 
 def run(options: Options) -> None:
@@ -91,10 +125,10 @@ def _run(options: Options) -> None:
     runs = _finished(files, train)  # all of them, before hours of training
     for record, _ in runs.values():
         _check_metrics(options.metrics or (), record.config, record.metrics)
-    for (config, seed), file in files.items():
-        if (config, seed) not in runs:
-            with signals.explained(f"in the training of {config}, seed {seed}; give the command again to continue"):
-                runs[config, seed] = _Run(_train_now(config, seed, file, train), trained_cost(file.with_suffix("")))
+    waiting = [_Job(config, seed, file) for (config, seed), file in files.items() if (config, seed) not in runs]
+    with closing(_trained(waiting, options)) as done:
+        for job in done:
+            runs[job.config, job.seed] = _Run(job.record(train), trained_cost(job.work_dir))
     content = {config: _summary([runs[config, seed] for seed in range(options.seeds)]) for config in configs}
     for config in configs[1:]:
         content[config]["difference"] = _differences(content[configs[0]]["metrics"], content[config]["metrics"])
@@ -169,39 +203,129 @@ class _Run(NamedTuple):
     cost: TrainedCost
 
 
-def _train_now(config: str, seed: int, file: Path, options: list[str]) -> SeedRecord:
-    """Train, and write the record."""
-    work_dir = file.with_suffix("")
-    print(f"training {config}, seed {seed}: {work_dir.with_suffix('.log')}", flush=True)
-    peak = _train(config, seed, make_folder(work_dir), options)
-    metrics, seconds = read_scalars(work_dir)
-    record = SeedRecord(config, seed, tuple(options), metrics, seconds, peak)
-    write_text(file, json.dumps(record.as_dict(), indent=1) + "\n")
-    return record
+@dataclass
+class _Job:
+    """A training: its process, and the peak of its memory in bytes so far.
+
+    Attributes:
+        place: what its environment has beside that of this command; jobs that run at once have different ones.
+    """
+
+    config: str
+    seed: int
+    file: Path
+    process: subprocess.Popen | None = None
+    peak: int = 0
+    place: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def work_dir(self) -> Path:
+        return self.file.with_suffix("")
+
+    @property
+    def log(self) -> Path:
+        return self.file.with_suffix(".log")
+
+    @property
+    def peak_file(self) -> Path:
+        return self.file.with_suffix(".peak")
+
+    def __str__(self) -> str:
+        return f"{self.config}, seed {self.seed}"
+
+    def start(self, options: Options) -> None:
+        """Run ``mmms train``, here or where srun finds room for it; a signal waits until there is a process to end."""
+        print(f"training {self}: {self.log}", flush=True)
+        own = ["--seed", str(self.seed), "--work-dir", str(make_folder(self.work_dir)), "--resume"]
+        command = [sys.executable, "-m", "mmms_plugin", "train", self.config, *own, *options.train]
+        environment = os.environ | self.place | {"PYTHONUTF8": "1"}  # otherwise it restarts itself, see commands.script
+        slurm = options.launcher == "slurm"
+        if slurm:
+            command = ["srun", "--ntasks=1", *options.srun, *command]
+            environment[PEAK_MEMORY] = str(self.peak_file.resolve())  # srun's own memory is not the training's
+        with open(self.log, "ab") as stream:
+            signals.hold()
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=slurm
+            )
+        signals.release()
+
+    def ended(self) -> bool:
+        """Whether it is done.
+
+        Raises:
+            UserError, RunError: it failed.
+        """
+        assert self.process is not None
+        self.peak = wait_and_measure(self.process, block=False, peak=self.peak)
+        if not self.process.returncode:
+            return self.process.returncode == 0
+        last = self.log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+        kind = UserError if self.process.returncode == 2 else RunError
+        raise kind(one_line(f"{self}: {last} (see {self.log})"))
+
+    def record(self, options: Sequence[str]) -> SeedRecord:
+        """Write the record of the training."""
+        with suppress(OSError, ValueError):
+            self.peak = int(self.peak_file.read_text(encoding="utf-8"))
+            self.peak_file.unlink()
+        metrics, seconds = read_scalars(self.work_dir)
+        record = SeedRecord(self.config, self.seed, tuple(options), metrics, seconds, self.peak)
+        write_text(self.file, json.dumps(record.as_dict(), indent=1) + "\n")
+        return record
 
 
-def _train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> int:
-    """Run ``mmms train``; returns the peak memory of its process in bytes."""
-    own = ["--seed", str(seed), "--work-dir", str(work_dir), "--resume"]
-    command = [sys.executable, "-m", "mmms_plugin", "train", config, *own, *options]
-    log = work_dir.with_suffix(".log")
-    with open(log, "ab") as stream:
-        environment = os.environ | {"PYTHONUTF8": "1"}  # otherwise the command restarts itself, see commands.script
-        signals.hold()  # until there is a process to end
-        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
-        try:
-            signals.release()
-            peak = wait_and_measure(process)
-        except KeyboardInterrupt:
-            if not WINDOWS:  # where Ctrl-C reaches the training too, and terminate() would not let it save its state
-                process.terminate()
-            process.wait()
+def _trained(waiting: Sequence[_Job], options: Options) -> Generator[_Job, None, None]:
+    """Run the trainings, as many at once as the options say; yield each when it is done.
+
+    If one fails, or a signal ends the command, the others end too; they save their state.
+    """
+    left, running, places = list(waiting), list[_Job](), _places(options, len(waiting))
+    try:
+        while left or running:
+            while left and places:
+                running.append(left.pop(0))
+                running[-1].place = places.pop(0)
+                running[-1].start(options)
+            for job in [job for job in running if job.ended()]:
+                running.remove(job)
+                places.append(job.place)
+                yield job
+                if len(places) + len(running) > 1:
+                    print(f"{len(waiting) - len(left) - len(running)} of {len(waiting)} done: {job}", flush=True)
+            if running and not (left and places):
+                time.sleep(POLL)
+    except BaseException:
+        where = {0: "between trainings", 1: f"in the training of {''.join(map(str, running))}"}
+        text = where.get(len(running), f"in {len(running)} trainings")
+        with signals.explained(f"{text}; give the command again to continue"):
             raise
-    if process.returncode:
-        last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-        kind = UserError if process.returncode == 2 else RunError
-        raise kind(one_line(f"{config}, seed {seed}: {last} (see {log})"))
-    return peak
+    finally:
+        for job in running:
+            # on Windows Ctrl-C reaches the training too, and terminate() would not let it save its state
+            if job.process is not None and job.process.returncode is None and not WINDOWS:
+                job.process.terminate()
+        for job in running:
+            if job.process is not None and job.process.returncode is None:
+                job.process.wait()
+
+
+def _places(options: Options, trainings: int) -> list[Mapping[str, str]]:
+    """The variables of each of the trainings that run at once: its GPU, and its share of this machine's cores."""
+    if options.launcher == "slurm":
+        return [{}] * (options.jobs or trainings)
+    jobs = min(options.jobs or 1, trainings)
+    if jobs <= 1:
+        return [{}] * jobs
+    import torch
+
+    from mmms_plugin.train.processes import usable_cores
+
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[: torch.cuda.device_count()]
+    if gpus == [""]:
+        gpus = [str(number) for number in range(torch.cuda.device_count())]
+    cores = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))}
+    return [cores | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}) for i in range(jobs)]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,11 @@
 Ctrl-C and SIGTERM save a checkpoint; --resume continues from it.
 """
 
+import os
+
 from mmms_plugin import signals
+from mmms_plugin.files import write_text
+from mmms_plugin.processes import PEAK_MEMORY, peak_memory
 from mmms_plugin.train.options import TrainOptions as Options
 
 
@@ -13,3 +17,5 @@ def run(options: Options) -> None:
         from mmms_plugin.train.launch import train
 
         train(options)
+        if file := os.environ.get(PEAK_MEMORY):
+            write_text(file, str(peak_memory()))

@@ -304,3 +304,83 @@ def test_kept_memory_is_that_of_distinct_activations(device: str):
     layers = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4)).to(device)
     # Linear keeps its input, ReLU its output, which is the second Linear's input: one tensor.
     assert kept_for_backward(layers, torch.ones(5, 8, device=device)) == 4 * (5 * 8 + 5 * 16)
+
+
+SRUN = """#!/bin/sh
+echo "$@" >> "$CALLS.srun"
+while [ "$1" != "${1#--}" ]; do shift; done
+"$@" && echo 123456789 > "$MMMS_PEAK_MEMORY"
+"""
+
+
+@pytest.mark.needs(os.name != "nt", reason="a shell")
+@pytest.mark.parametrize("launcher", ["none", "slurm"])
+def test_several_trainings_at_once_end_with_the_same_report(calls, tmp_path, monkeypatch, capsys, launcher):
+    """The trainings of --jobs 2 wait for each other; of a failing one, the others save their state."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("mmms_plugin.train.processes.usable_cores", lambda: 6)
+    script, srun = Path(sys.executable), tmp_path / "srun"
+    srun.write_text(SRUN, encoding="utf-8")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    command = ["compare-seeds", *CONFIGS, "--seeds", "3", "--out"]
+    assert main([*command, str(tmp_path / "one")]) == 0
+    meet = 'touch "$8.here"; until [ $(ls "${8%/*/*}"/*/*.here | wc -l) -ge 2 ]; do sleep 0.02; done\n'
+    head, rest = TRAINING.split("\n", 1)
+    script.write_text(f'{head}\necho "$OMP_NUM_THREADS" >> "$CALLS.threads"\n{meet}{rest}', encoding="utf-8")
+    more = ["--launcher", "slurm", "--srun=--gres=gpu:1 --time=1:00"] if launcher == "slurm" else []
+    assert main([*command, str(tmp_path / "two"), "--jobs", "2", *more]) == 0
+    one, two = (json.loads((tmp_path / name / "seeds.json").read_text(encoding="utf-8")) for name in ("one", "two"))
+    for content in (*one.values(), *two.values()):
+        peak = content.pop("peak_memory")
+    assert list(one) == list(two) == CONFIGS
+    assert one == two
+    assert "\n6 of 6 done: " in capsys.readouterr().out
+    threads = (tmp_path / "calls.threads").read_text(encoding="utf-8").split()
+    if launcher == "slurm":
+        assert threads == []
+        assert peak["values"] == [123456789] * 3
+        (first, *_) = (tmp_path / "calls.srun").read_text(encoding="utf-8").splitlines()
+        assert first.startswith(
+            f"--ntasks=1 --gres=gpu:1 --time=1:00 {script} -m mmms_plugin train {CONFIGS[0]} --seed"
+        )
+        assert not list((tmp_path / "two").rglob("*.peak"))
+    else:
+        assert threads == ["3"] * 6
+
+
+@pytest.mark.needs(os.name != "nt", reason="a shell")
+def test_one_that_fails_ends_those_beside_it_and_what_is_done_stays(calls, tmp_path, capsys):
+    head, rest = TRAINING.split("\n", 1)
+    seeds = 'case "$6" in 1) sleep 0.5; echo broken; exit 1;; 2) trap "echo saved; exit 143" TERM\n'
+    seeds += "while :; do sleep 0.02; done;; esac"
+    Path(sys.executable).write_text(f"{head}\n{seeds}\n{rest}", encoding="utf-8")
+    out = tmp_path / "out"
+    assert main(["compare-seeds", CONFIGS[0], "--out", str(out), "--jobs", "3"]) == 1
+    assert f"{CONFIGS[0]}, seed 1: broken (see " in capsys.readouterr().err
+    assert (out / "cifar10-r50_small/seed_2.log").read_text(encoding="utf-8") == "saved\n"
+    assert [file.name for file in out.rglob("seed_?.json")] == ["seed_0.json"]
+
+
+def test_gpus_are_dealt_out(monkeypatch):
+    """Of those that the user allows, in turn."""
+    options = module.Options(configs=("a",), out="out", jobs=3)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for visible, expected in (("", ["0", "1", "0"]), ("4,7", ["4", "7", "4"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert [place["CUDA_VISIBLE_DEVICES"] for place in module._places(options, 5)] == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--jobs", "0"], "--jobs 0: must be an integer of at least 1"),
+        (["--srun=--time=1"], "--srun: give --launcher slurm too"),
+        (["--launcher", "slurm"], "--launcher slurm: this machine has no srun"),
+    ],
+)
+def test_jobs_that_cannot_start_are_refused(calls, tmp_path, capsys, monkeypatch, more, message):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["compare-seeds", CONFIGS[0], "--out", str(tmp_path / "out"), *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
