@@ -314,14 +314,18 @@ def make_folder(folder: str | Path, argument: str = "--out") -> Path:
         UserError: it cannot be made or written to; the message names ``argument``.
     """
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{argument} {folder}: this folder cannot be made ({error.strerror})") from None
-    try:
-        NamedTemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(f"{argument} {folder}: nothing can be written there ({error.strerror})") from None
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{argument} {folder}: this folder cannot be made ({error.strerror})") from None
+        try:
+            NamedTemporaryFile(dir=folder).close()
+            break
+        except OSError as error:
+            if left and not folder.exists():  # another process has just checked it, and removed it again
+                continue
+            raise UserError(f"{argument} {folder}: nothing can be written there ({error.strerror})") from None
     clear_unfinished(folder)
     return folder
 
@@ -336,7 +340,8 @@ def check_folder(folder: str | Path, argument: str = "--out") -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder, argument)
     for path in missing:
-        path.rmdir()
+        with suppress(OSError):  # another process uses it
+            path.rmdir()
 
 
 def umask() -> int:

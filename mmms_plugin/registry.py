@@ -67,6 +67,10 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 )
 TRANSFORMS = Registry("transform", parent=root.TRANSFORMS, scope=SCOPE, locations=["mmms_plugin.train.transforms"])
 METRICS = Registry("metric", parent=root.METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])
+EVALUATOR = Registry("evaluator", parent=root.EVALUATOR, scope=SCOPE, locations=["mmms_plugin.train.shared_test"])
+DATA_SAMPLERS = Registry(
+    "data sampler", parent=root.DATA_SAMPLERS, scope=SCOPE, locations=["mmms_plugin.train.shared_test"]
+)
 
 _NUMBERS = count()
 

@@ -30,6 +30,7 @@ from types import ModuleType
 
 from mmms_plugin import signals
 from mmms_plugin.compat.hosts import not_installed
+from mmms_plugin.compat.processes import VARIABLES, first_to_fail, joined, others_failed
 from mmms_plugin.errors import RunError, UserError, first_line, memory_checked, one_line
 from mmms_plugin.options import add_options, from_args
 
@@ -134,14 +135,14 @@ def _guarded(name: str, argv: list[str]) -> int:
             return _run(name, argv)
     except KeyboardInterrupt as error:
         signals.end()
-        if os.environ.get("RANK", "0") == "0" or not LAUNCHED & os.environ.keys():
+        if (os.environ.get("RANK", "0") == "0" or not LAUNCHED & os.environ.keys()) and not others_failed():
             with suppress(OSError):
                 print(one_line(f"mmms {name}: interrupted {error}".rstrip()), file=sys.stderr)
         return error.status if isinstance(error, signals.Interrupted) else 130
     except UserError as error:
-        return _refuse(name, str(error))
+        return _refuse(name, str(error)) if _speaks(argv) else 2
     except RunError as error:
-        return _refuse(name, str(error), status=1)
+        return _refuse(name, str(error), status=1) if first_to_fail() else 1
     except ImportError as error:
         if line := not_installed(error.name):
             return _refuse(name, line)
@@ -222,6 +223,16 @@ def _loading(text: str) -> Iterator[None]:
         yield
     finally:
         erase()
+
+
+def _speaks(argv: Sequence[str]) -> bool:
+    """Whether this process reports the user's fault: of those that a launcher started, one is enough.
+
+    Before the processes have joined, faults are in options and files, the same for all processes of a machine.
+    """
+    launched = any(word.startswith("--launcher") for word in argv)
+    local_ranks = [os.environ.get(names[2]) or "0" for names in VARIABLES.values()]
+    return first_to_fail() if joined() else not launched or set(local_ranks) == {"0"}
 
 
 def _refuse(name: str, message: str, status: int = 2) -> int:

@@ -19,7 +19,7 @@ from mmms_plugin.data.own_data import AnyDataOptions, OwnData
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import check_folder, checkpoint_file, make_folder, write_text
 from mmms_plugin.options import REQUIRED, option, positional
-from mmms_plugin.train.options import DATA, OUTPUT, SPLITS, ModelOptions
+from mmms_plugin.train.options import DATA, OUTPUT, SPLITS, LauncherOptions, ModelOptions
 
 if TYPE_CHECKING:
     from mmms_plugin.commands.scale_policy_measure import PolicyRun, Source
@@ -32,7 +32,7 @@ MEASUREMENTS, COMPARISON = "measurements", "comparison"  # headings of --help
 
 
 @dataclass(kw_only=True)
-class Options(ModelOptions, AnyDataOptions):
+class Options(LauncherOptions, ModelOptions, AnyDataOptions):
     config: str = positional(
         help="a config file or name. A config is Python code and is run: use only configs that you trust"
     )
@@ -96,10 +96,15 @@ def run(options: Options) -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the hosts' warnings about their own deprecated calls
-        _run(options)
+        from mmms_plugin.train.processes import together
+        from mmms_plugin.train.stopping import AGAIN, PICTURES, peers_watched
+
+        with peers_watched(AGAIN, PICTURES), together(options.launcher):
+            _run(options)
 
 
 def _run(options: Options) -> None:
+    from mmengine.dist import is_main_process
     from rich.console import Console
 
     from mmms_plugin.commands.scale_policy_measure import PolicyRun, check_readable, find_sources
@@ -127,6 +132,11 @@ def _run(options: Options) -> None:
         if other is not None:
             second, more = _measure(other, sources, options.fields, answers=True)
             skipped = more | skipped
+    runs = [run] if other is None else [run, other]
+    if not is_main_process():
+        for shared in runs if by_size else ():
+            shared.boxes(sources, skipped)
+        return
     with Console(stderr=True).status("drawing figures and page"):
         paths = {source.name: source.path for source in sources}
         links = [("Errors of the two detectors by object size", f"{SIZES}/report.html")] if by_size else []
@@ -141,7 +151,6 @@ def _run(options: Options) -> None:
             "PSConv layer, no Shape Adaptor, no second exit): only its receptive fields are reported"
         )
     say(f"written to {out}: {', '.join(written)}, figures")
-    runs = [run] if other is None else [run, other]
     if by_size and own is not None:
         compare_sizes(runs, out / SIZES, own, sources, skipped)
     list_skipped(out / "skipped.txt", skipped)
@@ -150,7 +159,9 @@ def _run(options: Options) -> None:
 
 
 def _measure(run: PolicyRun, sources: Sequence[Source], fields: int, answers: bool) -> tuple[Findings, dict[str, str]]:
-    """What is known of a network, and why pictures were skipped."""
+    """What is known of a network, and why pictures were skipped; only the table comes from all processes of a run."""
+    from mmengine.dist import is_main_process
+
     from mmms_plugin.backbones.shape_plan import ShapedNetwork
     from mmms_plugin.scale.policy.dilations import dilation_shares
     from mmms_plugin.scale.policy.report import Findings
@@ -158,6 +169,8 @@ def _measure(run: PolicyRun, sources: Sequence[Source], fields: int, answers: bo
 
     backbone = run.model.backbone
     table, skipped = run.measure_all(sources, answers)
+    if not is_main_process():
+        return Findings(run.title, table), skipped
     findings = Findings(run.title, table, dilation_shares(run.model), run.fields(sources, skipped, fields))
     if isinstance(backbone, ShapedNetwork):
         width, height = run.options.image_size or (224, 224)

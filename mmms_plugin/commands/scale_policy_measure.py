@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, is_main_process
 from torch import Tensor, nn
 
 from mmms_plugin.coco.mending import object_area
@@ -43,6 +44,7 @@ from mmms_plugin.train.predict import (
     config_of,
     picture_pipeline,
     problem_of,
+    share,
     with_progress,
 )
 from mmms_plugin.weights.files import read_checkpoint
@@ -159,29 +161,34 @@ class Progress:
     """
 
     def __init__(self, path: Path, key: str, max_pixels: int = MAX_PIXELS) -> None:
-        self.path, self.key, self.max_pixels = path, key, max_pixels
+        rank = get_rank()
+        self.path, self.key, self.max_pixels = path.with_suffix(f".{rank}.json") if rank else path, key, max_pixels
         self.results: dict[str, Any] = {}
         self.skipped: dict[str, str] = {}
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["key"] == key:
-                results = {str(name): value for name, value in content["results"].items()}
-                self.skipped |= {str(name): str(reason) for name, reason in content["skipped"].items()}
-                self.results = results
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            pass  # no file, or a damaged one: start from the first picture
+        for file in progress_files(path) if is_main_process() else ():
+            try:
+                content = json.loads(file.read_text(encoding="utf-8"))
+                if content["key"] == key:
+                    results = {str(name): value for name, value in content["results"].items()}
+                    self.skipped |= {str(name): str(reason) for name, reason in content["skipped"].items()}
+                    self.results |= results
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                pass  # no file, or a damaged one: start from the first picture
 
     def measure(self, sources: Sequence[Source], result_of: Callable[[Source], Any], doing: str) -> None:
-        """Add ``result_of`` every picture that can be read and has no result yet.
+        """Add ``result_of`` every picture that can be read and has no result yet; processes of a run share them.
 
         Raises: UserError if no picture can be read.
         """
+        state = [(self.results, self.skipped)]
+        broadcast_object_list(state)
+        self.results, self.skipped = state[0]
         left = [source for source in sources if source.name not in self.results and source.name not in self.skipped]
-        if self.results:
+        if self.results and is_main_process():
             print(f"{doing}: resuming after {len(self.results)} of {len(sources)} pictures", file=sys.stderr)
         saved = time.monotonic()
         try:
-            for source in with_progress(left, doing):
+            for source in with_progress(share(left), doing, whole=len(left)):
                 if problem := problem_of(source.path, self.max_pixels):
                     self.skipped[source.name] = problem
                 else:
@@ -196,11 +203,20 @@ class Progress:
                     saved = time.monotonic()
         finally:
             self._save()
+        for results, skipped in all_gather_object((self.results, self.skipped)):
+            self.results |= results
+            self.skipped |= skipped
+        self.skipped = {source.name: self.skipped[source.name] for source in sources if source.name in self.skipped}
         if not self.results:
             raise UserError(_none_of(self.skipped))
 
     def _save(self) -> None:
         write_text(self.path, json.dumps(dict(key=self.key, skipped=self.skipped, results=self.results)))
+
+
+def progress_files(path: Path) -> list[Path]:
+    """The file of the first process, and those of the others, of this run or an earlier one with more processes."""
+    return [path, *sorted(path.parent.glob(f"{path.stem}.*{path.suffix}"))]
 
 
 class PolicyRun:
@@ -233,7 +249,7 @@ class PolicyRun:
         own = Function.of(config)
         self.model: nn.Module = build_model(config, saved, options.device)
         remarks.append(check_function(self.model, own, saved, options.force, from_file=options.config is None))
-        for remark in filter(None, remarks):
+        for remark in filter(None, remarks if is_main_process() else ()):
             print(one_line(remark), file=sys.stderr)
         self.pipeline: Compose = picture_pipeline(config)
         self.meter = PolicyMeter(self.model)
@@ -364,4 +380,5 @@ class PolicyRun:
     def forget_progress(self) -> None:
         """Delete the progress files, once everything is written."""
         for suffix in ("", "_boxes"):
-            self._progress_file(suffix).unlink(missing_ok=True)
+            for file in progress_files(self._progress_file(suffix)):
+                file.unlink(missing_ok=True)

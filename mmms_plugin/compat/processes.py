@@ -14,7 +14,11 @@ import atexit
 import functools
 import os
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -30,6 +34,8 @@ VARIABLES = {
     "mpi": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
 }
 PORT = "29500"  # torch's default
+FAILURES = "mmms_failures"  # key of the processes' common store
+FAREWELL = 1.0  # seconds that the first process, which may hold the store, waits for others that fail too
 
 
 def on_cpu() -> bool:
@@ -48,11 +54,11 @@ def allow_cpu(module: ModuleType) -> None:
 
     def setup_env(self: Any, env_cfg: dict) -> None:
         if self.distributed and on_cpu():
-            _join(self._launcher)
+            join(self._launcher)
         set_up(self, env_cfg)
 
     def wrap_model(self: Any, model_wrapper_cfg: dict | None, model: Any) -> Any:
-        from mmengine.model import is_model_wrapper
+        from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 
         if not self.distributed or not on_cpu() or is_model_wrapper(model):
             return wrap(self, model_wrapper_cfg, model)
@@ -60,23 +66,29 @@ def allow_cpu(module: ModuleType) -> None:
             raise UserError(f"model_wrapper_cfg: {model_wrapper_cfg['type']} needs a GPU")  # type: ignore[index]
         given = {key: value for key, value in (model_wrapper_cfg or {}).items() if key != "type"}
         unused = self.cfg.get("find_unused_parameters", False)
+        if self._train_dataloader is None:  # a test, in which batch norm's statistics are those of the training
+            model = revert_sync_batchnorm(model)
         return _wrap(model, dict(broadcast_buffers=False, find_unused_parameters=unused) | given)
 
     setup_env.allows_cpu = True  # type: ignore[attr-defined]
     runner.setup_env, runner.wrap_model = setup_env, wrap_model
 
 
-def _join(launcher: str) -> None:
+def join(launcher: str, patience: timedelta | None = None) -> None:
     """Join the other processes by gloo, as mmengine would by NCCL, unless that has been done.
 
     Hosts' scripts end without leaving the group. Threads of gloo that still run then can abort a process whose work is
     done ("terminate called without an active exception").
+
+    Args:
+        launcher: that started the processes.
+        patience: how long processes wait for each other; None for torch's default.
     """
     import torch
 
     if not torch.distributed.is_initialized():
         meet(launcher)
-        torch.distributed.init_process_group("gloo")
+        torch.distributed.init_process_group("gloo", timeout=patience)
         atexit.register(leave)
 
 
@@ -102,10 +114,43 @@ def meet(launcher: str) -> None:
 
 def leave() -> None:
     """Leave the group of processes at the end of a run."""
-    import torch
+    if joined():
+        sys.modules["torch"].distributed.destroy_process_group()
 
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+
+def first_to_fail() -> bool:
+    """Note that this process of a run fails; whether it is the first one, which says why."""
+    store = _store()
+    if store is None:
+        return True
+    try:
+        first = store.add(FAILURES, 1) == 1
+        if os.environ.get("RANK") == "0":
+            others, deadline = int(os.environ["WORLD_SIZE"]), time.monotonic() + FAREWELL
+            while store.add(FAILURES, 0) < others and time.monotonic() < deadline:
+                time.sleep(0.01)
+    except RuntimeError:  # the process that holds the store is gone
+        return True
+    return first
+
+
+def others_failed() -> bool:
+    """Whether a process of this run has noted that it failed."""
+    store = _store()
+    with suppress(RuntimeError):
+        return store is not None and store.add(FAILURES, 0) > 0
+    return False
+
+
+def joined() -> bool:
+    """Whether this process has joined others; torch is not imported for that."""
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+def _store() -> Any:
+    """What the processes of this run share, None if they have not joined."""
+    return sys.modules["torch"].distributed.distributed_c10d._get_default_store() if joined() else None
 
 
 def _wrap(model: Any, options: dict[str, Any]) -> Any:

@@ -105,7 +105,7 @@ class OptimizeHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         self.original = runner.model
-        runner.model = optimize_for_inference(runner.model.eval())
+        runner.model = optimize_for_inference(unwrapped(runner.model).eval())
 
     def after_test_epoch(self, runner: Runner, metrics: Any = None) -> None:
         runner.model = self.original

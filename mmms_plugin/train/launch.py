@@ -63,6 +63,7 @@ from mmms_plugin.train.processes import (
 )
 from mmms_plugin.train.results_hook import ResultsHook
 from mmms_plugin.train.runner import ResumableRunner
+from mmms_plugin.train.shared_test import share_test
 from mmms_plugin.train.stopping import AGAIN, TESTING, TRAINING, peers_watched, shown
 from mmms_plugin.train.tasks import Classification, task_of
 from mmms_plugin.weights.files import read_checkpoint
@@ -73,6 +74,7 @@ OTHER_START = "give --pretrained FILE, or --pretrained none for random weights"
 UNUSED_IN_TESTS = (
     "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader", "val_cfg", "val_evaluator"
 )  # fmt: skip
+GPU_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy")  # of mmengine's FlexibleRunner
 OF_DATA = ("ann_file", "data_prefix", "data_root", "filter_cfg", "metainfo")  # that change which objects are read
 OF_TRAINING = (
     "load_from",
@@ -167,6 +169,9 @@ def train(options: TrainOptions) -> Runner:
             if get_device() != "cuda":
                 raise UserError("--amp: needs a CUDA device, and torch sees none, or --device names another")
             config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+        strategy = str((config.get("strategy") or {}).get("type"))
+        if strategy.endswith(GPU_STRATEGIES) and get_device() == "cpu":
+            raise UserError(f"strategy.type={strategy}: needs a GPU, and torch sees none, or --device names another")
         if options.auto_scale_lr and not options.schedule.fits:  # a fitted schedule includes the rate
             if "base_batch_size" not in config.get("auto_scale_lr", {}):
                 raise UserError("--auto-scale-lr: the config has no auto_scale_lr.base_batch_size")
@@ -232,6 +237,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch, on_device(options.device):
         if out:
             task.keep_predictions(config, Path(scratch), out)
+        if options.launcher != "none":
+            share_test(config)
         runner = _build_runner(config, options, remarks)
         model, own, classes = unwrapped(runner.model), Function.of(runner.cfg), data_classes(config, "test")
         _warn(check_fits(model, saved, "test", classes))

@@ -193,8 +193,23 @@ class DataOptions(PictureOptions, FolderOptions):
 
 
 @dataclass(kw_only=True)
-class LaunchOptions(ConfigOptions, DataOptions):
-    """What training and evaluating a config have in common."""
+class DeviceOptions(CommandOptions):
+    """Where a network runs."""
+
+    device: str | None = option(
+        metavar="D", group=RUN, help="device: cpu, cuda, cuda:1, mps, ... (default: cuda if available, otherwise cpu)"
+    )
+
+
+@dataclass(kw_only=True)
+class LauncherOptions(DeviceOptions):
+    """A run that several processes share."""
+
+    launcher: str = option(
+        choices=["none", "pytorch", "slurm", "mpi"], default="none", group=RUN,
+        help="launcher that started the processes of a distributed run",
+    )  # fmt: skip
+    local_rank: int = option("--local_rank", "--local-rank", default=0, help=HIDDEN)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -202,6 +217,11 @@ class LaunchOptions(ConfigOptions, DataOptions):
             raise UserError(
                 f"--device {self.device}: with --launcher every process has the device of its local rank; leave it out"
             )
+
+
+@dataclass(kw_only=True)
+class LaunchOptions(LauncherOptions, ConfigOptions, DataOptions):
+    """What training and evaluating a config have in common."""
 
     config: str = positional(
         exists=find_config,
@@ -215,19 +235,11 @@ class LaunchOptions(ConfigOptions, DataOptions):
     channels_last: bool = option(
         default=False, group=RUN, help="use the NHWC memory format, which is faster with AMP on GPUs"
     )
-    device: str | None = option(
-        metavar="D", group=RUN, help="device: cpu, cuda, cuda:1, mps, ... (default: cuda if available, otherwise cpu)"
-    )
     workers: int | None = option(
         metavar="N", least=0, group=RUN,
         help="processes that load pictures, for each process of the run; 0 loads them in the run itself (default: the "
         "config's)",
     )  # fmt: skip
-    launcher: str = option(
-        choices=["none", "pytorch", "slurm", "mpi"], default="none", group=RUN,
-        help="launcher that started the processes of a distributed run",
-    )  # fmt: skip
-    local_rank: int = option("--local_rank", "--local-rank", default=0, help=HIDDEN)
     work_dir: str | None = option(
         metavar="DIR", group=OUTPUT,
         help="folder for logs and checkpoints; evaluations write into its sub-folder test (default: work_dirs/CONFIG)",
@@ -314,7 +326,7 @@ class EvaluateOptions(InferenceOptions, LaunchOptions):
 
 
 @dataclass(kw_only=True)
-class ModelOptions(ConfigOptions, PixelOptions):
+class ModelOptions(DeviceOptions, ConfigOptions, PixelOptions):
     """A trained model that runs on single pictures.
 
     Attributes:
@@ -326,9 +338,6 @@ class ModelOptions(ConfigOptions, PixelOptions):
     config: str | None = None
     checkpoint: str = ""
     trust_checkpoint_config: bool = False
-    device: str | None = option(
-        metavar="D", group=RUN, help="device: cpu, cuda, cuda:1, mps, ... (default: cuda if available, otherwise cpu)"
-    )
     force: bool = option(
         default=False, group=WEIGHTS,
         help="use a checkpoint that was trained as another function, such as with other anchors, strides or dilations "
@@ -343,7 +352,7 @@ class ModelOptions(ConfigOptions, PixelOptions):
 
 
 @dataclass(kw_only=True)
-class PredictOptions(InferenceOptions, ModelOptions):
+class PredictOptions(LauncherOptions, InferenceOptions, ModelOptions):
     """Options of ``mmms predict``; ``inputs`` are pictures, folders and patterns."""
 
     inputs: Sequence[str] = ()

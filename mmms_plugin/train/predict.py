@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +16,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dist import barrier, broadcast_object_list, get_rank, get_world_size, is_main_process
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
 from rich.console import Console
@@ -36,16 +40,18 @@ from mmms_plugin.config.image_size import set_image_size
 from mmms_plugin.data.pictures import look_at, quiet_libraries
 from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, first_line, one_line
-from mmms_plugin.files import check_folder, write_text
+from mmms_plugin.files import check_folder, make_folder, unfinished, write_text
 from mmms_plugin.inference import optimize_for_inference
 from mmms_plugin.registry import use_scope
 from mmms_plugin.report.drawing import Style
 from mmms_plugin.report.terminal import say
-from mmms_plugin.train.inputs import find_inputs
+from mmms_plugin.train.inputs import Input, find_inputs
 from mmms_plugin.train.launch import drop_initial_weights
 from mmms_plugin.train.options import ModelOptions, PredictOptions
-from mmms_plugin.train.predictions import DRAWN, LOWEST_SCORE, ObjectResults
+from mmms_plugin.train.predictions import DRAWN, LOWEST_SCORE, ObjectResults, Results
+from mmms_plugin.train.processes import together
 from mmms_plugin.train.score_rules import ScoreRules
+from mmms_plugin.train.stopping import AGAIN, PICTURES, peers_watched
 from mmms_plugin.train.tasks import task_of
 from mmms_plugin.weights.files import Checkpoint, read_checkpoint
 from mmms_plugin.weights.trusted import class_colours, class_names
@@ -117,7 +123,13 @@ def predict(options: PredictOptions) -> None:
 
     Raises:
         UserError: config, checkpoint and arguments do not fit each other, or no picture could be read.
+        RunError: another process of the run has ended.
     """
+    with peers_watched(AGAIN, PICTURES), together(options.launcher):
+        _predict(options)
+
+
+def _predict(options: PredictOptions) -> None:
     predictor = Predictor(options, options.labels, options.optimize)
     predictor.rules = rules_of(predictor, options.calibration, options.thresholds)
     inputs = find_inputs(options.inputs, options.out)
@@ -131,17 +143,21 @@ def predict(options: PredictOptions) -> None:
     remarks = []
     if isinstance(results, ObjectResults) and options.draw and results.score < LOWEST_SCORE:
         remarks.append(f"--score {results.score}: drawing many objects takes a while; --no-draw leaves it out")
-    for remark in remarks + predictor.build():
+    remarks += predictor.build()
+    outcomes = in_order(_outcomes(predictor, results, inputs), options.out)
+    if not is_main_process():
+        with quiet_libraries():
+            next(outcomes, None)  # there is none
+        return
+    for remark in remarks:
         print(one_line(remark), file=sys.stderr)
     skipped: dict[Path, str] = {}
     with results, quiet_libraries():
-        for source in with_progress(inputs):
-            try:
-                packed = predictor.prepare(source.path)
-            except UserError as error:
-                skipped[source.path] = str(error)
-                continue
-            results.add(source, pixels_of(source.path), predictor(packed))
+        for source, (entry, reason) in zip(inputs, outcomes, strict=True):
+            if reason:
+                skipped[source.path] = reason
+            else:
+                results.add(entry)
         if len(skipped) == len(inputs):
             path, reason = next(iter(skipped.items()))
             raise UserError(f"none of the {len(inputs)} pictures can be read; {path}: {reason}")
@@ -153,6 +169,49 @@ def predict(options: PredictOptions) -> None:
 def rules_of(predictor: Predictor, calibration: str | Path | None, thresholds: str | Path | None) -> ScoreRules | None:
     """The rules on scores of ``--calibration`` and ``--thresholds``; raises UserError for other files or models."""
     return ScoreRules.read(calibration, thresholds, predictor.style.classes, predictor.task.keeper is ObjectResults)
+
+
+def _outcomes(predictor: Predictor, results: Results, inputs: Sequence[Input]) -> Iterator[tuple[Any, str]]:
+    """Of each picture of this process: its entry in the results, and '' or why it is skipped."""
+    for source in with_progress(share(inputs), whole=len(inputs)):
+        try:
+            packed = predictor.prepare(source.path)
+        except UserError as error:
+            yield None, str(error)
+        else:
+            yield results.entry(source, pixels_of(source.path), predictor(packed)), ""
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """Every n-th of the items, for each of the n processes of a run."""
+    return items[get_rank() :: get_world_size()]
+
+
+def in_order(values: Iterable[Any], folder: Path) -> Iterator[Any]:
+    """Values that the processes of a run make for their shares, in the order of the whole, for the first process.
+
+    They pass through files in ``folder``, which are removed, and are what JSON makes of them. The other processes get
+    none, once all are made.
+
+    Raises:
+        UserError: the processes do not share ``folder``.
+    """
+    if get_world_size() == 1:
+        yield from values
+        return
+    with ExitStack() as stack:
+        place = [str(stack.enter_context(unfinished(make_folder(folder)))) if is_main_process() else ""]
+        broadcast_object_list(place)
+        if not Path(place[0]).is_dir():
+            raise UserError(f"--out {folder}: the processes see different folders; give one that their machines share")
+        files = [Path(place[0], f"{rank}.jsonl") for rank in range(get_world_size())]
+        with files[get_rank()].open("w", encoding="utf-8") as file:
+            for value in values:
+                file.write(json.dumps(value) + "\n")
+        barrier()
+        if is_main_process():
+            lines = zip_longest(*(stack.enter_context(path.open(encoding="utf-8")) for path in files))
+            yield from map(json.loads, filter(None, chain.from_iterable(lines)))
 
 
 def list_skipped(listing: Path, skipped: Mapping[Any, str]) -> None:
@@ -247,14 +306,23 @@ def problem_of(path: Path, max_pixels: int = MAX_PIXELS) -> str:
     return look_at(path, decode=True, max_pixels=max_pixels).reason
 
 
-def with_progress(inputs: Sequence[T], doing: str = "predicting") -> Iterator[T]:
-    """The inputs, with rich's bar on standard error, or without a terminal a line after every tenth of them."""
-    console = Console(stderr=True)
+def with_progress(inputs: Sequence[T], doing: str = "predicting", whole: int | None = None) -> Iterator[T]:
+    """The inputs, with rich's bar on standard error, or without a terminal a line after every tenth of them.
+
+    Args:
+        inputs: for this process.
+        doing: the bar's title.
+        whole: number of inputs of all processes, which the first process takes to be as far as itself.
+    """
+    if not is_main_process():
+        yield from inputs
+        return
+    console, whole = Console(stderr=True), whole or len(inputs)
     if not console.is_terminal:
         for i, source in enumerate(inputs, 1):
             yield source
-            if len(inputs) > 10 and i % -(-len(inputs) // 10) == 0:
-                print(f"{i} of {len(inputs)} pictures", file=sys.stderr)
+            if whole > 10 and i % -(-len(inputs) // 10) == 0:
+                print(f"{whole * i // len(inputs)} of {whole} pictures", file=sys.stderr)
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(TextColumn(doing), *columns, console=console, transient=True) as bar:

@@ -67,25 +67,33 @@ class Results(ABC):
     def __exit__(self, *error: Any) -> None:
         return None
 
-    def add(self, source: Input, pixels: np.ndarray, sample: Any) -> None:
-        """Keep and draw the prediction for a picture.
+    def entry(self, source: Input, pixels: np.ndarray, sample: Any) -> Any:
+        """Write a picture's own files, and return what ``add`` takes of its prediction.
 
         Args:
             source: the picture's file.
             pixels: RGB [height, width, 3].
             sample: the model's data sample.
 
+        Returns:
+            What JSON can hold: another process may add it.
+
         Raises:
             UserError: the model predicts something other than this class keeps.
         """
         prediction = self.predicts.of(str(source.path), pixels, self.style, sample, self.score)
-        self.keep(source, prediction)
+        entry = self.entry_of(source, prediction)
         if self.draw:
             save_drawing(prediction.draw(), self.drawing(source))
+        return entry
 
     @abstractmethod
-    def keep(self, source: Input, prediction: Any) -> None:
-        """Keep the prediction for a picture, which is of the class ``predicts``."""
+    def entry_of(self, source: Input, prediction: Any) -> Any:
+        """As ``entry``, without the drawing; the prediction is of the class ``predicts``."""
+
+    @abstractmethod
+    def add(self, entry: Any) -> None:
+        """Keep the next picture's entry."""
 
     @abstractmethod
     def outputs(self, source: Input) -> list[Path]:
@@ -117,9 +125,9 @@ class _JsonResults(Results):
             self._file.write("\n], " + json.dumps(self.rest())[1:] + "\n")
         self._stack.__exit__(*error)
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Add a record."""
-        self._file.write(("," if self.count else "") + "\n" + json.dumps(record))
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Write a record."""
+        self._file.write(("," if self.count else "") + "\n" + json.dumps(entry))
         self.count += 1
 
     @abstractmethod
@@ -147,25 +155,17 @@ class ObjectResults(_JsonResults):
         names = [{"id": k, "name": name} for k, name in enumerate(self.style.classes, 1)]
         return {"images": self._images, "categories": names, "info": {"least_score": self.score}}
 
-    def keep(self, source: Input, prediction: ObjectPrediction) -> None:
+    def entry_of(self, source: Input, prediction: ObjectPrediction) -> dict[str, Any]:
         height, width = prediction.pixels.shape[:2]
-        self._images.append({"id": len(self._images) + 1, "file_name": str(source.path), "height": height,
-                             "width": width})  # fmt: skip
-        for i in range(len(prediction)):
-            self.write(self._record(prediction, i))
+        image = {"file_name": str(source.path), "height": height, "width": width}
+        return {"image": image, "objects": [_record(prediction, i) for i in range(len(prediction))]}
 
-    def _record(self, objects: ObjectPrediction, i: int) -> dict[str, Any]:
-        left, top, right, bottom = (round(float(value), 2) for value in objects.boxes[i])
-        box = [left, top, round(right - left, 2), round(bottom - top, 2)]
-        record: dict[str, Any] = {
-            "id": self.count + 1, "image_id": len(self._images), "category_id": int(objects.labels[i]) + 1, "bbox": box,
-            "score": round(float(objects.scores[i]), 5), "area": round(box[2] * box[3], 2), "iscrowd": 0,
-        }  # fmt: skip
-        if objects.masks is not None:
-            mask = rle.encode(np.asfortranarray(np.asarray(objects.masks[i], np.uint8)))
-            record["area"] = int(rle.area(mask))
-            record["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
-        return record
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Number a picture and its objects, and write the objects."""
+        image_id = len(self._images) + 1
+        self._images.append({"id": image_id, **entry["image"]})
+        for record in entry["objects"]:
+            super().add({"id": self.count + 1, "image_id": image_id, **record})
 
     def summary(self) -> str:
         return f"{counted(self.count, 'object')} of score {self.score:g} or more in {self.out / 'predictions.json'}"
@@ -179,13 +179,13 @@ class ClassResults(_JsonResults):
     def rest(self) -> dict[str, Any]:
         return {"classes": list(self.style.classes)}
 
-    def keep(self, source: Input, prediction: ClassPrediction) -> None:
+    def entry_of(self, source: Input, prediction: ClassPrediction) -> dict[str, Any]:
         classes, values = self.style.classes, prediction.scores
         best = int(values.argmax())
         record = {"file_name": str(source.path), "class": classes[best], "score": round(float(values[best]), 5)}
         if self.score:
             record["classes"] = [classes[k] for k in sorted(prediction.labels)]
-        self.write({**record, "scores": [round(float(value), 5) for value in values]})
+        return {**record, "scores": [round(float(value), 5) for value in values]}
 
     def summary(self) -> str:
         return f"classes in {self.out / 'predictions.json'}"
@@ -200,7 +200,7 @@ class SegmentResults(Results):
         if error[0] is None:
             write_text(self.out / "labels.txt", "".join(f"{name}\n" for name in self.style.classes))
 
-    def keep(self, source: Input, prediction: SegmentPrediction) -> None:
+    def entry_of(self, source: Input, prediction: SegmentPrediction) -> None:
         wide = len(self.style.classes) > 256
         image = Image.fromarray(prediction.segments.astype(np.uint16 if wide else np.uint8))
         if not wide:
@@ -208,6 +208,9 @@ class SegmentResults(Results):
             image.putpalette([value for colour in self.style.colours for value in colour])
         with written_whole(self.outputs(source)[0]) as temporary:
             image.save(temporary, format="PNG")
+
+    def add(self, entry: None) -> None:
+        """Count a mask."""
         self.count += 1
 
     def outputs(self, source: Input) -> list[Path]:
@@ -223,10 +226,11 @@ class DrawingHook(Hook):
     """Draw the predictions of a test run, boxes and instance masks or a class for each pixel, beside the truth.
 
     The truth of boxes and masks comes from the data set, in pixels of the picture's file, wherever the test pipeline
-    loads annotations.
+    loads annotations. Classes are written below the picture.
 
     Args:
-        out_dir: folder of the drawings, which are named after the pictures, with their sub-folders.
+        out_dir: folder of the drawings, which are named after the pictures, with their sub-folders; those of a data set
+            without files, such as CIFAR's, by their number.
         score: lowest score of an object that is drawn.
     """
 
@@ -234,35 +238,45 @@ class DrawingHook(Hook):
 
     def __init__(self, out_dir: str, score: float = LOWEST_SCORE) -> None:
         self.out_dir, self.score = Path(out_dir), score
-        self._places: dict[str, int] = {}
-        self._drawn: dict[Path, str] = {}
 
     def before_test(self, runner: Runner) -> None:
         dataset = runner.test_dataloader.dataset
         self._style = Style.of(dataset.metainfo["classes"], dataset.metainfo.get("palette"))
-        self._places = {str(dataset.get_data_info(i)["img_path"]): i for i in range(len(dataset))}
+        # of all pictures, so that it does not matter which process of a run draws which of them
+        self._places: dict[str, int] = {}
+        self._files: dict[str, Path] = {}
+        names: dict[Path, str] = {}
+        for place in range(len(dataset)):
+            picture = _key(dataset.get_data_info(place).get("img_path"), place)
+            self._places[picture] = place
+            self._files[picture] = self._file(picture, dataset, names)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         dataset = runner.test_dataloader.dataset
         for sample in outputs or ():
-            path = str(sample.img_path)
-            drawing = beside_truth(sample, dataset.get_data_info(self._places[path]), self._style, self.score)
-            save_drawing(drawing, self._file(path, dataset))
+            picture = _key(sample.get("img_path"), sample.get("sample_idx"))
+            drawing = beside_truth(sample, dataset.get_data_info(self._places[picture]), self._style, self.score)
+            save_drawing(drawing, self._files[picture])
 
-    def _file(self, picture: str, dataset: Any) -> Path:
+    def _file(self, picture: str, dataset: Any, names: dict[Path, str]) -> Path:
         """The drawing of a picture; its name has the picture's suffix too if two pictures differ only in that."""
         path = Path(picture)
         root = Path(next(iter((getattr(dataset, "data_prefix", None) or {"": ""}).values())) or ".")
         below = path.relative_to(root) if root in path.parents else Path(path.name)
         suffix = _suffix_of(path)
         file = self.out_dir / below.with_suffix(suffix)
-        if self._drawn.setdefault(file, picture) != picture:
+        if names.setdefault(file, picture) != picture:
             file = self.out_dir / f"{below}{suffix}"
         if file.resolve() == path.resolve():
             raise UserError(f"--show-dir {self.out_dir}: {path} is one of the pictures and would be replaced")
         return file
+
+
+def _key(path: str | None, place: int) -> str:
+    """What identifies a picture of a data set: its path, or its number if it has no file."""
+    return str(path or place)
 
 
 class SampleHook(Hook):
@@ -319,8 +333,8 @@ def beside_truth(sample: Any, info: Mapping[str, Any], style: Style, score: floa
         style: names and colours of the classes.
         score: lowest score of an object that is drawn.
     """
-    path = str(sample.img_path)
-    pixels = np.asarray(mmcv.imread(path, channel_order="rgb"))
+    path = str(sample.get("img_path") or "")
+    pixels = np.asarray(mmcv.imread(path, channel_order="rgb") if path else info["img"])
     if "pred_score" in sample:
         true = [int(label) for label in sample.gt_label] if "gt_label" in sample else []
         found = ClassPrediction.of(path, pixels, style, sample, 0.0 if len(true) == 1 else 0.5)
@@ -334,6 +348,20 @@ def beside_truth(sample: Any, info: Mapping[str, Any], style: Style, score: floa
     else:
         drawn = draw_segments(pixels, _true_segments(sample, (pixels.shape[0], pixels.shape[1])), style)
     return side_by_side(drawn, predicted.draw(), ("truth", title))
+
+
+def _record(objects: ObjectPrediction, i: int) -> dict[str, Any]:
+    left, top, right, bottom = (round(float(value), 2) for value in objects.boxes[i])
+    box = [left, top, round(right - left, 2), round(bottom - top, 2)]
+    record: dict[str, Any] = {
+        "category_id": int(objects.labels[i]) + 1, "bbox": box,
+        "score": round(float(objects.scores[i]), 5), "area": round(box[2] * box[3], 2), "iscrowd": 0,
+    }  # fmt: skip
+    if objects.masks is not None:
+        mask = rle.encode(np.asfortranarray(np.asarray(objects.masks[i], np.uint8)))
+        record["area"] = int(rle.area(mask))
+        record["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
+    return record
 
 
 def _suffix_of(picture: Path) -> str:

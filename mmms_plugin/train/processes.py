@@ -15,13 +15,14 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from mmms_plugin.compat.processes import VARIABLES
+from mmms_plugin.compat.processes import VARIABLES, join, leave
 from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import make_folder, write_text
@@ -34,6 +35,7 @@ PLACES = {
 }
 SHARED_MEMORY = Path("/dev/shm")
 CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
+PATIENCE = timedelta(days=7)  # with which processes wait for the others' shares
 LOCK = ".training.lock"
 HOLDER = ".training.holder"  # who holds the lock: on Windows other programs cannot read a locked file
 
@@ -55,6 +57,27 @@ def world_size(launcher: str) -> int:
 def process_rank(launcher: str) -> int:
     """The rank of this process in a distributed training, before mmengine knows it."""
     return int(os.environ.get(VARIABLES[launcher][1], 0)) if launcher in VARIABLES else 0
+
+
+@contextmanager
+def together(launcher: str) -> Iterator[None]:
+    """Join the processes that the launcher started, each with the GPU of its local rank, while the context is open.
+
+    Raises:
+        UserError: processes were not started as ``--launcher`` says, or a machine has fewer GPUs than processes.
+    """
+    check_launcher(launcher)
+    settle_threads()
+    if launcher == "none":
+        yield
+        return
+    join(launcher, PATIENCE)
+    local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if 0 < gpus <= local_rank:
+        raise UserError(f"--launcher {launcher}: process {local_rank} of this machine has no GPU: there are {gpus}")
+    with torch.cuda.device(local_rank) if gpus else nullcontext():
+        yield
+    leave()
 
 
 def usable_cores(limit: Path = CGROUP) -> int:

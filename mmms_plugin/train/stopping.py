@@ -37,9 +37,11 @@ EVALUATION_DUE = "evaluation_due"  # in checkpoints that were saved before or wi
 BETWEEN = ("before_train_epoch", "before_val", "after_train")  # hooks before which the state is whole
 WITHIN = ("after_train_epoch", "before_val_epoch", "after_val_epoch")  # hooks that change the state, or save it
 TRAINING, TESTING = ("train_dataloader", "val_dataloader"), ("test_dataloader",)  # parts of a config that load data
+PICTURES = ()  # of no loader: single pictures
 LESS_MEMORY = {
     TRAINING: "a smaller --batch-size or --image-size",
     TESTING: "--cfg-options test_dataloader.batch_size=1 or a smaller --image-size",
+    PICTURES: "a smaller --image-size",
 }
 DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*\) (?:exited unexpectedly|is killed by signal)")
 
@@ -296,7 +298,7 @@ def peers_watched(command: str, loaders: tuple[str, ...]) -> Iterator[None]:
 
     Args:
         command: what the user can do.
-        loaders: ``TRAINING`` or ``TESTING``.
+        loaders: ``TRAINING``, ``TESTING`` or ``PICTURES``.
 
     Raises:
         RunError: the connection to another process is lost.

@@ -18,7 +18,7 @@ from mmms_plugin.config.edit import class_name, coco_metrics, dicts_in, evaluato
 from mmms_plugin.data.layouts import CLASSES, COCO, FLAGS, NOUNS, SEGMENTATION, TABLE, kind_of
 from mmms_plugin.data.own_data import OwnData, extras, refuse_foreign
 from mmms_plugin.errors import UserError
-from mmms_plugin.files import written_whole
+from mmms_plugin.files import make_folder, written_whole
 from mmms_plugin.processes import shell_line
 from mmms_plugin.report.drawing import Style
 from mmms_plugin.train.predictions import LOWEST_SCORE, ClassResults, ObjectResults, Results, SegmentResults
@@ -89,11 +89,7 @@ class Task(ABC):
         """Move predictions from ``scratch`` to ``out``."""
 
     def draw_into(self, config: dict[str, Any], folder: Path) -> None:
-        """Let the test loop draw the truth and the prediction of every picture into ``folder``.
-
-        Raises:
-            UserError: the task draws with a hook that the config lacks.
-        """
+        """Let the test loop draw the truth and the prediction of every picture into ``folder``."""
         hook = dict(type="mmms_plugin.DrawingHook", out_dir=str(folder))
         config["custom_hooks"] = [*(config.get("custom_hooks") or ()), hook]
 
@@ -179,12 +175,6 @@ class Classification(Task):
             raise UserError("--out: the config's test_evaluator has no mmms_plugin.ClassMetric or LabelsMetric")
         metrics[-1]["out_file"] = out
 
-    def draw_into(self, config: dict[str, Any], folder: Path) -> None:
-        hook = (config.get("default_hooks") or {}).get("visualization")
-        if hook is None:
-            raise UserError("--show-dir: this config has no default_hooks.visualization to draw with")
-        hook.update(enable=True, interval=1, out_dir=str(folder.resolve()))
-
     def least_score(self, score: float | None) -> float:
         if score is not None:
             raise UserError("--score: a classifier keeps the scores of all classes")
@@ -220,6 +210,7 @@ class Segmentation(Task):
         """Masks are written to a folder; any name will do."""
 
     def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
+        make_folder(out)  # mmseg does so in the first process only, and others may write there before
         for metric in evaluators(config):
             metric["output_dir"] = out
 

@@ -45,8 +45,8 @@ def written(kept: Results) -> dict:
 
 def test_objects_are_coco_annotations(tmp_path):
     with ObjectResults(tmp_path, STYLE, True, 0.25) as kept:
-        kept.add(source("a"), PIXELS, detected([0.1234567, 0.25]))
-        kept.add(source("b/c", ".JPEG"), PIXELS, detected([0.5], masks=True))
+        kept.add(kept.entry(source("a"), PIXELS, detected([0.1234567, 0.25])))
+        kept.add(kept.entry(source("b/c", ".JPEG"), PIXELS, detected([0.5], masks=True)))
         assert not (tmp_path / "predictions.json").exists()  # as long as it is not whole
     content = written(kept)
     box, mask = content["annotations"]
@@ -70,8 +70,8 @@ def test_objects_are_coco_annotations(tmp_path):
 @pytest.mark.parametrize("masks", [False, True])
 def test_they_can_be_evaluated_on_annotations_with_other_ids(tmp_path, masks):
     with ObjectResults(tmp_path, STYLE, False, 0.25) as kept:
-        kept.add(source("b/c"), PIXELS, detected([0.75, 0.5], masks))
-        kept.add(source("a"), PIXELS, detected([0.5], masks))
+        kept.add(kept.entry(source("b/c"), PIXELS, detected([0.75, 0.5], masks)))
+        kept.add(kept.entry(source("a"), PIXELS, detected([0.5], masks)))
     square = [[20, 10, 40, 10, 40, 20, 20, 20]]
     record = dict(image_id=70, bbox=[10.12, 5.5, 20.34, 15.5], area=200, iscrowd=0, segmentation=square)
     truth = dict(
@@ -111,8 +111,8 @@ def scored(*scores: float) -> BaseDataElement:
 def test_classes_with_their_scores(tmp_path):
     for score, more in ((0.0, [{}, {}]), (0.5, [dict(classes=["dog"]), dict(classes=["cat", "dog"])])):
         with ClassResults(tmp_path, STYLE, True, score) as kept:
-            kept.add(source("a"), PIXELS, scored(0.2, 0.800004))
-            kept.add(source("b"), PIXELS, scored(0.75, 0.5))
+            kept.add(kept.entry(source("a"), PIXELS, scored(0.2, 0.800004)))
+            kept.add(kept.entry(source("b"), PIXELS, scored(0.75, 0.5)))
         assert written(kept) == dict(
             pictures=[
                 {"file_name": "/in/a.png", "class": "dog", "score": 0.8, **more[0], "scores": [0.2, 0.8]},
@@ -130,7 +130,7 @@ def test_segments_are_class_indices_in_the_colours_of_the_classes(count, mode, t
     labels = torch.zeros(1, 40, 60, dtype=torch.long)
     labels[:, 20:] = count - 1
     with SegmentResults(tmp_path, style, True, 0.0) as kept:
-        kept.add(source("a"), PIXELS, sample_of(pred_sem_seg=PixelData(data=labels)))
+        kept.add(kept.entry(source("a"), PIXELS, sample_of(pred_sem_seg=PixelData(data=labels))))
     mask = Image.open(tmp_path / "masks/a.png")
     assert mask.mode == mode
     assert np.array_equal(np.asarray(mask), labels[0].numpy())
@@ -153,7 +153,7 @@ def test_segments_are_class_indices_in_the_colours_of_the_classes(count, mode, t
 )
 def test_a_model_of_another_task_is_named(kind, sample, message, tmp_path):
     with pytest.raises(UserError, match=message), kind(tmp_path, STYLE, False, 0.3) as kept:
-        kept.add(source("a"), PIXELS, sample)
+        kept.add(kept.entry(source("a"), PIXELS, sample))
 
 
 def test_scores_by_task(tmp_path):
@@ -176,14 +176,10 @@ def test_scores_by_task(tmp_path):
         with pytest.raises(UserError, match="--out: the config's test_evaluator has no "):
             task.keep_predictions({}, tmp_path, "x.json")
     segmenter.check_out("x")
-    with pytest.raises(UserError, match=r"--show-dir: this config has no default_hooks\.visualization"):
-        classifier.draw_into({}, tmp_path)
-    config = dict(default_hooks=dict(visualization=dict(type="X")))
-    classifier.draw_into(config, tmp_path)
-    assert config["default_hooks"]["visualization"] == dict(type="X", enable=True, interval=1, out_dir=str(tmp_path))
-    config = dict(custom_hooks=[dict(type="X")])
-    detector.draw_into(config, tmp_path)
-    assert [hook["type"] for hook in config["custom_hooks"]] == ["X", "mmms_plugin.DrawingHook"]
+    for task in (detector, classifier):
+        config = dict(custom_hooks=[dict(type="X")])
+        task.draw_into(config, tmp_path)
+        assert [hook["type"] for hook in config["custom_hooks"]] == ["X", "mmms_plugin.DrawingHook"]
 
 
 def test_metrics_that_keep_predictions_and_report_sizes(tmp_path):
@@ -205,8 +201,8 @@ def test_metrics_that_keep_predictions_and_report_sizes(tmp_path):
     with pytest.raises(UserError, match="--size-report: the config's test_evaluator has no IoUMetric"):
         segmenter.report_sizes(dict(test_evaluator=dict(type="Other")), tmp_path)
     metric = dict(type="IoUMetric")
-    segmenter.keep_predictions(dict(test_evaluator=metric), tmp_path, "folder")
-    assert metric["output_dir"] == "folder"
+    segmenter.keep_predictions(dict(test_evaluator=metric), tmp_path, str(tmp_path / "folder"))
+    assert metric["output_dir"] == str(tmp_path / "folder")
 
 
 def test_names_of_results_tell_pictures_apart(tmp_path):
