@@ -144,7 +144,7 @@ PAGES = {
                 "mmms_plugin.size_ap.results",
                 "SizeAPResults RunResult BinResult Interval ErrorShare ClassMatrix SizePoint SeedResult Comparison "
                 "Difference GroupRow Settling Inputs OperatingPoints OperatingPoint "
-                "Calibration CalibrationCell SizeMap",
+                "Confusion Answer Calibration CalibrationCell SizeMap",
             ),
             Group("Bins", "mmms_plugin.size_ap.bins", "resolve_bins BinSet Bin"),
             Group("Sizes as the network sees them", "mmms_plugin.size_ap.resizing", "Resizing Step Measured"),

@@ -43,6 +43,7 @@ def size_ap(
     seed: int = 0,
     score_threshold: float = 0.5,
     errors: bool = True,
+    confusion: float | None = None,
     sweep: bool = True,
     operating_points: bool = False,
     precision: float | None = None,
@@ -75,8 +76,10 @@ def size_ap(
         bootstrap: replicates of the image bootstrap, 0 for no intervals.
         confidence: of the intervals.
         seed: random seed of the bootstrap.
-        score_threshold: lowest score at which a class counts as predicted in an image (multi-label F1 of two runs).
+        score_threshold: lowest score of detections that count in the confusion of classes, and at which a class counts
+            as predicted in an image (multi-label F1 of two runs).
         errors: also evaluate the cost of each type of error.
+        confusion: also count which class is taken for which, by detections of at least this IoU; None for not.
         sweep: also evaluate AP against continuous size.
         operating_points: also find the score from which to keep detections, for every bin and class, and curves of
             precision against recall (``--thresholds``).
@@ -112,7 +115,7 @@ def size_ap(
     options = Options(
         iou_type=iou_type, area=area, bins=bins, bin_unit=bin_unit, allow_gaps=allow_gaps,
         allow_overlaps=allow_overlaps, max_dets=max_dets, replicates=bootstrap, seed=seed, confidence=confidence,
-        score_threshold=score_threshold, errors=errors, sweep=sweep,
+        score_threshold=score_threshold, errors=errors, confusion=confusion, sweep=sweep,
         operating=operating_points, precision=precision, recall=recall, calibration=calibration,
         resize=sides_of(resize, parse_resize), tiles=sides_of(tiles, parse_tiles),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from mmms_plugin.size_ap.kernel.bootstrap import (
     parts,
     probability_positive,
 )
+from mmms_plugin.size_ap.kernel.confusion import count_answers
 from mmms_plugin.size_ap.kernel.error_types import MATCH, ErrorGains, error_gains
 from mmms_plugin.size_ap.kernel.groups import group_rows
 from mmms_plugin.size_ap.kernel.matching import Candidates, Matches, find_candidates, match
@@ -41,10 +42,12 @@ from mmms_plugin.size_ap.resizing import with_factors
 from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
+    Answer,
     BinResult,
     Calibration,
     ClassMatrix,
     Comparison,
+    Confusion,
     Difference,
     ErrorShare,
     GroupRow,
@@ -179,7 +182,10 @@ def evaluate(
         replicates=options.replicates,
         confidence=options.confidence,
         seed=options.seed,
-        runs=tuple(_run_result(truth, method, bins, options) for method in measured),
+        runs=tuple(
+            replace(_run_result(truth, method, bins, options), confusion=_confusion(truth, of, bins.bins, options))
+            for method, of in zip(measured, methods, strict=True)
+        ),
         comparison=comparisons[0] if comparisons else None,
         more_comparisons=comparisons[1:],
         notes=(*notes, *_notes(measured), *_id_notes(truth, methods, measured, bins.bins[0], options)),
@@ -299,6 +305,20 @@ def _mean_count(counts: Iterable) -> NDArray[np.int64]:
     """Mean over the runs, as integers."""
     mean: NDArray[np.int64] = np.mean(list(counts), 0).round().astype(np.int64)
     return mean
+
+
+def _confusion(truth: GroundTruth, method: Method, bins: tuple[Bin, ...], options: Options) -> Confusion | None:
+    """Which class is taken for which; the mean over the runs of a method."""
+    if options.confusion is None:
+        return None
+    how = (options.score_threshold, options.iou_type, options.area, options.max_dets, options.factors(truth))
+    counts = _mean_count(count_answers(truth, run, bins, options.confusion, *how) for run in method.runs)
+    classes = [*np.unique(truth.category_ids).tolist(), None]
+    answers = tuple(
+        Answer(bins[i].name, classes[row], classes[column], int(counts[i, row, column]))
+        for i, row, column in np.argwhere(counts)
+    )
+    return Confusion(options.confusion, options.score_threshold, answers)
 
 
 def _error_shares(method: _Measured, confidence: float) -> list[dict[str, ErrorShare]]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 IOU_TYPES, AREAS = ("bbox", "segm"), ("annotation", "box", "mask")
 BINS, EVALUATION, INTERVALS, OUTPUT = "bins", "evaluation", "intervals", "output"  # headings of --help
 PIPELINE = "pipeline"  # as the resizing of metrics: what the test pipeline did
+CONFUSION_IOU = 0.5
 MOST_CONFIDENCE = 0.9999  # more cannot be resolved by replicates
 
 
@@ -118,7 +119,13 @@ class Options(CommandOptions):
     )  # fmt: skip
     score_threshold: float = option(
         default=0.5, metavar="S", group=EVALUATION,
-        help="lowest score at which a class counts as predicted in an image, for multi-label F1 in comparisons",
+        help="lowest score of detections that count in --confusion, and at which a class counts as predicted in an "
+        "image, for multi-label F1 in comparisons",
+    )  # fmt: skip
+    confusion: float | None = option(
+        nargs="?", const=CONFUSION_IOU, above=0, most=1, metavar="IOU", group=EVALUATION,
+        help="also count which class objects of each size are taken for, by detections of at least this IoU (0.5 if "
+        "none is given)",
     )  # fmt: skip
     operating: bool = option(
         "--thresholds", default=False, group=EVALUATION,

@@ -12,6 +12,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmms_plugin.errors import counted
 from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap.bins import Bin
@@ -94,6 +97,52 @@ class ClassMatrix:
     ground_truths: tuple[tuple[int, ...], ...]
     detections: tuple[tuple[int, ...], ...]
     ap_intervals: tuple[tuple[Interval, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How often objects of a class are taken for a class, in one bin (`mmms_plugin.size_ap.kernel.confusion`).
+
+    Attributes:
+        bin: its name.
+        category_id: the objects' class; None for detections of background.
+        predicted_id: the detections' class; None for missed objects.
+        count: of the objects, or of the detections of background.
+    """
+
+    bin: str
+    category_id: int | None
+    predicted_id: int | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Confusion matrices of one run, by bin.
+
+    Attributes:
+        iou: lowest IoU at which a detection answers for an object.
+        score: lowest score of the detections that count.
+        answers: the cells that are not 0, bin by bin and row by row.
+    """
+
+    iou: float
+    score: float
+    answers: tuple[Answer, ...]
+
+    def matrix(self, bin_name: str, category_ids: Sequence[int]) -> NDArray[np.int64]:
+        """Counts of a bin, ``(classes + 1, classes + 1)``: rows objects, background; columns detections, missed.
+
+        Args:
+            bin_name: such as 'all'.
+            category_ids: the classes, such as ``run.classes.category_ids``.
+        """
+        place = {None: len(category_ids)} | {number: i for i, number in enumerate(category_ids)}
+        counts = np.zeros((len(place), len(place)), np.int64)
+        for answer in self.answers:
+            if answer.bin == bin_name:
+                counts[place[answer.category_id], place[answer.predicted_id]] = answer.count
+        return counts
 
 
 @dataclass(frozen=True)
@@ -242,6 +291,7 @@ class RunResult:
         seeds: the runs of a method with several seeds; empty for one run.
         operating: score thresholds; None if not requested.
         calibration: whether scores are probabilities; None if not requested.
+        confusion: which classes are taken for which; None if not requested.
     """
 
     name: str
@@ -252,6 +302,7 @@ class RunResult:
     seeds: tuple[SeedResult, ...] = ()
     operating: OperatingPoints | None = None
     calibration: Calibration | None = None
+    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True)
@@ -425,12 +476,13 @@ class SizeAPResults:
 
         Args:
             kind: 'ap' or 'ar' by bin, 'sweep' (AP against continuous size), 'errors' (AP50 gained if errors of a type
-                were fixed), 'classes' (AP by class and size), 'precision-recall' (curves by bin), 'reliability' (share
-                of right detections by score and bin), 'difference' of AP from the first run, or 'groups' (the gain in
-                images grouped by the sizes of their objects).
-            run: name of the run of 'errors', 'classes', 'precision-recall' and 'reliability', by default the first, and
-                of the run that 'difference' and 'groups' compare with the first, by default the second; the others show
-                all runs.
+                were fixed), 'classes' (AP by class and size), 'confusion' (which class is taken for which),
+                'precision-recall' (curves by bin), 'reliability' (share of right detections by score and bin),
+                'difference' of AP from the first run, or 'groups' (the gain in images grouped by the sizes of their
+                objects).
+            run: name of the run of 'errors', 'classes', 'confusion', 'precision-recall' and 'reliability', by default
+                the first, and of the run that 'difference' and 'groups' compare with the first, by default the second;
+                the others show all runs.
 
         Returns:
             A matplotlib figure, which a notebook shows; ``savefig`` writes it to a file.
@@ -464,8 +516,8 @@ class SizeAPResults:
         """One of the report's CSV files as a pandas table, with figures from 0 to 1 in full precision.
 
         Args:
-            table: 'bins', 'classes', and if evaluated 'errors', 'ap_against_size', 'thresholds', 'calibration',
-                'reliability', 'calibration_maps', 'differences', 'settling'.
+            table: 'bins', 'classes', and if evaluated 'errors', 'confusion', 'ap_against_size', 'thresholds',
+                'calibration', 'reliability', 'calibration_maps', 'differences', 'settling'.
 
         Raises:
             UserError: an unknown table, or one that was not evaluated, or pandas is not installed.

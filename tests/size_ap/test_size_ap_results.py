@@ -117,7 +117,7 @@ def test_figures_leave_the_users_pyplot_alone():
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
-    [(("pie",), "plot 'pie': must be one of ap, ar, sweep, errors, classes, precision-recall, "),
+    [(("pie",), "plot 'pie': must be one of ap, ar, sweep, errors, classes, confusion, precision-recall, "),
      (("errors", "x"), "run='x': must be one of plain, ps"),
      (("difference", "plain"), "run='plain': must be one of ps")],
 )  # fmt: skip

@@ -11,6 +11,7 @@ from mmms_plugin.report.figure_style import shorten
 from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap.object_sizes import ObjectSizes
 from mmms_plugin.size_ap.report import figures, tables
+from mmms_plugin.size_ap.report.confusion import draw_confusion
 from mmms_plugin.size_ap.report.figures import Series, array
 from mmms_plugin.size_ap.report.tables import MEASURES, shape
 from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, RunResult, SizeAPResults
@@ -18,7 +19,7 @@ from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, RunResult, Size
 SIDE_AXIS = "object side = √({}), {} (log scale)"
 OF_RESULTS, OF_RUNS, OF_COMPARISONS = (
     ("ap", "ar", "sweep"),
-    ("errors", "classes", "precision-recall", "reliability"),
+    ("errors", "classes", "confusion", "precision-recall", "reliability"),
     ("difference", "groups"),
 )
 
@@ -47,6 +48,10 @@ def plot(results: SizeAPResults, kind: str, name: str | None) -> Figure:
             if run.calibration is None:
                 raise UserError("plot 'reliability': not evaluated; evaluate with calibration=True")
             return reliability(results, run)
+        if kind == "confusion":
+            if not run.confusion:
+                raise UserError("plot 'confusion': not evaluated; evaluate with confusion=0.5")
+            return draw_confusion(results, run)
         return errors(results, run) if kind == "errors" else classes(results, run)
     if kind in OF_COMPARISONS:
         if not results.comparison:

@@ -22,6 +22,7 @@ from mmms_plugin.report.tables import (
 from mmms_plugin.size_ap import RELATIVE
 from mmms_plugin.size_ap.bins import Bin
 from mmms_plugin.size_ap.object_sizes import ObjectSizes
+from mmms_plugin.size_ap.report.confusion import confusion_rows, confusion_table
 from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
@@ -200,6 +201,7 @@ def terminal_tables(results: SizeAPResults) -> list[Table]:
         shown += [error_table(results, run, detailed=False)] if run.bins[0].errors else []
         shown += threshold_tables(results, run, detailed=False)
         shown += calibration_tables(results, run, detailed=False)
+        shown += [confusion_table(results, run, position(results, run))] if run.confusion else []
     return shown
 
 
@@ -348,8 +350,8 @@ def csv_files(results: SizeAPResults) -> dict[str, str]:
 def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
     """The figures in full precision, undefined ones None: header and rows by the name of the table.
 
-    ``bins`` and ``classes`` always; ``errors``, ``ap_against_size``, ``thresholds``, ``calibration``, ``reliability``,
-    ``calibration_maps``, ``differences`` and ``settling`` if the results have any.
+    ``bins`` and ``classes`` always; ``errors``, ``confusion``, ``ap_against_size``, ``thresholds``, ``calibration``,
+    ``reliability``, ``calibration_maps``, ``differences`` and ``settling`` if the results have any.
     """
     how = (results.iou_type, results.area_rule)
     files = {"bins": _bin_rows(results, how), "classes": _class_rows(results, how)}
@@ -380,6 +382,7 @@ def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
     ]  # fmt: skip
     files |= {"thresholds": ([*header, "kept", "hits", "objects", "goal", "iou", *HOW], rows)} if rows else {}
     files |= _calibration_rows(results, how)
+    files |= {"confusion": confusion_rows(results)} if any(run.confusion for run in results.runs) else {}
     header = ["kind", "of", "metric", "first", "second", "difference", "low", "high", "p_positive", *HOW]
     rows = [
         (kind, d.of, d.metric, d.first, d.second, d.difference, *_limits(d.interval), d.probability_positive, *how,

@@ -16,6 +16,7 @@ from mmms_plugin.size_ap.evaluate import SWEEP_REPLICATES
 from mmms_plugin.size_ap.kernel.error_types import MATCH
 from mmms_plugin.size_ap.object_sizes import ObjectSizes, describe_objects
 from mmms_plugin.size_ap.report import plots, tables
+from mmms_plugin.size_ap.report.confusion import confusion_caption, confusion_table, draw_confusion
 from mmms_plugin.size_ap.report.gallery import failure_gallery
 from mmms_plugin.size_ap.report.tables import csv_files, shape
 from mmms_plugin.size_ap.resizing import Measured
@@ -44,10 +45,10 @@ def write_report(
     """Write the report of an evaluation into a folder.
 
     It consists of ``report.html`` (self-contained), ``results.json``, ``tables.md``, ``tables.tex`` (needs booktabs),
-    ``bins.csv``, ``classes.csv``, ``errors.csv``, ``ap_against_size.csv``, with thresholds ``thresholds.csv`` and
-    ``thresholds-1.json`` (of the first run; for ``mmms predict``), with the calibration ``calibration.csv``,
-    ``reliability.csv``, ``calibration_maps.csv`` and ``calibration-1.json``, with several runs ``differences.csv`` and,
-    with a bootstrap, ``settling.csv``, and every figure as SVG.
+    ``bins.csv``, ``classes.csv``, ``errors.csv``, ``ap_against_size.csv``, if asked for ``confusion.csv``, with
+    thresholds ``thresholds.csv`` and ``thresholds-1.json`` (of the first run; for ``mmms predict``), with the
+    calibration ``calibration.csv``, ``reliability.csv``, ``calibration_maps.csv`` and ``calibration-1.json``, with
+    several runs ``differences.csv`` and, with a bootstrap, ``settling.csv``, and every figure as SVG.
 
     Args:
         results: of at least one run.
@@ -127,6 +128,8 @@ def _evaluation_sections(results: SizeAPResults, out: Output) -> list[Section]:
         sections.append(_sweep_section(results, out))
     if len(results.runs[0].classes.category_ids) > 1:
         sections.append(_class_section(results, out))
+    if any(run.confusion for run in results.runs):
+        sections.append(_confusion_section(results, out))
     if any(run.stats for run in results.runs):
         sections.append(Section(f"Figures of {tables.evaluator(results)}", tables=[tables.stats_table(results)]))
     return sections
@@ -269,6 +272,15 @@ def _class_section(results: SizeAPResults, out: Output) -> Section:
         pictures.append(out.figure(f"class_by_size-{number}", plots.classes(results, run), caption, wide=True))
     shown = [tables.class_table(results, run) for run in results.runs]
     return Section("Class by size", pictures=pictures, tables=shown)
+
+
+def _confusion_section(results: SizeAPResults, out: Output) -> Section:
+    pictures = [
+        out.figure(f"confusion-{number}", draw_confusion(results, run), confusion_caption(run), wide=True)
+        for number, run in enumerate(results.runs, 1)
+    ]
+    shown = [confusion_table(results, run, number) for number, run in enumerate(results.runs, 1)]
+    return Section("Which class is taken for which", pictures=pictures, tables=shown)
 
 
 def _size_section(sizes: ObjectSizes, out: Output) -> Section:
