@@ -144,7 +144,7 @@ def calibration_tables(results: SizeAPResults, run: RunResult, detailed: bool = 
         caption = f"{run.name}: calibration errors of each class at {how} (× 100)"
         tables.append(Table(f"{name}-classes", caption, typed, rows, len(rows) > FOLD_AFTER))
     maps: Rows = [
-        (m.bin, m.fitted, m.tested, f"{m.slope:.3f}", f"{m.offset:+.3f}",
+        (m.bin, m.fitted, m.tested, f"{m.slope:.3f}", f"{m.offset:+.3f}".replace("-", "−"),
          *(figure(value, m.intervals.get(key) if detailed else None)
            for key, value in zip(("ece", "ece_one", "ece_size"), m.errors, strict=True)),
          *(f"{value:.3f}" if value is not None else NOT_AVAILABLE for value in (m.losses[0], m.losses[2])))
