@@ -205,10 +205,16 @@ def _neighbours(candidates: Candidates, iou_type: str) -> _Neighbours:
 
 
 def _best(detection: Ints, object_: Ints, iou: Floats, detections: int) -> tuple[Floats, Ints]:
-    """Every detection's highest IoU, 0 if it has none, and the object, the earlier of equals."""
+    """Every detection's highest IoU, 0 if it has none, and the object, the earlier of equals.
+
+    The pairs of a detection follow each other, its objects rising, as `find_overlaps` returns them.
+    """
     highest, at = np.zeros(detections), np.full(detections, NONE)
-    order = np.lexsort((-object_, iou))  # the last one written stays
-    highest[detection[order]], at[detection[order]] = iou[order], object_[order]
+    if len(detection):
+        starts = np.flatnonzero(np.diff(detection, prepend=NONE))
+        highest[detection[starts]] = np.maximum.reduceat(iou, starts)
+        best = np.flatnonzero(iou == highest[detection])[::-1]  # the last one written stays
+        at[detection[best]] = object_[best]
     return highest, at
 
 
