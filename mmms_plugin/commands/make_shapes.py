@@ -39,11 +39,14 @@ class Options(CommandOptions):
     task: str | None = option(choices=tuple(TASKS), help="write what a task needs, and print how to train on it")
     crowds: bool = option(default=False, help="mark regions of the COCO view as iscrowd")
     large: bool = option(default=False, help="draw large objects only, one or two per picture")
+    small: bool = option(default=False, help="draw small objects only, of 10 to 24 px, many per picture")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.task and self.format != "all":
             raise UserError("--task and --format: give one of them")
+        if self.large and self.small:
+            raise UserError("--large and --small: give one of them")
 
 
 def run(options: Options) -> None:
@@ -61,7 +64,8 @@ def run(options: Options) -> None:
         try:
             written = write_shapes(
                 options.out, options.train, options.val, options.size, options.seed, formats, options.crowds,
-                options.large, progress=lambda done, total: bar.update(task, completed=done, total=total),
+                options.large, options.small,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
             )  # fmt: skip
         except UserError:
             raise

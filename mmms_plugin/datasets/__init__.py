@@ -37,9 +37,10 @@ class ShapeSettings:
         formats: views to write.
         crowds: mark some regions of the COCO view as ``iscrowd``.
         large: draw large objects only, one or two per picture.
+        small: draw small objects only, of 10 to 24 px, many per picture.
 
     Raises:
-        ValueError: a number out of range, or an unknown format.
+        ValueError: a number out of range, an unknown format, or objects that are large and small.
     """
 
     train: int = 600
@@ -49,6 +50,7 @@ class ShapeSettings:
     formats: tuple[str, ...] = FORMATS
     crowds: bool = False
     large: bool = False
+    small: bool = False
 
     def __post_init__(self) -> None:
         ranges = {"train": (0, 100_000), "val": (0, 100_000), "size": (32, 2048), "seed": (0, 2**32 - 1)}
@@ -58,6 +60,8 @@ class ShapeSettings:
                 raise ValueError(f"{name}={value!r}: must be an integer from {low} to {high}")
         if self.train + self.val == 0:
             raise ValueError("train=0, val=0: one of them must be 1 or more")
+        if self.large and self.small:
+            raise ValueError("large and small: give one of them")
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats:
             raise ValueError(f"formats={self.formats!r}: allowed are {', '.join(FORMATS)} or 'all'")

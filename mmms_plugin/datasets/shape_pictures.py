@@ -22,6 +22,8 @@ SPLITS = ("train", "val")
 _OTHER_SCENES = {2: "single", 4: "crowded", 7: "single", 10: "empty", 12: "crowded", 13: "single"}
 SCENES = tuple(_OTHER_SCENES.get(k, "mixed") for k in range(16))
 SMALLEST = 10.0  # px, the nominal side of the smallest shape, whatever the size of the picture
+SMALL = 24.0  # px, that of the largest shape where all are small
+ROOM = 6144  # px² of the picture for each of the small shapes, at least
 LARGEST = 0.72  # of the picture's side, the nominal side of the largest shape
 _TRIES = 40
 _MIN_AREA = 24  # visible px
@@ -44,7 +46,7 @@ class Picture:
         ids: ``(H, W)`` uint8, 0 for background, k where object k is visible: the masks ``ids == k`` are disjoint.
         labels: index into ``CLASSES`` of object k at position k - 1.
         void: ``(H, W)`` bool, edge pixels whose colour is a mixture.
-        scene: one of ``SCENES``, or 'large'.
+        scene: one of ``SCENES``, 'large' or 'small'.
     """
 
     image: NDArray[np.uint8]
@@ -65,8 +67,16 @@ class _Shape:
     light: tuple[float, float]
 
 
-def draw_picture(seed: int, split: str, index: int, size: int = 192, large: bool = False) -> Picture:
-    """Picture ``index`` of a split, ``size`` px wide and high; with ``large``, it shows one or two large shapes.
+def draw_picture(
+    seed: int, split: str, index: int, size: int = 192, large: bool = False, small: bool = False
+) -> Picture:
+    """Picture ``index`` of a split, ``size`` px wide and high.
+
+    Args:
+        seed, split, index: which picture; no other depends on them.
+        size: px.
+        large: show one or two large shapes.
+        small: show many small shapes, of up to `SMALL` px, in larger pictures more, up to 100.
 
     Raises:
         ValueError: an unknown split, a negative seed or index, or a size below 32.
@@ -78,7 +88,7 @@ def draw_picture(seed: int, split: str, index: int, size: int = 192, large: bool
             raise ValueError(f"{name}={value}: must be at least {least}")
     sequence = np.random.SeedSequence((seed, SPLITS.index(split), index))
     rng = np.random.Generator(np.random.PCG64(sequence))
-    scene = "large" if large else SCENES[index % len(SCENES)]
+    scene = "large" if large else "small" if small else SCENES[index % len(SCENES)]
     canvas = _background(rng, size)
     ids = np.zeros((size, size), np.uint8)
     void = np.zeros((size, size), np.bool_)
@@ -108,10 +118,12 @@ def _cast(rng: np.random.Generator, scene: str, size: int) -> list[tuple[float, 
     """(nominal side in px, label) of the shapes of a scene, in the order of drawing."""
     if scene == "empty":
         return []
+    few = min(50, max(4, size * size // ROOM))
     low, high, least, most = {
         "mixed": (SMALLEST, LARGEST * size, 3, 8),
         "single": (0.64 * size, LARGEST * size, 1, 1),
         "large": (0.5 * size, LARGEST * size, 1, 2),
+        "small": (SMALLEST, SMALL, few, 2 * few),
         "crowded": (SMALLEST, max(1.4 * SMALLEST, 0.14 * size), 12, 24),
     }[scene]
     count = least + int(rng.random() * (most - least + 1))

@@ -53,6 +53,12 @@ def test_scenes_hold_what_they_are_named_for() -> None:
         picture = draw_picture(0, "train", index, large=True)
         assert picture.scene == "large"
         assert 1 <= len(picture.labels) <= 2
+    for size, few in ((64, 4), (192, 6), (400, 26)):
+        picture = draw_picture(0, "train", 1, size, small=True)
+        assert few / 2 < len(picture.labels) <= 2 * few
+        areas = np.bincount(picture.ids.ravel())[1:]
+        assert areas.min() >= 24
+        assert areas.max() <= 24**2 * 2
 
 
 def test_polygon_distance_is_that_of_a_densely_sampled_outline() -> None:
