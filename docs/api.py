@@ -111,6 +111,7 @@ PAGES = {
             Group("Data", "mmms_plugin.train.paired_seg_dataset", "PairedSegDataset"),
             Group("", "mmms_plugin.train.share", "share_of"),
             Group("", "mmms_plugin.train.transforms", "RandomScale"),
+            Group("Tiles", "mmms_plugin.train.tiling", "cut_into_tiles CutTile PackPicture TilesHook"),
             Group(
                 "Generated data",
                 "mmms_plugin.datasets",

@@ -16,7 +16,7 @@ from mmms_plugin.config.files import find_config
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import checkpoint_file
 from mmms_plugin.options import from_values
-from mmms_plugin.train.options import ModelOptions, TrainOptions
+from mmms_plugin.train.options import PredictorOptions, TrainOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +79,7 @@ class Model:
             find_config(self.config)
         if self.checkpoint is not None:
             checkpoint_file(self.checkpoint)
-        self._predictor: tuple[ModelOptions, Predictor] | None = None
+        self._predictor: tuple[PredictorOptions, Predictor] | None = None
 
     def __repr__(self) -> str:
         return f"Model({', '.join(repr(part) for part in (self.config, self.checkpoint) if part)})"
@@ -175,7 +175,7 @@ class Model:
             calibration: file of ``mmms size-ap --calibration``, which turns scores into probabilities by size.
             thresholds: file of ``mmms size-ap --thresholds``, lowest scores by class and size; ``score`` is then 0
                 unless given.
-            options: of ``mmms predict``, such as ``device`` and ``image_size``.
+            options: of ``mmms predict``, such as ``device``, ``image_size`` and ``tiles``.
 
         Raises:
             UserError: config, checkpoint and options do not fit each other, or a picture cannot be read.
@@ -205,7 +205,7 @@ class Model:
         self, pictures: Any, score: float | None, rules: tuple[str | Path | None, ...], options: dict[str, Any]
     ) -> list[Prediction]:
         from mmms_plugin.data.pictures import quiet_libraries
-        from mmms_plugin.train.predict import pixels_of, rules_of
+        from mmms_plugin.train.predict import rules_of
 
         predictor = self._built(options)
         predictor.rules = rules_of(predictor, *rules)
@@ -218,7 +218,8 @@ class Model:
                     packed = predictor.prepare(path)
                 except UserError as error:
                     raise UserError(f"{name}: {error}") from error
-                predictions.append(kind.of(name, pixels_of(path), predictor.style, predictor(packed), least))
+                pixels = predictor.pixels(path, packed)
+                predictions.append(kind.of(name, pixels, predictor.style, predictor(packed, least), least))
         return predictions
 
     def _built(self, options: dict[str, Any]) -> Predictor:
@@ -228,7 +229,7 @@ class Model:
         if self.checkpoint is None:
             raise UserError(f"predict: {NO_CHECKPOINT}")
         own = dict(config=self.config, checkpoint=self.checkpoint, trust_checkpoint_config=self.config is None)
-        given = from_values(ModelOptions, options | own)
+        given = from_values(PredictorOptions, options | own)
         if self._predictor is None or self._predictor[0] != given:
             given.check_files()
             predictor = Predictor(given)

@@ -51,13 +51,17 @@ MODELS = HostedRegistry(
     locations=["mmms_plugin.layers", "mmms_plugin.backbones", "mmms_plugin.necks"],
 )
 DATASETS = HostedRegistry(
-    "dataset", HOSTED_DATASETS, parent=root.DATASETS, scope=SCOPE, locations=["mmms_plugin.train.share"]
+    "dataset",
+    HOSTED_DATASETS,
+    parent=root.DATASETS,
+    scope=SCOPE,
+    locations=["mmms_plugin.train.share", "mmms_plugin.train.tiling"],
 )
 HOOKS = Registry(
     "hook",
     parent=root.HOOKS,
     scope=SCOPE,
-    locations=[f"mmms_plugin.train.{name}" for name in ("console", "norm_hook", "predictions", "shape_hook")],
+    locations=[f"mmms_plugin.train.{name}" for name in ("console", "norm_hook", "predictions", "shape_hook", "tiling")],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",
@@ -65,7 +69,12 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope=SCOPE,
     locations=["mmms_plugin.train.shape_hook"],
 )
-TRANSFORMS = Registry("transform", parent=root.TRANSFORMS, scope=SCOPE, locations=["mmms_plugin.train.transforms"])
+TRANSFORMS = Registry(
+    "transform",
+    parent=root.TRANSFORMS,
+    scope=SCOPE,
+    locations=["mmms_plugin.train.transforms", "mmms_plugin.train.tiling"],
+)
 METRICS = Registry("metric", parent=root.METRICS, scope=SCOPE, locations=["mmms_plugin.evaluation"])
 EVALUATOR = Registry("evaluator", parent=root.EVALUATOR, scope=SCOPE, locations=["mmms_plugin.train.shared_test"])
 DATA_SAMPLERS = Registry(

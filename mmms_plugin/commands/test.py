@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmms_plugin.config.tiles import TileOptions
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import exits_file
-from mmms_plugin.options import option
+from mmms_plugin.options import nested, option
 from mmms_plugin.train.options import OUTPUT, EvaluateOptions
 
 EXITS = "early exit, by the thresholds of mmms early-exit"  # heading of --help
@@ -17,6 +18,7 @@ EXITS = "early exit, by the thresholds of mmms early-exit"  # heading of --help
 
 @dataclass(kw_only=True)
 class Options(EvaluateOptions):
+    tiling: TileOptions = nested(TileOptions)
     out: str | None = option(
         metavar="FILE", group=OUTPUT,
         help="write predictions: COCO JSON for detectors, JSON for classifiers, a folder of label PNGs for segmenters",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as rle
 
+from mmms_plugin.coco.frames import moved
 from mmms_plugin.files import written_whole
 
 SMALLEST, LARGEST = 640, 3000  # px: the longer side of a drawing
@@ -80,7 +81,7 @@ def draw_objects(pixels: np.ndarray, objects: Objects, style: Style) -> Image.Im
     boxes = np.asarray(objects.boxes, dtype=float).reshape(-1, 4) * scale
     order = np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable")  # small ones on top
     for i in order:
-        mask = None if objects.masks is None else _decoded(objects.masks[i])
+        mask = None if objects.masks is None else objects.masks[i]
         _draw_shape(canvas, boxes[i], mask, scale, style.colours[objects.labels[i]])
     image = Image.fromarray(canvas)
     if style.labels:
@@ -176,24 +177,37 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)  # type: ignore[return-value]
 
 
-def _decoded(mask: Mapping[str, Any] | np.ndarray) -> np.ndarray:
-    return np.asarray(mask if isinstance(mask, np.ndarray) else rle.decode(mask)).astype(bool)
+def _part_of(mask: Mapping[str, Any] | np.ndarray, margin: int) -> tuple[np.ndarray, int, int] | None:
+    """The pixels of a mask around its object, their first column and row; None if it is empty.
+
+    Args:
+        mask: as in ``Objects``; run lengths are decoded there only.
+        margin: px around the object, as far as the picture goes.
+    """
+    run_lengths = mask if isinstance(mask, Mapping) else rle.encode(np.asfortranarray(np.asarray(mask, np.uint8)))
+    x, y, wide, high = (int(side) for side in rle.toBbox(run_lengths))
+    if not wide or not high:
+        return None
+    height, width = run_lengths["size"]
+    left, top = max(0, x - margin), max(0, y - margin)
+    right, bottom = min(width, x + wide + margin), min(height, y + high + margin)
+    return rle.decode(moved(dict(run_lengths), left, top, bottom - top, right - left)).astype(bool), left, top
 
 
-def _draw_shape(canvas: np.ndarray, box: np.ndarray, mask: np.ndarray | None, scale: float, colour: Colour) -> None:
+def _draw_shape(
+    canvas: np.ndarray, box: np.ndarray, mask: Mapping[str, Any] | np.ndarray | None, scale: float, colour: Colour
+) -> None:
     """Draw the mask with a contour around it, or the outline of the box if there is no mask."""
     height, width = canvas.shape[:2]
     thick = 1 if max(box[2:] - box[:2]) < FILLED else max(2, round(max(height, width) / 500))
-    if mask is None or not mask.any():
+    found = None if mask is None else _part_of(mask, 1 + int(np.ceil((thick + 1) / scale)))
+    if found is None:
         frame = (*(np.floor(box[:2]) - thick), *(np.ceil(box[2:]) + thick))
         image = Image.fromarray(canvas)
         ImageDraw.Draw(image).rectangle(frame, outline=colour, width=thick)
         canvas[:] = np.asarray(image)
         return
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    margin = 1 + int(np.ceil((thick + 1) / scale))
-    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
-    part = mask[top : rows[-1] + 1 + margin, left : columns[-1] + 1 + margin]
+    part, left, top = found
     y, x = round(top * scale), round(left * scale)
     size = (round((left + part.shape[1]) * scale) - x, round((top + part.shape[0]) * scale) - y)
     large = np.asarray(Image.fromarray(part).resize((max(1, size[0]), max(1, size[1])), Image.Resampling.NEAREST))

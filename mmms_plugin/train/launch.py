@@ -43,6 +43,7 @@ from mmms_plugin.config.image_size import set_image_size
 from mmms_plugin.config.monitors import check_monitors
 from mmms_plugin.config.schedule import count_pictures, set_schedule
 from mmms_plugin.config.techniques import use_techniques
+from mmms_plugin.config.tiles import use_tiles
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.processes import shell_line
@@ -131,6 +132,9 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
     if not own or any(f".{part}" in key for key in options.cfg_options for part in OF_DATA):
         remarks += check_config_data(config, splits, Path(config.work_dir), options.max_pixels)
 
+    if options.tiling.tiles is not None:
+        task.check_tiles()
+        remarks += use_tiles(config, options.tiling, training)
     if training:
         remarks += use_techniques(config, options.techniques)
     asked = config.to_dict()
@@ -396,6 +400,7 @@ def _command_to_test(options: LaunchOptions, checkpoint: str | Path) -> str:
         if value != field.default and field.name not in ("train_ann", "split"):
             words.append(f"--{field.name.replace('_', '-')}")
             words += [] if value is True else [str(value)]
+    words += options.tiling.words
     if options.image_size:
         words += ["--image-size", "x".join(map(str, options.image_size))]
     if options.work_dir:

@@ -13,6 +13,7 @@ from mmms_plugin.config.files import find_config
 from mmms_plugin.config.image_size import parse_image_size
 from mmms_plugin.config.schedule import ScheduleOptions
 from mmms_plugin.config.techniques import TechniqueOptions
+from mmms_plugin.config.tiles import TileOptions
 from mmms_plugin.data.own_data import AnyDataOptions, OwnData, PictureOptions, PixelOptions, extras, refuse_foreign
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.files import checkpoint_file
@@ -246,6 +247,7 @@ class LaunchOptions(LauncherOptions, ConfigOptions, DataOptions):
     )  # fmt: skip
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     techniques: TechniqueOptions = field(default_factory=TechniqueOptions)
+    tiling: TileOptions = field(default_factory=TileOptions)
 
 
 @dataclass(kw_only=True)
@@ -260,6 +262,7 @@ class TrainOptions(LaunchOptions):
     words: tuple[str, ...] = ()
     schedule: ScheduleOptions = nested(ScheduleOptions)
     techniques: TechniqueOptions = nested(TechniqueOptions)
+    tiling: TileOptions = nested(TileOptions)
     pretrained: str | None = option(
         metavar="FILE", exists=_check_pretrained, group=WEIGHTS,
         help="backbone weights to start from, or none for random weights (default: the config's)",
@@ -352,7 +355,14 @@ class ModelOptions(DeviceOptions, ConfigOptions, PixelOptions):
 
 
 @dataclass(kw_only=True)
-class PredictOptions(LauncherOptions, InferenceOptions, ModelOptions):
+class PredictorOptions(ModelOptions):
+    """A trained model that runs on single pictures, perhaps on their tiles."""
+
+    tiling: TileOptions = nested(TileOptions)
+
+
+@dataclass(kw_only=True)
+class PredictOptions(LauncherOptions, InferenceOptions, PredictorOptions):
     """Options of ``mmms predict``; ``inputs`` are pictures, folders and patterns."""
 
     inputs: Sequence[str] = ()

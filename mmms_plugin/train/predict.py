@@ -19,6 +19,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.dist import barrier, broadcast_object_list, get_rank, get_world_size, is_main_process
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
+from mmengine.structures import BaseDataElement
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
@@ -37,6 +38,7 @@ from mmms_plugin.config.edit import (
 from mmms_plugin.config.files import load_config
 from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import set_image_size
+from mmms_plugin.config.tiles import tiles_of, without_tiles
 from mmms_plugin.data.pictures import look_at, quiet_libraries
 from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, first_line, one_line
@@ -47,12 +49,13 @@ from mmms_plugin.report.drawing import Style
 from mmms_plugin.report.terminal import say
 from mmms_plugin.train.inputs import Input, find_inputs
 from mmms_plugin.train.launch import drop_initial_weights
-from mmms_plugin.train.options import ModelOptions, PredictOptions
+from mmms_plugin.train.options import ModelOptions, PredictOptions, PredictorOptions
 from mmms_plugin.train.predictions import DRAWN, LOWEST_SCORE, ObjectResults, Results
 from mmms_plugin.train.processes import together
 from mmms_plugin.train.score_rules import ScoreRules
 from mmms_plugin.train.stopping import AGAIN, PICTURES, peers_watched
 from mmms_plugin.train.tasks import task_of
+from mmms_plugin.train.tiling import TiledDetector, Watch
 from mmms_plugin.weights.files import Checkpoint, read_checkpoint
 from mmms_plugin.weights.trusted import class_colours, class_names
 
@@ -72,10 +75,13 @@ class Predictor:
         UserError: config and checkpoint do not fit each other.
     """
 
-    def __init__(self, options: ModelOptions, labels: bool = True, optimize: bool = True) -> None:
+    def __init__(self, options: PredictorOptions, labels: bool = True, optimize: bool = True) -> None:
         self.options, self.optimize, self._saved = options, optimize, read_checkpoint(options.checkpoint)
         self.config = config_of(options, self._saved.meta)
         self.task = task_of(self.config)
+        self.tiling, self._batch = tiles_of(self.config, options.tiling)
+        if self.tiling.tiles is not None:
+            self.task.check_tiles()
         classes, palette = classes_of(self.config, self._saved.meta)
         self.style = Style.of(classes, palette, labels)
         self.rules: ScoreRules | None = None  # on the scores of objects
@@ -94,6 +100,10 @@ class Predictor:
             self._model = optimize_for_inference(self._model)
         self._pipeline = picture_pipeline(self.config)
         del self._saved
+        self._load: Any = self._pipeline
+        if self.tiling.tiles is not None:
+            first, *others = self._pipeline.transforms
+            self._load, self._pipeline = first, Compose(others)
         return list(filter(None, (self._components, other)))
 
     def prepare(self, path: Path) -> Any:
@@ -104,18 +114,40 @@ class Predictor:
         """
         if problem := problem_of(path, self.options.max_pixels):
             raise UserError(problem)
-        return user_fault("the test pipeline", partial(self._pipeline, {"img_path": str(path), "img_id": 0}))
+        return user_fault("the test pipeline", partial(self._load, {"img_path": str(path), "img_id": 0}))
 
-    def __call__(self, packed: Any) -> Any:
-        """The model's data sample for a prepared picture."""
+    def pixels(self, path: Path, prepared: Any) -> np.ndarray:
+        """The pixels of a picture's file, RGB [height, width, 3], 8 bits; those that were prepared, if they are whole.
+
+        Args:
+            path: the file.
+            prepared: the same picture.
+        """
+        whole = prepared["img"] if self.tiling.tiles is not None else None
+        if whole is not None and whole.dtype == np.uint8 and whole.ndim == 3 and whole.shape[2] == 3:
+            return whole[..., ::-1]
+        return np.asarray(mmcv.imread(str(path), channel_order="rgb"))
+
+    def __call__(self, prepared: Any, score: float = 0.0, watch: Watch = iter) -> Any:
+        """The model's data sample for a prepared picture.
+
+        Args:
+            prepared: of ``prepare``.
+            score: lowest score of the objects that tiles are merged from.
+            watch: as of `TiledDetector`.
+        """
+        step: Any = self._model.test_step
         with torch.no_grad(), channels_explained(self._model, self.config.model):
-            (sample,) = self._model.test_step(pseudo_collate([packed]))  # type: ignore[operator]
+            if self.tiling.tiles is None:
+                (sample,) = step(pseudo_collate([prepared]))
+            else:
+                least = 0.0 if self.rules else score  # rules change the scores first
+                detector = TiledDetector(step, self._pipeline, self.tiling, self._batch, least, watch)
+                info = {key: value for key, value in prepared.items() if key != "img"}
+                shape = prepared["img"].shape[:2]
+                objects = detector(prepared["img"], info)
+                sample = BaseDataElement(metainfo=dict(ori_shape=shape), pred_instances=objects)
         return self.rules(sample, self.style.classes) if self.rules else sample
-
-
-def pixels_of(path: Path) -> np.ndarray:
-    """The pixels of a picture's file, RGB [height, width, 3], 8 bits."""
-    return np.asarray(mmcv.imread(str(path), channel_order="rgb"))
 
 
 def predict(options: PredictOptions) -> None:
@@ -173,13 +205,17 @@ def rules_of(predictor: Predictor, calibration: str | Path | None, thresholds: s
 
 def _outcomes(predictor: Predictor, results: Results, inputs: Sequence[Input]) -> Iterator[tuple[Any, str]]:
     """Of each picture of this process: its entry in the results, and '' or why it is skipped."""
-    for source in with_progress(share(inputs), whole=len(inputs)):
+    alone = len(inputs) == 1 and predictor.tiling.tiles is not None
+    watch = partial(with_progress, noun="batches of tiles") if alone else iter
+    own = share(inputs)
+    for source in own if alone else with_progress(own, whole=len(inputs)):
         try:
             packed = predictor.prepare(source.path)
         except UserError as error:
             yield None, str(error)
         else:
-            yield results.entry(source, pixels_of(source.path), predictor(packed)), ""
+            pixels = predictor.pixels(source.path, packed)
+            yield results.entry(source, pixels, predictor(packed, results.score, watch)), ""
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
@@ -297,6 +333,7 @@ def build_model(config: Config, checkpoint: Checkpoint, device: str | None) -> n
 def picture_pipeline(config: Config) -> Compose:
     """The test pipeline, without the steps that read annotations."""
     steps = leaf_datasets(config.test_dataloader)[0].get("pipeline") or config.get("test_pipeline") or []
+    steps = without_tiles(steps)
     kept = [step for step in steps if "Annotations" not in step["type"]]
     return user_fault("test pipeline", lambda: Compose(kept))
 
@@ -306,13 +343,16 @@ def problem_of(path: Path, max_pixels: int = MAX_PIXELS) -> str:
     return look_at(path, decode=True, max_pixels=max_pixels).reason
 
 
-def with_progress(inputs: Sequence[T], doing: str = "predicting", whole: int | None = None) -> Iterator[T]:
+def with_progress(
+    inputs: Sequence[T], doing: str = "predicting", whole: int | None = None, noun: str = "pictures"
+) -> Iterator[T]:
     """The inputs, with rich's bar on standard error, or without a terminal a line after every tenth of them.
 
     Args:
         inputs: for this process.
         doing: the bar's title.
         whole: number of inputs of all processes, which the first process takes to be as far as itself.
+        noun: what they are.
     """
     if not is_main_process():
         yield from inputs
@@ -322,7 +362,7 @@ def with_progress(inputs: Sequence[T], doing: str = "predicting", whole: int | N
         for i, source in enumerate(inputs, 1):
             yield source
             if whole > 10 and i % -(-len(inputs) // 10) == 0:
-                print(f"{whole * i // len(inputs)} of {whole} pictures", file=sys.stderr)
+                print(f"{whole * i // len(inputs)} of {whole} {noun}", file=sys.stderr)
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(TextColumn(doing), *columns, console=console, transient=True) as bar:

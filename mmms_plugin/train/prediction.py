@@ -8,13 +8,17 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as mask_utils
 
+from mmms_plugin.coco.run_lengths import RLE
 from mmms_plugin.errors import UserError, counted
 from mmms_plugin.report.drawing import Objects, Style, draw_caption, draw_objects, draw_segments, save_drawing
 
@@ -97,13 +101,13 @@ class ObjectPrediction(Prediction):
         boxes: [N, 4], left, top, right and bottom in px.
         labels: N indices of classes.
         scores: N scores.
-        masks: [N, height, width] booleans; None if the model predicts boxes only.
+        rles: N masks as COCO's run lengths; None if the model predicts boxes only.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
-    masks: np.ndarray | None
+    rles: Sequence[RLE] | None
 
     @classmethod
     def of(cls, picture: str, pixels: np.ndarray, style: Style, sample: Any, score: float) -> ObjectPrediction:
@@ -112,14 +116,25 @@ class ObjectPrediction(Prediction):
             raise UserError("this model predicts no boxes: mmms predict keeps those of detectors")
         instances = instances[instances.scores >= score].cpu()
         boxes = np.asarray(getattr(instances.bboxes, "tensor", instances.bboxes), dtype=float).reshape(-1, 4)
-        masks = np.asarray(instances.masks, bool) if "masks" in instances else None
+        rles = None
+        if "masks" in instances:  # of tiles, they are run lengths already
+            masks = instances.masks
+            rles = masks if isinstance(masks, list) else [_encoded(mask) for mask in np.asarray(masks, np.uint8)]
         labels, scores = np.asarray(instances.labels, dtype=int), np.asarray(instances.scores, dtype=float)
-        return cls(picture, pixels, style, boxes, labels, scores, masks)
+        return cls(picture, pixels, style, boxes, labels, scores, rles)
+
+    @cached_property
+    def masks(self) -> np.ndarray | None:
+        """[N, height, width] booleans, in memory together; None if the model predicts boxes only."""
+        if self.rles is None:
+            return None
+        masks = [mask_utils.decode(rle).astype(bool) for rle in self.rles]
+        return np.array(masks, bool).reshape(-1, *self.pixels.shape[:2])
 
     @property
     def objects(self) -> Objects:
         """As the drawing functions take them."""
-        return Objects(self.boxes, self.labels, self.scores, None if self.masks is None else list(self.masks))
+        return Objects(self.boxes, self.labels, self.scores, self.rles)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -208,6 +223,10 @@ class ClassPrediction(Prediction):
 
     def summary(self) -> str:
         return ", ".join(f"{self.classes[k]} {self.scores[k]:.2f}" for k in self.labels) or "no class"
+
+
+def _encoded(mask: np.ndarray) -> RLE:
+    return mask_utils.encode(np.asfortranarray(mask))
 
 
 def _box_of(mask: np.ndarray) -> tuple[int, int, int, int]:

@@ -23,6 +23,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 from pycocotools import mask as rle
 
+from mmms_plugin.coco.run_lengths import text_of
 from mmms_plugin.errors import UserError, counted
 from mmms_plugin.files import write_text, written_whole
 from mmms_plugin.registry import HOOKS
@@ -357,10 +358,10 @@ def _record(objects: ObjectPrediction, i: int) -> dict[str, Any]:
         "category_id": int(objects.labels[i]) + 1, "bbox": box,
         "score": round(float(objects.scores[i]), 5), "area": round(box[2] * box[3], 2), "iscrowd": 0,
     }  # fmt: skip
-    if objects.masks is not None:
-        mask = rle.encode(np.asfortranarray(np.asarray(objects.masks[i], np.uint8)))
+    if objects.rles is not None:
+        mask = objects.rles[i]
         record["area"] = int(rle.area(mask))
-        record["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
+        record["segmentation"] = {"size": mask["size"], "counts": text_of(mask["counts"])}
     return record
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as mask_utils
 
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.size_ap.score_files import ScoreCalibration, ScoreThresholds, read_calibration, read_thresholds
@@ -68,7 +69,7 @@ class ScoreRules:
         height, width = sample.ori_shape[:2]
         picture, masks = (int(width), int(height)), instances.get("masks")
         boxes = np.asarray(getattr(instances.bboxes, "tensor", instances.bboxes).cpu(), np.float64)
-        areas = None if masks is None else np.array([float(mask.sum()) for mask in masks])
+        areas = None if masks is None else np.array([_area(mask) for mask in masks])
         if self.calibration:
             scores = self.calibration.apply(_scores(instances), boxes, areas, picture)
             instances.scores = instances.scores.new_tensor(scores)
@@ -80,6 +81,11 @@ class ScoreRules:
             instances = instances[np.flatnonzero(kept)]
         sample.pred_instances = instances
         return sample
+
+
+def _area(mask: Any) -> float:
+    """The pixels of a mask; those of tiles are run lengths."""
+    return float(mask_utils.area(mask) if isinstance(mask, dict) else mask.sum())
 
 
 def _scores(instances: Any) -> np.ndarray:

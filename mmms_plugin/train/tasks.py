@@ -101,6 +101,10 @@ class Task(ABC):
         """
         raise UserError(f"--size-report: this config is a {self.noun}, allowed are segmentation models")
 
+    def check_tiles(self) -> None:
+        """Raise UserError if the task's models do not run on tiles."""
+        raise UserError(f"--tiles: this config is a {self.noun}; tiles are for detectors")
+
     @abstractmethod
     def least_score(self, score: float | None) -> float:
         """The lowest score of a prediction that counts.
@@ -152,6 +156,9 @@ class Detection(Task):
         masks = scratch / "predictions.segm.json"
         with written_whole(out) as temporary:
             shutil.copyfile(masks if masks.is_file() else scratch / "predictions.bbox.json", temporary)
+
+    def check_tiles(self) -> None:
+        """Every detector runs on tiles."""
 
     def report_sizes(self, config: dict[str, Any], folder: Path) -> None:
         raise UserError("--size-report: for a detector, keep predictions with --out FILE and run mmms size-ap on them")
