@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from mmms_plugin.config.edit import replace_components
 from mmms_plugin.config.function import NEUTRAL, Function, differences
 from mmms_plugin.errors import UserError, shown
 from mmms_plugin.layers import PSConv2d
 from mmms_plugin.layers.function import PLAIN_CONV, CarriesFunction
-from mmms_plugin.layers.shape_adaptor import ShapeAdaptor
 from mmms_plugin.weights.files import TRAINED, Checkpoint, read_checkpoint
 from mmms_plugin.weights.mapping import compare
 from mmms_plugin.weights.trusted import check_components, class_names
@@ -46,52 +45,31 @@ def check_fits(
     Raises: UserError.
     """
     path, state, known = checkpoint.path, state_of(checkpoint), class_names(checkpoint.meta)
-    misfit = _Misfit.of(model, state)
-    if misfit.nothing:
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    misfit = Misfit.of(shapes, state)
+    if not misfit.count:
         if known and classes and known != classes and (purpose == "start from" or sorted(known) != sorted(classes)):
             return f"{path} was trained for the classes {', '.join(known)}; the data has {', '.join(classes)}"
         return None
     if misfit.differ and not misfit.missing and not misfit.unknown and all("head" in key for key in misfit.differ):
-        text = f"{misfit.describe_shape(state, model)}{f', there for {len(known)} classes' if known else ''}"
+        text = f"{misfit.describe_shape(state, shapes)}{f', there for {len(known)} classes' if known else ''}"
         if purpose == "start from":
             return f"{path}: {len(misfit.differ)} head tensors are for other classes and start fresh ({text})"
         raise UserError(
             f"checkpoint {path}: made for other classes: {text}; use the data or config it was trained with"
         )
-    if purpose == "start from" and len(misfit.missing) + len(misfit.differ) <= len(model.state_dict()) // 2:
+    if purpose == "start from" and len(misfit.missing) + len(misfit.differ) <= len(shapes) // 2:
         return (
             f"{path}: {len(misfit.missing)} tensors of the model are not in it, {len(misfit.unknown)} of its own unused"
         )
     raise UserError(
-        f"checkpoint {path} is not of this config's model: {misfit.describe(state, model)}; "
+        f"checkpoint {path} is not of this config's model: {misfit.describe(state, shapes)}; "
         "is it of another config or depth?"
     )
 
 
-def check_backbone_weights(backbone: nn.Module, path: str) -> str:
-    """Check that a file holds all weights of a backbone (a classifier beside it is fine); return the keys' prefix.
-
-    Weights of a plain network have no shape of a shape-adapted one: that begins as the config says, as AutoTL is meant.
-
-    Raises: UserError.
-    """
-    state = state_of(read_checkpoint(path))
-    prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
-    state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    misfit = _Misfit.of(backbone, state)
-    shape = {f"{name}.alpha" for name, part in backbone.named_modules() if isinstance(part, ShapeAdaptor)}
-    if shape <= set(misfit.missing):
-        misfit = replace(misfit, missing=[key for key in misfit.missing if key not in shape])
-    if misfit.missing or misfit.differ:
-        raise UserError(
-            f"--pretrained {path}: not the weights of this config's backbone: {misfit.describe(state, backbone)}; "
-            "is it of another depth, or still in its authors' format?"
-        )
-    return prefix
-
-
 @dataclass(frozen=True)
-class _Misfit:
+class Misfit:
     """Keys of a model that a state dict lacks, keys that only the state dict has, and keys of another shape."""
 
     missing: list[str]
@@ -99,23 +77,23 @@ class _Misfit:
     differ: list[str]
 
     @classmethod
-    def of(cls, model: nn.Module, state: Mapping[str, Tensor]) -> _Misfit:
-        misfits = compare(state, {key: value.shape for key, value in model.state_dict().items()}, prefix="")
+    def of(cls, shapes: Mapping[str, Size], state: Mapping[str, Tensor]) -> Misfit:
+        misfits = compare(state, shapes, prefix="")
         return cls(misfits["missing"], misfits["unknown"], misfits["shape"])
 
     @property
-    def nothing(self) -> bool:
-        return not (self.missing or self.unknown or self.differ)
+    def count(self) -> int:
+        return len(self.missing) + len(self.unknown) + len(self.differ)
 
-    def describe(self, state: Mapping[str, Tensor], model: nn.Module) -> str:
+    def describe(self, state: Mapping[str, Tensor], shapes: Mapping[str, Size]) -> str:
         if self.differ:
-            return f"{len(self.differ)} tensors of other shape ({self.describe_shape(state, model)})"
+            return f"{len(self.differ)} tensors of other shape ({self.describe_shape(state, shapes)})"
         word, keys = ("missing", self.missing) if self.missing else ("unknown", self.unknown)
         return f"{len(keys)} tensors {word} (first: {keys[0]})"
 
-    def describe_shape(self, state: Mapping[str, Tensor], model: nn.Module) -> str:
+    def describe_shape(self, state: Mapping[str, Tensor], shapes: Mapping[str, Size]) -> str:
         key = self.differ[0]
-        return f"{key} is {tuple(state[key].shape)}, the model's {tuple(model.state_dict()[key].shape)}"
+        return f"{key} is {tuple(state[key].shape)}, the model's {tuple(shapes[key])}"
 
 
 def start_of(path: str) -> Checkpoint:

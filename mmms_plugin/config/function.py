@@ -175,10 +175,10 @@ def _backbone(theirs: Function, own: Function, only_backbone: bool) -> _Pairs:
             yield f"backbone.{name}", lattices[0][name], lattices[1][name]
     # the maps that a head takes are part of the whole model's function
     skipped = FREE if only_backbone else () if theirs.complete else ("out_indices",)
+    if not same_family(first, second):
+        yield "backbone.type", kinds[0], kinds[1]
+        return
     if kinds[0] != kinds[1]:
-        if not set(kinds) <= set(PLAIN_FAMILY):
-            yield "backbone.type", kinds[0], kinds[1]
-            return
         first, second = ({name: side.get(name, IN_COMMON[name]) for name in IN_COMMON} for side in (first, second))
         defaults: Mapping[str, Any] = {}
     else:
@@ -186,6 +186,12 @@ def _backbone(theirs: Function, own: Function, only_backbone: bool) -> _Pairs:
     left_out = {"type", *skipped, *LATTICE, *(["conv_cfg"] if said else [])}
     first, second = ({key: value for key, value in side.items() if key not in left_out} for side in (first, second))
     yield from _walk_values(first, second, defaults, "backbone", own.scope)
+
+
+def same_family(*backbones: Mapping[str, Any]) -> bool:
+    """Whether arguments of backbones can be compared: of one type, or of plain ResNets of any host."""
+    kinds = {class_name(backbone) for backbone in backbones}
+    return len(kinds) == 1 or kinds <= set(PLAIN_FAMILY)
 
 
 def _walk(theirs: Any, own: Any, path: str, scope: str) -> _Pairs:

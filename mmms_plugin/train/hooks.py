@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -44,6 +45,23 @@ class ScheduleHook(Hook):
         lines = misfits(runner.cfg, len(runner.train_dataloader), runner.max_iters, runner.world_size)
         for line in [*lines, *idle_parts(runner)]:
             print_log(line, "current", logging.WARNING)
+
+
+class StartHook(Hook):
+    """Loads the weights that a training starts from, over the initial ones.
+
+    Args:
+        state: tensors by the model's keys; they may be of a file that another hook moves, so this one comes first.
+    """
+
+    priority = "HIGHEST"
+
+    def __init__(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.state = state
+
+    def before_train(self, runner: Runner) -> None:
+        unwrapped(runner.model).load_state_dict(self.state, strict=False)
+        self.state = {}
 
 
 class EarlierHook(Hook):

@@ -9,13 +9,13 @@ from contextlib import ExitStack
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.error import URLError
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
@@ -27,7 +27,6 @@ from mmms_plugin.compat import mmcv_ops
 from mmms_plugin.compat.processes import leave
 from mmms_plugin.config.check import check_datasets, check_values, user_fault
 from mmms_plugin.config.checkpoint import (
-    check_backbone_weights,
     check_fits,
     check_function,
     check_resumed,
@@ -42,6 +41,7 @@ from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import set_image_size
 from mmms_plugin.config.monitors import check_monitors
 from mmms_plugin.config.schedule import count_pictures, set_schedule
+from mmms_plugin.config.start import start_for
 from mmms_plugin.config.techniques import use_techniques
 from mmms_plugin.config.tiles import use_tiles
 from mmms_plugin.errors import UserError, one_line
@@ -49,7 +49,7 @@ from mmms_plugin.files import check_folder, make_folder
 from mmms_plugin.processes import shell_line
 from mmms_plugin.train.console import calm_output, say
 from mmms_plugin.train.early_exit import EarlyExitHook
-from mmms_plugin.train.hooks import EarlierHook, OptimizeHook, ScheduleHook, unwrapped
+from mmms_plugin.train.hooks import EarlierHook, OptimizeHook, ScheduleHook, StartHook, unwrapped
 from mmms_plugin.train.options import NEWEST, NO_WEIGHTS, DataOptions, EvaluateOptions, LaunchOptions, TrainOptions
 from mmms_plugin.train.predictions import SampleHook
 from mmms_plugin.train.processes import (
@@ -67,6 +67,7 @@ from mmms_plugin.train.runner import ResumableRunner
 from mmms_plugin.train.shared_test import share_test
 from mmms_plugin.train.stopping import AGAIN, TESTING, TRAINING, peers_watched, shown
 from mmms_plugin.train.tasks import Classification, task_of
+from mmms_plugin.weights.fetch import read_place
 from mmms_plugin.weights.files import read_checkpoint
 from mmms_plugin.weights.newest import newest_checkpoint, why_unusable
 
@@ -289,11 +290,12 @@ def set_start(config: Config, pretrained: str | None, resume: str | None, remark
         elif fault := why_unusable(resume):
             raise UserError(f"--resume {resume}: {fault}")
         config.resume, config.load_from = path is not None, None if path is None else str(path)
-    if pretrained == NO_WEIGHTS:
-        backbone.init_cfg = None
+    if pretrained:
         config.model.pop("pretrained", None)  # the key of mmseg and of old versions of mmdet
-    elif pretrained:
-        backbone.init_cfg = dict(type="Pretrained", checkpoint=pretrained)
+        backbone.init_cfg = None if pretrained == NO_WEIGHTS else dict(type="Pretrained", checkpoint=pretrained)
+        if pretrained != NO_WEIGHTS and config.get("load_from") and not config.get("resume"):
+            remarks.append(f"--pretrained {pretrained}: used in place of load_from={config.load_from}")
+            config.load_from = None
     config.load_from = config.get("load_from")
     if backbone.get("init_cfg") or config.load_from or config.model.get("pretrained"):
         return
@@ -315,8 +317,10 @@ def _check_start(runner: Runner, config: Config, pretrained: str | None) -> None
     """
     model = unwrapped(runner.model)
     if pretrained and pretrained != NO_WEIGHTS:
-        backbone = cast(torch.nn.Module, model.backbone)
-        backbone.init_cfg["prefix"] = check_backbone_weights(backbone, pretrained) or None  # type: ignore
+        model.backbone.init_cfg = None
+        if not config.get("resume"):
+            _start_from(runner, config, pretrained)
+            return
     init = config.model.backbone.get("init_cfg")
     parts = init if isinstance(init, list | tuple) else [init or {}]
     initial = next((part.get("checkpoint") for part in parts if part.get("type") == "Pretrained"), None)
@@ -332,6 +336,16 @@ def _check_start(runner: Runner, config: Config, pretrained: str | None) -> None
         _warn(check_resumed(model, own, checkpoint, classes))
     else:
         _warn(start_remark(model, own, start, checkpoint, whole=bool(config.load_from)))
+
+
+def _start_from(runner: Runner, config: Config, place: str) -> None:
+    checkpoint = read_place(place) if is_main_process() else None  # one process downloads
+    barrier()
+    own, classes = Function.of(runner.cfg), data_classes(config, "train")
+    start = start_for(unwrapped(runner.model), own, checkpoint or read_place(place), place, classes)
+    runner.register_hook(StartHook(start.state))
+    say(one_line(start.line))
+    _warn(start.remark)
 
 
 def drop_initial_weights(config: Config) -> None:

@@ -18,6 +18,7 @@ from mmms_plugin.data.own_data import AnyDataOptions, OwnData, PictureOptions, P
 from mmms_plugin.errors import UserError, printable
 from mmms_plugin.files import checkpoint_file
 from mmms_plugin.options import HIDDEN, REQUIRED, CommandOptions, nested, option, positional
+from mmms_plugin.weights.fetch import check_place
 
 DATA, CONFIG, WEIGHTS, RUN, OUTPUT = "data", "config", "weights", "run", "output"  # headings of --help
 SPLITS = ("train", "val", "test")
@@ -74,9 +75,13 @@ def _read_python(text: str) -> Any:
     return value(ast.parse(text.strip(), mode="eval").body)
 
 
-def _check_pretrained(file: str) -> None:
-    if file != NO_WEIGHTS and not Path(file).is_file():
-        raise UserError(f"--pretrained {file}: no such file; {NO_WEIGHTS} starts from random weights")
+def _check_pretrained(place: str) -> None:
+    if place == NO_WEIGHTS:
+        return
+    try:
+        check_place(place)
+    except UserError as error:
+        raise UserError(f"--pretrained {error}; {NO_WEIGHTS} starts from random weights") from None
 
 
 def _check_calibration(file: Path) -> None:
@@ -265,7 +270,8 @@ class TrainOptions(LaunchOptions):
     tiling: TileOptions = nested(TileOptions)
     pretrained: str | None = option(
         metavar="FILE", exists=_check_pretrained, group=WEIGHTS,
-        help="backbone weights to start from, or none for random weights (default: the config's)",
+        help="initial weights, of this or another project: a file, http(s)://HOST/FILE or hf://OWNER/NAME[/FILE]: "
+        "they must fill the backbone, neck and heads take what fits; none for random weights (default: the config's)",
     )  # fmt: skip
     resume: str | None = option(
         nargs="?", const=NEWEST, metavar="FILE", exists=_check_resume, group=WEIGHTS,

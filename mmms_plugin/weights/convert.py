@@ -278,10 +278,10 @@ def _meta(work: _Work) -> dict[str, Any]:
     """``meta`` of the file.
 
     The mean and standard deviation of pixels are there as the publishers state them, and as ``data_preprocessor`` takes
-    them for pictures read by OpenCV (BGR, 0 to 255).
+    them.
     """
     report, norm = work.report, work.arch.normalisation or work.table.normalisation
-    whole, scale = report.part == "whole", 255 / norm.maximum
+    whole = report.part == "whole"
     model = part_configs(work.arch, work.state)
     components = work.table.components if whole and any(key.startswith("roi_head.") for key in work.state) else {}
     return dict(
@@ -296,11 +296,7 @@ def _meta(work: _Work) -> dict[str, Any]:
         normalisation=dict(
             mean=list(norm.mean), std=list(norm.std), channel_order=norm.channel_order, range=[0.0, norm.maximum]
         ),
-        data_preprocessor=dict(
-            mean=[round(value * scale, 4) for value in norm.mean],
-            std=[round(value * scale, 4) for value in norm.std],
-            bgr_to_rgb=norm.channel_order == "RGB",
-        ),
+        data_preprocessor=norm.data_preprocessor,
         licence=work.table.licence or "unknown",
         remarks=list(report.remarks),
         tool=f"mmms_plugin {__version__}",

@@ -97,9 +97,21 @@ def load_url(
     from mmms_plugin.weights.reader import read
 
     path = Path(model_dir or Path(hub.get_dir(), "checkpoints"), file_name or Path(urlparse(url).path).name)
+    return disarmed(read(downloaded(url, path, progress, check_hash), map_location, mapped=False), None)
+
+
+def downloaded(url: str, path: Path, progress: bool = True, check_hash: bool = False) -> Path:
+    """Download a file, whole or not at all, unless it is there; returns its path.
+
+    Args:
+        progress: show a bar.
+        check_hash: compare the file with the part of its SHA-256 that its name states, as torch does.
+    """
+    from torch import hub
+
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         print(f'Downloading: "{url}" to {path}')
         stated = hub.HASH_REGEX.search(path.name) if check_hash else None
         hub.download_url_to_file(url, str(path), stated[1] if stated else None, progress=progress)
-    return disarmed(read(path, map_location, mapped=False), None)
+    return path

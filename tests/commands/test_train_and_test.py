@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -136,21 +139,31 @@ def test_a_misfit_is_reported_in_one_line_before_training(run, shapes, tmp_path,
     assert "made for other classes" in error_of(capsys, resumed)
 
 
-def test_backbone_weights_are_checked_and_loaded(run, shapes, tmp_path, capsys):
-    """--pretrained takes a state dict of the backbone, alone or inside a detector's; anything else is refused."""
+def test_backbone_weights_are_checked_and_loaded(run, shapes, tmp_path, capsys, monkeypatch):
+    """--pretrained takes a state dict of the backbone, alone or in a detector's, from a file or an address."""
     state = read(run / "iter_2.pth")["state_dict"]
     alone = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
     alone = {key: torch.full_like(value, 0.01) for key, value in alone.items()} | {"fc.weight": torch.zeros(1)}
     files = {"alone": alone, "detector": {f"backbone.{key}": value for key, value in alone.items()}}
     files["lacking"] = {key: value for key, value in alone.items() if "layer3" not in key}
+    files["detector"] |= {key: torch.full_like(value, 0.02) for key, value in state.items() if "fpn_convs" in key}
+    files["wrapped"] = {"model": alone}
     for name, content in files.items():
         torch.save(content, tmp_path / f"{name}.pth")
     save_file(alone, tmp_path / "alone.safetensors")
-    for name in ("alone.pth", "detector.pth", "alone.safetensors"):
-        folder = tmp_path / f"trained from {name}"
-        assert train(folder, shapes, 1, "--pretrained", str(tmp_path / name), "--seed", "0") == 0
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path))
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    for place in (tmp_path / "wrapped.pth", tmp_path / "detector.pth",
+                  f"http://127.0.0.1:{server.server_port}/alone.safetensors"):  # fmt: skip
+        folder, whole = tmp_path / "trained", "detector" in str(place)
+        assert train(folder, shapes, 1, "--pretrained", str(place), "--seed", "0") == 0
         after = read(folder / "iter_1.pth")["state_dict"]
         assert abs(float(after["backbone.layer4.1.conv2.weight"].mean()) - 0.01) < 0.005
+        assert (abs(float(after["neck.fpn_convs.0.conv.weight"].mean()) - 0.02) < 0.005) == whole
+        assert f"{place}: backbone (120 tensors)" in capsys.readouterr().out
+    server.shutdown()
+    server.server_close()
     coco = ["--coco-dir", str(shapes), "--work-dir", str(tmp_path)]
     capsys.readouterr()
     message = error_of(capsys, ["train", CONFIG, *coco, "--pretrained", str(tmp_path / "lacking.pth")])

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from mmms_plugin.config.check import check_datasets
-from mmms_plugin.config.checkpoint import check_backbone_weights
 from mmms_plugin.config.checkpoint import check_fits as check_read
 from mmms_plugin.errors import UserError
 from mmms_plugin.weights.files import read_checkpoint
@@ -152,20 +151,3 @@ def test_a_checkpoint_of_another_model_is_refused_unless_half_of_it_fits(drop, m
         assert str(caught.value).startswith(f"checkpoint {path} is not of this config's model: {outcome}")
     else:
         assert check_fits(network(), path, purpose) == (outcome and f"{path}: {outcome}")
-
-
-def test_backbone_weights_may_lie_beside_others_and_need_all_tensors(tmp_path):
-    backbone = network()
-    assert check_backbone_weights(backbone, saved(tmp_path, backbone)) == ""
-    assert check_backbone_weights(backbone, saved(tmp_path, network(fc=nn.Linear(1, 1)))) == ""
-    assert check_backbone_weights(backbone, saved(tmp_path, backbone, prefix="backbone.")) == "backbone."
-    for model, drop, problem in (
-        (network(), 1, "1 tensors missing (first: body.weight)"),
-        (network(3), 0, "2 tensors of other shape (head.weight is (3, 5), the model's (2, 5))"),
-    ):
-        path = saved(tmp_path, model, drop=drop)
-        with pytest.raises(UserError) as caught:
-            check_backbone_weights(backbone, path)
-        assert str(caught.value).startswith(
-            f"--pretrained {path}: not the weights of this config's backbone: {problem}"
-        )

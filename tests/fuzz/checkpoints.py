@@ -103,8 +103,10 @@ def _case(rng: np.random.Generator, folder: Path) -> tuple[str, list[str]]:
 
 def _uses() -> dict[str, Callable[[str], Any]]:
     """What commands do with a checkpoint before they use its weights, by name."""
+    from mmms_plugin.backbones import DLA
     from mmms_plugin.config import checkpoint
     from mmms_plugin.config.function import Function
+    from mmms_plugin.config.start import start_for
     from mmms_plugin.weights import load_model
     from mmms_plugin.weights.files import read_checkpoint
     from mmms_plugin.weights.host_loading import load_from_local
@@ -113,6 +115,11 @@ def _uses() -> dict[str, Callable[[str], Any]]:
 
     model, parts = torch.nn.ModuleDict(), file_mutants.sound_meta()["trained"]
     own, classes = Function(parts | {"bbox_head": {"scales": [1]}}), ("b", "a")
+
+    def pretrained(path: str) -> None:
+        network = torch.nn.ModuleDict({"backbone": DLA(arch="46_c"), "head": torch.nn.Linear(2, 2)})
+        begun = start_for(network, own, read_checkpoint(path), path, classes)
+        network.load_state_dict(begun.state, strict=False)
 
     def components(path: str) -> None:
         checkpoint.use_components({"a": {"type": "RoIAlign"}}, read_checkpoint(path))
@@ -123,6 +130,7 @@ def _uses() -> dict[str, Callable[[str], Any]]:
         fits=lambda path: checkpoint.check_fits(model, read_checkpoint(path), "start from", classes),
         resume=lambda path: checkpoint.check_resumed(model, own, read_checkpoint(path), classes),
         start=lambda path: checkpoint.start_remark(model, own, path, read_checkpoint(path), whole=True),
+        pretrained=pretrained,
         colours=lambda path: class_colours(read_checkpoint(path).meta),
         newest=why_unusable, hosts=load_from_local, components=components,
     )  # fmt: skip

@@ -144,6 +144,10 @@ def test_options_that_the_config_or_the_machine_cannot_follow(shapes, tmp_path, 
         (["train", DEMO, *data, "--amp"], "--amp: needs a CUDA device, and torch sees none"),
         (["train", DEMO, *data, *without], "--auto-scale-lr: the config has no auto_scale_lr.base_batch_size"),
         (["train", DEMO, *data, "--pretrained", "x"], "--pretrained x: no such file; none starts from random weights"),
+        (
+            ["train", DEMO, *data, "--pretrained", "s3://x/y.pth"],
+            "--pretrained s3://x/y.pth: s3:// is not supported; allow",
+        ),
         (["train", DEMO, *data, "--resume", "x"], "--resume x: no such file"),
         (["test", DEMO, "nowhere.pth", *data], "checkpoint nowhere.pth: no such file"),
     ):
@@ -186,15 +190,19 @@ FROZEN = dict(frozen_stages=1, norm_eval=True)
         (config_of(FROZEN | dict(init_cfg=dict(type="X")), model=dict(pretrained="x")), "none",
          dict(frozen_stages=-1, norm_eval=False, init_cfg=None), True),
         (config_of(FROZEN), __file__, FROZEN | dict(init_cfg=dict(type="Pretrained", checkpoint=__file__)), False),
+        (config_of({}, load_from="x"), __file__, dict(init_cfg=dict(type="Pretrained", checkpoint=__file__)), True),
+        (config_of({}, model=dict(pretrained="x")), "http://h/x.pth",
+         dict(init_cfg=dict(type="Pretrained", checkpoint="http://h/x.pth")), False),
     ],
-    ids=range(12),
+    ids=range(14),
 )  # fmt: skip
 def test_a_backbone_is_frozen_only_where_it_has_weights(config, pretrained, backbone, remarked):
     remarks: list[str] = []
     set_start(config, pretrained, None, remarks)
     assert config.model.backbone == backbone
     assert len(remarks) == remarked
-    assert pretrained != "none" or "pretrained" not in config.model
+    assert not pretrained or "pretrained" not in config.model
+    assert pretrained != __file__ or config.load_from is None
 
 
 def test_where_a_training_continues_from(tmp_path):

@@ -21,10 +21,12 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from mmms_plugin.config.checkpoint import check_backbone_weights
+from mmms_plugin.config.function import Function
+from mmms_plugin.config.start import start_for
 from mmms_plugin.errors import UserError
 from mmms_plugin.scale.flops import count
 from mmms_plugin.train.shape_hook import ShapeAdaptorHook
+from mmms_plugin.weights.files import Checkpoint
 
 CONSTRUCTOR = "mmms_plugin.ShapeAdaptorConstructor"
 
@@ -280,15 +282,15 @@ def test_processes_average_the_gradient(tmp_path):
 
 
 @pytest.mark.parametrize("plain", ["ResNet", "mmms_plugin.ShapeAdaptorResNet"])
-def test_weights_of_a_plain_network_start_a_shape_adapted_one(plain, tmp_path):
+def test_weights_of_a_plain_network_start_a_shape_adapted_one(plain):
     """AutoTL: weights are all there, shapes begin as the config says; a weight too few is still refused."""
     init_default_scope("mmdet")
     options = dict(depth=50, base_channels=8) | (dict(mode="human") if "Shape" in plain else dict(stem_channels=8))
     state = MODELS.build(dict(type=plain, **options)).state_dict()
     adapted = MODELS.build(dict(type="mmms_plugin.ShapeAdaptorResNet", depth=50, base_channels=8, mode="autotl"))
-    torch.save(state, tmp_path / "plain.pth")
-    assert check_backbone_weights(adapted, str(tmp_path / "plain.pth")) == ""
+    model, own = nn.ModuleDict({"backbone": adapted}), Function(dict(backbone=dict(type="ShapeAdaptorResNet")))
+    begun = start_for(model, own, Checkpoint(Path("x.pth"), dict(state)), "x.pth")
+    assert {f"backbone.{key}" for key in state} == set(begun.state)
     state.pop("layer2.0.conv1.weight")
-    torch.save(state, tmp_path / "short.pth")
     with pytest.raises(UserError, match=r"1 tensors missing \(first: layer2.0.conv1.weight\)"):
-        check_backbone_weights(adapted, str(tmp_path / "short.pth"))
+        start_for(model, own, Checkpoint(Path("x.pth"), dict(state)), "x.pth")

@@ -68,6 +68,16 @@ class Normalisation:
     channel_order: str = "RGB"
     maximum: float = 1.0
 
+    @property
+    def data_preprocessor(self) -> dict[str, Any]:
+        """As the hosts' ``data_preprocessor`` takes it, for pictures read by OpenCV (BGR, 0 to 255)."""
+        scale = 255 / self.maximum
+        return dict(
+            mean=[round(value * scale, 4) for value in self.mean],
+            std=[round(value * scale, 4) for value in self.std],
+            bgr_to_rgb=self.channel_order == "RGB",
+        )
+
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
