@@ -140,9 +140,13 @@ def test_options_that_the_config_or_the_machine_cannot_follow(shapes, tmp_path, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     data = ["--coco-dir", str(shapes), "--work-dir", str(tmp_path / "work")]
     without = ["--auto-scale-lr", "--cfg-options", "auto_scale_lr={}"]
+    sharded = tmp_path / "sharded.py"
+    base = Path(__file__).parents[2] / f"configs/{DEMO}.py"
+    sharded.write_text(f"_base_ = {str(base)!r}\nstrategy = dict(type='FSDPStrategy')\n", encoding="utf-8")
     for arguments, message in (
         (["train", DEMO, *data, "--amp"], "--amp: needs a CUDA device, and torch sees none"),
         (["train", DEMO, *data, *without], "--auto-scale-lr: the config has no auto_scale_lr.base_batch_size"),
+        (["train", str(sharded), *data], "strategy.type=FSDPStrategy: needs a GPU, and torch sees none"),
         (["train", DEMO, *data, "--pretrained", "x"], "--pretrained x: no such file; none starts from random weights"),
         (
             ["train", DEMO, *data, "--pretrained", "s3://x/y.pth"],
