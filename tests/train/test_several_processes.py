@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from mmms_plugin.datasets import write_shapes
@@ -31,6 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = Path(__file__).parents[2] / "configs"
     (folder / "segmenter.py").write_text(SEGMENTER.format(root=root), encoding="utf-8")
     save_random(DETECTOR, CLASSES, folder / "detector.pth")
+    _let_padding_matter(folder / "detector.pth")
     save_random(str(folder / "segmenter.py"), ("background", *CLASSES), folder / "segmenter.pth")
     conv = 'dict(type="mmms_plugin.ElasticConv")'
     (folder / "elastic.py").write_text(ELASTIC.format(root=root, conv=conv), encoding="utf-8")
@@ -38,15 +40,24 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _let_padding_matter(checkpoint: Path) -> None:
+    """Give norms a bias: without any, the border of zeros that pads a picture stays zero in every layer."""
+    content = torch.load(checkpoint, weights_only=True)
+    for key, value in content["state_dict"].items():
+        if "bn" in key and key.endswith(".bias"):
+            value += 0.5
+    torch.save(content, checkpoint)
+
+
 def _widen(shapes: Path, name: str) -> None:
-    """Make a picture wider than the others, so that those in its batch are padded."""
+    """Make a picture wider than the others: with one of them in a batch, it is padded to a square."""
     path, file = shapes / "images" / name, shapes / "annotations/instances_val.json"
     picture, content = Image.open(path), json.loads(file.read_text(encoding="utf-8"))
-    wide = Image.new("RGB", (96, 64), (90, 120, 150))
+    wide = Image.new("RGB", (192, 64), (90, 120, 150))
     wide.paste(picture)
     wide.save(path)
     (image,) = (image for image in content["images"] if image["file_name"] == name)
-    image["width"] = 96
+    image["width"] = 192
     content["annotations"] = [mark for mark in content["annotations"] if mark["image_id"] != image["id"]]
     file.write_text(json.dumps(content), encoding="utf-8")
 
