@@ -121,7 +121,12 @@ def _in_turn(errors: Instances, worth: Floats) -> Ints:
 
 
 def make_gallery(
-    truth: GroundTruth, runs: Sequence[tuple[str, Failures]], bins: Sequence[Bin], pictures: Path | None
+    truth: GroundTruth,
+    runs: Sequence[tuple[str, Failures]],
+    bins: Sequence[Bin],
+    pictures: Path | None,
+    kinds: Sequence[str] = ERROR_TYPES,
+    noun: str = "failures",
 ) -> Gallery:
     """Crops and facts of every run's failures.
 
@@ -130,11 +135,13 @@ def make_gallery(
         runs: name and failures of each.
         bins: of the evaluation.
         pictures: folder of the images; None shows only boxes.
+        kinds: names of the kinds that the failures' ``kind`` counts.
+        noun: plural noun for them.
     """
     classes = [truth.category_names[i] for i in np.argsort(truth.category_ids)]
     names = [name for name, _ in runs]
     items = [
-        _item(truth, (r, names), failures, i, bins, classes)
+        _item(truth, (r, names), failures, i, bins, classes, kinds)
         for r, (_, failures) in enumerate(runs)
         for i in range(len(failures))
     ]
@@ -144,18 +151,21 @@ def make_gallery(
         item["tile"] = number if tiles[number] is not None else -1
     shown = "; ".join(f"{name}: {len(f):,} of {f.total:,}" for name, f in runs)
     remark = f"Failures shown, chosen by highest score in every size and type: {shown}."
+    advice, title = "Click a bin, class or type of error in the tables above, or choose here.", "type of error"
+    if noun != "failures":
+        remark, advice, title = f"{noun.capitalize()} shown: {shown}.", "Highest score first.", "kind"
     missing = sum(tile is None for tile in tiles)
     if pictures and missing:
         remark += f" {missing:,} have no picture in the given folder that can be read, and are shown as boxes only."
     filters = [
         *([dict(key="run", name="run", values=names)] if len(names) > 1 else []),
         dict(key="bin", name="bin", values=[b.name for b in bins], notes=[b.label for b in bins]),
-        dict(key="kind", name="type of error", values=ERROR_TYPES),
+        dict(key="kind", name=title, values=kinds),
         dict(key="class", name="class", values=classes),
     ]
     return Gallery(
-        "failures",
-        (remark, "Click a bin, class or type of error in the tables above, or choose here."),
+        noun,
+        (remark, advice),
         (("there", "solid", "ground truth"), ("found", "dashed", "detection")),
         items, filters, ORDERS, tiles, TILE, ACROSS, DOWN, large=448,
         tables=TABLES,
@@ -164,7 +174,7 @@ def make_gallery(
 
 def _item(
     truth: GroundTruth, run: tuple[int, Sequence[str]], failures: Failures, i: int, bins: Sequence[Bin],
-    classes: Sequence[str],
+    classes: Sequence[str], kinds: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     box, object_box = _box(failures.box[i]), _box(failures.object_box[i])
     score, iou = _number(failures.score[i], 4), _number(failures.iou[i], 3)
@@ -172,7 +182,7 @@ def _item(
     predicted, there = int(failures.category[i]), int(failures.object_category[i])
     name, known = ("" if k < 0 else classes[k] for k in (predicted, there))
     what = f"{name}, object: {known}" if name and known and name != known else name or known
-    kind, in_bins = ERROR_TYPES[failures.kind[i]], np.flatnonzero(failures.in_bin[:, i]).tolist()
+    kind, in_bins = kinds[failures.kind[i]], np.flatnonzero(failures.in_bin[:, i]).tolist()
     place = int(failures.image[i])
     image = printable(truth.file_names[place] if truth.file_names else f"image {truth.image_ids[place]}")
     number, names = run
