@@ -65,6 +65,7 @@ PAGES = {
         "tensor in, tensor out",
         (
             Group("PSConv", "mmms_plugin.layers", "PSConv2d DepthwisePSConv2d DynamicPSConv2d"),
+            Group("", "mmms_plugin.layers.ps_conv", "AssembledConv"),
             Group(
                 "Elastic",
                 "mmms_plugin.layers",
