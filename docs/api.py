@@ -155,7 +155,7 @@ PAGES = {
                 "mmms_plugin.size_ap.score_files",
                 "ScoreThresholds read_thresholds ScoreCalibration read_calibration Sizes Limits",
             ),
-            Group("Of a config", "mmms_plugin.config.image_size", "pipeline_resizing"),
+            Group("Of a config", "mmms_plugin.config.resizing", "pipeline_resizing"),
             Group(
                 "Sizes of a data set's objects",
                 "mmms_plugin.size_ap.object_sizes",

@@ -70,12 +70,6 @@ class Options(AnyDataOptions, PixelOptions):
             raise UserError("--checkpoint: give its config too, with --config")
         if (self.data is None) == (self.coco_dir is None):
             raise UserError("give the data set with --data DIR or --coco-dir DIR, one of them")
-        if not self.bins.strip().lower().startswith("quantiles"):
-            from mmms_plugin.size_ap.bins import resolve_bins
-
-            resolve_bins(
-                self.bins, self.bin_unit, allow_gaps=True, allow_overlaps=True
-            )  # refuse now, not after the measurement
 
     def own(self, work_dir: str | Path = "", training: bool = True) -> OwnData:
         """The data set, whose mended annotations go to ``work_dir``."""
@@ -85,6 +79,10 @@ class Options(AnyDataOptions, PixelOptions):
     def check_files(self) -> None:
         super().check_files()
         self.own()
+        if not self.bins.strip().lower().startswith("quantiles"):  # which need the areas
+            from mmms_plugin.size_ap.bins import resolve_bins
+
+            resolve_bins(self.bins, self.bin_unit, allow_gaps=True, allow_overlaps=True)
 
 
 def run(options: Options) -> None:

@@ -146,7 +146,7 @@ def run(options: Options) -> int:
     evaluation = replace(options.evaluation, progress=True)
     if isinstance(evaluation.resize, str):
         from mmms_plugin.config.files import load_config
-        from mmms_plugin.config.image_size import pipeline_resizing
+        from mmms_plugin.config.resizing import pipeline_resizing
 
         evaluation = replace(evaluation, resize=pipeline_resizing(load_config(evaluation.resize), evaluation.resize))
     outcome = run_size_ap(

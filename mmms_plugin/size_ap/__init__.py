@@ -67,7 +67,7 @@ def size_ap(
         bin_unit: unit of custom limits and quantiles: 'side' or 'pixels' (square root of the area, px), 'area' (px²) or
             'relative' (square root of the share of the picture's area; default limits 0, 0.05, 0.2 and 1).
         resize: width and height in px that pictures are made to fit, '1333x800' or (1333, 800), or what
-            `mmms_plugin.config.image_size.pipeline_resizing` returns for a config: sizes are those of resized objects.
+            `mmms_plugin.config.resizing.pipeline_resizing` returns for a config: sizes are those of resized objects.
         tiles: side in px, or (width, height), of the tiles that the network sees: they are what is resized, and what
             relative sizes are shares of.
         allow_gaps: accept sizes that are in no bin.

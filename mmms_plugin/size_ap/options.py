@@ -191,7 +191,7 @@ class Options(CommandOptions):
         if isinstance(self.resize, str):
             raise UserError(
                 f"resize={self.resize!r}: must be WIDTHxHEIGHT, (width, height), or what "
-                "mmms_plugin.config.image_size.pipeline_resizing returns for a config"
+                "mmms_plugin.config.resizing.pipeline_resizing returns for a config"
             )
         return Resizing.fit(*self.resize)
 

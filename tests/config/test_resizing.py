@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmms_plugin.config.files import load_config
-from mmms_plugin.config.image_size import pipeline_resizing
+from mmms_plugin.config.resizing import pipeline_resizing
 from mmms_plugin.errors import UserError
 
 RESIZES = [
