@@ -28,6 +28,9 @@ ANCHOR_GAIN = 0.20
 ENOUGH, ENOUGH_CELLS = 32.0, 4  # px, and finest cells: the sides of objects in the smaller pictures of SMALLER
 SHRUNK = 3.0  # largest factor by which pictures are made smaller there
 SAVING = 0.25  # share of the multiply-adds for which another size is worth a comparison
+# Tiles are advised where pictures become at most SHRINKING times as large, and MANY_SMALL of their objects smaller than
+# SMALL px, the side of COCO's small ones.
+SHRINKING, SMALL, MANY_SMALL = 2 / 3, 32.0, 0.25
 LARGEST = 2.0  # largest factor of the input size that is advised, before rounding
 STEP = 32  # px; input sizes are multiples of it
 RULE = "rule of thumb"
@@ -210,7 +213,7 @@ def advise(objects: Objects, geometry: Geometry, options: Options) -> list[Advic
         strides = (min(geometry.strides) // 2, *geometry.strides)
         geometry = replace(geometry, strides=strides, anchors=options.finer_anchors)
     seen = objects.scaled(factor)
-    advice = [*small, _anchors(seen, geometry, options), _layers(seen, geometry, options)]
+    advice = [*small, _tiles(objects, geometry), _anchors(seen, geometry, options), _layers(seen, geometry, options)]
     return [item for item in advice if item is not None]
 
 
@@ -252,6 +255,20 @@ def _kept_size(objects: Objects, geometry: Geometry, options: Options, text: str
     without = ", the second stage apart" if options.two_stage else ""
     what = f"keep the input size, or save {saved:.0%} of the multiply-adds{without}, with --image-size {width}x{height}"
     return Advice("input size", what, text, SMALLER)
+
+
+def _tiles(objects: Objects, geometry: Geometry) -> Advice | None:
+    """The advice to cut pictures into tiles, where resizing makes many objects small."""
+    below = float((objects.sides < SMALL).mean())
+    left = float((objects.sides < SMALL * objects.enlarged).mean())
+    if objects.enlarged > SHRINKING or below < MANY_SMALL or below - left < MANY:
+        return None
+    why = (
+        f"resizing leaves pictures {objects.enlarged:.0%} of their side, and {below:.1%} of "
+        f"{_objects(len(objects.boxes))} smaller than {SMALL:.0f} px; on tiles, at their own size, it is {left:.1%}"
+    )
+    what = f"compare --tiles {min(geometry.size)}, in mmms train and mmms test, with whole pictures"
+    return Advice("tiles", what, why, RULE)
 
 
 def _smallest(objects: Objects) -> float:

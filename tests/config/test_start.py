@@ -136,6 +136,15 @@ def test_of_a_whole_model_neck_and_heads_are_loaded_layer_by_layer():
     assert all(torch.equal(value, theirs[key]) for key, value in begun.state.items())
 
 
+def test_a_layer_that_lacks_a_tensor_starts_fresh_as_a_whole():
+    model, state = detector(), detector().state_dict()
+    key = next(key for key in state if not key.startswith("backbone.") and key.endswith("bias"))
+    begun = start(model, {name: value for name, value in state.items() if name != key})
+    layer = key.removesuffix(".bias")
+    assert not [name for name in begun.state if name.startswith(f"{layer}.")]
+    assert f"so fresh: {layer}" in begun.line
+
+
 def test_heads_for_classes_of_other_names_are_loaded_with_a_warning():
     meta = dict(dataset_meta=dict(classes=("a", "b")))
     begun = start(detector(), detector().state_dict(), meta=meta, classes=("a", "d"))

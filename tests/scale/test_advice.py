@@ -251,6 +251,25 @@ def test_objects_below_a_cell_ask_for_finer_levels_then_for_larger_pictures():
     assert largest["input size"].size == (1024, 1024)
 
 
+@pytest.mark.parametrize(
+    ("enlarged", "sides", "left"),
+    [
+        (0.5, (20, 40, 40, 40), "0.0%"),
+        (2 / 3, (10, 22, 40, 40), "25.0%"),
+        (0.7, (20, 40, 40, 40), None),  # pictures are hardly smaller
+        (0.5, (20, 40, 40, 40, 40), None),  # few are small
+        (0.5, (10, 32, 40, 40), None),  # and would be on tiles
+    ],
+)
+def test_tiles_are_advised_where_resizing_makes_many_objects_small(enlarged, sides, left):
+    objects = replace(squares(*sides), enlarged=enlarged)
+    found = topics(advise(objects, geometry(), Options())).get("tiles")
+    assert (found is None) == (left is None)
+    if found is not None:
+        assert "--tiles 512" in found.what
+        assert f"at their own size, it is {left}" in found.why
+
+
 def test_anchors_are_those_of_the_level_that_is_added():
     coarse = np.array([(16.0, 16.0, 1.0, 1.0), (32.0, 32.0, 1.0, 1.0)])
     finer = np.array([(8.0, 8.0, 1.0, 1.0), *coarse])
