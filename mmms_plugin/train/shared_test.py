@@ -74,19 +74,20 @@ class BatchEvaluator(Evaluator):
     def __init__(self, metrics: Any, folder: str) -> None:
         super().__init__(metrics)
         self.folder = folder
-        self._ends: list[list[int]] = [[0] for _ in self.metrics]  # number of results of each metric after each batch
+        self._ends: dict[BaseMetric, list[int]] = {}  # number of results after each batch; hooks may add metrics
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """As ``Evaluator.process``."""
         super().process(data_samples, data_batch)
-        for metric, ends in zip(self.metrics, self._ends, strict=True):
-            ends.append(len(metric.results))
+        for metric in self.metrics:
+            self._ends.setdefault(metric, [0]).append(len(metric.results))
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """As ``Evaluator.evaluate``: its metrics exchange a list of results for each batch in place of single ones."""
         if get_world_size() == 1:
             return super().evaluate(size)
-        for metric, ends in zip(self.metrics, self._ends, strict=True):
+        for metric in self.metrics:
+            ends = self._ends.get(metric, [0])
             if metric.collect_device == "cpu":
                 metric.collect_dir = self.folder
             if type(metric).evaluate is BaseMetric.evaluate:  # which keeps at most ``size`` of them: more than batches
