@@ -16,7 +16,9 @@ from torch import nn
 C = TypeVar("C", bound=type)
 NORMS = {"BN": nn.BatchNorm2d, "BN2d": nn.BatchNorm2d, "SyncBN": nn.SyncBatchNorm, "IN": nn.InstanceNorm2d}
 CONVS = {"Conv": nn.Conv2d, "Conv2d": nn.Conv2d}
-KINDS = ("DATASETS", "HOOKS", "METRICS", "MODELS", "OPTIM_WRAPPER_CONSTRUCTORS", "TRANSFORMS")
+KINDS = (
+    "DATASETS", "DATA_SAMPLERS", "EVALUATOR", "HOOKS", "METRICS", "MODELS", "OPTIM_WRAPPER_CONSTRUCTORS", "TRANSFORMS"
+)  # fmt: skip
 
 root = SimpleNamespace(**dict.fromkeys(KINDS))
 ModuleList = nn.ModuleList

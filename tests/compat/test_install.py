@@ -81,7 +81,7 @@ def test_processes_on_a_cpu_part_at_their_end() -> None:
         "import atexit, torch.distributed as dist\n"
         "from mmms_plugin.compat import processes\n"
         "atexit.register(lambda: print(dist.is_initialized()))\n"
-        "processes._join('pytorch')\n"
+        "processes.join('pytorch')\n"
         "print(dist.is_initialized())"
     )
     with socket.socket() as free:

@@ -155,17 +155,19 @@ def no_training(trained: list[str], log: bytes | None) -> Iterator[None]:
     """Let a training do nothing but log; configs are not read."""
     from mmms_plugin.commands import compare_seeds
 
-    def train(config: str, seed: int, work_dir: Path, options: Sequence[str]) -> int:
-        trained.append(config)
-        (work_dir / "1/vis_data").mkdir(parents=True)
-        (work_dir / "1/vis_data/scalars.json").write_bytes(log or b"")
-        return 10**9
+    def start(job: compare_seeds._Job, _: compare_seeds.Options) -> None:
+        trained.append(job.config)
+        (job.work_dir / "1/vis_data").mkdir(parents=True)
+        (job.work_dir / "1/vis_data/scalars.json").write_bytes(log or b"")
+        job.peak = 10**9
 
     cost = compare_seeds.TrainedCost(1000, 2_000_000, 2**20)
     with (
-        mock.patch.object(compare_seeds, "_train", train), mock.patch.object(compare_seeds, "_check"),
+        mock.patch.object(compare_seeds._Job, "start", start),
+        mock.patch.object(compare_seeds._Job, "ended", return_value=True),
+        mock.patch.object(compare_seeds, "_check"),
         mock.patch.object(compare_seeds, "trained_cost", return_value=cost),
-    ):  # fmt: skip
+    ):
         yield
 
 
