@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -58,3 +60,10 @@ def onednn_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A 1x1 convolution of stride 1 by oneDNN, with gradients: float32 on the CPU, ``[N, C_in, H, W]``."""
     y: Tensor = torch.mkldnn_convolution(x, weight, bias, (0, 0), (1, 1), (1, 1), 1)  # type: ignore[attr-defined]
     return y
+
+
+def end_workers(loader: Any) -> None:
+    """End the worker processes of a DataLoader that keeps them, or of what iterates over one; nothing for others."""
+    iterator: Any = getattr(loader, "_iterator", None)
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()

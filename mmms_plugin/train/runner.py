@@ -29,6 +29,7 @@ from PIL import Image
 
 from mmms_plugin import signals
 from mmms_plugin.coco.picture_files import MAX_PIXELS
+from mmms_plugin.compat.torch_internals import end_workers
 from mmms_plugin.config.channels import channels_explained
 from mmms_plugin.config.check import NO_PICTURES, NOTHING_LEFT, user_fault
 from mmms_plugin.config.edit import dicts_in
@@ -277,12 +278,17 @@ class ResumableRunner(CheckedBuilds):
                 raise RunError(death) from error
             raise
         finally:
-            self._close_bars()
+            self._close()
 
-    def _close_bars(self) -> None:
+    def _close(self) -> None:
+        """Close progress bars, and end data workers, which Python's exit would kill: their files would stay."""
         for hook in self.hooks:
             if isinstance(hook, ProgressHook):
                 hook.close()
+        for loop in (self._train_loop, self._val_loop, self._test_loop):
+            if isinstance(loop, BaseLoop):
+                end_workers(loop.dataloader)
+                end_workers(getattr(loop, "dataloader_iterator", None))  # of a loop over iterations
 
     def train(self) -> torch.nn.Module:
         """As ``Runner.train``, with the seed of the checkpoint that is resumed from the very beginning.
@@ -306,7 +312,7 @@ class ResumableRunner(CheckedBuilds):
                 with calm_output():
                     return super().train()
             finally:
-                self._close_bars()
+                self._close()
 
     def _begin_as(self, path: str) -> None:
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmms_plugin.compat import torch_internals
@@ -42,3 +45,15 @@ def test_the_backward_pass_of_a_convolution(needed):
         assert (result is not None) == asked
         if result is not None:
             torch.testing.assert_close(result, expected)
+
+
+def test_workers_of_a_data_loader_end_and_remove_their_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    loader = DataLoader([torch.zeros(2), torch.ones(2)], num_workers=1, persistent_workers=True)
+    assert [batch.tolist() for batch in loader] == [[[0, 0]], [[1, 1]]]
+    (worker,) = multiprocessing.active_children()
+    assert worker.is_alive()
+    torch_internals.end_workers(loader)
+    assert not worker.is_alive()
+    assert [*tmp_path.iterdir()] == []
+    torch_internals.end_workers(None)
