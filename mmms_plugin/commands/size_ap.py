@@ -220,7 +220,7 @@ def run_size_ap(
     failures: list[str] = []
     if runs:
         how = options if out else replace(options, sweep=False)
-        results = evaluate(truth, runs, how, notes, source.pictures)
+        results = evaluate(truth, runs, how, notes, source.pictures, failures=bool(out and examples))
         notes = results.notes
         failures += filter(None, (condition.failure(results.runs[-1]) for condition in conditions))
         failures += earlier.failures(results) if earlier else ()

@@ -20,6 +20,7 @@ from mmms_plugin.errors import UserError, counted
 from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap import RELATIVE, SMALLEST_SHARE
 from mmms_plugin.size_ap.bins import Bin, BinSet, resolve_bins
+from mmms_plugin.size_ap.failures import choose_failures
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator, Scores, mean_defined, recall_at
 from mmms_plugin.size_ap.kernel.bootstrap import (
     Levels,
@@ -50,6 +51,7 @@ from mmms_plugin.size_ap.results import (
     Confusion,
     Difference,
     ErrorShare,
+    Failures,
     GroupRow,
     Inputs,
     OperatingPoints,
@@ -70,7 +72,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Run:
-    """One prediction file, matched and counted; ``errors`` has one entry per bin, or none."""
+    """One prediction file, matched and counted; ``errors`` has one entry per bin, or none; ``failures`` if kept."""
 
     name: str
     candidates: Candidates
@@ -78,6 +80,7 @@ class _Run:
     accumulator: Accumulator
     scores: Scores
     errors: list[ErrorGains]
+    failures: Failures | None
     operating: OperatingPoints | None
     calibration: Calibration | None
 
@@ -141,6 +144,7 @@ def evaluate(
     options: Options,
     notes: Sequence[str] = (),
     pictures: Path | None = None,
+    failures: bool = True,
 ) -> SizeAPResults:
     """Evaluate runs or methods; compare all others with the first.
 
@@ -150,6 +154,7 @@ def evaluate(
         options: how to evaluate.
         notes: remarks of the reader of the files; kept in the results.
         pictures: folder of the images, which the gallery of a saved report shows.
+        failures: keep the failures that this gallery shows.
 
     Raises:
         UserError: options or bins that do not fit, or data without the areas or masks they need.
@@ -164,8 +169,10 @@ def evaluate(
     bins = bins_of(truth, options)
     methods = [run if isinstance(run, Method) else Method(run.name, (run,)) for run in runs]
     factors = options.factors(truth)
-    measured = _measure(truth, methods, bins.bins, options, factors)
+    measured = _measure(truth, methods, bins.bins, options, factors, failures)
     comparisons = tuple(_comparison(truth, measured[0], other, options) for other in measured[1:])
+    first_runs = [method.runs[0] for method in measured]
+    kept = tuple(run.failures for run in first_runs if run.failures is not None)
     return SizeAPResults(
         iou_type=options.iou_type,
         area=options.area,
@@ -190,7 +197,7 @@ def evaluate(
         more_comparisons=comparisons[1:],
         notes=(*notes, *_notes(measured), *_id_notes(truth, methods, measured, bins.bins[0], options)),
         data=_fingerprint(truth, with_factors(truth.areas(options.area), truth.image_id, truth.image_ids, factors)),
-        inputs=Inputs(truth, tuple(methods), options, pictures),
+        inputs=Inputs(truth, tuple(methods), options, pictures, kept),
         seen=options.seen,
     )
 
@@ -203,10 +210,21 @@ def bins_of(truth: GroundTruth, options: Options) -> BinSet:
 
 
 def _measure(
-    truth: GroundTruth, methods: Sequence[Method], bins: tuple[Bin, ...], options: Options, factors: Floats | None
+    truth: GroundTruth,
+    methods: Sequence[Method],
+    bins: tuple[Bin, ...],
+    options: Options,
+    factors: Floats | None,
+    failures: bool,
 ) -> list[_Measured]:
-    """Match all runs, and bootstrap them together; ``factors`` as in `find_candidates`."""
-    matched = [[_match(truth, run, bins, options, factors) for run in method.runs] for method in methods]
+    """Match all runs, and bootstrap them together; ``factors`` as in `find_candidates`.
+
+    With ``failures``, those of every method's first run are kept.
+    """
+    matched = [
+        [_match(truth, run, bins, options, factors, failures and run is method.runs[0]) for run in method.runs]
+        for method in methods
+    ]
     accumulators = [run.accumulator for runs in matched for run in runs]
     replicates = iter(
         bootstrap(
@@ -237,15 +255,22 @@ def _measure(
 
 
 def _match(
-    truth: GroundTruth, run: Detections, bins: tuple[Bin, ...], options: Options, factors: Floats | None
+    truth: GroundTruth,
+    run: Detections,
+    bins: tuple[Bin, ...],
+    options: Options,
+    factors: Floats | None,
+    failures: bool,
 ) -> _Run:
     how = (truth, run, options.iou_type, options.area, options.max_dets)
     candidates = find_candidates(*how, options.thresholds, factors=factors)
     matches = match(candidates, bins)
     errors: list[ErrorGains] = []
+    kept: Failures | None = None
     if options.errors:  # whose candidates may have a lower IoU than those that match
         near = find_candidates(*how, (MATCH,), factors=factors) if min(options.thresholds) > MATCH else candidates
-        errors = error_gains(near, bins, options.iou_type, options.replicates, options.seed)
+        errors, single = error_gains(near, bins, options.iou_type, options.replicates, options.seed, single=failures)
+        kept = choose_failures(truth, near, single) if single else None
     accumulator, operating, calibration = Accumulator(matches), None, None
     if options.operating or options.calibration:
         place, at_match, counted = (
@@ -260,7 +285,7 @@ def _match(
             operating = operating_points(truth, at_match, counted, place[0], options)
         if options.calibration:
             calibration = calibration_of(truth, run.name, at_match, place[0], options)
-    return _Run(run.name, candidates, matches, accumulator, accumulator.scores(), errors, operating, calibration)
+    return _Run(run.name, candidates, matches, accumulator, accumulator.scores(), errors, kept, operating, calibration)
 
 
 def _run_result(truth: GroundTruth, method: _Measured, bins: BinSet, options: Options) -> RunResult:

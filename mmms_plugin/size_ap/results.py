@@ -391,6 +391,41 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Failures:
+    """Failures of one run, in the order in which they are chosen to be shown, or as they are shown.
+
+    Attributes:
+        kind: ``(n,)`` index into `ERROR_TYPES`.
+        in_bin: ``(bins, n)`` bool, the bins in which it counts.
+        image: ``(n,)`` position in the ground truth's ``image_ids``.
+        category, object_category: ``(n,)`` of detection and object, position among the sorted category ids, or -1.
+        score, iou: ``(n,)``, NaN without a detection; IoU 0 where it overlaps nothing.
+        box, object_box: ``(n, 4)`` of detection and object, x y width height in px, or NaN.
+        total: number of failures of the run, shown or not.
+    """
+
+    kind: NDArray[np.int64]
+    in_bin: NDArray[np.bool_]
+    image: NDArray[np.int64]
+    category: NDArray[np.int64]
+    object_category: NDArray[np.int64]
+    score: NDArray[np.float64]
+    iou: NDArray[np.float64]
+    box: NDArray[np.float64]
+    object_box: NDArray[np.float64]
+    total: int
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def first(self, most: int) -> Failures:
+        """At most ``most`` of them, as they are shown: highest score first."""
+        order = np.argsort(-np.nan_to_num(self.score[:most], nan=-np.inf), kind="stable")
+        columns = {name: column[order] for name, column in vars(self).items() if name not in ("in_bin", "total")}
+        return replace(self, in_bin=self.in_bin[:, order], **columns)
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What was evaluated, from which a saved report takes the objects' sizes and the gallery of failures.
 
@@ -399,12 +434,14 @@ class Inputs:
         methods: predictions on it.
         options: how it was evaluated.
         pictures: folder of the images, or None.
+        failures: of every method, of several seeds those of the first; empty if error types were not evaluated.
     """
 
     truth: GroundTruth
     methods: tuple[Method, ...]
     options: EvaluationOptions
     pictures: Path | None = None
+    failures: tuple[Failures, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -499,7 +536,7 @@ class SizeAPResults:
 
         Args:
             folder: created if needed; files of the same names are replaced, all at once.
-            gallery: largest number of failures per run in the page's gallery, 0 for no gallery.
+            gallery: largest number of failures per run in the page's gallery, at most 100,000, 0 for no gallery.
             figures: formats of the figures besides SVG, 'png' and 'pdf'.
 
         Returns:

@@ -24,7 +24,7 @@ BINS = "small=0:32,large=32:"
 
 def gains(truth: GroundTruth, run: Detections, iou_type: str = "bbox", **options: int) -> list[ErrorGains]:
     area = "annotation" if iou_type == "bbox" else "mask"
-    return error_gains(find_candidates(truth, run, iou_type, area), resolve_bins(BINS).bins, iou_type, **options)
+    return error_gains(find_candidates(truth, run, iou_type, area), resolve_bins(BINS).bins, iou_type, **options)[0]
 
 
 @pytest.mark.parametrize(("seed", "iou_type"), CASES)

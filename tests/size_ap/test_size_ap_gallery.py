@@ -21,8 +21,8 @@ from mmms_plugin.commands.size_ap import run_size_ap
 from mmms_plugin.size_ap.bins import resolve_bins
 from mmms_plugin.size_ap.evaluate import evaluate
 from mmms_plugin.size_ap.options import Options
-from mmms_plugin.size_ap.report.gallery import ACROSS, TILE, Failures, find_failures, make_gallery, picture_path, window
-from mmms_plugin.size_ap.results import ERROR_TYPES
+from mmms_plugin.size_ap.report.gallery import ACROSS, TILE, make_gallery, picture_path, window
+from mmms_plugin.size_ap.results import ERROR_TYPES, Failures
 from tests.size_ap.size_ap_data import random_coco
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
@@ -47,10 +47,10 @@ def test_failures_are_those_that_the_table_counts(seed, tmp_path):
     ann, pred = written(tmp_path, *random_coco(seed, images=6))
     truth, _ = read_ground_truth(ann, masks=False)
     run, _ = read_detections(pred, truth, masks=False)
-    bins = resolve_bins("tiny=0:8,small=8:32,large=32:inf").bins
     options = Options(bins="tiny=0:8,small=8:32,large=32:inf", sweep=False)
-    found = find_failures(truth, run, options, bins, 10**6)
-    results = evaluate(truth, [run], options).runs[0].bins
+    evaluated = evaluate(truth, [run], options)
+    (failures,), results = evaluated.inputs.failures, evaluated.runs[0].bins
+    found = failures.first(len(failures))
     for i, row in enumerate(results):
         counts = np.bincount(found.kind[found.in_bin[i]], minlength=len(ERROR_TYPES))
         assert counts.tolist() == [row.errors[name].count for name in ERROR_TYPES]
@@ -65,7 +65,7 @@ def test_failures_are_those_that_the_table_counts(seed, tmp_path):
             assert image in run.image_id[(run.boxes == found.box[i]).all(1) & (run.scores == found.score[i])]
             expected = iou(found.box[i], found.object_box[i]) if there else 0.0
             assert found.iou[i] == pytest.approx(expected)
-    few = find_failures(truth, run, options, bins, 30)
+    few = failures.first(30)
     assert (len(few), few.total) == (30, found.total)
     assert set(few.kind.tolist()) == set(found.kind.tolist())
 

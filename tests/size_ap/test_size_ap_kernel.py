@@ -132,7 +132,7 @@ def two_classes(objects: list[tuple], found: list[tuple]) -> tuple[GroundTruth, 
 def test_error_types_at_the_limits_of_iou(found, kind):
     truth, run = two_classes([([0, 0, 20, 10], 0), ([100, 0, 20, 10], 1)], found)
     bins = evaluate(truth, [run], PLAIN).bins
-    counts = dict(zip(ERROR_TYPES, error_gains(find_candidates(truth, run), bins, "bbox")[0].counts, strict=True))
+    counts = dict(zip(ERROR_TYPES, error_gains(find_candidates(truth, run), bins, "bbox")[0][0].counts, strict=True))
     assert {name for name, count in counts.items() if count and name != "missed"} == ({kind} if kind else set())
     # the first object counts as missed unless it is found, or a mended error would find it
     assert counts["missed"] == 1 + (kind in ("background", "both"))
@@ -142,7 +142,7 @@ def test_error_types_at_the_limits_of_iou(found, kind):
 def test_a_class_without_its_missed_objects_counts_as_nothing_if_it_has_detections(found, gain):
     truth, run = two_classes([([0, 0, 20, 10], 0), ([100, 0, 20, 10], 1)], [*found, ([100, 0, 20, 10], 1, 0.8)])
     bins = evaluate(truth, [run], PLAIN).bins
-    gains = error_gains(find_candidates(truth, run), bins, "bbox")[0]
+    gains = error_gains(find_candidates(truth, run), bins, "bbox")[0][0]
     assert (gains.ap50, gains.gains[ERROR_TYPES.index("missed")]) == pytest.approx((0.5, gain))
 
 

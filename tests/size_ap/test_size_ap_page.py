@@ -24,10 +24,10 @@ from mmms_plugin.size_ap.gate import parse_conditions
 from mmms_plugin.size_ap.methods import Seeds
 from mmms_plugin.size_ap.object_sizes import describe_objects
 from mmms_plugin.size_ap.options import Options
-from mmms_plugin.size_ap.report.gallery import Failures, make_gallery, window
+from mmms_plugin.size_ap.report.gallery import make_gallery, window
 from mmms_plugin.size_ap.report.size_iou import write_region_report
 from mmms_plugin.size_ap.report.write import write_object_sizes, write_report
-from mmms_plugin.size_ap.results import ERROR_TYPES, METRICS, SizeAPResults
+from mmms_plugin.size_ap.results import ERROR_TYPES, METRICS, Failures, SizeAPResults
 from mmms_plugin.size_ap.size_iou import RegionOptions, evaluate_regions, image_regions, join_images
 from tests.size_ap.size_ap_data import random_coco
 from tests.size_ap.test_size_ap_objects import data

@@ -120,9 +120,15 @@ class Instances:
 
 
 def error_gains(
-    candidates: Candidates, bins: tuple[Bin, ...], iou_type: str, replicates: int = 0, seed: int = 0, workers: int = 2
-) -> list[ErrorGains]:
-    """The errors of one run in every bin.
+    candidates: Candidates,
+    bins: tuple[Bin, ...],
+    iou_type: str,
+    replicates: int = 0,
+    seed: int = 0,
+    workers: int = 2,
+    single: bool = False,
+) -> tuple[list[ErrorGains], Instances | None]:
+    """The errors of one run in every bin, and, if asked for, the ``single`` errors behind the counts.
 
     Args:
         candidates: of the run, at any thresholds.
@@ -130,36 +136,34 @@ def error_gains(
         iou_type: 'bbox' or 'segm'.
         replicates, seed: of the image bootstrap; its draws are those of `kernel.bootstrap`.
         workers: number of threads.
+        single: whether to return `Instances`; else None.
     """
     kept = candidates.edge_iou >= MATCH
     matches = match(_at_one_threshold(candidates, kept), bins)
     neighbours = _neighbours(candidates, iou_type)
-    by_bin = []
+    by_bin, codes = [], []
     for i in range(len(bins)):
         errors = _classify(matches, i, neighbours)
         rows = np.stack([_ap50(scenario, matches.counted[i], replicates, seed, workers)
                          for scenario in _scenarios(matches, i, errors)], 1)  # fmt: skip
         gains = rows[:, 1:] - rows[:, :1]
-        counts = np.bincount(errors.kind[_counted(errors, matches.in_bin[i])], minlength=len(ERROR_TYPES))
+        counted = np.flatnonzero(_counted(errors, matches.in_bin[i]))
+        kinds = errors.kind[counted]
+        counts = np.bincount(kinds, minlength=len(ERROR_TYPES))
         counts[MISSED] = errors.missed.sum()
         by_bin.append(ErrorGains(float(rows[0, 0]), counts, gains[0], gains[1:]))
-    return by_bin
+        if single:  # a number for a detection and its type, then for a missed object
+            detections = len(candidates.detections)
+            codes.append(np.append(kinds * detections + counted, MISSED * detections + np.flatnonzero(errors.missed)))
+    return by_bin, _instances(candidates, neighbours, codes) if single else None
 
 
-def error_instances(candidates: Candidates, bins: tuple[Bin, ...], iou_type: str) -> Instances:
-    """The single errors behind the counts of `error_gains`; arguments as there."""
-    matches = match(_at_one_threshold(candidates, candidates.edge_iou >= MATCH), bins)
-    near = _neighbours(candidates, iou_type)
+def _instances(candidates: Candidates, near: _Neighbours, codes: list[Ints]) -> Instances:
+    """The errors that every bin counts, by their ``codes``."""
     detections = len(candidates.detections)
-    codes = []  # of a detection and its type, then of the missed objects
-    for i in range(len(bins)):
-        errors = _classify(matches, i, near)
-        at = np.flatnonzero(_counted(errors, matches.in_bin[i]))
-        missed = np.flatnonzero(errors.missed)
-        codes.append(np.append(errors.kind[at] * detections + at, MISSED * detections + missed))
     every = np.sort(np.concatenate(codes))
     every = every[np.diff(every, prepend=-1) > 0]  # np.unique hashes, which takes ten times as long
-    in_bin = np.zeros((len(bins), len(every)), np.bool_)
+    in_bin = np.zeros((len(codes), len(every)), np.bool_)
     for inside, code in zip(in_bin, codes, strict=True):
         inside[np.searchsorted(every, code)] = True
     kind = np.minimum(every // max(detections, 1), MISSED) if detections else np.full(len(every), MISSED)

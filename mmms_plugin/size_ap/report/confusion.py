@@ -1,24 +1,21 @@
-"""Which class is taken for which: the table of an evaluation, its CSV rows, and its figure."""
+"""Which class is taken for which: the table of an evaluation, its CSV rows, and its figure's numbers and caption."""
 
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmms_plugin.report.figure_style import HEAT, canvas, shorten
 from mmms_plugin.report.tables import NOT_AVAILABLE, Cell, Columns, Rows, Table, percent
 from mmms_plugin.size_ap.results import Confusion, RunResult, SizeAPResults
 
 PAIRS = 12  # confusions of a table
 SHOWN = 16  # classes of a figure
-ACROSS = 3  # panels of a figure
 MISSED, BACKGROUND = "missed", "background"
 
 
 def confusion_table(results: SizeAPResults, run: RunResult, number: int) -> Table:
     """Answers by bin, and the most frequent confusions of classes."""
-    confusion, matrices = _matrices(results, run)
+    confusion, matrices = confusion_matrices(results, run)
     objects, detections = matrices[:, :-1].sum((1, 2)), matrices[:, :, :-1].sum((1, 2))
     correct = np.trace(matrices[:, :-1, :-1], axis1=1, axis2=2)
     missed, background = matrices[:, :-1, -1].sum(1), matrices[:, -1, :-1].sum(1)
@@ -77,38 +74,8 @@ def confusion_caption(run: RunResult) -> str:
     )
 
 
-def draw_confusion(results: SizeAPResults, run: RunResult) -> Figure:
-    """A panel for every bin: rows are objects, columns detections."""
-    _, matrices = _matrices(results, run)
-    classes = matrices.shape[1] - 1
-    swapped = matrices[0, :-1, :-1] * (1 - np.eye(classes, dtype=np.int64))
-    order = np.sort(np.argsort(-(swapped.sum(0) + swapped.sum(1)), kind="stable")[:SHOWN])
-    places = np.append(order, classes)
-    names = [shorten(run.classes.category_names[place], 14) for place in order]
-    across = 2 if len(matrices) == 4 else min(ACROSS, len(matrices))
-    down = -(-len(matrices) // across)
-    side = 0.9 + 0.16 * len(places)
-    with canvas(across * side + 0.9, down * (side + 0.7), across, down) as (figure, axes):
-        for axis in axes[len(matrices) :]:
-            axis.remove()
-        for number, (axis, of_bin, counts) in enumerate(zip(axes, results.bins, matrices, strict=False)):
-            wholes = counts.sum(1, keepdims=True)
-            shares = np.where(wholes > 0, counts / np.maximum(wholes, 1), np.nan)[np.ix_(places, places)]
-            shares[-1, -1] = np.nan
-            image = axis.imshow(np.ma.masked_invalid(shares), cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
-            axis.set_title(f"{shorten(of_bin.name, 20)}, n = {int(wholes[:-1].sum()):,}")
-            columns, rows = [*names, MISSED], [*names, BACKGROUND]
-            axis.set_xticks(range(len(places)), columns, rotation=90)
-            axis.set_yticks(range(len(places)), rows if number % across == 0 else [""] * len(rows))
-            axis.tick_params(length=0)
-            axis.spines[:].set_visible(False)
-        figure.supxlabel("detection", fontsize=8)
-        figure.supylabel("object", fontsize=8)
-        figure.colorbar(image, ax=axes[: len(matrices)], label="share of the row", aspect=30, pad=0.02)
-        return figure
-
-
-def _matrices(results: SizeAPResults, run: RunResult) -> tuple[Confusion, NDArray[np.int64]]:
+def confusion_matrices(results: SizeAPResults, run: RunResult) -> tuple[Confusion, NDArray[np.int64]]:
+    """The confusion of a run, and ``(bins, classes + 1, classes + 1)`` counts; last are missed and background."""
     assert run.confusion is not None
     ids = run.classes.category_ids
     return run.confusion, np.stack([run.confusion.matrix(b.name, ids) for b in results.bins])

@@ -39,6 +39,7 @@ from mmms_plugin.size_ap.results import Interval
 ROWS_A_PANEL, PANELS = 40, 3  # of the heat map; of more classes only the best and worst are drawn
 Level = tuple[int, float | None, float | None]
 LONGEST_LABEL = 36  # letters of a line below an axis
+ACROSS = 3  # panels of confusions
 VALUES_UP_TO = 6  # columns of the heat map that leave room for numbers
 
 
@@ -242,6 +243,33 @@ def draw_class_map(
         if left_out:
             half = ROWS_A_PANEL * PANELS // 2
             figure.suptitle(f"{half} best and {half} worst of {left_out + 2 * half} classes", fontsize=9)
+        return figure
+
+
+def draw_confusion(titles: Sequence[str], rows: Sequence[str], columns: Sequence[str], shares: np.ndarray) -> Figure:
+    """Which class is taken for which, a panel for each bin.
+
+    Args:
+        titles: (n,) of the panels.
+        rows, columns: (k,) names of objects, of detections.
+        shares: (n, k, k) of the row, NaN for n/a.
+    """
+    across = 2 if len(titles) == 4 else min(ACROSS, len(titles))
+    down = -(-len(titles) // across)
+    side = 0.9 + 0.16 * len(rows)
+    with canvas(across * side + 0.9, down * (side + 0.7), across, down) as (figure, axes):
+        for axis in axes[len(titles) :]:
+            axis.remove()
+        for number, (axis, title, values) in enumerate(zip(axes, titles, shares, strict=False)):
+            image = axis.imshow(np.ma.masked_invalid(values), cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
+            axis.set_title(title)
+            axis.set_xticks(range(len(columns)), columns, rotation=90)
+            axis.set_yticks(range(len(rows)), rows if number % across == 0 else [""] * len(rows))
+            axis.tick_params(length=0)
+            axis.spines[:].set_visible(False)
+        figure.supxlabel("detection", fontsize=8)
+        figure.supylabel("object", fontsize=8)
+        figure.colorbar(image, ax=axes[: len(titles)], label="share of the row", aspect=30, pad=0.02)
         return figure
 
 

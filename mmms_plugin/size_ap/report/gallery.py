@@ -1,9 +1,8 @@
-"""Single failures of a run, and the gallery that shows them: prediction, object, and type of error."""
+"""The gallery of single failures of a run: prediction, object, and type of error."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmms_plugin.coco.objects import Detections, GroundTruth, Method
+from mmms_plugin.coco.objects import GroundTruth
 from mmms_plugin.errors import printable
 from mmms_plugin.report.page import OUTSIDE, Gallery, Tile, in_threads, open_picture
 from mmms_plugin.size_ap.bins import Bin
-from mmms_plugin.size_ap.kernel.error_types import MATCH, NONE, Instances, error_instances
-from mmms_plugin.size_ap.kernel.matching import find_candidates
-from mmms_plugin.size_ap.options import Options
-from mmms_plugin.size_ap.results import ERROR_TYPES
+from mmms_plugin.size_ap.results import ERROR_TYPES, Failures, Inputs
 
 TILE, ACROSS, DOWN = 120, 16, 8  # px of a crop, and crops of a sheet
 SMALLEST, MARGIN = 32, 0.35  # of the region shown: px, and share of the boxes' longer side on each side
@@ -32,92 +28,11 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Failures:
-    """The failures of one run that are shown, highest score first.
-
-    Attributes:
-        kind: ``(n,)`` index into `ERROR_TYPES`.
-        in_bin: ``(bins, n)`` bool, the bins in which it counts.
-        image: ``(n,)`` position in the ground truth's ``image_ids``.
-        category, object_category: ``(n,)`` of detection and object, position among the sorted category ids, or -1.
-        score, iou: ``(n,)``, NaN without a detection; IoU 0 where it overlaps nothing.
-        box, object_box: ``(n, 4)`` of detection and object, x y width height in px, or NaN.
-        total: number of failures of the run, shown or not.
-    """
-
-    kind: Ints
-    in_bin: NDArray[np.bool_]
-    image: Ints
-    category: Ints
-    object_category: Ints
-    score: Floats
-    iou: Floats
-    box: Floats
-    object_box: Floats
-    total: int
-
-    def __len__(self) -> int:
-        return len(self.kind)
-
-
-def failure_gallery(
-    truth: GroundTruth,
-    methods: Sequence[Method],
-    options: Options,
-    bins: tuple[Bin, ...],
-    most: int,
-    pictures: Path | None,
-) -> Gallery:
+def failure_gallery(inputs: Inputs, bins: tuple[Bin, ...], most: int) -> Gallery:
     """At most ``most`` failures of every method; of several seeds, those of the first."""
-    runs = [(m.name if len(m.runs) == 1 else f"{m.name}: {m.runs[0].name}", m.runs[0]) for m in methods]
-    failures = [(name, find_failures(truth, run, options, bins, most)) for name, run in runs]
-    return make_gallery(truth, failures, bins, pictures)
-
-
-def find_failures(truth: GroundTruth, run: Detections, options: Options, bins: tuple[Bin, ...], most: int) -> Failures:
-    """The errors of a run, at most ``most`` of them.
-
-    Chosen in turn from every bin and type: detections with the highest scores and the largest missed objects first.
-    """
-    options = options.for_rules_of(truth)
-    limit = min(MATCH, *options.thresholds)
-    candidates = find_candidates(
-        truth, run, options.iou_type, options.area, options.max_dets, (limit,), factors=options.factors(truth)
-    )
-    errors = error_instances(candidates, bins, options.iou_type)
-    truths, detections = candidates.truths, candidates.detections
-    scores, sizes = np.append(detections.scores, np.nan), np.append(truths.area, np.nan)
-    worth = np.where(errors.detection == NONE, sizes[errors.object_], scores[errors.detection])
-    chosen = _in_turn(errors, worth)[:most]
-    chosen = chosen[np.argsort(-np.nan_to_num(scores[errors.detection[chosen]], nan=-np.inf), kind="stable")]
-    detection, object_ = errors.detection[chosen], errors.object_[chosen]
-    nowhere = np.full((1, 4), np.nan)
-    image = np.where(
-        detection == NONE, np.append(truths.image, NONE)[object_], np.append(detections.image, 0)[detection]
-    )
-    return Failures(
-        kind=errors.kind[chosen],
-        in_bin=errors.in_bin[:, chosen],
-        image=np.argsort(truth.image_ids, kind="stable")[image],
-        category=np.append(detections.category, NONE)[detection],
-        object_category=np.append(truths.category, NONE)[object_],
-        score=scores[detection],
-        iou=np.where(detection == NONE, np.nan, errors.iou[chosen]),
-        box=np.concatenate([detections.boxes, nowhere])[detection],
-        object_box=np.concatenate([truths.boxes, nowhere])[object_],
-        total=len(errors.kind),
-    )
-
-
-def _in_turn(errors: Instances, worth: Floats) -> Ints:
-    """Places of all failures: the first of every bin and type, then the second of each, and so on."""
-    last_bin = len(errors.in_bin) - 1 - np.argmax(errors.in_bin[::-1], axis=0) if len(errors.kind) else errors.kind
-    group = last_bin * len(ERROR_TYPES) + errors.kind
-    order = np.lexsort((-worth, group))
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    turn = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
-    return order[np.argsort(turn, kind="stable")]
+    names = [m.name if len(m.runs) == 1 else f"{m.name}: {m.runs[0].name}" for m in inputs.methods]
+    failures = [of_run.first(most) for of_run in inputs.failures]
+    return make_gallery(inputs.truth, [*zip(names, failures, strict=True)], bins, inputs.pictures)
 
 
 def make_gallery(

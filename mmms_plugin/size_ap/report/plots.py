@@ -11,7 +11,7 @@ from mmms_plugin.report.figure_style import shorten
 from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap.object_sizes import ObjectSizes
 from mmms_plugin.size_ap.report import figures, tables
-from mmms_plugin.size_ap.report.confusion import draw_confusion
+from mmms_plugin.size_ap.report.confusion import BACKGROUND, MISSED, SHOWN, confusion_matrices
 from mmms_plugin.size_ap.report.figures import Series, array
 from mmms_plugin.size_ap.report.tables import MEASURES, shape
 from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, RunResult, SizeAPResults
@@ -51,7 +51,7 @@ def plot(results: SizeAPResults, kind: str, name: str | None) -> Figure:
         if kind == "confusion":
             if not run.confusion:
                 raise UserError("plot 'confusion': not evaluated; evaluate with confusion=0.5")
-            return draw_confusion(results, run)
+            return confusion(results, run)
         return errors(results, run) if kind == "errors" else classes(results, run)
     if kind in OF_COMPARISONS:
         if not results.comparison:
@@ -151,6 +151,23 @@ def classes(results: SizeAPResults, run: RunResult) -> Figure:
     names, bins = run.classes.category_names, [b.name for b in results.bins]
     values = np.array([array(row) for row in run.classes.ap]).reshape(len(names), len(bins))
     return figures.draw_class_map(names, bins, values, f"{shape(results)} AP (× 100)", _size_axis(results))
+
+
+def confusion(results: SizeAPResults, run: RunResult) -> Figure:
+    """Which class a run takes for which, by bin: rows are objects, columns detections."""
+    _, matrices = confusion_matrices(results, run)
+    classes = matrices.shape[1] - 1
+    swapped = matrices[0, :-1, :-1] * (1 - np.eye(classes, dtype=np.int64))
+    order = np.sort(np.argsort(-(swapped.sum(0) + swapped.sum(1)), kind="stable")[:SHOWN])
+    places = np.append(order, classes)
+    wholes = matrices.sum(2, keepdims=True)
+    shares = np.where(wholes > 0, matrices / np.maximum(wholes, 1), np.nan)[:, places[:, None], places]
+    shares[:, -1, -1] = np.nan
+    titles = [
+        f"{shorten(b.name, 20)}, n = {int(n):,}" for b, n in zip(results.bins, wholes[:, :-1].sum((1, 2)), strict=True)
+    ]
+    names = [shorten(run.classes.category_names[place], 14) for place in order]
+    return figures.draw_confusion(titles, [*names, BACKGROUND], [*names, MISSED], shares)
 
 
 def sizes_histogram(sizes: ObjectSizes) -> Figure:

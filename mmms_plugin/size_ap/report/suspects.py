@@ -20,7 +20,8 @@ from mmms_plugin.report.page import Section, render
 from mmms_plugin.report.tables import Column, Columns, Rows, Table, to_csv
 from mmms_plugin.report.terminal import explain, print_table
 from mmms_plugin.size_ap.bins import Bin
-from mmms_plugin.size_ap.report.gallery import Failures, make_gallery
+from mmms_plugin.size_ap.report.gallery import make_gallery
+from mmms_plugin.size_ap.results import Failures
 from mmms_plugin.size_ap.suspects import KINDS, NONE, Suspects
 
 PRINTED = 20  # of a terminal

@@ -16,7 +16,7 @@ from mmms_plugin.size_ap.evaluate import SWEEP_REPLICATES
 from mmms_plugin.size_ap.kernel.error_types import MATCH
 from mmms_plugin.size_ap.object_sizes import ObjectSizes, describe_objects
 from mmms_plugin.size_ap.report import plots, tables
-from mmms_plugin.size_ap.report.confusion import confusion_caption, confusion_table, draw_confusion
+from mmms_plugin.size_ap.report.confusion import confusion_caption, confusion_table
 from mmms_plugin.size_ap.report.gallery import failure_gallery
 from mmms_plugin.size_ap.report.tables import csv_files, shape
 from mmms_plugin.size_ap.resizing import Measured
@@ -53,8 +53,8 @@ def write_report(
     Args:
         results: of at least one run.
         out_dir: created if needed; files of the same names are replaced, all at once.
-        examples: largest number of failures per run in the page's gallery, 0 for no gallery; there is none if the types
-            of error were not evaluated.
+        examples: largest number of failures per run in the page's gallery, at most 100,000, 0 for no gallery; there is
+            none if the types of error were not evaluated.
         figures: further formats of the figures, 'png' and 'pdf'.
 
     Returns:
@@ -67,8 +67,8 @@ def write_report(
     if inputs := results.inputs:
         truth, options = inputs.truth, inputs.options
         sizes = describe_objects(truth, results.bins, options.area, (), **options.sight)
-        if examples and options.errors:
-            gallery = failure_gallery(truth, inputs.methods, options, results.bins, examples, inputs.pictures)
+        if examples and inputs.failures:
+            gallery = failure_gallery(inputs, results.bins, examples)
     with files_written_together(Path(out_dir)) as folder:
         out = Output(folder, figures)
         sections = [*_evaluation_sections(results, out), *([_size_section(sizes, out)] if sizes else [])]
@@ -276,7 +276,7 @@ def _class_section(results: SizeAPResults, out: Output) -> Section:
 
 def _confusion_section(results: SizeAPResults, out: Output) -> Section:
     pictures = [
-        out.figure(f"confusion-{number}", draw_confusion(results, run), confusion_caption(run), wide=True)
+        out.figure(f"confusion-{number}", plots.confusion(results, run), confusion_caption(run), wide=True)
         for number, run in enumerate(results.runs, 1)
     ]
     shown = [confusion_table(results, run, number) for number, run in enumerate(results.runs, 1)]
