@@ -12,6 +12,7 @@ Deviations:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,8 +86,9 @@ def _matches(boxes: Floats, rule: Rule) -> tuple[Ints, Ints]:
     counts = np.maximum(np.searchsorted(lefts, rights) - np.arange(len(order)) - 1, 0)
     total = np.cumsum(counts)
     pairs: list[Ints] = [np.zeros((0, 2), np.int64)]
-    cuts = np.unique(np.searchsorted(total, np.arange(0, int(total[-1]) if len(total) else 0, AT_ONCE), side="right"))
-    for begin, end in zip(cuts, [*cuts[1:], len(order)], strict=True):
+    starts = np.arange(0, total[-1] if len(total) else 0, AT_ONCE)  # none where no boxes are candidates
+    cuts = [*np.unique(np.searchsorted(total, starts, side="right")), len(order)]
+    for begin, end in pairwise(cuts):
         several = counts[begin:end]
         one = np.repeat(np.arange(begin, end), several)
         other = np.arange(len(one)) - np.repeat(np.cumsum(several) - several, several) + one + 1
