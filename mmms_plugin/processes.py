@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mmms_plugin.files import WINDOWS
@@ -18,6 +19,7 @@ from mmms_plugin.files import WINDOWS
 if TYPE_CHECKING:
     import psutil
 
+STATUS = Path("/proc/self/status")  # of Linux, where `getrusage` counts what the parent held when it started this one
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ``ru_maxrss``
 PEAK_MEMORY = "MMMS_PEAK_MEMORY"  # variable: the file for the peak of a training that another machine may run
 POLL = 0.2  # seconds between two looks at a process, where the system keeps no peak of one that has ended
@@ -25,6 +27,9 @@ POLL = 0.2  # seconds between two looks at a process, where the system keeps no 
 
 def peak_memory() -> int:
     """Most resident memory that this process has held so far, in bytes."""
+    with suppress(OSError, StopIteration):
+        lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
     try:
         import resource
     except ImportError:

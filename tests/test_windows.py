@@ -107,26 +107,29 @@ def test_a_file_that_another_program_reads_is_waited_for(tmp_path: Path, monkeyp
 
 
 MEMORY = """
-import os, subprocess, sys
+import os, pathlib, subprocess, sys
 from mmms_plugin import processes
 command = [sys.executable, "-c", "import time; held = b'1' * (300 * 2**20); time.sleep(2)"]
 exact = processes.wait_and_measure(subprocess.Popen(command))
 del os.wait4
 process = subprocess.Popen(command)
 polled, own = processes.wait_and_measure(process), processes.peak_memory()
+processes.STATUS = pathlib.Path("missing")
+by_usage = processes.peak_memory()
 sys.modules["resource"] = None
-print(exact, polled, process.returncode, own, processes.peak_memory())
+print(exact, polled, process.returncode, own, by_usage, processes.peak_memory())
 """
 
 
 def test_memory_of_a_process_is_its_own_without_posix(tmp_path: Path) -> None:
     """From a small process: Linux counts the memory of a parent until its child has started."""
     done = python(tmp_path, "-c", MEMORY)
-    exact, polled, status, own, own_polled = map(int, done.stdout.split())
+    exact, polled, status, own, by_usage, own_polled = map(int, done.stdout.split())
     assert status == 0
     assert exact > 300 * 2**20
     assert abs(exact - polled) < 30 * 2**20
     assert 2**20 < own_polled <= own * 1.1
+    assert own <= by_usage * 1.1
 
 
 def test_command_lines_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,10 +132,10 @@ def run(options: Options) -> None:
         full_macs,
         measure_points,
         measure_saving,
-        print_savings,
+        savings_table,
     )
-    from mmms_plugin.exits.timing import clock_name
-    from mmms_plugin.report.terminal import say
+    from mmms_plugin.report.terminal import print_table, say
+    from mmms_plugin.scale.clock import clock_name
     from mmms_plugin.train.launch import prepare_config
 
     check_folder(options.out)
@@ -195,7 +195,8 @@ def run(options: Options) -> None:
                 f"--budget {budget:g}: the whole network takes {full / 1e6:.1f} MMAC; timed is its most accurate plan",
                 console,
             )
-    print_savings(savings, f"early exit, {len(sample)} pictures, threads: {threads}, {clock_name()}", console)
+    title = f"early exit, {len(sample)} pictures, threads: {threads}, {clock_name()}"
+    print_table(savings_table(savings, title), console)
     if given is None and options.choose_on == "all":
         say("the thresholds were chosen on these pictures; for others, give them with --thresholds", console)
     if given is not None:

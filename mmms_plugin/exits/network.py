@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from mmms_plugin.backbones.msdnet import ConvNorm
 from mmms_plugin.errors import UserError
-from mmms_plugin.exits.timing import Profile, seconds
+from mmms_plugin.exits.timing import Profile
 from mmms_plugin.inference.optimize import FoldedNorm, fold_norms
+from mmms_plugin.scale.clock import seconds
 from mmms_plugin.scale.flops import ExitCost, exit_costs
 
 

@@ -12,18 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import Tensor
 
 from mmms_plugin.backbones import MSDNet
 from mmms_plugin.coco.json_files import read_typed
 from mmms_plugin.exits.network import EarlyExit
 from mmms_plugin.exits.plans import Plan, Plans, choose_plans, leaving, picture_costs
-from mmms_plugin.exits.timing import clock_name, now
-from mmms_plugin.exits.timing import seconds as taken
 from mmms_plugin.heads import MultiExitHead
 from mmms_plugin.report.tables import Column, Table
-from mmms_plugin.report.terminal import print_table
+from mmms_plugin.scale.clock import clock_name, now
+from mmms_plugin.scale.clock import seconds as taken
 
 BATCHES = (1, 8, 32, 64)
 BUDGETS = (0.5, 0.75, 1.0)
@@ -113,11 +111,11 @@ def measure_saving(network: EarlyExit, pictures: Tensor, batch: int, plan: Plan,
     return Saving(batch, plan.macs / full_cost, promised, achieved, median(early for _, early in rows) / len(pictures))
 
 
-def print_savings(savings: Sequence[Saving], title: str, console: Console) -> None:
+def savings_table(savings: Sequence[Saving], title: str) -> Table:
     columns = ("batch", Column("plan's cost", ".0%"), "promised", "achieved",
                "achieved / promised", Column("ms per picture", ".1f"))  # fmt: skip
     rows = [(str(s.batch), s.budget, s.promised, s.achieved, s.kept, 1000 * s.seconds) for s in savings]
-    print_table(Table("savings", title, columns, rows, note=SAVINGS_NOTE, form=".2f"), console)
+    return Table("savings", title, columns, rows, note=SAVINGS_NOTE, form=".2f")
 
 
 @dataclass(frozen=True)
@@ -276,8 +274,8 @@ def draw_beside(reports: Mapping[str, Sequence[Point]], folder: Path) -> list[Pa
     return save(figure, folder, "beside")
 
 
-def run_early_exit_benchmark(arch: str, pictures: int, rounds: int, batches: tuple[int, ...] = BATCHES) -> None:
-    """``mmms benchmark early-exit``: promised and achieved speed-up of an MSDNet, on random weights and pictures.
+def early_exit_speed(arch: str, pictures: int, rounds: int, batches: tuple[int, ...] = BATCHES) -> Table:
+    """Promised and achieved speed-up of an MSDNet, on random weights and pictures.
 
     Thresholds are chosen on the same pictures, so that the planned shares leave.
     """
@@ -300,5 +298,5 @@ def run_early_exit_benchmark(arch: str, pictures: int, rounds: int, batches: tup
         for budget in BUDGETS:
             plan = min(plans, key=lambda row: abs(row.macs - budget * full))
             savings.append(measure_saving(network, images, batch, plan, rounds))
-    title = f"{arch}, {pictures} pictures of {side} px, threads: {torch.get_num_threads()}, {clock_name()}"
-    print_savings(savings, title, Console())
+    title = f"early exit, {arch}, {pictures} pictures of {side} px, threads: {torch.get_num_threads()}, {clock_name()}"
+    return savings_table(savings, title)

@@ -1,20 +1,21 @@
-"""``mmms benchmark``: what is timed, how often, and the figures of the table."""
+"""``mmms benchmark``: what is timed, how often, and the figures of the tables, the figure and the page."""
 
 from __future__ import annotations
 
 import itertools
 import re
-import time
 
 import pytest
 import torch
 from torch import nn
 
 import mmms_plugin.scale.speed as module
-from mmms_plugin.backbones import PSResNet
 from mmms_plugin.commands import main
 from mmms_plugin.commands.benchmark import of_checkout
-from mmms_plugin.scale.speed import Setting, layer_candidates, measure
+from mmms_plugin.inference.optimize import FoldedNorm
+from mmms_plugin.report.tables import Table
+from mmms_plugin.scale import growth
+from mmms_plugin.scale.speed import TWINS, Setting, layer_candidates, measure, twins
 
 # Of the 3x3 layers of ResNet-50 and ResNeXt-50 at 224 px: channels, side, groups
 LAYERS = [(64, 56, 1), (128, 28, 1), (256, 14, 1), (512, 7, 1), (128, 56, 32), (256, 28, 32), (512, 14, 32)]
@@ -36,11 +37,10 @@ class Counted(nn.Module):
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_candidates_take_turns_and_the_median_of_all_rounds_but_two_counts(backward, monkeypatch):
-    seconds = itertools.chain(
+    times = itertools.chain(
         [9, 9, 9, 9], [0.1, 1, 0.5, 3, 0.3, 2], itertools.repeat(1)
     )  # two rounds of warm-up, then three
-    ticks = itertools.chain.from_iterable((0.0, next(seconds)) for _ in itertools.count())
-    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(module, "seconds", lambda call: (call(), next(times))[1])
     calls: list = []
     setting = Setting(dtype=torch.float64, channels_last=True, rounds=3, backward=backward)
     modules = {"a": Counted("a", calls), "b": Counted("b", calls, outputs=2)}
@@ -77,7 +77,7 @@ def test_the_published_form_computes_what_psconv_does():
 
 
 def rows_of(printed: str) -> list[str]:
-    return [re.sub("  +", "|", line) for line in printed.splitlines() if " ms " in line and "median" not in line]
+    return [re.sub("  +", "|", line) for line in printed.splitlines() if " ms " in line and "plain in ms" not in line]
 
 
 def test_the_tables_have_every_layer_and_network(capsys, monkeypatch):
@@ -93,7 +93,8 @@ def test_the_tables_have_every_layer_and_network(capsys, monkeypatch):
     printed = capsys.readouterr().out
     cells = "2.00 ms 0.50 G|1.75 x 1.50 G|2.50 x 2.50 G|3.25 x 3.50 G|4.00 x 4.50 G|4.75 x 5.50 G"
     assert rows_of(printed) == [f"{c} ch, {s} px, g {g}|{cells}" for c, s, g in LAYERS]
-    assert "median ms of forward, batch 3, cpu, torch.float32, NCHW" in printed
+    threads = f"threads: {torch.get_num_threads()}, "
+    assert re.match(f"layers: forward, cpu, {threads}\\w+ time, float32, NCHW, batch 3\n", printed)
     for (candidates, shape), (channels, side, groups) in zip(seen, LAYERS, strict=True):
         assert shape == (3, channels, side, side)
         assert list(candidates) == ["plain", "dilated", "PSConv", "cyclic", "masked", "published"]
@@ -103,42 +104,133 @@ def test_the_tables_have_every_layer_and_network(capsys, monkeypatch):
         weights = [sum(p.numel() for p in one.parameters()) for one in candidates.values()]
         assert weights[:5] == [9 * channels**2 // groups] * 5
     seen.clear()
-    options = ["--backward", "--channels-last", "--dtype", "bfloat16"]
+    options = ["--backward", "--channels-last", "--dtype", "bfloat16", "--image-size", "64"]
     with torch.device("meta"):
         assert main(["benchmark", "backbones", *options]) == 0
     printed = capsys.readouterr().out
-    assert rows_of(printed) == [
-        f"{name}|2.00 ms 0.50 G|1.75 x 1.50 G" for name in ("ResNet-18", "ResNet-50", "ResNeXt-50 32x4d")
+    assert rows_of(printed) == [f"{name}|2.00 ms 0.50 G|1.75 x 1.50 G" for name in TWINS]
+    assert re.match("backbones: forward and backward, cpu, .*, bfloat16, NHWC, batch 8, 64 px\n", printed)
+    assert [shape for _, shape in seen] == [(8, 3, 64, 64)] * len(TWINS)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_twins_differ_in_the_method_only(name):
+    """Parameters are those of the plain network, except where the paper changes the number of blocks."""
+    with torch.device("meta"):
+        plain, multi_scale = twins(name).values()
+    counts = [sum(p.numel() for p in network.parameters()) / 1e6 for network in (plain, multi_scale)]
+    assert type(plain) is type(multi_scale)
+    assert repr(plain) != repr(multi_scale)
+    assert counts[1] == pytest.approx(counts[0], rel=0.02 if "+Elastic" not in name else 0.15)
+
+
+def test_optimized_networks_are_timed_and_the_original_is_counted(monkeypatch):
+    timed = []
+    monkeypatch.setattr(module, "step", lambda model, x, backward: timed.append(model))
+    network = module.MODELS.build(dict(type="mmms_plugin.PSResNet", depth=18, base_channels=8, stem_channels=8))
+    x = torch.randn(1, 3, 32, 32)
+    (_, counted), (_, plain) = (
+        measure({"a": network}, x, Setting(rounds=1, optimize=optimize))["a"] for optimize in (True, False)
+    )
+    assert any(isinstance(part, FoldedNorm) for part in timed[0].modules())
+    assert timed[-1] is network
+    assert counted == plain > 0
+
+
+def test_growth_measures_both_twins_at_every_size(monkeypatch, tmp_path):
+    """With stand-ins for the clock; the memory is that of real processes, here of this one."""
+    calls = []
+
+    def stand_in(candidates: dict[str, nn.Module], x: torch.Tensor, setting: Setting) -> dict:
+        calls.append((list(candidates), tuple(x.shape), setting.batch))
+        return {"plain": (10.0, 1.0), "multi-scale": (12.0, 1.0)}
+
+    class Here:
+        def __init__(self, count: int, maxtasksperchild: int) -> None:
+            pass
+
+        def __enter__(self) -> Here:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def apply(self, function, arguments):
+            return function(*arguments)
+
+    small = dict(type="mmms_plugin.PSResNet", depth=18, base_channels=8, stem_channels=8)
+    monkeypatch.setitem(TWINS, "PS-ResNet-50", (small | {"dilation_pattern": (1, 1, 1, 1)}, small))
+    monkeypatch.setattr(growth, "measure", stand_in)
+    monkeypatch.setattr(growth, "get_context", lambda kind: type("Context", (), {"Pool": Here}))
+    setting = Setting(rounds=1)
+    rows = growth.measure_growth(setting, ["PS-ResNet-50"], [(32, 1), (64, 1), (32, 2)])
+    assert calls == [(["plain", "multi-scale"], (n, 3, side, side), n) for side, n in ((32, 1), (64, 1), (32, 2))]
+    assert all(100 < mebibytes < 100_000 for row in rows for mebibytes in row.mebibytes)
+    table = growth.growth_table(rows, setting)
+    assert [[str(cell) for cell in row[:6]] for row in table.rows] == [
+        ["PS-ResNet-50", side, batch, "10", "12", "1.20"] for side, batch in (("32", "1"), ("64", "1"), ("32", "2"))
     ]
-    title = printed.splitlines()[0]
-    assert title == "median ms of forward and backward, batch 8, cpu, torch.bfloat16, NHWC"
-    assert [shape for _, shape in seen] == [(8, 3, 224, 224)] * 3
-    for (candidates, _), millions in zip(seen, ("11.2", "23.5", "23.0"), strict=True):  # torchvision's, without fc
-        plain, multi_scale = candidates.values()
-        assert isinstance(plain, PSResNet)
-        assert {f"{sum(p.numel() for p in one.parameters()) / 1e6:.1f}" for one in (plain, multi_scale)} == {millions}
-        assert "(2, 1, 4, 1)" in repr(multi_scale)
-        assert "(2, 1, 4, 1)" not in repr(plain)
+    monkeypatch.setattr(growth, "POINTS", ((32, 1), (64, 1), (32, 2)))
+    (figure,) = growth.draw_growth(rows, tmp_path)
+    assert figure.read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_the_page_has_every_subject_with_its_command(monkeypatch, tmp_path, capsys):
+    seen = []
+
+    def stand_in(options) -> list[Table]:
+        seen.append((options.what, options.backward, options.optimize, options.batch))
+        return [Table(options.what, f"caption of {options.what}", ("", "figure"), [("row", 1.5)], form=".1f")]
+
+    monkeypatch.setattr("mmms_plugin.commands.benchmark._tables", stand_in)
+    assert main(["benchmark", "all", "--out", str(tmp_path / "missing")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert not seen
+    assert main(["benchmark", "all", "--out", str(tmp_path), "--batch", "2"]) == 0
+    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    assert re.findall("^## (.*)$", page, re.MULTILINE) == [
+        "`mmms benchmark layers --batch 2`",
+        "`mmms benchmark layers --batch 2 --backward`",
+        "`mmms benchmark backbones --channels-last --batch 2 --optimize`",
+        "`mmms benchmark backbones --channels-last --batch 2 --backward`",
+        "`mmms benchmark growth --channels-last --batch 2 --optimize`",
+        "`mmms benchmark early-exit --batch 2`",
+        "`mmms benchmark size-ap --batch 2`",
+    ]
+    assert f"torch {torch.__version__}" in page
+    assert page.count("| row | 1.5 |") == 7
+    assert "benchmark_growth.svg" in page
+
+
+def test_what_cannot_be_trained_is_not_timed_in_training(capsys):
+    assert main(["benchmark", "backbones", "--optimize", "--backward"]) == 2
+    assert "give one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "name", "call"),
     [
-        (["size-ap"], "size_ap_speed.run_size_ap_benchmark", (5000, 3)),
-        (["size-ap", "--images", "1", "--rounds", "1"], "size_ap_speed.run_size_ap_benchmark", (1, 1)),
+        (["size-ap"], "size_ap_speed.size_ap_speed", (5000, 3)),
+        (["size-ap", "--images", "1", "--rounds", "1"], "size_ap_speed.size_ap_speed", (1, 1)),
         (["size-ap-coverage"], "size_ap_coverage.run_coverage", (500,)),
         (["size-ap-seeds"], "size_ap_seeds.run_seed_coverage", (300, 3)),
         (["size-ap-seeds", "--seeds", "2", "--rounds", "4"], "size_ap_seeds.run_seed_coverage", (4, 2)),
-        (["early-exit"], "mmms_plugin.exits.savings.run_early_exit_benchmark", ("imagenet_step4", 64, 5)),
-        (["layers"], f"{module.__name__}.run_benchmark", ("layers", Setting(rounds=15))),
-        (["backbones", "--batch", "1"], f"{module.__name__}.run_benchmark", ("backbones", Setting(batch=1, rounds=15))),
+        (["early-exit"], "mmms_plugin.exits.savings.early_exit_speed", ("imagenet_step4", 64, 5)),
+        (["layers"], f"{module.__name__}.speed", ("layers", Setting(rounds=15))),
+        (["backbones", "--batch", "1"], f"{module.__name__}.speed", ("backbones", Setting(batch=1, rounds=7))),
     ],
 )
 def test_what_is_measured_and_how_often(arguments, name, call, monkeypatch):
     calls = []
     if name.startswith("size_ap"):
         of_checkout(name.split(".")[0])
-    monkeypatch.setattr(name, lambda *given: calls.append(given))
+
+    def stand_in(*given: object) -> Table | list[Table]:
+        calls.append(given)
+        table = Table("", "", ("",), [])
+        return [table] if name.startswith("size_ap_speed") else table
+
+    monkeypatch.setattr(name, stand_in)
     assert main(["benchmark", *arguments]) == 0
     assert calls == [call]
 

@@ -34,13 +34,14 @@ from mmms_plugin.exits.savings import (
     draw_beside,
     full_macs,
     measure_saving,
-    print_savings,
+    savings_table,
     spent_macs,
 )
 from mmms_plugin.exits.timing import Profile
 from mmms_plugin.heads import MultiExitHead
 from mmms_plugin.inference.optimize import fold_norms
 from mmms_plugin.report import figure_style
+from mmms_plugin.report.terminal import print_table
 from mmms_plugin.scale.flops import ExitCost
 
 SMALL = dict(blocks=(1, 1, 2, 1), stem=8, growth=4, factors=(1, 2), bottlenecks=(1, 2), large_pictures=False)
@@ -101,7 +102,7 @@ def plans(net, scores, correct) -> tuple[Plan, ...]:
 def time_of_arithmetic(monkeypatch) -> Iterator[FlopCounterMode]:
     """A clock on which a multiply-add takes a second and all else nothing."""
     with FlopCounterMode(display=False) as counter:
-        monkeypatch.setattr("mmms_plugin.exits.timing.now", lambda: counter.get_total_flops() // 2)
+        monkeypatch.setattr("mmms_plugin.scale.clock.now", lambda: counter.get_total_flops() // 2)
         yield counter
 
 
@@ -441,7 +442,7 @@ def test_a_profile_has_the_fastest_of_all_sizes_and_parts(net, pictures, time_of
         assert costs[0].classifier < profile.blocks[0][0] < sum(costs[0])  # without the stem, which all pictures pass
         assert profile.copies == [[0] * len(sizes)] * 4
     ticks = itertools.accumulate(itertools.cycle([7, 5, 0, 3, 0, 4]))  # calls of 5, 3 and 4 seconds
-    monkeypatch.setattr("mmms_plugin.exits.timing.now", lambda: next(ticks))
+    monkeypatch.setattr("mmms_plugin.scale.clock.now", lambda: next(ticks))
     assert network.measure(pictures[:1]).blocks == [[3]] * 4
     assert network.measure(pictures[:1], rounds=1).copies[0] == [5]
 
@@ -500,7 +501,8 @@ def test_a_plan_s_cost_is_that_on_the_pictures_it_is_reported_on():
 
 def test_the_table_of_savings():
     console = Console(file=io.StringIO(), width=100)
-    print_savings([Saving(8, 0.5, 2.0, 1.5, 0.0124), Saving(32, 0.75, 1.25, 1.25, 0.001)], "some title", console)
+    rows = [Saving(8, 0.5, 2.0, 1.5, 0.0124), Saving(32, 0.75, 1.25, 1.25, 0.001)]
+    print_table(savings_table(rows, "some title"), console)
     *lines, note, end = console.file.getvalue().splitlines()
     assert (lines[0], end) == ("some title", "")
     assert note.startswith("Plan's cost: average multiply-adds on the pictures that its thresholds were chosen on")
@@ -512,7 +514,7 @@ def test_the_table_of_savings():
 
 
 @pytest.mark.parametrize(("large", "side", "classes"), [(False, 32, 100), (True, 224, 1000)])
-def test_the_benchmark_prints_a_row_for_every_batch_and_budget(monkeypatch, large, side, classes, capsys):
+def test_the_benchmark_has_a_row_for_every_batch_and_budget(monkeypatch, large, side, classes):
     monkeypatch.setitem(MSDNet.arch_settings, "tiny", Variant((1, 1), 4, 4, (1, 2), (1, 2), large))
     shapes = []
 
@@ -521,15 +523,13 @@ def test_the_benchmark_prints_a_row_for_every_batch_and_budget(monkeypatch, larg
         return Saving(batch, plan.macs / full_macs(network, (side, side)), 2.0, 1.0, 0.5)
 
     monkeypatch.setattr(savings, "measure_saving", measured)
-    savings.run_early_exit_benchmark("tiny", pictures=4, rounds=2, batches=(1, 4, 8))
+    table = savings.early_exit_speed("tiny", pictures=4, rounds=2, batches=(1, 4, 8))
     assert shapes == [((4, 3, side, side), classes, 2)] * 6
-    text = capsys.readouterr().out
-    assert f"tiny, 4 pictures of {side} px, threads: {torch.get_num_threads()}, " in " ".join(text.split())
-    budgets = [(int(a), int(b)) for a, b in re.findall(r"^(\d+) +(\d+)% ", text, re.MULTILINE)]
-    assert [batch for batch, _ in budgets] == [1] * 3 + [4] * 3
-    shares = [budget for _, budget in budgets[:3]]
+    assert f"tiny, 4 pictures of {side} px, threads: {torch.get_num_threads()}, " in table.caption
+    assert [row[0] for row in table.rows] == ["1"] * 3 + ["4"] * 3
+    shares = [row[1] for row in table.rows[:3]]
     assert shares == sorted(shares)
-    assert shares[2] == 100
+    assert shares[2] == 1
 
 
 def test_the_figure_shows_both_settings_by_cost_and_by_time(tmp_path, monkeypatch):

@@ -36,7 +36,6 @@ from size_ap_population import as_coco, simulate
 
 from mmms_plugin.processes import peak_memory
 from mmms_plugin.report.tables import Column, Rows, Table
-from mmms_plugin.report.terminal import print_table, say
 
 REPLICATES, PAIRED_REPLICATES, PAIRED_IMAGES, TINY = 1000, 500, 1000, 20
 OURS = "mmms"
@@ -164,29 +163,23 @@ def paired_bootstrap(name: str, folder: str) -> tuple[float, float]:
     return times[1][0] - times[0][0], times[1][1] - times[0][1]
 
 
-def run_size_ap_benchmark(images: int = 5000, rounds: int = 3) -> None:
-    """Print medians over ``rounds`` of all evaluators, of the paired bootstrap, and of the time to start.
+def size_ap_speed(images: int = 5000, rounds: int = 3) -> Iterator[Table]:
+    """Medians over ``rounds`` of all evaluators, of the paired bootstrap, and of the time to start.
 
     Those of `SLOW`, and ours with a bootstrap of 1,000 replicates, are measured once.
     """
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # read by the processes that measure
-    console = Console()
     with tempfile.TemporaryDirectory() as folder:
         what = _fresh(_write, images, folder)
         measurements: dict[str, list[Measurement]] = {}
         for name, replicates in track([*_jobs(rounds)], "measuring", console=Console(stderr=True), transient=True):
             label = _label(name) + (f", bootstrap of {replicates}" if replicates else "")
             measurements.setdefault(label, []).append(_fresh(measure, name, folder, replicates))
-        print_table(_table(what, rounds, measurements), console)
-    if len({round(m.ap, 9) for many in measurements.values() for m in many}) > 1:
-        say("The evaluators differ in AP: please report this", console)
-    absent = [name for name in RIVALS if not _version(name)]
-    if absent:
-        say(f"not installed, and so not measured: {', '.join(absent)}", console)
+        yield _table(what, rounds, measurements)
     with tempfile.TemporaryDirectory() as folder:
-        print_table(_bootstrap_table(folder, rounds), console)
+        yield _bootstrap_table(folder, rounds)
     with tempfile.TemporaryDirectory() as folder:
-        print_table(_start_table(folder, rounds), console)
+        yield _start_table(folder, rounds)
 
 
 def _fresh(function: Callable[..., Any], *arguments: object) -> Any:
@@ -274,6 +267,10 @@ def _label(name: str) -> str:
 
 def _table(what: str, rounds: int, measurements: dict[str, list[Measurement]]) -> Table:
     note = f"seconds of the processor, medians, rounds: {rounds} (slow ones: one); memory: peak of the process"
+    if absent := [name for name in RIVALS if not _version(name)]:
+        note += f"; not installed, and so not measured: {', '.join(absent)}"
+    if len({round(m.ap, 9) for many in measurements.values() for m in many}) > 1:
+        note += "; the evaluators differ in AP: please report this"
     title = f"box AP by size: {what}"
     rows: Rows = []
     for name, many in measurements.items():
