@@ -127,7 +127,7 @@ def _add(
     elif wrong:
         line, text = texts.get(wrong, (start, ""))
         problem = f"{wrong} {shown(text)}: must be a number{f' within ±{FARTHEST:g} px' * (wrong in CORNERS)}"
-    elif right < left or bottom < top:
+    elif right - left <= -1 or bottom - top <= -1:  # a box narrower than a pixel has its max before its min
         line, problem = start, f"box {left:g} {top:g} {right:g} {bottom:g}: min is above max"
     else:
         crowd = not scored and texts.get("difficult", (0, ""))[1] == "1"
@@ -153,8 +153,12 @@ def _xml_files(path: Path, argument: str) -> dict[str, Path]:
     if path.suffix.lower() == ".xml":
         raise UserError(f"{argument} {path}: one file; name the folder of the .xml files")
     folder = path.parent.parent.parent / "Annotations"
-    names = [Path(line.split()[0]).name for line in lines_of(path, argument)]
-    files = {name: folder / f"{name}.xml" for name in names}
+    files: dict[str, Path] = {}
+    for line in lines_of(path, argument):
+        # a name may have blanks, and the list of a class has 1, 0 or -1 after the name
+        whole, first = Path(line).name, Path(line.split()[0]).name
+        name = whole if os.path.isfile(folder / f"{whole}.xml") else first
+        files[name] = folder / f"{name}.xml"
     if absent := [file for file in files.values() if not os.path.isfile(file)]:
         raise UserError(f"{argument} {path}: no file {absent[0]} ({len(absent)} of {len(files)} are missing)")
     return files

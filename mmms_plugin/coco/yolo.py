@@ -67,9 +67,7 @@ def read_yolo_truth(path: Path, source: Source, argument: str) -> Labels:
         pictures = listed_pictures(path, source.split, argument)
         root = _common_folder(pictures, path, argument)
         _, files = paired((), pictures, root, root, argument)
-        beside = {
-            stem: _exchanged(file.parent, "images", "labels") / f"{file.stem}.txt" for stem, file in files.items()
-        }
+        beside = {stem: label_of(file) for stem, file in files.items()}
         labels = {stem: label for stem, label in beside.items() if os.path.isfile(label)}
         if files and not labels:
             raise UserError(f"{argument} {path}: no labels: {next(iter(beside.values()))} and all others are missing")
@@ -233,6 +231,11 @@ def _common_folder(pictures: Sequence[Path], path: Path, argument: str) -> Path:
 
 def _is_list(path: Path) -> bool:
     return path.suffix.lower() == ".txt" and os.path.isfile(path)  # pathlib's raises for names of 300 characters
+
+
+def label_of(picture: Path) -> Path:
+    """The label file of a picture that a YAML file names, by the last ``images`` in its path."""
+    return _exchanged(picture.parent, "images", "labels") / f"{picture.stem}.txt"
 
 
 def _exchanged(path: Path, part: str, other: str) -> Path:

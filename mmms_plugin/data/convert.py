@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 
 from mmms_plugin.coco.findings import Finding, errors_first, refuse_errors
 from mmms_plugin.coco.outlines import single_polygon
+from mmms_plugin.coco.yolo import label_of
 from mmms_plugin.data.coco_file import CocoFile, Record, leave_out_groups, read_coco
 from mmms_plugin.data.coco_layouts import annotations_of
 from mmms_plugin.data.coco_set import align_categories, check_split
@@ -171,9 +172,9 @@ def _write_yolo(splits: Mapping[str, CocoFile], folder: Path, boxes: bool, writt
                     empty += 1
                     continue
                 lines.append(_yolo_line(numbers[record["category_id"]], record["bbox"], points, size))
-            label = folder / f"labels/{split}" / PurePosixPath(name).with_suffix(".txt")
-            write_text(label, "".join(lines))
-            pictures[f"images/{split}/{name}"] = path
+            picture = f"images/{split}/{name}"
+            write_text(folder / label_of(Path(picture)), "".join(lines))
+            pictures[picture] = path
             count += len(lines)
         written.counts[split] = len(coco.images), count
     content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(_names(splits)))}
@@ -204,14 +205,18 @@ def _spelled(value: float, decimals: int) -> str:
 
 def _write_voc(splits: Mapping[str, CocoFile], folder: Path, boxes: bool, written: Written) -> dict[str, Path]:
     pictures: dict[str, Path] = {}
-    masks = 0
+    masks = flat = 0
     for split, coco in splits.items():
         names = {category["id"]: category["name"] for category in coco.content["categories"]}
         objects, sources = _objects(coco), _sources(coco)
         masks += coco.mask_count
+        count = 0
         for image, (name, path) in zip(coco.images, sources, strict=True):
             last = PurePosixPath(name).name
-            text = _voc_xml(last, image, objects[image["id"]], names)
+            boxed = [record for record in objects[image["id"]] if min(record["bbox"][2:]) > 0]
+            flat += len(objects[image["id"]]) - len(boxed)
+            count += len(boxed)
+            text = _voc_xml(last, image, boxed, names)
             target = f"JPEGImages/{last}"
             if pictures.setdefault(target, path) != path:
                 raise UserError(
@@ -220,11 +225,12 @@ def _write_voc(splits: Mapping[str, CocoFile], folder: Path, boxes: bool, writte
             write_text(folder / "Annotations" / PurePosixPath(last).with_suffix(".xml"), text)
         stems = [os.path.splitext(PurePosixPath(name).name)[0] for name, _ in sources]
         write_text(folder / f"ImageSets/Main/{split}.txt", "".join(f"{stem}\n" for stem in stems))
-        written.counts[split] = len(coco.images), len(coco.content["annotations"])
+        written.counts[split] = len(coco.images), count
     _refuse_twice([os.path.splitext(name)[0] for name in pictures], "Pascal VOC")
     write_text(folder / "classes.txt", "".join(f"{printable(name)}\n" for name in _names(splits)))
     if masks and not boxes:
         written.lines.append(f"masks left out, which Pascal VOC's XML files do not hold: {masks}")
+    written.lines += [f"boxes without width or height left out: {flat}"] * bool(flat)
     return pictures
 
 

@@ -55,7 +55,7 @@ def data(tmp_path: Path) -> Path:
         content["categories"] = [{"id": 5 * i + 1, "name": name} for i, name in enumerate(NAMES)]
         content["annotations"] = []
         for image in content["images"]:
-            image["file_name"] = f"day {image['id'] % 2}/p{image['id']}.jpg"
+            image["file_name"] = f"day {image['id'] % 2}/images/p{image['id']} 1.jpg"
             content["annotations"] += [
                 {**record, "image_id": image["id"], "category_id": 5 * (i % 3) + 1, "area": 1}
                 for i, record in enumerate(objects(image["id"]))
@@ -65,7 +65,7 @@ def data(tmp_path: Path) -> Path:
             record["id"] = number
         file = write_coco(tmp_path / "in", content, f"annotations/instances_{split}.json", "images")
         for image in content["images"]:
-            (tmp_path / "in/images" / image["file_name"]).parent.mkdir(exist_ok=True)
+            (tmp_path / "in/images" / image["file_name"]).parent.mkdir(exist_ok=True, parents=True)
             (tmp_path / "in/images" / Path(image["file_name"]).name).rename(tmp_path / "in/images" / image["file_name"])
         assert file.is_file()
     return tmp_path / "in"
@@ -119,6 +119,21 @@ def test_what_is_written_comes_back(to, options, masks, data, tmp_path, capsys):
     assert out.endswith(f"written: {tmp_path / 'out'}; train with: mmms train CONFIG --data {tmp_path / 'out'}\n")
 
 
+def test_boxes_below_a_pixel_come_back_from_pascal_voc(tmp_path, capsys):
+    content = coco_content()
+    boxes = [[3.0, 4.0, 0.25, 0.5], [3.0, 4.0, 0.0, 5.0], [30.5, 2.0, 9.5, 1.0]]
+    content["annotations"] = [
+        {"id": i, "image_id": content["images"][0]["id"], "category_id": 1, "bbox": box, "iscrowd": 0, "area": 1}
+        for i, box in enumerate(boxes, 1)
+    ]
+    write_coco(tmp_path / "in", content, "annotations/instances_train.json", "images")
+    assert main(["convert-data", str(tmp_path / "in"), str(tmp_path / "out"), "--to", "voc"]) == 0
+    assert "3 pictures, 2 objects\nboxes without width or height left out: 1\n" in capsys.readouterr().out
+    assert main(["convert-data", str(tmp_path / "out"), str(tmp_path / "back"), "--to", "coco"]) == 0
+    back = json.loads((tmp_path / "back/annotations/instances_train.json").read_text(encoding="utf-8"))
+    assert [record["bbox"] for record in back["annotations"]] == [boxes[0], boxes[2]]
+
+
 def test_masks_of_any_shape_become_one_polygon_around_the_same_pixels():
     rng = np.random.default_rng(0)
     for _ in range(200):
@@ -142,7 +157,7 @@ def test_masks_of_any_shape_become_one_polygon_around_the_same_pixels():
 def test_pictures_are_copied_linked_or_left_where_they_are(data, tmp_path, capsys):
     for how in ("copy", "link", "none"):
         assert main(["convert-data", str(data), str(tmp_path / how), "--to", "coco", "--images", how]) == 0
-    name = "day 0/p0.jpg"
+    name = "day 0/images/p0 1.jpg"
     first = data / "images" / name
     assert os.path.samefile(first, tmp_path / "link/images/train" / name)
     copied = tmp_path / "copy/images/train" / name
@@ -163,14 +178,14 @@ def same_names(data: Path, out: Path) -> None:
     file = data / "annotations/instances_val.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     old = data / "images" / content["images"][0]["file_name"]
-    content["images"][0]["file_name"] = "other/P0.png"
+    content["images"][0]["file_name"] = "other/P0 1.png"
     (data / "images/other").mkdir()
-    old.rename(data / "images/other/P0.png")
+    old.rename(data / "images/other/P0 1.png")
     file.write_text(json.dumps(content), encoding="utf-8")
 
 
 def broken(data: Path, out: Path) -> None:
-    (data / "images/day 0/p0.jpg").write_bytes(b"x")
+    (data / "images/day 0/images/p0 1.jpg").write_bytes(b"x")
 
 
 def nothing(data: Path, out: Path) -> None:
@@ -191,7 +206,7 @@ REFUSED: list[tuple[Callable[[Path, Path], None], list[str], str]] = [
     (
         same_names,
         ["--to", "voc"],
-        "P0: two pictures have this name but for their types or case; Pascal VOC has one label",
+        "P0 1: two pictures have this name but for their types or case; Pascal VOC has one label",
     ),
     (broken, ["--to", "voc"], r"pictures that cannot be read: 1 .*\(mmms check-data .* lists everything\)"),
     (masks_only, ["--to", "yolo"], "neither annotations of objects, nor masks"),
