@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,8 +18,8 @@ from mmms_plugin.commands.test import Options as EvaluateOptions
 from mmms_plugin.config.files import find_config
 from mmms_plugin.errors import UserError, one_line
 from mmms_plugin.files import checkpoint_file
-from mmms_plugin.options import from_values
-from mmms_plugin.train.options import PredictorOptions, TrainOptions
+from mmms_plugin.options import from_values, python_names
+from mmms_plugin.train.options import PredictorOptions, ScoreOptions, TrainOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,19 +105,19 @@ class Model:
         from mmms_plugin.report.run_results import NAME, RunResults
         from mmms_plugin.train.launch import best_checkpoint, train
 
-        if self.checkpoint is not None and not options.get("resume"):
-            changes = {"load_from": self.checkpoint, **options.get("cfg_options", {})}
-            options["cfg_options"] = changes
-        given = from_values(TrainOptions, self._given(data, options | {"epochs": epochs}))
-        runner = train(given)
+        given = from_values(TrainOptions, _with_data(data, options | {"epochs": epochs}), self._own())
+        if self.checkpoint is not None and not given.resume:
+            given.cfg_options = {"load_from": self.checkpoint, **given.cfg_options}
+        with _quiet():
+            runner = train(given)
         found = best_checkpoint(runner)
         if found is not None:
             self.checkpoint = str(found[1])
         file = Path(runner.work_dir, f"{NAME}.json")
         return RunResults.read(file) if file.is_file() else None
 
-    def test(self, data: str | Path | None = None, **options: Any) -> dict[str, float]:
-        """The metrics of the model, as ``mmms test`` prints them.
+    def test(self, data: str | Path | None = None, **options: Any) -> dict[str, float | None]:
+        """The metrics of the model, as ``mmms test`` prints them; None where there was nothing to measure.
 
         Args:
             data: as for ``train``; ``split`` says which part.
@@ -123,9 +126,12 @@ class Model:
         Raises:
             UserError: config, checkpoint, data and options do not fit each other.
         """
+        from mmms_plugin.report.tables import metric_figure
         from mmms_plugin.train.launch import evaluate
 
-        return evaluate(self._evaluation(data, options))
+        given = self._evaluation(data, options)
+        with _quiet():
+            return {name: metric_figure(value) for name, value in evaluate(given).items()}
 
     def size_ap(
         self,
@@ -140,20 +146,22 @@ class Model:
         Args:
             data: as for ``train``.
             split: part of the data.
-            test: further options of ``mmms test``.
-            options: of ``size_ap``, such as ``bins`` and ``bootstrap``.
+            test: further options of ``mmms test``, such as ``dict(image_size=640, tiles=800)``.
+            options: of `size_ap`, such as ``bins`` and ``bootstrap``.
 
         Raises:
             UserError: as for ``test``, or the model is not a detector.
         """
         from mmms_plugin.config.edit import coco_metrics
-        from mmms_plugin.size_ap import size_ap
+        from mmms_plugin.size_ap import check_options, size_ap
         from mmms_plugin.train.launch import evaluate, prepare_config
 
-        with tempfile.TemporaryDirectory() as folder:
+        _check_names(size_ap, options)
+        check_options(options)
+        with tempfile.TemporaryDirectory() as folder, _quiet():
             predictions = Path(folder, "predictions.json")
             given = self._evaluation(data, {"split": split, **(test or {}), "out": predictions})
-            evaluate(given)
+            evaluate(given, announce=False)
             truth = coco_metrics(prepare_config(given, training=False)[0])[0]["ann_file"]
             return size_ap(truth, {Path(str(self.config)).stem: predictions}, **options)
 
@@ -180,9 +188,10 @@ class Model:
         Raises:
             UserError: config, checkpoint and options do not fit each other, or a picture cannot be read.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the hosts warn about their own deprecated calls
-            return self._predict(pictures, score, (calibration, thresholds), options)
+        rules = from_values(ScoreOptions, dict(score=score, calibration=calibration, thresholds=thresholds))
+        rules.check_files()
+        with _quiet():
+            return self._predict(pictures, rules, options)
 
     def export(self, out: str | Path, **options: Any) -> Path:
         """Write the model for another engine, as ``mmms export`` does, and return the file.
@@ -197,19 +206,17 @@ class Model:
         """
         if self.checkpoint is None:
             raise UserError(f"export: {NO_CHECKPOINT}")
-        given = self._given(None, {**options, "checkpoint": self.checkpoint, "out": out})
-        export.run(from_values(export.Options, given))
+        own = self._own() | {"checkpoint": self.checkpoint, "out": Path(out)}
+        export.run(from_values(export.Options, options, own))
         return Path(out)
 
-    def _predict(
-        self, pictures: Any, score: float | None, rules: tuple[str | Path | None, ...], options: dict[str, Any]
-    ) -> list[Prediction]:
+    def _predict(self, pictures: Any, rules: ScoreOptions, options: dict[str, Any]) -> list[Prediction]:
         from mmms_plugin.data.pictures import quiet_libraries
         from mmms_plugin.train.predict import rules_of
 
         predictor = self._built(options)
-        predictor.rules = rules_of(predictor, *rules)
-        score = predictor.rules.least_score(score) if predictor.rules else score
+        predictor.rules = rules_of(predictor, rules.calibration, rules.thresholds)
+        score = predictor.rules.least_score(rules.score) if predictor.rules else rules.score
         least, kind = predictor.task.least_score(score), predictor.task.keeper.predicts
         predictions = []
         with tempfile.TemporaryDirectory() as folder, quiet_libraries():
@@ -229,7 +236,7 @@ class Model:
         if self.checkpoint is None:
             raise UserError(f"predict: {NO_CHECKPOINT}")
         own = dict(config=self.config, checkpoint=self.checkpoint, trust_checkpoint_config=self.config is None)
-        given = from_values(PredictorOptions, options | own)
+        given = from_values(PredictorOptions, options, own)
         if self._predictor is None or self._predictor[0] != given:
             given.check_files()
             predictor = Predictor(given)
@@ -241,12 +248,38 @@ class Model:
     def _evaluation(self, data: str | Path | None, options: dict[str, Any]) -> EvaluateOptions:
         if self.checkpoint is None:
             raise UserError(f"test: {NO_CHECKPOINT}")
-        return from_values(EvaluateOptions, self._given(data, options | {"checkpoint": self.checkpoint}))
+        own = self._own() | {"checkpoint": self.checkpoint}
+        return from_values(EvaluateOptions, _with_data(data, options), own)
 
-    def _given(self, data: str | Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    def _own(self) -> dict[str, str]:
         if self.config is None:
             raise UserError("the model is a checkpoint alone, which only predicts: give Model(config, checkpoint)")
-        return {**({} if data is None else {"data": data}), **options, "config": self.config}
+        return {"config": self.config}
+
+
+def _with_data(data: str | Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    return options if data is None else {"data": data, **options}
+
+
+def _check_names(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse names that are no options of ``size_ap``; those of ``mmms test`` are often meant."""
+    known = signature(function).parameters.keys() - {"ann", "preds", "names"}
+    for name in options:
+        if name in known:
+            continue
+        if name in python_names(EvaluateOptions):
+            raise UserError(f"{name}: an option of mmms test: give test=dict({name}=...)")
+        near = get_close_matches(name, known, n=2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UserError(f"{name}: no such option{hint}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the hosts' warnings about their own deprecated calls."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _files_of(pictures: Any, folder: Path) -> Iterable[tuple[str, Path]]:

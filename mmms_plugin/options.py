@@ -24,12 +24,18 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from mmms_plugin.errors import UserError
+from mmms_plugin.errors import UserError, shown
 
 T = TypeVar("T")
 REQUIRED = MISSING  # as the default of an option that must be given
 LAST = ("run", "output")  # headings shown below the others
 HIDDEN = argparse.SUPPRESS  # as the help of an option that ``--help`` leaves out
+# Types of values that Python code gives: what they must be, in words for one and for several
+PLAIN = {
+    bool: (bool, "True or False", ""), int: (Integral, "an integer", "integers"),
+    float: (Real, "a number", "numbers"), str: (str, "a text", "texts"), Path: (Path, "a path", "paths"),
+    Mapping: (Mapping, "a dict", ""),
+}  # fmt: skip
 
 
 def option(
@@ -140,46 +146,106 @@ def from_args(cls: type[T], args: argparse.Namespace) -> T:
     return cls(**values)
 
 
-def from_values(cls: type[T], values: Mapping[str, Any]) -> T:
-    """An instance of ``cls`` from the values that Python code gives, by the names of the fields, also of nested ones.
+def from_values(cls: type[T], values: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> T:
+    """An instance of ``cls`` from the values that Python code gives, by the names of the options, also of nested ones.
 
-    Paths and texts stand for each other, lists for tuples; None leaves a field at its default. Texts and numbers are
-    read as on the command line where an option has a reader: ``image_size=640``.
+    Paths and texts stand for each other, lists for tuples, and one text for several; None is the default.
+    Texts and numbers are read as on the command line where an option has a reader: ``image_size=640``.
 
-    Raises: UserError for unknown names, and for values that a reader, a limit or the class itself refuses.
+    Args:
+        cls: dataclass of options.
+        values: by names of options, or of their flags: ``budget`` for ``--budget``.
+        own: the caller's values of other fields; options of these names are refused.
+
+    Raises: UserError for unknown names, and for values of another type, or that a reader, a limit or the class refuses.
     """
-    known = dict(_settable(cls))
-    for name in values:
-        if name not in known:
-            near = get_close_matches(name, known, n=2)
+    own = own or {}
+    names = {name: field for name, field in python_names(cls).items() if field.name not in own}
+    given: dict[str, tuple[str, Any]] = {}
+    for name, value in values.items():
+        if name not in names:
+            near = get_close_matches(name, names, n=2)
             hint = f"did you mean {' or '.join(near)}?" if near else "see --help of the command"
             raise UserError(f"{name}: no such option; {hint}")
-    return _from_values(cls, {name: value for name, value in values.items() if value is not None})
+        if value is not None:
+            given[names[name].name] = name, value
+    return _from_values(cls, given, own)
 
 
-def _settable(cls: Any) -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-    for field in dataclasses.fields(cls):
+def python_names(cls: Any) -> dict[str, dataclasses.Field[Any]]:
+    """The names that Python code has for the options of ``cls``: those of the fields, and of their flags."""
+    names: dict[str, dataclasses.Field[Any]] = {}
+    for field in _fields(cls):
         if "nested" in field.metadata:
-            yield from _settable(field.metadata["nested"])
-        else:
-            yield field.name, field
+            names |= python_names(field.metadata["nested"])
+            continue
+        flags = (flag.lstrip("-").replace("-", "_") for flag in field.metadata["flags"] if flag.startswith("--"))
+        names |= dict.fromkeys([field.name, *(flag for flag in flags if not flag.startswith("no_"))], field)
+    return names
 
 
-def _from_values(cls: Any, values: Mapping[str, Any]) -> Any:
+def _from_values(cls: Any, values: Mapping[str, tuple[str, Any]], own: Mapping[str, Any]) -> Any:
     given: dict[str, Any] = {}
+    hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
         if "nested" in field.metadata:
-            given[field.name] = _from_values(field.metadata["nested"], values)
+            given[field.name] = _from_values(field.metadata["nested"], values, own)
+        elif field.name in own:
+            given[field.name] = own[field.name]
         elif field.name in values:
-            value = values[field.name]
-            if (reader := field.metadata.get("reader")) and isinstance(value, str | int):
-                value = reader(str(value))
-            if isinstance(value, Path) and "Path" not in str(field.type):
-                value = str(value)
-            elif isinstance(value, str) and "Path" in str(field.type):
-                value = Path(value)
-            given[field.name] = tuple(value) if isinstance(value, list) else value
+            name, value = values[field.name]
+            value = _value_of(field, _without_none(hints[field.name]), name, value)
+            if value is not None:
+                given[field.name] = value
     return cls(**given)
+
+
+def _value_of(field: dataclasses.Field[Any], hint: Any, name: str, value: Any) -> Any:
+    """A value that Python code gives for an option, as the field holds it; None for the default."""
+    declared = field.metadata
+    if isinstance(value, bool) and "const" in declared["argparse"]:  # an option that needs no value: resume=True
+        value = declared["argparse"]["const"] if value else None
+        if value is None:
+            return None
+    if (reader := declared["reader"]) and isinstance(value, str | Integral | list) and not isinstance(value, bool):
+        if declared["argparse"].get("nargs") == "+":
+            value = reader([str(part) for part in (value if isinstance(value, list) else [value])])
+        elif not isinstance(value, list):
+            value = reader(str(value))
+    if get_origin(hint) is tuple and isinstance(value, str | Path):
+        value = (value,)
+    value = tuple(value) if isinstance(value, list) else value
+    if isinstance(value, Path) and hint is str:
+        value = str(value)
+    elif isinstance(value, str) and hint is Path:
+        value = Path(value)
+    if not _is_of(value, hint):
+        raise UserError(f"{name}={shown(value)}: must be {_words_for(hint)}")
+    return value
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a value that Python code gives is of an option's type."""
+    if get_origin(hint) is tuple:
+        parts, *others = get_args(hint)
+        right = others == [...] or (isinstance(value, tuple) and len(value) == 1 + len(others))
+        return right and isinstance(value, tuple) and all(_is_of(part, parts) for part in value)
+    kind = PLAIN.get(get_origin(hint) or hint, (object,))[0]
+    return isinstance(value, kind) and (kind in (bool, object) or not isinstance(value, bool))
+
+
+def _words_for(hint: Any) -> str:
+    if get_origin(hint) is tuple:
+        parts, *others = get_args(hint)
+        return f"a list of {'' if others == [...] else f'{1 + len(others)} '}{PLAIN[parts][2]}"
+    return PLAIN[get_origin(hint) or hint][1]
+
+
+def _without_none(annotation: Any) -> Any:
+    """``T`` for ``T | None``."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next(part for part in get_args(annotation) if part is not type(None))
+    return annotation
 
 
 def _has_empty_text(value: Any) -> bool:
@@ -238,8 +304,7 @@ def _declare(parser: argparse.ArgumentParser, cls: type, groups: dict[str, Any])
 
 def _reading(annotation: Any, default: Any, declared: Mapping[str, Any]) -> dict[str, Any]:
     """What the parser reads for a field: its type, action and number of values."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    annotation = _without_none(annotation)
     if annotation is bool:
         if default is not True:
             return dict(action="store_true")

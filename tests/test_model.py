@@ -93,11 +93,15 @@ def test_predictions_are_those_of_the_command_as_arrays(trained, shapes, tmp_pat
         model.predict(tmp_path / "bad.png")
 
 
-def test_metrics_and_ap_by_size(trained, shapes, tmp_path) -> None:
+def test_metrics_and_ap_by_size(trained, shapes, tmp_path, capsys) -> None:
     model, _ = trained
     options = dict(coco_dir=shapes, workers=0, work_dir=tmp_path)
-    assert "coco/bbox_mAP" in model.test(**options)
+    metrics = model.test(**options)
+    assert metrics["coco/bbox_mAP"] is not None
+    assert metrics["coco/bbox_mAP_l"] is None, "no validation picture has a large object"
+    capsys.readouterr()
     results = model.size_ap(test=options, bins="tiny")
+    assert "predictions.json" not in capsys.readouterr().out, "the file of a moment"
     assert results.runs[0].name == "mask_rcnn_ps_r18_shapes"
     assert len(results.runs[0].bins) > 4
 
@@ -116,6 +120,15 @@ def test_metrics_and_ap_by_size(trained, shapes, tmp_path) -> None:
         (lambda: Model(CONFIG).train(epoch=3), "epoch: no such option; did you mean epochs"),
         (lambda: Model(CONFIG).train(epochs=0), "--epochs 0: must be an integer of at least 1"),
         (lambda: Model(CONFIG).train("nowhere"), "nowhere"),
+        (lambda: Model(CONFIG).train(ema="no"), "ema='no': must be True or False"),
+        (lambda: Model(CONFIG).train(seed="x"), "seed='x': must be an integer"),
+        (lambda: Model(CONFIG).train(data=3), "data=3: must be a path"),
+        (lambda: Model(CONFIG).train(config="other"), "config: no such option"),
+        (lambda: Model(CONFIG).predict("a.png", score="x"), "score='x': must be a number"),
+        (lambda: Model(CONFIG).predict("a.png", thresholds="nowhere.json"), "nowhere.json"),
+        (lambda: Model(CONFIG).size_ap(image_size=64), r"image_size: .*give test=dict\(image_size"),
+        (lambda: Model(CONFIG).size_ap(bin=64), "bin: no such option; did you mean bins"),
+        (lambda: Model(CONFIG).size_ap(confidence=2), "--confidence 2: must be"),
     ],
 )
 def test_what_is_wrong_is_one_line(call, message) -> None:

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.options import HIDDEN, REQUIRED, CommandOptions, add_options, from_args, nested, option, positional
+from mmms_plugin.options import (
+    HIDDEN,
+    REQUIRED,
+    CommandOptions,
+    add_options,
+    from_args,
+    from_values,
+    nested,
+    option,
+    positional,
+)
 
 
 @dataclass(kw_only=True)
@@ -77,6 +87,23 @@ def test_limits_and_choices_hold_in_python_too():
         Options(names=("a",), folder=Path("f"), rounds=0)
     with pytest.raises(UserError, match=r"^--preset fast: allowed are finetune$"):
         ScheduleOptions(preset="fast")
+
+
+def test_values_of_python_code_have_the_types_of_the_options():
+    options = from_values(Options, dict(names="a", folder="f", size=[1, 3], pattern="1,2", kept=False, rounds=None))
+    assert options == Options(
+        names=("a",), folder=Path("f"), size=(1, 3), pattern=(1, 2), inner=Inner(kept=False), rounds=None
+    )
+    for values, message in (
+        (dict(kept="no"), "kept='no': must be True or False"),
+        (dict(rounds=True), "rounds=True: must be an integer"),
+        (dict(size=[1]), r"size=\(1,\): must be a list of 2 integers"),
+        (dict(names=[1]), r"names=\(1,\): must be a list of texts"),
+        (dict(internal=4), "internal: no such option"),
+        (dict(folder="g"), "folder: no such option"),
+    ):
+        with pytest.raises(UserError, match=f"^{message}"):
+            from_values(Options, dict(names="a") | values, own=dict(folder=Path("f")))
 
 
 def test_options_that_a_command_has_no_use_for():

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path as Folder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmms_plugin.size_ap.options import Options
     from mmms_plugin.size_ap.resizing import Resizing
     from mmms_plugin.size_ap.results import SizeAPResults
 
@@ -22,6 +23,7 @@ Path = str | PathLike[str]
 RELATIVE = "relative"  # unit of sizes that are shares of the picture's
 SMALLEST_SHARE = 2.0**-12  # relative side that histograms and curves over size begin with
 UNITS = {"side": "side", "pixels": "side", "area": "area", RELATIVE: RELATIVE}  # values of --bin-unit
+OF_FILES = ("format", "pred_format", "images", "classes")  # options of `size_ap` that are not of the evaluation
 
 
 def size_ap(
@@ -110,14 +112,13 @@ def size_ap(
     from mmms_plugin.coco.formats import Source
     from mmms_plugin.size_ap.evaluate import evaluate
     from mmms_plugin.size_ap.methods import Seeds, read_files
-    from mmms_plugin.size_ap.options import Options, parse_resize, parse_tiles, sides_of
 
-    options = Options(
+    options = _options(
         iou_type=iou_type, area=area, bins=bins, bin_unit=bin_unit, allow_gaps=allow_gaps,
-        allow_overlaps=allow_overlaps, max_dets=max_dets, replicates=bootstrap, seed=seed, confidence=confidence,
+        allow_overlaps=allow_overlaps, max_dets=max_dets, bootstrap=bootstrap, seed=seed, confidence=confidence,
         score_threshold=score_threshold, errors=errors, confusion=confusion, sweep=sweep,
-        operating=operating_points, precision=precision, recall=recall, calibration=calibration,
-        resize=sides_of(resize, parse_resize), tiles=sides_of(tiles, parse_tiles),
+        operating_points=operating_points, precision=precision, recall=recall, calibration=calibration,
+        resize=resize, tiles=tiles,
     )  # fmt: skip
     pictures, names_of_classes = (Folder(path) if path else None for path in (images, classes))
     source = Source(format, pred_format, pictures, names_of_classes)
@@ -127,6 +128,26 @@ def size_ap(
         runs = [*_several(preds)]
     truth, methods, notes = read_files(str(ann), runs, names, masks=options.masks, source=source)
     return evaluate(truth, methods, options, notes, source.pictures)
+
+
+def check_options(given: Mapping[str, Any]) -> None:
+    """Refuse values of `size_ap`'s options before there are files to evaluate.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
+    _options(**{name: value for name, value in given.items() if name not in OF_FILES})
+
+
+def _options(
+    *, bootstrap: int = 0, operating_points: bool = False, resize: Any = None, tiles: Any = None, **others: Any
+) -> Options:
+    from mmms_plugin.size_ap.options import Options, parse_resize, parse_tiles, sides_of
+
+    return Options(
+        replicates=bootstrap, operating=operating_points, resize=sides_of(resize, parse_resize),
+        tiles=sides_of(tiles, parse_tiles), **others,
+    )  # fmt: skip
 
 
 def _several(paths: Path | Sequence[Path]) -> tuple[str, ...]:

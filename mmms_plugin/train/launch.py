@@ -213,8 +213,12 @@ def train(options: TrainOptions) -> Runner:
 
 @calm_output()
 @peers_watched(AGAIN, TESTING)
-def evaluate(options: EvaluateOptions) -> dict[str, float]:
+def evaluate(options: EvaluateOptions, announce: bool = True) -> dict[str, float]:
     """Evaluate a checkpoint, keep or draw its predictions if the options say so, and return the metrics.
+
+    Args:
+        options: what to evaluate.
+        announce: say where the files are.
 
     Raises:
         UserError: config, data and checkpoint do not fit each other.
@@ -257,9 +261,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
         if out and is_main_process():
             task.finish_predictions(Path(scratch), out)
     for what, where in (("predictions", out), ("drawings", options.show_dir), ("figures by size", options.size_report)):
-        if where:
+        if where and announce:
             say(f"{what}: {where}")
-    if out and (command := task.measured_by(config, out)):
+    if out and announce and (command := task.measured_by(config, out)):
         say(f"AP by object size: {command}")
     leave()
     return metrics

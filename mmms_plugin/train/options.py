@@ -368,13 +368,9 @@ class PredictorOptions(ModelOptions):
 
 
 @dataclass(kw_only=True)
-class PredictOptions(LauncherOptions, InferenceOptions, PredictorOptions):
-    """Options of ``mmms predict``; ``inputs`` are pictures, folders and patterns."""
+class ScoreOptions(CommandOptions):
+    """Which of a model's objects are kept, by their scores."""
 
-    inputs: Sequence[str] = ()
-    out: Path = option(
-        metavar="DIR", default=REQUIRED, group=OUTPUT, help="folder for predictions.json or masks/, and for drawn/"
-    )
     score: float | None = option(
         metavar="S", least=0, most=1, group=OUTPUT,
         help="for detectors: lowest score of the objects that are kept and drawn (default: 0.3); with a low one, "
@@ -390,6 +386,16 @@ class PredictOptions(LauncherOptions, InferenceOptions, PredictorOptions):
         help="for detectors: keep objects by the scores that mmms size-ap --thresholds --out found for their class and "
         "size (default: --score alone; --score is then 0 unless given)",
     )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class PredictOptions(LauncherOptions, InferenceOptions, PredictorOptions, ScoreOptions):
+    """Options of ``mmms predict``; ``inputs`` are pictures, folders and patterns."""
+
+    inputs: Sequence[str] = ()
+    out: Path = option(
+        metavar="DIR", default=REQUIRED, group=OUTPUT, help="folder for predictions.json or masks/, and for drawn/"
+    )
     labels: bool = option(default=True, group=OUTPUT, help="write names and scores beside objects")
     draw: bool = option(default=True, group=OUTPUT, help="draw the pictures into DIR/drawn")
     trust_checkpoint_config: bool = option(
