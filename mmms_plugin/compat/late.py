@@ -32,6 +32,7 @@ LATE: dict[str, tuple[str, ...]] = {
     "mmdet.models.task_modules.tracking.kalman_filter": ("scipy",),
     "mmdet.utils.mot_error_visualize": ("matplotlib", "seaborn"),
     "mmdet.visualization.local_visualizer": ("seaborn",),
+    "mmengine.config.config": ("yapf",),
     "mmengine._strategy.fsdp": ("torch.distributed.fsdp",),
     "mmengine.model.wrappers.fully_sharded_distributed": ("torch.distributed.fsdp",),
     "mmengine.optim.optimizer.zero_optimizer": ("torch.distributed.optim",),

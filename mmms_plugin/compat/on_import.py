@@ -17,7 +17,7 @@ from mmms_plugin.compat.late import LATE, then_derive, then_late, waiting
 # Module to change -> the functions, as "module:function", that change it: they get the module and may be called twice.
 # Rooms above this one add theirs by ``add``.
 CHANGES: dict[str, tuple[str, ...]] = {
-    "mmengine.config.config": ("mmms_plugin.compat.config_text:format_once",),
+    "mmengine.config.config": ("mmms_plugin.compat.configs:format_once", "mmms_plugin.compat.configs:find_at_once"),
     "mmengine.config.utils": ("mmms_plugin.compat.hosts:find_forks",),
     "mmengine.fileio.backends.local_backend": ("mmms_plugin.compat.saving:write_whole",),
     "mmengine.hooks.checkpoint_hook": ("mmms_plugin.compat.saving:remove_last",),
