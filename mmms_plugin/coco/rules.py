@@ -32,6 +32,10 @@ RULES: dict[str, Rule] = {
     "other-categories": Rule(
         "error", "annotation files whose categories differ", "list the same categories in the same order in every file"
     ),
+    "unlisted-classes": Rule(
+        "error", "classes that no training object has",
+        "correct their names, or list all classes in a classes.txt in the folder, one a line",
+    ),
     "class-order": Rule(
         "error", "annotation files whose categories do not come in the order of the config's classes",
         "mmdet numbers classes in the file's order: list all of them in one order, in the config and in every file",

@@ -44,7 +44,7 @@ from mmms_plugin.files import written_whole
 
 LONGEST_FILE_NAME = 255  # characters, on the usual file systems
 MOST_FOLDERS = 100
-COCO = "COCO"
+COCO, LVIS = "COCO", "LVIS"  # names of formats
 LISTS = set(lvis.LISTS)  # of LVIS's images
 Record = dict[str, Any]
 
@@ -89,7 +89,12 @@ class CocoFile:
     @property
     def format(self) -> str:
         """The name of the format that the annotations were read from."""
-        return self.origin.format if self.origin else COCO
+        return self.origin.format if self.origin else LVIS if self.is_lvis else COCO
+
+    @property
+    def is_lvis(self) -> bool:
+        """Whether the images have LVIS's two lists."""
+        return bool(self.images) and self.images[0].keys() >= LISTS
 
     @property
     def mask_count(self) -> int:
@@ -161,7 +166,7 @@ def _mend_spelling(coco: CocoFile) -> None:
         if "file_name" not in image and isinstance(url, str):  # LVIS: http://.../val2017/000000397133.jpg
             coco.mend("file-name-url", url)
             image["file_name"] = "/".join(PurePosixPath(url).parts[-2:])
-    if coco.images and coco.images[0].keys() >= LISTS:  # LVIS has no crowds
+    if coco.is_lvis:  # which has no crowds
         for record in coco.content["annotations"]:
             record.setdefault("iscrowd", 0)
 

@@ -134,6 +134,10 @@ def align_categories(coco: CocoFile, train: CocoFile) -> None:
     own = {category["name"]: category for category in coco.content["categories"]}
     if not set(coco.classes) <= set(train.classes) or len(own) < len(coco.content["categories"]):
         foreign = sorted(set(coco.classes) - set(train.classes))
+        if coco.origin and foreign and coco.origin.lists_no_classes:
+            for name in foreign:
+                coco.findings.add("unlisted-classes", name)
+            return
         listed = f"{counted(len(coco.classes), 'category')}, {len(train.classes)} for training"
         coco.findings.add(
             "other-categories", f"{listed}; not among them: {', '.join(foreign[:3])}" if foreign else listed

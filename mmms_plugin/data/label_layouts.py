@@ -54,6 +54,11 @@ class Labelled:
         """The format's name."""
         return NAMES[self.source.truth]
 
+    @property
+    def lists_no_classes(self) -> bool:
+        """Whether the classes are only those that objects have."""
+        return self.source.truth in ("voc", "labelme") and self.source.classes is None
+
     def __str__(self) -> str:
         return f"{self.path} ({self.source.split})" if self.source.split else str(self.path)
 
@@ -163,7 +168,7 @@ def _by_split(own: OwnData, root: Path, kind: str, folders: list[Path]) -> dict[
     Raises:
         UserError: several folders may be for one split.
     """
-    classes = next((root / name for name in CLASSES if (root / name).is_file()), None)
+    classes = _classes(Path(os.path.commonpath(folders)), root)
     source = Source(kind, classes=classes, split="", naming=own.flag, tolerant=True)
     if kind == "voc" and len(folders) == 1 and (lists := _lists(folders[0].parent)):
         pictures = own.img_dir or _pictures_of(folders[0], root)
@@ -181,8 +186,22 @@ def _by_split(own: OwnData, root: Path, kind: str, folders: list[Path]) -> dict[
                 f"{own.where}: {counted(len(places), 'folder')} may hold the labels for {split} ({names}): give the "
                 f"folder of one data set, or call folders after their split: {', '.join(WORDS)}"
             )
-        labelled[split] = Labelled(top, replace(source, pictures=own.img_dir or _pictures_of(top, root)))
-    return labelled
+        classes = source.classes or _classes(top, root)
+        pictures = own.img_dir or _pictures_of(top, root)
+        labelled[split] = Labelled(top, replace(source, classes=classes, pictures=pictures))
+    listed = labelled["train"].source.classes if "train" in labelled else None
+    return {
+        split: replace(found, source=replace(found.source, classes=found.source.classes or listed))
+        for split, found in labelled.items()
+    }
+
+
+def _classes(labels: Path, root: Path) -> Path | None:
+    """The file with the names of the classes that is nearest to labels, from their folder up to the data set's."""
+    above = [labels, *labels.parents]
+    folders = above[: above.index(root) + 1] if root in above else [root]
+    files = (folder / name for folder in folders for name in CLASSES)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _lists(folder: Path) -> dict[str, Path]:

@@ -84,6 +84,7 @@ LAYOUTS: dict[str, tuple[str, Files]] = {
     "labels without YAML": ("YOLO", pairs("images/{}", "labels/{}", YOLO_BOX, ".txt") | {
         "classes.txt": "disc\nstick\n"}),
     "texts beside pictures": ("YOLO", pairs("{}", "{}", YOLO_BOX, ".txt") | {"classes.txt": "disc\nstick\n"}),
+    "names beside the labels": ("YOLO", pairs("{}", "{}", YOLO_BOX, ".txt") | {"train/classes.txt": "disc\nstick\n"}),
     "VOC's lists": ("Pascal VOC", LISTED),
     "VOC below": ("Pascal VOC", {f"VOCdevkit/VOC2012/{name}": text for name, text in LISTED.items()}),
     "Roboflow's VOC": ("Pascal VOC", pairs("{}", "{}", XML, ".xml") | {"README.txt": "exported"}),
@@ -150,6 +151,16 @@ def test_a_yaml_file_is_taken_in_place_of_its_folder_and_pictures_of_the_same_na
         "x/images/a.jpg", "y/images/a.jpg", "z/images/a.jpg",
     ]  # fmt: skip
     assert sum(len(part.content["annotations"]) for part in splits.values()) == 2, "the third is background"
+
+
+def test_classes_without_a_training_object_need_a_list_beside_the_labels_or_above(tmp_path):
+    below = {f"VOCdevkit/VOC2012/{name}": text for name, text in LISTED.items()}
+    below["VOCdevkit/VOC2012/Annotations/valid_a.xml"] = XML.replace("stick", "wheel")
+    findings = read_splits(own(write(tmp_path, below)), masks=False)["val"].findings
+    assert [(finding.code, finding.examples) for finding in findings] == [("unlisted-classes", ("wheel",))]
+    write(tmp_path, {"VOCdevkit/VOC2012/classes.txt": "disc\nstick\nwheel\n"})
+    splits = read_splits(own(tmp_path), masks=False)
+    assert {coco.classes for coco in splits.values()} == {("disc", "stick", "wheel")}
 
 
 def test_polygons_become_masks_and_difficult_objects_crowds(tmp_path):
@@ -228,6 +239,7 @@ def test_lvis_is_read_as_coco_with_names_from_its_urls(tmp_path):
     assert [image["file_name"] for image in coco.images] == [f"val2017/p{i}.jpg" for i in range(3)]
     assert {record["iscrowd"] for record in coco.content["annotations"]} == {0}
     assert [finding.code for finding in coco.findings] == ["file-name-url"]
+    assert coco.format == "LVIS"
 
 
 @pytest.mark.parametrize(("names", "ids"), [(["7", "012"], [12, 7]), (["7", "a"], [1, 2])])
