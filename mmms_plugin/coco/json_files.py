@@ -24,7 +24,7 @@ PREDICTIONS_WANTED = (
 )
 ANNOTATIONS_WANTED = "a COCO annotation file is wanted: a JSON object with images, annotations and categories"
 PIPE = "a named pipe"
-PIECE = 1 << 16  # bytes; decoding is fastest within the processor's cache
+PIECE = 1 << 18  # bytes; decoding is fastest within the processor's cache
 BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
 BOM = b"\xef\xbb\xbf"
 T = TypeVar("T")

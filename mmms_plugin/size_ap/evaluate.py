@@ -37,7 +37,7 @@ from mmms_plugin.size_ap.kernel.bootstrap import (
 from mmms_plugin.size_ap.kernel.confusion import count_answers
 from mmms_plugin.size_ap.kernel.error_types import MATCH, ErrorGains, error_gains
 from mmms_plugin.size_ap.kernel.groups import group_rows
-from mmms_plugin.size_ap.kernel.matching import Candidates, Matches, find_candidates, match
+from mmms_plugin.size_ap.kernel.matching import Candidates, Matches, find_candidates, match, matched_between
 from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.resizing import with_factors
 from mmms_plugin.size_ap.results import (
@@ -424,7 +424,8 @@ def _sweep(runs: Sequence[Candidates], options: Options) -> tuple[SizePoint, ...
     for run in runs:
         own_figures, objects, own_draws = [], [], []
         for start in range(0, len(windows), AT_ONCE):
-            accumulator = Accumulator(match(run, windows[start : start + AT_ONCE]))
+            part = windows[start : start + AT_ONCE]
+            accumulator = Accumulator(match(matched_between(run, part[0].low, part[-1].high), part))
             scores = accumulator.scores()
             own_figures.append(bin_figures(scores, thresholds))
             objects += scores.objects.sum(1).astype(int).tolist()

@@ -12,7 +12,9 @@ from scipy.special import ndtri, stdtrit
 from mmms_plugin.coco.lvis import Federated
 from mmms_plugin.coco.objects import Detections, GroundTruth, Method
 from mmms_plugin.errors import UserError
+from mmms_plugin.size_ap.bins import Bin
 from mmms_plugin.size_ap.evaluate import evaluate
+from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import (
     Levels,
     Parts,
@@ -24,7 +26,7 @@ from mmms_plugin.size_ap.kernel.bootstrap import (
     probability_positive,
 )
 from mmms_plugin.size_ap.kernel.error_types import error_gains
-from mmms_plugin.size_ap.kernel.matching import falling_order, find_candidates
+from mmms_plugin.size_ap.kernel.matching import falling_order, find_candidates, match, matched_between
 from mmms_plugin.size_ap.options import Options
 from mmms_plugin.size_ap.results import ERROR_TYPES
 from tests.size_ap.size_ap_data import in_memory, random_coco, with_masks
@@ -461,3 +463,19 @@ def test_falling_order_is_stable_however_close_scores_are(step):
     order = rng.permutation(1000)
     expected = order[np.argsort(-scores[order], kind="stable")]
     assert falling_order(order, scores).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("sides", [(4, 8, 16), (20, 24, 48), (64, 300)])
+def test_figures_of_some_sizes_need_only_what_can_change_them(seed, sides):
+    truth, run = in_memory(*random_coco(seed, levels=5))
+    truth = replace(truth, ids=np.where(truth.ids == 7, 0, truth.ids))
+    bins = tuple(Bin(f"{low}", low**2, high**2) for low, high in pairwise(sides))
+    everything = find_candidates(truth, run, thresholds=(0.2, 0.5))
+    some = matched_between(everything, bins[0].low, bins[-1].high)
+    assert 0 < len(some.detections) < len(everything.detections)
+    assert len(some.truths) < len(everything.truths)
+    for weights in (None, np.arange(everything.images, dtype=np.int32) % 3):
+        of_all, of_some = (Accumulator(match(candidates, bins)).scores(weights) for candidates in (everything, some))
+        for expected, value in zip(astuple(of_all), astuple(of_some), strict=True):
+            np.testing.assert_allclose(value, expected, rtol=0, atol=1e-12)

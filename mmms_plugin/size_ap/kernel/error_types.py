@@ -141,11 +141,13 @@ def error_gains(
     kept = candidates.edge_iou >= MATCH
     matches = match(_at_one_threshold(candidates, kept), bins)
     neighbours = _neighbours(candidates, iou_type)
+    detections = candidates.detections
+    by_score = falling_order(stable_order(np.arange(len(detections)), detections.image), detections.scores)
     by_bin, codes = [], []
     for i in range(len(bins)):
         errors = _classify(matches, i, neighbours)
         rows = np.stack([_ap50(scenario, matches.counted[i], replicates, seed, workers)
-                         for scenario in _scenarios(matches, i, errors)], 1)  # fmt: skip
+                         for scenario in _scenarios(matches, i, errors, by_score)], 1)  # fmt: skip
         gains = rows[:, 1:] - rows[:, :1]
         counted = np.flatnonzero(_counted(errors, matches.in_bin[i]))
         kinds = errors.kind[counted]
@@ -153,8 +155,8 @@ def error_gains(
         counts[MISSED] = errors.missed.sum()
         by_bin.append(ErrorGains(float(rows[0, 0]), counts, gains[0], gains[1:]))
         if single:  # a number for a detection and its type, then for a missed object
-            detections = len(candidates.detections)
-            codes.append(np.append(kinds * detections + counted, MISSED * detections + np.flatnonzero(errors.missed)))
+            missed = MISSED * len(detections) + np.flatnonzero(errors.missed)
+            codes.append(np.append(kinds * len(detections) + counted, missed))
     return by_bin, _instances(candidates, neighbours, codes) if single else None
 
 
@@ -258,11 +260,14 @@ def _status(matches: Matches, bin_: int) -> NDArray[np.int8]:
     return status
 
 
-def _scenarios(matches: Matches, bin_: int, errors: _Errors) -> Iterator[Matches]:
-    """One bin at one threshold as it is, then with the errors of each type fixed."""
+def _scenarios(matches: Matches, bin_: int, errors: _Errors, by_score: Ints) -> Iterator[Matches]:
+    """One bin at one threshold as it is, then with the errors of each type fixed.
+
+    ``by_score`` are the detections by falling score, those of equal score by image.
+    """
     counted = matches.counted[bin_]
     detections = matches.candidates.detections
-    yield _points(matches, errors.hit, errors.false, detections.category, counted)
+    yield _points(matches, errors.hit, errors.false, detections.category, counted, by_score)
     for kind in range(len(ERROR_TYPES)):
         chosen = errors.kind == kind
         fixed = chosen & errors.fixed
@@ -271,16 +276,16 @@ def _scenarios(matches: Matches, bin_: int, errors: _Errors) -> Iterator[Matches
             category = category.copy()
             category[fixed] = matches.candidates.truths.category[errors.target[fixed]]
         remaining = counted & ~errors.missed if kind == MISSED else counted
-        yield _points(matches, errors.hit | fixed, errors.false & ~chosen, category, remaining)
+        yield _points(matches, errors.hit | fixed, errors.false & ~chosen, category, remaining, by_score)
 
 
-def _points(matches: Matches, hit: Bools, false: Bools, category: Ints, counted: Bools) -> Matches:
+def _points(matches: Matches, hit: Bools, false: Bools, category: Ints, counted: Bools, by_score: Ints) -> Matches:
     """Matches of one bin with these true and false positives; other detections do not exist."""
     candidates, detections = matches.candidates, matches.candidates.detections
-    at = np.flatnonzero(hit | false)
+    exists = hit | false
+    at = np.flatnonzero(exists)
     if category is not detections.category:
-        by_image = stable_order(at, detections.image)
-        at = stable_order(falling_order(by_image, detections.scores), category)
+        at = stable_order(by_score[exists[by_score]], category)
     # the only columns that the accumulator reads; a copy of all takes longer than the rest of a scenario
     nothing: dict[str, Any] = dict.fromkeys(("area", "boxes", "crowd", "scores", "rank", "id_zero"), np.zeros(0))
     chosen: Objects = replace(detections, image=detections.image[at], category=category[at], masks=None, **nothing)

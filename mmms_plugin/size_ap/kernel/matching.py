@@ -144,16 +144,73 @@ def find_candidates(
     return Candidates(len(images), classes, truths, detections, live, edge_live, object_, iou, limits)
 
 
+def matched_between(candidates: Candidates, low: float, high: float) -> Candidates:
+    """What can change matches and figures of bins from area ``low`` to ``high``: the results are the same.
+
+    Left out are detections of other areas that have no candidate, and pairs of image and class in which neither an
+    object nor a detection with a candidate has such an area. Boxes, masks and scores, which matching does not need, are
+    left out too.
+    """
+    truths, detections, live = candidates.truths, candidates.detections, candidates.live
+    truth_inside, inside = ((low <= o.area) & (o.area <= high) for o in (truths, detections))
+    changes = (np.diff(truths.image, prepend=-1) != 0) | (np.diff(truths.category, prepend=-1) != 0)
+    pair = np.cumsum(changes) - 1  # truths are sorted by it
+    live_pair = np.zeros(len(live), np.int64)
+    live_pair[candidates.edge_live] = pair[candidates.edge_truth]
+    needed = np.zeros(len(truths), np.bool_)  # pairs
+    needed[pair[truth_inside]] = True
+    needed[live_pair[inside[live]]] = True
+    kept_truths, kept_live = needed[pair], needed[live_pair]
+    kept = inside
+    kept[live] = kept_live
+    edges = kept_live[candidates.edge_live]
+    return replace(
+        candidates,
+        truths=_without_shapes(truths).at(np.flatnonzero(kept_truths)),
+        detections=_without_shapes(detections).at(np.flatnonzero(kept)),
+        live=(np.cumsum(kept) - 1)[live[kept_live]],
+        edge_live=(np.cumsum(kept_live) - 1)[candidates.edge_live[edges]],
+        edge_truth=(np.cumsum(kept_truths) - 1)[candidates.edge_truth[edges]],
+        edge_iou=candidates.edge_iou[edges],
+    )
+
+
+def _without_shapes(objects: Objects) -> Objects:
+    nothing = np.zeros((len(objects), 0))
+    return replace(objects, boxes=nothing, scores=nothing, masks=None)
+
+
 def match(candidates: Candidates, bins: tuple[Bin, ...]) -> Matches:
     """Match for all bins and thresholds."""
     truths, detections = candidates.truths, candidates.detections
     counted = contains(bins, truths.area) & ~truths.crowd
     status = np.zeros((len(candidates.live), len(bins), len(candidates.thresholds)), dtype=np.int8)
     taken = np.zeros((len(truths), *status.shape[1:]), dtype=np.bool_)
+    single = np.bincount(candidates.edge_live, minlength=len(status)) == 1
     for walk in _rounds(candidates):
-        _match_round(candidates, walk, counted.T, taken, status)
+        alone = single[candidates.edge_live[walk[0]]]
+        _match_single(candidates, walk[0][alone], counted.T, taken, status)
+        if not alone.all():
+            _match_round(candidates, [walk[0][~alone], *walk[1:]], counted.T, taken, status)
     in_bin = contains(bins, detections.area) & ~detections.crowd
     return Matches(candidates, bins, in_bin, counted, status, taken)
+
+
+def _match_single(
+    candidates: Candidates,
+    edges: Ints,
+    counted: NDArray[np.bool_],
+    taken: NDArray[np.bool_],
+    status: NDArray[np.int8],
+) -> None:
+    """One detection of every pair takes its only candidate: what `_match_round` does, in a quarter of the time."""
+    object_ = candidates.edge_truth[edges]
+    took = ~taken[object_] & (candidates.edge_iou[edges, None] >= candidates.thresholds)[:, None]
+    inside = counted[object_]
+    inside_state = np.where(candidates.truths.id_zero[object_], UNMATCHED, REGULAR).astype(np.int8)
+    status[candidates.edge_live[edges]] = took * np.where(inside, inside_state[:, None], np.int8(IGNORED))[:, :, None]
+    kept = np.flatnonzero(~candidates.truths.crowd[object_])
+    taken[object_[kept]] |= took[kept]
 
 
 def _match_round(
