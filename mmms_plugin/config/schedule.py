@@ -167,6 +167,14 @@ def set_schedule(
     return f"schedule ({asked}; {pictures} pictures): {'; '.join(changes) or 'nothing to change'}"
 
 
+def log_as_the_loop_counts(config: dict[str, Any]) -> None:
+    """Have evaluations of a training that counts iterations logged at their iteration; mmengine's default is step 0."""
+    hooks = config.get("default_hooks") or {}
+    if "max_iters" in (config.get("train_cfg") or {}) and hooks.get("logger", True):
+        hooks.setdefault("logger", dict(type="LoggerHook")).setdefault("log_metric_by_epoch", False)
+        config["default_hooks"] = hooks
+
+
 def accumulated_batches(config: Mapping[str, Any]) -> int:
     """The number of batches that share a step of a config's optimizer."""
     return (config.get("optim_wrapper") or {}).get("accumulative_counts") or 1

@@ -31,7 +31,7 @@ class Evaluated:
     """One evaluation of a training.
 
     Attributes:
-        epoch, iteration: that were done.
+        epoch, iteration: that were done; an epoch is a whole pass over the data.
         seconds: of training and evaluating so far, all runs of a resumed training together.
         rate: learning rate of the first group of parameters.
         loss: mean over the iterations since the evaluation before; None if unknown.

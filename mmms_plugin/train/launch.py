@@ -40,7 +40,7 @@ from mmms_plugin.config.files import SEPARATOR, load_config
 from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import set_image_size
 from mmms_plugin.config.monitors import check_monitors
-from mmms_plugin.config.schedule import count_pictures, set_schedule
+from mmms_plugin.config.schedule import count_pictures, log_as_the_loop_counts, set_schedule
 from mmms_plugin.config.start import start_for
 from mmms_plugin.config.techniques import use_techniques
 from mmms_plugin.config.tiles import use_tiles
@@ -152,6 +152,7 @@ def prepare_config(options: LaunchOptions, training: bool = True) -> tuple[Confi
         for key in fitted:
             merge_option(config, key, options.cfg_options[key])
     if training:
+        log_as_the_loop_counts(config._cfg_dict)
         check_monitors(config)
     return config, remarks
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
@@ -64,7 +65,7 @@ class ResultsHook(Hook):
         rates = runner.optim_wrapper.get_lr()
         rate = rates.get("lr", next(iter(rates.values())))[0]
         seconds = round(time.monotonic() - self._start, 1)
-        self._results.add(Evaluated(runner.epoch, runner.iter, seconds, rate, loss, figures))
+        self._results.add(Evaluated(_passes(runner), runner.iter, seconds, rate, loss, figures))
         self._write(runner)
 
     def after_train(self, runner: Runner) -> None:
@@ -75,6 +76,17 @@ class ResultsHook(Hook):
     def _write(self, runner: Runner) -> None:
         if is_main_process() and self._results.evaluations:
             self._results.write(Path(runner.work_dir))
+
+
+def _passes(runner: Runner) -> int:
+    """Whole passes over the data that are done; mmengine counts no epochs where its loop counts iterations."""
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        return runner.epoch
+    loader = runner.train_dataloader
+    if not hasattr(loader.dataset, "__len__"):  # a stream of pictures
+        return 0
+    batch = loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)
+    return runner.iter // math.ceil(len(loader.dataset) / (batch * get_world_size()))
 
 
 def _followed(runner: Runner) -> tuple[str, Any]:

@@ -14,7 +14,7 @@ from mmms_plugin.commands import main
 from mmms_plugin.config.edit import dicts_in
 from mmms_plugin.config.files import load_config
 from mmms_plugin.config.image_size import own_size, parse_image_size, set_image_size
-from mmms_plugin.config.schedule import ScheduleOptions, count_pictures, set_schedule
+from mmms_plugin.config.schedule import ScheduleOptions, count_pictures, log_as_the_loop_counts, set_schedule
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.hooks import misfits
 from mmms_plugin.train.processes import world_size
@@ -195,6 +195,19 @@ def test_every_count_of_a_scheduler_keeps_its_share_of_the_training(loop, schedu
     kept = ("type", "by_epoch", "convert_to_iter_based")
     assert [{k: v for k, v in one.items() if k not in kept} for one in config["param_scheduler"]] == expected
     assert [one["type"] for one in config["param_scheduler"]] == [one["type"] for one in schedulers]
+
+
+def test_evaluations_are_logged_at_their_iteration_unless_the_config_says_otherwise():
+    iterations, epochs = small_config(ITERATIONS), small_config(EPOCHS)
+    del iterations["default_hooks"]
+    for config in (iterations, epochs):
+        log_as_the_loop_counts(config)
+    assert iterations["default_hooks"]["logger"] == dict(type="LoggerHook", log_metric_by_epoch=False)
+    assert "log_metric_by_epoch" not in epochs["default_hooks"].get("logger", {})
+    for logger in (None, dict(log_metric_by_epoch=True)):
+        config = small_config(ITERATIONS, default_hooks=dict(logger=logger))
+        log_as_the_loop_counts(config)
+        assert config["default_hooks"] == dict(logger=logger)
 
 
 def test_what_a_schedule_changes_beside_its_schedulers():

@@ -247,6 +247,9 @@ def test_results_have_a_row_for_each_evaluation_of_all_runs(tmp_path: Path, said
     (tmp_path / "results.json").write_text("{", encoding="utf-8")
     train(tmp_path, None, dict(max_epochs=3), hooks=hooks, resume=tmp_path / "epoch_2.pth")
     assert [e.epoch for e in RunResults.read(tmp_path / "results.json").evaluations] == [3]
+    train(tmp_path / "counted", None, dict(max_iters=9, val_interval=3), hooks=hooks)
+    counted = RunResults.read(tmp_path / "counted/results.json")
+    assert [(e.epoch, e.iteration) for e in counted.evaluations] == [(0, 3), (1, 6), (2, 9)]
     set_aside(tmp_path)
     assert {path.name for path in (tmp_path / "earlier_1").iterdir()} >= set(FILES)
 
