@@ -69,6 +69,9 @@ class Model:
     def __init__(
         self, source: str | Path, checkpoint: str | Path | None = None, *, trust_checkpoint_config: bool = False
     ) -> None:
+        for name, value, kinds in ("source", source, (str, Path)), ("checkpoint", checkpoint, (str, Path, type(None))):
+            if not isinstance(value, kinds):
+                raise UserError(f"{name}={value!r}: must be a name or a path")
         if checkpoint is None and Path(source).suffix.lower() in SUFFIXES:
             if not trust_checkpoint_config:
                 raise UserError(
@@ -289,13 +292,14 @@ def _files_of(pictures: Any, folder: Path) -> Iterable[tuple[str, Path]]:
 
     from mmms_plugin.train.inputs import find_inputs
 
-    several = [pictures] if isinstance(pictures, str | Path | np.ndarray | Image.Image) else pictures
+    single = isinstance(pictures, str | Path | np.ndarray | Image.Image) or not isinstance(pictures, Iterable)
+    several = [pictures] if single else pictures
     for number, picture in enumerate(several):
         if isinstance(picture, str | Path):
             yield from ((str(source.path), source.path) for source in find_inputs([str(picture)], folder))
             continue
         if isinstance(picture, np.ndarray):
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
                 raise UserError(
                     f"picture {number}: an array of {picture.dtype}, shape {picture.shape}; must be RGB of uint8, "
                     "[height, width, 3]"
@@ -303,6 +307,13 @@ def _files_of(pictures: Any, folder: Path) -> Iterable[tuple[str, Path]]:
             picture = Image.fromarray(picture)
         elif not isinstance(picture, Image.Image):
             raise UserError(f"picture {number}: must be a path, an array or an image, not {type(picture).__name__}")
+        deep = picture.mode in ("I;16", "I;16B")
+        if (picture.mode[0] in "IF" and not deep) or not (picture.width and picture.height):
+            raise UserError(
+                f"picture {number}: an image of mode {picture.mode}, {picture.width} x {picture.height} px; must have "
+                "pixels of 8 or 16 bits"
+            )
         file = folder / f"{number}.png"
-        picture.convert("RGB").save(file, compress_level=1)
+        # Pillow's conversion of 16 bits clips them at 255; from a file, they are read as any other picture's
+        (picture if deep else picture.convert("RGB")).save(file, compress_level=1)
         yield f"picture {number}", file

@@ -88,6 +88,15 @@ def test_predictions_are_those_of_the_command_as_arrays(trained, shapes, tmp_pat
         model.predict("nowhere.png")
     with pytest.raises(UserError, match=r"picture 0: an array of float64, shape \(3, 3\); must be RGB of uint8"):
         model.predict(np.zeros((3, 3)))
+    for wrong, message in (
+        (3, "picture 0: must be a path, an array or an image, not int"),
+        (np.zeros((0, 4, 3), np.uint8), r"picture 0: an array of uint8, shape \(0, 4, 3\)"),
+        (Image.new("F", (4, 4)), "picture 0: an image of mode F, 4 x 4 px"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model.predict(wrong)
+    deep = np.full((4, 6), 0x8000, np.uint16)
+    assert model.predict(Image.fromarray(deep))[0].pixels.max() == 0x80, "16 bits are not clipped"
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"bad.png: "):
         model.predict(tmp_path / "bad.png")
@@ -110,6 +119,8 @@ def test_metrics_and_ap_by_size(trained, shapes, tmp_path, capsys) -> None:
     ("call", "message"),
     [
         (lambda: Model("mask_rcnn_ps_r5_fpn_1x"), "nearest are"),
+        (lambda: Model(None), "source=None: must be a name or a path"),
+        (lambda: Model(CONFIG, 3), "checkpoint=3: must be a name or a path"),
         (lambda: Model(CONFIG, "nowhere.pth"), "checkpoint nowhere.pth: no such file"),
         (
             lambda: Model("best.pth"),
