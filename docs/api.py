@@ -146,7 +146,7 @@ PAGES = {
                 "mmms_plugin.size_ap.results",
                 "SizeAPResults RunResult BinResult Interval ErrorShare ClassMatrix SizePoint SeedResult Comparison "
                 "Difference GroupRow Settling Inputs OperatingPoints OperatingPoint "
-                "Confusion Answer Calibration CalibrationCell SizeMap",
+                "Confusion Answer Calibration CalibrationCell SizeMap Suspects",
             ),
             Group("Bins", "mmms_plugin.size_ap.bins", "resolve_bins BinSet Bin"),
             Group("Sizes as the network sees them", "mmms_plugin.size_ap.resizing", "Resizing Step Measured"),

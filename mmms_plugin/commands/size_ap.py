@@ -31,9 +31,6 @@ FORMATS = ("auto", "coco", "lvis", "yolo", "voc")  # of predictions; ground trut
 DATA, GATE = "data", "conditions, for CI"  # headings of --help
 
 
-SUSPECTS = 100  # that --suspects lists
-
-
 class Group(str):
     """The value of ``--group``, in one list with those of ``--pred`` because their order decides what is compared."""
 
@@ -100,13 +97,6 @@ class Options(CommandOptions):
         help="largest number of failures per run in the report's gallery, 0 for no gallery",
     )  # fmt: skip
 
-    suspects: int = option(
-        nargs="?", const=SUSPECTS, default=0, least=0, most=100_000, metavar="N", group=OUTPUT,
-        help="also list the N annotations that the models of --pred contradict most (100 if none is given): objects "
-        "that are missing, boxes that are off, wrong classes; with --out as suspects.html, .csv, and .json for "
-        "annotation tools (default: 0)",
-    )  # fmt: skip
-
     def check_files(self) -> None:
         super().check_files()
         if isinstance(self.evaluation.resize, str):
@@ -116,7 +106,7 @@ class Options(CommandOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.suspects and not self.pred:
+        if self.evaluation.suspects and not self.pred:
             raise UserError("--suspects needs the --pred of at least one model, better of several")
         if (self.fail_if or self.baseline) and not self.pred:
             raise UserError("--fail-if and --baseline need a --pred to judge")
@@ -151,7 +141,7 @@ def run(options: Options) -> int:
         evaluation = replace(evaluation, resize=pipeline_resizing(load_config(evaluation.resize), evaluation.resize))
     outcome = run_size_ap(
         options.ann, [parse_group(pred) if isinstance(pred, Group) else pred for pred in options.pred], options.out,
-        evaluation, options.names, examples=options.gallery, suspects=options.suspects, baseline=options.baseline,
+        evaluation, options.names, examples=options.gallery, baseline=options.baseline,
         figures=options.figures,
         source=Source(options.format, options.pred_format, options.images, options.classes),
         conditions=parse_conditions(options.fail_if),
@@ -168,7 +158,6 @@ def run_size_ap(
     console: Console | None = None,
     source: Source | None = None,
     examples: int = 2000,
-    suspects: int = 0,
     conditions: Sequence[Condition] = (),
     baseline: str | None = None,
     figures: Sequence[str] = (),
@@ -185,7 +174,6 @@ def run_size_ap(
         source: formats of the files, and what some of them need besides; its pictures are cropped for the gallery.
         examples: largest number of failures per run in the report's gallery, 0 for no gallery; there is none without
             ``options.errors``.
-        suspects: number of annotations to list that the models contradict most.
         conditions: figures of the last run that fail it.
         baseline: a ``results.json``; the last run must not be significantly worse.
         figures: formats of the report's figures besides SVG.
@@ -203,8 +191,6 @@ def run_size_ap(
     from mmms_plugin.size_ap.methods import read_files
     from mmms_plugin.size_ap.object_sizes import describe_objects
     from mmms_plugin.size_ap.report.printed import print_results
-    from mmms_plugin.size_ap.report.suspects import print_suspects, write_suspects
-    from mmms_plugin.size_ap.suspects import find_suspects
 
     console, progress, source = console or Console(), Console(stderr=True), source or AUTO
     if out:
@@ -220,7 +206,7 @@ def run_size_ap(
     failures: list[str] = []
     if runs:
         how = options if out else replace(options, sweep=False)
-        results = evaluate(truth, runs, how, notes, source.pictures, failures=bool(out and examples))
+        results = evaluate(truth, runs, how, notes, source, ann, failures=bool(out and examples))
         notes = results.notes
         failures += filter(None, (condition.failure(results.runs[-1]) for condition in conditions))
         failures += earlier.failures(results) if earlier else ()
@@ -228,11 +214,6 @@ def run_size_ap(
             with progress.status("drawing"):
                 files = results.save(out, examples, figures)
         print_results(results, console)
-        if suspects:
-            found = find_suspects(truth, [run for method in runs for run in method.runs], bins, options.area, suspects,
-                                  options.factors(truth))  # fmt: skip
-            print_suspects(truth, found, console)
-            files += write_suspects(truth, found, bins, out, ann, source) if out else []
     else:
         sizes = describe_objects(truth, bins, options.area, notes, **options.sight)
         if out:

@@ -45,12 +45,13 @@ def size_ap(
     seed: int = 0,
     score_threshold: float = 0.5,
     errors: bool = True,
-    confusion: float | None = None,
+    confusion: float | bool | None = None,
     sweep: bool = True,
-    operating_points: bool = False,
+    thresholds: bool = False,
     precision: float | None = None,
     recall: float | None = None,
     calibration: bool = False,
+    suspects: int = 0,
     format: str = "auto",
     pred_format: str = "auto",
     images: Path | None = None,
@@ -81,12 +82,13 @@ def size_ap(
         score_threshold: lowest score of detections that count in the confusion of classes, and at which a class counts
             as predicted in an image (multi-label F1 of two runs).
         errors: also evaluate the cost of each type of error.
-        confusion: also count which class is taken for which, by detections of at least this IoU; None for not.
+        confusion: also count which class is taken for which, by detections of at least this IoU; True for 0.5.
         sweep: also evaluate AP against continuous size.
-        operating_points: also find the score from which to keep detections, for every bin and class, and curves of
-            precision against recall (``--thresholds``).
+        thresholds: also find the score from which to keep detections, for every bin and class, and curves of precision
+            against recall.
         precision, recall: reach this, instead of the highest F1.
         calibration: also evaluate whether scores are probabilities, by bin and class, and fit maps for each size.
+        suspects: also list as many annotations that the models contradict most; True for 100.
         format: of the ground truth: 'coco', 'lvis', 'yolo', 'voc', or 'auto' to detect it.
         pred_format: of the predictions, likewise.
         images: folder of the images, for YOLO labels, and for the gallery of a saved report.
@@ -117,7 +119,8 @@ def size_ap(
         iou_type=iou_type, area=area, bins=bins, bin_unit=bin_unit, allow_gaps=allow_gaps,
         allow_overlaps=allow_overlaps, max_dets=max_dets, bootstrap=bootstrap, seed=seed, confidence=confidence,
         score_threshold=score_threshold, errors=errors, confusion=confusion, sweep=sweep,
-        operating_points=operating_points, precision=precision, recall=recall, calibration=calibration,
+        thresholds=thresholds, precision=precision, recall=recall, calibration=calibration,
+        suspects=suspects,
         resize=resize, tiles=tiles,
     )  # fmt: skip
     pictures, names_of_classes = (Folder(path) if path else None for path in (images, classes))
@@ -127,7 +130,7 @@ def size_ap(
     else:
         runs = [*_several(preds)]
     truth, methods, notes = read_files(str(ann), runs, names, masks=options.masks, source=source)
-    return evaluate(truth, methods, options, notes, source.pictures)
+    return evaluate(truth, methods, options, notes, source, str(ann))
 
 
 def check_options(given: Mapping[str, Any]) -> None:
@@ -140,13 +143,22 @@ def check_options(given: Mapping[str, Any]) -> None:
 
 
 def _options(
-    *, bootstrap: int = 0, operating_points: bool = False, resize: Any = None, tiles: Any = None, **others: Any
+    *,
+    bootstrap: int = 0,
+    thresholds: bool = False,
+    resize: Any = None,
+    tiles: Any = None,
+    confusion: Any = None,
+    suspects: Any = 0,
+    **others: Any,
 ) -> Options:
-    from mmms_plugin.size_ap.options import Options, parse_resize, parse_tiles, sides_of
+    from mmms_plugin.size_ap.options import CONFUSION_IOU, SUSPECTS, Options, parse_resize, parse_tiles, sides_of
 
     return Options(
-        replicates=bootstrap, operating=operating_points, resize=sides_of(resize, parse_resize),
-        tiles=sides_of(tiles, parse_tiles), **others,
+        replicates=bootstrap, operating=thresholds, resize=sides_of(resize, parse_resize),
+        tiles=sides_of(tiles, parse_tiles),
+        confusion=(CONFUSION_IOU if confusion else None) if isinstance(confusion, bool) else confusion,
+        suspects=SUSPECTS * suspects if isinstance(suspects, bool) else suspects, **others,
     )  # fmt: skip
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmms_plugin.coco import lvis
+from mmms_plugin.coco.formats import AUTO, Source
 from mmms_plugin.coco.objects import Detections, GroundTruth, Method, describe_area
 from mmms_plugin.errors import UserError, counted
 from mmms_plugin.report.tables import percent
@@ -63,6 +63,7 @@ from mmms_plugin.size_ap.results import (
     figure,
 )
 from mmms_plugin.size_ap.scores import calibration_of, operating_points
+from mmms_plugin.size_ap.suspects import find_suspects
 
 SMALLEST_OCTAVE = -2.0  # log2 of the side: a quarter of a pixel
 AT_ONCE = 8  # windows of the sweep; more need more memory
@@ -143,7 +144,8 @@ def evaluate(
     runs: Sequence[Detections | Method],
     options: Options,
     notes: Sequence[str] = (),
-    pictures: Path | None = None,
+    source: Source = AUTO,
+    ann: str | None = None,
     failures: bool = True,
 ) -> SizeAPResults:
     """Evaluate runs or methods; compare all others with the first.
@@ -153,7 +155,8 @@ def evaluate(
         runs: predictions on it; a method with several seeds counts as one run.
         options: how to evaluate.
         notes: remarks of the reader of the files; kept in the results.
-        pictures: folder of the images, which the gallery of a saved report shows.
+        source: formats of the files, and the folder of the images, which the galleries of a saved report show.
+        ann: file or folder of the annotations, from which a saved report takes those that are suspects.
         failures: keep the failures that this gallery shows.
 
     Raises:
@@ -173,6 +176,10 @@ def evaluate(
     comparisons = tuple(_comparison(truth, measured[0], other, options) for other in measured[1:])
     first_runs = [method.runs[0] for method in measured]
     kept = tuple(run.failures for run in first_runs if run.failures is not None)
+    every = [run for method in methods for run in method.runs]
+    suspects = None
+    if options.suspects:
+        suspects = find_suspects(truth, every, bins.bins, options.area, options.suspects, factors)
     return SizeAPResults(
         iou_type=options.iou_type,
         area=options.area,
@@ -197,7 +204,7 @@ def evaluate(
         more_comparisons=comparisons[1:],
         notes=(*notes, *_notes(measured), *_id_notes(truth, methods, measured, bins.bins[0], options)),
         data=_fingerprint(truth, with_factors(truth.areas(options.area), truth.image_id, truth.image_ids, factors)),
-        inputs=Inputs(truth, tuple(methods), options, pictures, kept),
+        inputs=Inputs(truth, tuple(methods), options, source, ann, kept, suspects),
         seen=options.seen,
     )
 

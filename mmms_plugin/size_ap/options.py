@@ -24,6 +24,7 @@ IOU_TYPES, AREAS = ("bbox", "segm"), ("annotation", "box", "mask")
 BINS, EVALUATION, INTERVALS, OUTPUT = "bins", "evaluation", "intervals", "output"  # headings of --help
 PIPELINE = "pipeline"  # as the resizing of metrics: what the test pipeline did
 CONFUSION_IOU = 0.5
+SUSPECTS = 100  # that --suspects lists
 MOST_CONFIDENCE = 0.9999  # more cannot be resolved by replicates
 
 
@@ -144,6 +145,12 @@ class Options(CommandOptions):
         default=False, group=EVALUATION,
         help="also evaluate whether scores are probabilities, for every bin and class (calibration error at IoU 0.5), "
         "and fit a map for each size on half of the images; with --out also as a file for mmms predict --calibration",
+    )  # fmt: skip
+    suspects: int = option(
+        nargs="?", const=SUSPECTS, default=0, least=0, most=100_000, metavar="N", group=OUTPUT,
+        help="also list the N annotations that the models of --pred contradict most (100 if none is given): objects "
+        "that are missing, boxes that are off, wrong classes; with --out as suspects.html, .csv, and .json for "
+        "annotation tools (default: 0)",
     )  # fmt: skip
     replicates: int = option(
         "--bootstrap", default=0, least=0, most=10**5, metavar="N", group=INTERVALS,

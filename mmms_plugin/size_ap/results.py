@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmms_plugin.coco.formats import AUTO, Source
 from mmms_plugin.errors import counted
 from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap.bins import Bin
@@ -426,6 +427,40 @@ class Failures:
 
 
 @dataclass(frozen=True)
+class Suspects:
+    """Annotations that are probably wrong (`mmms_plugin.size_ap.suspects`), those of the highest scores.
+
+    Attributes:
+        kind: ``(n,)`` index into `mmms_plugin.size_ap.suspects.KINDS`.
+        score: ``(n,)`` from 0 to 1, falling.
+        image: ``(n,)`` place among the ground truth's images.
+        annotation: ``(n,)`` place among its objects; -1 where one is missing.
+        category: ``(n,)`` place among its categories, of the class that the models see.
+        box: ``(n, 4)`` x y width height in px, of the most confident detection, inside its picture.
+        iou: ``(n,)`` of that box with the annotation's, or with the nearest object of its class.
+        models: ``(n,)`` number of models that see it.
+        in_bin: ``(bins, n)`` of the annotation's size, or of the detection's where one is missing.
+        of_models: number of models.
+        total: number of suspects, shown or not.
+    """
+
+    kind: NDArray[np.int64]
+    score: NDArray[np.float64]
+    image: NDArray[np.int64]
+    annotation: NDArray[np.int64]
+    category: NDArray[np.int64]
+    box: NDArray[np.float64]
+    iou: NDArray[np.float64]
+    models: NDArray[np.int64]
+    in_bin: NDArray[np.bool_]
+    of_models: int
+    total: int
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What was evaluated, from which a saved report takes the objects' sizes and the gallery of failures.
 
@@ -433,15 +468,19 @@ class Inputs:
         truth: ground truth.
         methods: predictions on it.
         options: how it was evaluated.
-        pictures: folder of the images, or None.
+        source: formats of the files, and the folder of the images.
+        ann: file or folder of the annotations, if it was read from one.
         failures: of every method, of several seeds those of the first; empty if error types were not evaluated.
+        suspects: annotations that the models contradict, if asked for.
     """
 
     truth: GroundTruth
     methods: tuple[Method, ...]
     options: EvaluationOptions
-    pictures: Path | None = None
+    source: Source = AUTO
+    ann: str | None = None
     failures: tuple[Failures, ...] = ()
+    suspects: Suspects | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -554,7 +593,7 @@ class SizeAPResults:
 
         Args:
             table: 'bins', 'classes', and if evaluated 'errors', 'confusion', 'ap_against_size', 'thresholds',
-                'calibration', 'reliability', 'calibration_maps', 'differences', 'settling'.
+                'calibration', 'reliability', 'calibration_maps', 'differences', 'settling', 'suspects'.
 
         Raises:
             UserError: an unknown table, or one that was not evaluated, or pandas is not installed.

@@ -71,6 +71,13 @@ def operating_points(
     return OperatingPoints(str(options.goal), float(thresholds[threshold]), tuple(points), curves)
 
 
+def check_probabilities(scores: Floats, option: str, name: str) -> None:
+    """Raise a `UserError` if the scores of the run of that name are not from 0 to 1."""
+    if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):
+        limits = f"{scores.min():g} to {scores.max():g}"
+        raise UserError(f"{option}: {name} has scores from {limits}; must be from 0 to 1")
+
+
 def calibration_of(truth: GroundTruth, name: str, matches: Matches, threshold: int, options: Options) -> Calibration:
     """Calibration errors of all classes together and of each, and the maps by size.
 
@@ -85,9 +92,7 @@ def calibration_of(truth: GroundTruth, name: str, matches: Matches, threshold: i
         UserError: scores that are not from 0 to 1.
     """
     judged = Judged.of(matches, threshold)
-    if len(judged.score) and not (judged.score.min() >= 0 and judged.score.max() <= 1):
-        limits = f"{judged.score.min():g} to {judged.score.max():g}"
-        raise UserError(f"--calibration: {name} has scores from {limits}; must be from 0 to 1")
+    check_probabilities(judged.score, "--calibration", name)
     cells = []
     for names in ([None], _class_names(truth)):
         reliability = Reliability(judged, 0 if names == [None] else len(names))

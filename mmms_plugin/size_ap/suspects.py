@@ -10,8 +10,9 @@ A group takes the annotated object of its class of highest IoU, if that is at le
     class    a group of another class than an object that it overlaps by at least 0.5. Support, times 1 - the support
              of the object's own class
 
-An object, and a group, is suspected once, for its highest score. Overlap is that of boxes. Groups in crowds, and
-detections that LVIS's rules excuse, are left out.
+An object, and a group, is suspected once, for its highest score. Overlap is that of boxes, of detections inside their
+picture. Groups in crowds of their class, or on a crowd of any class (IoU of at least 0.5), and detections that LVIS's
+rules excuse, are left out.
 
 The three kinds are those of ObjectLab (Tkachenko, Thyagarajan, Mueller, arXiv:2309.00832): overlooked, badly located,
 swapped. Its scores are of single models.
@@ -20,7 +21,6 @@ swapped. Its scores are of single models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,8 @@ from mmms_plugin.coco.objects import Detections, GroundTruth, box_areas, positio
 from mmms_plugin.size_ap.bins import Bin, contains
 from mmms_plugin.size_ap.kernel.matching import Objects, find_overlaps
 from mmms_plugin.size_ap.resizing import with_factors
+from mmms_plugin.size_ap.results import Suspects
+from mmms_plugin.size_ap.scores import check_probabilities
 
 KINDS = ("missing", "box", "class")
 MISSING, BOX, CLASS = range(len(KINDS))
@@ -38,40 +40,6 @@ SAME, NEAR = 0.5, 0.1  # IoU
 LOWEST = 0.05  # score
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Suspects:
-    """The suspects with the highest scores.
-
-    Attributes:
-        kind: ``(n,)`` index into `KINDS`.
-        score: ``(n,)`` from 0 to 1, falling.
-        image: ``(n,)`` place among the ground truth's images.
-        annotation: ``(n,)`` place among its objects; -1 where one is missing.
-        category: ``(n,)`` place among its categories, of the class that the models see.
-        box: ``(n, 4)`` x y width height in px, of the most confident detection.
-        iou: ``(n,)`` of that box with the annotation's, or with the nearest object of its class.
-        models: ``(n,)`` number of models that see it.
-        in_bin: ``(bins, n)`` of the annotation's size, or of the detection's where one is missing.
-        of_models: number of models.
-        total: number of suspects, shown or not.
-    """
-
-    kind: Ints
-    score: Floats
-    image: Ints
-    annotation: Ints
-    category: Ints
-    box: Floats
-    iou: Floats
-    models: Ints
-    in_bin: NDArray[np.bool_]
-    of_models: int
-    total: int
-
-    def __len__(self) -> int:
-        return len(self.kind)
 
 
 class _Groups(NamedTuple):
@@ -100,6 +68,9 @@ def find_suspects(
         area: what determines an object's size.
         most: number of suspects.
         factors: as in `mmms_plugin.size_ap.kernel.matching.find_candidates`.
+
+    Raises:
+        UserError: scores that are not from 0 to 1.
     """
     groups = _grouped(truth, runs)
     leaders, support = groups.leaders, groups.support
@@ -110,7 +81,8 @@ def find_suspects(
     group, object_, iou = group[by_support], object_[by_support], iou[by_support]
     crowd, own = truths.crowd[object_], leaders.category[group] == truths.category[object_]
     left_out = np.zeros(len(leaders), np.bool_)
-    left_out[group[crowd & (iou >= SAME)]] = True
+    on_crowd = _inside(leaders.boxes[group], truths.boxes[object_])
+    left_out[group[crowd & (iou >= np.where(own, SAME, on_crowd))]] = True
 
     of_group, of_object = np.full(len(leaders), NONE), np.full(len(truths), NONE)
     same = own & ~crowd & (iou >= SAME)
@@ -144,6 +116,12 @@ def find_suspects(
         category=leaders.category[group], box=leaders.boxes[group], iou=iou[chosen], models=groups.models[group],
         in_bin=contains(bins, sizes), of_models=len(runs), total=total,
     )  # fmt: skip
+
+
+def _inside(boxes: Floats, crowds: Floats) -> Floats:
+    """The share of each box inside its crowd, as overlap with crowds is measured, at which the IoU is `SAME`."""
+    own, whole = box_areas(boxes), box_areas(crowds)
+    return SAME / (1 + SAME) * (own + whole) / own
 
 
 def _once(group: Ints, object_: Ints, score: Floats, most: int) -> tuple[Ints, int]:
@@ -180,11 +158,10 @@ def _grouped(truth: GroundTruth, runs: Sequence[Detections]) -> _Groups:
         free = ~taken[member[near]]
         members, ious = member[near][free], iou[near][free]
         taken[members] = True
-        taken[first] = True  # also a box without area, which overlaps nothing
         _, best = np.unique(model[members], return_index=True)  # the most confident of each model
         others = best[members[best] != first]
         leaders.append(first)
-        support.append(max(float(every.scores[members[best]].sum()), float(every.scores[first])) / len(runs))
+        support.append(float(every.scores[members[best]].sum()) / len(runs))
         spread.append(float((1 - ious[others]).mean()) if len(others) else 0.0)
         models.append(len(others) + 1)
     place = np.lexsort((np.arange(len(leaders)), -np.array(support)))
@@ -193,13 +170,18 @@ def _grouped(truth: GroundTruth, runs: Sequence[Detections]) -> _Groups:
 
 
 def _detections(truth: GroundTruth, run: Detections) -> Objects:
+    check_probabilities(run.scores, "--suspects", run.name)
     image, category = positions(run.image_id, truth.image_ids), positions(run.category_id, truth.category_ids)
-    kept = (image >= 0) & (category >= 0) & (run.scores >= LOWEST)
+    sizes = truth.image_sizes[image]
+    limits = np.where(sizes > 0, sizes, np.inf)
+    low = run.boxes[:, :2].clip(0, limits)
+    high = (run.boxes[:, :2] + run.boxes[:, 2:]).clip(0, limits)
+    boxes = np.concatenate([low, high - low], 1)
+    kept = (image >= 0) & (category >= 0) & (run.scores >= LOWEST) & (box_areas(boxes) > 0)
     kept &= True if run.excused is None else ~run.excused
     places = np.flatnonzero(kept)
     none = np.zeros(len(places), np.bool_)
-    scores = run.scores[places].clip(0, 1)
-    return _bare(image[places], category[places], run.boxes[places], none, scores)
+    return _bare(image[places], category[places], boxes[places], none, run.scores[places])
 
 
 def _objects(truth: GroundTruth, order: Ints) -> Objects:

@@ -14,7 +14,16 @@ from mmms_plugin.coco.read import read_ground_truth
 from mmms_plugin.commands.size_ap import Options as CommandOptions
 from mmms_plugin.commands.size_ap import run_size_ap
 from mmms_plugin.errors import UserError
+from mmms_plugin.size_ap import size_ap
 from mmms_plugin.size_ap.options import Options
+from tests.fuzz.size_ap import quick_figures
+
+
+@pytest.fixture(autouse=True)
+def without_drawing():
+    with quick_figures(True):
+        yield
+
 
 CLASSES, PLANTED = 4, 20  # errors of each kind
 
@@ -104,7 +113,7 @@ def test_planted_errors_are_among_the_first_hundred(tmp_path, models, least, cap
     ann = write(tmp_path / "ann.json", wrong)
     preds = [write(tmp_path / f"{i}.json", detected(truth, rng)) for i in range(models)]
     out = tmp_path / "out"
-    run_size_ap(ann, preds, str(out), Options(errors=False, sweep=False), suspects=100)
+    run_size_ap(ann, preds, str(out), Options(errors=False, sweep=False, suspects=100))
     with (out / "suspects.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 100
@@ -147,7 +156,71 @@ def test_sound_annotations_and_their_own_detections_raise_no_suspicion(tmp_path,
     truth = sound(np.random.default_rng(0), images=3)
     same = [{**{k: a[k] for k in ("image_id", "category_id", "bbox")}, "score": 0.9} for a in truth["annotations"]]
     ann, pred = write(tmp_path / "ann.json", truth), write(tmp_path / "pred.json", same)
-    run_size_ap(ann, [pred], str(tmp_path / "out"), Options(errors=False, sweep=False), suspects=5)
+    run_size_ap(ann, [pred], str(tmp_path / "out"), Options(errors=False, sweep=False, suspects=5))
     assert "Suspicious annotations, 0 of 0" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"--suspects needs the --pred of at least one model, better of several"):
-        CommandOptions(ann=ann, suspects=5)
+        CommandOptions(ann=ann, evaluation=Options(suspects=5))
+
+
+QUIET = dict(errors=False, sweep=False)
+
+
+def one_picture(tmp_path: Path, annotations: list[tuple], detections: list[tuple]) -> tuple[str, str]:
+    """Files of a picture of 100 x 80 px: (class, box, crowd or not), and (class, box, score)."""
+    truth = dict(
+        images=[dict(id=7, width=100, height=80, file_name="a.png")],
+        categories=[dict(id=i, name=f"class {i}") for i in (1, 2)],
+        annotations=[
+            dict(id=i, image_id=7, category_id=k, bbox=box, area=box[2] * box[3], iscrowd=crowd)
+            for i, (k, box, crowd) in enumerate(annotations, 1)
+        ],
+    )
+    found = [dict(image_id=7, category_id=k, bbox=box, score=score) for k, box, score in detections]
+    return write(tmp_path / "ann.json", truth), write(tmp_path / "pred.json", found)
+
+
+def test_crowds_hide_objects_of_their_own_class_only(tmp_path):
+    crowd, inside, same = [0, 0, 90, 70], [20, 20, 10, 10], [1, 0, 90, 70]
+    files = one_picture(tmp_path, [(1, crowd, 1)], [(1, inside, 0.9), (2, inside, 0.8), (2, same, 0.7)])
+    table = size_ap(*files, suspects=10, **QUIET).to_pandas("suspects")
+    assert table[["kind", "seen", "score"]].values.tolist() == [["missing", "class 2", 0.8]]
+
+
+def test_a_notebook_lists_and_saves_suspects_inside_their_picture(tmp_path):
+    outside, over = [-30, 10, 20, 20], [-4, 10, 24, 20]
+    ann, pred = one_picture(tmp_path, [(1, [60, 40, 20, 20], 0)], [(1, outside, 0.9), (2, over, 0.8)])
+    results = size_ap(ann, pred, suspects=True, **QUIET)
+    assert "Suspicious annotations, 1 of 1" in str(results)
+    (row,) = results.to_pandas("suspects").to_dict("records")
+    assert [row[name] for name in ("x", "y", "w", "h", "bin")] == [0, 10, 20, 20, "small"]
+    results.save(tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "suspects.json").read_text(encoding="utf-8"))
+    assert [annotation["bbox"] for annotation in content["annotations"]] == [[60, 40, 20, 20], [0, 10, 20, 20]]
+    assert 'href="suspects.html"' in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    one_picture(tmp_path, [], [])
+    with pytest.raises(UserError, match=r"ann\.json: has changed since it was evaluated; evaluate it again"):
+        results.save(tmp_path / "late")
+    assert not (tmp_path / "late").exists()
+
+
+def test_ids_of_the_export_are_unique_and_those_of_the_table(tmp_path):
+    box = [10, 10, 20, 20]
+    ann, pred = one_picture(
+        tmp_path, [(1, box, 0), (2, [60, 40, 20, 20], 0)], [(1, box, 0.9), (1, [62, 40, 20, 20], 0.8)]
+    )
+    content = json.loads(Path(ann).read_text(encoding="utf-8"))
+    for annotation in content["annotations"]:
+        annotation["id"] = 0
+    write(Path(ann), content)
+    results = size_ap(ann, pred, suspects=5, **QUIET)
+    (row,) = results.to_pandas("suspects").to_dict("records")
+    results.save(tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "suspects.json").read_text(encoding="utf-8"))["annotations"]
+    assert len({annotation["id"] for annotation in written}) == 2
+    assert [a["id"] for a in written if "attributes" in a] == [row["annotation_id"]]
+
+
+def test_scores_must_be_shares(tmp_path):
+    files = one_picture(tmp_path, [(1, [10, 10, 20, 20], 0)], [(1, [60, 40, 20, 20], 90.0)])
+    with pytest.raises(UserError, match=r"--suspects: pred has scores from 90 to 90; must be from 0 to 1"):
+        size_ap(*files, suspects=5, **QUIET)

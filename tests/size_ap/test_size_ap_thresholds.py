@@ -156,7 +156,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(files):
-    results = size_ap(files / "ann.json", files / "pred.json", errors=False, sweep=False, operating_points=True)
+    results = size_ap(files / "ann.json", files / "pred.json", errors=False, sweep=False, thresholds=True)
     return score_thresholds(results, results.runs[0]).to_json()
 
 
@@ -166,7 +166,7 @@ def test_the_command_writes_a_file_that_keeps_the_same_detections(files, tmp_pat
         assert main(["size-ap", *arguments, "--thresholds", "--precision", "0.5", "--out", str(tmp_path)]) == 0
     assert "precision of at least 0.5 at IoU 0.5" in " ".join(capsys.readouterr().out.split())
     kept = read_thresholds(tmp_path / "thresholds-1.json")
-    options = dict(errors=False, sweep=False, operating_points=True, precision=0.5)
+    options = dict(errors=False, sweep=False, thresholds=True, precision=0.5)
     (run,) = size_ap(files / "ann.json", files / "pred.json", **options).runs
     points = {(p.bin, p.category): p for p in run.operating.points}
     for (bin_, category), point in points.items():
@@ -190,7 +190,7 @@ def test_the_command_writes_a_file_that_keeps_the_same_detections(files, tmp_pat
 
 
 def test_thresholds_follow_the_sizes_of_the_evaluation(files, tmp_path):
-    options = dict(errors=False, sweep=False, operating_points=True, bin_unit="relative", tiles=64)
+    options = dict(errors=False, sweep=False, thresholds=True, bin_unit="relative", tiles=64)
     results = size_ap(files / "ann.json", files / "pred.json", **options)
     (tmp_path / "t.json").write_text(score_thresholds(results, results.runs[0]).to_json(), encoding="utf-8")
     kept = read_thresholds(tmp_path / "t.json")

@@ -32,7 +32,7 @@ def failure_gallery(inputs: Inputs, bins: tuple[Bin, ...], most: int) -> Gallery
     """At most ``most`` failures of every method; of several seeds, those of the first."""
     names = [m.name if len(m.runs) == 1 else f"{m.name}: {m.runs[0].name}" for m in inputs.methods]
     failures = [of_run.first(most) for of_run in inputs.failures]
-    return make_gallery(inputs.truth, [*zip(names, failures, strict=True)], bins, inputs.pictures)
+    return make_gallery(inputs.truth, [*zip(names, failures, strict=True)], bins, inputs.source.pictures)
 
 
 def make_gallery(

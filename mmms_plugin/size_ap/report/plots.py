@@ -42,7 +42,7 @@ def plot(results: SizeAPResults, kind: str, name: str | None) -> Figure:
             raise UserError("plot 'errors': not evaluated; evaluate with errors=True")
         if kind == "precision-recall":
             if run.operating is None:
-                raise UserError("plot 'precision-recall': not evaluated; evaluate with operating_points=True")
+                raise UserError("plot 'precision-recall': not evaluated; evaluate with thresholds=True")
             return precision_recall(results, run)
         if kind == "reliability":
             if run.calibration is None:

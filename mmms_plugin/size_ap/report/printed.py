@@ -7,6 +7,7 @@ import io
 from rich.console import Console
 
 from mmms_plugin.report.terminal import explain, print_table
+from mmms_plugin.size_ap.report.suspects import print_suspects
 from mmms_plugin.size_ap.report.tables import difference_table, settling_lines, terminal_tables
 from mmms_plugin.size_ap.results import SizeAPResults
 
@@ -22,6 +23,8 @@ def print_results(results: SizeAPResults, console: Console) -> None:
     origin = f"bins {results.bins_source} ({results.bins_reference})"
     for line in (results.area_rule, origin, results.edge_rule):
         explain(line, console)
+    if results.inputs and (suspects := results.inputs.suspects) is not None:
+        print_suspects(results.inputs.truth, suspects, console)
 
 
 def as_text(results: SizeAPResults) -> str:

@@ -23,6 +23,7 @@ from mmms_plugin.size_ap import RELATIVE
 from mmms_plugin.size_ap.bins import Bin
 from mmms_plugin.size_ap.object_sizes import ObjectSizes
 from mmms_plugin.size_ap.report.confusion import confusion_rows, confusion_table
+from mmms_plugin.size_ap.report.suspects import suspect_rows
 from mmms_plugin.size_ap.results import (
     ERROR_TYPES,
     METRICS,
@@ -351,7 +352,7 @@ def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
     """The figures in full precision, undefined ones None: header and rows by the name of the table.
 
     ``bins`` and ``classes`` always; ``errors``, ``confusion``, ``ap_against_size``, ``thresholds``, ``calibration``,
-    ``reliability``, ``calibration_maps``, ``differences`` and ``settling`` if the results have any.
+    ``reliability``, ``calibration_maps``, ``differences``, ``settling`` and ``suspects`` if the results have any.
     """
     how = (results.iou_type, results.area_rule)
     files = {"bins": _bin_rows(results, how), "classes": _class_rows(results, how)}
@@ -399,6 +400,8 @@ def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
         for s in c.settling
     ]
     files |= {"settling": ([*header, "seeds_needed"], rows)} if rows else {}
+    if results.inputs and (suspects := results.inputs.suspects) is not None:
+        files["suspects"] = suspect_rows(results.inputs.truth, suspects, results.bins)
     return files
 
 

@@ -18,6 +18,7 @@ from mmms_plugin.size_ap.object_sizes import ObjectSizes, describe_objects
 from mmms_plugin.size_ap.report import plots, tables
 from mmms_plugin.size_ap.report.confusion import confusion_caption, confusion_table
 from mmms_plugin.size_ap.report.gallery import failure_gallery
+from mmms_plugin.size_ap.report.suspect_files import corrected_by_hand, suspect_page
 from mmms_plugin.size_ap.report.tables import csv_files, shape
 from mmms_plugin.size_ap.resizing import Measured
 from mmms_plugin.size_ap.results import Comparison, RunResult, SizeAPResults
@@ -48,7 +49,8 @@ def write_report(
     ``bins.csv``, ``classes.csv``, ``errors.csv``, ``ap_against_size.csv``, if asked for ``confusion.csv``, with
     thresholds ``thresholds.csv`` and ``thresholds-1.json`` (of the first run; for ``mmms predict``), with the
     calibration ``calibration.csv``, ``reliability.csv``, ``calibration_maps.csv`` and ``calibration-1.json``, with
-    several runs ``differences.csv`` and, with a bootstrap, ``settling.csv``, and every figure as SVG.
+    several runs ``differences.csv`` and, with a bootstrap, ``settling.csv``, with suspects ``suspects.html``,
+    ``suspects.csv`` and ``suspects.json``, and every figure as SVG.
 
     Args:
         results: of at least one run.
@@ -74,10 +76,18 @@ def write_report(
         sections = [*_evaluation_sections(results, out), *([_size_section(sizes, out)] if sizes else [])]
         out.texts({"results.json": _json(results.to_json()), **csv_files(results)})
         out.tables(sections, note=results.area_rule)
+        links = []
+        if inputs and inputs.suspects is not None and inputs.ann:
+            out.texts({
+                "suspects.html": suspect_page(inputs, results.bins),
+                "suspects.json": corrected_by_hand(inputs.truth, inputs.suspects, inputs.ann, inputs.source),
+            })  # fmt: skip
+            links = [("Annotations that are probably wrong", "suspects.html")]
         names = " and ".join(run.name for run in results.runs)
         lead = f"How well {names} detect objects of different sizes. AP and AR are × 100; {UNDEFINED}."
         sections += [Section("Look at the failures", gallery=gallery)] if gallery else []
-        page = render("AP by object size", _facts(results), sections, lead=lead, notes=results.notes)
+        page = render("AP by object size", _facts(results), sections, lead=lead, notes=results.notes,
+                      links=links)  # fmt: skip
         files = [write_text(folder / "report.html", page), *out.written]
     return [Path(out_dir, file.name) for file in files]
 
