@@ -1,7 +1,8 @@
 """Trainings that are killed and resumed: run as a script, in a process that forks one child per training.
 
 Importing torch and mmengine takes seconds, a training of this model a fraction of one. The parent computes nothing with
-torch, so that its children can be forked safely. Usage: ``killed_runs.py FOLDER SCENARIO...``; prints a JSON line each.
+torch, so that its children can be forked safely. Usage: ``killed_runs.py FOLDER SCENARIO...``; prints a JSON line each,
+and one of a training in two processes.
 """
 
 from __future__ import annotations
@@ -204,8 +205,6 @@ def play_two(folder: Path) -> dict:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    if sys.argv[2] == "two processes":
-        print(json.dumps(play_two(Path(sys.argv[1]))))
-        sys.exit()
     for number, scenario in enumerate(sys.argv[2:]):
         print(json.dumps(play(Path(sys.argv[1], str(number)), *json.loads(scenario))), flush=True)
+    print(json.dumps(play_two(Path(sys.argv[1], "two"))))

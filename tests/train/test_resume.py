@@ -26,67 +26,43 @@ SCENARIOS = [
     ["infinite", 0, 1, [5, ["half written", "iter_8.pth"]]],
     ["infinite", 2, None, [3, ["before the renaming", "iter_6.pth"]]],
     ["endless passes", 0, 1, [["after the renaming", "iter_4.pth"], 11]],
-    ["epoch", 2, 1, [5, ["half written", "last_checkpoint"]]],
-    ["epoch by iterations", 0, 1, [3, 5, ["after the renaming", "iter_8.pth"]]],
+    ["epoch", 2, 1, [5, ["half written", "last_checkpoint"], ["before the renaming", "epoch_3.pth"]]],
+    ["epoch by iterations", 0, None, [3, 5, ["after the renaming", "iter_8.pth"]]],
 ]
-MOMENTS = ("half written", "before the renaming", "after the renaming")
 
 
-def play(folder: Path, scenarios: list) -> list[dict]:
-    return run_script(folder, *map(json.dumps, scenarios))
-
-
-def run_script(folder: Path, *arguments: str) -> list[dict]:
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """What became of each of the scenarios, and last of a training in two processes; imports are paid for once."""
     root = SCRIPT.parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, str(SCRIPT), str(folder), *arguments]
+    command = [sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("killed")), *map(json.dumps, SCENARIOS)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def check(results: list[dict], scenarios: list) -> None:
-    assert len(results) == len(scenarios)
-    for result, (loop, *_, kills) in zip(results, scenarios, strict=True):
+def test_killed_trainings_end_with_the_weights_of_uninterrupted_ones(killed: list[dict]) -> None:
+    for result, (loop, *_, kills) in zip(killed[:-1], SCENARIOS, strict=True):
         assert result["statuses"] == [-9] * len(kills) + [0], (loop, result)
         assert result["equal"], (loop, result)
         assert result["done"] == [12, 12]
 
 
-def test_killed_trainings_end_with_the_weights_of_uninterrupted_ones(tmp_path: Path) -> None:
-    check(play(tmp_path, SCENARIOS), SCENARIOS)
-
-
-def test_two_processes_on_a_cpu_train_and_resume(tmp_path: Path) -> None:
+def test_two_processes_on_a_cpu_train_and_resume(killed: list[dict]) -> None:
     """mmengine 0.10.7 asks for CUDA devices there; SyncBN, too. The ranks do not lock each other out.
 
     If one is killed, the other ends in one line; if one gets a signal, both end after the same iteration.
     """
-    (result,) = run_script(tmp_path, "two processes")
-    killed, stopped = result["output"]
+    result = killed[-1]
+    died, stopped = result["output"]
     assert result["statuses"] == [[-9, 1], [0, 0], [143, 143], [0, 0], [0, 0]], result["output"]
     assert result["equal"]
-    assert "SyncBN needs a GPU: on CPUs every process normalizes by its own part of the batch" in killed
-    assert "another process of this run has ended: killed, most often for lack of memory" in killed
-    assert "Traceback" not in killed + stopped
+    assert "SyncBN needs a GPU: on CPUs every process normalizes by its own part of the batch" in died
+    assert "another process of this run has ended: killed, most often for lack of memory" in died
+    assert "Traceback" not in died + stopped
     assert result["saved"] == "iter_5.pth"
     assert stopped.count("after iteration 5 of 12; saved as ") == 1
-
-
-@pytest.mark.slow
-def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
-    """Five trainings, four kills each, of which two while a checkpoint is written."""
-    draw, scenarios = random.Random(8), []
-    for loop in ("infinite", "endless passes", "epoch", "epoch by iterations", "infinite"):
-        files = [f"epoch_{n}.pth" for n in (1, 2, 3)] if loop == "epoch" else [f"iter_{n}.pth" for n in range(2, 13, 2)]
-        writing = sorted(draw.sample(range(len(files)), 2))
-        first, second = ([draw.choice(MOMENTS), files[index]] for index in writing)
-        step = 4 if loop == "epoch" else 2
-        kills = [1, first, step * (writing[0] + 1) + 1, second]
-        scenarios.append([loop, draw.choice((0, 2)), draw.choice((None, 7)), kills])
-    results = play(tmp_path, scenarios)
-    assert [status for result in results for status in result["statuses"]].count(-9) == 20
-    check(results, scenarios)
 
 
 class Draws(Dataset):
