@@ -36,7 +36,8 @@ from mmms_plugin.options import add_options, from_args
 
 UNKNOWN = "unrecognized arguments"  # argparse's words
 UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)  # as a path
-LAUNCHED = {"TORCHELASTIC_RUN_ID", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"}  # of torchrun's, srun's, mpirun's processes
+# Variables of processes that torchrun, srun or mpirun started; RANK alone says nothing.
+LAUNCHED = {"TORCHELASTIC_RUN_ID", VARIABLES["slurm"][1], VARIABLES["mpi"][1]}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 COMMANDS = (

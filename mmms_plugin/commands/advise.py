@@ -22,12 +22,14 @@ from mmms_plugin.files import check_folder, checkpoint_file, refuse_existing, wr
 from mmms_plugin.options import option
 from mmms_plugin.processes import shell_line
 from mmms_plugin.report.tables import Column, Table
-from mmms_plugin.size_ap import UNITS
+from mmms_plugin.size_ap.options import bin_unit_option, bins_option
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
     from mmms_plugin.commands.advise_measure import Finding
+
+SIZES = "sizes of objects"  # heading of --help
 
 
 @dataclass(kw_only=True)
@@ -47,17 +49,9 @@ class Options(AnyDataOptions, PixelOptions):
         metavar="SIZE", reader=parse_image_size, group="detector",
         help="picture size in px to start from, 640 or 1333x800 (default: the config's)",
     )  # fmt: skip
-    bins: str = option(
-        default="coco", group="sizes of objects",
-        help="bins of the table, as for mmms size-ap (default: coco; 0,0.05,0.2,1 if relative)",
-    )  # fmt: skip
-    bin_unit: str = option(
-        choices=tuple(UNITS), default="side", group="sizes of objects",
-        help="unit of their limits: px, px² or share of the picture, as for mmms size-ap",
-    )  # fmt: skip
-    resized: bool = option(
-        default=False, group="sizes of objects", help="sizes in px are those after resizing (default: on disk)"
-    )
+    bins: str = bins_option(SIZES)
+    bin_unit: str = bin_unit_option(SIZES)
+    resized: bool = option(default=False, group=SIZES, help="sizes in px are those after resizing (default: on disk)")
     write: str | None = option(
         metavar="FILE", group="output", help="write the advice and the data as a config for mmms train"
     )

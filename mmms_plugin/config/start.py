@@ -161,9 +161,10 @@ def start_for(
     _check_values(loaded, reading.names, place)
     known = class_names(checkpoint.meta)
     line = f"{place}{f', as {guesses[0]}' if guesses else ''}: {', '.join(_parts(wanted, loaded))}"
-    if fresh:
-        line += f"; made for {counted(len(known), 'class')}" if known else ""
-        line += f"; with other shapes, so fresh: {_listed(fresh)}"
+    if fresh and known:
+        line += f"; made for {counted(len(known), 'class')}"
+    for reason in dict.fromkeys(fresh.values()):
+        line += f"; {reason}, so fresh: {_listed([layer for layer, why in fresh.items() if why == reason])}"
     if unused := [name for key, name in reading.names.items() if key not in loaded and _layer(key) not in fresh]:
         line += f"; not used: {_listed(_counts(name.partition('.')[0] for name in unused))}"
     if reading.dropped:
@@ -221,19 +222,20 @@ def _layer(key: str) -> str:
     return key.rpartition(".")[0]
 
 
-def _beside(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors of layers beside the backbone that fit as a whole, and the names of those that do not."""
+def _beside(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of layers beside the backbone that fit as a whole; the names of those that do not -> what is amiss."""
     layers: dict[str, list[str]] = {}
     for key in wanted:
         if not key.startswith(BACKBONE):
             layers.setdefault(_layer(key), []).append(key)
     fitting: dict[str, Tensor] = {}
-    fresh = []
+    fresh: dict[str, str] = {}
     for layer, keys in layers.items():
         held = [key for key in keys if key in state]
-        whole = all(key in state or key.endswith(COUNTER) for key in keys)
-        if held and not (whole and all(state[key].shape == wanted[key].shape for key in held)):
-            fresh.append(layer)
+        if any(state[key].shape != wanted[key].shape for key in held):
+            fresh[layer] = "with other shapes"
+        elif held and not all(key in state or key.endswith(COUNTER) for key in keys):
+            fresh[layer] = "incomplete in the file"
         else:
             fitting |= {key: state[key] for key in held}
     return fitting, fresh

@@ -68,6 +68,24 @@ def _iou_thresholds() -> tuple[float, ...]:
     return IOU_THRESHOLDS
 
 
+def bins_option(group: str) -> Any:
+    """The option ``--bins`` of every command, under a heading of its help."""
+    return option(
+        default="coco", group=group,
+        help="bins of object size: coco, tiny (= tinyperson), ai-tod, soda, quantiles:N, limits such as 0,16,32,inf, "
+        "or NAME=LOW:HIGH,... such as tiny=0:16,small=16:32,large=32:inf (default: coco; 0,0.05,0.2,1 if relative)",
+    )  # fmt: skip
+
+
+def bin_unit_option(group: str) -> Any:
+    """The option ``--bin-unit``, likewise."""
+    return option(
+        choices=tuple(UNITS), default="side", group=group,
+        help="unit of custom limits and quantiles: side = sqrt(area) in px (= pixels), area in px², or relative = "
+        "sqrt(area) over sqrt(area of the picture), from 0 to 1",
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options(CommandOptions):
     """How to evaluate.
@@ -83,16 +101,8 @@ class Options(CommandOptions):
         progress: show a progress bar.
     """
 
-    bins: str = option(
-        default="coco", group=BINS,
-        help="bins of object size: coco, tiny (= tinyperson), ai-tod, soda, quantiles:N, limits such as 0,16,32,inf, "
-        "or NAME=LOW:HIGH,... such as tiny=0:16,small=16:32,large=32:inf (default: coco; 0,0.05,0.2,1 if relative)",
-    )  # fmt: skip
-    bin_unit: str = option(
-        choices=tuple(UNITS), default="side", group=BINS,
-        help="unit of custom limits and quantiles: side = sqrt(area) in px (= pixels), area in px², or relative = "
-        "sqrt(area) over sqrt(area of the picture), from 0 to 1",
-    )  # fmt: skip
+    bins: str = bins_option(BINS)
+    bin_unit: str = bin_unit_option(BINS)
     resize: Any = option(
         metavar="WxH|CONFIG", reader=parse_resize, group=BINS,
         help="sizes of objects as the network sees them: pictures are made to fit this width and height in px, such as "

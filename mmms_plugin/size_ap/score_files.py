@@ -219,7 +219,9 @@ def _check(sizes: Sizes, where: str, wanted: str, used: set[str]) -> None:
     unknown = next((name for name in used if name not in (*names, ALL)), None)
     if unknown is not None:
         raise UserError(f"{where}: {unknown!r} is not one of its bins; {wanted}")
-    if len(set(names)) < len(names) or any(b.high is not None and not 0 <= b.low < b.high for b in sizes.bins):
+    if len(set(names)) < len(names) or not all(
+        0 <= b.low < (math.inf if b.high is None else b.high) for b in sizes.bins
+    ):
         raise UserError(f"{where}: bins need different names and 0 <= low < high; {wanted}")
     if not all(step.kind in KINDS and step.width > 0 and step.height >= 0 for step in sizes.steps):
         raise UserError(f"{where}: sizes.steps holds a step that is not known; {wanted}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,20 +54,10 @@ def operating_points(
         def drawn(weights: Weights, ranked: Ranked = ranked, chosen: NDArray = chosen) -> Floats:
             return ranked.drawn(options.goal, chosen, weights)
 
-        draws, figures = _draws(drawn, matches, options), kept.figures
-        for k, name in enumerate(names):
-            for i, bin_ in enumerate(matches.bins):
-                points.append(
-                    OperatingPoint(
-                        bin_.name,
-                        name,
-                        **dict(zip(POINT, map(figure, figures[:, i, k]), strict=True)),
-                        kept=int(np.nan_to_num(kept.kept[i, k])),
-                        hits=int(np.nan_to_num(kept.hits[i, k])),
-                        objects=int(kept.objects[i, k]),
-                        intervals=_intervals(draws[:, :, i, k], figures[:, i, k], POINT, options),
-                    )
-                )
+        draws = _draws(drawn, matches, options)
+        for cell, common in _cells(names, kept.figures, draws, POINT, POINT, matches, options):
+            kept_here, hits = (int(np.nan_to_num(counts[cell])) for counts in (kept.kept, kept.hits))
+            points.append(OperatingPoint(**common, kept=kept_here, hits=hits, objects=int(kept.objects[cell])))
     curves = tuple(tuple(map(figure, row)) for row in mean_defined(accumulator.precision(threshold), 1))
     return OperatingPoints(str(options.goal), float(thresholds[threshold]), tuple(points), curves)
 
@@ -103,21 +94,12 @@ def calibration_of(truth: GroundTruth, name: str, matches: Matches, threshold: i
             return errors_of(own.sums(weights))
 
         draws = _draws(drawn, matches, options)
-        for k, category in enumerate(names):
-            for i, bin_ in enumerate(matches.bins):
-                cells.append(
-                    CalibrationCell(
-                        bin_.name,
-                        category,
-                        detections=int(sums[0, i, k].sum()),
-                        **dict(zip(OF_CELL, map(figure, errors[:, i, k]), strict=True)),
-                        levels=tuple(
-                            (int(n), figure(score / n), figure(right / n)) if n else (0, None, None)
-                            for n, score, right in sums[:, i, k].T.tolist()
-                        ),
-                        intervals=_intervals(draws[:, 1:, i, k], errors[1:, i, k], OF_CELL[1:], options),
-                    )
-                )
+        for (i, k), common in _cells(names, errors, draws, OF_CELL, OF_CELL[1:], matches, options):
+            levels = tuple(
+                (int(n), figure(score / n), figure(right / n)) if n else (0, None, None)
+                for n, score, right in sums[:, i, k].T.tolist()
+            )
+            cells.append(CalibrationCell(**common, detections=int(sums[0, i, k].sum()), levels=levels))
     maps, tested = fit_by_size(judged, halves(matches.candidates.images, options.seed))
     values, draws = tested.errors(), _draws(tested.errors, matches, options)
     rows = tuple(
@@ -134,6 +116,30 @@ def calibration_of(truth: GroundTruth, name: str, matches: Matches, threshold: i
         for i, bin_ in enumerate(matches.bins)
     )
     return Calibration(float(matches.candidates.thresholds[threshold]), tuple(cells), rows)
+
+
+def _cells(
+    names: Sequence[str | None], figures: Floats, draws: Floats, fields: Sequence[str], spread: Sequence[str],
+    matches: Matches, options: Options,
+) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:  # fmt: skip
+    """What results say of every bin and class: their place, and names, figures and intervals.
+
+    Args:
+        names: of the classes.
+        figures: ``(fields, bins, classes)``.
+        draws: ``(replicates, fields, bins, classes)``.
+        fields: names of the figures.
+        spread: those with an interval.
+        matches: whose bins they are.
+        options: the bootstrap.
+    """
+    for k, name in enumerate(names):
+        for i, bin_ in enumerate(matches.bins):
+            values = figures[:, i, k]
+            intervals = _intervals(draws[:, :, i, k], values, fields, options)
+            kept = {field: interval for field, interval in intervals.items() if field in spread}
+            by_field = dict(zip(fields, map(figure, values), strict=True))
+            yield (i, k), dict(bin=bin_.name, category=name, intervals=kept, **by_field)
 
 
 def _class_names(truth: GroundTruth) -> list[str]:

@@ -35,7 +35,7 @@ from mmms_plugin.config.checkpoint import (
     use_components,
 )
 from mmms_plugin.config.data import check_config_data
-from mmms_plugin.config.edit import apply_cfg_options, data_classes, dicts_in, merge_option, value_at
+from mmms_plugin.config.edit import apply_cfg_options, class_name, data_classes, dicts_in, merge_option, value_at
 from mmms_plugin.config.files import SEPARATOR, load_config
 from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import set_image_size
@@ -175,8 +175,8 @@ def train(options: TrainOptions) -> Runner:
             if get_device() != "cuda":
                 raise UserError("--amp: needs a CUDA device, and torch sees none, or --device names another")
             config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
-        strategy = str((config.get("strategy") or {}).get("type"))
-        if strategy.endswith(GPU_STRATEGIES) and get_device() == "cpu":
+        strategy = class_name(config.get("strategy") or {})
+        if strategy in GPU_STRATEGIES and get_device() == "cpu":
             raise UserError(f"strategy.type={strategy}: needs a GPU, and torch sees none, or --device names another")
         if options.auto_scale_lr and not options.schedule.fits:  # a fitted schedule includes the rate
             if "base_batch_size" not in config.get("auto_scale_lr", {}):

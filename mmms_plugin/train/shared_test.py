@@ -18,6 +18,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.evaluator import BaseMetric, Evaluator
 from torch.utils.data import Sampler
 
+from mmms_plugin.config.edit import class_name
 from mmms_plugin.registry import DATA_SAMPLERS, EVALUATOR
 
 
@@ -31,7 +32,7 @@ def share_test(config: Config) -> None:
     """
     loader, evaluator = config.test_dataloader, config.test_evaluator
     sampler = loader.get("sampler") or {}
-    usual = str(sampler.get("type")).endswith("DefaultSampler") and not sampler.get("shuffle", True)
+    usual = class_name(sampler) == "DefaultSampler" and not sampler.get("shuffle", True)
     if not usual or loader.get("batch_sampler") or (isinstance(evaluator, dict) and "metrics" in evaluator):
         return
     loader.sampler = dict(type="mmms_plugin.WholeBatchSampler", batch_size=loader.batch_size)

@@ -224,6 +224,7 @@ def test_missing_thresholds_are_replaced_by_the_nearest_there_are():
         (lambda c: c["all_classes"].update(all="high"), "all_classes"),
         (lambda c: c["sizes"].update(unit="furlong"), "unit"),
         (lambda c: c["sizes"]["bins"][0].update(low=9, high=3), "0 <= low < high"),
+        (lambda c: c["sizes"]["bins"][-1].update(low=-1, high=None), "0 <= low < high"),
         (lambda c: c["sizes"].update(steps=[dict(kind="melt", width=1, height=1)]), "a step that is not known"),
         (lambda c: c["sizes"].update(tiles=[0, 9]), "at least 1 px"),
         (lambda c: c["classes"].update(x={"gigantic": 0.5}), "'gigantic' is not one of its bins"),
