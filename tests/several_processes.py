@@ -1,4 +1,4 @@
-"""Commands in several processes, as torchrun starts them: run as a script, in a process that forks theirs.
+"""Commands in several processes, as torchrun or srun starts them: run as a script, in a process that forks theirs.
 
 Importing torch and the hosts takes seconds. The parent computes nothing with torch, so that its children can be forked
 safely. ``several_processes.py FOLDER`` reads ``FOLDER/commands.json``: for each name, the number of processes and the
@@ -16,6 +16,15 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from mmms_plugin.compat.processes import VARIABLES
+
+# What the commands import: paid for once, before the processes are forked
+IMPORTED = (
+    "matplotlib.pyplot", "mmdet.datasets", "mmdet.evaluation", "mmdet.models", "mmdet.visualization",
+    "mmms_plugin.train.launch", "mmms_plugin.train.predict", "mmpretrain.models", "mmseg.datasets", "mmseg.evaluation",
+    "mmseg.models", "mmseg.visualization", "sklearn.manifold",
+)  # fmt: skip
 
 
 def run_all(folder: Path, commands: Mapping[str, tuple[int, Sequence[str]]]) -> dict[str, list[int]]:
@@ -43,11 +52,15 @@ def _fork(folder: Path, rank: int, world: int, port: int, command: Sequence[str]
         os.chdir(folder)
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{rank}.{name}", os.O_WRONLY | os.O_CREAT), stream)
-        places = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world, LOCAL_WORLD_SIZE=world, MASTER_PORT=port)
         if world > 1:
+            launcher = command[command.index("--launcher") + 1] if "--launcher" in command else "pytorch"
+            places = dict(zip(VARIABLES[launcher], (world, rank, rank), strict=True), MASTER_PORT=port)
             os.environ.update({key: str(value) for key, value in places.items()})
-            os.environ.update(MASTER_ADDR="127.0.0.1", TORCHELASTIC_RUN_ID="test")
-            command = [*command, "--launcher", "pytorch"]
+            if launcher == "slurm":
+                os.environ.update(SLURM_JOB_ID="7", SLURM_NODELIST="node[1-1]")
+            else:
+                os.environ.update(LOCAL_WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", TORCHELASTIC_RUN_ID="test")
+                command = [*command, "--launcher", launcher]
         from mmms_plugin.commands import main
 
         status = main(command)
@@ -77,7 +90,7 @@ def _run(folder: Path, world: int, command: Sequence[str]) -> list[int]:
 
 
 if __name__ == "__main__":
-    for module in ("mmms_plugin.train.predict", "mmdet.models", "mmpretrain.models", "mmseg.models"):
+    for module in IMPORTED:
         importlib.import_module(module)
 
     root = Path(sys.argv[1])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmms_plugin.backbones.shape_plan import ShapedNetwork, freeze_shapes
 from mmms_plugin.export.write import prepare
 from mmms_plugin.registry import MODELS
-from tests.test_registry import BACKBONES, VARIANTS
+from tests.test_registry import BACKBONES, VARIANTS, fewer_layers  # noqa: F401  a fixture for all tests
 
 CAPTURED, OTHER = (97, 129), (160, 130)
 

@@ -16,7 +16,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmms_plugin.arguments import check_choice, check_per_stage
+from mmms_plugin.backbones import elastic_densenet, elastic_resnext
 from mmms_plugin.backbones.base import Backbone
+from mmms_plugin.backbones.ps_resnet import Bottleneck
 from mmms_plugin.heads import HOSTED
 from mmms_plugin.registry import MODELS
 from tests.without_float64 import OnMps
@@ -25,6 +27,17 @@ MODELS.import_from_location()
 LAYERS = sorted(n for n, c in MODELS.module_dict.items() if issubclass(c, nn.Conv2d))
 BACKBONES = sorted(n for n, c in MODELS.module_dict.items() if issubclass(c, Backbone))
 NECKS = ["DLAUp"]
+# Blocks in each stage of the deep ones, which are those of their layers again and again; for all tests with VARIANTS
+FEWER = {
+    "ElasticDenseNet": {
+        121: elastic_densenet.Variant(64, 32, (2, 2, 2, 2)),
+        100: elastic_densenet.Variant(24, 12, (3, 2, 3)),
+        201: elastic_densenet.Variant(64, 32, (2, 2, 2, 2), (2, 3, 2, 3)),
+    },
+    "ElasticResNeXt": {50: elastic_resnext.Variant((1, 2, 1, 3), (2, 1, 2, 3))},
+    "PSResNet": {50: (Bottleneck, (1, 2, 1, 3))},
+    "ShapeAdaptorResNet": {50: (1, 2, 2, 1)},
+}
 # One small instance or more of every backbone; a new one without an entry fails below.
 VARIANTS = {
     "DLA": [
@@ -46,7 +59,7 @@ VARIANTS = {
             output="blocks",
             strides=(1, 2, 2),
             dilations=(1, 1, 1),
-            out_indices=(0, 15, 16, 20, 47),
+            out_indices=(0, 2, 3, 4, 7),
         ),
         dict(depth=201, elastic=True, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
     ],
@@ -125,6 +138,13 @@ VARIANTS = {
     ],
 }
 CASES = [pytest.param(n, o, id=f"{n}-{i}") for n, options in VARIANTS.items() for i, o in enumerate(options)]
+
+
+@pytest.fixture(autouse=True)
+def fewer_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, settings in FEWER.items():
+        for depth, variant in settings.items():
+            monkeypatch.setitem(MODELS.get(name).arch_settings, depth, variant)
 
 
 def build(name: str, options: dict, **more) -> Backbone:

@@ -8,7 +8,7 @@ from torch import nn
 
 from mmms_plugin.exits import EarlyExit
 from mmms_plugin.heads import MultiExitHead
-from tests.test_registry import VARIANTS, build
+from tests.test_registry import VARIANTS, build, fewer_layers  # noqa: F401  a fixture for all tests
 
 SHAPED = {
     "ShapeAdaptorResNet": dict(base_channels=16, out_indices=(0, 2, 3)),

@@ -12,7 +12,7 @@ from mmms_plugin.inference import optimize_for_inference
 from mmms_plugin.inference.onednn import PointwiseConv2d
 from mmms_plugin.inference.optimize import FoldedNorm
 from mmms_plugin.registry import MODELS
-from tests.test_registry import BACKBONES, VARIANTS
+from tests.test_registry import BACKBONES, VARIANTS, fewer_layers  # noqa: F401  a fixture for all tests
 
 PRE_ACTIVATED = ("ElasticDenseNet",)  # most norms come before the convolution
 

@@ -6,9 +6,6 @@ import errno
 import fcntl
 import os
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,8 +23,6 @@ from mmms_plugin.train.processes import (
     usable_cores,
     use_no_workers,
 )
-
-DETECTOR = "demo/mask_rcnn_ps_r18_shapes"
 
 
 def hold_in_child(folder: Path) -> int:
@@ -207,28 +202,6 @@ def test_a_slurm_that_cannot_name_its_nodes(job, tmp_path):
     job.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"--launcher slurm: scontrol, .* failed .*; set MASTER_ADDR to its name"):
         meet("slurm")
-
-
-@pytest.mark.slow
-def test_two_processes_of_srun_train_together(shapes, tmp_path):
-    scontrol = tmp_path / "scontrol"
-    scontrol.write_text("#!/bin/sh\necho 127.0.0.1\n", encoding="utf-8")
-    scontrol.chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    srun = [sys.executable, str(Path(__file__).with_name("srun.py")), "--ntasks=2"]
-    command = [sys.executable, "-m", "mmms_plugin", "train", DETECTOR, "--coco-dir", str(shapes), "--iters", "1",
-               "--batch-size", "1", "--work-dir", str(tmp_path / "run"), "--launcher", "slurm"]  # fmt: skip
-    variables = dict(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", MASTER_PORT=port, OMP_NUM_THREADS="1")
-    given = {key: value for key, value in os.environ.items() if key != "MASTER_ADDR"}
-    done = subprocess.run([*srun, *command], env=given | variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "run/iter_1.pth").is_file()
-    (log,) = tmp_path.glob("run/*/*.log")
-    text = log.read_text(encoding="utf-8")
-    assert "Distributed launcher: slurm" in text
-    assert "GPU number: 2" in text
 
 
 def test_data_are_loaded_without_workers_where_they_cannot_share_memory(tmp_path, monkeypatch):

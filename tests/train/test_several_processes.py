@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -79,12 +80,21 @@ def ended(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
     }  # fmt: skip
     both = {f"{name}{count}": (count, command) for name, command in commands.items() for count in (1, 2)}
     (data / "blocked/drawn/val_000000.png").mkdir(parents=True)  # where the second process draws
+    (data / "scontrol").write_text("#!/bin/sh\necho 127.0.0.1\n", encoding="utf-8")  # the names of the nodes
+    (data / "scontrol").chmod(0o755)
+    training = {
+        "srun": (2, ["train", DETECTOR, "--coco-dir", str(data / "shapes"), "--iters", "1", "--batch-size", "1",
+                     "--image-size", "64", "--work-dir", "work", "--launcher", "slurm"]),
+    }  # fmt: skip
     refused = {
         "missing": (2, ["predict", *detector, "no.png", "--out", "out"]),
         "blocked": (2, ["predict", *detector, *pictures, "--out", str(data / "blocked")]),
     }
     folder = tmp_path_factory.mktemp("ended") / "runs"
-    yield folder, run_all(folder, both | refused)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{data}{os.pathsep}{os.environ['PATH']}")
+        statuses = run_all(folder, both | training | refused)
+    yield folder, statuses
     shutil.rmtree(folder)
 
 
@@ -102,6 +112,16 @@ def test_the_files_of_two_processes_are_those_of_one(ended, name):
     assert sum(key.endswith(".png") for key in one) >= 3
     assert list(one) == list(two)
     assert [key for key in one if one[key] != two[key]] == []
+
+
+def test_two_processes_of_srun_train_together(ended):
+    folder, statuses = ended
+    assert statuses["srun"] == [0, 0], (folder / "srun/0.err").read_text(encoding="utf-8")[-3000:]
+    assert (folder / "srun/work/iter_1.pth").is_file()
+    (log,) = folder.glob("srun/work/*/*.log")
+    text = log.read_text(encoding="utf-8")
+    assert "Distributed launcher: slurm" in text
+    assert "GPU number: 2" in text
 
 
 @pytest.mark.parametrize(
