@@ -93,7 +93,13 @@ if __name__ == "__main__":
     for module in IMPORTED:
         importlib.import_module(module)
 
+    from mmengine.runner import runner
+
+    from mmms_plugin.commands.reproduce_smoke import hosts_repeat_no_slow_steps
+
     root = Path(sys.argv[1])
-    for name, (count, words) in json.loads((root / "commands.json").read_text(encoding="utf-8")).items():
-        ended = _run(root / name, count, words)
-        (root / name / "statuses.json").write_text(json.dumps(ended), encoding="utf-8")
+    with hosts_repeat_no_slow_steps(formatted=False):
+        runner.collect_env()  # asks compilers for their versions, once for all processes
+        for name, (count, words) in json.loads((root / "commands.json").read_text(encoding="utf-8")).items():
+            ended = _run(root / name, count, words)
+            (root / name / "statuses.json").write_text(json.dumps(ended), encoding="utf-8")

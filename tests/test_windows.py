@@ -40,7 +40,7 @@ def test_from_data_to_a_report_with_what_windows_has(tmp_path: Path) -> None:
     commands = [
         "make-shapes shapes --train 4 --val 2 --size 96 --format all",
         "check-data shapes",
-        f"{TRAIN} --iters 1",
+        f"{TRAIN} --iters 1 --workers 1",
         f"{TRAIN} --iters 2 --resume {IN_PROCESS}",
         f"test {CONFIG} run/iter_2.pth --coco-dir shapes --out predictions.json --show-dir drawn {IN_PROCESS}",
         size_ap,

@@ -18,8 +18,7 @@ SHAPED = {
 CASES = [pytest.param(n, o, id=f"{n}-{i}") for n, options in VARIANTS.items() for i, o in enumerate(options)] + [
     pytest.param(name, dict(options, mode=mode, resize_outputs=resize), id=f"{name}-{mode}-{resize}")
     for name, options in SHAPED.items()
-    for mode in ("human", "standard", "autosc", "autotl")
-    for resize in (True, False)
+    for mode, resize in (("human", False), ("standard", True), ("autosc", False), ("autotl", True))
 ]
 
 
