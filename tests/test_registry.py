@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmms_plugin.arguments import check_choice, check_per_stage
-from mmms_plugin.backbones import elastic_densenet, elastic_resnext
+from mmms_plugin.backbones import dla, elastic_densenet, elastic_resnext
 from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.backbones.ps_resnet import Bottleneck
 from mmms_plugin.heads import HOSTED
@@ -29,6 +29,7 @@ BACKBONES = sorted(n for n, c in MODELS.module_dict.items() if issubclass(c, Bac
 NECKS = ["DLAUp"]
 # Blocks in each stage of the deep ones, which are those of their layers again and again; for all tests with VARIANTS
 FEWER = {
+    "DLA": {"46_c": dla.Arch(1, (1, 1, 1, 2, 1, 1), dla.COMPACT)},
     "ElasticDenseNet": {
         121: elastic_densenet.Variant(64, 32, (2, 2, 2, 2)),
         100: elastic_densenet.Variant(24, 12, (3, 2, 3)),
@@ -84,7 +85,12 @@ VARIANTS = {
     "MSDNet": [
         dict(
             arch=dict(
-                blocks=(2,) * 4, stem=16, growth=8, factors=(1, 2, 4, 4), bottlenecks=(1, 2, 4, 4), large_pictures=True
+                blocks=(1, 2, 1, 1),
+                stem=16,
+                growth=8,
+                factors=(1, 2, 4, 4),
+                bottlenecks=(1, 2, 4, 4),
+                large_pictures=True,
             )
         ),
         dict(

@@ -48,11 +48,9 @@ def with_backbone(config: dict[str, Any]) -> nn.ModuleDict:
     ("name", "unused"),
     [
         ("torchvision_resnet18", "; not used: fc (2)"),
-        ("torchvision_densenet121", "; not used: classifier (2)"),
         ("timm_resnet50d", "; not used: fc (2)"),
         ("openmmlab_resnet50_v1d", ""),
         ("psconv_ps_resnet50", "; not used: fc (2)"),
-        ("elastic_se_resnext50", "; not used: fc (2)"),
         ("dla_dla34", "; not used: fc (2); dropped: projection of a tree with subtrees: the output does"),
     ],
 )
