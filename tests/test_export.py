@@ -20,9 +20,9 @@ def built(name: str) -> tuple[nn.Module, tuple[tuple[int, int], ...]]:
     """A small instance with its weights drawn, and the sizes that its graph is for: a learned shape belongs to one."""
     torch.manual_seed(0)
     options = VARIANTS[name][0]
-    if name == "ModelSequence":  # its other networks differ in depth only, and each takes a minute to export
+    if name == "ModelSequence":  # its other networks differ in depth only
         options = dict(networks=options["networks"][1:3])
-    elif name == "PSResNet":  # ONNX takes seconds for each layer
+    elif name == "PSResNet":
         options = VARIANTS[name][1]
     model = MODELS.build(dict(type=f"mmms_plugin.{name}", **options))
     model.init_weights()
@@ -41,18 +41,6 @@ def same(found: object, model: nn.Module, x: Tensor) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
-def test_one_graph_for_every_size(name):
-    model, sizes = built(name)
-    x = torch.randn(2, 3, *CAPTURED)
-    free = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} if len(sizes) > 1 else {}
-    graph = torch.export.export(model, (x,), dynamic_shapes=(free,)).module()
-    for size in sizes:
-        x = torch.randn(2, 3, *size)
-        same(graph(x), model, x)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BACKBONES)
 def test_compiles_in_one_piece(name):
     model, _ = built(name)
     x = torch.randn(2, 3, *CAPTURED)
@@ -62,15 +50,17 @@ def test_compiles_in_one_piece(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
-def test_onnx(name, tmp_path: Path):
+def test_one_graph_for_every_size_also_as_onnx(name, tmp_path: Path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     model, sizes = built(name)
-    x = torch.randn(2, 3, *CAPTURED)
     free = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} if len(sizes) > 1 else {}
-    simplest = prepare(model, own_operators=False)  # as mmms export does; without it, some take a minute
-    torch.onnx.export(simplest, (x,), tmp_path / "model.onnx", dynamo=True, dynamic_shapes=(free,), verbose=False)
+    simplest = prepare(model, own_operators=False)  # as mmms export does; without it, ONNX of some takes a minute
+    program = torch.export.export(simplest, (torch.randn(2, 3, *CAPTURED),), dynamic_shapes=(free,))
+    torch.onnx.export(program, (), tmp_path / "model.onnx", dynamo=True, verbose=False)
+    graph = program.module()
     session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for size in sizes:
         x = torch.randn(2, 3, *size)
+        same(graph(x), model, x)
         same(session.run(None, {session.get_inputs()[0].name: x.numpy()}), model, x)
