@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -102,8 +103,9 @@ class Plans:
         """
         fitting = [row for row in self.rows if row.macs <= budget]
         if not fitting:
-            least = f"{self.rows[0].macs:.0f} multiply-adds per picture"
-            raise UserError(f"budget={budget:.0f}: below the cheapest plan, which needs {least}")
+            least = f"{math.ceil(self.rows[0].macs / 1e3) / 1e3:g} million per picture"
+            asked = f"budget of {budget / 1e6:g} million multiply-adds"
+            raise UserError(f"{asked}: below the cheapest plan, which needs {least}")
         return max(fitting, key=lambda row: (row.accuracy, -row.macs))
 
     def promised(self, risk: float) -> Promise:
@@ -115,7 +117,7 @@ class Plans:
         if not fitting:
             known = ", ".join(f"{promise.risk:g}" for promise in self.promises)
             known = f"the file has promises for {known}" if known else "the file has none"
-            raise UserError(f"risk={risk:g}: {known}; test for it with mmms early-exit --risk {risk:g}")
+            raise UserError(f"risk of {risk:g}: {known}; test for it with mmms early-exit --risk {risk:g}")
         return min(fitting, key=lambda promise: promise.plan.macs)
 
     def save(self, path: str | Path) -> Path:

@@ -10,6 +10,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmms_plugin.errors import counted
 from mmms_plugin.exits.network import EarlyExit
 from mmms_plugin.exits.plans import Plan, Plans, leaving, picture_costs
 from mmms_plugin.files import exits_file
@@ -65,7 +66,14 @@ class EarlyExitHook(Hook):
     def __init__(self, checkpoint: str, budget: float | None, risk: float | None) -> None:
         self.path = exits_file(checkpoint)
         plans = Plans.load(self.path)
-        self.plan = plans.within(1e6 * budget) if budget is not None else plans.promised(risk or 0.0).plan
+        self.remark = f"early exit: thresholds {self.path}, chosen on {counted(plans.pictures, 'picture')}"
+        if budget is not None:
+            self.plan = plans.within(1e6 * budget)
+        else:
+            promise = plans.promised(risk or 0.0)
+            self.plan = promise.plan
+            points = f"top-1 at most {100 * promise.risk:g} points below the whole network's"
+            self.remark += f"; promised: {points}, with confidence {promise.confidence:g}"
 
     def before_test(self, runner: Runner) -> None:
         model = unwrapped(runner.model)

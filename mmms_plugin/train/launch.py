@@ -233,6 +233,7 @@ def evaluate(options: EvaluateOptions, announce: bool = True) -> dict[str, float
     early = None
     if options.exit_budget is not None or options.exit_risk is not None:
         early = EarlyExitHook(checkpoint, options.exit_budget, options.exit_risk)
+        remarks.append(early.remark)
     config.load_from, config.resume = checkpoint, False
     for key in UNUSED_IN_TESTS:
         config[key] = None

@@ -230,11 +230,13 @@ def check_promises(checkpoint: Path, data: list[str], options: list[str], capfd)
         whole = float(re.search(r"accuracy/top1: ([\d.]+)", printed)[1])
         assert found["loss"] == pytest.approx(whole - found["top1"], abs=1e-3)
         assert sum(found[f"exit{number}"] for number in range(1, 5)) == pytest.approx(100)
+        promised = "; promised: top-1 at most 90 points below the whole network's, with confidence 0.6"
+        assert f"early exit: thresholds {file}, chosen on 12 pictures{promised if plan else ''}\n" in printed
         if plan:
             assert found["top1"] == pytest.approx(plan["accuracy"], abs=1e-3)
             assert found["MMAC"] == pytest.approx(plan["macs"] / 1e6, abs=1e-3)
     for wrong, message in (
-        (["--risk", "0.005"], "risk=0.005: the file has promises for 0.9, 0.01; test for it with mmms early-exit"),
+        (["--risk", "0.005"], "risk of 0.005: the file has promises for 0.9, 0.01; test for it with mmms early-exit"),
         (["--risk", "0.9", "--budget", "4"], "--budget and --risk: give one of them"),
     ):
         assert run("test", *test, *wrong) == 2
@@ -285,7 +287,7 @@ def test_early_exit_chooses_thresholds_and_reports_what_they_save(shapes, traine
     check_promises(checkpoint, data, [*options, *more], capfd)
     checkpoint.with_suffix(".exits.json").write_text(json.dumps(plans), encoding="utf-8")
     for bad, message in (
-        ("1", "budget=1000000: below the cheapest plan, which needs 26"),
+        ("1", "budget of 1 million multiply-adds: below the cheapest plan, which needs 2.6"),
         ("0", "--budget 0.0: must be a number above 0"),
     ):
         assert run("early-exit", "cifar10/msdnet_small", str(checkpoint), *data, *options, *again, "--budget", bad) == 2

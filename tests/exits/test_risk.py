@@ -108,13 +108,15 @@ def test_files_keep_promises_and_older_files_have_none(tmp_path):
     assert read.promised(0.03) == promises[0]
     assert read.promised(0.9) == promises[1]
     with pytest.raises(
-        UserError, match=r"risk=0.01: the file has promises for 0.02, 0.05; test for it with mmms early"
+        UserError, match=r"risk of 0.01: the file has promises for 0.02, 0.05; test for it with mmms early"
     ):
         read.promised(0.01)
     content = json.loads(path.read_text(encoding="utf-8"))
     del content["promises"]
     path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(UserError, match=r"risk=0.02: the file has none; test for it with mmms early-exit --risk 0.02"):
+    with pytest.raises(
+        UserError, match=r"risk of 0.02: the file has none; test for it with mmms early-exit --risk 0.02"
+    ):
         Plans.load(path).promised(0.02)
     wrong = replace(promises[0], plan=replace(promises[0].plan, macs=100.0))
     with pytest.raises(UserError, match="a plan of 100 multiply-adds per picture"):
