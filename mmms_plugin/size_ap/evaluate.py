@@ -66,7 +66,7 @@ from mmms_plugin.size_ap.scores import calibration_of, operating_points
 from mmms_plugin.size_ap.suspects import find_suspects
 
 SMALLEST_OCTAVE = -2.0  # log2 of the side: a quarter of a pixel
-AT_ONCE = 8  # windows of the sweep; more need more memory
+AT_ONCE = 4  # windows of the sweep; more need more memory
 SWEEP_REPLICATES = 200  # enough for a band; the windows together hold every object four times, which takes long
 Floats = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmms_plugin.coco.objects import GroundTruth
 from mmms_plugin.size_ap.kernel.error_types import NONE, Floats, Instances, Ints
-from mmms_plugin.size_ap.kernel.matching import Candidates
+from mmms_plugin.size_ap.kernel.matching import Candidates, falling_order, stable_order
 from mmms_plugin.size_ap.results import ERROR_TYPES, Failures
 
 MOST = 100_000  # that results keep for their report
@@ -27,7 +27,7 @@ def choose_failures(truth: GroundTruth, candidates: Candidates, errors: Instance
         detection == NONE, np.append(truths.image, NONE)[object_], np.append(detections.image, 0)[detection]
     )
     return Failures(
-        kind=errors.kind[chosen],
+        kind=errors.kind[chosen].astype(np.int64),
         in_bin=errors.in_bin[:, chosen],
         image=np.argsort(truth.image_ids, kind="stable")[image],
         category=np.append(detections.category, NONE)[detection],
@@ -43,8 +43,8 @@ def choose_failures(truth: GroundTruth, candidates: Candidates, errors: Instance
 def _in_turn(errors: Instances, worth: Floats) -> Ints:
     """Places of all failures: the first of every bin and type, then the second of each, and so on."""
     last_bin = len(errors.in_bin) - 1 - np.argmax(errors.in_bin[::-1], axis=0) if len(errors.kind) else errors.kind
-    group = last_bin * len(ERROR_TYPES) + errors.kind
-    order = np.lexsort((-worth, group))
+    group: Ints = last_bin.astype(np.int64) * len(ERROR_TYPES) + errors.kind
+    order = stable_order(falling_order(np.arange(len(worth)), worth), group)
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
     turn = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
-    return order[np.argsort(turn, kind="stable")]
+    return order[stable_order(np.arange(len(turn)), turn)]

@@ -56,6 +56,7 @@ MATCH, BACKGROUND = 0.5, 0.1  # IoU
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND_TYPE, MISSED = range(len(ERROR_TYPES))
 NONE = -1
 Ints = NDArray[np.int64]
+Places = NDArray[np.int32]  # of millions of detections, which 64 bits would double
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -82,9 +83,9 @@ class _Neighbours:
     """The object that every detection overlaps most, of its own and of other classes, and the IoU (0 if below 0.1)."""
 
     own: Floats
-    own_object: Ints
+    own_object: Places
     other: Floats
-    other_object: Ints
+    other_object: Places
     twins: tuple[Ints, Ints]  # detection and object of its class, of IoU 0.5 and above
 
 
@@ -92,9 +93,9 @@ class _Neighbours:
 class _Errors:
     """Of one bin: error type of every detection or `NONE`, whether and what it matches when fixed; missed objects."""
 
-    kind: Ints
+    kind: NDArray[np.int8]
     fixed: Bools
-    target: Ints
+    target: Places
     missed: Bools
     hit: Bools
     false: Bools  # positives
@@ -112,9 +113,9 @@ class Instances:
         in_bin: ``(bins, n)`` whether the bin counts the error.
     """
 
-    kind: Ints
-    detection: Ints
-    object_: Ints
+    kind: NDArray[np.int8]
+    detection: Places
+    object_: Places
     iou: Floats
     in_bin: Bools
 
@@ -150,7 +151,7 @@ def error_gains(
                          for scenario in _scenarios(matches, i, errors, by_score)], 1)  # fmt: skip
         gains = rows[:, 1:] - rows[:, :1]
         counted = np.flatnonzero(_counted(errors, matches.in_bin[i]))
-        kinds = errors.kind[counted]
+        kinds = errors.kind[counted].astype(np.int64)
         counts = np.bincount(kinds, minlength=len(ERROR_TYPES))
         counts[MISSED] = errors.missed.sum()
         by_bin.append(ErrorGains(float(rows[0, 0]), counts, gains[0], gains[1:]))
@@ -168,10 +169,12 @@ def _instances(candidates: Candidates, near: _Neighbours, codes: list[Ints]) -> 
     in_bin = np.zeros((len(codes), len(every)), np.bool_)
     for inside, code in zip(in_bin, codes, strict=True):
         inside[np.searchsorted(every, code)] = True
-    kind = np.minimum(every // max(detections, 1), MISSED) if detections else np.full(len(every), MISSED)
-    place = every - kind * detections
+    starts = np.arange(MISSED + 1) * detections  # of each type
+    counts = np.diff(np.searchsorted(every, starts), append=len(every))
+    kind = np.repeat(np.arange(MISSED + 1, dtype=np.int8), counts)
+    place = (every - np.repeat(starts, counts)).astype(np.int32)
     missed_ = kind == MISSED
-    detection = np.where(missed_, NONE, place)
+    detection = np.where(missed_, np.int32(NONE), place)
     other = (kind == CLASSIFICATION) | (np.isin(kind, (BOTH, BACKGROUND_TYPE)) & _at(near.other > near.own, detection))
     object_ = np.where(other, _at(near.other_object, detection), _at(near.own_object, detection))
     iou = np.where(other, _at(near.other, detection), _at(near.own, detection))
@@ -210,12 +213,12 @@ def _neighbours(candidates: Candidates, iou_type: str) -> _Neighbours:
     return _Neighbours(*best[0], *best[1], twins=(detection[twins], object_[twins]))
 
 
-def _best(detection: Ints, object_: Ints, iou: Floats, detections: int) -> tuple[Floats, Ints]:
+def _best(detection: Ints, object_: Ints, iou: Floats, detections: int) -> tuple[Floats, Places]:
     """Every detection's highest IoU, 0 if it has none, and the object, the earlier of equals.
 
     The pairs of a detection follow each other, its objects rising, as `find_overlaps` returns them.
     """
-    highest, at = np.zeros(detections), np.full(detections, NONE)
+    highest, at = np.zeros(detections), np.full(detections, NONE, np.int32)
     if len(detection):
         starts = np.flatnonzero(np.diff(detection, prepend=NONE))
         highest[detection[starts]] = np.maximum.reduceat(iou, starts)
@@ -238,9 +241,13 @@ def _classify(matches: Matches, bin_: int, near: _Neighbours) -> _Errors:
         (DUPLICATE, twin),
         (BACKGROUND_TYPE, np.maximum(near.own, near.other) <= BACKGROUND),
     )
-    kind = np.select([error & fits for _, fits in types], [number for number, _ in types], BOTH)
-    kind[~error] = NONE
-    target = np.where(kind == LOCALISATION, near.own_object, np.where(kind == CLASSIFICATION, near.other_object, NONE))
+    kind = np.full(len(detections), NONE, np.int8)
+    kind[error] = BOTH
+    for number, fits in reversed(types):  # the first that fits stays
+        kind[error & fits] = number
+    target = np.full(len(detections), NONE, np.int32)
+    for number, objects in ((LOCALISATION, near.own_object), (CLASSIFICATION, near.other_object)):
+        np.copyto(target, objects, where=kind == number)
     reachable = np.flatnonzero(target != NONE)
     reachable = reachable[counted[target[reachable]] & ~used[target[reachable]]]
     order = reachable[np.lexsort((detections.rank[reachable], -detections.scores[reachable], target[reachable]))]
