@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.errors import UserError, first_line, printable, shown
@@ -250,10 +252,11 @@ def registered(kind: Any, scope: str, registries: Sequence[str] = ()) -> Any:
         return None
     from mmengine.registry import root
 
+    with suppress(ImportError):
+        import_module(f"{scope}.registry")  # adds the host's registries to mmengine's
     for registry in (value for name, value in vars(root).items() if name.isupper() and name in (registries or (name,))):
-        with registry.switch_scope_and_registry(scope) as own:
-            if (known := own.get(kind)) is not None:
-                return known
+        if (known := registry.children.get(scope, registry).get(kind)) is not None:
+            return known
     return None
 
 
