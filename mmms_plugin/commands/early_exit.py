@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mmms_plugin.exits.savings import Point
 
 BUDGETS = (0.5, 0.75)  # of the full network, for the table of savings
-MOST_CONFIDENCE = 0.9999
+CONFIDENCE, MOST_CONFIDENCE = 0.95, 0.9999  # of --risk
 THRESHOLDS, MEASUREMENTS = "thresholds", "measurements"  # headings of --help
 
 
@@ -84,9 +84,10 @@ class Options(EvaluateOptions):
         help="also find the cheapest thresholds that lower accuracy by at most this share of all pictures, such as "
         "0.02, with the --confidence; several are promised one by one",
     )  # fmt: skip
-    confidence: float = option(
-        default=0.95, above=0, most=MOST_CONFIDENCE, metavar="P", group=THRESHOLDS,
-        help="probability that the thresholds of --risk keep to it, over the pictures that they are tested on",
+    confidence: float | None = option(
+        above=0, most=MOST_CONFIDENCE, metavar="P", group=THRESHOLDS,
+        help="probability that the thresholds of --risk keep to it, over the pictures that they are tested on "
+        f"(default: {CONFIDENCE})",
     )  # fmt: skip
     batches: tuple[int, ...] = option(
         default=(1, 8, 32, 64), least=1, metavar="N", group=MEASUREMENTS, help="batch sizes to time"
@@ -105,6 +106,8 @@ class Options(EvaluateOptions):
         super().__post_init__()
         if self.risk and self.thresholds is not None:
             raise UserError("--risk: thresholds are tested when they are chosen; leave --thresholds out")
+        if self.confidence is not None and not self.risk:
+            raise UserError("--confidence: needs --risk, for which it is")
         names = [Path(folder).resolve().name for folder in (self.out, *self.beside)]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UserError(
@@ -157,14 +160,16 @@ def run(options: Options) -> None:
         chosen, reported = (half, ~half) if options.choose_on == "half" else (slice(None), slice(None))
         plans = _choose(model, network, size, confidence[chosen], correct[chosen])
         promises = [
-            certify(confidence[chosen], correct[chosen], network.costs(size), risk, options.confidence)
-            for risk in options.risk
+            certify(confidence[chosen], correct[chosen], network.costs(size), risk, options.confidence or CONFIDENCE)
+            for risk in dict.fromkeys(options.risk)
         ]
         plans = replace(plans, promises=tuple(promises))
-        path = plans.save(exits_file(options.checkpoint))
+        path = exits_file(options.checkpoint)
+        gone = _lost_promises(path, options.risk)
+        plans.save(path)
         confidence, correct = confidence[reported], correct[reported]
     else:
-        plans, path = given, Path(str(options.thresholds))
+        plans, path, gone = given, Path(str(options.thresholds)), ""
         plans.check(size, network.costs(size), path)
     full = full_macs(network, size)
     timed = [*_timed(plans, options.budget, full), *(promise.plan for promise in plans.promises)]
@@ -197,6 +202,13 @@ def run(options: Options) -> None:
             )
     title = f"early exit, {len(sample)} pictures, threads: {threads}, {clock_name()}"
     print_table(savings_table(savings, title), console)
+    if gone:
+        say(f"{path} held thresholds for --risk {gone} until now; these replace them", console)
+    if given is None and options.split == "train" and plans.promises:
+        say(
+            "--split train: a promise holds for pictures like these; the network knows the ones it was trained on",
+            console,
+        )
     if given is None and options.choose_on == "all":
         say("the thresholds were chosen on these pictures; for others, give them with --thresholds", console)
     if given is not None:
@@ -218,6 +230,18 @@ def _checkpoint(source: str) -> str:
     if newest is None:
         raise UserError(f"checkpoint {source}: no usable checkpoint in this folder")
     return str(newest)
+
+
+def _lost_promises(path: Path, risks: Sequence[float]) -> str:
+    """What the file that is to be replaced promises, but for ``risks``; empty without a file that can be used."""
+    from mmms_plugin.exits.plans import Plans
+
+    try:
+        promises = Plans.load(path).promises if path.exists() else ()
+    except UserError:
+        return ""
+    lost = (promise for promise in promises if promise.risk not in risks)
+    return ", ".join(f"{promise.risk:g} (confidence {promise.confidence:g})" for promise in lost)
 
 
 def _choose(

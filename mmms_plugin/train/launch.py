@@ -35,7 +35,15 @@ from mmms_plugin.config.checkpoint import (
     use_components,
 )
 from mmms_plugin.config.data import check_config_data
-from mmms_plugin.config.edit import apply_cfg_options, class_name, data_classes, dicts_in, merge_option, value_at
+from mmms_plugin.config.edit import (
+    apply_cfg_options,
+    class_name,
+    data_classes,
+    dicts_in,
+    leaf_datasets,
+    merge_option,
+    value_at,
+)
 from mmms_plugin.config.files import SEPARATOR, load_config
 from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import set_image_size
@@ -213,6 +221,16 @@ def train(options: TrainOptions) -> Runner:
 
 
 @calm_output()
+def _data_folders(config: Config) -> set[Path]:
+    """Where a test reads pictures and masks."""
+    folders = set()
+    for dataset in leaf_datasets(config.get("test_dataloader")):
+        prefix = dataset.get("data_prefix") or ""
+        for place in prefix.values() if isinstance(prefix, dict) else (prefix,):
+            folders.add(Path(dataset.get("data_root") or "", str(place or "")).resolve())
+    return folders
+
+
 @peers_watched(AGAIN, TESTING)
 def evaluate(options: EvaluateOptions, announce: bool = True) -> dict[str, float]:
     """Evaluate a checkpoint, keep or draw its predictions if the options say so, and return the metrics.
@@ -230,6 +248,9 @@ def evaluate(options: EvaluateOptions, announce: bool = True) -> dict[str, float
     task = task_of(config)
     if out:
         task.check_out(out)
+    for option, folder in (("--out", out), ("--show-dir", options.show_dir)):
+        if folder and Path(folder).resolve() in _data_folders(config):
+            raise UserError(f"{option} {folder}: the data are there, which it would replace; give another folder")
     early = None
     if options.exit_budget is not None or options.exit_risk is not None:
         early = EarlyExitHook(checkpoint, options.exit_budget, options.exit_risk)

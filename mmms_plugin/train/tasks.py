@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,9 +70,14 @@ class Task(ABC):
         return self.data_flags[flag](config, own)
 
     def check_out(self, out: str) -> None:
-        """Raise UserError if predictions cannot be written under this name: all but segmentation write JSON."""
+        """Raise UserError if predictions cannot be written there: all but segmentation write a list in JSON."""
         if not out.endswith(".json"):
             raise UserError(f"--out {out}: predictions of a {self.noun} are JSON, give a name that ends in .json")
+        with suppress(OSError), open(out, "rb") as file:
+            if file.read(64).strip()[:1] not in (b"", b"["):
+                raise UserError(
+                    f"--out {out}: this file is not a list of predictions, which may be replaced; give another name"
+                )
 
     @abstractmethod
     def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:

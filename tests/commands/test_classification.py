@@ -241,7 +241,13 @@ def check_promises(checkpoint: Path, data: list[str], options: list[str], capfd)
     ):
         assert run("test", *test, *wrong) == 2
         assert message in capfd.readouterr().err
+    assert run("early-exit", *command, *options, "--risk", "0.9", "--split", "train") == 0
+    printed = " ".join(capfd.readouterr().out.split())
+    assert f"{file} held thresholds for --risk 0.01 (confidence 0.6) until now; these replace them" in printed
+    assert "--split train: a promise holds for pictures like these" in printed
     file.unlink()
+    assert run("early-exit", *command, *options, "--confidence", "0.9") == 2
+    assert "--confidence: needs --risk" in capfd.readouterr().err
     assert run("test", *test, "--risk", "0.9") == 2
     assert f"--risk 0.9: no thresholds {file}; choose them with mmms early-exit --risk 0.9" in capfd.readouterr().err
     assert run("early-exit", *command, *options, "--thresholds", str(checkpoint), "--risk", "0.1") == 2

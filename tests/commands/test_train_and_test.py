@@ -76,6 +76,12 @@ def test_interrupted_training_continues_where_it_stopped(shapes, tmp_path, capfd
 def test_evaluation_keeps_predictions_and_draws(run, shapes, tmp_path, capfd):
     out, drawn = tmp_path / "predictions.json", tmp_path / "drawn"
     arguments = ["--coco-dir", str(shapes), "--work-dir", str(tmp_path / "work")]
+    for option, place, words in (
+        ("--out", shapes / "annotations/instances_val.json", "this file is not a list of predictions"),
+        ("--show-dir", shapes / "images", "the data are there, which it would replace"),
+    ):
+        assert main(["test", CONFIG, str(run / "iter_2.pth"), *arguments, option, str(place), *QUICK]) == 2
+        assert f"{option} {place}: {words}" in capfd.readouterr().err
     assert (
         main(["test", CONFIG, str(run / "iter_2.pth"), *arguments, "--out", str(out), "--show-dir", str(drawn), *QUICK])
         == 0
