@@ -37,6 +37,7 @@ from mmms_plugin.coco.references import (
     contradicting_names,
     ids_of_truth,
     known_positions,
+    listed_twice,
     name_of,
     numbered_classes,
     other_sizes,
@@ -44,7 +45,7 @@ from mmms_plugin.coco.references import (
 from mmms_plugin.coco.rle import mask_boxes, to_rles
 from mmms_plugin.coco.run_lengths import Masks
 from mmms_plugin.coco.yolo import read_yolo_detections, read_yolo_truth
-from mmms_plugin.errors import LONGEST, UserError, printable
+from mmms_plugin.errors import LONGEST, UserError, printable, shown
 
 LABELS = {"yolo": read_yolo_truth, "voc": read_voc_truth, "labelme": read_labelme_truth}
 
@@ -115,12 +116,15 @@ def read_ground_truth(
     findings.add_where("area", changed & (kind not in LABELS), named)  # whose files state none
     findings.add_where("difficult", columns.iscrowd & (kind == "voc"), named)
     _suspect(findings, columns.boxes, pixels, named)
+    classes = tuple(map(name_of, categories))
+    for name in listed_twice(classes):
+        findings.add("category-name-twice", shown(name))
     names = [image.file_name or str(image.coco_url or "").rpartition("/")[2] for image in images]
     truth = GroundTruth(
         image_ids=image_ids,
         image_sizes=sizes,
         category_ids=category_ids,
-        category_names=tuple(map(name_of, categories)),
+        category_names=classes,
         ids=np.arange(1, len(columns) + 1) if unsound.any() else columns.id,
         image_id=columns.image_id,
         category_id=columns.category_id,

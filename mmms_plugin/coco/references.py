@@ -94,6 +94,11 @@ def name_of(category: Category) -> str:
     return shown(category.id if category.name is None else category.name)
 
 
+def listed_twice(names: Iterable[str]) -> list[str]:
+    """The names that several categories have; those without a name do not count."""
+    return [name for name, count in Counter(filter(None, names)).items() if count > 1]
+
+
 def ids_of_truth(results: Results, truth: GroundTruth, argument: str, path: Path) -> tuple[Columns, Notes]:
     """The predictions of a JSON file with the ground truth's ids, and notes on how they were found.
 

@@ -185,6 +185,7 @@ def run_size_ap(
     from rich.text import Text
 
     from mmms_plugin.coco.formats import AUTO
+    from mmms_plugin.coco.records import few
     from mmms_plugin.report.terminal import literal, say
     from mmms_plugin.size_ap.evaluate import bins_of, evaluate
     from mmms_plugin.size_ap.gate import check_bins, read_baseline
@@ -194,6 +195,10 @@ def run_size_ap(
 
     console, progress, source = console or Console(), Console(stderr=True), source or AUTO
     if out:
+        from mmms_plugin.size_ap.report.write import left_from_before, refuse_to_replace
+
+        read = [("--pred", path) for pred in preds for path in ([pred] if isinstance(pred, str) else pred.files)]
+        refuse_to_replace(out, [("--ann", ann), *read, *([("--baseline", baseline)] if baseline else [])])
         check_folder(out)
     earlier = read_baseline(baseline) if baseline else None
     with progress.status("reading"):
@@ -220,6 +225,8 @@ def run_size_ap(
             with progress.status("drawing"):
                 files = sizes.save(out, figures)
         _print_sizes(console, sizes)
+    if out and (left := left_from_before(out, files)):
+        notes = (*notes, f"{out}: files there that an earlier report left, and that are not of this one: {few(left)}")
     for note in notes:
         progress.print(Text.assemble(("note:", "yellow"), f" {literal(note)}"), soft_wrap=True)
     if files:

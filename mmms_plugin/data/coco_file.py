@@ -35,6 +35,7 @@ from mmms_plugin.coco.mending import (
     without_short_polygons,
 )
 from mmms_plugin.coco.read import read_labels
+from mmms_plugin.coco.references import listed_twice
 from mmms_plugin.coco.rle import mask_boxes, segmentation_problems, to_rles
 from mmms_plugin.coco.run_lengths import Masks
 from mmms_plugin.data.label_layouts import Labelled
@@ -195,9 +196,8 @@ def leave_out_groups(files: Collection[CocoFile]) -> None:
 
 def check_names(coco: CocoFile) -> None:
     """Note names that several categories have, once those that only group others are left out."""
-    for name, count in Counter(name for name in coco.classes if name).items():
-        if count > 1:
-            coco.findings.add("category-name-twice", shown(name))
+    for name in listed_twice(coco.classes):
+        coco.findings.add("category-name-twice", shown(name))
 
 
 def _parent(category: Record) -> str:

@@ -38,7 +38,7 @@ from mmms_plugin.size_ap.evaluate import evaluate
 from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.bootstrap import bin_figures
 from mmms_plugin.size_ap.kernel.matching import IOU_THRESHOLDS, find_candidates, match
-from mmms_plugin.size_ap.options import PIPELINE, Options, parse_resize, parse_tiles, sides_of
+from mmms_plugin.size_ap.options import PIPELINE, Options, bins_text, parse_resize, parse_tiles, sides_of
 from mmms_plugin.size_ap.report.tables import bin_table
 from mmms_plugin.size_ap.resizing import Measured, scale_of
 from mmms_plugin.size_ap.results import SizeAPResults
@@ -114,7 +114,7 @@ class SizeAPMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         if "proposal_fast" in ([metric] if isinstance(metric, str) else metric):
             raise UserError("metric 'proposal_fast' cannot run with NumPy >= 1.24 (mmdet 3.3): use 'proposal'")
-        bins = bins if isinstance(bins, str) else ",".join(map(str, bins))
+        bins = bins_text(bins)
         if iou_thrs is None:
             iou_thrs = IOU_THRESHOLDS
         thresholds = np.atleast_1d(np.asarray(iou_thrs, dtype=np.float64))

@@ -18,7 +18,7 @@ from mmms_plugin.registry import METRICS
 from mmms_plugin.report.tables import to_markdown
 from mmms_plugin.size_ap import UNITS
 from mmms_plugin.size_ap.bins import resolve_bins
-from mmms_plugin.size_ap.options import PIPELINE, Options, parse_resize, sides_of
+from mmms_plugin.size_ap.options import PIPELINE, Options, bins_text, parse_resize, sides_of
 from mmms_plugin.size_ap.resizing import Measured, describe_seen, factors_of, scale_of
 from mmms_plugin.size_ap.size_iou import (
     MEASURES,
@@ -83,7 +83,7 @@ class SizeIoUMetric(BaseMetric):
         from mmseg.evaluation import IoUMetric  # the host, only when used
 
         super().__init__(collect_device=collect_device, prefix=prefix)
-        bins = bins if isinstance(bins, str) else ",".join(map(str, bins))
+        bins = bins_text(bins)
         if not bins.strip().lower().startswith("quantiles"):
             resolve_bins(bins, bin_unit, None, allow_gaps, allow_overlaps)  # refuse now, not after the first epoch
         if min_area < 1:

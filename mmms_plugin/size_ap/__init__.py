@@ -33,7 +33,7 @@ def size_ap(
     names: Sequence[str] = (),
     iou_type: str = "bbox",
     area: str = "annotation",
-    bins: str = "coco",
+    bins: str | Sequence[str | float] = "coco",
     bin_unit: str = "side",
     resize: str | tuple[int, int] | Resizing | None = None,
     tiles: int | str | tuple[int, int] | None = None,
@@ -66,7 +66,8 @@ def size_ap(
         names: names of runs that are single files; by default those of the files.
         iou_type: overlap of boxes, 'bbox', or of masks, 'segm'.
         area: what determines an object's size: 'annotation' (its ``area`` field, as in pycocotools), 'box' or 'mask'.
-        bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N', limits such as '0,16,32,inf', or 'name=low:high,...'.
+        bins: 'coco', 'tiny', 'ai-tod', 'soda', 'quantiles:N', limits such as '0,16,32,inf', or
+            'name=low:high,...', also as a list.
         bin_unit: unit of custom limits and quantiles: 'side' or 'pixels' (square root of the area, px), 'area' (px²) or
             'relative' (square root of the share of the picture's area; default limits 0, 0.05, 0.2 and 1).
         resize: width and height in px that pictures are made to fit, '1333x800' or (1333, 800), or what
@@ -144,6 +145,7 @@ def check_options(given: Mapping[str, Any]) -> None:
 
 def _options(
     *,
+    bins: Any = "coco",
     bootstrap: int = 0,
     thresholds: bool = False,
     resize: Any = None,
@@ -152,10 +154,18 @@ def _options(
     suspects: Any = 0,
     **others: Any,
 ) -> Options:
-    from mmms_plugin.size_ap.options import CONFUSION_IOU, SUSPECTS, Options, parse_resize, parse_tiles, sides_of
+    from mmms_plugin.size_ap.options import (
+        CONFUSION_IOU,
+        SUSPECTS,
+        Options,
+        bins_text,
+        parse_resize,
+        parse_tiles,
+        sides_of,
+    )
 
     return Options(
-        replicates=bootstrap, operating=thresholds, resize=sides_of(resize, parse_resize),
+        bins=bins_text(bins), replicates=bootstrap, operating=thresholds, resize=sides_of(resize, parse_resize),
         tiles=sides_of(tiles, parse_tiles),
         confusion=(CONFUSION_IOU if confusion else None) if isinstance(confusion, bool) else confusion,
         suspects=SUSPECTS * suspects if isinstance(suspects, bool) else suspects, **others,

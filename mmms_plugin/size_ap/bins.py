@@ -232,7 +232,7 @@ def _parse(text: str, unit: str) -> Limits:
             raise UserError(f"--bins: the upper limit of {part.strip()!r} is too large; inf is without limit")
         if not 0 <= low < high:
             raise UserError(f"--bins: {part.strip()!r} needs 0 <= LOW < HIGH")
-        if unit == RELATIVE and low >= 1:
+        if unit == RELATIVE and (low >= 1 or 1 < high < math.inf):
             raise UserError(f"--bins: {part.strip()!r}: relative limits are shares of the picture's side, from 0 to 1")
         high = math.inf if unit == RELATIVE and high >= 1 else high  # an object can be as large as the picture
         entries.append((printable(match[1]), low, high))
@@ -259,5 +259,5 @@ def _unit_text(unit: str) -> str:
     return {
         "side": "side = sqrt(area) in px",
         "area": "area in px²",
-        "relative": "side = sqrt(area) as a share of the picture's",
+        "relative": "side = sqrt(area) as a share of the picture's or tile's",
     }[unit]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mmms_plugin.coco import lvis
 from mmms_plugin.coco.formats import AUTO, Source
 from mmms_plugin.coco.objects import Detections, GroundTruth, Method, describe_area
+from mmms_plugin.coco.references import listed_twice
 from mmms_plugin.errors import UserError, counted
 from mmms_plugin.report.tables import percent
 from mmms_plugin.size_ap import RELATIVE, SMALLEST_SHARE
@@ -169,6 +170,10 @@ def evaluate(
         raise UserError("--calibration: it is of the scores of one run; give files with --pred, not --group")
     if options.operating and any(isinstance(run, Method) and len(run.runs) > 1 for run in runs):
         raise UserError("--thresholds: a threshold is for the scores of one run; give files with --pred, not --group")
+    if options.operating and (twice := listed_twice(truth.category_names)):
+        raise UserError(
+            f"--thresholds: several categories are called {twice[0]!r}; thresholds go by name, so rename one"
+        )
     bins = bins_of(truth, options)
     methods = [run if isinstance(run, Method) else Method(run.name, (run,)) for run in runs]
     factors = options.factors(truth)

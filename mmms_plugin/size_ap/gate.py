@@ -30,7 +30,8 @@ OPERATORS = {
 CONDITION = re.compile(r"\s*(?P<bin>.+?)\.(?P<figure>\w+)\s*(?P<operator><=|>=|<|>)\s*(?P<limit>\S+)\s*")
 FORM = 'must be BIN.FIGURE < NUMBER (or <=, >, >=), such as "small.AP < 0.20" or "all.missed > 0.1"'
 # must be the same in both
-SETTINGS = ("data", "iou_type", "area", "bins", "max_dets", "iou_thresholds", "replicates", "seed")
+SETTINGS = ("seen", "iou_type", "area", "bins", "max_dets", "iou_thresholds", "replicates", "seed", "data")
+SAID = {"data": "the annotations", "seen": "--resize, --tiles or --bin-unit"}
 ROUNDING = 1e-9  # by which a mean of precisions may exceed 1
 
 
@@ -118,7 +119,7 @@ class Baseline:
         content = results.to_json()
         differ = [name for name in SETTINGS if content[name] != self.settings[name]]
         if differ:
-            self._refuse("the annotations" if differ[0] == "data" else differ[0].replace("_", " "))
+            self._refuse(SAID.get(differ[0], differ[0].replace("_", " ")))
         last_run = _last_run(content).items()
         lines = (self._failure(name, *self.bins[name], *now, results.confidence) for name, now in last_run)
         return tuple(filter(None, lines))
@@ -148,6 +149,7 @@ def read_baseline(path: str) -> Baseline:
     wanted = "must be a results.json that `mmms size-ap --bootstrap N` wrote"
     try:
         content = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
+        content.setdefault("seen", "")  # 0.1.0 knew sizes on disk only
         settings, name = {key: content[key] for key in SETTINGS}, str(content["runs"][-1]["name"])
         bins = _last_run(content) if settings["replicates"] else None
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,11 @@ PIPELINE = "pipeline"  # as the resizing of metrics: what the test pipeline did
 CONFUSION_IOU = 0.5
 SUSPECTS = 100  # that --suspects lists
 MOST_CONFIDENCE = 0.9999  # more cannot be resolved by replicates
+
+
+def bins_text(bins: str | Sequence[str | float]) -> str:
+    """Bins as the command takes them, also from a list of limits or of ``name=low:high``."""
+    return ",".join(map(str, bins)) if isinstance(bins, list | tuple) else bins  # type: ignore[return-value]
 
 
 def parse_resize(text: str) -> tuple[int, int] | str:
@@ -59,7 +64,7 @@ def sides_of(value: Any, parse: Callable[[str], Any]) -> Any:
     """A size that Python code gives as text, number or pair, as the command's option is read."""
     if isinstance(value, list | tuple) and len(value) == 2:
         value = f"{value[0]}x{value[1]}"
-    return parse(str(value)) if isinstance(value, str | int) else value
+    return parse(str(value)) if isinstance(value, str | int | float) else value
 
 
 def _iou_thresholds() -> tuple[float, ...]:
@@ -242,6 +247,10 @@ class Options(CommandOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("bins", "bin_unit", "area", "iou_type"):
+            if not isinstance(getattr(self, name), str):
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} {getattr(self, name)}: must be a text, as on the command line")
         if math.isnan(self.score_threshold):
             raise UserError("--score-threshold nan: must be a number")
         goals = [f"--{name}" for name in ("precision", "recall") if getattr(self, name) is not None]

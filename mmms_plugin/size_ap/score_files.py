@@ -101,6 +101,7 @@ class ScoreThresholds:
     Attributes:
         kind: says what the file is.
         goal, iou, run: what they were chosen for, at which IoU, and the run.
+        scores: a hash of the run's scores.
         sizes: how sizes are measured.
         all_classes: score by bin.
         classes: score by class and bin.
@@ -112,6 +113,7 @@ class ScoreThresholds:
     goal: str = ""
     iou: float = 0.5
     run: str = ""
+    scores: str = ""
     kind: Literal["mmms score thresholds"] = "mmms score thresholds"
 
     def keeps(
@@ -156,6 +158,7 @@ class ScoreCalibration:
     Attributes:
         kind: says what the file is.
         iou, run: at which IoU a detection was right, and the run.
+        scores: a hash of the run's scores.
         sizes: how sizes are measured.
         maps: slope and offset by bin, 'all' for detections in no other.
     """
@@ -164,6 +167,7 @@ class ScoreCalibration:
     maps: dict[str, tuple[float, float]]
     iou: float = 0.5
     run: str = ""
+    scores: str = ""
     kind: Literal["mmms score calibration"] = "mmms score calibration"
 
     def apply(self, scores: Floats, boxes: Floats, areas: Floats | None, picture: tuple[int, int]) -> Floats:
@@ -212,6 +216,24 @@ def read_thresholds(path: str | Path) -> ScoreThresholds:
     if not all(map(math.isfinite, scores)):
         raise UserError(f"--thresholds {path}: a score is not a number; {wanted}")
     return content
+
+
+def read_both(
+    calibration: str | Path | None, thresholds: str | Path | None
+) -> tuple[ScoreCalibration | None, ScoreThresholds | None]:
+    """The content of the files that are given.
+
+    Raises:
+        UserError: one of them cannot be read, or the thresholds are of the scores that the maps change.
+    """
+    maps = None if calibration is None else read_calibration(calibration)
+    least = None if thresholds is None else read_thresholds(thresholds)
+    if maps and least and maps.scores and maps.scores == least.scores:
+        raise UserError(
+            f"--thresholds {thresholds}: of the scores before --calibration {calibration}; find thresholds on "
+            "predictions that mmms predict --calibration --score 0 makes"
+        )
+    return maps, least
 
 
 def _check(sizes: Sizes, where: str, wanted: str, used: set[str]) -> None:

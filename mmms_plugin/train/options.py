@@ -84,18 +84,6 @@ def _check_pretrained(place: str) -> None:
         raise UserError(f"--pretrained {error}; {NO_WEIGHTS} starts from random weights") from None
 
 
-def _check_calibration(file: Path) -> None:
-    from mmms_plugin.size_ap.score_files import read_calibration
-
-    read_calibration(file)
-
-
-def _check_thresholds(file: Path) -> None:
-    from mmms_plugin.size_ap.score_files import read_thresholds
-
-    read_thresholds(file)
-
-
 def _check_resume(file: str) -> None:
     if file != NEWEST and not Path(file).is_file():
         raise UserError(f"--resume {file}: no such file")
@@ -377,12 +365,12 @@ class ScoreOptions(CommandOptions):
         "drawing takes most of the time, which --no-draw saves",
     )  # fmt: skip
     calibration: Path | None = option(
-        metavar="FILE", group=OUTPUT, exists=_check_calibration,
+        metavar="FILE", group=OUTPUT,
         help="for detectors: turn scores into probabilities by the maps that mmms size-ap --calibration --out fitted "
         "for each size; --thresholds and --score are then of these",
     )  # fmt: skip
     thresholds: Path | None = option(
-        metavar="FILE", group=OUTPUT, exists=_check_thresholds,
+        metavar="FILE", group=OUTPUT,
         help="for detectors: keep objects by the scores that mmms size-ap --thresholds --out found for their class and "
         "size (default: --score alone; --score is then 0 unless given)",
     )  # fmt: skip
@@ -403,3 +391,10 @@ class PredictOptions(LauncherOptions, InferenceOptions, PredictorOptions, ScoreO
         help="use the config saved in the checkpoint. A config is Python code and is run: only for checkpoints that "
         "you trust",
     )  # fmt: skip
+
+    def check_files(self) -> None:
+        super().check_files()
+        if self.calibration or self.thresholds:
+            from mmms_plugin.size_ap.score_files import read_both
+
+            read_both(self.calibration, self.thresholds)

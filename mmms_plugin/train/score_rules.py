@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from mmms_plugin.errors import UserError, printable
-from mmms_plugin.size_ap.score_files import ScoreCalibration, ScoreThresholds, read_calibration, read_thresholds
+from mmms_plugin.size_ap.score_files import ScoreCalibration, ScoreThresholds, read_both
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class ScoreRules:
         if not detector:
             option = "--thresholds" if calibration is None else "--calibration"
             raise UserError(f"{option}: only for detectors, whose objects have sizes")
-        maps = None if calibration is None else read_calibration(calibration)
-        least = None if thresholds is None else read_thresholds(thresholds)
+        maps, least = read_both(calibration, thresholds)
         if least is not None and least.classes and not set(least.classes) & set(classes):
             theirs, ours = (printable(", ".join(list(names)[:5])) for names in (least.classes, classes))
             raise UserError(f"--thresholds {thresholds}: its classes ({theirs}) are not the model's ({ours})")

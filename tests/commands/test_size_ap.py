@@ -15,6 +15,7 @@ from mmms_plugin.commands import main
 from mmms_plugin.errors import UserError
 from mmms_plugin.files import files_written_together
 from mmms_plugin.size_ap import size_ap
+from mmms_plugin.size_ap.report.write import left_from_before
 from tests.fuzz.size_ap import quick_figures
 from tests.size_ap.size_ap_data import pycocotools_eval, random_coco, with_masks
 
@@ -315,6 +316,24 @@ def test_a_bin_that_is_significantly_worse_than_the_baseline_fails_the_run(files
     assert (
         f"interval {100 * limits.low:+.2f} to {100 * limits.high:+.2f}" in text
     )  # the paired bootstrap, without the predictions
+
+
+def test_inputs_stay_and_files_of_an_earlier_report_are_named(files, tmp_path, capsys):
+    every = ["--no-errors", "--thresholds", "--calibration", "--confusion", "--suspects", "9", "--bootstrap", "9"]
+    with quick_figures(True):
+        assert run(files, tmp_path, *every, "--figures", "png", preds=("one", "two")) == 0
+        assert "earlier report" not in capsys.readouterr().err
+        written = sorted(path.name for path in tmp_path.iterdir())
+        assert sorted(left_from_before(tmp_path, [])) == written  # all of them are known as files of reports
+        assert run(files, tmp_path, "--no-errors") == 0
+    line = next(line for line in capsys.readouterr().err.splitlines() if "an earlier report left" in line)
+    assert "calibration-1.json" in line
+    assert "results.json" not in line
+    before = (tmp_path / "results.json").read_bytes()
+    for name, given in (("--baseline", ("--bootstrap", "9")), ("--pred", ())):
+        assert run(files, tmp_path, name, str(tmp_path / "results.json"), *given) == 2
+        assert f"{name} {tmp_path / 'results.json'}: the report would replace it" in capsys.readouterr().err
+    assert (tmp_path / "results.json").read_bytes() == before
 
 
 def test_groups_and_runs_are_compared_with_the_first(files, tmp_path, capsys):

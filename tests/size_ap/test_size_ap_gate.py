@@ -135,6 +135,7 @@ def test_conditions_on_what_is_not_evaluated_are_refused():
         ("max_dets", 99, "max dets"),
         ("iou_thresholds", [0.5], "iou thresholds"),
         ("seed", 1, "seed"),
+        ("seen", "px after resizing pictures (1333x800)", "--resize, --tiles or --bin-unit"),
         ("bins", None, "bins"),
     ],
 )

@@ -111,6 +111,7 @@ def test_bins_of_limits():
         ("0,16,8", "side", "limits must rise"),
         ("0,x", "side", "allowed are coco"),
         ("0,0.5,1,2", "relative", "shares of the picture's side, from 0 to 1"),
+        ("0,5", "relative", "shares of the picture's side, from 0 to 1"),
         ("soda", "relative", "its limits are in px"),
         ("coco", "furlongs", "--bin-unit 'furlongs': allowed are side, pixels, area, relative"),
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +19,9 @@ from mmms_plugin.size_ap.kernel.accumulate import Accumulator
 from mmms_plugin.size_ap.kernel.matching import find_candidates, match
 from mmms_plugin.size_ap.kernel.operating_points import Goal, Ranked
 from mmms_plugin.size_ap.options import Options
-from mmms_plugin.size_ap.report.write import score_thresholds
+from mmms_plugin.size_ap.report.write import score_calibration, score_thresholds
 from mmms_plugin.size_ap.resizing import Step
-from mmms_plugin.size_ap.score_files import Limits, ScoreThresholds, Sizes, read_thresholds
+from mmms_plugin.size_ap.score_files import Limits, ScoreThresholds, Sizes, read_both, read_thresholds
 from tests.fuzz.size_ap import quick_figures
 from tests.oracles.operating_points import best_threshold
 from tests.size_ap.size_ap_data import in_memory, pycocotools_eval, random_coco, with_masks
@@ -240,6 +241,31 @@ def test_damaged_files_are_one_line(written, tmp_path, change, words):
         read_thresholds(file)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(f"--thresholds {file}: ")
+
+
+def test_classes_of_one_name_have_no_thresholds(files, tmp_path, capsys):
+    coco = json.loads((files / "ann.json").read_text(encoding="utf-8"))
+    coco["categories"][0]["name"] = coco["categories"][1]["name"] = "ball"
+    (tmp_path / "ann.json").write_text(json.dumps(coco), encoding="utf-8")
+    arguments = ["size-ap", "--ann", str(tmp_path / "ann.json"), "--pred", str(files / "pred.json"), "--no-errors"]
+    assert main(arguments) == 0
+    assert "note: ann.json: category names that are listed twice: 1 ('ball')" in capsys.readouterr().err
+    assert main([*arguments, "--thresholds"]) == 2
+    assert "--thresholds: several categories are called 'ball'" in capsys.readouterr().err
+
+
+def test_thresholds_of_the_scores_that_maps_change_are_refused(files, tmp_path):
+    pred = json.loads((files / "pred.json").read_text(encoding="utf-8"))
+    (tmp_path / "mapped.json").write_text(json.dumps([{**d, "score": d["score"] / 2} for d in pred]), encoding="utf-8")
+    options = dict(errors=False, sweep=False, thresholds=True, calibration=True)
+    results = size_ap(files / "ann.json", [files / "pred.json", tmp_path / "mapped.json"], **options)
+    maps, raw, later = (tmp_path / f"{name}.json" for name in ("maps", "raw", "later"))
+    maps.write_text(score_calibration(results, results.runs[0]).to_json(), encoding="utf-8")
+    for file, run in ((raw, results.runs[0]), (later, results.runs[1])):
+        file.write_text(score_thresholds(results, run).to_json(), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"^--thresholds {re.escape(str(raw))}: of the scores before --calibration"):
+        read_both(maps, raw)
+    assert read_both(maps, later)[1] == read_thresholds(later)
 
 
 def test_there_are_no_scores_without_predictions(files, capsys):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmms_plugin.errors import UserError
 from mmms_plugin.files import files_written_together, write_text
 from mmms_plugin.report.page import Output, Section, render
 from mmms_plugin.size_ap.evaluate import SWEEP_REPLICATES
@@ -31,6 +34,14 @@ ERROR_MEANINGS = (
     ("duplicate", "a better detection already matches the object"),
     ("background", "no object there: IoU of at most 0.1 with any object"),
     ("missed", "an object that no detection matches, not even one whose error is fixed"),
+)
+# files that reports may hold; figures and score files end in the number of their run
+REPORT_FILE = re.compile(
+    r"(report|suspects|object_sizes)\.html|(results|suspects|object_sizes|(thresholds|calibration)-\d+)\.json"
+    r"|(object_size_)?tables\.(md|tex)|(bins|classes|errors|ap_against_size|confusion|thresholds|calibration"
+    r"|reliability|calibration_maps|differences|settling|suspects)\.csv"
+    r"|((ap|ar)_per_bin|object_sizes|(errors|precision_recall|reliability|reliability_classes|class_by_size|confusion"
+    r"|ap_difference|image_groups|ap_against_size)(-\d+)?)\.(svg|png|pdf)"
 )
 LVIS_RULES = (
     "LVIS: the best 300 detections of an image count; ignored are those of classes that were not checked in the image, "
@@ -90,6 +101,28 @@ def write_report(
                       links=links)  # fmt: skip
         files = [write_text(folder / "report.html", page), *out.written]
     return [Path(out_dir, file.name) for file in files]
+
+
+def left_from_before(folder: str | PathLike[str], written: Sequence[Path]) -> list[str]:
+    """Files in a report's folder that an earlier one left and this one, ``written``, lacks; those of commands first."""
+    new = {file.name for file in written}
+    names = [f.name for f in Path(folder).iterdir() if f.name not in new and REPORT_FILE.fullmatch(f.name)]
+    return sorted(names, key=lambda name: (not name.endswith(".json"), name))
+
+
+def refuse_to_replace(folder: str | PathLike[str], inputs: Iterable[tuple[str, str]]) -> None:
+    """Refuse inputs that a report in ``folder`` could replace.
+
+    Args:
+        folder: of the report.
+        inputs: option and path of each.
+
+    Raises:
+        UserError: for the first one.
+    """
+    for name, path in inputs:
+        if REPORT_FILE.fullmatch(Path(path).name) and Path(path).resolve().parent == Path(folder).resolve():
+            raise UserError(f"{name} {path}: the report would replace it; give another --out than {folder}")
 
 
 def write_object_sizes(sizes: ObjectSizes, out_dir: str | PathLike[str], figures: Sequence[str] = ()) -> list[Path]:
@@ -210,7 +243,7 @@ def score_calibration(results: SizeAPResults, run: RunResult) -> ScoreCalibratio
     """A run's maps as the file that ``mmms predict --calibration`` takes."""
     assert run.calibration is not None
     maps = {row.bin: (row.slope, row.offset) for row in run.calibration.maps}
-    return ScoreCalibration(sizes_of(results), maps, run.calibration.iou, run.name)
+    return ScoreCalibration(sizes_of(results), maps, run.calibration.iou, run.name, _hash_of_scores(results, run))
 
 
 def score_thresholds(results: SizeAPResults, run: RunResult) -> ScoreThresholds:
@@ -223,7 +256,16 @@ def score_thresholds(results: SizeAPResults, run: RunResult) -> ScoreThresholds:
             by_bin[point.bin] = point.score
     everything = tables_by_class.pop(None, {})
     by_name = {name: table for name, table in tables_by_class.items() if name is not None}
-    return ScoreThresholds(sizes_of(results), everything, by_name, run.operating.goal, run.operating.iou, run.name)
+    return ScoreThresholds(
+        sizes_of(results), everything, by_name, run.operating.goal, run.operating.iou, run.name,
+        _hash_of_scores(results, run),
+    )  # fmt: skip
+
+
+def _hash_of_scores(results: SizeAPResults, run: RunResult) -> str:
+    assert results.inputs is not None
+    (detections,) = results.inputs.methods[tables.position(results, run) - 1].runs
+    return hashlib.sha256(detections.scores.tobytes()).hexdigest()[:16]
 
 
 def sizes_of(results: SizeAPResults) -> Sizes:
