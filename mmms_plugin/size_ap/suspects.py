@@ -148,22 +148,23 @@ def _grouped(truth: GroundTruth, runs: Sequence[Detections]) -> _Groups:
     member, leader, iou = find_overlaps(every, every, classes, "bbox", SAME)
     by_leader = np.lexsort((-every.scores[member], leader))
     member, leader, iou = member[by_leader], leader[by_leader], iou[by_leader]
-    starts = np.searchsorted(leader, np.arange(len(every) + 1))
-    taken = np.zeros(len(every), np.bool_)
+    starts = np.searchsorted(leader, np.arange(len(every) + 1)).tolist()
+    members, ious, models_of, scores = member.tolist(), iou.tolist(), model.tolist(), every.scores.tolist()
+    taken = [False] * len(every)
     leaders, support, spread, models = [], [], [], []
     for first in np.argsort(-every.scores, kind="stable").tolist():
         if taken[first]:
             continue
-        near = slice(starts[first], starts[first + 1])
-        free = ~taken[member[near]]
-        members, ious = member[near][free], iou[near][free]
-        taken[members] = True
-        _, best = np.unique(model[members], return_index=True)  # the most confident of each model
-        others = best[members[best] != first]
+        best: dict[int, int] = {}  # of each model, its most confident detection
+        for i in range(starts[first], starts[first + 1]):
+            if not taken[members[i]]:
+                taken[members[i]] = True
+                best.setdefault(models_of[members[i]], i)
+        others = [1 - ious[i] for i in best.values() if members[i] != first]
         leaders.append(first)
-        support.append(float(every.scores[members[best]].sum()) / len(runs))
-        spread.append(float((1 - ious[others]).mean()) if len(others) else 0.0)
-        models.append(len(others) + 1)
+        support.append(sum(scores[members[i]] for i in best.values()) / len(runs))
+        spread.append(sum(others) / len(others) if others else 0.0)
+        models.append(len(best))
     place = np.lexsort((np.arange(len(leaders)), -np.array(support)))
     chosen = every.at(np.array(leaders, np.int64)[place])
     return _Groups(chosen, np.array(support)[place], np.array(spread)[place], np.array(models, np.int64)[place])
