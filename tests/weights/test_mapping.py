@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.weights import mapping
 from mmms_plugin.weights.files import Checkpoint
 from mmms_plugin.weights.mapping import apply_table, compare, expected, part_configs, parts_fit
 from mmms_plugin.weights.recognise import choose, recognise
@@ -227,3 +228,13 @@ def test_what_differs_in_half_of_its_keys_is_near_nothing(damage: str) -> None:
 def test_given_names_are_taken_as_they_are() -> None:
     """What differs is said later."""
     assert chosen({}) == "torchvision resnet18 True"
+
+
+def test_layers_elsewhere_draw_their_weights_while_a_network_is_built_without_memory():
+    with mapping._weights_not_drawn():
+        torch.manual_seed(0)
+        conv, norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+    torch.manual_seed(0)
+    assert torch.equal(conv.weight, nn.Conv2d(3, 8, 3).weight)
+    assert norm.weight.tolist() == [1] * 8
+    assert "reset_parameters" not in vars(nn.Conv2d)
