@@ -145,7 +145,7 @@ PAGES = {
                 "Results",
                 "mmms_plugin.size_ap.results",
                 "SizeAPResults RunResult BinResult Interval ErrorShare ClassMatrix SizePoint SeedResult Comparison "
-                "Difference GroupRow Settling Inputs OperatingPoints OperatingPoint "
+                "Difference GroupRow Settling Failures Inputs OperatingPoints OperatingPoint "
                 "Confusion Answer Calibration CalibrationCell SizeMap Suspects",
             ),
             Group("Bins", "mmms_plugin.size_ap.bins", "resolve_bins BinSet Bin"),
