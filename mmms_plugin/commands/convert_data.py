@@ -55,7 +55,7 @@ def run(options: Options) -> None:
         say(line)
     if written.findings:
         check = shell_line(["mmms", "check-data", str(options.folder)])
-        say(f"{counted(len(written.findings), 'remark')} on the data: {check} lists them")
+        say(f"for remarks on the data, see {check}")
     words = ["mmms", "train", "CONFIG", "--data", str(options.out)]
     if options.images == "none":
         words += ["--img-dir", options.img_dir or str(options.own.folder)]

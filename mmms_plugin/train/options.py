@@ -81,7 +81,7 @@ def _check_pretrained(place: str) -> None:
     try:
         check_place(place)
     except UserError as error:
-        raise UserError(f"--pretrained {error}; {NO_WEIGHTS} starts from random weights") from None
+        raise UserError(f"--pretrained {error}; --pretrained {NO_WEIGHTS} starts from random weights") from None
 
 
 def _check_resume(file: str) -> None:

@@ -41,7 +41,7 @@ from mmms_plugin.config.image_size import set_image_size
 from mmms_plugin.config.tiles import tiles_of, without_tiles
 from mmms_plugin.data.pictures import look_at, quiet_libraries
 from mmms_plugin.devices import usable_device
-from mmms_plugin.errors import UserError, first_line, one_line
+from mmms_plugin.errors import UserError, counted, first_line, one_line
 from mmms_plugin.files import check_folder, make_folder, unfinished, write_text
 from mmms_plugin.inference import optimize_for_inference
 from mmms_plugin.registry import use_scope
@@ -194,7 +194,7 @@ def _predict(options: PredictOptions) -> None:
             path, reason = next(iter(skipped.items()))
             raise UserError(f"none of the {len(inputs)} pictures can be read; {path}: {reason}")
     drawings = f"; drawings in {options.out / DRAWN}" if options.draw else ""
-    say(f"{len(inputs) - len(skipped)} pictures: {results.summary()}{drawings}")
+    say(f"{counted(len(inputs) - len(skipped), 'picture')}: {results.summary()}{drawings}")
     list_skipped(options.out / "skipped.txt", skipped)
 
 

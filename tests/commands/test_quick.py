@@ -17,7 +17,7 @@ MISTAKES = {
     "train CONFIG --coco-dir nowhere": "--coco-dir nowhere: no such folder",
     "train CONFIG --val-ann nowhere.json": "--val-ann nowhere.json: no such file",
     "train CONFIG --img-dir there": "--img-dir: name the data too",
-    "train CONFIG --pretrained nowhere.pth": "--pretrained nowhere.pth: no such file; none starts from random weights",
+    "train CONFIG --pretrained nowhere.pth": "nowhere.pth: no such file; --pretrained none starts from random weights",
     "train CONFIG --resume nowhere.pth": "--resume nowhere.pth: no such file",
     "train CONFIG --epochs 0": "--epochs 0: must be",
     "test CONFIG nowhere.pth": "checkpoint nowhere.pth: no such file",

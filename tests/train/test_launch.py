@@ -147,7 +147,10 @@ def test_options_that_the_config_or_the_machine_cannot_follow(shapes, tmp_path, 
         (["train", DEMO, *data, "--amp"], "--amp: needs a CUDA device, and torch sees none"),
         (["train", DEMO, *data, *without], "--auto-scale-lr: the config has no auto_scale_lr.base_batch_size"),
         (["train", str(sharded), *data], "strategy.type=FSDPStrategy: needs a GPU, and torch sees none"),
-        (["train", DEMO, *data, "--pretrained", "x"], "--pretrained x: no such file; none starts from random weights"),
+        (
+            ["train", DEMO, *data, "--pretrained", "x"],
+            "--pretrained x: no such file; --pretrained none starts from random weights",
+        ),
         (
             ["train", DEMO, *data, "--pretrained", "s3://x/y.pth"],
             "--pretrained s3://x/y.pth: s3:// is not supported; allow",
