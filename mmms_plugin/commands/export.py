@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,11 @@ class Options(ModelOptions):
         help="take only heights and widths that are multiples of N px; with the stride, such as 32, networks with "
         "Elastic need no cropping and are faster",
     )  # fmt: skip
+    int8: tuple[str, ...] | None = option(
+        metavar="PICTURES",
+        help="write .onnx in integers of 8 bits, with ranges from every second of these pictures (files, folders), at "
+        "most 64; the others show how far it is from float32 (default: float32)",
+    )  # fmt: skip
 
 
 def run(options: Options) -> None:
@@ -53,6 +60,8 @@ def run(options: Options) -> None:
     from mmms_plugin.export.engines import engine_for
 
     engine_for(options.out)
+    if options.int8 and options.out.suffix != ".onnx":
+        raise UserError(f"--int8: OUT {options.out} must end in .onnx")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the hosts' warnings about their own deprecated calls
         _export(options)
@@ -62,6 +71,7 @@ def _export(options: Options) -> None:
     from mmms_plugin.config.checkpoint import check_function, use_components
     from mmms_plugin.config.function import Function
     from mmms_plugin.config.image_size import own_size
+    from mmms_plugin.export.int8 import Calibration
     from mmms_plugin.export.write import export_model
     from mmms_plugin.report.terminal import say
     from mmms_plugin.train.predict import build_model, classes_of, config_of
@@ -75,22 +85,56 @@ def _export(options: Options) -> None:
     config = config_of(options, saved.meta)
     classes, _ = classes_of(config, saved.meta)
     remarks = [use_components(config.model, saved)]
+    pictures = _readable(options.int8, options.out) if options.int8 else []
     own = Function.of(config)
     model = build_model(config, saved, "cpu")
     remarks.append(check_function(model, own, saved, options.force))
     for remark in filter(None, remarks):
         print(one_line(remark), file=sys.stderr)
     width, height = own_size(config)
+    calibration = Calibration.of(pictures, _loader(config, model)) if pictures else None
     inputs = _inputs(model)
     done = export_model(
         model, options.out, task_of(config).noun, (height, width), exits=options.exits, multiple=options.multiple,
-        info=dict(inputs, classes=classes),
+        info=dict(inputs, classes=classes), int8=calibration,
     )  # fmt: skip
     graph = done.graph
     say(f"{done.path}: {', '.join(graph.names)}; {graph.limits()}")
     say(f"checked in {done.engine} at {_shapes(done.shapes)}: within {done.error:.1g} standard deviations of torch's")
+    if done.int8:
+        say(str(done.int8))
     if inputs:
         say(f"pictures: {inputs['channel_order']}, less mean {inputs['mean']}, divided by std {inputs['std']}")
+
+
+def _readable(arguments: Sequence[str], out: Path) -> list[Path]:
+    """Pictures of ``--int8``; raises UserError if there are fewer than two, or one of them cannot be read."""
+    from mmms_plugin.train.inputs import find_inputs
+    from mmms_plugin.train.predict import problem_of
+
+    paths = [source.path for source in find_inputs(arguments, out)]
+    if len(paths) < 2:
+        raise UserError(f"--int8: {len(paths)} picture; two are needed, one for ranges and one for the comparison")
+    for path in paths:
+        if problem := problem_of(path):
+            raise UserError(f"--int8: {path}: {problem}")
+    return paths
+
+
+def _loader(config: Any, model: Any) -> Callable[[Path], Any]:
+    """Loads a picture's file as the network takes it, ``[C, H, W]``: after test pipeline and normalisation."""
+    from mmengine.dataset import pseudo_collate
+
+    from mmms_plugin.config.check import user_fault
+    from mmms_plugin.train.predict import picture_pipeline
+
+    pipeline = picture_pipeline(config)
+
+    def load(path: Path) -> Any:
+        packed = user_fault("the test pipeline", partial(pipeline, {"img_path": str(path), "img_id": 0}))
+        return model.data_preprocessor(pseudo_collate([packed]), False)["inputs"][0].float().numpy()
+
+    return load
 
 
 def _shapes(shapes: Any) -> str:

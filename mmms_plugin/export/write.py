@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmms_plugin.errors import RunError
+from mmms_plugin.errors import RunError, UserError
 from mmms_plugin.export.assembled import assemble_kernels
 from mmms_plugin.export.engines import Run, engine_for
 from mmms_plugin.export.graph import Graph, Size, capture, outputs_of
+from mmms_plugin.export.int8 import Array, Calibration, Quantized, quantize
 from mmms_plugin.export.networks import ExportedNetwork, exported_network
 from mmms_plugin.export.resampling import replace_resampling
 from mmms_plugin.files import files_written_together
@@ -34,6 +35,7 @@ class Exported:
         engine: that ran it.
         error: largest difference from torch, in standard deviations of the output.
         shapes: of the pictures that were compared.
+        int8: what the step to integers of 8 bits cost, if it was taken.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Exported:
     engine: str
     error: float
     shapes: Sequence[tuple[int, int, int, int]]
+    int8: Quantized | None = None
 
 
 def export_model(
@@ -52,6 +55,7 @@ def export_model(
     exits: Sequence[int] | None = None,
     multiple: int = 1,
     info: Mapping[str, Any] | None = None,
+    int8: Calibration | None = None,
 ) -> Exported:
     """Write a model for the engine of the file's ending, after comparing it there with torch.
 
@@ -63,6 +67,7 @@ def export_model(
         exits: of a classifier with several exits, from 1.
         multiple: of which the heights and widths of pictures are multiples.
         info: facts to keep in the file beside the limits.
+        int8: for a file in integers of 8 bits; for ``.onnx`` only.
 
     Raises:
         UserError: the model cannot be exported.
@@ -77,7 +82,28 @@ def export_model(
         engine.write(graph, folder / out.name, facts)
         run, shapes = engine.load(folder / out.name), graph.checked_shapes()
         error = max(_difference(original, run, shape, engine.name) for shape in shapes)
-    return Exported(out, graph, engine.name, error, shapes)
+        quantized = quantize(folder / out.name, _fitting(graph, int8), graph.names) if int8 else None
+    return Exported(out, graph, engine.name, error, shapes, quantized)
+
+
+def _fitting(graph: Graph, calibration: Calibration) -> Calibration:
+    """Loads ``[1, C, H, W]`` of sizes that the graph takes: zeros are added at the right and the bottom."""
+
+    def fitting(path: Path) -> Array:
+        picture = calibration.load(path)
+        height, width = picture.shape[1:]
+        if graph.fixed and (height, width) != graph.least:
+            raise UserError(
+                f"--int8: {path} has {width} x {height} px after the test pipeline, the network takes "
+                f"{graph.least[1]} x {graph.least[0]} px: set the pipeline's size by --image-size"
+            )
+        rows, columns = (
+            -(-max(side, least) // graph.multiple) * graph.multiple
+            for side, least in zip((height, width), graph.least, strict=True)
+        )
+        return np.pad(picture, ((0, 0), (0, rows - height), (0, columns - width)))[None]
+
+    return replace(calibration, load=fitting)
 
 
 def prepare(model: nn.Module, own_operators: bool) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
+from PIL import Image
 
 from mmms_plugin.commands import main
 from mmms_plugin.config.edit import set_num_classes
 from mmms_plugin.config.files import load_config
 from mmms_plugin.export import engines, write
+from mmms_plugin.export.int8 import compare
 from mmms_plugin.registry import use_scope
 from mmms_plugin.train.launch import drop_initial_weights
 
@@ -106,9 +109,52 @@ def test_onnxruntime_and_torch_agree_on_a_classifier_and_the_file_says_what_it_t
     np.testing.assert_allclose(found, expected, atol=1e-4 * float(expected.std()))
 
 
+@pytest.mark.slow
+def test_integers_of_8_bits_with_ranges_from_pictures(tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    rng = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for number in range(4):
+        pixels = rng.integers(0, 256, (40 + 8 * number, 48, 3), np.uint8)
+        Image.fromarray(pixels).resize((96, 80)).save(tmp_path / "pictures" / f"{number} a.png")
+    file = tmp_path / "int8.onnx"
+    assert main(["export", *saved("classifier", tmp_path), str(file), "--int8", str(tmp_path / "pictures")]) == 0
+    found = re.search(
+        r"8-bit integers: ranges from 2 pictures; on 2 others the outputs differ from float32's by (\S+) standard "
+        r"deviations on average, (\S+)% of the decisions are the same\n",
+        capsys.readouterr().out,
+    )
+    assert found
+    assert 0 < float(found[1]) < 0.5
+    graph = onnx.load(file)
+    assert engines.INFO in {entry.key for entry in graph.metadata_props}
+    weights = [tensor for tensor in graph.graph.initializer if len(tensor.dims) == 4]
+    assert weights
+    assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.INT8}
+
+
+def test_what_the_step_to_integers_costs():
+    whole = [np.array([[[0.0, 4.0], [3.0, 1.0]]]), np.array([[[1.0, 5.0], [0.0, 6.0]]])]
+    small = [np.array([[[0.0, 4.0], [3.0, 1.0]]]), np.array([[[1.0, 5.0], [2.0, 6.0]]])]
+    runs = [lambda x, of=of: [of[int(x)]] for of in (whole, small)]
+    error, agreement = compare(*runs, [0, 1], ["logits"])
+    assert error == pytest.approx(0.5 / whole[1].std() / 2)
+    assert agreement == 0.75
+    assert compare(*runs, [0, 1], ["map1"])[1] is None
+
+
 @pytest.mark.parametrize(
     ("out", "options", "message"),
     [
+        ("model.pt2", ["--int8", "."], "--int8: OUT {} must end in .onnx"),
+        (
+            "model.onnx",
+            ["--int8", "one"],
+            "--int8: 1 picture; two are needed, one for ranges and one for the comparison",
+        ),
+        ("model.onnx", ["--int8", "two"], "two/b.png: "),
         ("model.tflite", [], "OUT {}: its ending must be one of .onnx, .pt2, .xml"),
         ("model.xml", [], "OUT {}: openvino is missing: pip install openvino, or give a name that ends in .pt2"),
         ("model.pt2", ["--exits", "1"], "--exits: the model has one classifier; leave the option out"),
@@ -116,6 +162,11 @@ def test_onnxruntime_and_torch_agree_on_a_classifier_and_the_file_says_what_it_t
     ],
 )
 def test_refusals(out, options, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Image.new("RGB", (64, 64)).save(f"{folder}/a.png")
+    Path("two/b.png").write_text("no picture", encoding="utf-8")
     monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "openvino" else name)
     model, file = saved("classifier", tmp_path), tmp_path / "out" / out
     assert main(["export", *model, str(file), *options]) == 2
