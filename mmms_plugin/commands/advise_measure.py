@@ -207,7 +207,8 @@ def _objects(coco: CocoFile, config: Config, size: tuple[int, int], bins: Sizes)
     ]
     keeps = all(step.get("keep_ratio") for step in steps)
     factors = {key: _factors(picture, size, keeps) for key, picture in sizes.items()}
-    areas, boxes = [], []
+    sides = {key: (across * down) ** 0.5 for key, (across, down) in factors.items()}
+    areas, boxes, of_objects = [], [], []
     for record in coco.usable or ():
         width, height = record["bbox"][2:]
         across, down = factors[record["image_id"]]
@@ -216,8 +217,9 @@ def _objects(coco: CocoFile, config: Config, size: tuple[int, int], bins: Sizes)
             factor = 1 / prod(sizes[record["image_id"]])
         areas.append(object_area(record) * factor)
         boxes.append((width * across, height * down))
-    enlarged = float(np.median([(across * down) ** 0.5 for across, down in factors.values()]))
-    return Objects(np.array(areas, float), np.array(boxes, float), len(sizes), enlarged)
+        of_objects.append(sides[record["image_id"]])
+    enlarged = float(np.median([*sides.values()]))
+    return Objects(np.array(areas, float), np.array(boxes, float), len(sizes), enlarged, np.array(of_objects, float))
 
 
 def _factors(picture: tuple[int, int], size: tuple[int, int], keeps_ratio: bool) -> tuple[float, float]:

@@ -75,13 +75,20 @@ class Objects:
         areas: ``[n]`` that place objects in bins: px² on disk, unless other sizes are asked for.
         boxes: ``[n, 2]`` width and height in px of the network's input.
         pictures: number of pictures.
-        enlarged: factor by which resizing makes them larger than on disk, the median.
+        enlarged: factor by which resizing makes pictures larger than on disk, the median.
+        factors: ``[n]`` that of each object's picture; None if it is the same for all.
     """
 
     areas: NDArray[np.float64]
     boxes: NDArray[np.float64]
     pictures: int
     enlarged: float = 1.0
+    factors: NDArray[np.float64] | None = None
+
+    @property
+    def on_disk(self) -> NDArray[np.float64]:
+        """``[n]`` sides in px on disk."""
+        return self.sides / (self.enlarged if self.factors is None else self.factors)
 
     @property
     def sides(self) -> NDArray[np.float64]:
@@ -90,7 +97,8 @@ class Objects:
 
     def scaled(self, factor: float) -> Objects:
         """The same objects in pictures resized by ``factor``."""
-        return replace(self, boxes=self.boxes * factor, enlarged=self.enlarged * factor)
+        factors = None if self.factors is None else self.factors * factor
+        return replace(self, boxes=self.boxes * factor, enlarged=self.enlarged * factor, factors=factors)
 
 
 @dataclass(frozen=True)
@@ -260,7 +268,7 @@ def _kept_size(objects: Objects, geometry: Geometry, options: Options, text: str
 def _tiles(objects: Objects, geometry: Geometry) -> Advice | None:
     """The advice to cut pictures into tiles, where resizing makes many objects small."""
     below = float((objects.sides < SMALL).mean())
-    left = float((objects.sides < SMALL * objects.enlarged).mean())
+    left = float((objects.on_disk < SMALL).mean())
     if objects.enlarged > SHRINKING or below < MANY_SMALL or below - left < MANY:
         return None
     why = (

@@ -270,6 +270,12 @@ def test_tiles_are_advised_where_resizing_makes_many_objects_small(enlarged, sid
         assert f"at their own size, it is {left}" in found.why
 
 
+def test_sizes_on_tiles_are_those_in_each_object_s_own_picture():
+    objects = replace(squares(20, 20, 40, 40), enlarged=0.5, factors=np.array([0.5, 0.9, 0.5, 0.5]))
+    assert "it is 25.0%" in topics(advise(objects, geometry(), Options()))["tiles"].why
+    assert objects.scaled(2).on_disk == pytest.approx(objects.on_disk)
+
+
 def test_anchors_are_those_of_the_level_that_is_added():
     coarse = np.array([(16.0, 16.0, 1.0, 1.0), (32.0, 32.0, 1.0, 1.0)])
     finer = np.array([(8.0, 8.0, 1.0, 1.0), *coarse])
