@@ -135,9 +135,11 @@ def class_names(layout: SegSet, own: OwnData) -> tuple[str, ...]:
         UserError: fewer than two names, a name twice, or not a text file.
     """
     tables = (pairs[0].image.parent / LABELS_CSV for pairs in layout.splits.values() if pairs)
-    labels = next((path for path in (*(layout.root / name for name in NAMES), *tables) if path.is_file()), None)
+    voc = (layout.root / "SegmentationClass").is_dir()
+    of_boxes = voc and (layout.root / "Annotations").is_dir()  # then classes.txt has no background
+    names = (layout.root / name for name in NAMES if not (of_boxes and name == "classes.txt"))
+    labels = next((path for path in (*names, *tables) if path.is_file()), None)
     if labels is None:
-        voc = (layout.root / "SegmentationClass").is_dir()
         return BINARY_CLASSES if own.binary_masks else VOC_CLASSES if voc else ()
     classes = tuple(names_in(labels, own.flag))
     if labels.name == "labelmap.txt":  # name:red,green,blue:parts:actions

@@ -20,8 +20,8 @@ from mmms_plugin.config.data import use_voc_dir
 from mmms_plugin.config.edit import class_count_owners, leaf_datasets
 from mmms_plugin.config.files import load_config
 from mmms_plugin.data.own_data import OwnData
-from mmms_plugin.data.seg_layouts import Pair, find_pairs
-from mmms_plugin.data.seg_set import Mask, SegData, read_mask, read_seg_set, write_pairs
+from mmms_plugin.data.seg_layouts import Pair, SegSet, find_pairs
+from mmms_plugin.data.seg_set import Mask, SegData, class_names, read_mask, read_seg_set, write_pairs
 from mmms_plugin.errors import UserError
 from tests.data.small_sets import picture
 
@@ -440,6 +440,16 @@ def test_classes_are_named_by_a_file(title, tmp_path):
         data = read_seg_set(own)
         assert data.classes == expected
         assert data.remarks == []
+
+
+def test_vocs_list_of_classes_of_boxes_names_no_masks(tmp_path):
+    layout = SegSet(tmp_path, {})
+    for folder in ("SegmentationClass", "Annotations"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
+    assert class_names(layout, OwnData("--data", tmp_path))[:2] == ("background", "aeroplane")
+    (tmp_path / "Annotations").rmdir()
+    assert class_names(layout, OwnData("--data", tmp_path)) == ("cat", "dog")
 
 
 @pytest.mark.parametrize(
