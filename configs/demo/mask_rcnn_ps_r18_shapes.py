@@ -1,5 +1,5 @@
 # The model of `make demo`: a small Mask R-CNN, PS-ResNet-18 at half width, from scratch on generated shapes (192 px).
-#   mmms make-shapes data/shapes && mmms train demo/mask_rcnn_ps_r18_shapes --coco-dir data/shapes
+#   mmms make-shapes data/shapes --colours && mmms train demo/mask_rcnn_ps_r18_shapes --coco-dir data/shapes
 # What was measured is in docs/status.md.
 _base_ = "../_base_/small_mask_rcnn.py"
 

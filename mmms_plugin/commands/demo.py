@@ -55,7 +55,7 @@ def run(options: Options) -> None:
     started, console = time.monotonic(), Console(file=sys.stdout)  # the real one, even while stdout goes to the log
     _clear(out)
     say(f"1/4 drawing pictures into {out / 'data'}", console)
-    write_shapes(out / "data", formats="coco")
+    write_shapes(out / "data", formats="coco", colours=True)
     say("2/4 loading mmdet and building a Mask R-CNN with a PS-ResNet-18 of half width", console)
     with (out / "log.txt").open("w", encoding="utf-8") as log:
         metrics = _train_and_evaluate(options, log, console)

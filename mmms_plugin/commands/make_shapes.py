@@ -40,6 +40,7 @@ class Options(CommandOptions):
     crowds: bool = option(default=False, help="mark regions of the COCO view as iscrowd")
     large: bool = option(default=False, help="draw large objects only, one or two per picture")
     small: bool = option(default=False, help="draw small objects only, of 10 to 24 px, many per picture")
+    colours: bool = option(default=False, help="give each class colours of its own, as the demo does")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +65,7 @@ def run(options: Options) -> None:
         try:
             written = write_shapes(
                 options.out, options.train, options.val, options.size, options.seed, formats, options.crowds,
-                options.large, options.small,
+                options.large, options.small, options.colours,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )  # fmt: skip
         except UserError:

@@ -38,6 +38,7 @@ class ShapeSettings:
         crowds: mark some regions of the COCO view as ``iscrowd``.
         large: draw large objects only, one or two per picture.
         small: draw small objects only, of 10 to 24 px, many per picture.
+        colours: give each class colours of its own.
 
     Raises:
         ValueError: a number out of range, an unknown format, or objects that are large and small.
@@ -51,6 +52,7 @@ class ShapeSettings:
     crowds: bool = False
     large: bool = False
     small: bool = False
+    colours: bool = False
 
     def __post_init__(self) -> None:
         ranges = {"train": (0, 100_000), "val": (0, 100_000), "size": (32, 2048), "seed": (0, 2**32 - 1)}

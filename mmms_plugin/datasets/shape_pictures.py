@@ -32,6 +32,7 @@ _KEPT_IN_SIGHT = 0.65  # share of it that shapes drawn later must leave visible
 # Radius of each class per nominal side, chosen for areas of 0.6 to 0.9 side^2.
 _REACH = {"circle": 0.53, "ring": 0.56, "square": 0.66, "triangle": 0.70, "star": 0.66}
 _RING_HOLE = 0.45  # inner over outer radius
+_HUES = 0.6  # of the hues between two classes, those that a class with colours of its own has
 _STAR_WAIST = 0.48  # inner over outer radius
 
 Array = NDArray[np.float64]
@@ -68,7 +69,13 @@ class _Shape:
 
 
 def draw_picture(
-    seed: int, split: str, index: int, size: int = 192, large: bool = False, small: bool = False
+    seed: int,
+    split: str,
+    index: int,
+    size: int = 192,
+    large: bool = False,
+    small: bool = False,
+    colours: bool = False,
 ) -> Picture:
     """Picture ``index`` of a split, ``size`` px wide and high.
 
@@ -77,6 +84,7 @@ def draw_picture(
         size: px.
         large: show one or two large shapes.
         small: show many small shapes, of up to `SMALL` px, in larger pictures more, up to 100.
+        colours: give each class colours of its own.
 
     Raises:
         ValueError: an unknown split, a negative seed or index, or a size below 32.
@@ -95,7 +103,7 @@ def draw_picture(
     areas: list[int] = []
     labels: list[int] = []
     for side, label in _cast(rng, scene, size):
-        shape = _make_shape(rng, label, side)
+        shape = _make_shape(rng, label, side, colours)
         place = _find_place(rng, shape, ids, areas)
         if place is not None:
             areas.append(_paint(shape, place, canvas, ids, void, len(areas) + 1))
@@ -137,7 +145,7 @@ def _cast(rng: np.random.Generator, scene: str, size: int) -> list[tuple[float, 
     return [(sides[k], (first + k) % len(CLASSES)) for k in order]
 
 
-def _make_shape(rng: np.random.Generator, label: int, side: float) -> _Shape:
+def _make_shape(rng: np.random.Generator, label: int, side: float, colours: bool) -> _Shape:
     reach = round(64.0 * side * _REACH[CLASSES[label]]) / 64.0
     half = math.ceil(reach) + 2
     shift = [round(64.0 * (float(rng.random()) - 0.5)) / 64.0 for _ in range(2)]
@@ -145,6 +153,8 @@ def _make_shape(rng: np.random.Generator, label: int, side: float) -> _Shape:
     x, y = steps[None, :] - shift[0], steps[:, None] - shift[1]
     distance = _distance(CLASSES[label], reach, 2.0 * math.pi * float(rng.random()), x, y)
     hue, saturation, value = float(rng.random()), _between(rng, 0.45, 0.95), _between(rng, 0.40, 0.88)
+    if colours:
+        hue = (label + _HUES * hue) / len(CLASSES)
     colour = 255.0 * np.array(colorsys.hsv_to_rgb(hue, saturation, value))
     light = (_between(rng, -0.18, 0.18), _between(rng, -0.18, 0.18))
     return _Shape(label, distance, reach, colour, light)

@@ -62,6 +62,7 @@ def write_shapes(
     crowds: bool = False,
     large: bool = False,
     small: bool = False,
+    colours: bool = False,
     progress: Report | None = None,
 ) -> ShapesWritten:
     """Write the data set to ``out_dir``, whole or not at all; a data set of the same settings is left as it is.
@@ -76,6 +77,7 @@ def write_shapes(
         crowds: in crowded pictures, make the objects of one class one region with ``iscrowd`` 1 (COCO view only).
         large: draw large objects only, one or two per picture.
         small: draw small objects only, many per picture.
+        colours: give each class colours of its own, so that it is told from others in few iterations.
         progress: called with the number of pictures written and of all.
 
     Raises:
@@ -83,7 +85,7 @@ def write_shapes(
         UserError: ``out_dir`` holds something else, is the current folder, or cannot be written.
     """
     wanted = FORMATS if formats == "all" else (formats,) if isinstance(formats, str) else tuple(formats)
-    settings = ShapeSettings(train, val, size, seed, wanted, crowds, large, small)
+    settings = ShapeSettings(train, val, size, seed, wanted, crowds, large, small, colours)
     root = Path(out_dir).resolve()
     try:
         return _reuse(root, settings) or _write_whole(root, settings, progress or (lambda done, total: None))
@@ -116,7 +118,7 @@ def _reuse(root: Path, settings: ShapeSettings) -> ShapesWritten | None:
         return None
     try:
         note = json.loads((root / _SETTINGS_FILE).read_text(encoding="utf-8"))
-        noted = {"large": False, "small": False, **note["settings"]}  # older data sets lack them
+        noted = {"large": False, "small": False, "colours": False, **note["settings"]}  # older data sets lack them
         present = {key: noted[key] for key in (*asdict(settings), "version")}
         objects, files = note["objects"], int(note["files"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -145,7 +147,9 @@ def _write_all(folder: Path, settings: ShapeSettings, progress: Report) -> dict[
         annotations: list[dict[str, Any]] = []
         areas: list[int] = []
         for index, name in enumerate(names):
-            picture = draw_picture(settings.seed, split, index, settings.size, settings.large, settings.small)
+            picture = draw_picture(
+                settings.seed, split, index, settings.size, settings.large, settings.small, settings.colours
+            )
             areas += np.bincount(picture.ids.ravel(), minlength=len(picture.labels) + 1)[1:].tolist()
             if "coco" in settings.formats:
                 Image.fromarray(picture.image).save(folder / "images" / f"{name}.png", **_PNG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 import math
 
@@ -134,3 +135,16 @@ def test_void_is_a_thin_line_along_the_edges_in_sight() -> None:
 def test_bad_arguments_are_named(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw_picture(*arguments)
+
+
+def test_classes_may_have_colours_of_their_own() -> None:
+    """Everything else of the picture stays; hues of other classes are at least 0.08 away."""
+    for index in range(8):
+        plain, picture = (draw_picture(0, "train", index, 96, colours=colours) for colours in (False, True))
+        assert np.array_equal(plain.ids, picture.ids)
+        assert plain.labels == picture.labels
+        for k, label in enumerate(picture.labels, 1):
+            inside = picture.image[(picture.ids == k) & ~picture.void]
+            if len(inside) >= 20:
+                hue = colorsys.rgb_to_hsv(*(inside.mean(0) / 255))[0]
+                assert label / 5 - 0.04 < (hue + 0.04) % 1 - 0.04 < (label + 0.6) / 5 + 0.04

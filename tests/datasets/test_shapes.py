@@ -218,7 +218,7 @@ def test_the_note_counts_what_was_written(tmp_path: Path) -> None:
     note = json.loads((made.root / "shapes.json").read_text(encoding="utf-8"))
     assert note["settings"] == {
         "train": 3, "val": 2, "size": 64, "seed": 4, "formats": ["coco", "imagefolder"], "crowds": False,
-        "large": False, "small": False, "version": 1,
+        "large": False, "small": False, "colours": False, "version": 1,
     }  # fmt: skip
     assert note["classes"] == list(CLASSES)
     assert note["objects"] == made.objects
@@ -235,7 +235,7 @@ def test_the_note_counts_what_was_written(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({}, ""),
-        ({"large": None, "small": None}, ""),  # of before there were these
+        ({"large": None, "small": None, "colours": None}, ""),  # of before there were these
         ({"crowds": None}, "is not empty and not a shapes data set; name a new or an empty folder"),
         ({"version": 2}, r"with other settings \(version 2, not 1\); name another folder"),
         ({"train": 2, "large": True}, r"\(train 2, not 1, large True, not False\)"),
