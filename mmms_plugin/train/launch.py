@@ -221,16 +221,6 @@ def train(options: TrainOptions) -> Runner:
 
 
 @calm_output()
-def _data_folders(config: Config) -> set[Path]:
-    """Where a test reads pictures and masks."""
-    folders = set()
-    for dataset in leaf_datasets(config.get("test_dataloader")):
-        prefix = dataset.get("data_prefix") or ""
-        for place in prefix.values() if isinstance(prefix, dict) else (prefix,):
-            folders.add(Path(dataset.get("data_root") or "", str(place or "")).resolve())
-    return folders
-
-
 @peers_watched(AGAIN, TESTING)
 def evaluate(options: EvaluateOptions, announce: bool = True) -> dict[str, float]:
     """Evaluate a checkpoint, keep or draw its predictions if the options say so, and return the metrics.
@@ -290,6 +280,16 @@ def evaluate(options: EvaluateOptions, announce: bool = True) -> dict[str, float
         say(f"AP by object size: {command}")
     leave()
     return metrics
+
+
+def _data_folders(config: Config) -> set[Path]:
+    """Where a test reads pictures and masks."""
+    folders = set()
+    for dataset in leaf_datasets(config.get("test_dataloader")):
+        prefix = dataset.get("data_prefix") or ""
+        for place in prefix.values() if isinstance(prefix, dict) else (prefix,):
+            folders.add(Path(dataset.get("data_root") or "", str(place or "")).resolve())
+    return folders
 
 
 def _begin(options: LaunchOptions) -> None:
