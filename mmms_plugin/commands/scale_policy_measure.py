@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from mmms_plugin.config.function import Function
 from mmms_plugin.data.coco_layouts import BY_SPLIT, Annotations, annotations_of, nothing_fits
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.pictures import none_readable
 from mmms_plugin.errors import UserError, one_line, printable
 from mmms_plugin.files import write_text
 from mmms_plugin.scale.policy.meter import PolicyMeter
@@ -139,12 +140,7 @@ def check_readable(sources: Sequence[Source], max_pixels: int = MAX_PIXELS) -> N
         if not (problem := problem_of(source.path, max_pixels)):
             return
         problems[source.name] = problem
-    raise UserError(_none_of(problems))
-
-
-def _none_of(problems: Mapping[str, str]) -> str:
-    name, reason = next(iter(problems.items()))
-    return f"none of the {len(problems)} pictures can be read; {name}: {reason}"
+    raise UserError(none_readable(problems))
 
 
 class Progress:
@@ -208,7 +204,7 @@ class Progress:
             self.skipped |= skipped
         self.skipped = {source.name: self.skipped[source.name] for source in sources if source.name in self.skipped}
         if not self.results:
-            raise UserError(_none_of(self.skipped))
+            raise UserError(none_readable(self.skipped))
 
     def _save(self) -> None:
         write_text(self.path, json.dumps(dict(key=self.key, skipped=self.skipped, results=self.results)))

@@ -230,7 +230,8 @@ def run_size_ap(
     for note in notes:
         progress.print(Text.assemble(("note:", "yellow"), f" {literal(note)}"), soft_wrap=True)
     if files:
-        say(f"written: {files[0]} and {len(files) - 1} more files", console)
+        pages = [file for file in files if file.suffix == ".html"]
+        say(f"written: {', '.join(map(str, pages))} and {len(files) - len(pages)} more files", console)
     if (conditions or earlier) and not failures:
         held = [f"no condition of --fail-if ({len(conditions)}) holds"] if conditions else []
         held += [f"no bin is significantly worse than in {baseline}"] if earlier else []

@@ -11,14 +11,14 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -90,6 +90,13 @@ def note_picture(findings: Findings, name: str, picture: Picture) -> None:
         findings.add("picture-16-bit", name)
     if picture.mode == "CMYK":
         findings.add("picture-cmyk", name)
+
+
+def none_readable(problems: Mapping[Any, str]) -> str:
+    """The line where no picture can be read; ``problems`` has the reason for each."""
+    name, reason = next(iter(problems.items()))
+    whole = "the picture cannot be read" if len(problems) == 1 else f"none of the {len(problems)} pictures can be read"
+    return f"{whole}; {name}: {reason}"
 
 
 def look_at(path: str | Path, decode: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:

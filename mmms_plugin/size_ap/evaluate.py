@@ -207,7 +207,7 @@ def evaluate(
         ),
         comparison=comparisons[0] if comparisons else None,
         more_comparisons=comparisons[1:],
-        notes=(*notes, *_notes(measured), *_id_notes(truth, methods, measured, bins.bins[0], options)),
+        notes=(*notes, *_notes(measured, options), *_id_notes(truth, methods, measured, bins.bins[0], options)),
         data=_fingerprint(truth, with_factors(truth.areas(options.area), truth.image_id, truth.image_ids, factors)),
         inputs=Inputs(truth, tuple(methods), options, source, ann, kept, suspects),
         seen=options.seen,
@@ -518,8 +518,8 @@ def _settling(
     return tuple(rows)
 
 
-def _notes(methods: Sequence[_Measured]) -> tuple[str, ...]:
-    """On objects that no bin but 'all' counts, and on single runs beside methods of several seeds."""
+def _notes(methods: Sequence[_Measured], options: Options) -> tuple[str, ...]:
+    """On objects that no bin but 'all' counts, single runs beside methods of several seeds, and scores without use."""
     notes, matches = [], methods[0].runs[0].matches
     outside = int((matches.counted[0] & ~matches.counted[1:].any(0)).sum())
     if outside:
@@ -528,6 +528,12 @@ def _notes(methods: Sequence[_Measured]) -> tuple[str, ...]:
     if 0 < len(single) < len(methods):
         unknown = "how much other seeds would differ is unknown and not in the intervals"
         notes.append(f"one seed only: {', '.join(single)}; {unknown}")
+    for run in (run for method in methods for run in method.runs):
+        scores = run.candidates.detections.scores
+        if options.confusion is not None and not (scores >= options.score_threshold).any():
+            notes.append(f"{run.name}: no score reaches {options.score_threshold:g}, so that its confusion is empty")
+        if run.calibration and not any(row.fitted for row in run.calibration.maps):
+            notes.append(f"{run.name}: nothing to fit the calibration's maps on, which leave scores as they are")
     return tuple(notes)
 
 

@@ -243,6 +243,7 @@ def evaluate(options: EvaluateOptions, announce: bool = True) -> dict[str, float
             raise UserError(f"{option} {folder}: the data are there, which it would replace; give another folder")
     early = None
     if options.exit_budget is not None or options.exit_risk is not None:
+        task.check_early_exit()
         early = EarlyExitHook(checkpoint, options.exit_budget, options.exit_risk)
         remarks.append(early.remark)
     config.load_from, config.resume = checkpoint, False

@@ -39,7 +39,7 @@ from mmms_plugin.config.files import load_config
 from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import set_image_size
 from mmms_plugin.config.tiles import tiles_of, without_tiles
-from mmms_plugin.data.pictures import look_at, quiet_libraries
+from mmms_plugin.data.pictures import look_at, none_readable, quiet_libraries
 from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, counted, first_line, one_line
 from mmms_plugin.files import check_folder, make_folder, unfinished, write_text
@@ -191,8 +191,7 @@ def _predict(options: PredictOptions) -> None:
             else:
                 results.add(entry)
         if len(skipped) == len(inputs):
-            path, reason = next(iter(skipped.items()))
-            raise UserError(f"none of the {len(inputs)} pictures can be read; {path}: {reason}")
+            raise UserError(none_readable(skipped))
     drawings = f"; drawings in {options.out / DRAWN}" if options.draw else ""
     say(f"{counted(len(inputs) - len(skipped), 'picture')}: {results.summary()}{drawings}")
     list_skipped(options.out / "skipped.txt", skipped)

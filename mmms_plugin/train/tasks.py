@@ -111,6 +111,10 @@ class Task(ABC):
         """Raise UserError if the task's models do not run on tiles."""
         raise UserError(f"--tiles: this config is a {self.noun}; tiles are for detectors")
 
+    def check_early_exit(self) -> None:
+        """Raise UserError if the task's models have no early exits."""
+        raise UserError(f"--budget and --risk: this config is a {self.noun}; classifiers exit early")
+
     @abstractmethod
     def least_score(self, score: float | None) -> float:
         """The lowest score of a prediction that counts.
@@ -181,6 +185,9 @@ class Classification(Task):
     keeper = ClassResults
     kinds: ClassVar[tuple[str, ...]] = (CLASSES,)
     data_flags: ClassVar[Mapping[str, UseData]] = {"--image-dir": use_image_dir}
+
+    def check_early_exit(self) -> None:
+        """None is refused: thresholds that were chosen for another model are."""
 
     def keep_predictions(self, config: dict[str, Any], scratch: Path, out: str) -> None:
         metrics = [m for m in evaluators(config) if m["type"].endswith((".ClassMetric", ".LabelsMetric"))]

@@ -50,8 +50,8 @@ def check_place(place: str) -> None:
             raise UserError(f"{place}: huggingface_hub is not installed: pip install huggingface_hub")
     elif scheme := SCHEME.match(place):
         raise UserError(f"{place}: {scheme[0]} is not supported; allowed are a file, http://, https:// and {HUB}")
-    elif not Path(place).expanduser().is_file():
-        raise UserError(f"{place}: no such file")
+    elif not (path := Path(place).expanduser()).is_file():
+        raise UserError(f"{place}: {'it is a folder, give a file' if path.is_dir() else 'no such file'}")
 
 
 def read_place(place: str) -> Checkpoint:

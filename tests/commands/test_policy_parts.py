@@ -102,7 +102,7 @@ def test_an_interrupted_run_measures_what_is_left(tmp_path, capsys, monkeypatch)
             file.write_text(content, encoding="utf-8")
         other = Progress(file, "other" if content is None else "key")  # other weights; a damaged file
         assert (other.results, other.skipped) == ({}, {})
-    with pytest.raises(UserError, match=r"none of the 1 pictures can be read; 2\.png: empty"):
+    with pytest.raises(UserError, match=r"the picture cannot be read; 2\.png: empty"):
         Progress(tmp_path / "new.json", "key").measure(sources[2:3], one, "measuring")
     with pytest.raises(UserError, match="refused"):
         Progress(tmp_path / "new.json", "key").measure(sources[:1], raise_user_error, "measuring")
@@ -132,7 +132,7 @@ def test_one_readable_picture_is_enough(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
     bad, good = (Source(tmp_path / f"{name}.png", name) for name in ("bad", "good"))
     check_readable([bad, good])
-    with pytest.raises(UserError, match="none of the 1 pictures can be read; bad: empty"):
+    with pytest.raises(UserError, match="the picture cannot be read; bad: empty"):
         check_readable([bad])
 
 

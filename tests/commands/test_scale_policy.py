@@ -269,7 +269,7 @@ def test_shape_adaptors_and_how_training_moved_them(shapes, tmp_path):
         ([], "give the pictures with --images DIR, --data DIR or --coco-dir DIR, one of them"),
         (["--images", "{tmp}/none"], "no such folder"),
         (["--images", "{tmp}/empty"], "no picture in it"),
-        (["--images", "{tmp}/broken"], "none of the 1 pictures can be read; broken.png: "),
+        (["--images", "{tmp}/broken"], "the picture cannot be read; broken.png: "),
         (["--images", "{tmp}", "--fields", "-1"], "--fields -1: must be an integer of at least 0"),
         (["--images", "{tmp}", "--confidence", "0"], "--confidence 0.0: must be a number above 0 and at most 1"),
         (["--images", "{tmp}", "--compare-config", "x.py"], "--compare-config: give its checkpoint too"),

@@ -143,3 +143,13 @@ def test_from_python():
         without.plot("confusion")
     with pytest.raises(UserError, match=r"--confusion 1.5: must be a number above 0 and at most 1"):
         Options(confusion=1.5)
+
+
+def test_scores_of_which_nothing_can_be_said_are_noted():
+    truth, run = in_memory(*example())
+    results = evaluate(truth, [run], Options(confusion=0.5, score_threshold=0.95))
+    assert any("no score reaches 0.95, so that its confusion is empty" in note for note in results.notes)
+    _, empty = in_memory(example()[0], [])
+    results = evaluate(truth, [empty], Options(calibration=True))
+    assert any("nothing to fit the calibration's maps on" in note for note in results.notes)
+    assert not any("reaches" in note for note in results.notes)

@@ -169,6 +169,9 @@ def test_scores_by_task(tmp_path):
         detector.report_sizes({}, tmp_path)
     with pytest.raises(UserError, match="--size-report: this config is a classifier, allowed are segmentation models"):
         classifier.report_sizes({}, tmp_path)
+    with pytest.raises(UserError, match="--budget and --risk: this config is a detector; classifiers exit early"):
+        detector.check_early_exit()
+    classifier.check_early_exit()
     for task in (detector, classifier):
         task.check_out("x.json")
         with pytest.raises(UserError, match=r"--out x: predictions of a .* give a name that ends in \.json"):

@@ -102,6 +102,7 @@ FORMS = "allowed are hf://OWNER/NAME, hf://OWNER/NAME/FILE or hf://OWNER/NAME@RE
     ("place", "problem"),
     [
         ("nowhere.pth", "no such file"),
+        (".", "it is a folder, give a file"),
         ("ftp://host/x.pth", "ftp:// is not supported; allowed are a file, http://, https:// and hf://"),
         ("file:///etc/x.pth", "file:// is not supported; allowed are a file, http://, https:// and hf://"),
         ("https://host", "an address of a file is expected, such as https://HOST/weights.pth"),
