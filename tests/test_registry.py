@@ -37,7 +37,7 @@ FEWER = {
     },
     "ElasticResNeXt": {50: elastic_resnext.Variant((1, 2, 1, 3), (2, 1, 2, 3))},
     "PSResNet": {50: (Bottleneck, (1, 2, 1, 3))},
-    "ShapeAdaptorResNet": {50: (1, 2, 2, 1)},
+    "ShapeAdaptorResNet": {50: (2, 2, 2, 2)},
 }
 # One small instance or more of every backbone; a new one without an entry fails below.
 VARIANTS = {

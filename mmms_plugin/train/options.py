@@ -375,6 +375,13 @@ class ScoreOptions(CommandOptions):
         "size (default: --score alone; --score is then 0 unless given)",
     )  # fmt: skip
 
+    def check_files(self) -> None:
+        super().check_files()
+        if self.calibration or self.thresholds:
+            from mmms_plugin.size_ap.score_files import read_both
+
+            read_both(self.calibration, self.thresholds)
+
 
 @dataclass(kw_only=True)
 class PredictOptions(LauncherOptions, InferenceOptions, PredictorOptions, ScoreOptions):
@@ -391,10 +398,3 @@ class PredictOptions(LauncherOptions, InferenceOptions, PredictorOptions, ScoreO
         help="use the config saved in the checkpoint. A config is Python code and is run: only for checkpoints that "
         "you trust",
     )  # fmt: skip
-
-    def check_files(self) -> None:
-        super().check_files()
-        if self.calibration or self.thresholds:
-            from mmms_plugin.size_ap.score_files import read_both
-
-            read_both(self.calibration, self.thresholds)

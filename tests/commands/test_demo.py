@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -39,8 +40,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list:
             }
         return metrics
 
-    def few_shapes(out: Path, **options: str) -> None:
-        assert options == dict(formats="coco")
+    def few_shapes(out: Path, **options: Any) -> None:
+        assert options == dict(formats="coco", colours=True)
         write_shapes(out, train=1, val=2, size=96, **options)
 
     monkeypatch.setattr(launch, "train", train)
