@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mmms_plugin.errors import UserError
+from mmms_plugin.files import check_folder
 from mmms_plugin.options import CommandOptions, option, positional
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ def _tables(options: Options) -> Iterable[Table]:
         from mmms_plugin.scale.growth import draw_growth, growth_table, measure_growth
 
         setting = _setting(options)
+        if options.out:
+            check_folder(options.out)
         rows = measure_growth(setting)
         if options.out:
             draw_growth(rows, options.out)
@@ -167,8 +170,8 @@ def _write_page(options: Options, folder: Path) -> None:
     """Measure everything, and write ``benchmarks.md`` and its figure to ``folder``."""
     from mmms_plugin.files import write_text
     from mmms_plugin.report.tables import to_markdown
+    from mmms_plugin.scale.clock import machine
     from mmms_plugin.scale.growth import FIGURE
-    from mmms_plugin.scale.machine import machine
 
     of_checkout("size_ap_speed")  # before hours of measuring
     if not folder.is_dir():

@@ -77,7 +77,7 @@ def write_shapes(
         crowds: in crowded pictures, make the objects of one class one region with ``iscrowd`` 1 (COCO view only).
         large: draw large objects only, one or two per picture.
         small: draw small objects only, many per picture.
-        colours: give each class colours of its own, so that it is told from others in few iterations.
+        colours: give each class colours of its own, which networks learn sooner than shapes.
         progress: called with the number of pictures written and of all.
 
     Raises:

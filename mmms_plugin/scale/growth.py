@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def draw_growth(rows: Sequence[Growth], folder: Path) -> list[Path]:
         ):
             first = {"side": POINTS[0][1], "batch": POINTS[0][0]}[key]
             other = {"side": "batch", "batch": "side"}[key]
-            for name, colour in zip(names, RUN_COLOURS, strict=False):
+            for name, colour in zip(names, cycle(RUN_COLOURS), strict=False):
                 line = sorted((getattr(r, key), r) for r in rows if r.name == name and getattr(r, other) == first)
                 ratios = [getattr(r, value)[1] / getattr(r, value)[0] for _, r in line]
                 axis.plot([x for x, _ in line], ratios, "o-", color=colour, label=name, markersize=3)
