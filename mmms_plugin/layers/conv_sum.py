@@ -20,6 +20,7 @@ from mmms_plugin.layers.channel_parts import ConvGeometry, inverse, is_channels_
 from mmms_plugin.layers.dilation_lattice import SubConv
 
 KernelTable = list[list[Tensor]]
+FEW = 32  # channels of a group up to which oneDNN is slow at the weight gradient of a dilated convolution
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,34 @@ class MaskedTerm:
 
     Args:
         geometry: the pixels it reads.
-        groups: of the layer.
+        layer_groups: groups of the layer.
         mask: ones and zeros, ``[C_out, C_in / groups, 1, 1]``.
+        merged: of the layer's groups in each group of this convolution, whose kernels between them are zeros.
     """
 
     geometry: ConvGeometry
-    groups: int
+    layer_groups: int
     mask: Tensor
+    merged: int = 1
+
+    @property
+    def groups(self) -> int:
+        return self.layer_groups // self.merged
 
     def inputs(self, x: Tensor) -> Tensor:
         """What the convolution reads."""
         pixels = self.geometry.pixels(x)
-        return x if pixels is x else pixels.contiguous(memory_format=_format(x))
+        return x if pixels is x else pixels.contiguous(memory_format=memory_format(x))
 
     def kernels(self, weight: Tensor) -> Tensor:
-        """What it applies."""
-        return weight * self.mask
+        """What it applies, ``[C_out, C_in / self.groups, kh, kw]``."""
+        kernels = weight * self.mask
+        if self.merged == 1:
+            return kernels
+        rows, columns, *size = kernels.shape
+        wide = kernels.new_zeros(rows, columns * self.merged, *size)
+        self._diagonal(wide).copy_(self._by_group(kernels))
+        return wide.contiguous(memory_format=memory_format(weight))
 
     def outputs(self, y: Tensor) -> Tensor:
         """The sum of the outputs of all terms, in the layer's order."""
@@ -64,7 +77,20 @@ class MaskedTerm:
 
     def kernels_backward(self, grad: Tensor, total: Tensor) -> None:
         """Write the gradient of ``kernels`` to its places in that of the weight."""
-        total.addcmul_(grad, self.mask)
+        if self.merged == 1:
+            total.addcmul_(grad, self.mask)
+        else:
+            self._by_group(total).add_(self._diagonal(grad) * self._by_group(self.mask))
+
+    def _by_group(self, weight: Tensor) -> Tensor:
+        """``[C_out, C_in / layer groups, kh, kw] -> [groups, c_out, c_in, kh, kw, merged]``, a view."""
+        view: Tensor = weight.unflatten(0, (self.groups, self.merged, -1))
+        return view.movedim(1, -1)
+
+    def _diagonal(self, wide: Tensor) -> Tensor:
+        """The kernels within the layer's groups: ``[groups, c_out, c_in, kh, kw, merged]``, a view."""
+        blocks: Tensor = wide.unflatten(1, (self.merged, -1)).unflatten(0, (self.groups, self.merged, -1))
+        return blocks.diagonal(dim1=1, dim2=3)
 
 
 @dataclass(frozen=True)
@@ -90,7 +116,7 @@ class GroupedTerm:
     def inputs(self, x: Tensor) -> Tensor:
         pixels = self.geometry.pixels(x)
         if pixels is not x:
-            pixels = pixels.contiguous(memory_format=_format(x))
+            pixels = pixels.contiguous(memory_format=memory_format(x))
         return take_parts(pixels, self.layer_groups, self.parts, self.sub.in_order)
 
     def kernels(self, weight: Tensor) -> Tensor:
@@ -98,7 +124,7 @@ class GroupedTerm:
         rows = weight.shape[0] // self.parts * len(outs) * len(self.sub.blocks)
         columns = weight.shape[1] // self.parts * len(ins)
         shape = (rows, columns, *weight.shape[2:])
-        kernels = torch.empty(shape, dtype=weight.dtype, device=weight.device, memory_format=_format(weight))
+        kernels = torch.empty(shape, dtype=weight.dtype, device=weight.device, memory_format=memory_format(weight))
         for part, place in self._places(kernels, weight):
             part.copy_(place)
         return kernels
@@ -131,14 +157,15 @@ class GroupedTerm:
         # [g * blocks * outs * c_out, ins * c_in, kh, kw] -> [g, blocks, outs, c_out, ins, c_in, kh, kw]
         rows = kernels.unflatten(0, (self.layer_groups, len(self.sub.blocks), len(outs), -1))
         view = rows.unflatten(4, (len(ins), -1))
-        table = kernel_table(weight, self.layer_groups, self.parts, self.parts)
+        # [g, parts, c_out, parts, c_in, kh, kw]; not ``kernel_table``, whose views may not be written to under autograd
+        table = weight.unflatten(0, (self.layer_groups, self.parts, -1)).unflatten(3, (self.parts, -1))
         for block, (ins, outs) in enumerate(self.sub.blocks):
             for row, out in enumerate(outs):
                 for column, inp in enumerate(ins):
-                    yield view[:, block, row, :, column], table[out][inp]
+                    yield view[:, block, row, :, column], table[:, out, :, inp]
 
 
-Terms = tuple[MaskedTerm, ...] | tuple[GroupedTerm, ...]
+Term = MaskedTerm | GroupedTerm
 
 
 class SumOfConvs(torch.autograd.Function):
@@ -147,36 +174,77 @@ class SumOfConvs(torch.autograd.Function):
     Args:
         x: the input.
         weight: ``[C_out, C_in / groups, kh, kw]``; a kernel belongs to one term.
-        terms: the convolutions, all of one kind, with their output parts in one order.
+        terms: the convolutions, with their output parts in one order.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, terms: Terms) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, terms: tuple[Term, ...]) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.terms = terms
-        total: Tensor | None = None
+        maps, total = computed_format(x), None
         for term in terms:
-            y = F.conv2d(term.inputs(x), term.kernels(weight), None, *term.geometry.arguments, term.groups)
+            y = F.conv2d(term.inputs(maps), term.kernels(weight), None, *term.geometry.arguments, term.groups)
             total = y if total is None else total.add_(y)
         assert total is not None
-        return terms[0].outputs(total)
+        return terms[0].outputs(total).contiguous(memory_format=memory_format(x))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        terms: Terms = ctx.terms
+        terms: tuple[Term, ...] = ctx.terms
         x, weight = ctx.saved_tensors
         for_x, for_weight = ctx.needs_input_grad[:2]
-        grad = terms[0].outputs_backward(grad.contiguous(memory_format=_format(x)))
+        maps = computed_format(x)
+        grad = terms[0].outputs_backward(grad.contiguous(memory_format=memory_format(maps)))
         grad_x, grad_weight = None, torch.zeros_like(weight) if for_weight else None
         for term in terms:
-            to_inputs, to_kernels = conv2d_backward(
-                grad, term.inputs(x), term.kernels(weight), term.geometry.arguments, term.groups, (for_x, for_weight)
-            )
+            to_inputs, to_kernels = _gradients(grad, term.inputs(maps), term.kernels(weight), term, (for_x, for_weight))
             if to_inputs is not None:
-                grad_x = term.inputs_backward(to_inputs, x, grad_x)
+                grad_x = term.inputs_backward(to_inputs, maps, grad_x)
             if to_kernels is not None and grad_weight is not None:
                 term.kernels_backward(to_kernels, grad_weight)
+        if grad_x is not None:
+            grad_x = grad_x.contiguous(memory_format=memory_format(x))
         return grad_x, grad_weight, None
+
+
+def _gradients(
+    grad: Tensor, x: Tensor, kernels: Tensor, term: Term, needed: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Those of a term's convolution by its inputs and its kernels; None where not needed.
+
+    On a CPU, oneDNN takes 2 to 20 times as long for the weight gradient if a convolution of few channels is dilated. It
+    is that of an undilated one of the phases, which are every d-th row and column. The data gradient of a dilated
+    depthwise convolution is as slow; it is a convolution with the flipped kernels.
+    """
+    geometry, groups = term.geometry, term.groups
+    stride, padding, (d, e) = geometry.arguments
+    phased = padding[0] // d, padding[1] // e
+    dense = kernels.shape[1] > FEW or (d, e) == (1, 1)
+    if x.device.type != "cpu" or dense or stride != (1, 1) or padding != (phased[0] * d, phased[1] * e):
+        return conv2d_backward(grad, x, kernels, geometry.arguments, groups, needed)
+    to_inputs, to_kernels = None, None
+    height, width = kernels.shape[2:]
+    around = d * (height - 1) - padding[0], e * (width - 1) - padding[1]
+    if needed[0] and len(kernels) == groups == x.shape[1] and min(around) >= 0:
+        to_inputs = F.conv2d(grad, kernels.flip(2, 3), None, 1, around, (d, e), groups)
+    elif needed[0]:
+        to_inputs, _ = conv2d_backward(grad, x, kernels, geometry.arguments, groups, (True, False))
+    if needed[1]:
+        parts = (_phases(grad, (d, e)), _phases(x, (d, e)))
+        _, to_kernels = conv2d_backward(*parts, kernels, ((1, 1), phased, (1, 1)), groups, (False, True))
+    return to_inputs, to_kernels
+
+
+def _phases(x: Tensor, dilation: tuple[int, int]) -> Tensor:
+    """Every d-th row and e-th column as a picture: ``[N, C, H, W] -> [d * e * N, C, ceil(H / d), ceil(W / e)]``."""
+    d, e = dilation
+    below, right = -x.shape[2] % d, -x.shape[3] % e
+    padded = F.pad(x, (0, right, 0, below)) if below or right else x
+    # [N, C, H / d, d, W / e, e] -> [d, e, N, C, H / d, W / e]
+    phases: Tensor = padded.unflatten(3, (-1, e)).unflatten(2, (-1, d)).permute(3, 5, 0, 1, 2, 4)
+    if is_channels_last(x):
+        return phases.movedim(3, 5).flatten(0, 2).movedim(3, 1)
+    return phases.flatten(0, 2)
 
 
 def kernel_table(weight: Tensor, groups: int, out_parts: int, in_parts: int) -> KernelTable:
@@ -191,5 +259,10 @@ def dense_block(table: KernelTable, ins: Sequence[int], outs: Sequence[int]) -> 
     return torch.cat([torch.cat([table[out][inp] for inp in ins], 2) for out in outs], 1)
 
 
-def _format(x: Tensor) -> torch.memory_format:
+def computed_format(x: Tensor) -> Tensor:
+    """The maps in the format in which to compute: NHWC on a CPU, where every convolution of NCHW maps copies them."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
     return torch.channels_last if is_channels_last(x) else torch.contiguous_format

@@ -34,9 +34,11 @@ from mmms_plugin.layers.conv_sum import (
     KernelTable,
     MaskedTerm,
     SumOfConvs,
-    Terms,
+    Term,
+    computed_format,
     dense_block,
     kernel_table,
+    memory_format,
 )
 from mmms_plugin.layers.dilation_lattice import AXES, ORDERS, SubConv, check_pattern, decompose, dilation_matrix
 from mmms_plugin.layers.function import PLAIN_CONV, CarriesFunction
@@ -45,9 +47,11 @@ from mmms_plugin.registry import MODELS
 IMPLEMENTATIONS = ("grouped", "masked")
 # On a CPU, oneDNN is slow at grouped convolutions of few channels. With fewer in a part than NARROW, the convolutions
 # of a single group are computed one by one. With no more in a group than DENSE, all its kernels under a mask are faster
-# than those of its parts, though they have as many more multiply-adds as there are dilations.
+# than those of its parts, though they have as many more multiply-adds as there are dilations; groups of less than LANES
+# channels are merged for it. Parts of one channel have depthwise convolutions, which oneDNN computes fast.
 NARROW = 32
 DENSE = 16
+LANES = 8
 
 
 class AssembledConv(NamedTuple):
@@ -170,6 +174,7 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
             y = self._masked(x)
         else:
             narrow = eager_cpu and self.groups == 1 and self.in_channels // self._parts < NARROW
+            narrow &= not torch.is_grad_enabled()  # the copies would be kept for the backward pass
             y = self._grouped(x, self._block_by_block if narrow else self._dilation_by_dilation)
         if self.bias is None:
             return y
@@ -216,10 +221,26 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
         masks = {multiple: (self.lattice == multiple).to(self.weight.dtype) for multiple in multiples}
         geometries = self._geometries(multiples)
         if geometries and not self.extra_dilation1:
-            terms = tuple(MaskedTerm(geometries[m], self.groups, mask) for m, mask in masks.items())
+            terms = self._depthwise_terms(geometries) or self._masked_terms(geometries, masks)
             return _sum_of_convs(x, self.weight, terms)
         weights = {multiple: self._masked_weight(multiple, mask) for multiple, mask in masks.items()}
         return sum_terms([self.conv_part(x, weight, self.groups, multiple=m) for m, weight in weights.items()])
+
+    def _masked_terms(self, geometries: dict[int, ConvGeometry], masks: dict[int, Tensor]) -> tuple[Term, ...]:
+        narrowest = min(self.in_channels, self.out_channels) // self.groups
+        merged = max(n for n in range(1, max(1, LANES // narrowest) + 1) if self.groups % n == 0)
+        return tuple(MaskedTerm(geometries[m], self.groups, mask, merged) for m, mask in masks.items())
+
+    def _depthwise_terms(self, geometries: dict[int, ConvGeometry]) -> tuple[Term, ...]:
+        """One for each place of the pattern, if every part is a channel: then that is all the kernels there are."""
+        t = self._parts
+        single = self.in_channels == self.out_channels == self.groups * t
+        if not single or self.axes != "both" or self.implementation == "masked":
+            return ()
+        subs = []
+        for offset, dilation in enumerate(self.dilation_pattern[:t]):
+            subs.append(SubConv(dilation, tuple((((out + offset) % t,), (out,)) for out in range(t))))
+        return tuple(GroupedTerm(geometries[sub.dilation], sub, self.groups, t) for sub in subs)
 
     def _masked_weight(self, multiple: int, mask: Tensor) -> Tensor:
         """The kernels of one dilation, and zeros: ``[C_out, C_in / groups, kh, kw]``."""
@@ -235,7 +256,8 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
             terms = tuple(GroupedTerm(geometries[sub.dilation], sub, g, t) for sub in self._subs)
             y = _sum_of_convs(x, weight, terms)
         else:
-            y = compute(x, kernel_table(weight, g, t, t))
+            maps = computed_format(x) if compute == self._block_by_block else x
+            y = compute(maps, kernel_table(weight, g, t, t)).contiguous(memory_format=memory_format(x))
         # [N, g, t, c, H', W'] -> [N, g, c, t, H', W']: back to cyclic order
         return regroup(y, (g, t, -1), transpose_parts) if self.channel_order == "cyclic" else y
 
@@ -381,7 +403,7 @@ def _one_period(pattern: tuple[int, ...]) -> tuple[int, ...]:
     return next(pattern[:p] for p in range(1, t + 1) if t % p == 0 and pattern[:p] * (t // p) == pattern)
 
 
-def _sum_of_convs(x: Tensor, weight: Tensor, terms: Terms) -> Tensor:
+def _sum_of_convs(x: Tensor, weight: Tensor, terms: tuple[Term, ...]) -> Tensor:
     """``SumOfConvs`` of the input and the weight as autocast, if active, hands them to a convolution."""
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
