@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STATUS = Path("/proc/self/status")  # of Linux, where `getrusage` counts what the parent held when it started this one
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ``ru_maxrss``
 PEAK_MEMORY = "MMMS_PEAK_MEMORY"  # variable: the file for the peak of a training that another machine may run
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 POLL = 0.2  # seconds between two looks at a process, where the system keeps no peak of one that has ended
 
 
@@ -74,16 +75,29 @@ def release_memory() -> None:
 
     Blocks of many sizes, as of feature maps, leave holes in its heap: 100 MB in 60 pictures of 448 px.
     """
-    if trim := _trim():
+    if trim := _of_c_library("malloc_trim"):
         trim(0)
 
 
+def keep_memory() -> None:
+    """Let the C library keep all freed memory of this process for its next blocks (glibc).
+
+    At first it gives blocks of the size of a feature map back, and the system clears every new one, which can take
+    longer than a convolution; in a long training it keeps them by itself.
+    """
+    set_option = _of_c_library("mallopt")
+    if set_option and any(set_option(M_MMAP_THRESHOLD, size) for size in (1 << 30, 1 << 25)):  # older ones: 32 MiB
+        set_option(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
 @cache
-def _trim() -> Callable[[int], int] | None:
+def _of_c_library(function: str) -> Callable[..., int] | None:
+    """A function of glibc; None on macOS and Windows."""
     try:
-        return ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError, TypeError):  # macOS and Windows
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), function)
+    except (OSError, AttributeError, TypeError):
         return None
+    return found
 
 
 @contextmanager

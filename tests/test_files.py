@@ -453,6 +453,22 @@ def test_freed_memory_goes_back_to_the_system() -> None:
     assert len(last) == 100_000
 
 
+@pytest.mark.needs(platform.libc_ver()[0] == "glibc", reason="other C libraries keep memory by rules of their own")
+def test_kept_memory_is_used_again() -> None:
+    """Of four blocks of 20 MB, ten times, only the first four are new to the process: 20,000 pages, not 200,000."""
+    script = """
+import resource
+from mmms_plugin.processes import keep_memory
+keep_memory()
+for _ in range(10):
+    blocks = [bytearray(b"x") * 20_000_000 for _ in range(4)]
+    blocks.clear()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 60_000
+
+
 def test_compiled_code_is_silenced_and_python_is_not(capfd: pytest.CaptureFixture[str]) -> None:
     """Also one inside the other, after an error, and where standard error is in memory; loggers keep their stream."""
     loggers = []

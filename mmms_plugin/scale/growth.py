@@ -53,7 +53,7 @@ def measure_growth(
     rows = []
     for name, side, batch in track(jobs, "measuring", console=Console(stderr=True), transient=True):
         here = replace(setting, side=side, batch=batch)
-        times = measure(twins(name), torch.randn(batch, 3, side, side), here)
+        times = measure(twins(name), torch.randn(batch, 3, side, side), here, warm_up=1)
         with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a process has one peak
             plain, multi_scale = (pool.apply(peak_mebibytes, (name, kind, here)) for kind in (PLAIN, MULTI_SCALE))
         rows.append(Growth(name, side, batch, (times[PLAIN][0], times[MULTI_SCALE][0]), (plain, multi_scale)))

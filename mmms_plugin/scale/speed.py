@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import mmms_plugin.backbones  # noqa: F401 - registers them
 from mmms_plugin.inference import optimize_for_inference
 from mmms_plugin.layers import PSConv2d
+from mmms_plugin.processes import keep_memory
 from mmms_plugin.report.tables import Table
 from mmms_plugin.scale.clock import clock_name, seconds
 
@@ -117,15 +118,25 @@ def twins(name: str) -> dict[str, nn.Module]:
     return networks
 
 
-def measure(candidates: dict[str, nn.Module], x: Tensor, setting: Setting) -> dict[str, tuple[float, float]]:
-    """Median milliseconds and forward multiply-adds (1e9 per batch) of every candidate, all on the same input."""
+def measure(
+    candidates: dict[str, nn.Module], x: Tensor, setting: Setting, warm_up: int = 2
+) -> dict[str, tuple[float, float]]:
+    """Median milliseconds and forward multiply-adds (1e9 per batch) of every candidate, all on the same input.
+
+    Args:
+        candidates: networks or layers by name.
+        x: the batch.
+        setting: how they run.
+        warm_up: rounds before those that count.
+    """
+    keep_memory()
     x = prepared(x, setting)
     models = {name: prepared(module, setting) for name, module in candidates.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
-    for round_ in range(setting.rounds + 2):
+    for round_ in range(warm_up + setting.rounds):
         for name, model in models.items():
             elapsed = seconds(partial(step, model, x, setting.backward))
-            if round_ >= 2:  # the first two warm up
+            if round_ >= warm_up:
                 times[name].append(elapsed * 1e3)
     return {name: (median(times[name]), _gmacs(module, x)) for name, module in candidates.items()}
 

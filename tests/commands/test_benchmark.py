@@ -21,6 +21,12 @@ from mmms_plugin.scale.speed import TWINS, Setting, layer_candidates, measure, t
 LAYERS = [(64, 56, 1), (128, 28, 1), (256, 14, 1), (512, 7, 1), (128, 56, 32), (256, 28, 32), (512, 14, 32)]
 
 
+@pytest.fixture(autouse=True)
+def memory_of_the_tests(monkeypatch):
+    """Stays as it is for the tests that follow in this process."""
+    monkeypatch.setattr(module, "keep_memory", lambda: None)
+
+
 class Counted(nn.Module):
     """Notes in one list, in which order modules are called, and with what."""
 
@@ -141,7 +147,7 @@ def test_growth_measures_both_twins_at_every_size(monkeypatch, tmp_path):
     """With stand-ins for the clock; the memory is that of real processes, here of this one."""
     calls = []
 
-    def stand_in(candidates: dict[str, nn.Module], x: torch.Tensor, setting: Setting) -> dict:
+    def stand_in(candidates: dict[str, nn.Module], x: torch.Tensor, setting: Setting, warm_up: int) -> dict:
         calls.append((list(candidates), tuple(x.shape), setting.batch))
         return {"plain": (10.0, 1.0), "multi-scale": (12.0, 1.0)}
 
