@@ -88,6 +88,7 @@ def batch_of(loader_cfg: dict, size: int) -> dict:
     return next(iter(Runner.build_dataloader(loader_cfg, seed=0)))
 
 
+@pytest.mark.thorough
 def test_every_classifier_builds_and_its_head_fits_its_backbone():
     """Without memory, with the paper's number of classes."""
     from mmengine.registry import MODELS
@@ -102,6 +103,7 @@ def test_every_classifier_builds_and_its_head_fits_its_backbone():
             assert config.head.num_classes == config.data_preprocessor.num_classes == classes, name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_heads_of_the_others_fit_their_backbones(name):
     """Without memory and arithmetic."""

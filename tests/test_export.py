@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmms_plugin.backbones.shape_plan import ShapedNetwork, freeze_shapes
 from mmms_plugin.export.write import prepare
 from mmms_plugin.registry import MODELS
+from tests.families import members
 from tests.test_registry import BACKBONES, VARIANTS, fewer_layers  # noqa: F401  a fixture for all tests
 
 CAPTURED, OTHER = (97, 129), (160, 130)
@@ -40,7 +41,7 @@ def same(found: object, model: nn.Module, x: Tensor) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", members(BACKBONES, {"PSResNet", "ElasticDenseNet", "MSDNet"}.__contains__))
 def test_compiles_in_one_piece(name):
     model, _ = built(name)
     x = torch.randn(2, 3, *CAPTURED)
@@ -49,7 +50,7 @@ def test_compiles_in_one_piece(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", members(BACKBONES, {"ElasticResNeXt", "MSDNet", "ShapeAdaptorResNet"}.__contains__))
 def test_one_graph_for_every_size_also_as_onnx(name, tmp_path: Path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

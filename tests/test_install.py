@@ -219,6 +219,7 @@ def test_what_cannot_be_written_is_one_line(install, tmp_path: Path, monkeypatch
     assert str(tmp_path / "file") in line
 
 
+@pytest.mark.thorough
 def test_an_interrupted_installation_is_completed(install, tmp_path: Path) -> None:
     """A pip that was half written, and what a killed pip had downloaded."""
     environment = install.Environment(tmp_path / "venv")
@@ -255,6 +256,7 @@ def test_another_state_or_place_is_installed_again(install, tmp_path: Path, monk
     assert not install.Environment(tmp_path / "moved").is_current()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("first", [True, False], ids=["new", "there without torch"])
 def test_the_torch_of_the_python_that_installs_is_seen(install, tmp_path: Path, first, monkeypatch, capsys) -> None:
     """Whichever Python it is of, in a folder with a name of its own; an editable one lies elsewhere."""

@@ -47,6 +47,7 @@ def test_weak_far_from_its_limit():
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_survivors_are_changes_of_the_weakly_tested_function(tmp_path: Path) -> None:
     files = {"mmms_plugin/sizes/limits.py": CODE, "tests/test_limits.py": TESTS, "mmms_plugin/__init__.py": ""}

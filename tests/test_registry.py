@@ -21,6 +21,7 @@ from mmms_plugin.backbones.base import Backbone
 from mmms_plugin.backbones.ps_resnet import Bottleneck
 from mmms_plugin.heads import HOSTED
 from mmms_plugin.registry import MODELS
+from tests.families import is_first, members
 from tests.without_float64 import OnMps
 
 MODELS.import_from_location()
@@ -224,7 +225,7 @@ def test_every_parameter_learns(name, options):
     assert not without
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(("name", "options"), members(CASES, is_first))
 def test_checkpointing_changes_neither_gradients_nor_running_statistics(name, options):
     x, results = torch.randn(2, 3, 64, 64), []
     state = build(name, options).state_dict()
@@ -256,7 +257,7 @@ def test_out_indices_choose_among_the_same_maps(name, options):
     assert some.out_channels == model.out_channels[1::2]
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(("name", "options"), members(CASES, is_first))
 def test_frozen_stages_and_norm_eval_survive_train(name, options):
     for norm_eval in (False, True):
         model = build(name, options, frozen_stages=2, norm_eval=norm_eval).train()
@@ -278,7 +279,7 @@ def test_frozen_stages_and_norm_eval_survive_train(name, options):
     assert all(p.requires_grad for p in free.parameters())
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(("name", "options"), members(CASES, is_first))
 def test_copies_and_state_dicts_compute_the_same(name, options):
     model = build(name, options).eval()
     x = torch.randn(2, 3, 64, 48)

@@ -291,6 +291,7 @@ COUNTED = {
 }
 
 
+@pytest.mark.thorough
 def test_flops_prints_the_papers_tables_beside_the_measured(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["flops", "--table", "elastic", "--json", str(tmp_path / "elastic.json")]) == 0

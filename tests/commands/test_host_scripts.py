@@ -77,6 +77,7 @@ def test_scripts_of_mmdet_and_a_plain_one_with_a_runner(detector, tmp_path):
     assert (tmp_path / "work/iter_1.pth").is_file()
 
 
+@pytest.mark.thorough
 def test_two_processes(detector, tmp_path):
     """torchrun starts the module, which runs the host's script in each process (gloo, on the CPU)."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m",

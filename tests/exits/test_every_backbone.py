@@ -8,6 +8,7 @@ from torch import nn
 
 from mmms_plugin.exits import EarlyExit
 from mmms_plugin.heads import MultiExitHead
+from tests.families import is_first, members
 from tests.test_registry import VARIANTS, build, fewer_layers  # noqa: F401  a fixture for all tests
 
 SHAPED = {
@@ -22,7 +23,7 @@ CASES = [pytest.param(n, o, id=f"{n}-{i}") for n, options in VARIANTS.items() fo
 ]
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(("name", "options"), members(CASES, is_first))
 def test_early_exit_gives_the_networks_own_logits(name, options):
     backbone = build(name, options)
     backbone.init_weights()

@@ -73,7 +73,14 @@ def saved(name: str, folder: Path) -> list[str]:
     [
         ("segmenter", ".pt2", [], "logits", "height and width of at least 17 px"),
         ("detector", ".onnx", [], "map1, map2, map3, map4, map5", "height and width of at least 65 px"),
-        ("exits", ".onnx", ["--exits", "3", "1"], "exit1, exit3", "height and width of at least 17 px"),
+        pytest.param(
+            "exits",
+            ".onnx",
+            ["--exits", "3", "1"],
+            "exit1, exit3",
+            "height and width of at least 17 px",
+            marks=pytest.mark.thorough,
+        ),
         ("adaptor", ".pt2", [], "logits", "any number of pictures, 32 x 32 px"),
     ],
 )

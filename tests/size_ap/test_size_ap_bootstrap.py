@@ -99,6 +99,7 @@ def test_interval_corrects_bias_and_agrees_with_the_probability_of_sign():
     assert interval(np.array([0.4]), 0.5) == Interval(0.4, 0.4)  # one replicate
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     """40 data sets of 100 images: within what chance allows of 95 in 100 (the benchmark counts more)."""
