@@ -23,6 +23,11 @@ def is_functorch_active() -> bool:
     return bool(torch._C._are_functorch_transforms_active())
 
 
+def is_forward_mode_active() -> bool:
+    """Whether the running code is inside ``torch.autograd.forward_ad.dual_level``."""
+    return bool(torch.autograd.forward_ad._current_level >= 0)
+
+
 def has_kernel(operator: str, device_type: str) -> bool:
     """Whether an operator ('library::name') is compiled for devices of a type; False if it does not exist."""
     try:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmms_plugin.layers.common import is_capturing
+from mmms_plugin.layers.common import is_capturing, is_transformed
 
 Size = int | tuple[int, int]
 Pair = tuple[int, int]
@@ -23,8 +23,8 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether a 4-D tensor is stored as NHWC and not also as NCHW."""
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    """Whether a 4-D tensor is stored as NHWC and not also as NCHW; False under ``torch.func``, which does not say."""
+    return not is_transformed() and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def regroup(x: Tensor, split: tuple[int, int, int], move: Callable[[Tensor, int], Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmms_plugin.compat.networks import build_norm_layer
-from mmms_plugin.compat.torch_internals import is_dispatch_observed, is_functorch_active
+from mmms_plugin.compat.torch_internals import is_dispatch_observed, is_forward_mode_active, is_functorch_active
 
 ConfigType = Mapping[str, Any]
 
@@ -84,8 +84,8 @@ def is_observed() -> bool:
 
 
 def is_transformed() -> bool:
-    """Whether ``torch.func`` transforms the running code (``vmap``, ``grad``): it needs torch's own operators."""
-    return is_functorch_active()
+    """Whether ``torch.func`` or forward-mode differentiation transforms the code: they need torch's own operators."""
+    return is_functorch_active() or is_forward_mode_active()
 
 
 def _is_tracing() -> bool:

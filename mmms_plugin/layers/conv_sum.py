@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmms_plugin.compat.torch_internals import conv2d_backward
 from mmms_plugin.layers.channel_parts import ConvGeometry, inverse, is_channels_last, take_parts
+from mmms_plugin.layers.common import is_transformed
 from mmms_plugin.layers.dilation_lattice import SubConv
 
 KernelTable = list[list[Tensor]]
@@ -30,7 +31,7 @@ class MaskedTerm:
     Args:
         geometry: the pixels it reads.
         layer_groups: groups of the layer.
-        mask: ones and zeros, ``[C_out, C_in / groups, 1, 1]``.
+        mask: bool ``[C_out, C_in / groups, 1, 1]``.
         merged: of the layer's groups in each group of this convolution, whose kernels between them are zeros.
     """
 
@@ -261,7 +262,8 @@ def dense_block(table: KernelTable, ins: Sequence[int], outs: Sequence[int]) -> 
 
 def computed_format(x: Tensor) -> Tensor:
     """The maps in the format in which to compute: NHWC on a CPU, where every convolution of NCHW maps copies them."""
-    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+    on_cpu = x.device.type == "cpu" and not is_transformed()
+    return x.contiguous(memory_format=torch.channels_last) if on_cpu else x
 
 
 def memory_format(x: Tensor) -> torch.memory_format:

@@ -218,7 +218,7 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
 
     def _masked(self, x: Tensor) -> Tensor:
         multiples = sorted(set(self.dilation_pattern))
-        masks = {multiple: (self.lattice == multiple).to(self.weight.dtype) for multiple in multiples}
+        masks = {multiple: self.lattice == multiple for multiple in multiples}  # autocast chooses the dtype of weights
         geometries = self._geometries(multiples)
         if geometries and not self.extra_dilation1:
             terms = self._depthwise_terms(geometries) or self._masked_terms(geometries, masks)
@@ -264,8 +264,8 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
     def _geometries(self, multiples: Iterable[int]) -> dict[int, ConvGeometry]:
         """That of each multiple of the dilation, for ``SumOfConvs``; none where torch's own operators are needed.
 
-        That is in a captured graph, under ``torch.func``, and with pixels other than zeros around the map or more of
-        them on one side.
+        That is in a captured graph, under ``torch.func`` or forward-mode differentiation, and with pixels other than
+        zeros around the map or more of them on one side.
         """
         paddings = {multiple: self.even_padding(multiple) for multiple in multiples}
         if is_capturing() or is_transformed():

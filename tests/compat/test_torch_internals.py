@@ -27,6 +27,13 @@ def test_a_transform_is_seen_while_it_is_active():
     assert not torch_internals.is_functorch_active()
 
 
+def test_forward_mode_is_seen_while_it_is_active():
+    assert not torch_internals.is_forward_mode_active()
+    with torch.autograd.forward_ad.dual_level():
+        assert torch_internals.is_forward_mode_active()
+    assert not torch_internals.is_forward_mode_active()
+
+
 def test_kernels_of_operators():
     assert torch_internals.has_kernel("aten::add.Tensor", "cpu")
     assert not torch_internals.has_kernel("aten::no_such_operator", "cpu")

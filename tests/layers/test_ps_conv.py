@@ -174,6 +174,35 @@ def test_each_form_has_the_outputs_and_gradients_of_torchs_own_operators(form, g
                 torch.testing.assert_close(tensor, reference, atol=1e-11, rtol=1e-11)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4])  # grouped, under a mask, depthwise
+def test_mixed_precision_trains(groups):
+    torch.manual_seed(0)
+    layer = PSConv2d(16, 16, 3, padding=1, groups=groups)
+    x = torch.randn(2, 16, 9, 9, requires_grad=True)
+    expected = torch.autograd.grad(layer(x).square().sum(), (x, layer.weight))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    for grad, reference in zip(torch.autograd.grad(y.float().square().sum(), (x, layer.weight)), expected, strict=True):
+        assert grad.dtype == torch.float32
+        torch.testing.assert_close(grad, reference, atol=0.02 * reference.abs().max().item(), rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("order", ["block", "cyclic"])
+def test_transforms_and_forward_mode(order, groups):
+    torch.manual_seed(0)
+    layer = PSConv2d(16, 16, 3, padding=1, groups=groups, channel_order=order, dtype=torch.float64)
+    x, tangent = torch.randn(2, 3, 16, 9, 9, dtype=torch.float64)
+    expected = layer(x).detach()
+    along = layer(tangent).detach() - layer.bias.detach().view(-1, 1, 1)  # linear in x
+    for image in (x, x.to(memory_format=torch.channels_last)):
+        torch.testing.assert_close(torch.func.vmap(layer)(image).detach(), expected)
+        with torch.autograd.forward_ad.dual_level():
+            dual = layer(torch.autograd.forward_ad.make_dual(image, tangent))
+            torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(dual).tangent.detach(), along)
+
+
 def test_second_and_per_sample_gradients():
     torch.manual_seed(0)
     for groups, axes in ((1, "both"), (2, "both"), (2, "input")):  # grouped, depthwise, under a mask
