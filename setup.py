@@ -104,10 +104,11 @@ setup(
             *("onedl-mmdetection>=3.5.1,<3.6", "onedl-mmsegmentation>=1.4.2,<1.5"),
             "scikit-learn",
         ],
-        # Beside one of these hosts. mmpretrain imports torchvision, which is left out on purpose: each of its builds
+        # Beside these hosts and these forks. Both import torchvision, which is left out on purpose: each of its builds
         # requires one build of torch, and pip would replace yours. Install the one that matches, from where torch came:
         # pip install torchvision --index-url https://download.pytorch.org/whl/cpu (or cu126, ...)
         "mmpretrain": ["mmpretrain==1.2.0", "importlib-metadata"],
+        "onedl-mmpretrain": ["onedl-mmpretrain>=1.3.6,<1.4"],
         "policy": ["pyarrow"],  # for the table of mmms scale-policy as Parquet
         "docs": ["sphinx", "myst-nb", "furo", "pandas"],
         # torchvision, which mmpretrain needs, is installed by requirements/install.py: pip would replace torch for it

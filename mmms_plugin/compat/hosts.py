@@ -10,10 +10,11 @@ import json
 import logging
 import os
 import re
-from functools import cache
+from functools import cache, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mmms_plugin.errors import UserError
 
@@ -25,7 +26,7 @@ HOSTS = {
     "mmseg": (("mmsegmentation",), ("onedl-mmsegmentation",)),
     "mmpretrain": (("mmpretrain",), ("onedl-mmpretrain",)),
 }
-ORIGINALS, FORKS = "openmmlab", "onedl"  # extras
+EXTRAS = ORIGINALS, FORKS = "openmmlab", "onedl"
 PIP = {"torch": "torch", "cv2": "opencv-python", "shtab": "shtab", "pyarrow": "'mmms_plugin[policy]'"}
 TORCHVISION = (  # each build needs one build of torch, and pip replaces the installed torch with it
     "torchvision, which mmpretrain imports, is not installed: install the build that belongs to the installed torch, "
@@ -68,10 +69,12 @@ def not_installed(package: str | None) -> str | None:
         return TORCHVISION
     if name in PIP:
         return f"{name} is not installed: pip install {PIP[name]}"
+    extras = list(EXTRAS)
+    if name == "mmpretrain":  # it and its fork are extras of their own
+        extras = [f"{extra},{kind[0]}" for extra, kind in zip(EXTRAS, HOSTS[name], strict=True)]
     originals, forks = (installed(*kind) for kind in HOSTS["mmengine"])
-    extra = f"{FORKS if forks else ORIGINALS}{',mmpretrain' if name == 'mmpretrain' else ''}"
-    other = "" if originals or forks else f" ([{FORKS}] instead has the maintained forks)"
-    return f"{name} is not installed: pip install 'mmms_plugin[{extra}]'{other}"
+    other = "" if originals or forks else f" ([{extras[1]}] instead has the maintained forks)"
+    return f"{name} is not installed: pip install 'mmms_plugin[{extras[bool(forks)]}]'{other}"
 
 
 def check() -> None:
@@ -96,6 +99,23 @@ def find_forks(module: ModuleType) -> None:
     for package, (_, forks) in HOSTS.items():
         if package in module.MODULE2PACKAGE and installed(*forks):
             module.MODULE2PACKAGE[package] = package
+
+
+def print_no_details(module: ModuleType) -> None:
+    """Change ``mmengine.logging``, which prints what is logged without a logger, whatever its level.
+
+    The forks log so, as a detail, that OneDL is not installed: a platform that they can read data from.
+    """
+    log = module.print_log
+    if hasattr(log, "__wrapped__"):
+        return
+
+    @wraps(log)
+    def print_log(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
+        if logger is not None or level >= logging.INFO:
+            log(msg, logger, level)
+
+    module.print_log = print_log  # type: ignore[attr-defined]
 
 
 @cache

@@ -21,6 +21,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "mmengine.config.utils": ("mmms_plugin.compat.hosts:find_forks",),
     "mmengine.fileio.backends.local_backend": ("mmms_plugin.compat.saving:write_whole",),
     "mmengine.hooks.checkpoint_hook": ("mmms_plugin.compat.saving:remove_last",),
+    "mmengine.logging": ("mmms_plugin.compat.hosts:print_no_details",),
     "mmengine.runner.runner": ("mmms_plugin.compat.processes:allow_cpu",),
     "mmengine.utils.dl_utils.collect_env": ("mmms_plugin.compat.processes:be_quiet",),
     "multiprocessing.spawn": ("mmms_plugin.compat.processes:import_plugin_first",),

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import mmengine.logging
 import pytest
 
 from mmms_plugin.compat import hosts, on_import
@@ -83,6 +84,12 @@ def test_configs_of_a_fork_are_found(packages):
     assert names.MODULE2PACKAGE == {"mmseg": "mmseg", "mmpose": "mmpose"}
 
 
+def test_a_detail_that_a_fork_logs_on_import_is_not_printed(capsys):
+    for level, shown in ((logging.DEBUG, ""), (logging.WARNING, "the data\n")):
+        mmengine.logging.print_log("the data", level=level)
+        assert capsys.readouterr().out == shown
+
+
 def test_an_untested_version_warns_once_in_one_line(packages, caplog, monkeypatch):
     tested = json.loads(hosts.TESTED.read_text(encoding="utf-8"))["make test"]
     packages(torch=f"{tested['torch']}.post1", mmdet="3.99.0", mmengine=tested["mmengine"])
@@ -107,6 +114,8 @@ def test_an_untested_version_warns_once_in_one_line(packages, caplog, monkeypatc
         (dict(mmengine="0.10.7"), "mmseg", "mmseg is not installed: pip install 'mmms_plugin[openmmlab]'"),
         (dict(onedl_mmengine="0.10.12"), "mmdet", "mmdet is not installed: pip install 'mmms_plugin[onedl]'"),
         (dict(mmengine="0.10.7"), "mmpretrain", "pip install 'mmms_plugin[openmmlab,mmpretrain]'"),
+        (dict(onedl_mmengine="0.10.12"), "mmpretrain", "pip install 'mmms_plugin[onedl,onedl-mmpretrain]'"),
+        ({}, "mmpretrain", "[openmmlab,mmpretrain]' ([onedl,onedl-mmpretrain] instead"),
         ({}, "torchvision", "install the build that belongs to the installed torch"),
         ({}, "pyarrow.parquet", "pip install 'mmms_plugin[policy]'"),
         ({}, "torch", "torch is not installed: pip install torch"),
