@@ -118,7 +118,7 @@ def _uses(model: nn.Module) -> dict[int, int]:
 def _pairs(parent: nn.Module) -> Iterator[tuple[str, nn.Module, _BatchNorm]]:
     """Each batch norm that can be folded: its name, what runs right before it, and itself."""
     in_order = type(parent).forward is nn.Sequential.forward
-    if not in_order and type(parent).__module__.partition(".")[0] not in KNOWN:
+    if _is_replaced(parent) or (not in_order and type(parent).__module__.partition(".")[0] not in KNOWN):
         return
     if getattr(parent, "order", ("conv", "norm"))[:2] != ("conv", "norm"):  # of mmcv's ConvModule
         return
@@ -150,7 +150,13 @@ def _can_fold(before: nn.Module, norm: _BatchNorm) -> bool:
 
 def _is_hooked(module: nn.Module) -> bool:
     """Whether something watches the module or changes its weights, such as a spectral norm."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations"))
+    hooks = module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations")
+    return bool(hooks or _is_replaced(module))
+
+
+def _is_replaced(module: nn.Module) -> bool:
+    """Whether somebody gave this module a ``forward`` of its own, as accelerate does."""
+    return "forward" in vars(module)
 
 
 def _fold(convolutions: Sequence[Any], norm: _BatchNorm) -> None:

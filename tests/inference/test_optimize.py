@@ -66,9 +66,21 @@ def shared() -> nn.Module:
     return nn.Sequential(conv, nn.BatchNorm2d(4), conv)
 
 
+def replaced(part: str) -> nn.Module:
+    """With a ``forward`` that somebody put on a module, or on the whole sequence."""
+    model = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6))
+    module = model.get_submodule(part)
+    own = type(module).forward
+    module.forward = lambda x: 2 * own(module, x)
+    return model
+
+
 @pytest.mark.parametrize(
     ("make", "folded"),
     [
+        (lambda: replaced("0"), 0),
+        (lambda: replaced("1"), 0),
+        (lambda: replaced(""), 0),
         (lambda: ConvModule(4, 6, 3, norm_cfg=dict(type="BN")), 1),
         (lambda: ConvModule(4, 6, 3, norm_cfg=dict(type="BN"), order=("norm", "conv", "act")), 0),
         (lambda: ConvModule(4, 6, 3, norm_cfg=dict(type="BN"), with_spectral_norm=True), 0),
@@ -79,8 +91,8 @@ def shared() -> nn.Module:
         (shared, 0),
         (Block, 0),
     ],
-    ids=["ConvModule", "norm first", "spectral norm", "sequence", "group norm", "batch statistics", "transposed",
-         "used twice", "unknown block"],
+    ids=["own convolution", "own norm", "own sequence", "ConvModule", "norm first", "spectral norm", "sequence",
+         "group norm", "batch statistics", "transposed", "used twice", "unknown block"],
 )  # fmt: skip
 def test_only_norms_known_to_follow_their_convolution_are_folded(make, folded):
     torch.manual_seed(0)
