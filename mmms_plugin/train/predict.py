@@ -272,7 +272,7 @@ def config_of(options: ModelOptions, meta: Mapping[str, Any]) -> Config:
         meta: the checkpoint's metadata, which may contain a config.
 
     Raises:
-        UserError: there is no config, or it has no model or no test pipeline.
+        UserError: there is no config, or it has no model or no test pipeline, or its host is not installed.
     """
     if options.config is not None:
         config = load_config(options.config)
@@ -294,6 +294,7 @@ def config_of(options: ModelOptions, meta: Mapping[str, Any]) -> Config:
     if options.image_size:
         set_image_size(config._cfg_dict, options.image_size)
     apply_cfg_options(config, options.cfg_options)
+    task_of(config).check_installed()
     return config
 
 

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from mmms_plugin.commands import main
 from mmms_plugin.compat import hosts
@@ -17,17 +19,20 @@ from mmms_plugin.errors import UserError
 from mmms_plugin.train.tasks import task_of
 
 
-@pytest.mark.parametrize("command", ["train", "test", "early-exit"])
+@pytest.mark.parametrize("command", ["train", "test", "early-exit", "predict"])
 def test_a_missing_host_is_named(command, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(hosts, "find_spec", lambda name: None if name == "torchvision" else object())
     checkpoint = tmp_path / "a.pth"
-    checkpoint.touch()
+    torch.save({"state_dict": {"weight": torch.zeros(1)}}, checkpoint)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    work, out = ["--work-dir", str(tmp_path / "work")], ["--out", str(tmp_path / "out")]
     more = {
-        "train": [],
-        "test": [str(checkpoint)],
-        "early-exit": [str(checkpoint), "--out", str(tmp_path / "out")],
+        "train": work,
+        "test": [str(checkpoint), *work],
+        "early-exit": [str(checkpoint), *out, *work],
+        "predict": [str(checkpoint), str(tmp_path / "a.png"), *out],
     }[command]
-    assert main([command, "imagenet/msdnet_step4", *more, "--work-dir", str(tmp_path / "work")]) == 2
+    assert main([command, "imagenet/msdnet_step4", *more]) == 2
     error = capsys.readouterr().err
     assert "this config is a classifier: torchvision, which mmpretrain imports, is not installed: install the" in error
     assert not (tmp_path / "work").exists()
