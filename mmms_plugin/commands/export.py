@@ -57,9 +57,12 @@ def run(options: Options) -> None:
         UserError: config and checkpoint do not fit each other, or the model cannot be exported.
         RunError: the engine's outputs differ from torch's.
     """
-    from mmms_plugin.export.engines import engine_for
+    from mmms_plugin.export.endings import check_ending
 
-    engine_for(options.out)
+    if options.out.is_dir():
+        raise UserError(f"OUT {options.out}: it is a folder, give a file")
+    check_ending(options.out)
+    check_folder(options.out.parent, "OUT")
     if options.int8 and options.out.suffix != ".onnx":
         raise UserError(f"--int8: OUT {options.out} must end in .onnx")
     with warnings.catch_warnings():
@@ -78,9 +81,6 @@ def _export(options: Options) -> None:
     from mmms_plugin.train.tasks import task_of
     from mmms_plugin.weights.files import read_checkpoint
 
-    if options.out.is_dir():
-        raise UserError(f"OUT {options.out}: it is a folder, give a file")
-    check_folder(options.out.parent, "OUT")
     saved = read_checkpoint(options.checkpoint)
     config = config_of(options, saved.meta)
     classes, _ = classes_of(config, saved.meta)

@@ -8,7 +8,6 @@ import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmms_plugin.errors import UserError
+from mmms_plugin.export.endings import check_ending
 from mmms_plugin.export.graph import Graph
 from mmms_plugin.export.resampling import onnx_translations
 
@@ -30,20 +29,11 @@ class Engine(ABC):
 
     Attributes:
         name: of the program that runs it, in messages.
-        packages: that it needs.
         own_operators: whether those of this package can be translated.
     """
 
     name: ClassVar[str]
     own_operators: ClassVar[bool] = False
-    packages: ClassVar[tuple[str, ...]]
-
-    def check_installed(self, out: Path) -> None:
-        """Raises: UserError if a package is missing."""
-        if missing := [package for package in self.packages if find_spec(package) is None]:
-            raise UserError(
-                f"OUT {out}: {missing[0]} is missing: pip install {' '.join(missing)}, or give a name that ends in .pt2"
-            )
 
     @abstractmethod
     def write(self, graph: Graph, path: Path, info: Mapping[str, Any]) -> None:
@@ -58,7 +48,6 @@ class Torch(Engine):
     """``.pt2``, read by ``torch.export.load``."""
 
     name = "torch"
-    packages = ()
 
     def write(self, graph: Graph, path: Path, info: Mapping[str, Any]) -> None:
         torch.export.save(graph.program, path, extra_files={f"{INFO}.json": json.dumps(info)})
@@ -77,7 +66,6 @@ class Onnx(Engine):
     """``.onnx``, read by onnxruntime."""
 
     name = "onnxruntime"
-    packages = ("onnxscript", "onnxruntime")
     own_operators = True
 
     def write(self, graph: Graph, path: Path, info: Mapping[str, Any]) -> None:
@@ -98,7 +86,6 @@ class OpenVino(Engine):
     """``.xml`` with ``.bin`` beside it, read by OpenVINO."""
 
     name = "OpenVINO"
-    packages = ("openvino",)
 
     def write(self, graph: Graph, path: Path, info: Mapping[str, Any]) -> None:
         import openvino
@@ -136,8 +123,5 @@ def engine_for(out: Path) -> Engine:
 
     Raises: UserError for another ending, and where the engine is not installed.
     """
-    if out.suffix not in ENGINES:
-        raise UserError(f"OUT {out}: its ending must be one of {', '.join(ENGINES)}")
-    engine = ENGINES[out.suffix]
-    engine.check_installed(out)
-    return engine
+    check_ending(out)
+    return ENGINES[out.suffix]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from PIL import Image
 from mmms_plugin.commands import main
 from mmms_plugin.config.edit import set_num_classes
 from mmms_plugin.config.files import load_config
-from mmms_plugin.export import engines, write
+from mmms_plugin.export import endings, engines, write
 from mmms_plugin.export.int8 import compare
 from mmms_plugin.registry import use_scope
 from mmms_plugin.train.launch import drop_initial_weights
@@ -174,11 +176,21 @@ def test_refusals(out, options, message, tmp_path, capsys, monkeypatch):
         Path(folder).mkdir()
         Image.new("RGB", (64, 64)).save(f"{folder}/a.png")
     Path("two/b.png").write_text("no picture", encoding="utf-8")
-    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "openvino" else name)
+    monkeypatch.setattr(endings, "find_spec", lambda name: None if name == "openvino" else name)
     model, file = saved("classifier", tmp_path), tmp_path / "out" / out
     assert main(["export", *model, str(file), *options]) == 2
     assert message.format(file) in capsys.readouterr().err
     assert not file.parent.exists()
+
+
+def test_a_wrong_name_is_refused_before_torch_is_imported(tmp_path):
+    for name in ("x.py", "x.pth"):
+        (tmp_path / name).write_bytes(b"not read")
+    code = "import sys; from mmms_plugin.commands import main; status = main(); print(status, 'torch' in sys.modules)"
+    arguments = [sys.executable, "-c", code, "export", "x.py", "x.pth", "x.tflite"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", check=True)
+    assert done.stdout.split() == ["2", "False"]
+    assert "OUT x.tflite: its ending must be one of" in done.stderr
 
 
 def test_exits_that_the_network_has_not(tmp_path, capsys):
