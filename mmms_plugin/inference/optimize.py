@@ -47,11 +47,12 @@ def optimize_for_inference(model: nn.Module) -> nn.Module:
     Args:
         model: any network.
 
-    Returns: the copy, for eval mode only; or ``model`` itself if it is in training mode, on another device, wrapped for
-    several processes, or cannot be copied.
+    Returns: the copy, for eval mode only; or ``model`` itself if it or a part of it is in training mode, if it is on
+    another device or wrapped for several processes, or cannot be copied.
     """
     tensors = [*model.parameters(), *model.buffers()]
-    if model.training or isinstance(model, DistributedDataParallel) or any(t.device.type != "cpu" for t in tensors):
+    in_training = any(module.training for module in model.modules())  # whose running statistics a comparison would move
+    if in_training or isinstance(model, DistributedDataParallel) or any(t.device.type != "cpu" for t in tensors):
         return model
     try:
         optimized = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})

@@ -106,6 +106,8 @@ def test_only_norms_known_to_follow_their_convolution_are_folded(make, folded):
 def test_a_model_in_training_mode_stays_and_an_optimized_one_is_not_trained():
     model = nn.Sequential(nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6))
     assert optimize_for_inference(model) is model
+    model.eval()[1].train()
+    assert optimize_for_inference(model) is model
     optimized = optimize_for_inference(model.eval())
     with pytest.raises(RuntimeError, match="train the original"):
         optimized.train()
