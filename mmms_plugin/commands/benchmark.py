@@ -43,6 +43,10 @@ ALL: tuple[tuple[str, dict[str, Any]], ...] = (  # subjects of ``all`` and their
     ("early-exit", {}),
     ("size-ap", {}),
 )
+ALLOWED = {  # subjects of each option that is not for every one
+    "optimize": ("backbones", "growth"), "image_size": ("backbones", "all"), "batch": ("layers", "backbones", "all"),
+    "arch": ("early-exit", "all"), "out": ("growth", "all"), "images": ("size-ap", "all"), "seeds": ("size-ap-seeds",),
+}  # fmt: skip
 MODELS, EVALUATION = "layers, backbones, growth, early-exit", "size-ap"  # headings
 
 
@@ -95,6 +99,10 @@ def of_checkout(name: str) -> ModuleType:
 
 
 def run(options: Options) -> None:
+    for name, subjects in ALLOWED.items():
+        default = next(field.default for field in fields(options) if field.name == name)
+        if options.what not in subjects and getattr(options, name) != default:
+            raise UserError(f"--{name.replace('_', '-')}: only for {', '.join(subjects)}, not for {options.what}")
     if options.optimize and options.backward:
         raise UserError("--optimize --backward: a network that is optimized for inference cannot be trained; give one")
     if options.what == "size-ap-coverage":
@@ -192,6 +200,8 @@ def _command(options: Options) -> str:
     for field in fields(options):
         value = getattr(options, field.name)
         if field.name in ("what", "out") or value == field.default:
+            continue
+        if options.what not in ALLOWED.get(field.name, SUBJECTS):
             continue
         words.append(f"--{field.name.replace('_', '-')}" + ("" if value is True else f" {value}"))
     return f"`{' '.join(words)}`"

@@ -39,7 +39,7 @@ class Options(ModelOptions):
         "(default: the last exit)",
     )  # fmt: skip
     multiple: int = option(
-        default=1, least=1, metavar="N",
+        default=1, least=1, most=1024, metavar="N",
         help="take only heights and widths that are multiples of N px; with the stride, such as 32, networks with "
         "Elastic need no cropping and are faster",
     )  # fmt: skip

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmms_plugin.errors import RunError
 from mmms_plugin.export.endings import check_ending
 from mmms_plugin.export.graph import Graph
 from mmms_plugin.export.resampling import onnx_translations
@@ -56,8 +57,15 @@ class Torch(Engine):
         module = torch.export.load(path).module()
 
         def run(x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-            with torch.no_grad():
-                return [y.numpy() for y in module(torch.from_numpy(x))]
+            try:
+                with torch.no_grad():
+                    return [y.numpy() for y in module(torch.from_numpy(x))]
+            except AssertionError as error:  # a guard: where the network crops a map, only sizes that need it
+                shape = " x ".join(map(str, x.shape))
+                raise RunError(
+                    f"{path.name}: torch.export's graph of this network refuses pictures of {shape}: write .onnx, or "
+                    "give the network's stride to --multiple, such as 32"
+                ) from error
 
         return run
 

@@ -2,7 +2,8 @@
 
 A norm is folded where it is known to follow its convolution and nothing else: in blocks of this package, of the hosts
 and of torchvision, which register and name both in the order in which they run (``conv1`` and ``bn1``, ``conv`` and
-``norm``, DenseNet's ``conv1`` and ``norm2``), and in plain sequences. Elastic's paths share the norm of their sum.
+``norm``, DenseNet's ``conv1`` and ``norm2``), and in sequences of such blocks; modules of others may take theirs apart.
+Elastic's paths share the norm of their sum.
 Everything else stays as it is.
 """
 
@@ -32,6 +33,10 @@ WEIGHTS = ("weight", "extra_weight")  # of these, with a row for each output cha
 
 class FoldedNorm(nn.Identity):
     """In place of a norm that was folded into the convolution before it."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if any(key.startswith(prefix) for key in state_dict):  # which a loader that is not strict would pass over
+            raise RuntimeError("this model was optimized for inference and has no batch norms: load into the original")
 
     def train(self, mode: bool = True) -> FoldedNorm:
         if mode:
@@ -79,7 +84,7 @@ def fold_norms(model: nn.Module) -> int:
     uses = _uses(model)
     pairs = [
         (parent, *pair)
-        for parent in list(model.modules())
+        for parent in _blocks(model)
         for pair in _pairs(parent)
         if all(uses[id(module)] == 1 for module in pair[1:])
     ]
@@ -116,10 +121,36 @@ def _uses(model: nn.Module) -> dict[int, int]:
     return uses
 
 
+def _is_known(module: nn.Module) -> bool:
+    return type(module).__module__.partition(".")[0] in KNOWN
+
+
+def _is_sequence(module: nn.Module) -> bool:
+    return type(module).forward is nn.Sequential.forward
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The modules whose children run in the order in which they are registered: known blocks, and their sequences."""
+    blocks: dict[int, nn.Module] = {}
+    others: set[int] = set()
+
+    def visit(module: nn.Module, in_known: bool) -> None:
+        is_container = _is_sequence(module) or isinstance(module, nn.ModuleList | nn.ModuleDict)
+        if _is_known(module) or (in_known and is_container):
+            blocks[id(module)] = module
+        else:
+            others.add(id(module))
+        for child in module.children():
+            visit(child, id(module) in blocks)
+
+    visit(model, in_known=True)
+    return [block for key, block in blocks.items() if key not in others]
+
+
 def _pairs(parent: nn.Module) -> Iterator[tuple[str, nn.Module, _BatchNorm]]:
     """Each batch norm that can be folded: its name, what runs right before it, and itself."""
-    in_order = type(parent).forward is nn.Sequential.forward
-    if _is_replaced(parent) or (not in_order and type(parent).__module__.partition(".")[0] not in KNOWN):
+    in_order = _is_sequence(parent)
+    if _is_replaced(parent):
         return
     if getattr(parent, "order", ("conv", "norm"))[:2] != ("conv", "norm"):  # of mmcv's ConvModule
         return

@@ -182,7 +182,7 @@ class SumOfConvs(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, terms: tuple[Term, ...]) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.terms = terms
-        maps, total = computed_format(x), None
+        maps, total = computed_format(x, weight), None
         for term in terms:
             y = F.conv2d(term.inputs(maps), term.kernels(weight), None, *term.geometry.arguments, term.groups)
             total = y if total is None else total.add_(y)
@@ -194,7 +194,7 @@ class SumOfConvs(torch.autograd.Function):
         terms: tuple[Term, ...] = ctx.terms
         x, weight = ctx.saved_tensors
         for_x, for_weight = ctx.needs_input_grad[:2]
-        maps = computed_format(x)
+        maps = computed_format(x, weight)
         grad = terms[0].outputs_backward(grad.contiguous(memory_format=memory_format(maps)))
         grad_x, grad_weight = None, torch.zeros_like(weight) if for_weight else None
         for term in terms:
@@ -267,9 +267,12 @@ def dense_block(table: KernelTable, ins: Sequence[int], outs: Sequence[int]) -> 
     return torch.cat([torch.cat([table[out][inp] for inp in ins], 2) for out in outs], 1)
 
 
-def computed_format(x: Tensor) -> Tensor:
-    """The maps in the format in which to compute: NHWC on a CPU, where every convolution of NCHW maps copies them."""
-    on_cpu = x.device.type == "cpu" and not is_transformed()
+def computed_format(x: Tensor, weight: Tensor) -> Tensor:
+    """The maps in the format in which to compute: NHWC on a CPU, where every convolution of NCHW maps copies them.
+
+    Not for kernels of one row or column: with padding along it, torch 2.13 ends the process by a signal for NHWC.
+    """
+    on_cpu = x.device.type == "cpu" and not is_transformed() and min(weight.shape[2:]) > 1
     return x.contiguous(memory_format=torch.channels_last) if on_cpu else x
 
 

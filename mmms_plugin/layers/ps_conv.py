@@ -256,7 +256,7 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
             terms = tuple(GroupedTerm(geometries[sub.dilation], sub, g, t) for sub in self._subs)
             y = _sum_of_convs(x, weight, terms)
         else:
-            maps = computed_format(x) if compute == self._block_by_block else x
+            maps = computed_format(x, self.weight) if compute == self._block_by_block else x
             y = compute(maps, kernel_table(weight, g, t, t)).contiguous(memory_format=memory_format(x))
         # [N, g, t, c, H', W'] -> [N, g, c, t, H', W']: back to cyclic order
         return regroup(y, (g, t, -1), transpose_parts) if self.channel_order == "cyclic" else y

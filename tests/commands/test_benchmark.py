@@ -199,13 +199,22 @@ def test_the_page_has_every_subject_with_its_command(monkeypatch, tmp_path, caps
         "`mmms benchmark layers --batch 2 --backward`",
         "`mmms benchmark backbones --channels-last --batch 2 --optimize`",
         "`mmms benchmark backbones --channels-last --batch 2 --backward`",
-        "`mmms benchmark growth --channels-last --batch 2 --optimize`",
-        "`mmms benchmark early-exit --batch 2`",
-        "`mmms benchmark size-ap --batch 2`",
+        "`mmms benchmark growth --channels-last --optimize`",
+        "`mmms benchmark early-exit`",
+        "`mmms benchmark size-ap`",
     ]
     assert f"torch {torch.__version__}" in page
     assert page.count("| row | 1.5 |") == 7
     assert "benchmark_growth.svg" in page
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["layers", "--optimize"], ["early-exit", "--out", "x"], ["growth", "--arch", "x"], ["all", "--seeds", "4"]],
+)
+def test_an_option_of_another_subject_is_refused(arguments, capsys):
+    assert main(["benchmark", *arguments]) == 2
+    assert f"{arguments[1]}: only for " in capsys.readouterr().err
 
 
 def test_what_cannot_be_trained_is_not_timed_in_training(capsys):

@@ -18,6 +18,7 @@ from PIL import Image
 from mmms_plugin.commands import main
 from mmms_plugin.config.edit import set_num_classes
 from mmms_plugin.config.files import load_config
+from mmms_plugin.errors import RunError
 from mmms_plugin.export import endings, engines, write
 from mmms_plugin.export.int8 import compare
 from mmms_plugin.registry import use_scope
@@ -207,3 +208,16 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path, capsys, mo
     assert "outputs for pictures [1, 3, 9, 9] differ from torch's" in capsys.readouterr().err
     assert file.read_bytes() == b"earlier"
     assert write.TOLERANCE == 1e-4
+
+
+def test_a_size_that_torchs_graph_refuses_is_one_line(monkeypatch):
+    """torch.export keeps a guard where a network crops its maps at some sizes only, as DLA's segmentation does."""
+
+    def refuse(x: torch.Tensor) -> None:
+        raise AssertionError("Guard failed")
+
+    program = type("Program", (), {"module": lambda self: refuse})
+    monkeypatch.setattr(torch.export, "load", lambda path: program())
+    run = engines.engine_for(Path("a.pt2")).load(Path("a.pt2"))
+    with pytest.raises(RunError, match="refuses pictures of 1 x 3 x 8 x 9"):
+        run(np.zeros((1, 3, 8, 9), np.float32))

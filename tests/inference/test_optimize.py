@@ -75,6 +75,17 @@ def replaced(part: str) -> nn.Module:
     return model
 
 
+class Apart(nn.Module):
+    """Of a package that is not known: it takes its sequence apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6))
+
+    def forward(self, x):
+        return self.layers[1](self.layers[0](x).tanh())
+
+
 @pytest.mark.parametrize(
     ("make", "folded"),
     [
@@ -90,9 +101,11 @@ def replaced(part: str) -> nn.Module:
         (lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 2), nn.BatchNorm2d(6)), 0),
         (shared, 0),
         (Block, 0),
+        (Apart, 0),
+        (lambda: nn.Sequential(nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6)), nn.ReLU()), 1),
     ],
     ids=["own convolution", "own norm", "own sequence", "ConvModule", "norm first", "spectral norm", "sequence",
-         "group norm", "batch statistics", "transposed", "used twice", "unknown block"],
+         "group norm", "batch statistics", "transposed", "used twice", "unknown block", "taken apart", "in a sequence"],
 )  # fmt: skip
 def test_only_norms_known_to_follow_their_convolution_are_folded(make, folded):
     torch.manual_seed(0)
@@ -111,6 +124,9 @@ def test_a_model_in_training_mode_stays_and_an_optimized_one_is_not_trained():
     optimized = optimize_for_inference(model.eval())
     with pytest.raises(RuntimeError, match="train the original"):
         optimized.train()
+    with pytest.raises(RuntimeError, match="load into the original"):
+        optimized.load_state_dict(model.state_dict(), strict=False)
+    optimized.load_state_dict(optimized.state_dict())
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
