@@ -51,12 +51,14 @@ def measure_growth(
     """
     jobs = [(name, side, batch) for name in names for side, batch in points]
     rows = []
-    for name, side, batch in track(jobs, "measuring", console=Console(stderr=True), transient=True):
+    console = Console(stderr=True)
+    for name, side, batch in track(jobs, "measuring", console=console, transient=True):
         here = replace(setting, side=side, batch=batch)
         times = measure(twins(name), torch.randn(batch, 3, side, side), here, warm_up=1)
         with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a process has one peak
             plain, multi_scale = (pool.apply(peak_mebibytes, (name, kind, here)) for kind in (PLAIN, MULTI_SCALE))
         rows.append(Growth(name, side, batch, (times[PLAIN][0], times[MULTI_SCALE][0]), (plain, multi_scale)))
+        console.print(f"{name}, {side} px, {batch}: {times[MULTI_SCALE][0] / times[PLAIN][0]:.2f}", highlight=False)
     return rows
 
 

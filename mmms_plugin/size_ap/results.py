@@ -599,9 +599,12 @@ class SizeAPResults:
             UserError: an unknown table, or one that was not evaluated, or pandas is not installed.
         """
         from mmms_plugin.report.tables import data_frame
-        from mmms_plugin.size_ap.report.tables import data_tables
+        from mmms_plugin.size_ap.report.tables import EVALUATED_WITH, data_tables, not_evaluated
 
-        return data_frame(data_tables(self), table)
+        tables = data_tables(self)
+        if table in EVALUATED_WITH and table not in tables:
+            raise not_evaluated("table", table)
+        return data_frame(tables, table)
 
     def __repr__(self) -> str:
         runs = ", ".join(f"{run.name} {percent(run.bins[0].ap)}" for run in self.runs)

@@ -131,8 +131,15 @@ def test_what_was_not_evaluated_cannot_be_drawn(files):
     for kind, line in (("errors", "errors=True"), ("sweep", "sweep=True"), ("difference", "at least two runs")):
         with pytest.raises(UserError, match=line):
             results.plot(kind)
-    with pytest.raises(UserError, match=r"table='errors': must be one of bins, classes$"):
-        results.to_pandas("errors")
+    for name, line in (
+        ("errors", "errors=True"),
+        ("ap_against_size", "sweep=True"),
+        ("differences", "at least two runs"),
+    ):
+        with pytest.raises(UserError, match=f"table '{name}': not evaluated; evaluate with {line}"):
+            results.to_pandas(name)
+    with pytest.raises(UserError, match=r"table='nothing': must be one of bins, classes$"):
+        results.to_pandas("nothing")
 
 
 @pytest.mark.parametrize("name", ["bins", "classes", "errors", "ap_against_size", "differences", "settling"])

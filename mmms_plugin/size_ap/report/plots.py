@@ -13,7 +13,7 @@ from mmms_plugin.size_ap.object_sizes import ObjectSizes
 from mmms_plugin.size_ap.report import figures, tables
 from mmms_plugin.size_ap.report.confusion import BACKGROUND, MISSED, SHOWN, confusion_matrices
 from mmms_plugin.size_ap.report.figures import Series, array
-from mmms_plugin.size_ap.report.tables import MEASURES, shape
+from mmms_plugin.size_ap.report.tables import MEASURES, not_evaluated, shape
 from mmms_plugin.size_ap.results import ERROR_TYPES, Comparison, RunResult, SizeAPResults
 
 SIDE_AXIS = "object side = √({}), {} (log scale)"
@@ -32,25 +32,25 @@ def plot(results: SizeAPResults, kind: str, name: str | None) -> Figure:
     """
     if kind in OF_RESULTS:
         if kind == "sweep" and not all(run.sweep for run in results.runs):
-            raise UserError("plot 'sweep': not evaluated; evaluate with sweep=True")
+            raise not_evaluated("plot", kind)
         return sweep(results) if kind == "sweep" else bars(results, kind)
     if kind in OF_RUNS:
         run = {run.name: run for run in results.runs}.get(results.runs[0].name if name is None else name)
         if run is None:
             raise UserError(f"run={shown(name)}: must be one of {', '.join(run.name for run in results.runs)}")
         if kind == "errors" and not run.bins[0].errors:
-            raise UserError("plot 'errors': not evaluated; evaluate with errors=True")
+            raise not_evaluated("plot", kind)
         if kind == "precision-recall":
             if run.operating is None:
-                raise UserError("plot 'precision-recall': not evaluated; evaluate with thresholds=True")
+                raise not_evaluated("plot", kind)
             return precision_recall(results, run)
         if kind == "reliability":
             if run.calibration is None:
-                raise UserError("plot 'reliability': not evaluated; evaluate with calibration=True")
+                raise not_evaluated("plot", kind)
             return reliability(results, run)
         if kind == "confusion":
             if not run.confusion:
-                raise UserError("plot 'confusion': not evaluated; evaluate with confusion=0.5")
+                raise not_evaluated("plot", kind)
             return confusion(results, run)
         return errors(results, run) if kind == "errors" else classes(results, run)
     if kind in OF_COMPARISONS:

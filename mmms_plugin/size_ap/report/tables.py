@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from mmms_plugin.errors import UserError
 from mmms_plugin.report.tables import (
     NOT_AVAILABLE,
     Cell,
@@ -43,6 +44,12 @@ MEASURES = {"ap": "AP", "f1_per_class": "F1 per class", "f1_overall": "F1 overal
 FOLD_AFTER = 15  # rows
 OBJECTS = Column("objects", ",")
 ENDS = ("", "_low", "_high")
+EVALUATED_WITH = {  # what `size_ap` needs for a table or figure
+    **dict.fromkeys(("sweep", "ap_against_size"), "sweep=True"), "errors": "errors=True", "confusion": "confusion=0.5",
+    **dict.fromkeys(("thresholds", "precision-recall"), "thresholds=True"), "suspects": "suspects=True",
+    **dict.fromkeys(("calibration", "reliability", "calibration_maps"), "calibration=True"),
+    **dict.fromkeys(("differences", "settling"), "at least two runs and bootstrap=1000"),
+}  # fmt: skip
 HOW = ("iou_type", "area")  # last columns of CSV files: what overlaps, and what determines an object's size
 
 
@@ -346,6 +353,11 @@ def suggestions(sizes: ObjectSizes) -> list[tuple[str, str]]:
 def csv_files(results: SizeAPResults) -> dict[str, str]:
     """The figures in full precision, undefined ones empty: contents of the CSV files by name."""
     return {f"{name}.csv": to_csv(*content) for name, content in data_tables(results).items()}
+
+
+def not_evaluated(what: str, name: str) -> UserError:
+    """The error for a table or figure of ``EVALUATED_WITH`` that the results lack."""
+    return UserError(f"{what} {name!r}: not evaluated; evaluate with {EVALUATED_WITH[name]}")
 
 
 def data_tables(results: SizeAPResults) -> dict[str, tuple[list[str], Rows]]:
