@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
 from mmms_plugin.export.engines import PICTURE, Onnx, Run
 
@@ -80,20 +82,24 @@ def quantize(file: Path, calibration: Calibration, names: Sequence[str]) -> Quan
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    load = calibration.load
+    load, console = calibration.load, Console(stderr=True)
+    ranges, others = (
+        track(paths, what, console=console, transient=True)
+        for paths, what in ((calibration.ranges, "ranges of maps"), (calibration.others, "comparing with float32"))
+    )
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         prepared, small = (str(Path(folder, name)) for name in ("prepared.onnx", "int8.onnx"))
         quant_pre_process(str(file), prepared, skip_symbolic_shape=True)
         quantization.quantize_static(
-            prepared, small, _Reader(calibration.ranges, load), per_channel=True, reduce_range=True,
+            prepared, small, _Reader(ranges, load), per_channel=True, reduce_range=True,
             activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
         )  # fmt: skip
         model, facts = onnx.load(small), onnx.load(str(file), load_external_data=False).metadata_props
         del model.metadata_props[:]
         model.metadata_props.extend(facts)
         onnx.save(model, small)
-        error, agreement = compare(Onnx().load(file), Onnx().load(Path(small)), map(load, calibration.others), names)
+        error, agreement = compare(Onnx().load(file), Onnx().load(Path(small)), map(load, others), names)
         file.write_bytes(Path(small).read_bytes())
     return Quantized(len(calibration.ranges), len(calibration.others), error, agreement)
 
@@ -101,7 +107,7 @@ def quantize(file: Path, calibration: Calibration, names: Sequence[str]) -> Quan
 class _Reader:
     """The pictures as onnxruntime's calibration asks for them."""
 
-    def __init__(self, pictures: Sequence[Path], load: Load) -> None:
+    def __init__(self, pictures: Iterable[Path], load: Load) -> None:
         self._inputs = iter({PICTURE: load(path)} for path in pictures)
 
     def get_next(self) -> dict[str, Array] | None:
