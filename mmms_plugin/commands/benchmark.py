@@ -103,6 +103,8 @@ def run(options: Options) -> None:
         default = next(field.default for field in fields(options) if field.name == name)
         if options.what not in subjects and getattr(options, name) != default:
             raise UserError(f"--{name.replace('_', '-')}: only for {', '.join(subjects)}, not for {options.what}")
+    if options.out:
+        check_folder(options.out)
     if options.optimize and options.backward:
         raise UserError("--optimize --backward: a network that is optimized for inference cannot be trained; give one")
     if options.what == "size-ap-coverage":
@@ -133,8 +135,6 @@ def _tables(options: Options) -> Iterable[Table]:
         from mmms_plugin.scale.growth import draw_growth, growth_table, measure_growth
 
         setting = _setting(options)
-        if options.out:
-            check_folder(options.out)
         rows = measure_growth(setting)
         if options.out:
             draw_growth(rows, options.out)

@@ -65,12 +65,13 @@ def run(options: Options) -> None:
     check_folder(options.out.parent, "OUT")
     if options.int8 and options.out.suffix != ".onnx":
         raise UserError(f"--int8: OUT {options.out} must end in .onnx")
+    pictures = _readable(options.int8, options.out) if options.int8 else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the hosts' warnings about their own deprecated calls
-        _export(options)
+        _export(options, pictures)
 
 
-def _export(options: Options) -> None:
+def _export(options: Options, pictures: list[Path]) -> None:
     from mmms_plugin.config.checkpoint import check_function, use_components
     from mmms_plugin.config.function import Function
     from mmms_plugin.config.image_size import own_size
@@ -85,7 +86,6 @@ def _export(options: Options) -> None:
     config = config_of(options, saved.meta)
     classes, _ = classes_of(config, saved.meta)
     remarks = [use_components(config.model, saved)]
-    pictures = _readable(options.int8, options.out) if options.int8 else []
     own = Function.of(config)
     model = build_model(config, saved, "cpu")
     remarks.append(check_function(model, own, saved, options.force))
@@ -109,14 +109,15 @@ def _export(options: Options) -> None:
 
 def _readable(arguments: Sequence[str], out: Path) -> list[Path]:
     """Pictures of ``--int8``; raises UserError if there are fewer than two, or one of them cannot be read."""
+    from mmms_plugin.coco.picture_files import MAX_PIXELS
+    from mmms_plugin.data.pictures import look_at
     from mmms_plugin.train.inputs import find_inputs
-    from mmms_plugin.train.predict import problem_of
 
     paths = [source.path for source in find_inputs(arguments, out)]
     if len(paths) < 2:
         raise UserError(f"--int8: {len(paths)} picture; two are needed, one for ranges and one for the comparison")
     for path in paths:
-        if problem := problem_of(path):
+        if problem := look_at(path, decode=True, max_pixels=MAX_PIXELS).reason:
             raise UserError(f"--int8: {path}: {problem}")
     return paths
 
