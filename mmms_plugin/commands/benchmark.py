@@ -43,7 +43,9 @@ ALL: tuple[tuple[str, dict[str, Any]], ...] = (  # subjects of ``all`` and their
     ("early-exit", {}),
     ("size-ap", {}),
 )
+NETWORKS = ("layers", "backbones", "growth", "all")
 ALLOWED = {  # subjects of each option that is not for every one
+    **dict.fromkeys(("device", "dtype", "channels_last", "backward"), NETWORKS),
     "optimize": ("backbones", "growth"), "image_size": ("backbones", "all"), "batch": ("layers", "backbones", "all"),
     "arch": ("early-exit", "all"), "out": ("growth", "all"), "images": ("size-ap", "all"), "seeds": ("size-ap-seeds",),
 }  # fmt: skip

@@ -109,7 +109,6 @@ def _export(options: Options, pictures: list[Path]) -> None:
 
 def _readable(arguments: Sequence[str], out: Path) -> list[Path]:
     """Pictures of ``--int8``; raises UserError if there are fewer than two, or one of them cannot be read."""
-    from mmms_plugin.coco.picture_files import MAX_PIXELS
     from mmms_plugin.data.pictures import look_at
     from mmms_plugin.train.inputs import find_inputs
 
@@ -117,7 +116,7 @@ def _readable(arguments: Sequence[str], out: Path) -> list[Path]:
     if len(paths) < 2:
         raise UserError(f"--int8: {len(paths)} picture; two are needed, one for ranges and one for the comparison")
     for path in paths:
-        if problem := look_at(path, decode=True, max_pixels=MAX_PIXELS).reason:
+        if problem := look_at(path, decode=True).reason:
             raise UserError(f"--int8: {path}: {problem}")
     return paths
 

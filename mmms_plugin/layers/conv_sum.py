@@ -277,4 +277,5 @@ def computed_format(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
+    """That of a 4-D tensor, for ``contiguous``."""
     return torch.channels_last if is_channels_last(x) else torch.contiguous_format

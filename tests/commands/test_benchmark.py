@@ -210,7 +210,13 @@ def test_the_page_has_every_subject_with_its_command(monkeypatch, tmp_path, caps
 
 @pytest.mark.parametrize(
     "arguments",
-    [["layers", "--optimize"], ["early-exit", "--out", "x"], ["growth", "--arch", "x"], ["all", "--seeds", "4"]],
+    [
+        ["layers", "--optimize"],
+        ["early-exit", "--out", "x"],
+        ["growth", "--arch", "x"],
+        ["all", "--seeds", "4"],
+        ["size-ap", "--device", "cuda"],
+    ],
 )
 def test_an_option_of_another_subject_is_refused(arguments, capsys):
     assert main(["benchmark", *arguments]) == 2
