@@ -1,4 +1,5 @@
-"""``optimize_for_inference``: batch norms folded into convolutions, NHWC weights, 1x1 convolutions through oneDNN.
+"""``optimize_for_inference``: batch norms folded into convolutions, NHWC weights, 1x1 convolutions through oneDNN,
+kernels of PSConv put together once.
 
 A norm is folded where it is known to follow its convolution and nothing else: in blocks of this package, of the hosts
 and of torchvision, which register and name both in the order in which they run (``conv1`` and ``bn1``, ``conv`` and
@@ -21,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from mmms_plugin.inference.onednn import PointwiseConv2d
+from mmms_plugin.inference.packed import pack
 from mmms_plugin.layers import Elastic, ElasticConv2d, PSConv2d
 from mmms_plugin.layers.ps_conv import PublishedPSConv2d
 
@@ -70,6 +72,8 @@ def optimize_for_inference(model: nn.Module) -> nn.Module:
             weight: Any = module.weight
             kernels = weight.detach().contiguous(memory_format=torch.channels_last)
             module.weight = nn.Parameter(kernels, requires_grad=False)
+            if type(module) is PSConv2d:
+                pack(module)
     return optimized if _agree(model, optimized) else model
 
 

@@ -7,7 +7,7 @@ are kept, as for a plain convolution: the copies are made again, and gradients a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,12 +182,7 @@ class SumOfConvs(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, terms: tuple[Term, ...]) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.terms = terms
-        maps, total = computed_format(x, weight), None
-        for term in terms:
-            y = F.conv2d(term.inputs(maps), term.kernels(weight), None, *term.geometry.arguments, term.groups)
-            total = y if total is None else total.add_(y)
-        assert total is not None
-        return terms[0].outputs(total).contiguous(memory_format=memory_format(x))
+        return add_terms(x, terms, (term.kernels(weight) for term in terms))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -206,6 +201,28 @@ class SumOfConvs(torch.autograd.Function):
         if grad_x is not None:
             grad_x = grad_x.contiguous(memory_format=memory_format(x))
         return grad_x, grad_weight, None
+
+
+def add_terms(x: Tensor, terms: Sequence[Term], kernels: Iterable[Tensor], bias: Tensor | None = None) -> Tensor:
+    """The sum of convolutions of one input.
+
+    Args:
+        x: the input, ``[N, C_in, H, W]``.
+        terms: the convolutions.
+        kernels: of each, as ``Term.kernels`` gives them.
+        bias: of the sum, in the channel order of the first convolution's own output, ``[C_out]``.
+
+    Returns: ``[N, C_out, H', W']`` in the layer's order of channels, in the memory format of the input.
+    """
+    total = None
+    for term, weight in zip(terms, kernels, strict=True):
+        if total is None:
+            maps = computed_format(x, weight)
+            total = F.conv2d(term.inputs(maps), weight, bias, *term.geometry.arguments, term.groups)
+        else:
+            total.add_(F.conv2d(term.inputs(maps), weight, None, *term.geometry.arguments, term.groups))
+    assert total is not None
+    return terms[0].outputs(total).contiguous(memory_format=memory_format(x))
 
 
 def _gradients(

@@ -10,7 +10,7 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -170,11 +170,11 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
         if self._parts == 1:
             return self.conv_part(x, self.weight, self.groups, multiple=self._subs[0].dilation, bias=self.bias)
         eager_cpu = x.device.type == "cpu" and not is_capturing() and not is_observed()
-        if self.implementation == "masked" or (eager_cpu and hasattr(self, "lattice")):
+        if self._is_masked(eager_cpu):
             y = self._masked(x)
         else:
-            narrow = eager_cpu and self.groups == 1 and self.in_channels // self._parts < NARROW
-            narrow &= not torch.is_grad_enabled()  # the copies would be kept for the backward pass
+            # with gradients, the copies would be kept for the backward pass
+            narrow = eager_cpu and self._is_narrow() and not torch.is_grad_enabled()
             y = self._grouped(x, self._block_by_block if narrow else self._dilation_by_dilation)
         if self.bias is None:
             return y
@@ -211,25 +211,50 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
             outputs = outputs.unflatten(0, (g, t, -1)).transpose(1, 2).flatten()
         return convs, outputs
 
+    def cpu_terms(self) -> tuple[Term, ...]:
+        """The convolutions of the weight that ``forward`` adds up on a CPU, without gradients.
+
+        Returns: none where it computes otherwise, or with another order of the layer's channels.
+        """
+        masked = self._is_masked(eager_cpu=True)
+        if self._parts == 1 or (not masked and (self._is_narrow() or self.channel_order == "cyclic")):
+            return ()
+        return self._terms(masked)
+
     def extra_repr(self) -> str:
         plain = super().extra_repr()  # type: ignore[no-untyped-call]
         text = f"{plain}, dilation_pattern={self.dilation_pattern}, channel_order={self.channel_order!r}"
         return text + (f", axes={self.axes!r}" if self.axes != "both" else "")
 
+    def _is_masked(self, eager_cpu: bool) -> bool:
+        return self.implementation == "masked" or (eager_cpu and hasattr(self, "lattice"))
+
+    def _is_narrow(self) -> bool:
+        return self.groups == 1 and self.in_channels // self._parts < NARROW
+
     def _masked(self, x: Tensor) -> Tensor:
-        multiples = sorted(set(self.dilation_pattern))
-        masks = {multiple: self.lattice == multiple for multiple in multiples}  # autocast chooses the dtype of weights
-        geometries = self._geometries(multiples)
-        if geometries and not self.extra_dilation1:
-            terms = self._depthwise_terms(geometries) or self._masked_terms(geometries, masks)
+        if terms := self._terms(masked=True):
             return _sum_of_convs(x, self.weight, terms)
-        weights = {multiple: self._masked_weight(multiple, mask) for multiple, mask in masks.items()}
+        weights = {multiple: self._masked_weight(multiple, mask) for multiple, mask in self._masks().items()}
         return sum_terms([self.conv_part(x, weight, self.groups, multiple=m) for m, weight in weights.items()])
 
-    def _masked_terms(self, geometries: dict[int, ConvGeometry], masks: dict[int, Tensor]) -> tuple[Term, ...]:
+    def _masks(self) -> dict[int, Tensor]:
+        """The kernels of each multiple of the dilation, bool: autocast chooses the dtype of the weights."""
+        return {multiple: self.lattice == multiple for multiple in sorted(set(self.dilation_pattern))}
+
+    def _terms(self, masked: bool) -> tuple[Term, ...]:
+        """What ``SumOfConvs`` adds up; none where torch's own operators are needed."""
+        geometries = self._geometries()
+        if not geometries or self.extra_dilation1 or (not masked and self.axes == "output"):
+            return ()
+        if masked:
+            return self._depthwise_terms(geometries) or self._masked_terms(geometries)
+        return tuple(GroupedTerm(geometries[sub.dilation], sub, self.groups, self._parts) for sub in self._subs)
+
+    def _masked_terms(self, geometries: dict[int, ConvGeometry]) -> tuple[Term, ...]:
         narrowest = min(self.in_channels, self.out_channels) // self.groups
         merged = max(n for n in range(1, max(1, LANES // narrowest) + 1) if self.groups % n == 0)
-        return tuple(MaskedTerm(geometries[m], self.groups, mask, merged) for m, mask in masks.items())
+        return tuple(MaskedTerm(geometries[m], self.groups, mask, merged) for m, mask in self._masks().items())
 
     def _depthwise_terms(self, geometries: dict[int, ConvGeometry]) -> tuple[Term, ...]:
         """One for each place of the pattern, if every part is a channel: then that is all the kernels there are."""
@@ -251,9 +276,8 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
         if self.channel_order == "cyclic":
             x = regroup(x, (g, -1, t), transpose_parts)  # [N, g, c, t, H, W] -> [N, g, t, c, H, W]: block order
         weight = self._in_block_order(self.weight, t)
-        geometries = self._geometries(sub.dilation for sub in self._subs)
-        if compute == self._dilation_by_dilation and geometries and self.axes != "output" and not self.extra_dilation1:
-            terms = tuple(GroupedTerm(geometries[sub.dilation], sub, g, t) for sub in self._subs)
+        terms = self._terms(masked=False) if compute == self._dilation_by_dilation else ()
+        if terms:
             y = _sum_of_convs(x, weight, terms)
         else:
             maps = computed_format(x, self.weight) if compute == self._block_by_block else x
@@ -261,13 +285,13 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
         # [N, g, t, c, H', W'] -> [N, g, c, t, H', W']: back to cyclic order
         return regroup(y, (g, t, -1), transpose_parts) if self.channel_order == "cyclic" else y
 
-    def _geometries(self, multiples: Iterable[int]) -> dict[int, ConvGeometry]:
+    def _geometries(self) -> dict[int, ConvGeometry]:
         """That of each multiple of the dilation, for ``SumOfConvs``; none where torch's own operators are needed.
 
         That is in a captured graph, under ``torch.func`` or forward-mode differentiation, and with pixels other than
         zeros around the map or more of them on one side.
         """
-        paddings = {multiple: self.even_padding(multiple) for multiple in multiples}
+        paddings = {multiple: self.even_padding(multiple) for multiple in set(self.dilation_pattern)}
         if is_capturing() or is_transformed():
             return {}
         geometries = {m: self.geometry(m, padding) for m, padding in paddings.items() if padding is not None}

@@ -11,6 +11,8 @@ from torch import nn
 from mmms_plugin.inference import optimize_for_inference
 from mmms_plugin.inference.onednn import PointwiseConv2d
 from mmms_plugin.inference.optimize import FoldedNorm
+from mmms_plugin.inference.packed import PackedPSConv2d
+from mmms_plugin.layers import PSConv2d
 from mmms_plugin.registry import MODELS
 from tests.test_registry import BACKBONES, VARIANTS, fewer_layers  # noqa: F401  a fixture for all tests
 
@@ -127,6 +129,48 @@ def test_a_model_in_training_mode_stays_and_an_optimized_one_is_not_trained():
     with pytest.raises(RuntimeError, match="load into the original"):
         optimized.load_state_dict(model.state_dict(), strict=False)
     optimized.load_state_dict(optimized.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "packed"),
+    [
+        (dict(in_channels=128, out_channels=128), True),
+        (dict(in_channels=128, out_channels=256, stride=2, bias=False), True),
+        (dict(in_channels=64, out_channels=64, groups=4), True),
+        (dict(in_channels=64, out_channels=64, groups=16), True),
+        (dict(in_channels=30, out_channels=34), True),
+        (dict(in_channels=64, out_channels=64), False),
+        (dict(in_channels=128, out_channels=128, channel_order="cyclic"), False),
+        (dict(in_channels=128, out_channels=128, axes="output"), False),
+        (dict(in_channels=128, out_channels=128, dilation_pattern=(1, 1)), False),
+        (dict(in_channels=128, out_channels=128, groups=2, extra_dilation1=True), False),
+    ],
+    ids=["grouped", "stride", "masked", "depthwise", "uneven", "narrow", "cyclic", "output", "plain", "extra"],
+)
+def test_kernels_of_ps_conv_are_put_together_once(options, packed):
+    torch.manual_seed(0)
+    layer = PSConv2d(**{"kernel_size": 3, "padding": 1, "dilation_pattern": (2, 1, 4, 1), **options})
+    model = nn.Sequential(layer).eval()
+    optimized = optimize_for_inference(model)
+    assert (type(optimized[0]) is PackedPSConv2d) is packed
+    assert type(layer) is not PackedPSConv2d
+    x = torch.randn(2, layer.in_channels, 13, 9)
+    for inputs in (x, x.contiguous(memory_format=torch.channels_last), x[0]):
+        with torch.no_grad():
+            y = optimized(inputs)
+        torch.testing.assert_close(y, model(inputs).detach(), atol=1e-5, rtol=0)
+        assert not packed or y.stride() == model(inputs).stride()
+    leaf = x.clone().requires_grad_()
+    by_packed, by_layer = (torch.autograd.grad(net(leaf).square().sum(), leaf)[0] for net in (optimized, model))
+    torch.testing.assert_close(by_packed, by_layer, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(optimized.double()(x.double()), model.double()(x.double()))
+
+
+def test_weights_are_not_loaded_behind_kernels_that_are_kept():
+    model = nn.Sequential(PSConv2d(128, 128, 3, padding=1)).eval()
+    optimized = optimize_for_inference(model)
+    with pytest.raises(RuntimeError, match="load into the original"):
+        optimized.load_state_dict(model.state_dict(), strict=False)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
