@@ -313,6 +313,8 @@ def make_folder(folder: str | Path, argument: str = "--out") -> Path:
     Raises:
         UserError: it cannot be made or written to; the message names ``argument``.
     """
+    if folder == "":
+        raise UserError(f"{argument}: the name of the folder is empty")
     folder = Path(folder)
     for left in reversed(range(ATTEMPTS)):
         try:

@@ -29,6 +29,7 @@ from mmms_plugin.data.coco_layouts import BY_SPLIT, annotations_of, nothing_fits
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.coco_usable import note_usable
 from mmms_plugin.data.own_data import OwnData
+from mmms_plugin.data.pictures import problem_of
 from mmms_plugin.errors import UserError
 from mmms_plugin.registry import use_scope
 from mmms_plugin.scale.advice import Advice, Geometry, Objects, Shares, advise, shares
@@ -36,7 +37,7 @@ from mmms_plugin.scale.receptive_field import ReceptiveField, measure, middles, 
 from mmms_plugin.size_ap import RELATIVE, UNITS
 from mmms_plugin.size_ap.bins import resolve_bins
 from mmms_plugin.train.launch import drop_initial_weights
-from mmms_plugin.train.predict import build_model, picture_pipeline, problem_of, with_progress
+from mmms_plugin.train.predict import build_model, picture_pipeline, with_progress
 from mmms_plugin.train.tasks import Detection, task_of
 from mmms_plugin.weights.files import read_checkpoint
 

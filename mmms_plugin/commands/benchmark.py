@@ -49,7 +49,12 @@ ALLOWED = {  # subjects of each option that is not for every one
     "optimize": ("backbones", "growth"), "image_size": ("backbones", "all"), "batch": ("layers", "backbones", "all"),
     "arch": ("early-exit", "all"), "out": ("growth", "all"), "images": ("size-ap", "all"), "seeds": ("size-ap-seeds",),
 }  # fmt: skip
-MODELS, EVALUATION = "layers, backbones, growth, early-exit", "size-ap"  # headings
+MODELS, EVALUATION = "networks", "evaluation"  # headings
+
+
+def only_for(name: str) -> str:
+    """The end of an option's help."""
+    return f", for {', '.join(ALLOWED[name])}"
 
 
 @dataclass(kw_only=True)
@@ -65,27 +70,30 @@ class Options(CommandOptions):
     out: Path | None = option(
         metavar="DIR", help="folder for the figure of growth and the page of all (default: all: docs; growth: none)"
     )
-    device: str = option(default="cpu", group=MODELS, help="cpu, cuda or mps")
+    device: str = option(default="cpu", group=MODELS, help=f"cpu, cuda or mps{only_for('device')}")
     dtype: str = option(
         choices=("float32", "bfloat16", "float16"), default="float32", group=MODELS,
-        help="number format of weights and pictures",
+        help=f"number format of weights and pictures{only_for('dtype')}",
     )  # fmt: skip
-    channels_last: bool = option(default=False, group=MODELS, help="NHWC memory format")
-    batch: int = option(default=8, least=1, metavar="N", group=MODELS, help="pictures per batch, for layers, backbones")
+    channels_last: bool = option(default=False, group=MODELS, help=f"NHWC memory format{only_for('channels_last')}")
+    batch: int = option(default=8, least=1, metavar="N", group=MODELS, help=f"pictures per batch{only_for('batch')}")
     image_size: int = option(
-        default=224, least=32, metavar="PX", group=MODELS, help="side of the pictures, for backbones"
+        default=224, least=32, metavar="PX", group=MODELS, help=f"side of the pictures{only_for('image_size')}"
     )
-    backward: bool = option(default=False, group=MODELS, help="time the forward and backward pass, as in training")
+    backward: bool = option(
+        default=False, group=MODELS, help=f"time the forward and backward pass, as in training{only_for('backward')}"
+    )
     optimize: bool = option(
         default=False, group=MODELS,
-        help="optimize all networks for inference first, for backbones and growth: norms folded, 1x1 layers by oneDNN",
+        help=f"optimize all networks for inference first: norms folded, 1x1 layers by oneDNN, kernels of PSConv put "
+        f"together once{only_for('optimize')}",
     )  # fmt: skip
-    arch: str = option(default="imagenet_step4", group=MODELS, help="architecture of MSDNet, for early-exit")
+    arch: str = option(default="imagenet_step4", group=MODELS, help=f"architecture of MSDNet{only_for('arch')}")
     images: int = option(
-        default=5000, least=1, metavar="N", group=EVALUATION, help="images in the data set, for size-ap"
+        default=5000, least=1, metavar="N", group=EVALUATION, help=f"images in the data set{only_for('images')}"
     )
     seeds: int = option(
-        default=3, metavar="N", group=EVALUATION, help="seeds of each method, at least 2, for size-ap-seeds"
+        default=3, metavar="N", group=EVALUATION, help=f"seeds of each method, at least 2{only_for('seeds')}"
     )
 
 

@@ -31,7 +31,7 @@ from mmms_plugin.config.function import Function
 from mmms_plugin.data.coco_layouts import BY_SPLIT, Annotations, annotations_of, nothing_fits
 from mmms_plugin.data.coco_set import read_split
 from mmms_plugin.data.own_data import OwnData
-from mmms_plugin.data.pictures import none_readable
+from mmms_plugin.data.pictures import none_readable, problem_of
 from mmms_plugin.errors import UserError, one_line, printable
 from mmms_plugin.files import write_text
 from mmms_plugin.scale.policy.meter import PolicyMeter
@@ -44,7 +44,6 @@ from mmms_plugin.train.predict import (
     classes_of,
     config_of,
     picture_pipeline,
-    problem_of,
     share,
     with_progress,
 )

@@ -28,6 +28,7 @@ from mmms_plugin.config.edit import (
     drop_doubles,
     evaluators,
     leaf_datasets,
+    loading_files,
     set_num_classes,
 )
 from mmms_plugin.data.coco_file import CocoFile, check_names, check_objects, read_coco
@@ -260,6 +261,8 @@ def use_image_dir(config: dict[str, Any], own: OwnData) -> list[str]:
             data_prefix=f"{splits[split].root}{os.sep}", metainfo=dict(classes=splits[split].classes),
         )  # fmt: skip
         dataset.pop("split", None)  # an argument of mmpretrain's ImageNet
+        if dataset.get("pipeline"):
+            dataset["pipeline"] = loading_files(dataset["pipeline"])
     classes = next(iter(splits.values())).classes
     set_num_classes(config["model"], len(classes))
     for metric in evaluators(config):

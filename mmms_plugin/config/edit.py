@@ -120,6 +120,17 @@ def set_num_classes(model: dict[str, Any], count: int) -> None:
         part["num_classes"] = count
 
 
+def loading_files(pipeline: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The steps of a classifier's pipeline for the files of pictures.
+
+    Those for pictures in memory, such as CIFAR's, lack the steps that load them. In memory they are RGB.
+    """
+    if not pipeline or any(class_name(step).startswith("Load") for step in pipeline):
+        return [*pipeline]
+    steps = (("LoadImageFromFile", {}), ("mmpretrain.NumpyToPIL", {"to_rgb": True}), ("mmpretrain.PILToNumpy", {}))
+    return [*({"type": name, **options} for name, options in steps), *pipeline]
+
+
 def evaluators(config: dict[str, Any]) -> list[dict[str, Any]]:
     """The configs of all metrics for validation and test."""
     return [d for key in ("val_evaluator", "test_evaluator") for d in dicts_in(config.get(key)) if "type" in d]

@@ -84,6 +84,17 @@ def load_config(name: str) -> Config:
     for key in ("model", "train_dataloader", "val_dataloader", "test_dataloader"):
         if not isinstance(config.get(key) or {}, dict):
             raise UserError(f"config {path}: {key}={shown(config[key])}: must be a dictionary")
+    return with_preprocessor(config)
+
+
+def with_preprocessor(config: Config) -> Config:
+    """The config, whose model has the ``data_preprocessor`` that mmpretrain's configs state beside it.
+
+    Runners pass it on; a model that is built alone would not normalise its pictures.
+    """
+    stated = config.get("data_preprocessor")
+    if isinstance(stated, dict) and isinstance(config.get("model"), dict) and not config.model.get("data_preprocessor"):
+        config.model["data_preprocessor"] = stated
     return config
 
 

@@ -116,6 +116,11 @@ def look_at(path: str | Path, decode: bool = False, max_pixels: int = MAX_PIXELS
         return Picture(error.problem, error.detail, bytes=size)
 
 
+def problem_of(path: Path, max_pixels: int = MAX_PIXELS) -> str:
+    """Why a picture cannot be read; '' if it can. Every pixel is decoded."""
+    return look_at(path, decode=True, max_pixels=max_pixels).reason
+
+
 def _read(file: io.BufferedReader, size: int, decode: bool, max_pixels: int) -> Picture:
     picture, kind, whole, pixels = _header(file, size, decode, max_pixels)
     if not whole or decode or kind not in COMMON:

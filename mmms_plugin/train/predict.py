@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from mmms_plugin.coco.picture_files import MAX_PIXELS
 from mmms_plugin.config.channels import channels_explained
 from mmms_plugin.config.check import user_fault
 from mmms_plugin.config.checkpoint import check_fits, check_function, state_of, use_components
@@ -33,13 +32,14 @@ from mmms_plugin.config.edit import (
     class_count_owners,
     data_metainfo,
     leaf_datasets,
+    loading_files,
     set_num_classes,
 )
-from mmms_plugin.config.files import load_config
+from mmms_plugin.config.files import load_config, with_preprocessor
 from mmms_plugin.config.function import Function
 from mmms_plugin.config.image_size import set_image_size
 from mmms_plugin.config.tiles import tiles_of, without_tiles
-from mmms_plugin.data.pictures import look_at, none_readable, quiet_libraries
+from mmms_plugin.data.pictures import none_readable, problem_of, quiet_libraries
 from mmms_plugin.devices import usable_device
 from mmms_plugin.errors import UserError, counted, first_line, one_line
 from mmms_plugin.files import check_folder, make_folder, unfinished, write_text
@@ -286,7 +286,7 @@ def config_of(options: ModelOptions, meta: Mapping[str, Any]) -> Config:
         if not isinstance(text, str):
             raise UserError(f"checkpoint {options.checkpoint}: it contains no config (meta.cfg), give CONFIG")
         try:
-            config = Config.fromstring(text, ".py")
+            config = with_preprocessor(Config.fromstring(text, ".py"))
         except Exception as error:  # a config is code and may raise anything
             raise UserError(f"checkpoint {options.checkpoint}: its config: {first_line(error)}") from error
     if "model" not in config or not leaf_datasets(config.get("test_dataloader")):
@@ -333,14 +333,9 @@ def build_model(config: Config, checkpoint: Checkpoint, device: str | None) -> n
 def picture_pipeline(config: Config) -> Compose:
     """The test pipeline, without the steps that read annotations."""
     steps = leaf_datasets(config.test_dataloader)[0].get("pipeline") or config.get("test_pipeline") or []
-    steps = without_tiles(steps)
+    steps = loading_files(without_tiles(steps))
     kept = [step for step in steps if "Annotations" not in step["type"]]
     return user_fault("test pipeline", lambda: Compose(kept))
-
-
-def problem_of(path: Path, max_pixels: int = MAX_PIXELS) -> str:
-    """Why a picture cannot be read; '' if it can. Every pixel is decoded."""
-    return look_at(path, decode=True, max_pixels=max_pixels).reason
 
 
 def with_progress(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -62,6 +63,33 @@ def test_an_image_folder_trains_a_network_with_several_exits(shapes, trained, tm
     assert json.loads((tmp_path / "sizes/stress_test.json").read_text(encoding="utf-8"))["32"]["accuracy/top1"] >= 0
     assert run(*stress, str(tmp_path / "no.pth"), *options) == 2
     assert capfd.readouterr() == ("", f"mmms stress-test: error: checkpoint {tmp_path / 'no.pth'}: no such file\n")
+
+
+def test_a_config_of_mmpretrain_for_pictures_in_memory_reads_files(tmp_path):
+    """Its normalisation stands beside the model, its pipelines expect RGB: predictions are those of the test."""
+    name = "mmpretrain::resnet18_8xb16_cifar10"
+    generator = np.random.default_rng(0)
+    for split, label, i in itertools.product(("train", "val"), "ab", range(3)):
+        path = tmp_path / f"data/{split}/{label}/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+    data = ["--image-dir", str(tmp_path / "data"), "--work-dir", str(tmp_path / "out")]
+    assert run("train", name, *data) == 0
+    checkpoint = str(tmp_path / "out/epoch_1.pth")
+    kept = ["--out", str(tmp_path / "tested.json")]
+    options = ["test_evaluator.type=mmms_plugin.ClassMetric", "test_dataloader.num_workers=0"]
+    options.append("test_dataloader.persistent_workers=False")
+    assert main(["test", name, checkpoint, *data, *kept, "--no-optimize", "--cfg-options", *options]) == 0
+    pictures = [str(tmp_path / f"data/val/{label}/{i}.png") for label in "ab" for i in range(3)]
+    assert main(["predict", name, checkpoint, *pictures, "--out", str(tmp_path / "predicted"), "--no-draw"]) == 0
+    tested = json.loads((tmp_path / "tested.json").read_text(encoding="utf-8"))
+    predicted = json.loads((tmp_path / "predicted/predictions.json").read_text(encoding="utf-8"))
+    scores = [[record["scores"] for record in records] for records in (tested, predicted["pictures"])]
+    np.testing.assert_allclose(*scores, atol=1e-4)
+    red = tmp_path / "red.png"
+    Image.new("RGB", (32, 32), (255, 0, 0)).save(red)
+    sample = picture_pipeline(load_config(name))({"img_path": str(red), "img_id": 0})
+    assert sample["inputs"][:, 0, 0].tolist() == [255, 0, 0]
 
 
 def test_coco_instances_are_labels(shapes, tmp_path, capfd):

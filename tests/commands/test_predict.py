@@ -21,12 +21,12 @@ from pycocotools.coco import COCO
 from mmms_plugin.commands import main
 from mmms_plugin.config.edit import set_num_classes
 from mmms_plugin.config.files import load_config
+from mmms_plugin.data.pictures import problem_of
 from mmms_plugin.errors import UserError
 from mmms_plugin.model import Model
 from mmms_plugin.size_ap.score_files import Limits, ScoreCalibration, ScoreThresholds, Sizes
 from mmms_plugin.train.inputs import find_inputs
 from mmms_plugin.train.launch import drop_initial_weights
-from mmms_plugin.train.predict import problem_of
 
 DETECTOR = "demo/mask_rcnn_ps_r18_shapes"
 SEGMENTER = """
