@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from mmms_plugin.backbones import MSDNet
@@ -293,10 +295,10 @@ def early_exit_speed(arch: str, pictures: int, rounds: int, batches: tuple[int, 
     )
     plans = choose_plans(confidence, np.ones(confidence.shape, bool), network.costs((side, side)))
     full = full_macs(network, (side, side))
+    cases = [(batch, budget) for batch in batches if batch <= pictures for budget in BUDGETS]
     savings = []
-    for batch in (b for b in batches if b <= pictures):
-        for budget in BUDGETS:
-            plan = min(plans, key=lambda row: abs(row.macs - budget * full))
-            savings.append(measure_saving(network, images, batch, plan, rounds))
+    for batch, budget in track(cases, "measuring", console=Console(stderr=True), transient=True):
+        plan = min(plans, key=lambda row: abs(row.macs - budget * full))
+        savings.append(measure_saving(network, images, batch, plan, rounds))
     title = f"early exit, {arch}, {pictures} pictures of {side} px, threads: {torch.get_num_threads()}, {clock_name()}"
     return savings_table(savings, title)
