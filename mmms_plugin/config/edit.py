@@ -127,8 +127,8 @@ def loading_files(pipeline: Sequence[Mapping[str, Any]]) -> list[Any]:
     """
     if not pipeline or any(class_name(step).startswith("Load") for step in pipeline):
         return [*pipeline]
-    steps = (("LoadImageFromFile", {}), ("mmpretrain.NumpyToPIL", {"to_rgb": True}), ("mmpretrain.PILToNumpy", {}))
-    return [*({"type": name, **options} for name, options in steps), *pipeline]
+    to_rgb = dict(type="mmpretrain.NumpyToPIL", to_rgb=True), dict(type="mmpretrain.PILToNumpy")
+    return [dict(type="LoadImageFromFile"), *to_rgb, *pipeline]
 
 
 def evaluators(config: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from mmms_plugin.inference.onednn import usable
 from mmms_plugin.layers import PSConv2d
 from mmms_plugin.layers.common import is_observed, is_transformed
 from mmms_plugin.layers.conv_sum import Term, add_terms
+from mmms_plugin.layers.ps_conv import cpu_terms
 
 
 class PackedPSConv2d(PSConv2d, nn.Conv2d):
@@ -33,7 +34,7 @@ class PackedPSConv2d(PSConv2d, nn.Conv2d):
 
 def pack(layer: PSConv2d) -> None:
     """Make a float32 layer on the CPU one that keeps its kernels, in place; one that puts none together stays."""
-    terms = layer.cpu_terms() if layer.weight.dtype == torch.float32 else ()
+    terms = cpu_terms(layer) if layer.weight.dtype == torch.float32 else ()
     if not terms:
         return
     layer.__class__ = PackedPSConv2d

@@ -211,16 +211,6 @@ class PSConv2d(CarriesFunction, PartwiseConv2d, nn.Conv2d):
             outputs = outputs.unflatten(0, (g, t, -1)).transpose(1, 2).flatten()
         return convs, outputs
 
-    def cpu_terms(self) -> tuple[Term, ...]:
-        """The convolutions of the weight that ``forward`` adds up on a CPU, without gradients.
-
-        Returns: none where it computes otherwise, or with another order of the layer's channels.
-        """
-        masked = self._is_masked(eager_cpu=True)
-        if self._parts == 1 or (not masked and (self._is_narrow() or self.channel_order == "cyclic")):
-            return ()
-        return self._terms(masked)
-
     def extra_repr(self) -> str:
         plain = super().extra_repr()  # type: ignore[no-untyped-call]
         text = f"{plain}, dilation_pattern={self.dilation_pattern}, channel_order={self.channel_order!r}"
@@ -405,6 +395,17 @@ class PublishedPSConv2d(PSConv2d, nn.Conv2d):
                 keep = self.extra_keep[:, out, inp].view(-1, 1, 1, 1, 1)  # [g] -> [g, 1, 1, 1, 1]
                 table[out][inp] = extra[out][column] * keep.to(self.extra_weight.dtype)
         return table
+
+
+def cpu_terms(layer: PSConv2d) -> tuple[Term, ...]:
+    """The convolutions of its weight that a layer's ``forward`` adds up on a CPU, without gradients.
+
+    Returns: none where it computes otherwise, or with another order of the layer's channels.
+    """
+    masked = layer._is_masked(eager_cpu=True)
+    if layer._parts == 1 or (not masked and (layer._is_narrow() or layer.channel_order == "cyclic")):
+        return ()
+    return layer._terms(masked)
 
 
 def published_mask(groups: int) -> Tensor:
