@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mmms_plugin.errors import UserError
-from mmms_plugin.inference import optimize_for_inference
 
 THRESHOLD = 1 - 0.9545  # of the largest gradient; section 3.1 of the paper
 MOST_SIDE = 512  # px, largest side of a picture that fields are measured on
@@ -86,10 +85,9 @@ def measure(
     energies: dict[str, Tensor] = {}
     strides: dict[str, int] = {}
     with _evaluating(backbone):
-        network = optimize_for_inference(backbone)
         for picture in watch(pictures):
             try:
-                of_picture, strides = _energies(network, picture[None].to(device), signs, generator, deepest)
+                of_picture, strides = _energies(backbone, picture[None].to(device), signs, generator, deepest)
             except ValueError as error:
                 raise UserError(f"receptive fields: {error}; larger pictures are needed (--image-size)") from error
             for name, energy in of_picture.items():

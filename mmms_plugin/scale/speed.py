@@ -189,7 +189,7 @@ def speed(what: str, setting: Setting) -> Table:
     rows = []
     for label, result in results.items():
         base = result[PLAIN][0]
-        cells = (f"{result[n][0] / base:.2f} x {result[n][1]:.2f} G" for n in names[1:])
-        rows.append((label, f"{base:.2f} ms {result[PLAIN][1]:.2f} G", *cells))
-    note = "plain in ms, the others as multiples of it; G = 1e9 multiply-adds forward, per batch"
+        cells = (f"{result[n][0] / base:.2f} ({result[n][1]:.2f})" for n in names[1:])
+        rows.append((label, f"{base:.2f} ms ({result[PLAIN][1]:.2f})", *cells))
+    note = "plain in ms, the others as multiples of it; in brackets multiply-adds forward, 1e9 per batch"
     return Table(what, f"{what}: {setting}, batch {setting.batch}{about}", ("", *names), rows, note=note)

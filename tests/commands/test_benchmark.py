@@ -97,7 +97,7 @@ def test_the_tables_have_every_layer_and_network(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     assert main(["benchmark", "layers", "--batch", "3"]) == 0
     printed = capsys.readouterr().out
-    cells = "2.00 ms 0.50 G|1.75 x 1.50 G|2.50 x 2.50 G|3.25 x 3.50 G|4.00 x 4.50 G|4.75 x 5.50 G"
+    cells = "2.00 ms (0.50)|1.75 (1.50)|2.50 (2.50)|3.25 (3.50)|4.00 (4.50)|4.75 (5.50)"
     assert rows_of(printed) == [f"{c} ch, {s} px, g {g}|{cells}" for c, s, g in LAYERS]
     threads = f"threads: {torch.get_num_threads()}, "
     assert re.match(f"layers: forward, cpu, {threads}\\w+ time, float32, NCHW, batch 3\n", printed)
@@ -114,7 +114,7 @@ def test_the_tables_have_every_layer_and_network(capsys, monkeypatch):
     with torch.device("meta"):
         assert main(["benchmark", "backbones", *options]) == 0
     printed = capsys.readouterr().out
-    assert rows_of(printed) == [f"{name}|2.00 ms 0.50 G|1.75 x 1.50 G" for name in TWINS]
+    assert rows_of(printed) == [f"{name}|2.00 ms (0.50)|1.75 (1.50)" for name in TWINS]
     assert re.match("backbones: forward and backward, cpu, .*, bfloat16, NHWC, batch 8, 64 px\n", printed)
     assert [shape for _, shape in seen] == [(8, 3, 64, 64)] * len(TWINS)
 
