@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmms_plugin.config.edit import apply_cfg_options
-from mmms_plugin.config.files import load_config
+from mmms_plugin.config.files import load_config, with_preprocessor
 from mmms_plugin.errors import UserError
 from mmms_plugin.train.options import parse_cfg_options
 
@@ -154,3 +154,16 @@ def test_a_value_that_cannot_be_read_is_one_line(text):
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"^--cfg-options x: expected KEY=VALUE$"):
         parse_cfg_options(["x"])
+
+
+@pytest.mark.parametrize("of_model", [True, False])
+def test_normalisation_beside_the_model_is_refused_where_the_model_has_its_own(of_model):
+    """Runners use the model's, so that the other would change nothing."""
+    config = Config(dict(data_preprocessor=dict(mean=[1, 2, 3]), model=dict(type="X")))
+    if not of_model:
+        assert apply_cfg_options(config, {"data_preprocessor.mean": [4, 5, 6]}) == []
+        return
+    with pytest.raises(UserError, match=r"has no effect; change model\.data_preprocessor\.mean$"):
+        apply_cfg_options(with_preprocessor(config), {"data_preprocessor.mean": [4, 5, 6]})
+    assert apply_cfg_options(config, {"model.data_preprocessor.mean": [4, 5, 6]}) == []
+    assert config.model.data_preprocessor.mean == [4, 5, 6]
