@@ -183,7 +183,7 @@ def _check_read(config: Config, key: str) -> str | None:
     first, _, rest = key.partition(".")
     read = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"} | READ_ELSEWHERE
     if value_at(config, "model.data_preprocessor"):
-        read.remove("data_preprocessor")  # runners prefer the model's
+        read.discard("data_preprocessor")  # runners prefer the model's
     if first in read:
         return None
     if first not in config:

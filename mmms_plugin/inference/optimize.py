@@ -49,7 +49,8 @@ class FoldedNorm(nn.Identity):
 def optimize_for_inference(model: nn.Module) -> nn.Module:
     """A copy of a model that computes the same faster on a CPU; it shares all tensors but those of convolutions.
 
-    Outputs differ by rounding only. Gradients reach the input, though not the weights that were changed.
+    Outputs differ by rounding only. Gradients reach the input, though not the weights that were changed. PSConv layers
+    keep their kernels beside their weight.
 
     Args:
         model: any network.
