@@ -485,3 +485,8 @@ def test_compiled_code_is_silenced_and_python_is_not(capfd: pytest.CaptureFixtur
     loggers[0].write("and a logger\n")
     assert capfd.readouterr().err == "python\nlater\nand a logger\n"
     assert stream.getvalue() == "python\n"
+
+
+def test_a_folder_without_a_name_is_not_the_current_one():
+    with pytest.raises(UserError, match=r"^--out: the name of the folder is empty$"):
+        make_folder("")

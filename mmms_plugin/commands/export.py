@@ -109,14 +109,14 @@ def _export(options: Options, pictures: list[Path]) -> None:
 
 def _readable(arguments: Sequence[str], out: Path) -> list[Path]:
     """Pictures of ``--int8``; raises UserError if there are fewer than two, or one of them cannot be read."""
-    from mmms_plugin.data.pictures import look_at
+    from mmms_plugin.data.pictures import problem_of
     from mmms_plugin.train.inputs import find_inputs
 
     paths = [source.path for source in find_inputs(arguments, out)]
     if len(paths) < 2:
         raise UserError(f"--int8: {len(paths)} picture; two are needed, one for ranges and one for the comparison")
     for path in paths:
-        if problem := look_at(path, decode=True).reason:
+        if problem := problem_of(path):
             raise UserError(f"--int8: {path}: {problem}")
     return paths
 

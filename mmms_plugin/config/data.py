@@ -261,8 +261,7 @@ def use_image_dir(config: dict[str, Any], own: OwnData) -> list[str]:
             data_prefix=f"{splits[split].root}{os.sep}", metainfo=dict(classes=splits[split].classes),
         )  # fmt: skip
         dataset.pop("split", None)  # an argument of mmpretrain's ImageNet
-        if dataset.get("pipeline"):
-            dataset["pipeline"] = loading_files(dataset["pipeline"])
+        dataset["pipeline"] = loading_files(dataset.get("pipeline") or [])
     classes = next(iter(splits.values())).classes
     set_num_classes(config["model"], len(classes))
     for metric in evaluators(config):

@@ -137,7 +137,7 @@ def test_one_readable_picture_is_enough(tmp_path):
 
 
 def run_of(classes: tuple[str, ...], boxes: dict, stem: str = "x") -> SimpleNamespace:
-    options = SimpleNamespace(checkpoint=f"/work/{stem}.pth")
+    options = SimpleNamespace(checkpoint=f"runs/{stem}.pth")
     return SimpleNamespace(classes=classes, boxes=lambda sources, skipped: boxes, options=options)
 
 

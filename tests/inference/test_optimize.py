@@ -160,6 +160,11 @@ def test_kernels_of_ps_conv_are_put_together_once(options, packed):
             y = optimized(inputs)
         torch.testing.assert_close(y, model(inputs).detach(), atol=1e-5, rtol=0)
         assert not packed or y.stride() == model(inputs).stride()
+    if packed:  # the kernels are kept: those that the weight now has are not looked at
+        own, optimized[0].weight.data = optimized[0].weight.data, torch.zeros_like(layer.weight)
+        with torch.no_grad():
+            torch.testing.assert_close(optimized(x), model(x), atol=1e-5, rtol=0)
+        optimized[0].weight.data = own
     leaf = x.clone().requires_grad_()
     by_packed, by_layer = (torch.autograd.grad(net(leaf).square().sum(), leaf)[0] for net in (optimized, model))
     torch.testing.assert_close(by_packed, by_layer, atol=1e-4, rtol=1e-4)
